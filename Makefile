@@ -1,0 +1,224 @@
+# memopt - GNU make. `make help` lists the targets; everything built lands under build/.
+
+demo_command = build/train_gpt --text README.md $(wildcard docs/*.md src/*/*.[ch] examples/*.c) \
+    --batch 16 --steps 30 --budget 25% --compare --sample 200 --report build/demo
+
+# `make deps X` installs, then starts over for X, also with -j: the rest of this file looks at the
+# compiler that deps may have brought.
+after_deps := $(filter-out deps,$(MAKECMDGOALS))
+ifneq ($(and $(filter deps,$(MAKECMDGOALS)),$(after_deps)),)
+
+.PHONY: deps then $(after_deps)
+$(after_deps): then ; @:
+then: deps ; +@$(MAKE) --no-print-directory $(after_deps)
+deps: ; @tools/deps.sh
+
+else
+
+PREFIX  ?= /usr/local
+CFLAGS  ?= -O3
+WERROR  ?= 0
+V       ?= 0
+OPENMP  ?= $(shell echo 'int main(void){return 0;}' | \
+    $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
+OPENMP  := $(OPENMP)
+LIBS     = -lm -ldl -lpthread
+WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wstrict-prototypes
+
+layers   = base memory numeric train plan store
+include  = -Isrc $(layers:%=-Isrc/%)
+common   = $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror) -MMD -MP $(CPPFLAGS)
+library  = -std=c99 -Wconversion $(common)
+program  = -std=c11 -D_DEFAULT_SOURCE $(common)
+
+# V=1 shows the commands instead of one short line each.
+Q    = $(if $(filter 1,$(V)),,@)
+show = @$(if $(filter 1,$(V)),:,printf '  %-5s %s\n' $(1) $@)
+
+examples = $(patsubst examples/%.c,build/examples/%,$(wildcard examples/*.c))
+fuzzers  = $(patsubst fuzz/%.c,build/fuzz/%,$(wildcard fuzz/*.c))
+programs = $(if $(wildcard examples/train_gpt/*.c),build/train_gpt) \
+    $(if $(wildcard tools/memopt.c),build/memopt) $(if $(wildcard bench/*.c),build/memopt-bench)
+
+.PHONY: all help headers deps demo test build-tests build-cli-tests check format bench fuzz \
+    install clean force
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: headers build/memopt.o $(programs) $(examples)
+
+help:
+	@echo 'make            root header, programs, examples'
+	@echo 'make deps       install what is missing (Debian, Ubuntu), elsewhere say what is'
+	@echo 'make headers    memopt.h from src/'
+	@echo 'make demo       train a small GPT plainly and under a budget, side by side'
+	@echo 'make test       all tests in all variants, and the gates; TESTS="arena pool" for a few'
+	@echo 'make check      the gates alone; GATES="symbols format" for a few'
+	@echo 'make format     clang-format over the sources'
+	@echo 'make bench      build and run the benchmarks'
+	@echo 'make fuzz       build the fuzzers (clang)'
+	@echo 'make install    header, pkg-config file, CMake package, programs; PREFIX= DESTDIR='
+	@echo 'make clean      remove build/'
+	@echo 'Variables: CC CXX CFLAGS CPPFLAGS LDFLAGS OPENMP= (off) WERROR=1 V=1'
+
+deps:
+	@tools/deps.sh
+
+clean:
+	rm -rf build
+
+# build/flags changes when the flags do; every object depends on it.
+flags = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OPENMP)
+build/flags: force
+	@mkdir -p $(@D)
+	@echo '$(flags)' | cmp -s - $@ || echo '$(flags)' > $@
+
+# ---- the joined header -----------------------------------------------------------------------
+
+sources = $(wildcard src/*.[ch] $(layers:%=src/%/*.[ch]) $(layers:%=src/%/*.inc))
+
+headers: memopt.h
+
+build/amalgamate: tools/amalgamate.c
+	@mkdir -p $(@D)
+	$(call show,CC)
+	$(Q)$(CC) $(program) -O1 -o $@ $<
+
+memopt.h: build/amalgamate $(sources) $(wildcard examples/01_quickstart.c)
+	$(call show,JOIN)
+	$(Q)build/amalgamate $(include:-I%=-I %) src/memopt.h src/memopt.c $@
+
+# ---- library, programs -----------------------------------------------------------------------
+
+build/memopt.o: src/memopt.c build/flags
+	$(call show,CC)
+	$(Q)$(CC) $(library) $(CFLAGS) $(OPENMP) $(include) -c -o $@ $<
+
+build/obj/%.o: %.c build/flags
+	@mkdir -p $(@D)
+	$(call show,CC)
+	$(Q)$(CC) $(program) $(CFLAGS) $(OPENMP) $(include) -c -o $@ $<
+
+objects = $(patsubst %.c,build/obj/%.o,$(wildcard $(1)))
+build/train_gpt: $(call objects,examples/train_gpt/*.c)
+build/memopt: $(call objects,tools/memopt.c)
+build/memopt-bench: $(call objects,bench/*.c)
+$(examples): build/examples/%: build/obj/examples/%.o
+
+$(programs) $(examples): build/memopt.o
+	@mkdir -p $(@D)
+	$(call show,LINK)
+	$(Q)$(CC) $(CFLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
+
+demo: build/train_gpt
+	$(demo_command)
+
+bench: build/memopt-bench
+	build/memopt-bench
+
+fuzz: $(fuzzers)
+
+build/fuzz/%: fuzz/%.c src/memopt.c $(sources)
+	@mkdir -p $(@D)
+	$(call show,FUZZ)
+	$(Q)clang -g -O1 -fsanitize=fuzzer,address,undefined -DFUZZ_NO_MAIN $(include) -o $@ $< \
+	    src/memopt.c $(LIBS)
+
+# ---- tests -----------------------------------------------------------------------------------
+
+TESTS ?= $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c))
+GATES ?=
+TSAN_TESTS = base pool
+
+# A variant builds the library and every test in one way, in build/test/SIDE-FLAGS: against src/ or
+# against the joined header, with the flags plain, asan (with UBSan) or tsan.
+# Sanitizers make gcc warn of what cannot happen, so there no warning is an error.
+sanitize    = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all -Wno-error
+flags.plain = $(CFLAGS) $(OPENMP)
+flags.asan  = $(sanitize) -fsanitize=address,undefined $(OPENMP)
+flags.tsan  = $(sanitize) -fsanitize=thread
+test.plain  = -O1 -g $(OPENMP)
+test.asan   = $(flags.asan)
+test.tsan   = $(flags.tsan)
+side.src    = $(include)
+side.header = -I.
+
+build/test/src-plain/memopt.o: build/memopt.o
+	@mkdir -p $(@D)
+	@cp $< $@
+
+build/test/src-%/memopt.o: src/memopt.c build/flags
+	@mkdir -p $(@D)
+	$(call show,CC)
+	$(Q)$(CC) $(library) $(flags.$*) $(side.src) -c -o $@ $<
+
+build/test/header-%/memopt.o: memopt.c memopt.h build/flags
+	@mkdir -p $(@D)
+	$(call show,CC)
+	$(Q)$(CC) $(library) $(flags.$*) $(side.header) -c -o $@ $<
+
+# A test may ask for linker flags in lines `// LDFLAGS: ...`.
+test_ldflags = `sed -n 's,^// LDFLAGS: ,,p' tests/test_$*.c`
+
+# $(call variant,SIDE,FLAGS,TESTS)
+define variant
+build/test/$(1)-$(2)/test_%.o: tests/test_%.c build/flags | memopt.h
+	@mkdir -p $$(@D); rm -f $$(@:.o=)
+	$$(call show,CC)
+	$$(Q)$$(CC) $$(program) $$(test.$(2)) $$(side.$(1)) -c -o $$@ $$<
+
+build/test/$(1)-$(2)/test_%: build/test/$(1)-$(2)/test_%.o build/test/$(1)-$(2)/memopt.o
+	$$(call show,LINK)
+	$$(Q)$$(CC) $$(flags.$(2)) -o $$@ $$^ $$(LDFLAGS) $$(test_ldflags) -lcmocka $$(LIBS)
+
+build-tests: $(3:%=build/test/$(1)-$(2)/test_%)
+endef
+$(eval $(call variant,src,plain,$(TESTS)))
+$(eval $(call variant,src,asan,$(TESTS)))
+$(eval $(call variant,src,tsan,$(filter $(TSAN_TESTS),$(TESTS))))
+$(eval $(call variant,header,plain,$(TESTS)))
+$(eval $(call variant,header,asan,$(TESTS)))
+
+# The program once more with sanitizers, for tests/cli_train_gpt.sh.
+build-cli-tests: build/train_gpt build/test/src-asan/train_gpt
+
+build/test/src-asan/obj/%.o: examples/train_gpt/%.c build/flags
+	@mkdir -p $(@D)
+	$(call show,CC)
+	$(Q)$(CC) $(program) $(flags.asan) $(include) -c -o $@ $<
+
+build/test/src-asan/train_gpt: build/test/src-asan/memopt.o $(patsubst \
+    examples/train_gpt/%.c,build/test/src-asan/obj/%.o,$(wildcard examples/train_gpt/*.c))
+	$(call show,LINK)
+	$(Q)$(CC) $(flags.asan) -o $@ $^ $(LDFLAGS) $(LIBS)
+
+# run.sh calls make again for build-tests, so that what does not build is counted as failed.
+test:
+	+@MAKE='$(MAKE)' TESTS='$(TESTS)' TSAN_TESTS='$(TSAN_TESTS)' \
+	    ONLY_TESTS=$(if $(filter file,$(origin TESTS)),,1) tests/run.sh
+
+check: headers build/memopt.o
+	@CC='$(CC)' CXX='$(CXX)' tools/gates.sh $(GATES)
+
+format:
+	clang-format -i $(wildcard $(foreach d,src src/* tools tests examples examples/* bench fuzz,\
+	    $(d)/*.[ch]))
+
+# ---- install ---------------------------------------------------------------------------------
+
+version = $(shell sed -n 's/^.define MEMOPT_VERSION_[MP][A-Z]* //p' src/base/mo_base.h | paste -sd.)
+fill    = sed -e 's|@VERSION@|$(version)|' -e 's|@PREFIX@|$(PREFIX)|'
+to      = $(DESTDIR)$(PREFIX)
+
+install: headers $(programs)
+	install -d $(to)/include $(to)/share/pkgconfig $(to)/share/cmake/memopt
+	install -m 644 memopt.h $(wildcard memopt_cl.h memopt_mpi.h) $(to)/include
+	$(fill) tools/package/memopt.pc.in > $(to)/share/pkgconfig/memopt.pc
+	install -m 644 tools/package/memoptConfig.cmake $(to)/share/cmake/memopt
+	$(fill) tools/package/memoptConfigVersion.cmake.in \
+	    > $(to)/share/cmake/memopt/memoptConfigVersion.cmake
+	$(if $(strip $(programs)),install -d $(to)/bin && install $(programs) $(to)/bin)
+
+-include $(shell find build -name '*.d' 2>/dev/null)
+
+endif

@@ -1,0 +1,2 @@
+#define MEMOPT_IMPLEMENTATION
+#include "memopt.h"

@@ -1,0 +1,119 @@
+/* mo_internal.h - helpers that every implementation file uses; never part of the public header. */
+#ifndef MEMOPT_INTERNAL_H
+#define MEMOPT_INTERNAL_H
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#ifndef MEMOPT_ASSERT
+#include <assert.h>
+#define MEMOPT_ASSERT(condition) assert(condition)
+#endif
+
+/* ---- the compiler -------------------------------------------------------------------------- */
+
+#if defined(__GNUC__) || defined(__clang__)
+#define MOI_ALWAYS_INLINE  static inline __attribute__((always_inline, unused))
+#define MOI_PRINTF(at)     __attribute__((format(printf, at, at + 1)))
+#define MOI_LIKELY(x)      __builtin_expect(!!(x), 1)
+#define MOI_TARGET_(set)   __attribute__((target(set)))
+#define MOI_ALIGNED(bytes) __attribute__((aligned(bytes)))
+#else
+#define MOI_ALWAYS_INLINE static inline
+#define MOI_PRINTF(at)
+#define MOI_LIKELY(x) (x)
+#define MOI_TARGET_(set)
+#define MOI_ALIGNED(bytes) __declspec(align(bytes))
+#endif
+
+#if defined(__cplusplus)
+#if defined(__GNUC__) || defined(_MSC_VER)
+#define MOI_RESTRICT __restrict
+#else
+#define MOI_RESTRICT
+#endif
+#else
+#define MOI_RESTRICT restrict
+#endif
+
+#if (defined(__x86_64__) || defined(_M_X64)) && !defined(MEMOPT_NO_SIMD)
+#define MOI_X86 1
+#include <immintrin.h>
+#else
+#define MOI_X86 0
+#endif
+#if (defined(__aarch64__) || defined(_M_ARM64)) && !defined(MEMOPT_NO_SIMD)
+#define MOI_NEON 1
+#include <arm_neon.h>
+#else
+#define MOI_NEON 0
+#endif
+
+/* AddressSanitizer: memory that an allocator holds but has not handed out is poisoned. */
+#if defined(__SANITIZE_ADDRESS__)
+#define MOI_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MOI_ASAN 1
+#endif
+#endif
+#ifndef MOI_ASAN
+#define MOI_ASAN 0
+#endif
+#if MOI_ASAN
+#ifdef __cplusplus
+extern "C" {
+#endif
+void __asan_poison_memory_region(void const volatile *addr, size_t size);
+void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
+#ifdef __cplusplus
+}
+#endif
+#define MOI_POISON(ptr, size)   __asan_poison_memory_region((ptr), (size))
+#define MOI_UNPOISON(ptr, size) __asan_unpoison_memory_region((ptr), (size))
+#else
+#define MOI_POISON(ptr, size)   ((void)(ptr), (void)(size))
+#define MOI_UNPOISON(ptr, size) ((void)(ptr), (void)(size))
+#endif
+
+/* ---- sizes: every size computed from arguments goes through these --------------------------- */
+
+MOI_ALWAYS_INLINE int moi_is_pow2(size_t x) { return x != 0 && (x & (x - 1)) == 0; }
+
+MOI_ALWAYS_INLINE size_t moi_min(size_t a, size_t b) { return a < b ? a : b; }
+MOI_ALWAYS_INLINE size_t moi_max(size_t a, size_t b) { return a > b ? a : b; }
+MOI_ALWAYS_INLINE size_t moi_ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
+
+/* *out = a + b; 0 and *out untouched when it does not fit. */
+MOI_ALWAYS_INLINE int moi_add(size_t a, size_t b, size_t *out) {
+    if (b > SIZE_MAX - a) return 0;
+    *out = a + b;
+    return 1;
+}
+
+/* *out = a * b; 0 and *out untouched when it does not fit. */
+MOI_ALWAYS_INLINE int moi_mul(size_t a, size_t b, size_t *out) {
+    if (a != 0 && b > SIZE_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+
+/* *out = size rounded up to align (a power of two); 0 when it does not fit. */
+MOI_ALWAYS_INLINE int moi_align_up(size_t size, size_t align, size_t *out) {
+    if (size > SIZE_MAX - (align - 1)) return 0;
+    *out = (size + align - 1) & ~(align - 1);
+    return 1;
+}
+
+/* Largest alignment that the library asks for: a cache line and an AVX-512 vector. */
+enum { MOI_CACHE_LINE = 64 };
+
+#endif

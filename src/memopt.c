@@ -1,0 +1,35 @@
+/* memopt.c - every implementation file in the order of the layers, as one translation unit. */
+#ifndef MEMOPT_IMPLEMENTATION
+#define MEMOPT_IMPLEMENTATION
+#endif
+#include "memopt.h"
+#include "mo_internal.h"
+
+/* Results are the same on every machine only when a * b + c is never fused behind our back; the
+ * kernels that want a fused multiply-add ask for it by name. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off", "no-math-errno", "no-trapping-math")
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized" /* false alarms from avx512fintrin.h */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
+#endif
+
+#include "mo_os.h"
+#include "mo_base.c"
+#include "mo_dtype.c"
+#include "mo_os.c"
+#include "mo_arena.c"
+#include "mo_pool.c"
+#include "mo_suballoc.c"
+#include "mo_track.c"
+#include "mo_trace.c"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#pragma GCC pop_options
+#endif

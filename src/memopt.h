@@ -1,0 +1,104 @@
+/* memopt - memory strategies for training and running neural networks, in one C header.
+ *
+ * QUICK START
+ *
+@embed-text examples/01_quickstart.c
+ *
+ * WHAT IS IN IT
+ *
+ * Every section below starts with its own manual page.
+ *
+ *   base         status codes, allocator, log and parallel hooks, CPU level, version
+ *   dtype        element types of stored tensors
+ *   arena        bump allocation over a block, or over address space that is committed as it grows
+ *   pool         blocks of one size in O(1)
+ *   suballoc     offsets in a range: a host block, a device buffer, a file
+ *   track        who holds how much memory, now and at the peak; leaks; out-of-memory reports
+ *   trace        what track saw, as SVG timeline and Chrome trace
+ *
+ * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
+ * program already has. It does not touch a GPU.
+ *
+ * HOW TO USE IT
+ *
+ * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Libraries to
+ *   link: -lm -ldl -lpthread (none of them on Windows).
+ * - Several files: define it in exactly one of them; the others include the header alone. The one
+ *   may be C and the others C++.
+ * - As a .c file: add memopt.c, which is these two lines, to the build.
+ * - Private to one file: define MEMOPT_STATIC too; every function is static then, and another file
+ *   can hold another version.
+ *
+ * CONFIGURATION: macros, defined before the include
+ *
+ *   MEMOPT_IMPLEMENTATION  compiles the implementation here; default: off
+ *   MEMOPT_STATIC          makes every function static; default: off
+ *   MEMOPT_API             stands before every declaration; default: extern
+ *   MEMOPT_ASSERT(x)       catches bugs; default: assert(x), a few checks a call, none with NDEBUG
+ *   MEMOPT_NO_SIMD         leaves only the scalar kernels, which are slower; default: off
+ *   -fopenmp               runs loops on threads by OpenMP; default: one thread, or mo_parallel
+ *
+ * The kernels for AVX2, AVX-512 and NEON are always compiled in and chosen when the program runs;
+ * -march flags are not needed. The environment variable MEMOPT_CPU=scalar|avx2|avx512|neon, or
+ * mo_cpu_select, forces one.
+ *
+ * RULES
+ *
+ * - Memory: the library allocates only through the mo_allocator of a desc, and not inside a step.
+ *   Every comment says who owns a pointer and how long it is valid. NULL allocator = the C heap.
+ * - Descs: mo_x_desc d = {0} is valid (C++: d = {}); zero means the default that the comment of
+ *   the field states.
+ * - Errors: what can fail returns a mo_status, and leaves its outputs untouched when it fails.
+ *   malloc-shaped functions return NULL. The library never prints, exits or aborts; a mo_log hook
+ *   hears the details.
+ * - Threads: each comment has a Threads line. Results do not depend on the number of threads.
+ * - Exactness: results are the same on every CPU where a comment says so; -ffast-math and -Ofast
+ *   break that, and compiling the implementation with them is not supported.
+ * - With -std=c99 or c11, the file with MEMOPT_IMPLEMENTATION includes this header before any
+ *   system header, since it asks them for mmap and the like.
+ *
+ * STATUS CODES
+ *
+@embed-text src/base/mo_status.inc
+ *
+ * PORTABILITY
+ *
+ * C99 and later, C++11 and later. gcc and clang are tested; the code keeps to what MSVC has.
+ * x86-64 (AVX2, AVX-512), AArch64 (NEON); scalar kernels elsewhere. Linux is tested; the code for
+ * macOS and Windows is there.
+ *
+ * Licence: see the LICENSE file; changes: CHANGELOG.md.
+ */
+#ifndef MEMOPT_H
+#define MEMOPT_H
+
+/* mmap, fsync and the like are not in ISO C; they are asked for before the first system header. */
+#if defined(MEMOPT_IMPLEMENTATION) && !defined(_WIN32)
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE
+#endif
+#ifndef _FILE_OFFSET_BITS
+#define _FILE_OFFSET_BITS 64
+#endif
+#endif
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "mo_base.h"
+#include "mo_dtype.h"
+#include "mo_arena.h"
+#include "mo_pool.h"
+#include "mo_suballoc.h"
+#include "mo_track.h"
+#include "mo_trace.h"
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# run.sh - builds and runs every test in every variant, then the examples and the gates; prints one
+# line for each and ends with "N passed, N failed". `make test` calls it and sets:
+#   MAKE, TESTS   names without test_ and .c
+#   ONLY_TESTS    not empty = no examples, no gates
+# Numeric tests run once more for each instruction set that MEMOPT_CPU can force.
+set -u
+cd "$(dirname "$0")/.."
+isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act quant}
+tsan_tests=${TSAN_TESTS:-base pool}
+limit_s=${LIMIT_S:-300}
+jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+results=build/test/results
+passed=0 failed=0 skipped=0
+keys=()
+
+has() { case " $2 " in *" $1 "*) return 0 ;; esac; return 1; }
+
+# start KIND KEY COMMAND... - in the background, at most $jobs at a time.
+start() {
+    local kind=$1 key=$2 file
+    file=$results/${key//\//_}
+    shift 2
+    keys+=("$kind:$key")
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+    { timeout "$limit_s" "$@" > "$file.log" 2>&1 < /dev/null; echo $? > "$file.rc"; } 2> /dev/null &
+}
+
+start_tests() {
+    local side test
+    # TSan needs addresses where it expects them.
+    local fixed=()
+    setarch "$(uname -m)" -R true 2>/dev/null && fixed=(setarch "$(uname -m)" -R)
+    for test in $TESTS; do
+        for side in src-plain src-asan header-plain header-asan; do
+            start cmocka "$side/$test" "build/test/$side/test_$test"
+        done
+        has "$test" "$tsan_tests" &&
+            start cmocka "src-tsan/$test" "${fixed[@]}" "build/test/src-tsan/test_$test"
+        has "$test" "$isa_tests" || continue
+        for isa in scalar avx2; do
+            start cmocka "src-plain/$test@$isa" \
+                env MEMOPT_CPU=$isa "build/test/src-plain/test_$test"
+        done
+    done
+}
+
+start_examples() {
+    local source name
+    for source in examples/*.c; do
+        [ -e "$source" ] || continue
+        name=$(basename "$source" .c)
+        start exit "example/$name" "build/examples/$name"
+    done
+}
+
+# What the programs promise on their command lines.
+start_programs() {
+    :
+}
+
+start_gates() {
+    local gate
+    for gate in $(tools/gates.sh --list); do start exit "gate/$gate" tools/gates.sh "$gate"; done
+}
+
+# Sums of the summary lines of cmocka's groups: "passed failed skipped groups". They need not start
+# a line, since cmocka writes to both stdout and stderr.
+count_cmocka() {
+    grep -ao '\[  \(PASSED \|FAILED \|SKIPPED\) \] [0-9]* test(s)' "$1" |
+        awk '{ n[$2] += $4 } $2 == "PASSED" { groups++ }
+             END { print n["PASSED"] + 0, n["FAILED"] + 0, n["SKIPPED"] + 0, groups + 0 }'
+}
+
+# One test that is its exit status; 77 = skipped.
+count_exit() {
+    case $1 in
+    0) echo 1 0 0 1 ;;
+    77) echo 0 0 1 1 ;;
+    *) echo 0 1 0 1 ;;
+    esac
+}
+
+report() {
+    local kind=${1%%:*} key=${1#*:} file rc p f s groups
+    file=$results/${key//\//_}
+    rc=$(cat "$file.rc" 2>/dev/null || echo 1)
+    if [ "$kind" = cmocka ]; then
+        read -r p f s groups < <(count_cmocka "$file.log")
+        # A crash, a leak, or a run that did not come to its summary.
+        if { [ "$rc" != 0 ] || [ "$groups" = 0 ]; } && [ "$f" = 0 ]; then f=1; fi
+    else
+        read -r p f s groups < <(count_exit "$rc")
+    fi
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    printf '%-36s %3d passed' "$key" "$p"
+    [ "$f" -gt 0 ] && printf ', %d FAILED (exit status %s)' "$f" "$rc"
+    [ "$s" -gt 0 ] && printf ', %d skipped' "$s"
+    echo
+    if [ "$f" -gt 0 ]; then
+        grep -av '^\[ RUN  \|^\[       OK' "$file.log" | tail -n 60 | sed 's/^/    /'
+    elif [ "$s" -gt 0 ] && [ "$kind" = exit ]; then sed 's/^/    /' "$file.log"
+    fi
+}
+
+rm -rf "$results"
+mkdir -p "$results"
+case " ${MAKEFLAGS:-}" in *" -j"*) parallel= ;; *) parallel=-j$jobs ;; esac
+goals=build-tests
+[ -n "${ONLY_TESTS:-}" ] || goals="build-tests all"
+# shellcheck disable=SC2086
+${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" $goals ||
+    echo "Some of it does not build; that counts as failed below."
+
+start_tests
+if [ -z "${ONLY_TESTS:-}" ]; then start_programs; start_examples; start_gates; fi
+wait
+for key in "${keys[@]}"; do report "$key"; done
+
+summary="$passed passed, $failed failed"
+[ "$skipped" -gt 0 ] && summary="$summary, $skipped skipped"
+echo "$summary"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# deps.sh - installs what building and testing memopt needs, where that is missing: on Debian and
+# Ubuntu, as root or through sudo. Elsewhere it says what is missing. Exit 1 when something is
+# missing without which the library does not build; the rest only makes tests skip.
+set -u
+needed=() wanted=()
+
+have() { command -v "$1" > /dev/null 2>&1; }
+compiles() { echo "$1" | cc -fsyntax-only -x c - 2> /dev/null; }
+
+# check LIST PACKAGE TEST... - adds PACKAGE to LIST unless the test holds.
+check() {
+    local -n list=$1
+    local package=$2
+    shift 2
+    "$@" || list+=("$package")
+}
+
+look() {
+    needed=() wanted=()
+    check needed gcc have cc
+    check needed make have make
+    check needed g++ have c++
+    check needed libcmocka-dev compiles '#include <stdarg.h>
+        #include <stddef.h>
+        #include <stdint.h>
+        #include <setjmp.h>
+        #include <cmocka.h>'
+    check wanted clang have clang
+    check wanted clang-format-14 clang_format_14
+    check wanted pkg-config have pkg-config
+    check wanted cmake have cmake
+    # NEON on other machines, and the hook for somebody else's matrix product.
+    check wanted gcc-aarch64-linux-gnu have aarch64-linux-gnu-gcc
+    check wanted libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/stdio.h
+    check wanted qemu-user-static have qemu-aarch64-static
+    check wanted libopenblas0-pthread openblas
+    if [ "$(uname -m)" = aarch64 ]; then drop_cross; fi
+}
+
+clang_format_14() {
+    have clang-format-14 ||
+        { have clang-format && clang-format --version | grep -q 'version 14\.'; }
+}
+
+openblas() {
+    ls /usr/lib/*/libopenblas.so.0 /usr/lib/libopenblas.so.0 2> /dev/null | grep -q .
+}
+
+drop_cross() {
+    local package kept=()
+    for package in "${wanted[@]}"; do
+        case $package in *aarch64* | *arm64* | qemu*) ;; *) kept+=("$package") ;; esac
+    done
+    wanted=("${kept[@]}")
+}
+
+# Packages that this release has; others only make tests skip.
+known() {
+    local package
+    for package in "$@"; do
+        apt-cache show "$package" > /dev/null 2>&1 && echo "$package"
+    done
+}
+
+look
+missing=("${needed[@]}" "${wanted[@]}")
+if [ ${#missing[@]} -eq 0 ]; then
+    echo "deps: all there"
+    exit 0
+fi
+
+root=
+[ "$(id -u)" = 0 ] || root="sudo -n"
+if have apt-get && $root true 2> /dev/null; then
+    export DEBIAN_FRONTEND=noninteractive
+    echo "deps: installing ${missing[*]}"
+    $root apt-get update -qq || echo "deps: apt-get update failed; going on with what is known"
+    # shellcheck disable=SC2046
+    $root apt-get install -y -qq --no-install-recommends $(known "${missing[@]}") > /dev/null ||
+        echo "deps: apt-get install failed"
+    look
+fi
+
+[ ${#wanted[@]} -eq 0 ] || echo "deps: missing, so some tests are skipped: ${wanted[*]}"
+[ ${#needed[@]} -eq 0 ] && exit 0
+echo "deps: missing and needed: ${needed[*]} (these are their names on Debian)"
+exit 1
