@@ -41,6 +41,15 @@ int main(void) {
  *   suballoc     offsets in a range: a host block, a device buffer, a file
  *   track        who holds how much memory, now and at the peak; leaks; out-of-memory reports
  *   trace        what track saw, as SVG timeline and Chrome trace
+ *   half         fp16 and bf16
+ *   gemm         the one matrix product that the rest uses; a hook for your BLAS
+ *   quant        8-bit codes with one scale per block
+ *   params       the list of parameters: name, shape, data, gradient, ties
+ *   norm, act    normalization and activations whose output need not be kept
+ *   attention    exact attention without the seq x seq matrix
+ *   loss         cross-entropy without the logits of the whole batch
+ *   accum        gradient accumulation, clipping, loss scaling
+ *   optim        AdamW and SGD with momentum over fp32 or 8-bit states
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -1033,6 +1042,663 @@ MEMOPT_API mo_status mo_trace_write_svg(
  * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
  * Since:   0.1 */
 MEMOPT_API mo_status mo_trace_write_json(const mo_track *track, const mo_writer *writer);
+
+#endif
+
+/* mo_half.h - fp16 and bf16: two bytes a number.
+ *
+ * Both directions are exact IEEE conversions: nearest even, subnormals kept, overflow to infinity,
+ * NaN stays NaN (made quiet, payload cut). Results are bit-identical on every CPU. */
+#ifndef MEMOPT_HALF_H
+#define MEMOPT_HALF_H
+
+/* mo_f32_to_f16, mo_f32_to_bf16 - y[i] = x[i] rounded to nearest even
+ * mo_f16_to_f32, mo_bf16_to_f32 - y[i] = x[i], exact
+ *
+ * x         in   [n]
+ * y         out  [n]
+ * parallel  in   NULL = default
+ *
+ * Memory:  none; x and y must not overlap
+ * Threads: safe for distinct outputs
+ * Errors:  none; n may be 0
+ * Cost:    bytes moved: 6 n
+ * Since:   0.1 */
+MEMOPT_API void mo_f32_to_f16(const float *x, uint16_t *y, size_t n, const mo_parallel *parallel);
+MEMOPT_API void mo_f32_to_bf16(const float *x, uint16_t *y, size_t n, const mo_parallel *parallel);
+MEMOPT_API void mo_f16_to_f32(const uint16_t *x, float *y, size_t n, const mo_parallel *parallel);
+MEMOPT_API void mo_bf16_to_f32(const uint16_t *x, float *y, size_t n, const mo_parallel *parallel);
+
+#endif
+/* mo_gemm.h - the one matrix product that everything else uses: a built-in kernel for AVX2,
+ * AVX-512, NEON and plain C, or the cblas_sgemm of a BLAS that the caller links. */
+#ifndef MEMOPT_GEMM_H
+#define MEMOPT_GEMM_H
+
+/* cblas_sgemm as every CBLAS has it (its enums are ints): order 101 is row-major, transpose 111 no,
+ * 112 yes. Cast the function of your BLAS to this type. Since: 0.1 */
+typedef void mo_cblas_sgemm(int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
+    const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
+
+/* mo_gemm_env - what products run on; the same for all products of a program.
+ *
+ * parallel        NULL = default
+ * cblas           NULL = the built-in kernel
+ * workspace       packed panels; mo_gemm_workspace_size bytes, 64-byte aligned; unused with cblas
+ * workspace_size  bytes
+ * Since: 0.1 */
+typedef struct mo_gemm_env {
+    const mo_parallel *parallel;
+    mo_cblas_sgemm *cblas;
+    void *workspace;
+    size_t workspace_size;
+} mo_gemm_env;
+
+/* mo_gemm_desc - C = alpha op(A) op(B) + beta C, all row-major.
+ *
+ * m, n, k           C is m x n, op(A) m x k, op(B) k x n
+ * trans_a, trans_b  not 0: the matrix is stored transposed (A as k x m, B as n x k)
+ * lda, ldb, ldc     elements from row to row as stored; 0 = rows follow each other
+ * alpha             0 = 1
+ * beta              0: C is written without being read
+ * Since: 0.1 */
+typedef struct mo_gemm_desc {
+    size_t m, n, k;
+    int trans_a, trans_b;
+    size_t lda, ldb, ldc;
+    float alpha, beta;
+} mo_gemm_desc;
+
+/* mo_gemm_workspace_size - bytes that the built-in kernel needs: about 3 MiB a thread for large
+ * products.
+ *
+ * parallel  in  the env's; NULL = default
+ * largest   in  m, n and k at least those of any product; NULL = products of any size
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_gemm_workspace_size(const mo_parallel *parallel, const mo_gemm_desc *largest);
+
+/* mo_gemm - matrix product.
+ *
+ * env   in      see above
+ * desc  in      see above
+ * a, b  in      as desc says; may be the same matrix
+ * c     in out  must not overlap a, b or the workspace
+ *
+ * With the built-in kernel an element of C depends on its row of op(A), its column of op(B) and k
+ * alone: it is the same bits for any m, n, tiling and number of threads.
+ *
+ * Memory:  the env's workspace
+ * Threads: one at a time per workspace; runs on the env's threads
+ * Errors:  MO_E_INVALID (NULL, a row shorter than its matrix), MO_E_NO_SPACE (workspace),
+ *          MO_E_UNSUPPORTED (cblas and a size beyond int)
+ * Source:  Goto and van de Geijn 2008, doi:10.1145/1356052.1356053
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm(
+    const mo_gemm_env *env, const mo_gemm_desc *desc, const float *a, const float *b, float *c);
+
+#endif
+/* mo_quant.h - blockwise 8-bit codes: one byte a number, one scale a block. */
+#ifndef MEMOPT_QUANT_H
+#define MEMOPT_QUANT_H
+
+/* Which 256 values the codes stand for.
+ *
+ * SIGNED    -0.993 .. 1, code 127 = 0: weights, gradients, first moments
+ * UNSIGNED  0 .. 1, code 0 = 0: second moments and their square roots */
+typedef enum mo_quant_map {
+    MO_QUANT_SIGNED = 0,
+    MO_QUANT_UNSIGNED,
+    MO_QUANT_MAP_COUNT
+} mo_quant_map;
+
+/* mo_quant8_desc
+ *
+ * map       see above
+ * block     numbers per scale, a power of two, 64..4096; 0 = 256
+ * no_zero   not 0: a number other than 0 never gets the code of 0, but the smallest of its sign.
+ *           For states that are divided by.
+ * parallel  NULL = default
+ * Since: 0.1 */
+typedef struct mo_quant8_desc {
+    mo_quant_map map;
+    size_t block;
+    int no_zero;
+    const mo_parallel *parallel;
+} mo_quant8_desc;
+
+/* mo_quant8_table - the 256 values of a map, ascending; NULL out of range.
+ *
+ * Memory:  static
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API const float *mo_quant8_table(mo_quant_map map);
+
+/* mo_quant8_encode - codes and scales.
+ *
+ *   absmax[b] = max |x[i]| of block b,  codes[i] = nearest(map, x[i] * (1 / absmax[b]))
+ *
+ * x       in   [n] finite; the last block may be short
+ * codes   out  [n]
+ * absmax  out  [ceil(n / block)]; 0 for an all-zero block, whose codes are the code of 0. A block
+ *              whose numbers are all subnormal counts as all-zero.
+ *
+ * Exactly nearest; a number half-way between two values gets the even code. Bit-identical on every
+ * CPU and for any number of threads. A block that holds an infinity or NaN has absmax infinity and
+ * decodes to no finite number.
+ *
+ * Memory:  none; outputs must not overlap x
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, map, block)
+ * Cost:    bytes moved: 5 n
+ * Source:  Dettmers et al. 2022, arXiv:2110.02861, section 2
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant8_encode(
+    const mo_quant8_desc *desc, const float *x, size_t n, uint8_t *codes, float *absmax);
+
+/* mo_quant8_decode - x[i] = map[codes[i]] * absmax[i / block].
+ *
+ * codes   in   [n]
+ * absmax  in   [ceil(n / block)]
+ * x       out  [n]
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, map, block)
+ * Cost:    bytes moved: 5 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant8_decode(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, float *x);
+
+#endif
+/* mo_params.h - the list of a model's parameters: where each one's numbers and gradient are, which
+ * are trained, and which share one tensor. */
+#ifndef MEMOPT_PARAMS_H
+#define MEMOPT_PARAMS_H
+
+enum { MO_PARAM_MAX_DIMS = 4 };
+
+/* mo_param - one parameter, fp32, row-major.
+ *
+ * name       as in checkpoints; owned by the list
+ * shape      [n_dims]
+ * n          numbers: the product of shape
+ * data, grad set by mo_params_bind; grad is NULL for frozen parameters
+ * frozen     not 0: no gradient, no optimizer state; of tied parameters the owner's counts
+ * tied_to    index of the parameter whose data and gradient this one shares, or its own index
+ * Since: 0.1 */
+typedef struct mo_param {
+    const char *name;
+    size_t shape[MO_PARAM_MAX_DIMS];
+    size_t n_dims, n;
+    float *data, *grad;
+    int frozen;
+    size_t tied_to;
+} mo_param;
+
+/* mo_params - the list; items may be read, and shape-independent fields changed, by the caller.
+ * Since: 0.1 */
+typedef struct mo_params {
+    mo_param *items;
+    size_t n;
+    size_t capacity;
+    mo_allocator allocator;
+} mo_params;
+
+/* mo_params_init - an empty list. mo_params_free - give its memory back; data and gradients are the
+ * caller's and stay.
+ *
+ * allocator  in  for the list and the names; NULL = heap. Copied.
+ *
+ * Threads: safe for distinct lists
+ * Since:   0.1 */
+MEMOPT_API void mo_params_init(mo_params *params, const mo_allocator *allocator);
+MEMOPT_API void mo_params_free(mo_params *params);
+
+/* mo_params_add - append a parameter.
+ *
+ * name    in   unique; copied
+ * shape   in   [n_dims] none 0
+ * n_dims  in   1..MO_PARAM_MAX_DIMS
+ * index   out  its place in items; NULL = not wanted
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, dims, name taken), MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_add(
+    mo_params *params, const char *name, const size_t *shape, size_t n_dims, size_t *index);
+
+/* mo_params_tie - let parameter index share data and gradient of parameter with: counted once, both
+ * uses add to one gradient. Before mo_params_bind.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (out of range, different n, with is itself tied to another)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_tie(mo_params *params, size_t index, size_t with);
+
+/* mo_params_find - the parameter of that name, or NULL. Threads: safe. Since: 0.1 */
+MEMOPT_API mo_param *mo_params_find(const mo_params *params, const char *name);
+
+/* What mo_params_count and mo_params_size add up. */
+typedef enum mo_params_what {
+    MO_PARAMS_ALL = 0, /* every tensor once */
+    MO_PARAMS_TRAINED  /* those not frozen: what has gradients */
+} mo_params_what;
+
+/* mo_params_count - numbers. mo_params_size - bytes as fp32, every tensor rounded up to 64.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_params_count(const mo_params *params, mo_params_what what);
+MEMOPT_API size_t mo_params_size(const mo_params *params, mo_params_what what);
+
+/* mo_params_bind - place all data in one block and all gradients in another, in order, each tensor
+ * at a multiple of 64 bytes. Contents are not touched.
+ *
+ * data  in  mo_params_size(ALL) bytes, 64-byte aligned; the caller's, valid as long as it is used
+ * grad  in  mo_params_size(TRAINED) bytes; NULL = no gradients (inference)
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_bind(mo_params *params, void *data, void *grad);
+
+#endif
+/* mo_accum.h - what happens to gradients between backward and the step: accumulation over
+ * micro-batches, the global norm and clipping, loss scaling. */
+#ifndef MEMOPT_ACCUM_H
+#define MEMOPT_ACCUM_H
+
+/* mo_accum_add - sum[i] += scale * grad[i]: one micro-batch into the sum.
+ *
+ * grad  in      [n]
+ * sum   in out  [n]
+ *
+ * Memory:  none
+ * Threads: safe for distinct sums
+ * Cost:    bytes moved: 12 n
+ * Since:   0.1 */
+MEMOPT_API void mo_accum_add(
+    const float *grad, float scale, float *sum, size_t n, const mo_parallel *parallel);
+
+/* mo_accum_square_sum - the sum of grad[i]^2 in double; inf or NaN when a gradient is. Add the
+ * sums of all tensors; the global norm is the square root.
+ *
+ * Memory:  none
+ * Threads: safe; the result does not depend on their number
+ * Cost:    bytes moved: 4 n
+ * Since:   0.1 */
+MEMOPT_API double mo_accum_square_sum(const float *grad, size_t n, const mo_parallel *parallel);
+
+/* mo_accum_clip_scale - what gradients of that norm must be multiplied with so that their norm is
+ * at most max_norm: min(1, max_norm / (norm + 1e-6)); 1 for max_norm 0 (no clipping). Give it to
+ * the optimizer as grad_scale instead of sweeping the gradients once more. No scale helps against
+ * a norm that is not finite (1 is returned): such a step must be skipped, see
+ * mo_loss_scaler_update.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API double mo_accum_clip_scale(double norm, double max_norm);
+
+/* mo_loss_scaler_desc - dynamic loss scaling for half-precision gradients.
+ *
+ * initial    0 = 65536
+ * growth     factor after growth_interval steps without overflow; 0 = 2
+ * backoff    factor after an overflow; 0 = 0.5
+ * interval   0 = 2000 steps
+ * is_static  not 0: the scale stays at initial; overflowing steps are still skipped
+ * Since: 0.1 */
+typedef struct mo_loss_scaler_desc {
+    double initial, growth, backoff;
+    uint32_t interval;
+    int is_static;
+} mo_loss_scaler_desc;
+
+/* mo_loss_scaler - multiply the loss with scale; divide the gradients by it (grad_scale =
+ * 1 / scale). Since: 0.1 */
+typedef struct mo_loss_scaler {
+    double scale;
+    uint32_t good_steps; /* since the last change of scale */
+    uint64_t skipped;    /* steps in all */
+    mo_loss_scaler_desc desc;
+} mo_loss_scaler;
+
+/* mo_loss_scaler_init - start; desc NULL = all defaults.
+ *
+ * Threads: safe for distinct scalers
+ * Errors:  MO_E_INVALID (NULL, negative or non-finite numbers, growth < 1, backoff > 1)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_loss_scaler_init(
+    mo_loss_scaler *scaler, const mo_loss_scaler_desc *desc);
+
+/* mo_loss_scaler_update - after backward, before the step: adapt the scale.
+ *
+ * square_sum  in  of all gradients, as mo_accum_square_sum gives it; inf or NaN means overflow
+ *
+ * Returns 1 when the step should be taken, 0 when it must be skipped. Behaves as
+ * torch.amp.GradScaler: backoff at once, growth after interval good steps in a row.
+ *
+ * Threads: one at a time per scaler
+ * Since:   0.1 */
+MEMOPT_API int mo_loss_scaler_update(mo_loss_scaler *scaler, double square_sum);
+
+#endif
+/* mo_optim.h - optimizer steps whose states take 1 or 4 bytes a number, on any slice of a
+ * tensor. */
+#ifndef MEMOPT_OPTIM_H
+#define MEMOPT_OPTIM_H
+
+typedef enum mo_optim_kind {
+    MO_OPTIM_ADAMW = 0, /* two states */
+    MO_OPTIM_SGD,       /* momentum: one state */
+    MO_OPTIM_KIND_COUNT
+} mo_optim_kind;
+
+typedef enum mo_optim_precision {
+    MO_OPTIM_F32 = 0, /* 4 bytes a number and state */
+    MO_OPTIM_8BIT,    /* blockwise dynamic map: 1 byte, and 4 per block */
+    MO_OPTIM_PRECISION_COUNT
+} mo_optim_precision;
+
+/* mo_optim_desc - one optimizer. lr and grad_scale may change from step to step, the rest may not.
+ *
+ * kind, precision  see above
+ * lr               step size; 0 = parameters stay as they are, as a schedule may ask
+ * beta1            AdamW: of the first moment, 0 = 0.9; SGD: momentum, 0 = none
+ * beta2            AdamW: of the second moment. 0 = 0.999
+ * epsilon          AdamW; 0 = 1e-8
+ * weight_decay     decoupled (AdamW), added to the gradient (SGD)
+ * grad_scale       gradients are multiplied with it: clipping, or 1 / loss scale; 0 = 1
+ * block            8-bit: numbers per scale, a power of two, 64..4096; 0 = 256
+ * min_8bit_size    tensors with fewer numbers keep fp32 states; 0 = 4096, 1 = none do
+ * parallel         NULL = default
+ * Since: 0.1 */
+typedef struct mo_optim_desc {
+    mo_optim_kind kind;
+    mo_optim_precision precision;
+    double lr, beta1, beta2, epsilon, weight_decay, grad_scale;
+    size_t block, min_8bit_size;
+    const mo_parallel *parallel;
+} mo_optim_desc;
+
+/* mo_optim_desc_defaults - the desc with every zero replaced. Threads: safe. Since: 0.1 */
+MEMOPT_API mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc);
+
+/* mo_optim_state - where the states of one tensor lie, in memory that the caller owns.
+ *
+ * n          numbers in the tensor
+ * precision  decided once, at init, from the size of the whole tensor
+ * block      numbers per scale
+ * m, v       [n] float or uint8_t: first moment or momentum; AdamW only: second moment. 8-bit v
+ *            holds the square root of the second moment, never rounded to zero: with codes of v
+ *            itself, a small v next to a large one becomes 0 and the update m / epsilon.
+ * m_absmax, v_absmax  8-bit: [ceil(n / block)] scales
+ * Since: 0.1 */
+typedef struct mo_optim_state {
+    size_t n;
+    mo_optim_precision precision;
+    size_t block;
+    void *m, *v;
+    float *m_absmax, *v_absmax;
+} mo_optim_state;
+
+/* mo_optim_state_size - bytes that the states of a tensor of n numbers take; 0 when that does not
+ * fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_optim_state_size(const mo_optim_desc *desc, size_t n);
+
+/* mo_optim_state_init - lay the states out in memory and set them to zero.
+ *
+ * memory  out  size bytes, 64-byte aligned; must stay valid as long as the state is used
+ * state   out
+ *
+ * Threads: safe for distinct memory
+ * Errors:  MO_E_INVALID (NULL, kind, precision, block), MO_E_NO_SPACE (size), MO_E_OVERFLOW (n)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_init(
+    const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state);
+
+/* mo_optim_state_slice - the states of the numbers begin..begin + n - 1 of a tensor: to update it
+ * piece by piece. The result is bit-identical to updating the whole.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, out of range; 8-bit: begin not at a block, or an end inside a block
+ *          that is not the tensor's end)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_slice(
+    const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice);
+
+/* mo_optim_step - one update.
+ *
+ *   g = grad_scale grad
+ *   AdamW:  m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2
+ *           p = p (1 - lr wd) - lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + epsilon)
+ *   SGD:    g = g + wd p,  m = g at t = 1, else b1 m + g,  p = p - lr m
+ *
+ * t      in      step number, from 1
+ * param  in out  [state.n]
+ * grad   in      [state.n]
+ * state  in out
+ *
+ * The update uses the new m and v before they are rounded to 8 bits. A parameter whose gradient has
+ * always been zero stays exactly as it is (without weight decay), and so does its state.
+ * Bit-identical on every CPU, for any number of threads and any slicing.
+ *
+ * Memory:  none
+ * Threads: safe for distinct params
+ * Errors:  MO_E_INVALID (NULL, t = 0, desc)
+ * Cost:    AdamW, bytes moved per number: 28 (fp32), 16.06 (8-bit)
+ * Source:  Loshchilov and Hutter 2019, arXiv:1711.05101; Dettmers et al. 2022, arXiv:2110.02861
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_step(const mo_optim_desc *desc, uint64_t t,
+    float *param, const float *grad, const mo_optim_state *state);
+
+#endif
+/* mo_norm.h - layer normalization whose output need not be kept: backward works from the input and
+ * two numbers per row, and the output can be had again for the price of one pass. */
+#ifndef MEMOPT_NORM_H
+#define MEMOPT_NORM_H
+
+/* mo_layernorm_desc - one normalization of n rows of channels.
+ *
+ * n, channels      shape of x, y, dx, dy
+ * epsilon          added to the variance; 0 = 1e-5
+ * weight, bias     [channels]
+ * mean, rstd       [n] each: written by forward, read by apply and backward
+ * dweight, dbias   [channels]: added to by backward
+ * add              not 0: backward adds to dx instead of writing it (residual connections)
+ * parallel         NULL = default
+ * Since: 0.1 */
+typedef struct mo_layernorm_desc {
+    size_t n, channels;
+    float epsilon;
+    const float *weight, *bias;
+    float *mean, *rstd;
+    float *dweight, *dbias;
+    int add;
+    const mo_parallel *parallel;
+} mo_layernorm_desc;
+
+/* mo_layernorm_forward - y = (x - mean) rstd weight + bias, row by row; writes mean and rstd.
+ * mo_layernorm_apply - the same y, bit for bit, from the mean and rstd of an earlier forward.
+ *
+ * x  in   [n x channels]
+ * y  out  [n x channels]; may be x in forward when x is not needed again
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_forward(
+    const mo_layernorm_desc *desc, const float *x, float *y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_apply(
+    const mo_layernorm_desc *desc, const float *x, float *y);
+
+/* mo_layernorm_backward - gradients of x, weight and bias.
+ *
+ *   h = (x - mean) rstd,  g = dy weight
+ *   dx = rstd (g - mean(g) - h mean(g h)),  dweight += sum(dy h),  dbias += sum(dy)
+ *
+ * x, dy  in      [n x channels]
+ * dx     in out  [n x channels]; may be dy when add is 0
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_backward(
+    const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx);
+
+#endif
+/* mo_act.h - activations whose backward needs the input only, so that the output need not be
+ * kept. */
+#ifndef MEMOPT_ACT_H
+#define MEMOPT_ACT_H
+
+/* mo_gelu_forward - y = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3): GELU with tanh.
+ * mo_gelu_backward - dx = dy times the derivative at x.
+ *
+ * x, dy  in   [n]
+ * y, dx  out  [n]; y may be x, dx may be dy or x
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  none; n may be 0. |x| up to 1e10. Relative error of y below 4e-7 for x > 0, 1e-5 for
+ *          -8 < x < 0
+ * Source:  Hendrycks and Gimpel 2016, arXiv:1606.08415
+ * Since:   0.1 */
+MEMOPT_API void mo_gelu_forward(const float *x, float *y, size_t n, const mo_parallel *parallel);
+MEMOPT_API void mo_gelu_backward(
+    const float *x, const float *dy, float *dx, size_t n, const mo_parallel *parallel);
+
+#endif
+/* mo_attention.h - exact attention without the seq x seq matrix: tiles of scores in a small
+ * workspace, one number per row kept for backward. */
+#ifndef MEMOPT_ATTENTION_H
+#define MEMOPT_ATTENTION_H
+
+/* mo_attention_desc - batch x heads independent attentions of seq positions.
+ *
+ * batch, seq, heads, head_size  sizes
+ * stride          elements from position to position in q, k, v and their gradients; 0 = heads *
+ *                 head_size. A fused QKV activation has 3 * heads * head_size, with k and v
+ *                 starting one and two thirds into the row.
+ * scale           of the scores; 0 = 1 / sqrt(head_size)
+ * full            not 0: every position sees every other; 0: causal, position t sees 0..t
+ * workspace       mo_attention_workspace_size bytes, 64-byte aligned
+ * workspace_size  bytes
+ * parallel        NULL = default
+ * Since: 0.1 */
+typedef struct mo_attention_desc {
+    size_t batch, seq, heads, head_size, stride;
+    float scale;
+    int full;
+    void *workspace;
+    size_t workspace_size;
+    const mo_parallel *parallel;
+} mo_attention_desc;
+
+/* mo_attention_tensors - what forward and backward read and write; head h of a position starts
+ * h * head_size into its row.
+ *
+ * q, k, v     in   [batch x seq] rows of desc.stride
+ * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
+ * lse         out  [batch x heads x seq]: log of the sum of e^score of each row; backward reads it
+ * dout        in   backward: gradient of out, same shape
+ * dq, dk, dv  out  backward: gradients, shaped as q, k, v; written, not added to
+ * Since: 0.1 */
+typedef struct mo_attention_tensors {
+    const float *q, *k, *v;
+    float *out, *lse;
+    const float *dout;
+    float *dq, *dk, *dv;
+} mo_attention_tensors;
+
+/* mo_attention_workspace_size - bytes that forward and backward need: O(head_size) per thread,
+ * whatever the length of the sequence; 0 when the sizes do not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_attention_workspace_size(const mo_attention_desc *desc);
+
+/* mo_attention_forward - out = softmax(scale q k^T) v, head by head.
+ * mo_attention_backward - dq, dk, dv from dout; the scores are computed again.
+ *
+ * Memory:  the workspace; O(batch heads seq) for lse instead of O(batch heads seq^2)
+ * Threads: one at a time per workspace; heads run on the desc's threads
+ * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size), MO_E_OVERFLOW,
+ *          MO_E_NO_SPACE (workspace)
+ * Source:  Rabe and Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_attention_forward(
+    const mo_attention_desc *desc, const mo_attention_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_attention_backward(
+    const mo_attention_desc *desc, const mo_attention_tensors *tensors);
+
+#endif
+/* mo_loss.h - cross-entropy fused with the output projection: logits exist for a chunk of rows
+ * only. */
+#ifndef MEMOPT_LOSS_H
+#define MEMOPT_LOSS_H
+
+/* mo_linear_ce_desc - mean cross-entropy of softmax(x w^T) against one target per row.
+ *
+ * rows, channels, vocab  x is rows x channels, w is vocab x channels
+ * chunk_rows             rows of logits that exist at a time; 0 = all (plain cross-entropy). Fewer
+ *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
+ *                        more per chunk.
+ * scale                  what the sum over rows is multiplied with, in the gradients too;
+ *                        0 = 1 / rows. With gradient accumulation: 1 / (rows * micro-batches).
+ * env                    products and threads; see mo_gemm.h
+ * workspace              mo_linear_ce_workspace_size bytes, 64-byte aligned
+ * workspace_size         bytes
+ * Since: 0.1 */
+typedef struct mo_linear_ce_desc {
+    size_t rows, channels, vocab, chunk_rows;
+    float scale;
+    const mo_gemm_env *env;
+    void *workspace;
+    size_t workspace_size;
+} mo_linear_ce_desc;
+
+/* mo_linear_ce_tensors
+ *
+ * x        in      [rows x channels]
+ * w        in      [vocab x channels]: the head, or the embedding it is tied to
+ * targets  in      [rows], 0..vocab-1
+ * dx       out     [rows x channels]; NULL = no gradients
+ * dw       in out  [vocab x channels], added to; NULL = the head is frozen
+ * Since: 0.1 */
+typedef struct mo_linear_ce_tensors {
+    const float *x, *w;
+    const int32_t *targets;
+    float *dx, *dw;
+} mo_linear_ce_tensors;
+
+/* mo_linear_ce_workspace_size - bytes: chunk_rows * vocab floats of logits and one per row; 0 when
+ * the sizes do not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_linear_ce_workspace_size(const mo_linear_ce_desc *desc);
+
+/* mo_linear_ce - loss, and where asked for the gradients, in one pass over the chunks.
+ *
+ *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
+ *
+ * loss  out  in double, summed in the order of the rows
+ *
+ * The loss does not depend on chunk_rows; dw does in its last bits, since it is summed chunk by
+ * chunk.
+ *
+ * Memory:  the workspace
+ * Threads: one at a time per workspace
+ * Errors:  MO_E_INVALID (NULL, a size of 0, a target outside the vocabulary), MO_E_NO_SPACE
+ *          (workspace), MO_E_OVERFLOW
+ * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_ce(
+    const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *tensors, double *loss);
 
 #endif
 
@@ -3516,6 +4182,4158 @@ mo_status mo_trace_write_json(const mo_track *track, const mo_writer *writer) {
     }
     moi_track_print(&out, "\n]}\n");
     return out.status;
+}
+
+/* mo_simd.h - one vector of floats under one name for every instruction set.
+ *
+ * A kernel is written once, in a .inc file, against the MOI_V names at the end of this file, and
+ * included once for each instruction set with MOI_ISA defined as scalar, avx2, avx512 or neon. The
+ * scalar instance (one lane) is the specification that the others must match. MOI_DISPATCH calls
+ * the instance for the CPU. */
+#ifndef MEMOPT_SIMD_H
+#define MEMOPT_SIMD_H
+
+#define MOI_CAT_(a, b) a##_##b
+#define MOI_CAT(a, b)  MOI_CAT_(a, b)
+#define MOI_TARGET_scalar
+#define MOI_TARGET_neon
+#define MOI_TARGET_avx2   MOI_TARGET_("avx2,fma,f16c")
+#define MOI_TARGET_avx512 MOI_TARGET_("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")
+#define MOI_INLINE_scalar MOI_ALWAYS_INLINE
+#define MOI_INLINE_neon   MOI_ALWAYS_INLINE
+#define MOI_INLINE_avx2   MOI_TARGET_avx2 MOI_ALWAYS_INLINE
+#define MOI_INLINE_avx512 MOI_TARGET_avx512 MOI_ALWAYS_INLINE
+
+/* ---- scalar: one lane ---------------------------------------------------------------------- */
+
+typedef float moi_v_scalar;
+typedef uint32_t moi_vi_scalar;
+typedef int moi_vm_scalar;
+enum { moi_lanes_scalar = 1 };
+
+MOI_ALWAYS_INLINE uint32_t moi_float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+MOI_ALWAYS_INLINE float moi_bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+MOI_ALWAYS_INLINE float moi_load_scalar(const float *p) { return *p; }
+MOI_ALWAYS_INLINE void moi_store_scalar(float *p, float v) { *p = v; }
+MOI_ALWAYS_INLINE float moi_set1_scalar(float x) { return x; }
+MOI_ALWAYS_INLINE float moi_vadd_scalar(float a, float b) { return a + b; }
+MOI_ALWAYS_INLINE float moi_vsub_scalar(float a, float b) { return a - b; }
+MOI_ALWAYS_INLINE float moi_vmul_scalar(float a, float b) { return a * b; }
+MOI_ALWAYS_INLINE float moi_vdiv_scalar(float a, float b) { return a / b; }
+MOI_ALWAYS_INLINE float moi_vsqrt_scalar(float a) { return sqrtf(a); }
+MOI_ALWAYS_INLINE float moi_vfma_scalar(float a, float b, float c) { return a * b + c; }
+MOI_ALWAYS_INLINE float moi_vmax_scalar(float a, float b) { return a > b ? a : b; }
+MOI_ALWAYS_INLINE float moi_vmin_scalar(float a, float b) { return a < b ? a : b; }
+MOI_ALWAYS_INLINE int moi_vlt_scalar(float a, float b) { return a < b; }
+MOI_ALWAYS_INLINE float moi_vselect_scalar(int m, float a, float b) { return m ? a : b; }
+MOI_ALWAYS_INLINE float moi_vsum_scalar(float a) { return a; }
+MOI_ALWAYS_INLINE float moi_vmaxall_scalar(float a) { return a; }
+MOI_ALWAYS_INLINE uint32_t moi_bits_scalar(float a) { return moi_float_bits(a); }
+MOI_ALWAYS_INLINE float moi_from_bits_scalar(uint32_t a) { return moi_bits_float(a); }
+MOI_ALWAYS_INLINE uint32_t moi_iset1_scalar(uint32_t x) { return x; }
+MOI_ALWAYS_INLINE uint32_t moi_iadd_scalar(uint32_t a, uint32_t b) { return a + b; }
+MOI_ALWAYS_INLINE uint32_t moi_iand_scalar(uint32_t a, uint32_t b) { return a & b; }
+MOI_ALWAYS_INLINE uint32_t moi_ior_scalar(uint32_t a, uint32_t b) { return a | b; }
+MOI_ALWAYS_INLINE uint32_t moi_ixor_scalar(uint32_t a, uint32_t b) { return a ^ b; }
+MOI_ALWAYS_INLINE uint32_t moi_imax_scalar(uint32_t a, uint32_t b) {
+    return (int32_t)a > (int32_t)b ? a : b;
+}
+MOI_ALWAYS_INLINE int moi_igt_scalar(uint32_t a, uint32_t b) { return (int32_t)a > (int32_t)b; }
+MOI_ALWAYS_INLINE uint32_t moi_iselect_scalar(int m, uint32_t a, uint32_t b) { return m ? a : b; }
+#define moi_isll_scalar(a, n) ((uint32_t)(a) << (n))
+#define moi_isrl_scalar(a, n) ((uint32_t)(a) >> (n))
+/* nearest integer, ties to even, for |a| < 2^22 */
+MOI_ALWAYS_INLINE uint32_t moi_to_int_scalar(float a) {
+    return moi_float_bits(a + 12582912.0f) - moi_float_bits(12582912.0f);
+}
+MOI_ALWAYS_INLINE float moi_to_float_scalar(uint32_t a) { return (float)(int32_t)a; }
+/* toward zero */
+MOI_ALWAYS_INLINE uint32_t moi_truncate_scalar(float a) { return (uint32_t)(int32_t)a; }
+MOI_ALWAYS_INLINE uint32_t moi_load_u8_scalar(const uint8_t *p) { return *p; }
+MOI_ALWAYS_INLINE void moi_store_u8_scalar(uint8_t *p, uint32_t v) { *p = (uint8_t)v; }
+MOI_ALWAYS_INLINE uint32_t moi_load_u16_scalar(const uint16_t *p) { return *p; }
+MOI_ALWAYS_INLINE void moi_store_u16_scalar(uint16_t *p, uint32_t v) { *p = (uint16_t)v; }
+MOI_ALWAYS_INLINE float moi_gather_scalar(const float *table, uint32_t i) { return table[i]; }
+MOI_ALWAYS_INLINE float moi_load_f16_scalar(const uint16_t *p) {
+    uint32_t sign = (uint32_t)(*p & 0x8000u) << 16, magnitude = *p & 0x7fffu;
+    if (magnitude > 0x7c00u) return moi_bits_float(sign | 0x7fc00000u | (magnitude & 0x3ffu) << 13);
+    if (magnitude == 0x7c00u) return moi_bits_float(sign | 0x7f800000u);
+    if (magnitude >= 0x400u) return moi_bits_float(sign | ((magnitude << 13) + 0x38000000u));
+    return moi_bits_float(
+        sign | moi_float_bits((float)magnitude * 5.9604644775390625e-8f)); /* 2^-24 */
+}
+MOI_ALWAYS_INLINE void moi_store_f16_scalar(uint16_t *p, float x) {
+    uint32_t bits = moi_float_bits(x), sign = (bits >> 16) & 0x8000u,
+             magnitude = bits & 0x7fffffffu;
+    uint32_t half;
+    if (magnitude > 0x7f800000u) half = 0x7e00u | ((magnitude >> 13) & 0x3ffu);
+    else if (magnitude >= 0x477ff000u) half = 0x7c00u; /* 65520 and above round to infinity */
+    else if (magnitude >= 0x38800000u)
+        half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1)) >> 13;
+    else /* subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits */
+        half = moi_float_bits(moi_bits_float(magnitude) + 0.5f) - 0x3f000000u;
+    *p = (uint16_t)(sign | half);
+}
+
+#if MOI_X86
+/* ---- AVX2: eight lanes --------------------------------------------------------------------- */
+
+typedef __m256 moi_v_avx2;
+typedef __m256i moi_vi_avx2;
+typedef __m256 moi_vm_avx2;
+enum { moi_lanes_avx2 = 8 };
+
+MOI_INLINE_avx2 __m256 moi_load_avx2(const float *p) { return _mm256_loadu_ps(p); }
+MOI_INLINE_avx2 void moi_store_avx2(float *p, __m256 v) { _mm256_storeu_ps(p, v); }
+MOI_INLINE_avx2 __m256 moi_set1_avx2(float x) { return _mm256_set1_ps(x); }
+MOI_INLINE_avx2 __m256 moi_vadd_avx2(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+MOI_INLINE_avx2 __m256 moi_vsub_avx2(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
+MOI_INLINE_avx2 __m256 moi_vmul_avx2(__m256 a, __m256 b) { return _mm256_mul_ps(a, b); }
+MOI_INLINE_avx2 __m256 moi_vdiv_avx2(__m256 a, __m256 b) { return _mm256_div_ps(a, b); }
+MOI_INLINE_avx2 __m256 moi_vsqrt_avx2(__m256 a) { return _mm256_sqrt_ps(a); }
+MOI_INLINE_avx2 __m256 moi_vfma_avx2(__m256 a, __m256 b, __m256 c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+MOI_INLINE_avx2 __m256 moi_vmax_avx2(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+MOI_INLINE_avx2 __m256 moi_vmin_avx2(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
+MOI_INLINE_avx2 __m256 moi_vlt_avx2(__m256 a, __m256 b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+MOI_INLINE_avx2 __m256 moi_vselect_avx2(__m256 m, __m256 a, __m256 b) {
+    return _mm256_blendv_ps(b, a, m);
+}
+MOI_INLINE_avx2 float moi_vsum_avx2(__m256 a) {
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+MOI_INLINE_avx2 float moi_vmaxall_avx2(__m256 a) {
+    __m128 x = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_max_ss(x, _mm_shuffle_ps(x, x, 1)));
+}
+MOI_INLINE_avx2 __m256i moi_bits_avx2(__m256 a) { return _mm256_castps_si256(a); }
+MOI_INLINE_avx2 __m256 moi_from_bits_avx2(__m256i a) { return _mm256_castsi256_ps(a); }
+MOI_INLINE_avx2 __m256i moi_iset1_avx2(uint32_t x) { return _mm256_set1_epi32((int)x); }
+MOI_INLINE_avx2 __m256i moi_iadd_avx2(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
+MOI_INLINE_avx2 __m256i moi_iand_avx2(__m256i a, __m256i b) { return _mm256_and_si256(a, b); }
+MOI_INLINE_avx2 __m256i moi_ior_avx2(__m256i a, __m256i b) { return _mm256_or_si256(a, b); }
+MOI_INLINE_avx2 __m256i moi_ixor_avx2(__m256i a, __m256i b) { return _mm256_xor_si256(a, b); }
+MOI_INLINE_avx2 __m256i moi_imax_avx2(__m256i a, __m256i b) { return _mm256_max_epi32(a, b); }
+MOI_INLINE_avx2 __m256 moi_igt_avx2(__m256i a, __m256i b) {
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b));
+}
+MOI_INLINE_avx2 __m256i moi_iselect_avx2(__m256 m, __m256i a, __m256i b) {
+    return _mm256_blendv_epi8(b, a, _mm256_castps_si256(m));
+}
+#define moi_isll_avx2(a, n) _mm256_slli_epi32(a, n)
+#define moi_isrl_avx2(a, n) _mm256_srli_epi32(a, n)
+MOI_INLINE_avx2 __m256i moi_to_int_avx2(__m256 a) { return _mm256_cvtps_epi32(a); }
+MOI_INLINE_avx2 __m256 moi_to_float_avx2(__m256i a) { return _mm256_cvtepi32_ps(a); }
+MOI_INLINE_avx2 __m256i moi_truncate_avx2(__m256 a) { return _mm256_cvttps_epi32(a); }
+MOI_INLINE_avx2 __m256i moi_load_u8_avx2(const uint8_t *p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+}
+MOI_INLINE_avx2 void moi_store_u16_avx2(uint16_t *p, __m256i v) {
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0xd8);
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_castsi256_si128(words));
+}
+MOI_INLINE_avx2 void moi_store_u8_avx2(uint8_t *p, __m256i v) {
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0xd8);
+    __m128i low = _mm256_castsi256_si128(words);
+    _mm_storel_epi64((__m128i *)(void *)p, _mm_packus_epi16(low, low));
+}
+MOI_INLINE_avx2 __m256i moi_load_u16_avx2(const uint16_t *p) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+MOI_INLINE_avx2 __m256 moi_gather_avx2(const float *table, __m256i i) {
+    return _mm256_i32gather_ps(table, i, 4);
+}
+MOI_INLINE_avx2 __m256 moi_load_f16_avx2(const uint16_t *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+MOI_INLINE_avx2 void moi_store_f16_avx2(uint16_t *p, __m256 v) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* ---- AVX-512: sixteen lanes ---------------------------------------------------------------- */
+
+typedef __m512 moi_v_avx512;
+typedef __m512i moi_vi_avx512;
+typedef __mmask16 moi_vm_avx512;
+enum { moi_lanes_avx512 = 16 };
+
+MOI_INLINE_avx512 __m512 moi_load_avx512(const float *p) { return _mm512_loadu_ps(p); }
+MOI_INLINE_avx512 void moi_store_avx512(float *p, __m512 v) { _mm512_storeu_ps(p, v); }
+MOI_INLINE_avx512 __m512 moi_set1_avx512(float x) { return _mm512_set1_ps(x); }
+MOI_INLINE_avx512 __m512 moi_vadd_avx512(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
+MOI_INLINE_avx512 __m512 moi_vsub_avx512(__m512 a, __m512 b) { return _mm512_sub_ps(a, b); }
+MOI_INLINE_avx512 __m512 moi_vmul_avx512(__m512 a, __m512 b) { return _mm512_mul_ps(a, b); }
+MOI_INLINE_avx512 __m512 moi_vdiv_avx512(__m512 a, __m512 b) { return _mm512_div_ps(a, b); }
+MOI_INLINE_avx512 __m512 moi_vsqrt_avx512(__m512 a) { return _mm512_sqrt_ps(a); }
+MOI_INLINE_avx512 __m512 moi_vfma_avx512(__m512 a, __m512 b, __m512 c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+MOI_INLINE_avx512 __m512 moi_vmax_avx512(__m512 a, __m512 b) { return _mm512_max_ps(a, b); }
+MOI_INLINE_avx512 __m512 moi_vmin_avx512(__m512 a, __m512 b) { return _mm512_min_ps(a, b); }
+MOI_INLINE_avx512 __mmask16 moi_vlt_avx512(__m512 a, __m512 b) {
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+MOI_INLINE_avx512 __m512 moi_vselect_avx512(__mmask16 m, __m512 a, __m512 b) {
+    return _mm512_mask_blend_ps(m, b, a);
+}
+MOI_INLINE_avx512 float moi_vsum_avx512(__m512 a) {
+    __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
+    return moi_vsum_avx2(_mm256_add_ps(_mm512_castps512_ps256(a), high));
+}
+MOI_INLINE_avx512 float moi_vmaxall_avx512(__m512 a) {
+    __m256 high = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1));
+    return moi_vmaxall_avx2(_mm256_max_ps(_mm512_castps512_ps256(a), high));
+}
+MOI_INLINE_avx512 __m512i moi_bits_avx512(__m512 a) { return _mm512_castps_si512(a); }
+MOI_INLINE_avx512 __m512 moi_from_bits_avx512(__m512i a) { return _mm512_castsi512_ps(a); }
+MOI_INLINE_avx512 __m512i moi_iset1_avx512(uint32_t x) { return _mm512_set1_epi32((int)x); }
+MOI_INLINE_avx512 __m512i moi_iadd_avx512(__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }
+MOI_INLINE_avx512 __m512i moi_iand_avx512(__m512i a, __m512i b) { return _mm512_and_si512(a, b); }
+MOI_INLINE_avx512 __m512i moi_ior_avx512(__m512i a, __m512i b) { return _mm512_or_si512(a, b); }
+MOI_INLINE_avx512 __m512i moi_ixor_avx512(__m512i a, __m512i b) { return _mm512_xor_si512(a, b); }
+MOI_INLINE_avx512 __m512i moi_imax_avx512(__m512i a, __m512i b) { return _mm512_max_epi32(a, b); }
+MOI_INLINE_avx512 __mmask16 moi_igt_avx512(__m512i a, __m512i b) {
+    return _mm512_cmpgt_epi32_mask(a, b);
+}
+MOI_INLINE_avx512 __m512i moi_iselect_avx512(__mmask16 m, __m512i a, __m512i b) {
+    return _mm512_mask_blend_epi32(m, b, a);
+}
+#define moi_isll_avx512(a, n) _mm512_slli_epi32(a, n)
+#define moi_isrl_avx512(a, n) _mm512_srli_epi32(a, n)
+MOI_INLINE_avx512 __m512i moi_to_int_avx512(__m512 a) { return _mm512_cvtps_epi32(a); }
+MOI_INLINE_avx512 __m512 moi_to_float_avx512(__m512i a) { return _mm512_cvtepi32_ps(a); }
+MOI_INLINE_avx512 __m512i moi_truncate_avx512(__m512 a) { return _mm512_cvttps_epi32(a); }
+MOI_INLINE_avx512 __m512i moi_load_u8_avx512(const uint8_t *p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+MOI_INLINE_avx512 void moi_store_u8_avx512(uint8_t *p, __m512i v) {
+    _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(v));
+}
+MOI_INLINE_avx512 __m512i moi_load_u16_avx512(const uint16_t *p) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+MOI_INLINE_avx512 void moi_store_u16_avx512(uint16_t *p, __m512i v) {
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(v));
+}
+MOI_INLINE_avx512 __m512 moi_gather_avx512(const float *table, __m512i i) {
+    return _mm512_i32gather_ps(i, table, 4);
+}
+MOI_INLINE_avx512 __m512 moi_load_f16_avx512(const uint16_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+MOI_INLINE_avx512 void moi_store_f16_avx512(uint16_t *p, __m512 v) {
+    __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_storeu_si256((__m256i *)(void *)p, half);
+}
+#endif
+
+#if MOI_NEON
+/* ---- NEON: four lanes ---------------------------------------------------------------------- */
+
+typedef float32x4_t moi_v_neon;
+typedef uint32x4_t moi_vi_neon;
+typedef uint32x4_t moi_vm_neon;
+enum { moi_lanes_neon = 4 };
+
+MOI_ALWAYS_INLINE float32x4_t moi_load_neon(const float *p) { return vld1q_f32(p); }
+MOI_ALWAYS_INLINE void moi_store_neon(float *p, float32x4_t v) { vst1q_f32(p, v); }
+MOI_ALWAYS_INLINE float32x4_t moi_set1_neon(float x) { return vdupq_n_f32(x); }
+MOI_ALWAYS_INLINE float32x4_t moi_vadd_neon(float32x4_t a, float32x4_t b) {
+    return vaddq_f32(a, b);
+}
+MOI_ALWAYS_INLINE float32x4_t moi_vsub_neon(float32x4_t a, float32x4_t b) {
+    return vsubq_f32(a, b);
+}
+MOI_ALWAYS_INLINE float32x4_t moi_vmul_neon(float32x4_t a, float32x4_t b) {
+    return vmulq_f32(a, b);
+}
+MOI_ALWAYS_INLINE float32x4_t moi_vdiv_neon(float32x4_t a, float32x4_t b) {
+    return vdivq_f32(a, b);
+}
+MOI_ALWAYS_INLINE float32x4_t moi_vsqrt_neon(float32x4_t a) { return vsqrtq_f32(a); }
+MOI_ALWAYS_INLINE float32x4_t moi_vfma_neon(float32x4_t a, float32x4_t b, float32x4_t c) {
+    return vfmaq_f32(c, a, b);
+}
+/* a > b ? a : b, as on x86 also for NaN (vmaxq_f32 would return the NaN) */
+MOI_ALWAYS_INLINE float32x4_t moi_vmax_neon(float32x4_t a, float32x4_t b) {
+    return vbslq_f32(vcgtq_f32(a, b), a, b);
+}
+MOI_ALWAYS_INLINE float32x4_t moi_vmin_neon(float32x4_t a, float32x4_t b) {
+    return vbslq_f32(vcltq_f32(a, b), a, b);
+}
+MOI_ALWAYS_INLINE uint32x4_t moi_vlt_neon(float32x4_t a, float32x4_t b) { return vcltq_f32(a, b); }
+MOI_ALWAYS_INLINE float32x4_t moi_vselect_neon(uint32x4_t m, float32x4_t a, float32x4_t b) {
+    return vbslq_f32(m, a, b);
+}
+MOI_ALWAYS_INLINE float moi_vsum_neon(float32x4_t a) {
+    float32x2_t x = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(x, 0) + vget_lane_f32(x, 1);
+}
+MOI_ALWAYS_INLINE float moi_vmaxall_neon(float32x4_t a) { return vmaxvq_f32(a); }
+MOI_ALWAYS_INLINE uint32x4_t moi_bits_neon(float32x4_t a) { return vreinterpretq_u32_f32(a); }
+MOI_ALWAYS_INLINE float32x4_t moi_from_bits_neon(uint32x4_t a) { return vreinterpretq_f32_u32(a); }
+MOI_ALWAYS_INLINE uint32x4_t moi_iset1_neon(uint32_t x) { return vdupq_n_u32(x); }
+MOI_ALWAYS_INLINE uint32x4_t moi_iadd_neon(uint32x4_t a, uint32x4_t b) { return vaddq_u32(a, b); }
+MOI_ALWAYS_INLINE uint32x4_t moi_iand_neon(uint32x4_t a, uint32x4_t b) { return vandq_u32(a, b); }
+MOI_ALWAYS_INLINE uint32x4_t moi_ior_neon(uint32x4_t a, uint32x4_t b) { return vorrq_u32(a, b); }
+MOI_ALWAYS_INLINE uint32x4_t moi_ixor_neon(uint32x4_t a, uint32x4_t b) { return veorq_u32(a, b); }
+MOI_ALWAYS_INLINE uint32x4_t moi_imax_neon(uint32x4_t a, uint32x4_t b) {
+    return vreinterpretq_u32_s32(vmaxq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b)));
+}
+MOI_ALWAYS_INLINE uint32x4_t moi_igt_neon(uint32x4_t a, uint32x4_t b) {
+    return vcgtq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b));
+}
+MOI_ALWAYS_INLINE uint32x4_t moi_iselect_neon(uint32x4_t m, uint32x4_t a, uint32x4_t b) {
+    return vbslq_u32(m, a, b);
+}
+#define moi_isll_neon(a, n) vshlq_n_u32(a, n)
+#define moi_isrl_neon(a, n) vshrq_n_u32(a, n)
+MOI_ALWAYS_INLINE uint32x4_t moi_to_int_neon(float32x4_t a) {
+    return vreinterpretq_u32_s32(vcvtnq_s32_f32(a));
+}
+MOI_ALWAYS_INLINE float32x4_t moi_to_float_neon(uint32x4_t a) {
+    return vcvtq_f32_s32(vreinterpretq_s32_u32(a));
+}
+MOI_ALWAYS_INLINE uint32x4_t moi_truncate_neon(float32x4_t a) {
+    return vreinterpretq_u32_s32(vcvtq_s32_f32(a));
+}
+MOI_ALWAYS_INLINE uint32x4_t moi_load_u8_neon(const uint8_t *p) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    return vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four))));
+}
+MOI_ALWAYS_INLINE void moi_store_u8_neon(uint8_t *p, uint32x4_t v) {
+    uint16x4_t words = vmovn_u32(v);
+    uint32_t four = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words))), 0);
+    memcpy(p, &four, sizeof four);
+}
+MOI_ALWAYS_INLINE uint32x4_t moi_load_u16_neon(const uint16_t *p) { return vmovl_u16(vld1_u16(p)); }
+MOI_ALWAYS_INLINE void moi_store_u16_neon(uint16_t *p, uint32x4_t v) { vst1_u16(p, vmovn_u32(v)); }
+MOI_ALWAYS_INLINE float32x4_t moi_gather_neon(const float *table, uint32x4_t i) {
+    float x[4] = {table[vgetq_lane_u32(i, 0)], table[vgetq_lane_u32(i, 1)],
+        table[vgetq_lane_u32(i, 2)], table[vgetq_lane_u32(i, 3)]};
+    return vld1q_f32(x);
+}
+MOI_ALWAYS_INLINE float32x4_t moi_load_f16_neon(const uint16_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+MOI_ALWAYS_INLINE void moi_store_f16_neon(uint16_t *p, float32x4_t v) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+#endif
+
+/* ---- the names that kernels use ------------------------------------------------------------ */
+
+#define MOI_FN(name)         MOI_CAT(name, MOI_ISA)
+#define MOI_TARGET           MOI_CAT(MOI_TARGET, MOI_ISA)
+#define MOI_INLINE           MOI_CAT(MOI_INLINE, MOI_ISA)
+#define MOI_LANES            ((size_t)MOI_CAT(moi_lanes, MOI_ISA))
+#define MOI_V                MOI_CAT(moi_v, MOI_ISA)
+#define MOI_VI               MOI_CAT(moi_vi, MOI_ISA)
+#define MOI_VM               MOI_CAT(moi_vm, MOI_ISA)
+#define MOI_LOAD(p)          MOI_CAT(moi_load, MOI_ISA)(p)
+#define MOI_STORE(p, v)      MOI_CAT(moi_store, MOI_ISA)(p, v)
+#define MOI_SET1(x)          MOI_CAT(moi_set1, MOI_ISA)(x)
+#define MOI_ADD(a, b)        MOI_CAT(moi_vadd, MOI_ISA)(a, b)
+#define MOI_SUB(a, b)        MOI_CAT(moi_vsub, MOI_ISA)(a, b)
+#define MOI_MUL(a, b)        MOI_CAT(moi_vmul, MOI_ISA)(a, b)
+#define MOI_DIV(a, b)        MOI_CAT(moi_vdiv, MOI_ISA)(a, b)
+#define MOI_SQRT(a)          MOI_CAT(moi_vsqrt, MOI_ISA)(a)
+#define MOI_FMA(a, b, c)     MOI_CAT(moi_vfma, MOI_ISA)(a, b, c) /* a * b + c; scalar: not fused */
+#define MOI_MAX(a, b)        MOI_CAT(moi_vmax, MOI_ISA)(a, b)    /* a > b ? a : b */
+#define MOI_MIN(a, b)        MOI_CAT(moi_vmin, MOI_ISA)(a, b)    /* a < b ? a : b */
+#define MOI_LT(a, b)         MOI_CAT(moi_vlt, MOI_ISA)(a, b)
+#define MOI_SELECT(m, a, b)  MOI_CAT(moi_vselect, MOI_ISA)(m, a, b) /* m ? a : b */
+#define MOI_SUM(a)           MOI_CAT(moi_vsum, MOI_ISA)(a)
+#define MOI_MAXALL(a)        MOI_CAT(moi_vmaxall, MOI_ISA)(a)
+#define MOI_BITS(a)          MOI_CAT(moi_bits, MOI_ISA)(a)
+#define MOI_FROM_BITS(a)     MOI_CAT(moi_from_bits, MOI_ISA)(a)
+#define MOI_ISET1(x)         MOI_CAT(moi_iset1, MOI_ISA)(x)
+#define MOI_IADD(a, b)       MOI_CAT(moi_iadd, MOI_ISA)(a, b)
+#define MOI_IAND(a, b)       MOI_CAT(moi_iand, MOI_ISA)(a, b)
+#define MOI_IOR(a, b)        MOI_CAT(moi_ior, MOI_ISA)(a, b)
+#define MOI_IXOR(a, b)       MOI_CAT(moi_ixor, MOI_ISA)(a, b)
+#define MOI_INOT(a)          MOI_IXOR(a, MOI_ISET1(0xffffffffu))
+#define MOI_IMAX(a, b)       MOI_CAT(moi_imax, MOI_ISA)(a, b) /* signed */
+#define MOI_IGT(a, b)        MOI_CAT(moi_igt, MOI_ISA)(a, b)  /* signed */
+#define MOI_ISELECT(m, a, b) MOI_CAT(moi_iselect, MOI_ISA)(m, a, b)
+#define MOI_ISLL(a, n)       MOI_CAT(moi_isll, MOI_ISA)(a, n)
+#define MOI_ISRL(a, n)       MOI_CAT(moi_isrl, MOI_ISA)(a, n)
+#define MOI_TO_INT(a)        MOI_CAT(moi_to_int, MOI_ISA)(a)   /* nearest even, |a| < 2^22 */
+#define MOI_TO_FLOAT(a)      MOI_CAT(moi_to_float, MOI_ISA)(a) /* signed */
+#define MOI_TRUNCATE(a)      MOI_CAT(moi_truncate, MOI_ISA)(a)
+#define MOI_LOAD_U8(p)       MOI_CAT(moi_load_u8, MOI_ISA)(p)
+#define MOI_STORE_U8(p, v)   MOI_CAT(moi_store_u8, MOI_ISA)(p, v)
+#define MOI_LOAD_U16(p)      MOI_CAT(moi_load_u16, MOI_ISA)(p)
+#define MOI_STORE_U16(p, v)  MOI_CAT(moi_store_u16, MOI_ISA)(p, v)
+#define MOI_GATHER(table, i) MOI_CAT(moi_gather, MOI_ISA)(table, i)
+#define MOI_LOAD_F16(p)      MOI_CAT(moi_load_f16, MOI_ISA)(p)
+#define MOI_STORE_F16(p, v)  MOI_CAT(moi_store_f16, MOI_ISA)(p, v)
+
+/* Call the instance of kernel for the CPU in use; arguments in their own parentheses. */
+#if MOI_X86
+#define MOI_DISPATCH(kernel, arguments)                                                            \
+    do {                                                                                           \
+        switch (mo_cpu_current()) {                                                                \
+        case MO_CPU_AVX512: kernel##_avx512 arguments; break;                                      \
+        case MO_CPU_AVX2: kernel##_avx2 arguments; break;                                          \
+        default: kernel##_scalar arguments; break;                                                 \
+        }                                                                                          \
+    } while (0)
+#elif MOI_NEON
+#define MOI_DISPATCH(kernel, arguments)                                                            \
+    do {                                                                                           \
+        if (mo_cpu_current() == MO_CPU_NEON) kernel##_neon arguments;                              \
+        else kernel##_scalar arguments;                                                            \
+    } while (0)
+#else
+#define MOI_DISPATCH(kernel, arguments) kernel##_scalar arguments
+#endif
+
+#endif
+/* mo_half.c - see mo_half.h. vcvtneps2bf16 is not used: it flushes subnormal inputs to zero. */
+
+#define MOI_ISA scalar
+/* mo_half.inc - the conversions for one instruction set. */
+
+MOI_INLINE MOI_VI MOI_FN(moi_bf16_round)(MOI_VI bits) {
+    MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
+    MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
+    MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
+    MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
+    return MOI_ISELECT(nan, quiet, rounded);
+}
+
+MOI_TARGET static void MOI_FN(moi_f32_to_bf16)(const float *x, uint16_t *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_round)(MOI_BITS(MOI_LOAD(x + i))));
+    for (; i < n; i++) y[i] = (uint16_t)moi_bf16_round_scalar(moi_float_bits(x[i]));
+}
+
+MOI_TARGET static void MOI_FN(moi_bf16_to_f32)(const uint16_t *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(y + i, MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x + i), 16)));
+    for (; i < n; i++) y[i] = moi_bits_float((uint32_t)x[i] << 16);
+}
+
+MOI_TARGET static void MOI_FN(moi_f32_to_f16)(const float *x, uint16_t *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE_F16(y + i, MOI_LOAD(x + i));
+    for (; i < n; i++) moi_store_f16_scalar(y + i, x[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_f16_to_f32)(const uint16_t *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(y + i, MOI_LOAD_F16(x + i));
+    for (; i < n; i++) y[i] = moi_load_f16_scalar(x + i);
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_half.inc - the conversions for one instruction set. */
+
+MOI_INLINE MOI_VI MOI_FN(moi_bf16_round)(MOI_VI bits) {
+    MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
+    MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
+    MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
+    MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
+    return MOI_ISELECT(nan, quiet, rounded);
+}
+
+MOI_TARGET static void MOI_FN(moi_f32_to_bf16)(const float *x, uint16_t *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_round)(MOI_BITS(MOI_LOAD(x + i))));
+    for (; i < n; i++) y[i] = (uint16_t)moi_bf16_round_scalar(moi_float_bits(x[i]));
+}
+
+MOI_TARGET static void MOI_FN(moi_bf16_to_f32)(const uint16_t *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(y + i, MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x + i), 16)));
+    for (; i < n; i++) y[i] = moi_bits_float((uint32_t)x[i] << 16);
+}
+
+MOI_TARGET static void MOI_FN(moi_f32_to_f16)(const float *x, uint16_t *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE_F16(y + i, MOI_LOAD(x + i));
+    for (; i < n; i++) moi_store_f16_scalar(y + i, x[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_f16_to_f32)(const uint16_t *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(y + i, MOI_LOAD_F16(x + i));
+    for (; i < n; i++) y[i] = moi_load_f16_scalar(x + i);
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_half.inc - the conversions for one instruction set. */
+
+MOI_INLINE MOI_VI MOI_FN(moi_bf16_round)(MOI_VI bits) {
+    MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
+    MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
+    MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
+    MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
+    return MOI_ISELECT(nan, quiet, rounded);
+}
+
+MOI_TARGET static void MOI_FN(moi_f32_to_bf16)(const float *x, uint16_t *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_round)(MOI_BITS(MOI_LOAD(x + i))));
+    for (; i < n; i++) y[i] = (uint16_t)moi_bf16_round_scalar(moi_float_bits(x[i]));
+}
+
+MOI_TARGET static void MOI_FN(moi_bf16_to_f32)(const uint16_t *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(y + i, MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x + i), 16)));
+    for (; i < n; i++) y[i] = moi_bits_float((uint32_t)x[i] << 16);
+}
+
+MOI_TARGET static void MOI_FN(moi_f32_to_f16)(const float *x, uint16_t *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE_F16(y + i, MOI_LOAD(x + i));
+    for (; i < n; i++) moi_store_f16_scalar(y + i, x[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_f16_to_f32)(const uint16_t *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(y + i, MOI_LOAD_F16(x + i));
+    for (; i < n; i++) y[i] = moi_load_f16_scalar(x + i);
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_half.inc - the conversions for one instruction set. */
+
+MOI_INLINE MOI_VI MOI_FN(moi_bf16_round)(MOI_VI bits) {
+    MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
+    MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
+    MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
+    MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
+    return MOI_ISELECT(nan, quiet, rounded);
+}
+
+MOI_TARGET static void MOI_FN(moi_f32_to_bf16)(const float *x, uint16_t *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_round)(MOI_BITS(MOI_LOAD(x + i))));
+    for (; i < n; i++) y[i] = (uint16_t)moi_bf16_round_scalar(moi_float_bits(x[i]));
+}
+
+MOI_TARGET static void MOI_FN(moi_bf16_to_f32)(const uint16_t *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(y + i, MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x + i), 16)));
+    for (; i < n; i++) y[i] = moi_bits_float((uint32_t)x[i] << 16);
+}
+
+MOI_TARGET static void MOI_FN(moi_f32_to_f16)(const float *x, uint16_t *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE_F16(y + i, MOI_LOAD(x + i));
+    for (; i < n; i++) moi_store_f16_scalar(y + i, x[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_f16_to_f32)(const uint16_t *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(y + i, MOI_LOAD_F16(x + i));
+    for (; i < n; i++) y[i] = moi_load_f16_scalar(x + i);
+}
+#undef MOI_ISA
+#endif
+
+typedef struct moi_half_job {
+    int from_half, brain; /* direction; bf16 or fp16 */
+    const void *x;
+    void *y;
+    size_t n;
+    int n_parts;
+} moi_half_job;
+
+static void moi_half_task(void *context, int i) {
+    const moi_half_job *job = (const moi_half_job *)context;
+    size_t begin, end;
+    moi_part(job->n, 1024, i, job->n_parts, &begin, &end);
+    size_t n = end - begin;
+    if (job->from_half) {
+        const uint16_t *x = (const uint16_t *)job->x + begin;
+        float *y = (float *)job->y + begin;
+        if (job->brain) MOI_DISPATCH(moi_bf16_to_f32, (x, y, n));
+        else MOI_DISPATCH(moi_f16_to_f32, (x, y, n));
+    } else {
+        const float *x = (const float *)job->x + begin;
+        uint16_t *y = (uint16_t *)job->y + begin;
+        if (job->brain) MOI_DISPATCH(moi_f32_to_bf16, (x, y, n));
+        else MOI_DISPATCH(moi_f32_to_f16, (x, y, n));
+    }
+}
+
+static void moi_half_run(moi_half_job job, const mo_parallel *parallel) {
+    job.n_parts = (int)moi_min((size_t)mo_parallel_threads(parallel), moi_ceil_div(job.n, 16384));
+    mo_parallel_run(parallel, job.n_parts, moi_half_task, &job);
+}
+
+void mo_f32_to_f16(const float *x, uint16_t *y, size_t n, const mo_parallel *parallel) {
+    moi_half_job job = {0, 0, x, y, n, 0};
+    moi_half_run(job, parallel);
+}
+
+void mo_f32_to_bf16(const float *x, uint16_t *y, size_t n, const mo_parallel *parallel) {
+    moi_half_job job = {0, 1, x, y, n, 0};
+    moi_half_run(job, parallel);
+}
+
+void mo_f16_to_f32(const uint16_t *x, float *y, size_t n, const mo_parallel *parallel) {
+    moi_half_job job = {1, 0, x, y, n, 0};
+    moi_half_run(job, parallel);
+}
+
+void mo_bf16_to_f32(const uint16_t *x, float *y, size_t n, const mo_parallel *parallel) {
+    moi_half_job job = {1, 1, x, y, n, 0};
+    moi_half_run(job, parallel);
+}
+/* mo_gemm_internal.h - the serial product on any strides, for the modules above. */
+#ifndef MEMOPT_GEMM_INTERNAL_H
+#define MEMOPT_GEMM_INTERNAL_H
+
+/* A matrix seen through strides: element (i, j) is at data[i * row + j * column]; one stride is
+ * 1. */
+typedef struct moi_matrix {
+    const float *data;
+    size_t row, column;
+} moi_matrix;
+
+/* Panels of A (rows x depth) and B (depth x columns) that are packed at a time. */
+enum { moi_gemm_rows = 384, moi_gemm_columns = 1536, moi_gemm_depth = 384 };
+
+/* Floats of workspace for products of at most m x n x k; 64-byte multiple. */
+static size_t moi_gemm_floats(size_t m, size_t n, size_t k);
+
+/* C[m x n, ldc] = alpha A B + beta C on this thread. */
+static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
+    float beta, float *c, size_t ldc, float *workspace);
+
+#endif
+/* mo_gemm.c - see mo_gemm.h. Blocks as in Goto and van de Geijn: a block of A stays in the second
+ * level cache, one panel of B in the first, and the tile of C in registers. */
+
+/* The scalar tile: MR x NR in plain C; compilers turn the inner loop into vectors. */
+enum { moi_gemm_mr_scalar = 4, moi_gemm_nr_scalar = 8 };
+
+static void moi_gemm_tile_scalar(
+    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    float sum[moi_gemm_mr_scalar][moi_gemm_nr_scalar] = {{0}};
+    for (; k != 0; k--, a += moi_gemm_mr_scalar, b += moi_gemm_nr_scalar)
+        for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
+            for (size_t j = 0; j < moi_gemm_nr_scalar; j++) sum[i][j] += a[i] * b[j];
+    for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
+        for (size_t j = 0; j < moi_gemm_nr_scalar; j++) {
+            float *at = c + i * ldc + j;
+            *at = beta == 0.0f ? alpha * sum[i][j] : alpha * sum[i][j] + beta * *at;
+        }
+}
+
+#if MOI_X86
+#define MOI_ISA     avx2
+#define MOI_GEMM_MR 6
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed, [k][MR]     b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i]);                                                                           \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET static void MOI_FN(moi_gemm_tile)(
+    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_ZERO)
+    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+        MOI_ROWS(MOI_ROW_FMA)
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#define MOI_ISA     avx512
+#define MOI_GEMM_MR 12
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed, [k][MR]     b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i]);                                                                           \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET static void MOI_FN(moi_gemm_tile)(
+    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_ZERO)
+    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+        MOI_ROWS(MOI_ROW_FMA)
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#endif
+#if MOI_NEON
+#define MOI_ISA     neon
+#define MOI_GEMM_MR 12
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed, [k][MR]     b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i]);                                                                           \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET static void MOI_FN(moi_gemm_tile)(
+    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_ZERO)
+    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+        MOI_ROWS(MOI_ROW_FMA)
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#endif
+
+typedef struct moi_gemm_kernel {
+    size_t mr, nr;
+    void (*tile)(
+        size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc);
+} moi_gemm_kernel;
+
+enum { moi_gemm_max_mr = 12, moi_gemm_max_nr = 32 };
+
+static moi_gemm_kernel moi_gemm_select(void) {
+    moi_gemm_kernel kernel = {moi_gemm_mr_scalar, moi_gemm_nr_scalar, moi_gemm_tile_scalar};
+#if MOI_X86
+    const moi_gemm_kernel avx2 = {6, 16, moi_gemm_tile_avx2};
+    const moi_gemm_kernel avx512 = {12, 32, moi_gemm_tile_avx512};
+    if (mo_cpu_current() == MO_CPU_AVX2) kernel = avx2;
+    if (mo_cpu_current() == MO_CPU_AVX512) kernel = avx512;
+#elif MOI_NEON
+    const moi_gemm_kernel neon = {12, 8, moi_gemm_tile_neon};
+    if (mo_cpu_current() == MO_CPU_NEON) kernel = neon;
+#endif
+    return kernel;
+}
+
+/* ---- packing ------------------------------------------------------------------------------- */
+
+/* to[4 rows of width][4] = the 4 x 4 block at from, transposed */
+MOI_ALWAYS_INLINE void moi_transpose4(const float *from, size_t stride, float *to, size_t width) {
+#if MOI_X86
+    __m128 r0 = _mm_loadu_ps(from), r1 = _mm_loadu_ps(from + stride);
+    __m128 r2 = _mm_loadu_ps(from + 2 * stride), r3 = _mm_loadu_ps(from + 3 * stride);
+    _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+    _mm_storeu_ps(to, r0);
+    _mm_storeu_ps(to + width, r1);
+    _mm_storeu_ps(to + 2 * width, r2);
+    _mm_storeu_ps(to + 3 * width, r3);
+#else
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 4; j++) to[j * width + i] = from[i * stride + j];
+#endif
+}
+
+/* One panel whose lines are contiguous along the depth: to[d][i] = from[i * stride + d], i < n <=
+ * width, zero for the rest of the width. Four depths at a time, so that what is written stays
+ * near. */
+static void moi_gemm_pack_across(
+    size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
+    const size_t whole = n / 4 * 4;
+    size_t d = 0;
+    for (; d + 4 <= depth; d += 4)
+        for (size_t i = 0; i < whole; i += 4)
+            moi_transpose4(from + i * stride + d, stride, to + d * width + i, width);
+    for (; d < depth; d++)
+        for (size_t i = 0; i < whole; i++) to[d * width + i] = from[i * stride + d];
+    for (size_t i = whole; i < width; i++)
+        for (d = 0; d < depth; d++) to[d * width + i] = i < n ? from[i * stride + d] : 0.0f;
+}
+
+/* One panel whose lines are contiguous along the width: to[d][i] = from[d * stride + i]. */
+static void moi_gemm_pack_along(
+    size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
+    for (size_t d = 0; d < depth; d++, from += stride, to += width) {
+        if (n == width) {
+            for (size_t i = 0; i < width; i++) to[i] = from[i];
+        } else {
+            for (size_t i = 0; i < width; i++) to[i] = i < n ? from[i] : 0.0f;
+        }
+    }
+}
+
+/* A block of lines x depth into panels of width lines. across: stride from line to line, the depth
+ * being contiguous; else stride along the depth, the lines being contiguous. */
+static void moi_gemm_pack(size_t lines, size_t depth, size_t width, const float *from, size_t line,
+    size_t along, float *to) {
+    for (size_t i = 0; i < lines; i += width, to += width * depth) {
+        size_t n = moi_min(width, lines - i);
+        if (along == 1 && line != 1)
+            moi_gemm_pack_across(n, depth, width, from + i * line, line, to);
+        else moi_gemm_pack_along(n, depth, width, from + i * line, along, to);
+    }
+}
+
+/* ---- the serial product -------------------------------------------------------------------- */
+
+static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
+    size_t rows = moi_min(m, moi_gemm_rows) + moi_gemm_max_mr;
+    size_t columns = moi_min(n, moi_gemm_columns) + moi_gemm_max_nr;
+    return (rows + columns) * moi_min(k, moi_gemm_depth) / 16 * 16 + 32;
+}
+
+/* A tile that reaches over the edge of C goes through a buffer. */
+static void moi_gemm_edge(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
+    const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    MOI_ALIGNED(64) float tile[moi_gemm_max_mr * moi_gemm_max_nr];
+    if (beta != 0.0f)
+        for (size_t i = 0; i < kernel->mr * kernel->nr; i++) {
+            size_t row = i / kernel->nr, column = i % kernel->nr;
+            tile[i] = row < m && column < n ? c[row * ldc + column] : 0.0f;
+        }
+    kernel->tile(k, a, b, alpha, beta, tile, kernel->nr);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kernel->nr + j];
+}
+
+/* One packed block of A times one packed block of B. */
+static void moi_gemm_block(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
+    const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    for (size_t j = 0; j < n; j += kernel->nr)
+        for (size_t i = 0; i < m; i += kernel->mr) {
+            const float *at = a + i * k, *bt = b + j * k;
+            float *ct = c + i * ldc + j;
+            if (m - i >= kernel->mr && n - j >= kernel->nr)
+                kernel->tile(k, at, bt, alpha, beta, ct, ldc);
+            else
+                moi_gemm_edge(kernel, moi_min(kernel->mr, m - i), moi_min(kernel->nr, n - j), k, at,
+                    bt, alpha, beta, ct, ldc);
+        }
+}
+
+static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
+    float beta, float *c, size_t ldc, float *workspace) {
+    const moi_gemm_kernel kernel = moi_gemm_select();
+    float *packed_a = workspace;
+    float *packed_b = packed_a +
+        (moi_min(m, moi_gemm_rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 + 16;
+    for (size_t pc = 0; pc < k; pc += moi_gemm_depth) {
+        size_t depth = moi_min(k - pc, moi_gemm_depth);
+        float scale = pc == 0 ? beta : 1.0f;
+        for (size_t jc = 0; jc < n; jc += moi_gemm_columns) {
+            size_t columns = moi_min(n - jc, moi_gemm_columns);
+            moi_gemm_pack(columns, depth, kernel.nr, b.data + pc * b.row + jc * b.column, b.column,
+                b.row, packed_b);
+            for (size_t ic = 0; ic < m; ic += moi_gemm_rows) {
+                size_t rows = moi_min(m - ic, moi_gemm_rows);
+                moi_gemm_pack(rows, depth, kernel.mr, a.data + ic * a.row + pc * a.column, a.row,
+                    a.column, packed_a);
+                moi_gemm_block(&kernel, rows, columns, depth, packed_a, packed_b, alpha, scale,
+                    c + ic * ldc + jc, ldc);
+            }
+        }
+    }
+}
+
+/* ---- threads and the public function ------------------------------------------------------- */
+
+size_t mo_gemm_workspace_size(const mo_parallel *parallel, const mo_gemm_desc *largest) {
+    size_t floats = largest ? moi_gemm_floats(largest->m, largest->n, largest->k)
+                            : moi_gemm_floats(SIZE_MAX, SIZE_MAX, SIZE_MAX);
+    return (size_t)mo_parallel_threads(parallel) * floats * sizeof(float);
+}
+
+typedef struct moi_gemm_job {
+    const mo_gemm_desc *desc;
+    moi_matrix a, b;
+    float *c;
+    float *workspace;
+    int parts_m, parts_n;
+} moi_gemm_job;
+
+static void moi_gemm_task(void *context, int i) {
+    const moi_gemm_job *job = (const moi_gemm_job *)context;
+    const mo_gemm_desc *d = job->desc;
+    size_t row, row_end, column, column_end;
+    moi_part(d->m, moi_gemm_max_mr, i % job->parts_m, job->parts_m, &row, &row_end);
+    moi_part(d->n, moi_gemm_max_nr, i / job->parts_m, job->parts_n, &column, &column_end);
+    if (row == row_end || column == column_end) return;
+    moi_matrix a = job->a, b = job->b;
+    a.data += row * a.row;
+    b.data += column * b.column;
+    moi_gemm_serial(row_end - row, column_end - column, d->k, d->alpha, a, b, d->beta,
+        job->c + row * d->ldc + column, d->ldc,
+        job->workspace + (size_t)i * moi_gemm_floats(d->m, d->n, d->k));
+}
+
+/* Cut C into threads parts as square as they can be: each part packs its own operands. */
+static void moi_gemm_split(const mo_gemm_desc *d, int threads, int *parts_m, int *parts_n) {
+    double least = 0;
+    *parts_m = *parts_n = 1;
+    for (int pm = 1; pm <= threads; pm++) {
+        if (threads % pm != 0) continue;
+        double packed = (double)d->m / pm + (double)d->n / (threads / pm);
+        if (least != 0 && packed >= least) continue;
+        least = packed;
+        *parts_m = pm;
+        *parts_n = threads / pm;
+    }
+}
+
+static mo_status moi_gemm_cblas(
+    mo_cblas_sgemm *cblas, const mo_gemm_desc *d, const float *a, const float *b, float *c) {
+    const size_t most = 0x7fffffff;
+    if (d->m > most || d->n > most || d->k > most || d->lda > most || d->ldb > most ||
+        d->ldc > most)
+        return MO_E_UNSUPPORTED;
+    cblas(101, d->trans_a ? 112 : 111, d->trans_b ? 112 : 111, (int)d->m, (int)d->n, (int)d->k,
+        d->alpha, a, (int)d->lda, b, (int)d->ldb, d->beta, c, (int)d->ldc);
+    return MO_OK;
+}
+
+/* k = 0: nothing is multiplied, C is scaled. */
+static void moi_gemm_scale(const mo_gemm_desc *d, float *c) {
+    for (size_t i = 0; i < d->m; i++)
+        for (size_t j = 0; j < d->n; j++)
+            c[i * d->ldc + j] = d->beta == 0.0f ? 0.0f : d->beta * c[i * d->ldc + j];
+}
+
+mo_status mo_gemm(
+    const mo_gemm_env *env, const mo_gemm_desc *desc, const float *a, const float *b, float *c) {
+    if (!env || !desc || !a || !b || !c) return MO_E_INVALID;
+    mo_gemm_desc d = *desc;
+    size_t columns_a = d.trans_a ? d.m : d.k, columns_b = d.trans_b ? d.k : d.n;
+    if (d.lda == 0) d.lda = columns_a;
+    if (d.ldb == 0) d.ldb = columns_b;
+    if (d.ldc == 0) d.ldc = d.n;
+    if (d.alpha == 0.0f) d.alpha = 1.0f;
+    if (d.lda < columns_a || d.ldb < columns_b || d.ldc < d.n) return MO_E_INVALID;
+    if (d.m == 0 || d.n == 0) return MO_OK;
+    if (d.k == 0) {
+        moi_gemm_scale(&d, c);
+        return MO_OK;
+    }
+    if (env->cblas) return moi_gemm_cblas(env->cblas, &d, a, b, c);
+    int threads = mo_parallel_threads(env->parallel);
+    if ((double)d.m * (double)d.n * (double)d.k < 65536.0) threads = 1;
+    size_t floats = moi_gemm_floats(d.m, d.n, d.k);
+    if (!env->workspace || env->workspace_size / sizeof(float) / floats < (size_t)threads)
+        return MO_E_NO_SPACE;
+    moi_gemm_job job;
+    job.desc = &d;
+    job.a.data = a;
+    job.a.row = d.trans_a ? 1 : d.lda;
+    job.a.column = d.trans_a ? d.lda : 1;
+    job.b.data = b;
+    job.b.row = d.trans_b ? 1 : d.ldb;
+    job.b.column = d.trans_b ? d.ldb : 1;
+    job.c = c;
+    job.workspace = (float *)env->workspace;
+    moi_gemm_split(&d, threads, &job.parts_m, &job.parts_n);
+    mo_parallel_run(env->parallel, threads, moi_gemm_task, &job);
+    return MO_OK;
+}
+/* mo_math.c - exp and row reductions that softmax, losses and activations share. */
+
+#define MOI_ISA scalar
+/* mo_math.inc - vector functions and row reductions for one instruction set. */
+
+/* e^x, relative error below 2e-7; clamped above 88.3. 0 below -60: beside the 1 of a softmax that
+ * is nothing, and its products with gradients stay normal numbers; subnormal ones would make the
+ * matrix product a hundred times slower. Polynomial of Cephes expf. */
+MOI_INLINE MOI_V MOI_FN(moi_exp)(MOI_V x) {
+    const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));
+    x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x)); /* in this order NaN stays NaN */
+    const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));
+    const MOI_V whole = MOI_TO_FLOAT(n);
+    MOI_V r = MOI_FMA(whole, MOI_SET1(-0.693359375f), x);
+    r = MOI_FMA(whole, MOI_SET1(2.12194440e-4f), r);
+    MOI_V p = MOI_FMA(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));
+    p = MOI_FMA(p, r, MOI_SET1(8.3334519073e-3f));
+    p = MOI_FMA(p, r, MOI_SET1(4.1665795894e-2f));
+    p = MOI_FMA(p, r, MOI_SET1(1.6666665459e-1f));
+    p = MOI_FMA(p, r, MOI_SET1(5.0000001201e-1f));
+    p = MOI_ADD(MOI_FMA(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));
+    const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));
+    return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));
+}
+
+/* largest of x[0..n-1], n >= 1 */
+MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
+    float most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V v = MOI_LOAD(x);
+        for (i = MOI_LANES; i + MOI_LANES <= n; i += MOI_LANES) v = MOI_MAX(v, MOI_LOAD(x + i));
+        most = MOI_MAXALL(v);
+    }
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* y[i] = e^(x[i] - shift); returns their sum */
+MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *y, size_t n) {
+    MOI_V sum = MOI_SET1(0.0f);
+    const MOI_V vs = MOI_SET1(shift);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(x + i), vs));
+        MOI_STORE(y + i, e);
+        sum = MOI_ADD(sum, e);
+    }
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += y[i] = moi_exp_scalar(x[i] - shift);
+    return total;
+}
+
+/* x[i] *= scale */
+MOI_TARGET static void MOI_FN(moi_row_scale)(float *x, float scale, size_t n) {
+    const MOI_V vs = MOI_SET1(scale);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
+    for (; i < n; i++) x[i] *= scale;
+}
+
+MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size_t n) {
+    MOI_V sum = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        sum = MOI_FMA(MOI_LOAD(x + i), MOI_LOAD(y + i), sum);
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += x[i] * y[i];
+    return total;
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_math.inc - vector functions and row reductions for one instruction set. */
+
+/* e^x, relative error below 2e-7; clamped above 88.3. 0 below -60: beside the 1 of a softmax that
+ * is nothing, and its products with gradients stay normal numbers; subnormal ones would make the
+ * matrix product a hundred times slower. Polynomial of Cephes expf. */
+MOI_INLINE MOI_V MOI_FN(moi_exp)(MOI_V x) {
+    const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));
+    x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x)); /* in this order NaN stays NaN */
+    const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));
+    const MOI_V whole = MOI_TO_FLOAT(n);
+    MOI_V r = MOI_FMA(whole, MOI_SET1(-0.693359375f), x);
+    r = MOI_FMA(whole, MOI_SET1(2.12194440e-4f), r);
+    MOI_V p = MOI_FMA(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));
+    p = MOI_FMA(p, r, MOI_SET1(8.3334519073e-3f));
+    p = MOI_FMA(p, r, MOI_SET1(4.1665795894e-2f));
+    p = MOI_FMA(p, r, MOI_SET1(1.6666665459e-1f));
+    p = MOI_FMA(p, r, MOI_SET1(5.0000001201e-1f));
+    p = MOI_ADD(MOI_FMA(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));
+    const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));
+    return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));
+}
+
+/* largest of x[0..n-1], n >= 1 */
+MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
+    float most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V v = MOI_LOAD(x);
+        for (i = MOI_LANES; i + MOI_LANES <= n; i += MOI_LANES) v = MOI_MAX(v, MOI_LOAD(x + i));
+        most = MOI_MAXALL(v);
+    }
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* y[i] = e^(x[i] - shift); returns their sum */
+MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *y, size_t n) {
+    MOI_V sum = MOI_SET1(0.0f);
+    const MOI_V vs = MOI_SET1(shift);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(x + i), vs));
+        MOI_STORE(y + i, e);
+        sum = MOI_ADD(sum, e);
+    }
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += y[i] = moi_exp_scalar(x[i] - shift);
+    return total;
+}
+
+/* x[i] *= scale */
+MOI_TARGET static void MOI_FN(moi_row_scale)(float *x, float scale, size_t n) {
+    const MOI_V vs = MOI_SET1(scale);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
+    for (; i < n; i++) x[i] *= scale;
+}
+
+MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size_t n) {
+    MOI_V sum = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        sum = MOI_FMA(MOI_LOAD(x + i), MOI_LOAD(y + i), sum);
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += x[i] * y[i];
+    return total;
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_math.inc - vector functions and row reductions for one instruction set. */
+
+/* e^x, relative error below 2e-7; clamped above 88.3. 0 below -60: beside the 1 of a softmax that
+ * is nothing, and its products with gradients stay normal numbers; subnormal ones would make the
+ * matrix product a hundred times slower. Polynomial of Cephes expf. */
+MOI_INLINE MOI_V MOI_FN(moi_exp)(MOI_V x) {
+    const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));
+    x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x)); /* in this order NaN stays NaN */
+    const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));
+    const MOI_V whole = MOI_TO_FLOAT(n);
+    MOI_V r = MOI_FMA(whole, MOI_SET1(-0.693359375f), x);
+    r = MOI_FMA(whole, MOI_SET1(2.12194440e-4f), r);
+    MOI_V p = MOI_FMA(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));
+    p = MOI_FMA(p, r, MOI_SET1(8.3334519073e-3f));
+    p = MOI_FMA(p, r, MOI_SET1(4.1665795894e-2f));
+    p = MOI_FMA(p, r, MOI_SET1(1.6666665459e-1f));
+    p = MOI_FMA(p, r, MOI_SET1(5.0000001201e-1f));
+    p = MOI_ADD(MOI_FMA(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));
+    const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));
+    return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));
+}
+
+/* largest of x[0..n-1], n >= 1 */
+MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
+    float most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V v = MOI_LOAD(x);
+        for (i = MOI_LANES; i + MOI_LANES <= n; i += MOI_LANES) v = MOI_MAX(v, MOI_LOAD(x + i));
+        most = MOI_MAXALL(v);
+    }
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* y[i] = e^(x[i] - shift); returns their sum */
+MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *y, size_t n) {
+    MOI_V sum = MOI_SET1(0.0f);
+    const MOI_V vs = MOI_SET1(shift);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(x + i), vs));
+        MOI_STORE(y + i, e);
+        sum = MOI_ADD(sum, e);
+    }
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += y[i] = moi_exp_scalar(x[i] - shift);
+    return total;
+}
+
+/* x[i] *= scale */
+MOI_TARGET static void MOI_FN(moi_row_scale)(float *x, float scale, size_t n) {
+    const MOI_V vs = MOI_SET1(scale);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
+    for (; i < n; i++) x[i] *= scale;
+}
+
+MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size_t n) {
+    MOI_V sum = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        sum = MOI_FMA(MOI_LOAD(x + i), MOI_LOAD(y + i), sum);
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += x[i] * y[i];
+    return total;
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_math.inc - vector functions and row reductions for one instruction set. */
+
+/* e^x, relative error below 2e-7; clamped above 88.3. 0 below -60: beside the 1 of a softmax that
+ * is nothing, and its products with gradients stay normal numbers; subnormal ones would make the
+ * matrix product a hundred times slower. Polynomial of Cephes expf. */
+MOI_INLINE MOI_V MOI_FN(moi_exp)(MOI_V x) {
+    const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));
+    x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x)); /* in this order NaN stays NaN */
+    const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));
+    const MOI_V whole = MOI_TO_FLOAT(n);
+    MOI_V r = MOI_FMA(whole, MOI_SET1(-0.693359375f), x);
+    r = MOI_FMA(whole, MOI_SET1(2.12194440e-4f), r);
+    MOI_V p = MOI_FMA(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));
+    p = MOI_FMA(p, r, MOI_SET1(8.3334519073e-3f));
+    p = MOI_FMA(p, r, MOI_SET1(4.1665795894e-2f));
+    p = MOI_FMA(p, r, MOI_SET1(1.6666665459e-1f));
+    p = MOI_FMA(p, r, MOI_SET1(5.0000001201e-1f));
+    p = MOI_ADD(MOI_FMA(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));
+    const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));
+    return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));
+}
+
+/* largest of x[0..n-1], n >= 1 */
+MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
+    float most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V v = MOI_LOAD(x);
+        for (i = MOI_LANES; i + MOI_LANES <= n; i += MOI_LANES) v = MOI_MAX(v, MOI_LOAD(x + i));
+        most = MOI_MAXALL(v);
+    }
+    for (; i < n; i++) most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+/* y[i] = e^(x[i] - shift); returns their sum */
+MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *y, size_t n) {
+    MOI_V sum = MOI_SET1(0.0f);
+    const MOI_V vs = MOI_SET1(shift);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(x + i), vs));
+        MOI_STORE(y + i, e);
+        sum = MOI_ADD(sum, e);
+    }
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += y[i] = moi_exp_scalar(x[i] - shift);
+    return total;
+}
+
+/* x[i] *= scale */
+MOI_TARGET static void MOI_FN(moi_row_scale)(float *x, float scale, size_t n) {
+    const MOI_V vs = MOI_SET1(scale);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
+    for (; i < n; i++) x[i] *= scale;
+}
+
+MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size_t n) {
+    MOI_V sum = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        sum = MOI_FMA(MOI_LOAD(x + i), MOI_LOAD(y + i), sum);
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += x[i] * y[i];
+    return total;
+}
+#undef MOI_ISA
+#endif
+
+/* Rows 0..n-1 cut into one range per thread: task(job, begin, end). */
+typedef struct moi_rows {
+    void (*task)(const void *job, size_t begin, size_t end);
+    const void *job;
+    size_t n, grain;
+    int n_parts;
+} moi_rows;
+
+static void moi_rows_task(void *context, int i) {
+    const moi_rows *rows = (const moi_rows *)context;
+    size_t begin, end;
+    moi_part(rows->n, rows->grain, i, rows->n_parts, &begin, &end);
+    if (begin < end) rows->task(rows->job, begin, end);
+}
+
+static void moi_for_rows(const mo_parallel *parallel, size_t n, size_t grain,
+    void (*task)(const void *job, size_t begin, size_t end), const void *job) {
+    moi_rows rows;
+    rows.task = task;
+    rows.job = job;
+    rows.n = n;
+    rows.grain = grain;
+    rows.n_parts = (int)moi_min((size_t)mo_parallel_threads(parallel), moi_ceil_div(n, grain));
+    mo_parallel_run(parallel, rows.n_parts, moi_rows_task, &rows);
+}
+/* mo_quant_internal.h - one block at a time, for the optimizers. */
+#ifndef MEMOPT_QUANT_INTERNAL_H
+#define MEMOPT_QUANT_INTERNAL_H
+
+enum { moi_q8_max_block = 4096 };
+
+/* What encoding with one map needs. A code is the number of thresholds below the value:
+ * threshold[i + 1] lies half-way between map[i] and map[i + 1], one float lower where a tie must
+ * go up to the even code; threshold[0] is -infinity and threshold[256] +infinity. */
+typedef struct moi_q8_coder {
+    const float *map;
+    float threshold[257];
+    int is_signed;
+    uint32_t zero, no_zero; /* the code of 0; whether other numbers must avoid it */
+} moi_q8_coder;
+
+static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero);
+
+#endif
+/* mo_quant.c - see mo_quant.h. The nearest code is found by arithmetic and then put right by the
+ * two thresholds around it, which is exact and needs two loads instead of a search. */
+
+/* mo_quant_tables.inc - the dynamic maps, each value the exact one rounded to float.
+ *
+ * Decade d = 0..6 covers [0.1, 1] * 10^(d-6) with n = 2^d (signed) or 2^(d+1) (unsigned) equal
+ * cells; a code stands for the centre of its cell: (2n + 9(2k + 1)) / (20 n 10^(6-d)). Signed adds
+ * the negatives; both add 0 and 1. Source: Dettmers et al. 2022, arXiv:2110.02861; bitsandbytes'
+ * create_dynamic_map has the same values up to 2 ulp. */
+
+static const float moi_q8_signed[256] = {
+    -0.992968738f, -0.978906274f, -0.96484375f, -0.950781226f, -0.936718762f, -0.922656238f,
+    -0.908593774f, -0.89453125f, -0.880468726f, -0.866406262f, -0.852343738f, -0.838281274f,
+    -0.82421875f, -0.810156226f, -0.796093762f, -0.782031238f, -0.767968774f, -0.75390625f,
+    -0.739843726f, -0.725781262f, -0.711718738f, -0.697656274f, -0.68359375f, -0.669531226f,
+    -0.655468762f, -0.641406238f, -0.627343774f, -0.61328125f, -0.599218726f, -0.585156262f,
+    -0.571093738f, -0.557031274f, -0.54296875f, -0.528906226f, -0.514843762f, -0.500781238f,
+    -0.486718744f, -0.47265625f, -0.458593756f, -0.444531262f, -0.430468738f, -0.416406244f,
+    -0.40234375f, -0.388281256f, -0.374218762f, -0.360156238f, -0.346093744f, -0.33203125f,
+    -0.317968756f, -0.303906262f, -0.289843738f, -0.275781244f, -0.26171875f, -0.247656256f,
+    -0.233593747f, -0.219531253f, -0.205468744f, -0.19140625f, -0.177343756f, -0.163281247f,
+    -0.149218753f, -0.135156244f, -0.12109375f, -0.107031249f, -0.0985937491f, -0.0957812518f,
+    -0.092968747f, -0.0901562497f, -0.0873437524f, -0.0845312476f, -0.0817187503f, -0.078906253f,
+    -0.0760937482f, -0.0732812509f, -0.0704687536f, -0.0676562488f, -0.0648437515f, -0.0620312504f,
+    -0.0592187494f, -0.0564062484f, -0.053593751f, -0.05078125f, -0.047968749f, -0.0451562516f,
+    -0.0423437506f, -0.0395312496f, -0.0367187485f, -0.0339062512f, -0.0310937501f, -0.0282812491f,
+    -0.0254687499f, -0.0226562507f, -0.0198437497f, -0.0170312505f, -0.0142187504f, -0.0114062503f,
+    -0.00971874967f, -0.00915625039f, -0.00859375019f, -0.00803124998f, -0.00746874977f,
+    -0.00690625003f, -0.00634374982f, -0.00578125007f, -0.00521874987f, -0.00465625012f,
+    -0.00409374991f, -0.00353124994f, -0.00296874996f, -0.00240624999f, -0.00184375001f,
+    -0.00128125004f, -0.000943750027f, -0.000831249985f, -0.000718750001f, -0.000606250018f,
+    -0.000493749976f, -0.000381249993f, -0.000268750009f, -0.000156249997f, -8.87499991e-05f,
+    -6.62500024e-05f, -4.37499984e-05f, -2.12499999e-05f, -7.7499999e-06f, -3.24999996e-06f,
+    -5.49999982e-07f, 0.0f, 5.49999982e-07f, 3.24999996e-06f, 7.7499999e-06f, 2.12499999e-05f,
+    4.37499984e-05f, 6.62500024e-05f, 8.87499991e-05f, 0.000156249997f, 0.000268750009f,
+    0.000381249993f, 0.000493749976f, 0.000606250018f, 0.000718750001f, 0.000831249985f,
+    0.000943750027f, 0.00128125004f, 0.00184375001f, 0.00240624999f, 0.00296874996f, 0.00353124994f,
+    0.00409374991f, 0.00465625012f, 0.00521874987f, 0.00578125007f, 0.00634374982f, 0.00690625003f,
+    0.00746874977f, 0.00803124998f, 0.00859375019f, 0.00915625039f, 0.00971874967f, 0.0114062503f,
+    0.0142187504f, 0.0170312505f, 0.0198437497f, 0.0226562507f, 0.0254687499f, 0.0282812491f,
+    0.0310937501f, 0.0339062512f, 0.0367187485f, 0.0395312496f, 0.0423437506f, 0.0451562516f,
+    0.047968749f, 0.05078125f, 0.053593751f, 0.0564062484f, 0.0592187494f, 0.0620312504f,
+    0.0648437515f, 0.0676562488f, 0.0704687536f, 0.0732812509f, 0.0760937482f, 0.078906253f,
+    0.0817187503f, 0.0845312476f, 0.0873437524f, 0.0901562497f, 0.092968747f, 0.0957812518f,
+    0.0985937491f, 0.107031249f, 0.12109375f, 0.135156244f, 0.149218753f, 0.163281247f,
+    0.177343756f, 0.19140625f, 0.205468744f, 0.219531253f, 0.233593747f, 0.247656256f, 0.26171875f,
+    0.275781244f, 0.289843738f, 0.303906262f, 0.317968756f, 0.33203125f, 0.346093744f, 0.360156238f,
+    0.374218762f, 0.388281256f, 0.40234375f, 0.416406244f, 0.430468738f, 0.444531262f, 0.458593756f,
+    0.47265625f, 0.486718744f, 0.500781238f, 0.514843762f, 0.528906226f, 0.54296875f, 0.557031274f,
+    0.571093738f, 0.585156262f, 0.599218726f, 0.61328125f, 0.627343774f, 0.641406238f, 0.655468762f,
+    0.669531226f, 0.68359375f, 0.697656274f, 0.711718738f, 0.725781262f, 0.739843726f, 0.75390625f,
+    0.767968774f, 0.782031238f, 0.796093762f, 0.810156226f, 0.82421875f, 0.838281274f, 0.852343738f,
+    0.866406262f, 0.880468726f, 0.89453125f, 0.908593774f, 0.922656238f, 0.936718762f, 0.950781226f,
+    0.96484375f, 0.978906274f, 0.992968738f, 1.0f,
+};
+
+static const float moi_q8_unsigned[256] = {
+    0.0f, 3.25000002e-07f, 7.7499999e-07f, 2.12500004e-06f, 4.37500012e-06f, 6.62499997e-06f,
+    8.87500028e-06f, 1.56250007e-05f, 2.68749991e-05f, 3.81249993e-05f, 4.93750013e-05f,
+    6.06249996e-05f, 7.18750016e-05f, 8.31249999e-05f, 9.43749983e-05f, 0.000128125001f,
+    0.000184375007f, 0.000240624999f, 0.00029687499f, 0.000353125011f, 0.000409375003f,
+    0.000465624995f, 0.000521874987f, 0.000578125007f, 0.000634375028f, 0.000690624991f,
+    0.000746875012f, 0.000803124974f, 0.000859374995f, 0.000915625016f, 0.000971874979f,
+    0.00114062498f, 0.00142187497f, 0.00170312496f, 0.00198437506f, 0.00226562493f, 0.00254687504f,
+    0.00282812491f, 0.00310937501f, 0.00339062489f, 0.00367187499f, 0.00395312486f, 0.00423437497f,
+    0.00451562507f, 0.00479687518f, 0.00507812481f, 0.00535937492f, 0.00564062502f, 0.00592187513f,
+    0.00620312523f, 0.00648437487f, 0.00676562497f, 0.00704687508f, 0.00732812518f, 0.00760937482f,
+    0.00789062493f, 0.00817187503f, 0.00845312513f, 0.00873437524f, 0.00901562534f, 0.00929687545f,
+    0.00957812462f, 0.00985937472f, 0.010703125f, 0.0121093746f, 0.0135156251f, 0.0149218747f,
+    0.0163281243f, 0.0177343749f, 0.0191406254f, 0.0205468759f, 0.0219531246f, 0.0233593751f,
+    0.0247656256f, 0.0261718743f, 0.0275781248f, 0.0289843753f, 0.0303906258f, 0.0317968763f,
+    0.033203125f, 0.0346093737f, 0.036015626f, 0.0374218747f, 0.0388281234f, 0.0402343757f,
+    0.0416406244f, 0.0430468768f, 0.0444531254f, 0.0458593741f, 0.0472656265f, 0.0486718751f,
+    0.0500781238f, 0.0514843762f, 0.0528906249f, 0.0542968735f, 0.0557031259f, 0.0571093746f,
+    0.0585156232f, 0.0599218756f, 0.0613281243f, 0.0627343729f, 0.0641406253f, 0.0655468777f,
+    0.0669531226f, 0.068359375f, 0.0697656274f, 0.0711718723f, 0.0725781247f, 0.0739843771f,
+    0.075390622f, 0.0767968744f, 0.0782031268f, 0.0796093717f, 0.0810156241f, 0.0824218765f,
+    0.0838281214f, 0.0852343738f, 0.0866406262f, 0.0880468786f, 0.0894531235f, 0.0908593759f,
+    0.0922656283f, 0.0936718732f, 0.0950781256f, 0.096484378f, 0.0978906229f, 0.0992968753f,
+    0.103515625f, 0.110546872f, 0.117578126f, 0.124609374f, 0.131640628f, 0.138671875f,
+    0.145703122f, 0.152734369f, 0.159765631f, 0.166796878f, 0.173828125f, 0.180859372f,
+    0.187890619f, 0.194921881f, 0.201953128f, 0.208984375f, 0.216015622f, 0.223046869f,
+    0.230078131f, 0.237109378f, 0.244140625f, 0.251171887f, 0.258203119f, 0.265234381f,
+    0.272265613f, 0.279296875f, 0.286328137f, 0.293359369f, 0.300390631f, 0.307421863f,
+    0.314453125f, 0.321484387f, 0.328515619f, 0.335546881f, 0.342578113f, 0.349609375f,
+    0.356640637f, 0.363671869f, 0.370703131f, 0.377734363f, 0.384765625f, 0.391796887f,
+    0.398828119f, 0.405859381f, 0.412890613f, 0.419921875f, 0.426953137f, 0.433984369f,
+    0.441015631f, 0.448046863f, 0.455078125f, 0.462109387f, 0.469140619f, 0.476171881f,
+    0.483203113f, 0.490234375f, 0.497265637f, 0.504296899f, 0.511328101f, 0.518359363f,
+    0.525390625f, 0.532421887f, 0.539453149f, 0.546484351f, 0.553515613f, 0.560546875f,
+    0.567578137f, 0.574609399f, 0.581640601f, 0.588671863f, 0.595703125f, 0.602734387f,
+    0.609765649f, 0.616796851f, 0.623828113f, 0.630859375f, 0.637890637f, 0.644921899f,
+    0.651953101f, 0.658984363f, 0.666015625f, 0.673046887f, 0.680078149f, 0.687109351f,
+    0.694140613f, 0.701171875f, 0.708203137f, 0.715234399f, 0.722265601f, 0.729296863f,
+    0.736328125f, 0.743359387f, 0.750390649f, 0.757421851f, 0.764453113f, 0.771484375f,
+    0.778515637f, 0.785546899f, 0.792578101f, 0.799609363f, 0.806640625f, 0.813671887f,
+    0.820703149f, 0.827734351f, 0.834765613f, 0.841796875f, 0.848828137f, 0.855859399f,
+    0.862890601f, 0.869921863f, 0.876953125f, 0.883984387f, 0.891015649f, 0.898046851f,
+    0.905078113f, 0.912109375f, 0.919140637f, 0.926171899f, 0.933203101f, 0.940234363f,
+    0.947265625f, 0.954296887f, 0.961328149f, 0.968359351f, 0.975390613f, 0.982421875f,
+    0.989453137f, 0.996484399f, 1.0f,
+};
+
+#define MOI_ISA scalar
+/* mo_quant.inc - one block of 8-bit codes for one instruction set. */
+
+/* max |x|, by the bits: integers of one sign order like the floats they are. Infinity when any x is
+ * not finite. */
+MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), infinity = MOI_ISET1(0x7f800000);
+    uint32_t most = 0;
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_VI v = MOI_ISET1(0);
+        for (; i + MOI_LANES <= n; i += MOI_LANES)
+            v = MOI_IMAX(v, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
+        v = MOI_ISELECT(MOI_IGT(v, infinity), infinity, v);
+        most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
+    }
+    for (; i < n; i++) most = moi_imax_scalar(most, moi_float_bits(x[i]) & 0x7fffffff);
+    return moi_bits_float(most > 0x7f800000u ? 0x7f800000u : most);
+}
+
+/* The cell that |t| <= 1 falls into when decades are cut at powers of ten: at most one off the
+ * nearest code, since the codes on both sides of a decade's edge are neighbours. */
+MOI_INLINE MOI_VI MOI_FN(moi_q8_cell)(MOI_V magnitude, int is_signed) {
+    static const float edge[6] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f};
+    static const float slope[7] = {/* cells per unit, signed */
+        1.0f / 0.9e-6f, 2.0f / 0.9e-5f, 4.0f / 0.9e-4f, 8.0f / 0.9e-3f, 16.0f / 0.9e-2f,
+        32.0f / 0.9e-1f, 64.0f / 0.9f};
+    const float twice = is_signed ? 1.0f : 2.0f, one = is_signed ? 0.0f : 1.0f;
+    MOI_V a = MOI_SET1(slope[0] * twice), b = MOI_SET1(twice * 8.0f / 9.0f - one);
+    for (int d = 0; d < 6; d++) {
+        const MOI_VM below = MOI_LT(magnitude, MOI_SET1(edge[d]));
+        const float cells = (float)(2 << d) * twice;
+        a = MOI_SELECT(below, a, MOI_SET1(slope[d + 1] * twice));
+        b = MOI_SELECT(below, b, MOI_SET1(cells * 8.0f / 9.0f - one));
+    }
+    return MOI_TRUNCATE(MOI_ADD(MOI_MUL(magnitude, a), b));
+}
+
+MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t) {
+    const MOI_V zero = MOI_SET1(0.0f);
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
+    const MOI_VI one = MOI_ISET1(1), minus_one = MOI_ISET1(0xffffffffu);
+    MOI_VI code = MOI_FN(moi_q8_cell)(magnitude, coder->is_signed);
+    code = MOI_ISELECT(MOI_IGT(code, MOI_ISET1(254)), MOI_ISET1(254), code);
+    if (coder->is_signed) {
+        const MOI_VI most = MOI_ISET1(127);
+        code = MOI_ISELECT(MOI_IGT(code, most), most, code);
+        /* 127 - code = 127 + ~code + 1 */
+        const MOI_VI below = MOI_IADD(MOI_IADD(most, one), MOI_INOT(code));
+        code = MOI_ISELECT(MOI_LT(t, zero), below, MOI_IADD(most, code));
+    }
+    const MOI_VM up = MOI_LT(MOI_GATHER(coder->threshold + 1, code), t);
+    const MOI_VM stay = MOI_LT(MOI_GATHER(coder->threshold, code), t);
+    const MOI_VI moved = MOI_ISELECT(up, MOI_IADD(code, one), code);
+    return MOI_ISELECT(stay, moved, MOI_IADD(code, minus_one));
+}
+
+/* Codes of n numbers that share one scale. */
+MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
+    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    const float most = MOI_FN(moi_q8_absmax)(x, n);
+    *absmax = most < 1.17549435e-38f ? 0.0f : most; /* the inverse of a subnormal may overflow */
+    if (*absmax == 0.0f) {
+        memset(codes, (int)coder->zero, n);
+        return;
+    }
+    /* NaN (infinity * 0) and what is below the map become the lowest code */
+    const float inverse = 1.0f / most, low = coder->is_signed ? -2.0f : 0.0f;
+    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low), zero = MOI_SET1(0.0f);
+    const MOI_VI zero_code = MOI_ISET1(coder->zero), one = MOI_ISET1(1);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
+        MOI_VI code = MOI_FN(moi_q8_code)(coder, t);
+        if (coder->no_zero) {
+            /* a number above 0 at the code of 0 takes the next one, one below 0 the one before */
+            const MOI_VI up = MOI_ISELECT(MOI_LT(zero, t), one, MOI_ISET1(0));
+            const MOI_VI down = MOI_ISELECT(MOI_LT(t, zero), MOI_ISET1(0xffffffffu), up);
+            const MOI_VM at_zero = MOI_IGT(one, MOI_IXOR(code, zero_code));
+            code = MOI_ISELECT(at_zero, MOI_IADD(code, down), code);
+        }
+        MOI_STORE_U8(codes + i, code);
+    }
+    for (; i < n; i++) {
+        const float t = moi_vmax_scalar(x[i] * inverse, low);
+        uint32_t code = moi_q8_code_scalar(coder, t);
+        if (coder->no_zero && code == coder->zero) code += t > 0.0f ? 1u : t < 0.0f ? ~0u : 0u;
+        codes[i] = (uint8_t)code;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
+    const float *map, const uint8_t *codes, size_t n, float absmax, float *x) {
+    const MOI_V scale = MOI_SET1(absmax);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
+    for (; i < n; i++) x[i] = map[codes[i]] * absmax;
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_encode_blocks)(const moi_q8_coder *coder, size_t block,
+    const float *x, size_t n, uint8_t *codes, float *absmax) {
+    for (size_t i = 0; i < n; i += block)
+        MOI_FN(moi_q8_encode_block)(coder, x + i, moi_min(block, n - i), codes + i, absmax++);
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(const moi_q8_coder *coder, size_t block,
+    const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += block)
+        MOI_FN(moi_q8_decode_block)(coder->map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_quant.inc - one block of 8-bit codes for one instruction set. */
+
+/* max |x|, by the bits: integers of one sign order like the floats they are. Infinity when any x is
+ * not finite. */
+MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), infinity = MOI_ISET1(0x7f800000);
+    uint32_t most = 0;
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_VI v = MOI_ISET1(0);
+        for (; i + MOI_LANES <= n; i += MOI_LANES)
+            v = MOI_IMAX(v, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
+        v = MOI_ISELECT(MOI_IGT(v, infinity), infinity, v);
+        most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
+    }
+    for (; i < n; i++) most = moi_imax_scalar(most, moi_float_bits(x[i]) & 0x7fffffff);
+    return moi_bits_float(most > 0x7f800000u ? 0x7f800000u : most);
+}
+
+/* The cell that |t| <= 1 falls into when decades are cut at powers of ten: at most one off the
+ * nearest code, since the codes on both sides of a decade's edge are neighbours. */
+MOI_INLINE MOI_VI MOI_FN(moi_q8_cell)(MOI_V magnitude, int is_signed) {
+    static const float edge[6] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f};
+    static const float slope[7] = {/* cells per unit, signed */
+        1.0f / 0.9e-6f, 2.0f / 0.9e-5f, 4.0f / 0.9e-4f, 8.0f / 0.9e-3f, 16.0f / 0.9e-2f,
+        32.0f / 0.9e-1f, 64.0f / 0.9f};
+    const float twice = is_signed ? 1.0f : 2.0f, one = is_signed ? 0.0f : 1.0f;
+    MOI_V a = MOI_SET1(slope[0] * twice), b = MOI_SET1(twice * 8.0f / 9.0f - one);
+    for (int d = 0; d < 6; d++) {
+        const MOI_VM below = MOI_LT(magnitude, MOI_SET1(edge[d]));
+        const float cells = (float)(2 << d) * twice;
+        a = MOI_SELECT(below, a, MOI_SET1(slope[d + 1] * twice));
+        b = MOI_SELECT(below, b, MOI_SET1(cells * 8.0f / 9.0f - one));
+    }
+    return MOI_TRUNCATE(MOI_ADD(MOI_MUL(magnitude, a), b));
+}
+
+MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t) {
+    const MOI_V zero = MOI_SET1(0.0f);
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
+    const MOI_VI one = MOI_ISET1(1), minus_one = MOI_ISET1(0xffffffffu);
+    MOI_VI code = MOI_FN(moi_q8_cell)(magnitude, coder->is_signed);
+    code = MOI_ISELECT(MOI_IGT(code, MOI_ISET1(254)), MOI_ISET1(254), code);
+    if (coder->is_signed) {
+        const MOI_VI most = MOI_ISET1(127);
+        code = MOI_ISELECT(MOI_IGT(code, most), most, code);
+        /* 127 - code = 127 + ~code + 1 */
+        const MOI_VI below = MOI_IADD(MOI_IADD(most, one), MOI_INOT(code));
+        code = MOI_ISELECT(MOI_LT(t, zero), below, MOI_IADD(most, code));
+    }
+    const MOI_VM up = MOI_LT(MOI_GATHER(coder->threshold + 1, code), t);
+    const MOI_VM stay = MOI_LT(MOI_GATHER(coder->threshold, code), t);
+    const MOI_VI moved = MOI_ISELECT(up, MOI_IADD(code, one), code);
+    return MOI_ISELECT(stay, moved, MOI_IADD(code, minus_one));
+}
+
+/* Codes of n numbers that share one scale. */
+MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
+    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    const float most = MOI_FN(moi_q8_absmax)(x, n);
+    *absmax = most < 1.17549435e-38f ? 0.0f : most; /* the inverse of a subnormal may overflow */
+    if (*absmax == 0.0f) {
+        memset(codes, (int)coder->zero, n);
+        return;
+    }
+    /* NaN (infinity * 0) and what is below the map become the lowest code */
+    const float inverse = 1.0f / most, low = coder->is_signed ? -2.0f : 0.0f;
+    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low), zero = MOI_SET1(0.0f);
+    const MOI_VI zero_code = MOI_ISET1(coder->zero), one = MOI_ISET1(1);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
+        MOI_VI code = MOI_FN(moi_q8_code)(coder, t);
+        if (coder->no_zero) {
+            /* a number above 0 at the code of 0 takes the next one, one below 0 the one before */
+            const MOI_VI up = MOI_ISELECT(MOI_LT(zero, t), one, MOI_ISET1(0));
+            const MOI_VI down = MOI_ISELECT(MOI_LT(t, zero), MOI_ISET1(0xffffffffu), up);
+            const MOI_VM at_zero = MOI_IGT(one, MOI_IXOR(code, zero_code));
+            code = MOI_ISELECT(at_zero, MOI_IADD(code, down), code);
+        }
+        MOI_STORE_U8(codes + i, code);
+    }
+    for (; i < n; i++) {
+        const float t = moi_vmax_scalar(x[i] * inverse, low);
+        uint32_t code = moi_q8_code_scalar(coder, t);
+        if (coder->no_zero && code == coder->zero) code += t > 0.0f ? 1u : t < 0.0f ? ~0u : 0u;
+        codes[i] = (uint8_t)code;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
+    const float *map, const uint8_t *codes, size_t n, float absmax, float *x) {
+    const MOI_V scale = MOI_SET1(absmax);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
+    for (; i < n; i++) x[i] = map[codes[i]] * absmax;
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_encode_blocks)(const moi_q8_coder *coder, size_t block,
+    const float *x, size_t n, uint8_t *codes, float *absmax) {
+    for (size_t i = 0; i < n; i += block)
+        MOI_FN(moi_q8_encode_block)(coder, x + i, moi_min(block, n - i), codes + i, absmax++);
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(const moi_q8_coder *coder, size_t block,
+    const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += block)
+        MOI_FN(moi_q8_decode_block)(coder->map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_quant.inc - one block of 8-bit codes for one instruction set. */
+
+/* max |x|, by the bits: integers of one sign order like the floats they are. Infinity when any x is
+ * not finite. */
+MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), infinity = MOI_ISET1(0x7f800000);
+    uint32_t most = 0;
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_VI v = MOI_ISET1(0);
+        for (; i + MOI_LANES <= n; i += MOI_LANES)
+            v = MOI_IMAX(v, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
+        v = MOI_ISELECT(MOI_IGT(v, infinity), infinity, v);
+        most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
+    }
+    for (; i < n; i++) most = moi_imax_scalar(most, moi_float_bits(x[i]) & 0x7fffffff);
+    return moi_bits_float(most > 0x7f800000u ? 0x7f800000u : most);
+}
+
+/* The cell that |t| <= 1 falls into when decades are cut at powers of ten: at most one off the
+ * nearest code, since the codes on both sides of a decade's edge are neighbours. */
+MOI_INLINE MOI_VI MOI_FN(moi_q8_cell)(MOI_V magnitude, int is_signed) {
+    static const float edge[6] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f};
+    static const float slope[7] = {/* cells per unit, signed */
+        1.0f / 0.9e-6f, 2.0f / 0.9e-5f, 4.0f / 0.9e-4f, 8.0f / 0.9e-3f, 16.0f / 0.9e-2f,
+        32.0f / 0.9e-1f, 64.0f / 0.9f};
+    const float twice = is_signed ? 1.0f : 2.0f, one = is_signed ? 0.0f : 1.0f;
+    MOI_V a = MOI_SET1(slope[0] * twice), b = MOI_SET1(twice * 8.0f / 9.0f - one);
+    for (int d = 0; d < 6; d++) {
+        const MOI_VM below = MOI_LT(magnitude, MOI_SET1(edge[d]));
+        const float cells = (float)(2 << d) * twice;
+        a = MOI_SELECT(below, a, MOI_SET1(slope[d + 1] * twice));
+        b = MOI_SELECT(below, b, MOI_SET1(cells * 8.0f / 9.0f - one));
+    }
+    return MOI_TRUNCATE(MOI_ADD(MOI_MUL(magnitude, a), b));
+}
+
+MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t) {
+    const MOI_V zero = MOI_SET1(0.0f);
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
+    const MOI_VI one = MOI_ISET1(1), minus_one = MOI_ISET1(0xffffffffu);
+    MOI_VI code = MOI_FN(moi_q8_cell)(magnitude, coder->is_signed);
+    code = MOI_ISELECT(MOI_IGT(code, MOI_ISET1(254)), MOI_ISET1(254), code);
+    if (coder->is_signed) {
+        const MOI_VI most = MOI_ISET1(127);
+        code = MOI_ISELECT(MOI_IGT(code, most), most, code);
+        /* 127 - code = 127 + ~code + 1 */
+        const MOI_VI below = MOI_IADD(MOI_IADD(most, one), MOI_INOT(code));
+        code = MOI_ISELECT(MOI_LT(t, zero), below, MOI_IADD(most, code));
+    }
+    const MOI_VM up = MOI_LT(MOI_GATHER(coder->threshold + 1, code), t);
+    const MOI_VM stay = MOI_LT(MOI_GATHER(coder->threshold, code), t);
+    const MOI_VI moved = MOI_ISELECT(up, MOI_IADD(code, one), code);
+    return MOI_ISELECT(stay, moved, MOI_IADD(code, minus_one));
+}
+
+/* Codes of n numbers that share one scale. */
+MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
+    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    const float most = MOI_FN(moi_q8_absmax)(x, n);
+    *absmax = most < 1.17549435e-38f ? 0.0f : most; /* the inverse of a subnormal may overflow */
+    if (*absmax == 0.0f) {
+        memset(codes, (int)coder->zero, n);
+        return;
+    }
+    /* NaN (infinity * 0) and what is below the map become the lowest code */
+    const float inverse = 1.0f / most, low = coder->is_signed ? -2.0f : 0.0f;
+    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low), zero = MOI_SET1(0.0f);
+    const MOI_VI zero_code = MOI_ISET1(coder->zero), one = MOI_ISET1(1);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
+        MOI_VI code = MOI_FN(moi_q8_code)(coder, t);
+        if (coder->no_zero) {
+            /* a number above 0 at the code of 0 takes the next one, one below 0 the one before */
+            const MOI_VI up = MOI_ISELECT(MOI_LT(zero, t), one, MOI_ISET1(0));
+            const MOI_VI down = MOI_ISELECT(MOI_LT(t, zero), MOI_ISET1(0xffffffffu), up);
+            const MOI_VM at_zero = MOI_IGT(one, MOI_IXOR(code, zero_code));
+            code = MOI_ISELECT(at_zero, MOI_IADD(code, down), code);
+        }
+        MOI_STORE_U8(codes + i, code);
+    }
+    for (; i < n; i++) {
+        const float t = moi_vmax_scalar(x[i] * inverse, low);
+        uint32_t code = moi_q8_code_scalar(coder, t);
+        if (coder->no_zero && code == coder->zero) code += t > 0.0f ? 1u : t < 0.0f ? ~0u : 0u;
+        codes[i] = (uint8_t)code;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
+    const float *map, const uint8_t *codes, size_t n, float absmax, float *x) {
+    const MOI_V scale = MOI_SET1(absmax);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
+    for (; i < n; i++) x[i] = map[codes[i]] * absmax;
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_encode_blocks)(const moi_q8_coder *coder, size_t block,
+    const float *x, size_t n, uint8_t *codes, float *absmax) {
+    for (size_t i = 0; i < n; i += block)
+        MOI_FN(moi_q8_encode_block)(coder, x + i, moi_min(block, n - i), codes + i, absmax++);
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(const moi_q8_coder *coder, size_t block,
+    const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += block)
+        MOI_FN(moi_q8_decode_block)(coder->map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_quant.inc - one block of 8-bit codes for one instruction set. */
+
+/* max |x|, by the bits: integers of one sign order like the floats they are. Infinity when any x is
+ * not finite. */
+MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), infinity = MOI_ISET1(0x7f800000);
+    uint32_t most = 0;
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_VI v = MOI_ISET1(0);
+        for (; i + MOI_LANES <= n; i += MOI_LANES)
+            v = MOI_IMAX(v, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
+        v = MOI_ISELECT(MOI_IGT(v, infinity), infinity, v);
+        most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
+    }
+    for (; i < n; i++) most = moi_imax_scalar(most, moi_float_bits(x[i]) & 0x7fffffff);
+    return moi_bits_float(most > 0x7f800000u ? 0x7f800000u : most);
+}
+
+/* The cell that |t| <= 1 falls into when decades are cut at powers of ten: at most one off the
+ * nearest code, since the codes on both sides of a decade's edge are neighbours. */
+MOI_INLINE MOI_VI MOI_FN(moi_q8_cell)(MOI_V magnitude, int is_signed) {
+    static const float edge[6] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f};
+    static const float slope[7] = {/* cells per unit, signed */
+        1.0f / 0.9e-6f, 2.0f / 0.9e-5f, 4.0f / 0.9e-4f, 8.0f / 0.9e-3f, 16.0f / 0.9e-2f,
+        32.0f / 0.9e-1f, 64.0f / 0.9f};
+    const float twice = is_signed ? 1.0f : 2.0f, one = is_signed ? 0.0f : 1.0f;
+    MOI_V a = MOI_SET1(slope[0] * twice), b = MOI_SET1(twice * 8.0f / 9.0f - one);
+    for (int d = 0; d < 6; d++) {
+        const MOI_VM below = MOI_LT(magnitude, MOI_SET1(edge[d]));
+        const float cells = (float)(2 << d) * twice;
+        a = MOI_SELECT(below, a, MOI_SET1(slope[d + 1] * twice));
+        b = MOI_SELECT(below, b, MOI_SET1(cells * 8.0f / 9.0f - one));
+    }
+    return MOI_TRUNCATE(MOI_ADD(MOI_MUL(magnitude, a), b));
+}
+
+MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t) {
+    const MOI_V zero = MOI_SET1(0.0f);
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
+    const MOI_VI one = MOI_ISET1(1), minus_one = MOI_ISET1(0xffffffffu);
+    MOI_VI code = MOI_FN(moi_q8_cell)(magnitude, coder->is_signed);
+    code = MOI_ISELECT(MOI_IGT(code, MOI_ISET1(254)), MOI_ISET1(254), code);
+    if (coder->is_signed) {
+        const MOI_VI most = MOI_ISET1(127);
+        code = MOI_ISELECT(MOI_IGT(code, most), most, code);
+        /* 127 - code = 127 + ~code + 1 */
+        const MOI_VI below = MOI_IADD(MOI_IADD(most, one), MOI_INOT(code));
+        code = MOI_ISELECT(MOI_LT(t, zero), below, MOI_IADD(most, code));
+    }
+    const MOI_VM up = MOI_LT(MOI_GATHER(coder->threshold + 1, code), t);
+    const MOI_VM stay = MOI_LT(MOI_GATHER(coder->threshold, code), t);
+    const MOI_VI moved = MOI_ISELECT(up, MOI_IADD(code, one), code);
+    return MOI_ISELECT(stay, moved, MOI_IADD(code, minus_one));
+}
+
+/* Codes of n numbers that share one scale. */
+MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
+    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    const float most = MOI_FN(moi_q8_absmax)(x, n);
+    *absmax = most < 1.17549435e-38f ? 0.0f : most; /* the inverse of a subnormal may overflow */
+    if (*absmax == 0.0f) {
+        memset(codes, (int)coder->zero, n);
+        return;
+    }
+    /* NaN (infinity * 0) and what is below the map become the lowest code */
+    const float inverse = 1.0f / most, low = coder->is_signed ? -2.0f : 0.0f;
+    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low), zero = MOI_SET1(0.0f);
+    const MOI_VI zero_code = MOI_ISET1(coder->zero), one = MOI_ISET1(1);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
+        MOI_VI code = MOI_FN(moi_q8_code)(coder, t);
+        if (coder->no_zero) {
+            /* a number above 0 at the code of 0 takes the next one, one below 0 the one before */
+            const MOI_VI up = MOI_ISELECT(MOI_LT(zero, t), one, MOI_ISET1(0));
+            const MOI_VI down = MOI_ISELECT(MOI_LT(t, zero), MOI_ISET1(0xffffffffu), up);
+            const MOI_VM at_zero = MOI_IGT(one, MOI_IXOR(code, zero_code));
+            code = MOI_ISELECT(at_zero, MOI_IADD(code, down), code);
+        }
+        MOI_STORE_U8(codes + i, code);
+    }
+    for (; i < n; i++) {
+        const float t = moi_vmax_scalar(x[i] * inverse, low);
+        uint32_t code = moi_q8_code_scalar(coder, t);
+        if (coder->no_zero && code == coder->zero) code += t > 0.0f ? 1u : t < 0.0f ? ~0u : 0u;
+        codes[i] = (uint8_t)code;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
+    const float *map, const uint8_t *codes, size_t n, float absmax, float *x) {
+    const MOI_V scale = MOI_SET1(absmax);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
+    for (; i < n; i++) x[i] = map[codes[i]] * absmax;
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_encode_blocks)(const moi_q8_coder *coder, size_t block,
+    const float *x, size_t n, uint8_t *codes, float *absmax) {
+    for (size_t i = 0; i < n; i += block)
+        MOI_FN(moi_q8_encode_block)(coder, x + i, moi_min(block, n - i), codes + i, absmax++);
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(const moi_q8_coder *coder, size_t block,
+    const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += block)
+        MOI_FN(moi_q8_decode_block)(coder->map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+}
+#undef MOI_ISA
+#endif
+
+const float *mo_quant8_table(mo_quant_map map) {
+    if (map == MO_QUANT_SIGNED) return moi_q8_signed;
+    return map == MO_QUANT_UNSIGNED ? moi_q8_unsigned : NULL;
+}
+
+/* the largest float below x; x is not 0 */
+static float moi_q8_before(float x) {
+    uint32_t bits = moi_float_bits(x);
+    return moi_bits_float(x > 0.0f ? bits - 1 : bits + 1);
+}
+
+static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero) {
+    const float *values = mo_quant8_table(map);
+    coder->map = values;
+    coder->is_signed = map == MO_QUANT_SIGNED;
+    coder->zero = coder->is_signed ? 127 : 0;
+    coder->no_zero = no_zero != 0;
+    coder->threshold[0] = -HUGE_VALF;
+    coder->threshold[256] = HUGE_VALF;
+    for (int i = 0; i < 255; i++) {
+        float half_way = (values[i] + values[i + 1]) * 0.5f;
+        coder->threshold[i + 1] = i % 2 == 0 ? half_way : moi_q8_before(half_way);
+    }
+}
+
+typedef struct moi_q8_job {
+    moi_q8_coder coder;
+    size_t block, n;
+    const float *from; /* encode */
+    uint8_t *to;
+    float *to_absmax;
+    const uint8_t *codes; /* decode */
+    const float *absmax;
+    float *x;
+} moi_q8_job;
+
+static void moi_q8_encode_rows(const void *context, size_t begin, size_t end) {
+    const moi_q8_job *job = (const moi_q8_job *)context;
+    const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
+    MOI_DISPATCH(moi_q8_encode_blocks,
+        (&job->coder, job->block, job->from + at, n, job->to + at, job->to_absmax + begin));
+}
+
+static void moi_q8_decode_rows(const void *context, size_t begin, size_t end) {
+    const moi_q8_job *job = (const moi_q8_job *)context;
+    const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
+    MOI_DISPATCH(moi_q8_decode_blocks,
+        (&job->coder, job->block, job->codes + at, job->absmax + begin, n, job->x + at));
+}
+
+static mo_status moi_q8_job_begin(moi_q8_job *job, const mo_quant8_desc *desc, size_t n) {
+    if ((unsigned)desc->map >= MO_QUANT_MAP_COUNT) return MO_E_INVALID;
+    job->block = desc->block == 0 ? 256 : desc->block;
+    if (!moi_is_pow2(job->block) || job->block < 64 || job->block > moi_q8_max_block)
+        return MO_E_INVALID;
+    job->n = n;
+    moi_q8_begin(&job->coder, desc->map, desc->no_zero);
+    return MO_OK;
+}
+
+mo_status mo_quant8_encode(
+    const mo_quant8_desc *desc, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    moi_q8_job job;
+    if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
+    mo_status status = moi_q8_job_begin(&job, desc, n);
+    if (status != MO_OK) return status;
+    job.from = x;
+    job.to = codes;
+    job.to_absmax = absmax;
+    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_encode_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_quant8_decode(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    moi_q8_job job;
+    if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
+    mo_status status = moi_q8_job_begin(&job, desc, n);
+    if (status != MO_OK) return status;
+    job.codes = codes;
+    job.absmax = absmax;
+    job.x = x;
+    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_rows, &job);
+    return MO_OK;
+}
+/* mo_params.c - see mo_params.h. */
+
+void mo_params_init(mo_params *params, const mo_allocator *allocator) {
+    memset(params, 0, sizeof *params);
+    params->allocator = allocator && allocator->alloc ? *allocator : mo_allocator_heap();
+}
+
+void mo_params_free(mo_params *params) {
+    if (!params) return;
+    for (size_t i = 0; i < params->n; i++) {
+        const char *name = params->items[i].name;
+        mo_free(&params->allocator, (void *)(uintptr_t)name, strlen(name) + 1, 1);
+    }
+    moi_free_array(&params->allocator, params->items, params->capacity, sizeof *params->items);
+    params->items = NULL;
+    params->n = params->capacity = 0;
+}
+
+static mo_status moi_params_grow(mo_params *params) {
+    if (params->n < params->capacity) return MO_OK;
+    const size_t capacity = params->capacity == 0 ? 32 : params->capacity * 2;
+    mo_param *items = (mo_param *)moi_alloc_array(&params->allocator, capacity, sizeof *items);
+    if (!items) return MO_E_NO_MEMORY;
+    if (params->n != 0) memcpy(items, params->items, params->n * sizeof *items);
+    moi_free_array(&params->allocator, params->items, params->capacity, sizeof *items);
+    params->items = items;
+    params->capacity = capacity;
+    return MO_OK;
+}
+
+mo_status mo_params_add(
+    mo_params *params, const char *name, const size_t *shape, size_t n_dims, size_t *index) {
+    if (!params || !name || !shape || n_dims == 0 || n_dims > MO_PARAM_MAX_DIMS)
+        return MO_E_INVALID;
+    if (mo_params_find(params, name)) return MO_E_INVALID;
+    mo_param param;
+    memset(&param, 0, sizeof param);
+    param.n = 1;
+    param.n_dims = n_dims;
+    for (size_t i = 0; i < n_dims; i++) {
+        if (shape[i] == 0) return MO_E_INVALID;
+        if (!moi_mul(param.n, shape[i], &param.n)) return MO_E_OVERFLOW;
+        param.shape[i] = shape[i];
+    }
+    size_t all = mo_params_size(params, MO_PARAMS_ALL), bytes;
+    if (!moi_mul(param.n, sizeof(float), &bytes) || !moi_add(bytes, MOI_CACHE_LINE, &bytes) ||
+        !moi_add(all, bytes, &all))
+        return MO_E_OVERFLOW;
+    mo_status status = moi_params_grow(params);
+    if (status != MO_OK) return status;
+    char *copy = (char *)mo_alloc(&params->allocator, strlen(name) + 1, 1);
+    if (!copy) return MO_E_NO_MEMORY;
+    memcpy(copy, name, strlen(name) + 1);
+    param.name = copy;
+    param.tied_to = params->n;
+    if (index) *index = params->n;
+    params->items[params->n++] = param;
+    return MO_OK;
+}
+
+mo_status mo_params_tie(mo_params *params, size_t index, size_t with) {
+    if (!params || index >= params->n || with >= params->n || index == with) return MO_E_INVALID;
+    mo_param *p = &params->items[index];
+    const mo_param *shared = &params->items[with];
+    if (shared->tied_to != with || shared->n != p->n) return MO_E_INVALID;
+    for (size_t i = 0; i < params->n; i++) /* others tied to index would lose their tensor */
+        if (i != index && params->items[i].tied_to == index) return MO_E_INVALID;
+    p->tied_to = with;
+    p->data = shared->data;
+    p->grad = shared->grad;
+    return MO_OK;
+}
+
+mo_param *mo_params_find(const mo_params *params, const char *name) {
+    if (!params || !name) return NULL;
+    for (size_t i = 0; i < params->n; i++)
+        if (strcmp(params->items[i].name, name) == 0) return &params->items[i];
+    return NULL;
+}
+
+static int moi_params_counts(const mo_params *params, size_t i, mo_params_what what) {
+    const mo_param *p = &params->items[i];
+    return p->tied_to == i && (what == MO_PARAMS_ALL || !p->frozen);
+}
+
+static size_t moi_params_bytes(const mo_param *p) {
+    return (p->n * sizeof(float) + MOI_CACHE_LINE - 1) & ~(size_t)(MOI_CACHE_LINE - 1);
+}
+
+size_t mo_params_count(const mo_params *params, mo_params_what what) {
+    size_t n = 0;
+    for (size_t i = 0; params && i < params->n; i++)
+        if (moi_params_counts(params, i, what)) n += params->items[i].n;
+    return n;
+}
+
+size_t mo_params_size(const mo_params *params, mo_params_what what) {
+    size_t bytes = 0;
+    for (size_t i = 0; params && i < params->n; i++)
+        if (moi_params_counts(params, i, what)) bytes += moi_params_bytes(&params->items[i]);
+    return bytes;
+}
+
+mo_status mo_params_bind(mo_params *params, void *data, void *grad) {
+    if (!params || !data) return MO_E_INVALID;
+    char *data_at = (char *)data, *grad_at = (char *)grad;
+    for (size_t i = 0; i < params->n; i++) {
+        mo_param *p = &params->items[i];
+        if (p->tied_to != i) continue;
+        p->data = (float *)(void *)data_at;
+        data_at += moi_params_bytes(p);
+        p->grad = grad && !p->frozen ? (float *)(void *)grad_at : NULL;
+        if (p->grad) grad_at += moi_params_bytes(p);
+    }
+    for (size_t i = 0; i < params->n; i++) {
+        mo_param *p = &params->items[i];
+        p->data = params->items[p->tied_to].data;
+        p->grad = params->items[p->tied_to].grad;
+    }
+    return MO_OK;
+}
+/* mo_accum.c - see mo_accum.h. Plain loops: they run at the speed of memory when vectorized by the
+ * compiler, and the lanes of the sum are fixed, so that the result is the same everywhere. */
+
+enum { moi_accum_grain = 16384, moi_accum_lanes = 8, moi_accum_parts = 64 };
+
+typedef struct moi_accum_job {
+    const float *grad;
+    float *sum;
+    float scale;
+    size_t n;
+    double *square_sums; /* [moi_accum_parts] */
+} moi_accum_job;
+
+static void moi_accum_rows(const void *context, size_t begin, size_t end) {
+    const moi_accum_job *job = (const moi_accum_job *)context;
+    const float *MOI_RESTRICT grad = job->grad;
+    float *MOI_RESTRICT sum = job->sum;
+    const float scale = job->scale;
+    for (size_t i = begin; i < end; i++) sum[i] += scale * grad[i];
+}
+
+void mo_accum_add(
+    const float *grad, float scale, float *sum, size_t n, const mo_parallel *parallel) {
+    moi_accum_job job = {grad, sum, scale, n, NULL};
+    moi_for_rows(parallel, n, moi_accum_grain, moi_accum_rows, &job);
+}
+
+static double moi_accum_squares(const float *x, size_t n) {
+    double lane[moi_accum_lanes] = {0}, total = 0;
+    size_t i = 0;
+    for (; i + moi_accum_lanes <= n; i += moi_accum_lanes)
+        for (size_t j = 0; j < moi_accum_lanes; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
+    for (; i < n; i++) lane[0] += (double)x[i] * (double)x[i];
+    for (size_t j = 0; j < moi_accum_lanes; j++) total += lane[j];
+    return total;
+}
+
+/* The sum has moi_accum_parts parts whatever the number of threads; a row is a part here. */
+static void moi_accum_square_rows(const void *context, size_t begin, size_t end) {
+    const moi_accum_job *job = (const moi_accum_job *)context;
+    for (; begin < end; begin++) {
+        size_t from, to;
+        moi_part(job->n, moi_accum_lanes, (int)begin, moi_accum_parts, &from, &to);
+        job->square_sums[begin] = moi_accum_squares(job->grad + from, to - from);
+    }
+}
+
+double mo_accum_square_sum(const float *grad, size_t n, const mo_parallel *parallel) {
+    double square_sums[moi_accum_parts], total = 0;
+    moi_accum_job job = {grad, NULL, 0, n, square_sums};
+    moi_for_rows(parallel, moi_accum_parts, 1, moi_accum_square_rows, &job);
+    for (int i = 0; i < moi_accum_parts; i++) total += square_sums[i];
+    return total;
+}
+
+double mo_accum_clip_scale(double norm, double max_norm) {
+    double scale = max_norm / (norm + 1e-6);
+    return scale > 0 && scale < 1 ? scale : 1; /* 1 for no limit, and for an infinite or NaN norm */
+}
+
+static int moi_scaler_positive(double x) { return x > 0 && x <= 1.7976931348623157e308; }
+
+mo_status mo_loss_scaler_init(mo_loss_scaler *scaler, const mo_loss_scaler_desc *desc) {
+    const mo_loss_scaler_desc zero = {0, 0, 0, 0, 0};
+    if (!scaler) return MO_E_INVALID;
+    mo_loss_scaler_desc d = desc ? *desc : zero;
+    if (d.initial == 0) d.initial = 65536;
+    if (d.growth == 0) d.growth = 2;
+    if (d.backoff == 0) d.backoff = 0.5;
+    if (d.interval == 0) d.interval = 2000;
+    if (!moi_scaler_positive(d.initial) || !moi_scaler_positive(d.growth) || d.growth < 1 ||
+        !moi_scaler_positive(d.backoff) || d.backoff > 1)
+        return MO_E_INVALID;
+    scaler->scale = d.initial;
+    scaler->good_steps = 0;
+    scaler->skipped = 0;
+    scaler->desc = d;
+    return MO_OK;
+}
+
+int mo_loss_scaler_update(mo_loss_scaler *scaler, double square_sum) {
+    const int overflow = !(square_sum <= 1.7976931348623157e308); /* also NaN */
+    if (overflow) {
+        scaler->skipped++;
+        scaler->good_steps = 0;
+        if (!scaler->desc.is_static) scaler->scale *= scaler->desc.backoff;
+        return 0;
+    }
+    if (!scaler->desc.is_static && ++scaler->good_steps == scaler->desc.interval) {
+        const double grown = scaler->scale * scaler->desc.growth;
+        if (grown <= 3.4028234663852886e38) scaler->scale = grown; /* a float can hold it */
+        scaler->good_steps = 0;
+    }
+    return 1;
+}
+/* mo_optim.c - see mo_optim.h. */
+
+/* What the update needs of desc and t, each rounded to float once. */
+typedef struct moi_optim_factors {
+    float grad_scale, beta1, beta2, one_minus_beta1, one_minus_beta2;
+    float keep;   /* 1 - lr weight_decay */
+    float step;   /* AdamW: lr / (1 - beta1^t); SGD: lr */
+    float debias; /* 1 / sqrt(1 - beta2^t) */
+    float epsilon, decay;
+} moi_optim_factors;
+
+typedef struct moi_optim_job {
+    moi_optim_factors factors;
+    moi_q8_coder m_coder, v_coder; /* 8-bit */
+    const mo_optim_state *state;
+    float *param;
+    const float *grad;
+} moi_optim_job;
+
+#define MOI_ISA scalar
+/* mo_optim.inc - updates in fp32 for one instruction set. No fused multiply-add: every operation is
+ * rounded, so that all instances agree to the bit. root: v is kept as its square root. */
+
+MOI_TARGET static void MOI_FN(moi_adamw)(const moi_optim_factors *f, int root, size_t n, float *p,
+    const float *g, float *m, float *v) {
+    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1), b2 = MOI_SET1(f->beta2);
+    const MOI_V c1 = MOI_SET1(f->one_minus_beta1), c2 = MOI_SET1(f->one_minus_beta2);
+    const MOI_V keep = MOI_SET1(f->keep), step = MOI_SET1(f->step);
+    const MOI_V debias = MOI_SET1(f->debias), epsilon = MOI_SET1(f->epsilon);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V vg = MOI_MUL(MOI_LOAD(g + i), scale), was = MOI_LOAD(v + i);
+        const MOI_V square = root ? MOI_MUL(was, was) : was;
+        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_MUL(c1, vg));
+        const MOI_V vv = MOI_ADD(MOI_MUL(b2, square), MOI_MUL(c2, MOI_MUL(vg, vg)));
+        const MOI_V sqrt_v = MOI_SQRT(vv);
+        const MOI_V by = MOI_DIV(vm, MOI_ADD(MOI_MUL(sqrt_v, debias), epsilon));
+        MOI_STORE(p + i, MOI_SUB(MOI_MUL(MOI_LOAD(p + i), keep), MOI_MUL(step, by)));
+        MOI_STORE(m + i, vm);
+        MOI_STORE(v + i, root ? sqrt_v : vv);
+    }
+    for (; i < n; i++) {
+        const float vg = g[i] * f->grad_scale, square = root ? v[i] * v[i] : v[i];
+        const float vm = f->beta1 * m[i] + f->one_minus_beta1 * vg;
+        const float vv = f->beta2 * square + f->one_minus_beta2 * (vg * vg), sqrt_v = sqrtf(vv);
+        p[i] = p[i] * f->keep - f->step * (vm / (sqrt_v * f->debias + f->epsilon));
+        m[i] = vm;
+        v[i] = root ? sqrt_v : vv;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_sgd)(
+    const moi_optim_factors *f, size_t n, float *p, const float *g, float *m) {
+    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1);
+    const MOI_V decay = MOI_SET1(f->decay), step = MOI_SET1(f->step);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V vp = MOI_LOAD(p + i), vg = MOI_MUL(MOI_LOAD(g + i), scale);
+        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_ADD(vg, MOI_MUL(decay, vp)));
+        MOI_STORE(m + i, vm);
+        MOI_STORE(p + i, MOI_SUB(vp, MOI_MUL(step, vm)));
+    }
+    for (; i < n; i++) {
+        m[i] = f->beta1 * m[i] + (g[i] * f->grad_scale + f->decay * p[i]);
+        p[i] = p[i] - f->step * m[i];
+    }
+}
+
+/* One block of 8-bit states: decoded, updated and encoded again in the first level cache. */
+MOI_TARGET static void MOI_FN(moi_optim_block)(const moi_optim_job *job, size_t begin, size_t n) {
+    const mo_optim_state *s = job->state;
+    const size_t at = begin / s->block;
+    uint8_t *qm = (uint8_t *)s->m + begin, *qv = s->v ? (uint8_t *)s->v + begin : NULL;
+    MOI_ALIGNED(64) float m[moi_q8_max_block];
+    MOI_ALIGNED(64) float v[moi_q8_max_block];
+    MOI_FN(moi_q8_decode_block)(job->m_coder.map, qm, n, s->m_absmax[at], m);
+    if (qv) {
+        MOI_FN(moi_q8_decode_block)(job->v_coder.map, qv, n, s->v_absmax[at], v);
+        MOI_FN(moi_adamw)(&job->factors, 1, n, job->param + begin, job->grad + begin, m, v);
+        MOI_FN(moi_q8_encode_block)(&job->v_coder, v, n, qv, s->v_absmax + at);
+    } else {
+        MOI_FN(moi_sgd)(&job->factors, n, job->param + begin, job->grad + begin, m);
+    }
+    MOI_FN(moi_q8_encode_block)(&job->m_coder, m, n, qm, s->m_absmax + at);
+}
+
+MOI_TARGET static void MOI_FN(moi_optim_range)(
+    const moi_optim_job *job, size_t begin, size_t end) {
+    const mo_optim_state *s = job->state;
+    if (s->precision == MO_OPTIM_8BIT) {
+        for (; begin < end; begin += s->block)
+            MOI_FN(moi_optim_block)(job, begin, moi_min(s->block, end - begin));
+        return;
+    }
+    float *p = job->param + begin, *m = (float *)s->m + begin;
+    if (s->v) {
+        float *v = (float *)s->v + begin;
+        MOI_FN(moi_adamw)(&job->factors, 0, end - begin, p, job->grad + begin, m, v);
+    } else {
+        MOI_FN(moi_sgd)(&job->factors, end - begin, p, job->grad + begin, m);
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_optim.inc - updates in fp32 for one instruction set. No fused multiply-add: every operation is
+ * rounded, so that all instances agree to the bit. root: v is kept as its square root. */
+
+MOI_TARGET static void MOI_FN(moi_adamw)(const moi_optim_factors *f, int root, size_t n, float *p,
+    const float *g, float *m, float *v) {
+    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1), b2 = MOI_SET1(f->beta2);
+    const MOI_V c1 = MOI_SET1(f->one_minus_beta1), c2 = MOI_SET1(f->one_minus_beta2);
+    const MOI_V keep = MOI_SET1(f->keep), step = MOI_SET1(f->step);
+    const MOI_V debias = MOI_SET1(f->debias), epsilon = MOI_SET1(f->epsilon);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V vg = MOI_MUL(MOI_LOAD(g + i), scale), was = MOI_LOAD(v + i);
+        const MOI_V square = root ? MOI_MUL(was, was) : was;
+        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_MUL(c1, vg));
+        const MOI_V vv = MOI_ADD(MOI_MUL(b2, square), MOI_MUL(c2, MOI_MUL(vg, vg)));
+        const MOI_V sqrt_v = MOI_SQRT(vv);
+        const MOI_V by = MOI_DIV(vm, MOI_ADD(MOI_MUL(sqrt_v, debias), epsilon));
+        MOI_STORE(p + i, MOI_SUB(MOI_MUL(MOI_LOAD(p + i), keep), MOI_MUL(step, by)));
+        MOI_STORE(m + i, vm);
+        MOI_STORE(v + i, root ? sqrt_v : vv);
+    }
+    for (; i < n; i++) {
+        const float vg = g[i] * f->grad_scale, square = root ? v[i] * v[i] : v[i];
+        const float vm = f->beta1 * m[i] + f->one_minus_beta1 * vg;
+        const float vv = f->beta2 * square + f->one_minus_beta2 * (vg * vg), sqrt_v = sqrtf(vv);
+        p[i] = p[i] * f->keep - f->step * (vm / (sqrt_v * f->debias + f->epsilon));
+        m[i] = vm;
+        v[i] = root ? sqrt_v : vv;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_sgd)(
+    const moi_optim_factors *f, size_t n, float *p, const float *g, float *m) {
+    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1);
+    const MOI_V decay = MOI_SET1(f->decay), step = MOI_SET1(f->step);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V vp = MOI_LOAD(p + i), vg = MOI_MUL(MOI_LOAD(g + i), scale);
+        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_ADD(vg, MOI_MUL(decay, vp)));
+        MOI_STORE(m + i, vm);
+        MOI_STORE(p + i, MOI_SUB(vp, MOI_MUL(step, vm)));
+    }
+    for (; i < n; i++) {
+        m[i] = f->beta1 * m[i] + (g[i] * f->grad_scale + f->decay * p[i]);
+        p[i] = p[i] - f->step * m[i];
+    }
+}
+
+/* One block of 8-bit states: decoded, updated and encoded again in the first level cache. */
+MOI_TARGET static void MOI_FN(moi_optim_block)(const moi_optim_job *job, size_t begin, size_t n) {
+    const mo_optim_state *s = job->state;
+    const size_t at = begin / s->block;
+    uint8_t *qm = (uint8_t *)s->m + begin, *qv = s->v ? (uint8_t *)s->v + begin : NULL;
+    MOI_ALIGNED(64) float m[moi_q8_max_block];
+    MOI_ALIGNED(64) float v[moi_q8_max_block];
+    MOI_FN(moi_q8_decode_block)(job->m_coder.map, qm, n, s->m_absmax[at], m);
+    if (qv) {
+        MOI_FN(moi_q8_decode_block)(job->v_coder.map, qv, n, s->v_absmax[at], v);
+        MOI_FN(moi_adamw)(&job->factors, 1, n, job->param + begin, job->grad + begin, m, v);
+        MOI_FN(moi_q8_encode_block)(&job->v_coder, v, n, qv, s->v_absmax + at);
+    } else {
+        MOI_FN(moi_sgd)(&job->factors, n, job->param + begin, job->grad + begin, m);
+    }
+    MOI_FN(moi_q8_encode_block)(&job->m_coder, m, n, qm, s->m_absmax + at);
+}
+
+MOI_TARGET static void MOI_FN(moi_optim_range)(
+    const moi_optim_job *job, size_t begin, size_t end) {
+    const mo_optim_state *s = job->state;
+    if (s->precision == MO_OPTIM_8BIT) {
+        for (; begin < end; begin += s->block)
+            MOI_FN(moi_optim_block)(job, begin, moi_min(s->block, end - begin));
+        return;
+    }
+    float *p = job->param + begin, *m = (float *)s->m + begin;
+    if (s->v) {
+        float *v = (float *)s->v + begin;
+        MOI_FN(moi_adamw)(&job->factors, 0, end - begin, p, job->grad + begin, m, v);
+    } else {
+        MOI_FN(moi_sgd)(&job->factors, end - begin, p, job->grad + begin, m);
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_optim.inc - updates in fp32 for one instruction set. No fused multiply-add: every operation is
+ * rounded, so that all instances agree to the bit. root: v is kept as its square root. */
+
+MOI_TARGET static void MOI_FN(moi_adamw)(const moi_optim_factors *f, int root, size_t n, float *p,
+    const float *g, float *m, float *v) {
+    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1), b2 = MOI_SET1(f->beta2);
+    const MOI_V c1 = MOI_SET1(f->one_minus_beta1), c2 = MOI_SET1(f->one_minus_beta2);
+    const MOI_V keep = MOI_SET1(f->keep), step = MOI_SET1(f->step);
+    const MOI_V debias = MOI_SET1(f->debias), epsilon = MOI_SET1(f->epsilon);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V vg = MOI_MUL(MOI_LOAD(g + i), scale), was = MOI_LOAD(v + i);
+        const MOI_V square = root ? MOI_MUL(was, was) : was;
+        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_MUL(c1, vg));
+        const MOI_V vv = MOI_ADD(MOI_MUL(b2, square), MOI_MUL(c2, MOI_MUL(vg, vg)));
+        const MOI_V sqrt_v = MOI_SQRT(vv);
+        const MOI_V by = MOI_DIV(vm, MOI_ADD(MOI_MUL(sqrt_v, debias), epsilon));
+        MOI_STORE(p + i, MOI_SUB(MOI_MUL(MOI_LOAD(p + i), keep), MOI_MUL(step, by)));
+        MOI_STORE(m + i, vm);
+        MOI_STORE(v + i, root ? sqrt_v : vv);
+    }
+    for (; i < n; i++) {
+        const float vg = g[i] * f->grad_scale, square = root ? v[i] * v[i] : v[i];
+        const float vm = f->beta1 * m[i] + f->one_minus_beta1 * vg;
+        const float vv = f->beta2 * square + f->one_minus_beta2 * (vg * vg), sqrt_v = sqrtf(vv);
+        p[i] = p[i] * f->keep - f->step * (vm / (sqrt_v * f->debias + f->epsilon));
+        m[i] = vm;
+        v[i] = root ? sqrt_v : vv;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_sgd)(
+    const moi_optim_factors *f, size_t n, float *p, const float *g, float *m) {
+    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1);
+    const MOI_V decay = MOI_SET1(f->decay), step = MOI_SET1(f->step);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V vp = MOI_LOAD(p + i), vg = MOI_MUL(MOI_LOAD(g + i), scale);
+        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_ADD(vg, MOI_MUL(decay, vp)));
+        MOI_STORE(m + i, vm);
+        MOI_STORE(p + i, MOI_SUB(vp, MOI_MUL(step, vm)));
+    }
+    for (; i < n; i++) {
+        m[i] = f->beta1 * m[i] + (g[i] * f->grad_scale + f->decay * p[i]);
+        p[i] = p[i] - f->step * m[i];
+    }
+}
+
+/* One block of 8-bit states: decoded, updated and encoded again in the first level cache. */
+MOI_TARGET static void MOI_FN(moi_optim_block)(const moi_optim_job *job, size_t begin, size_t n) {
+    const mo_optim_state *s = job->state;
+    const size_t at = begin / s->block;
+    uint8_t *qm = (uint8_t *)s->m + begin, *qv = s->v ? (uint8_t *)s->v + begin : NULL;
+    MOI_ALIGNED(64) float m[moi_q8_max_block];
+    MOI_ALIGNED(64) float v[moi_q8_max_block];
+    MOI_FN(moi_q8_decode_block)(job->m_coder.map, qm, n, s->m_absmax[at], m);
+    if (qv) {
+        MOI_FN(moi_q8_decode_block)(job->v_coder.map, qv, n, s->v_absmax[at], v);
+        MOI_FN(moi_adamw)(&job->factors, 1, n, job->param + begin, job->grad + begin, m, v);
+        MOI_FN(moi_q8_encode_block)(&job->v_coder, v, n, qv, s->v_absmax + at);
+    } else {
+        MOI_FN(moi_sgd)(&job->factors, n, job->param + begin, job->grad + begin, m);
+    }
+    MOI_FN(moi_q8_encode_block)(&job->m_coder, m, n, qm, s->m_absmax + at);
+}
+
+MOI_TARGET static void MOI_FN(moi_optim_range)(
+    const moi_optim_job *job, size_t begin, size_t end) {
+    const mo_optim_state *s = job->state;
+    if (s->precision == MO_OPTIM_8BIT) {
+        for (; begin < end; begin += s->block)
+            MOI_FN(moi_optim_block)(job, begin, moi_min(s->block, end - begin));
+        return;
+    }
+    float *p = job->param + begin, *m = (float *)s->m + begin;
+    if (s->v) {
+        float *v = (float *)s->v + begin;
+        MOI_FN(moi_adamw)(&job->factors, 0, end - begin, p, job->grad + begin, m, v);
+    } else {
+        MOI_FN(moi_sgd)(&job->factors, end - begin, p, job->grad + begin, m);
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_optim.inc - updates in fp32 for one instruction set. No fused multiply-add: every operation is
+ * rounded, so that all instances agree to the bit. root: v is kept as its square root. */
+
+MOI_TARGET static void MOI_FN(moi_adamw)(const moi_optim_factors *f, int root, size_t n, float *p,
+    const float *g, float *m, float *v) {
+    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1), b2 = MOI_SET1(f->beta2);
+    const MOI_V c1 = MOI_SET1(f->one_minus_beta1), c2 = MOI_SET1(f->one_minus_beta2);
+    const MOI_V keep = MOI_SET1(f->keep), step = MOI_SET1(f->step);
+    const MOI_V debias = MOI_SET1(f->debias), epsilon = MOI_SET1(f->epsilon);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V vg = MOI_MUL(MOI_LOAD(g + i), scale), was = MOI_LOAD(v + i);
+        const MOI_V square = root ? MOI_MUL(was, was) : was;
+        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_MUL(c1, vg));
+        const MOI_V vv = MOI_ADD(MOI_MUL(b2, square), MOI_MUL(c2, MOI_MUL(vg, vg)));
+        const MOI_V sqrt_v = MOI_SQRT(vv);
+        const MOI_V by = MOI_DIV(vm, MOI_ADD(MOI_MUL(sqrt_v, debias), epsilon));
+        MOI_STORE(p + i, MOI_SUB(MOI_MUL(MOI_LOAD(p + i), keep), MOI_MUL(step, by)));
+        MOI_STORE(m + i, vm);
+        MOI_STORE(v + i, root ? sqrt_v : vv);
+    }
+    for (; i < n; i++) {
+        const float vg = g[i] * f->grad_scale, square = root ? v[i] * v[i] : v[i];
+        const float vm = f->beta1 * m[i] + f->one_minus_beta1 * vg;
+        const float vv = f->beta2 * square + f->one_minus_beta2 * (vg * vg), sqrt_v = sqrtf(vv);
+        p[i] = p[i] * f->keep - f->step * (vm / (sqrt_v * f->debias + f->epsilon));
+        m[i] = vm;
+        v[i] = root ? sqrt_v : vv;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_sgd)(
+    const moi_optim_factors *f, size_t n, float *p, const float *g, float *m) {
+    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1);
+    const MOI_V decay = MOI_SET1(f->decay), step = MOI_SET1(f->step);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V vp = MOI_LOAD(p + i), vg = MOI_MUL(MOI_LOAD(g + i), scale);
+        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_ADD(vg, MOI_MUL(decay, vp)));
+        MOI_STORE(m + i, vm);
+        MOI_STORE(p + i, MOI_SUB(vp, MOI_MUL(step, vm)));
+    }
+    for (; i < n; i++) {
+        m[i] = f->beta1 * m[i] + (g[i] * f->grad_scale + f->decay * p[i]);
+        p[i] = p[i] - f->step * m[i];
+    }
+}
+
+/* One block of 8-bit states: decoded, updated and encoded again in the first level cache. */
+MOI_TARGET static void MOI_FN(moi_optim_block)(const moi_optim_job *job, size_t begin, size_t n) {
+    const mo_optim_state *s = job->state;
+    const size_t at = begin / s->block;
+    uint8_t *qm = (uint8_t *)s->m + begin, *qv = s->v ? (uint8_t *)s->v + begin : NULL;
+    MOI_ALIGNED(64) float m[moi_q8_max_block];
+    MOI_ALIGNED(64) float v[moi_q8_max_block];
+    MOI_FN(moi_q8_decode_block)(job->m_coder.map, qm, n, s->m_absmax[at], m);
+    if (qv) {
+        MOI_FN(moi_q8_decode_block)(job->v_coder.map, qv, n, s->v_absmax[at], v);
+        MOI_FN(moi_adamw)(&job->factors, 1, n, job->param + begin, job->grad + begin, m, v);
+        MOI_FN(moi_q8_encode_block)(&job->v_coder, v, n, qv, s->v_absmax + at);
+    } else {
+        MOI_FN(moi_sgd)(&job->factors, n, job->param + begin, job->grad + begin, m);
+    }
+    MOI_FN(moi_q8_encode_block)(&job->m_coder, m, n, qm, s->m_absmax + at);
+}
+
+MOI_TARGET static void MOI_FN(moi_optim_range)(
+    const moi_optim_job *job, size_t begin, size_t end) {
+    const mo_optim_state *s = job->state;
+    if (s->precision == MO_OPTIM_8BIT) {
+        for (; begin < end; begin += s->block)
+            MOI_FN(moi_optim_block)(job, begin, moi_min(s->block, end - begin));
+        return;
+    }
+    float *p = job->param + begin, *m = (float *)s->m + begin;
+    if (s->v) {
+        float *v = (float *)s->v + begin;
+        MOI_FN(moi_adamw)(&job->factors, 0, end - begin, p, job->grad + begin, m, v);
+    } else {
+        MOI_FN(moi_sgd)(&job->factors, end - begin, p, job->grad + begin, m);
+    }
+}
+#undef MOI_ISA
+#endif
+
+mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc) {
+    mo_optim_desc d = *desc;
+    if (d.beta1 == 0 && d.kind == MO_OPTIM_ADAMW) d.beta1 = 0.9;
+    if (d.beta2 == 0) d.beta2 = 0.999;
+    if (d.epsilon == 0) d.epsilon = 1e-8;
+    if (d.grad_scale == 0) d.grad_scale = 1;
+    if (d.block == 0) d.block = 256;
+    if (d.min_8bit_size == 0) d.min_8bit_size = 4096;
+    return d;
+}
+
+static int moi_optim_valid(const mo_optim_desc *d) {
+    return (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
+        (unsigned)d->precision < MO_OPTIM_PRECISION_COUNT && moi_is_pow2(d->block) &&
+        d->block >= 64 && d->block <= moi_q8_max_block;
+}
+
+/* Bytes of one state and of its scales, each rounded up to a cache line. */
+static int moi_optim_sizes(const mo_optim_desc *d, size_t n, size_t *state, size_t *scales) {
+    int small = n < d->min_8bit_size;
+    *scales = 0;
+    if (d->precision == MO_OPTIM_F32 || small)
+        return moi_mul(n, sizeof(float), state) && moi_align_up(*state, MOI_CACHE_LINE, state);
+    *scales = moi_ceil_div(n, d->block) * sizeof(float);
+    return moi_align_up(n, MOI_CACHE_LINE, state) && moi_align_up(*scales, MOI_CACHE_LINE, scales);
+}
+
+size_t mo_optim_state_size(const mo_optim_desc *desc, size_t n) {
+    size_t state, scales, one;
+    if (!desc) return 0;
+    const mo_optim_desc d = mo_optim_desc_defaults(desc);
+    if (!moi_optim_valid(&d) || !moi_optim_sizes(&d, n, &state, &scales)) return 0;
+    if (!moi_add(state, scales, &one)) return 0;
+    return moi_mul(one, d.kind == MO_OPTIM_ADAMW ? 2 : 1, &one) ? one : 0;
+}
+
+mo_status mo_optim_state_init(
+    const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state) {
+    if (!desc || !memory || !state) return MO_E_INVALID;
+    const mo_optim_desc d = mo_optim_desc_defaults(desc);
+    size_t bytes, scales, need = mo_optim_state_size(desc, n);
+    if (!moi_optim_valid(&d)) return MO_E_INVALID;
+    if (!moi_optim_sizes(&d, n, &bytes, &scales) || (need == 0 && n != 0)) return MO_E_OVERFLOW;
+    if (size < need) return MO_E_NO_SPACE;
+    char *at = (char *)memory;
+    memset(at, 0, need);
+    memset(state, 0, sizeof *state);
+    state->n = n;
+    state->precision = scales != 0 ? MO_OPTIM_8BIT : MO_OPTIM_F32;
+    state->block = d.block;
+    state->m = at;
+    if (d.kind == MO_OPTIM_ADAMW) state->v = at + bytes;
+    if (scales == 0) return MO_OK;
+    char *absmax = at + need - scales;
+    memset(state->m, 127, n); /* the code of 0 in the signed map */
+    if (state->v) {
+        state->v_absmax = (float *)(void *)absmax;
+        absmax -= scales;
+    }
+    state->m_absmax = (float *)(void *)absmax;
+    return MO_OK;
+}
+
+mo_status mo_optim_state_slice(
+    const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice) {
+    if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
+    const int low_bit = state->precision == MO_OPTIM_8BIT;
+    if (low_bit && begin % state->block != 0) return MO_E_INVALID;
+    if (low_bit && n % state->block != 0 && begin + n != state->n) return MO_E_INVALID;
+    const size_t width = low_bit ? 1 : sizeof(float), at = begin / state->block;
+    mo_optim_state s = *state;
+    s.n = n;
+    s.m = (char *)s.m + begin * width;
+    if (s.v) s.v = (char *)s.v + begin * width;
+    if (s.m_absmax) s.m_absmax += at;
+    if (s.v_absmax) s.v_absmax += at;
+    *slice = s;
+    return MO_OK;
+}
+
+static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t) {
+    moi_optim_factors f;
+    const double correct1 = 1 - pow(d->beta1, (double)t);
+    const double correct2 = 1 - pow(d->beta2, (double)t);
+    const int adamw = d->kind == MO_OPTIM_ADAMW;
+    f.grad_scale = (float)d->grad_scale;
+    /* at t = 1 momentum starts from the gradient: what is in the state does not count */
+    f.beta1 = !adamw && t == 1 ? 0.0f : (float)d->beta1;
+    f.beta2 = (float)d->beta2;
+    f.one_minus_beta1 = (float)(1 - d->beta1);
+    f.one_minus_beta2 = (float)(1 - d->beta2);
+    f.keep = (float)(1 - d->lr * d->weight_decay);
+    f.step = (float)(adamw ? d->lr / correct1 : d->lr);
+    f.debias = (float)(1 / sqrt(correct2));
+    f.epsilon = (float)d->epsilon;
+    f.decay = (float)d->weight_decay;
+    return f;
+}
+
+static void moi_optim_rows(const void *context, size_t begin, size_t end) {
+    MOI_DISPATCH(moi_optim_range, ((const moi_optim_job *)context, begin, end));
+}
+
+mo_status mo_optim_step(const mo_optim_desc *desc, uint64_t t, float *param, const float *grad,
+    const mo_optim_state *state) {
+    if (!desc || !param || !grad || !state || !state->m || t == 0) return MO_E_INVALID;
+    mo_optim_desc d = mo_optim_desc_defaults(desc);
+    d.block = state->block; /* chosen at init */
+    if (!moi_optim_valid(&d) || (d.kind == MO_OPTIM_ADAMW) != (state->v != NULL))
+        return MO_E_INVALID;
+    moi_optim_job job;
+    job.factors = moi_optim_factors_of(&d, t);
+    job.state = state;
+    job.param = param;
+    job.grad = grad;
+    if (state->precision == MO_OPTIM_8BIT) {
+        moi_q8_begin(&job.m_coder, MO_QUANT_SIGNED, 0);
+        moi_q8_begin(&job.v_coder, MO_QUANT_UNSIGNED, 1);
+    }
+    moi_for_rows(d.parallel, state->n, moi_q8_max_block, moi_optim_rows, &job);
+    return MO_OK;
+}
+/* mo_norm.c - see mo_norm.h. */
+
+#define MOI_ISA scalar
+/* mo_norm.inc - layer normalization for one instruction set. Threads share rows for y and dx, and
+ * columns for dweight. */
+
+MOI_TARGET static void MOI_FN(moi_norm_stats)(
+    const float *x, size_t n, float epsilon, float *mean, float *rstd) {
+    MOI_V sum = MOI_SET1(0.0f), square = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += x[i];
+    const float m = total / (float)n;
+    const MOI_V vm = MOI_SET1(m);
+    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V d = MOI_SUB(MOI_LOAD(x + i), vm);
+        square = MOI_FMA(d, d, square);
+    }
+    total = MOI_SUM(square);
+    for (; i < n; i++) total += (x[i] - m) * (x[i] - m);
+    *mean = m;
+    *rstd = 1.0f / sqrtf(total / (float)n + epsilon);
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_apply)(
+    const mo_layernorm_desc *d, const float *x, float mean, float rstd, float *y) {
+    const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+    size_t i = 0;
+    for (; i + MOI_LANES <= d->channels; i += MOI_LANES) {
+        MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
+        MOI_STORE(y + i, MOI_FMA(h, MOI_LOAD(d->weight + i), MOI_LOAD(d->bias + i)));
+    }
+    for (; i < d->channels; i++) y[i] = (x[i] - mean) * rstd * d->weight[i] + d->bias[i];
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_forward)(
+    const mo_layernorm_desc *d, int stats, const float *x, float *y, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const float *from = x + row * d->channels;
+        if (stats)
+            MOI_FN(moi_norm_stats)(from, d->channels, d->epsilon, d->mean + row, d->rstd + row);
+        MOI_FN(moi_norm_apply)(d, from, d->mean[row], d->rstd[row], y + row * d->channels);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
+    const float *dy, float mean, float rstd, float *dx) {
+    const size_t n = d->channels;
+    const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+    MOI_V sum_g = MOI_SET1(0.0f), sum_gh = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        sum_g = MOI_ADD(sum_g, g);
+        sum_gh = MOI_FMA(g, MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr), sum_gh);
+    }
+    float total_g = MOI_SUM(sum_g), total_gh = MOI_SUM(sum_gh);
+    for (; i < n; i++) {
+        float g = dy[i] * d->weight[i];
+        total_g += g;
+        total_gh += g * ((x[i] - mean) * rstd);
+    }
+    const float mean_g = total_g / (float)n, mean_gh = total_gh / (float)n;
+    const MOI_V vg = MOI_SET1(mean_g), vgh = MOI_SET1(mean_gh);
+    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
+        MOI_V v = MOI_MUL(vr, MOI_SUB(MOI_SUB(g, vg), MOI_MUL(h, vgh)));
+        if (d->add) v = MOI_ADD(MOI_LOAD(dx + i), v);
+        MOI_STORE(dx + i, v);
+    }
+    for (; i < n; i++) {
+        float h = (x[i] - mean) * rstd;
+        float v = rstd * (dy[i] * d->weight[i] - mean_g - h * mean_gh);
+        dx[i] = d->add ? dx[i] + v : v;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const float *x,
+    const float *dy, float *dx, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++)
+        MOI_FN(moi_norm_dx_row)(d, x + row * d->channels, dy + row * d->channels, d->mean[row],
+            d->rstd[row], dx + row * d->channels);
+}
+
+/* One vector of columns of one row, and its sums into the gradients. */
+#define MOI_NORM_COLUMNS(k)                                                                        \
+    g = MOI_LOAD(dy + at + k * MOI_LANES);                                                         \
+    h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
+    dw##k = MOI_FMA(g, h, dw##k);                                                                  \
+    db##k = MOI_ADD(db##k, g);
+#define MOI_NORM_ADD(k)                                                                            \
+    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
+    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+
+/* Four vectors of columns from i on: a row gives whole cache lines. */
+MOI_TARGET static void MOI_FN(moi_norm_dw4)(
+    const mo_layernorm_desc *d, const float *x, const float *dy, size_t i) {
+    const MOI_V zero = MOI_SET1(0.0f);
+    MOI_V dw0 = zero, dw1 = zero, dw2 = zero, dw3 = zero, g;
+    MOI_V db0 = zero, db1 = zero, db2 = zero, db3 = zero, h;
+    for (size_t row = 0; row < d->n; row++) {
+        const size_t at = row * d->channels + i;
+        const MOI_V mean = MOI_SET1(d->mean[row]), rstd = MOI_SET1(d->rstd[row]);
+        MOI_NORM_COLUMNS(0)
+        MOI_NORM_COLUMNS(1)
+        MOI_NORM_COLUMNS(2)
+        MOI_NORM_COLUMNS(3)
+    }
+    float *dw = d->dweight + i, *db = d->dbias + i;
+    MOI_NORM_ADD(0)
+    MOI_NORM_ADD(1)
+    MOI_NORM_ADD(2)
+    MOI_NORM_ADD(3)
+}
+#undef MOI_NORM_COLUMNS
+#undef MOI_NORM_ADD
+
+/* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
+MOI_TARGET static void MOI_FN(moi_norm_dw)(
+    const mo_layernorm_desc *d, const float *x, const float *dy, size_t begin, size_t end) {
+    size_t i = begin;
+    for (; i + 4 * MOI_LANES <= end; i += 4 * MOI_LANES) MOI_FN(moi_norm_dw4)(d, x, dy, i);
+    for (; i < end; i++) {
+        float dw = 0, db = 0;
+        for (size_t row = 0; row < d->n; row++) {
+            float g = dy[row * d->channels + i];
+            dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
+            db += g;
+        }
+        d->dweight[i] += dw;
+        d->dbias[i] += db;
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_norm.inc - layer normalization for one instruction set. Threads share rows for y and dx, and
+ * columns for dweight. */
+
+MOI_TARGET static void MOI_FN(moi_norm_stats)(
+    const float *x, size_t n, float epsilon, float *mean, float *rstd) {
+    MOI_V sum = MOI_SET1(0.0f), square = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += x[i];
+    const float m = total / (float)n;
+    const MOI_V vm = MOI_SET1(m);
+    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V d = MOI_SUB(MOI_LOAD(x + i), vm);
+        square = MOI_FMA(d, d, square);
+    }
+    total = MOI_SUM(square);
+    for (; i < n; i++) total += (x[i] - m) * (x[i] - m);
+    *mean = m;
+    *rstd = 1.0f / sqrtf(total / (float)n + epsilon);
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_apply)(
+    const mo_layernorm_desc *d, const float *x, float mean, float rstd, float *y) {
+    const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+    size_t i = 0;
+    for (; i + MOI_LANES <= d->channels; i += MOI_LANES) {
+        MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
+        MOI_STORE(y + i, MOI_FMA(h, MOI_LOAD(d->weight + i), MOI_LOAD(d->bias + i)));
+    }
+    for (; i < d->channels; i++) y[i] = (x[i] - mean) * rstd * d->weight[i] + d->bias[i];
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_forward)(
+    const mo_layernorm_desc *d, int stats, const float *x, float *y, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const float *from = x + row * d->channels;
+        if (stats)
+            MOI_FN(moi_norm_stats)(from, d->channels, d->epsilon, d->mean + row, d->rstd + row);
+        MOI_FN(moi_norm_apply)(d, from, d->mean[row], d->rstd[row], y + row * d->channels);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
+    const float *dy, float mean, float rstd, float *dx) {
+    const size_t n = d->channels;
+    const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+    MOI_V sum_g = MOI_SET1(0.0f), sum_gh = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        sum_g = MOI_ADD(sum_g, g);
+        sum_gh = MOI_FMA(g, MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr), sum_gh);
+    }
+    float total_g = MOI_SUM(sum_g), total_gh = MOI_SUM(sum_gh);
+    for (; i < n; i++) {
+        float g = dy[i] * d->weight[i];
+        total_g += g;
+        total_gh += g * ((x[i] - mean) * rstd);
+    }
+    const float mean_g = total_g / (float)n, mean_gh = total_gh / (float)n;
+    const MOI_V vg = MOI_SET1(mean_g), vgh = MOI_SET1(mean_gh);
+    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
+        MOI_V v = MOI_MUL(vr, MOI_SUB(MOI_SUB(g, vg), MOI_MUL(h, vgh)));
+        if (d->add) v = MOI_ADD(MOI_LOAD(dx + i), v);
+        MOI_STORE(dx + i, v);
+    }
+    for (; i < n; i++) {
+        float h = (x[i] - mean) * rstd;
+        float v = rstd * (dy[i] * d->weight[i] - mean_g - h * mean_gh);
+        dx[i] = d->add ? dx[i] + v : v;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const float *x,
+    const float *dy, float *dx, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++)
+        MOI_FN(moi_norm_dx_row)(d, x + row * d->channels, dy + row * d->channels, d->mean[row],
+            d->rstd[row], dx + row * d->channels);
+}
+
+/* One vector of columns of one row, and its sums into the gradients. */
+#define MOI_NORM_COLUMNS(k)                                                                        \
+    g = MOI_LOAD(dy + at + k * MOI_LANES);                                                         \
+    h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
+    dw##k = MOI_FMA(g, h, dw##k);                                                                  \
+    db##k = MOI_ADD(db##k, g);
+#define MOI_NORM_ADD(k)                                                                            \
+    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
+    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+
+/* Four vectors of columns from i on: a row gives whole cache lines. */
+MOI_TARGET static void MOI_FN(moi_norm_dw4)(
+    const mo_layernorm_desc *d, const float *x, const float *dy, size_t i) {
+    const MOI_V zero = MOI_SET1(0.0f);
+    MOI_V dw0 = zero, dw1 = zero, dw2 = zero, dw3 = zero, g;
+    MOI_V db0 = zero, db1 = zero, db2 = zero, db3 = zero, h;
+    for (size_t row = 0; row < d->n; row++) {
+        const size_t at = row * d->channels + i;
+        const MOI_V mean = MOI_SET1(d->mean[row]), rstd = MOI_SET1(d->rstd[row]);
+        MOI_NORM_COLUMNS(0)
+        MOI_NORM_COLUMNS(1)
+        MOI_NORM_COLUMNS(2)
+        MOI_NORM_COLUMNS(3)
+    }
+    float *dw = d->dweight + i, *db = d->dbias + i;
+    MOI_NORM_ADD(0)
+    MOI_NORM_ADD(1)
+    MOI_NORM_ADD(2)
+    MOI_NORM_ADD(3)
+}
+#undef MOI_NORM_COLUMNS
+#undef MOI_NORM_ADD
+
+/* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
+MOI_TARGET static void MOI_FN(moi_norm_dw)(
+    const mo_layernorm_desc *d, const float *x, const float *dy, size_t begin, size_t end) {
+    size_t i = begin;
+    for (; i + 4 * MOI_LANES <= end; i += 4 * MOI_LANES) MOI_FN(moi_norm_dw4)(d, x, dy, i);
+    for (; i < end; i++) {
+        float dw = 0, db = 0;
+        for (size_t row = 0; row < d->n; row++) {
+            float g = dy[row * d->channels + i];
+            dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
+            db += g;
+        }
+        d->dweight[i] += dw;
+        d->dbias[i] += db;
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_norm.inc - layer normalization for one instruction set. Threads share rows for y and dx, and
+ * columns for dweight. */
+
+MOI_TARGET static void MOI_FN(moi_norm_stats)(
+    const float *x, size_t n, float epsilon, float *mean, float *rstd) {
+    MOI_V sum = MOI_SET1(0.0f), square = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += x[i];
+    const float m = total / (float)n;
+    const MOI_V vm = MOI_SET1(m);
+    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V d = MOI_SUB(MOI_LOAD(x + i), vm);
+        square = MOI_FMA(d, d, square);
+    }
+    total = MOI_SUM(square);
+    for (; i < n; i++) total += (x[i] - m) * (x[i] - m);
+    *mean = m;
+    *rstd = 1.0f / sqrtf(total / (float)n + epsilon);
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_apply)(
+    const mo_layernorm_desc *d, const float *x, float mean, float rstd, float *y) {
+    const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+    size_t i = 0;
+    for (; i + MOI_LANES <= d->channels; i += MOI_LANES) {
+        MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
+        MOI_STORE(y + i, MOI_FMA(h, MOI_LOAD(d->weight + i), MOI_LOAD(d->bias + i)));
+    }
+    for (; i < d->channels; i++) y[i] = (x[i] - mean) * rstd * d->weight[i] + d->bias[i];
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_forward)(
+    const mo_layernorm_desc *d, int stats, const float *x, float *y, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const float *from = x + row * d->channels;
+        if (stats)
+            MOI_FN(moi_norm_stats)(from, d->channels, d->epsilon, d->mean + row, d->rstd + row);
+        MOI_FN(moi_norm_apply)(d, from, d->mean[row], d->rstd[row], y + row * d->channels);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
+    const float *dy, float mean, float rstd, float *dx) {
+    const size_t n = d->channels;
+    const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+    MOI_V sum_g = MOI_SET1(0.0f), sum_gh = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        sum_g = MOI_ADD(sum_g, g);
+        sum_gh = MOI_FMA(g, MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr), sum_gh);
+    }
+    float total_g = MOI_SUM(sum_g), total_gh = MOI_SUM(sum_gh);
+    for (; i < n; i++) {
+        float g = dy[i] * d->weight[i];
+        total_g += g;
+        total_gh += g * ((x[i] - mean) * rstd);
+    }
+    const float mean_g = total_g / (float)n, mean_gh = total_gh / (float)n;
+    const MOI_V vg = MOI_SET1(mean_g), vgh = MOI_SET1(mean_gh);
+    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
+        MOI_V v = MOI_MUL(vr, MOI_SUB(MOI_SUB(g, vg), MOI_MUL(h, vgh)));
+        if (d->add) v = MOI_ADD(MOI_LOAD(dx + i), v);
+        MOI_STORE(dx + i, v);
+    }
+    for (; i < n; i++) {
+        float h = (x[i] - mean) * rstd;
+        float v = rstd * (dy[i] * d->weight[i] - mean_g - h * mean_gh);
+        dx[i] = d->add ? dx[i] + v : v;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const float *x,
+    const float *dy, float *dx, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++)
+        MOI_FN(moi_norm_dx_row)(d, x + row * d->channels, dy + row * d->channels, d->mean[row],
+            d->rstd[row], dx + row * d->channels);
+}
+
+/* One vector of columns of one row, and its sums into the gradients. */
+#define MOI_NORM_COLUMNS(k)                                                                        \
+    g = MOI_LOAD(dy + at + k * MOI_LANES);                                                         \
+    h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
+    dw##k = MOI_FMA(g, h, dw##k);                                                                  \
+    db##k = MOI_ADD(db##k, g);
+#define MOI_NORM_ADD(k)                                                                            \
+    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
+    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+
+/* Four vectors of columns from i on: a row gives whole cache lines. */
+MOI_TARGET static void MOI_FN(moi_norm_dw4)(
+    const mo_layernorm_desc *d, const float *x, const float *dy, size_t i) {
+    const MOI_V zero = MOI_SET1(0.0f);
+    MOI_V dw0 = zero, dw1 = zero, dw2 = zero, dw3 = zero, g;
+    MOI_V db0 = zero, db1 = zero, db2 = zero, db3 = zero, h;
+    for (size_t row = 0; row < d->n; row++) {
+        const size_t at = row * d->channels + i;
+        const MOI_V mean = MOI_SET1(d->mean[row]), rstd = MOI_SET1(d->rstd[row]);
+        MOI_NORM_COLUMNS(0)
+        MOI_NORM_COLUMNS(1)
+        MOI_NORM_COLUMNS(2)
+        MOI_NORM_COLUMNS(3)
+    }
+    float *dw = d->dweight + i, *db = d->dbias + i;
+    MOI_NORM_ADD(0)
+    MOI_NORM_ADD(1)
+    MOI_NORM_ADD(2)
+    MOI_NORM_ADD(3)
+}
+#undef MOI_NORM_COLUMNS
+#undef MOI_NORM_ADD
+
+/* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
+MOI_TARGET static void MOI_FN(moi_norm_dw)(
+    const mo_layernorm_desc *d, const float *x, const float *dy, size_t begin, size_t end) {
+    size_t i = begin;
+    for (; i + 4 * MOI_LANES <= end; i += 4 * MOI_LANES) MOI_FN(moi_norm_dw4)(d, x, dy, i);
+    for (; i < end; i++) {
+        float dw = 0, db = 0;
+        for (size_t row = 0; row < d->n; row++) {
+            float g = dy[row * d->channels + i];
+            dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
+            db += g;
+        }
+        d->dweight[i] += dw;
+        d->dbias[i] += db;
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_norm.inc - layer normalization for one instruction set. Threads share rows for y and dx, and
+ * columns for dweight. */
+
+MOI_TARGET static void MOI_FN(moi_norm_stats)(
+    const float *x, size_t n, float epsilon, float *mean, float *rstd) {
+    MOI_V sum = MOI_SET1(0.0f), square = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += x[i];
+    const float m = total / (float)n;
+    const MOI_V vm = MOI_SET1(m);
+    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V d = MOI_SUB(MOI_LOAD(x + i), vm);
+        square = MOI_FMA(d, d, square);
+    }
+    total = MOI_SUM(square);
+    for (; i < n; i++) total += (x[i] - m) * (x[i] - m);
+    *mean = m;
+    *rstd = 1.0f / sqrtf(total / (float)n + epsilon);
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_apply)(
+    const mo_layernorm_desc *d, const float *x, float mean, float rstd, float *y) {
+    const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+    size_t i = 0;
+    for (; i + MOI_LANES <= d->channels; i += MOI_LANES) {
+        MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
+        MOI_STORE(y + i, MOI_FMA(h, MOI_LOAD(d->weight + i), MOI_LOAD(d->bias + i)));
+    }
+    for (; i < d->channels; i++) y[i] = (x[i] - mean) * rstd * d->weight[i] + d->bias[i];
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_forward)(
+    const mo_layernorm_desc *d, int stats, const float *x, float *y, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const float *from = x + row * d->channels;
+        if (stats)
+            MOI_FN(moi_norm_stats)(from, d->channels, d->epsilon, d->mean + row, d->rstd + row);
+        MOI_FN(moi_norm_apply)(d, from, d->mean[row], d->rstd[row], y + row * d->channels);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
+    const float *dy, float mean, float rstd, float *dx) {
+    const size_t n = d->channels;
+    const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+    MOI_V sum_g = MOI_SET1(0.0f), sum_gh = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        sum_g = MOI_ADD(sum_g, g);
+        sum_gh = MOI_FMA(g, MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr), sum_gh);
+    }
+    float total_g = MOI_SUM(sum_g), total_gh = MOI_SUM(sum_gh);
+    for (; i < n; i++) {
+        float g = dy[i] * d->weight[i];
+        total_g += g;
+        total_gh += g * ((x[i] - mean) * rstd);
+    }
+    const float mean_g = total_g / (float)n, mean_gh = total_gh / (float)n;
+    const MOI_V vg = MOI_SET1(mean_g), vgh = MOI_SET1(mean_gh);
+    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
+        MOI_V v = MOI_MUL(vr, MOI_SUB(MOI_SUB(g, vg), MOI_MUL(h, vgh)));
+        if (d->add) v = MOI_ADD(MOI_LOAD(dx + i), v);
+        MOI_STORE(dx + i, v);
+    }
+    for (; i < n; i++) {
+        float h = (x[i] - mean) * rstd;
+        float v = rstd * (dy[i] * d->weight[i] - mean_g - h * mean_gh);
+        dx[i] = d->add ? dx[i] + v : v;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const float *x,
+    const float *dy, float *dx, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++)
+        MOI_FN(moi_norm_dx_row)(d, x + row * d->channels, dy + row * d->channels, d->mean[row],
+            d->rstd[row], dx + row * d->channels);
+}
+
+/* One vector of columns of one row, and its sums into the gradients. */
+#define MOI_NORM_COLUMNS(k)                                                                        \
+    g = MOI_LOAD(dy + at + k * MOI_LANES);                                                         \
+    h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
+    dw##k = MOI_FMA(g, h, dw##k);                                                                  \
+    db##k = MOI_ADD(db##k, g);
+#define MOI_NORM_ADD(k)                                                                            \
+    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
+    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+
+/* Four vectors of columns from i on: a row gives whole cache lines. */
+MOI_TARGET static void MOI_FN(moi_norm_dw4)(
+    const mo_layernorm_desc *d, const float *x, const float *dy, size_t i) {
+    const MOI_V zero = MOI_SET1(0.0f);
+    MOI_V dw0 = zero, dw1 = zero, dw2 = zero, dw3 = zero, g;
+    MOI_V db0 = zero, db1 = zero, db2 = zero, db3 = zero, h;
+    for (size_t row = 0; row < d->n; row++) {
+        const size_t at = row * d->channels + i;
+        const MOI_V mean = MOI_SET1(d->mean[row]), rstd = MOI_SET1(d->rstd[row]);
+        MOI_NORM_COLUMNS(0)
+        MOI_NORM_COLUMNS(1)
+        MOI_NORM_COLUMNS(2)
+        MOI_NORM_COLUMNS(3)
+    }
+    float *dw = d->dweight + i, *db = d->dbias + i;
+    MOI_NORM_ADD(0)
+    MOI_NORM_ADD(1)
+    MOI_NORM_ADD(2)
+    MOI_NORM_ADD(3)
+}
+#undef MOI_NORM_COLUMNS
+#undef MOI_NORM_ADD
+
+/* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
+MOI_TARGET static void MOI_FN(moi_norm_dw)(
+    const mo_layernorm_desc *d, const float *x, const float *dy, size_t begin, size_t end) {
+    size_t i = begin;
+    for (; i + 4 * MOI_LANES <= end; i += 4 * MOI_LANES) MOI_FN(moi_norm_dw4)(d, x, dy, i);
+    for (; i < end; i++) {
+        float dw = 0, db = 0;
+        for (size_t row = 0; row < d->n; row++) {
+            float g = dy[row * d->channels + i];
+            dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
+            db += g;
+        }
+        d->dweight[i] += dw;
+        d->dbias[i] += db;
+    }
+}
+#undef MOI_ISA
+#endif
+
+typedef struct moi_norm_job {
+    mo_layernorm_desc desc;
+    int stats;
+    const float *x, *dy;
+    float *out; /* y or dx */
+} moi_norm_job;
+
+static void moi_norm_forward_rows(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_forward, (&job->desc, job->stats, job->x, job->out, begin, end));
+}
+
+static void moi_norm_dx_rows(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_dx, (&job->desc, job->x, job->dy, job->out, begin, end));
+}
+
+static void moi_norm_dw_columns(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_dw, (&job->desc, job->x, job->dy, begin, end));
+}
+
+static moi_norm_job moi_norm_job_of(const mo_layernorm_desc *desc, const float *x, float *out) {
+    moi_norm_job job;
+    job.desc = *desc;
+    if (job.desc.epsilon == 0.0f) job.desc.epsilon = 1e-5f;
+    job.stats = 0;
+    job.x = x;
+    job.dy = NULL;
+    job.out = out;
+    return job;
+}
+
+static int moi_norm_valid(const mo_layernorm_desc *d, const float *x, const float *out) {
+    return d && d->weight && d->bias && d->mean && d->rstd && x && out && d->channels != 0;
+}
+
+mo_status mo_layernorm_forward(const mo_layernorm_desc *desc, const float *x, float *y) {
+    if (!moi_norm_valid(desc, x, y)) return MO_E_INVALID;
+    moi_norm_job job = moi_norm_job_of(desc, x, y);
+    job.stats = 1;
+    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_layernorm_apply(const mo_layernorm_desc *desc, const float *x, float *y) {
+    if (!moi_norm_valid(desc, x, y)) return MO_E_INVALID;
+    moi_norm_job job = moi_norm_job_of(desc, x, y);
+    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_layernorm_backward(
+    const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
+    if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight || !desc->dbias) return MO_E_INVALID;
+    moi_norm_job job = moi_norm_job_of(desc, x, dx);
+    job.dy = dy;
+    moi_for_rows(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
+    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
+    return MO_OK;
+}
+/* mo_act.c - see mo_act.h. */
+
+#define MOI_ISA scalar
+/* mo_act.inc - GELU for one instruction set. */
+
+/* sigmoid(2u), the factor that GELU multiplies x with */
+MOI_INLINE MOI_V MOI_FN(moi_gelu_gate)(MOI_V x, MOI_V square) {
+    const MOI_V cubic = MOI_FMA(MOI_SET1(0.044715f), square, MOI_SET1(1.0f));
+    const MOI_V minus_2u = MOI_MUL(MOI_MUL(x, MOI_SET1(-1.5957691216f)), cubic);
+    return MOI_DIV(MOI_SET1(1.0f), MOI_ADD(MOI_SET1(1.0f), MOI_FN(moi_exp)(minus_2u)));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_gelu_slope)(MOI_V x) {
+    const MOI_V square = MOI_MUL(x, x);
+    const MOI_V gate = MOI_FN(moi_gelu_gate)(x, square);
+    const MOI_V slope_2u = MOI_FMA(MOI_SET1(0.2140644488f), square, MOI_SET1(1.5957691216f));
+    const MOI_V bend = MOI_MUL(gate, MOI_SUB(MOI_SET1(1.0f), gate));
+    return MOI_FMA(MOI_MUL(x, bend), slope_2u, gate);
+}
+
+MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V v = MOI_LOAD(x + i);
+        MOI_STORE(y + i, MOI_MUL(v, MOI_FN(moi_gelu_gate)(v, MOI_MUL(v, v))));
+    }
+    for (; i < n; i++) y[i] = x[i] * moi_gelu_gate_scalar(x[i], x[i] * x[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_gelu_backward)(
+    const float *x, const float *dy, float *dx, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
+    for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_act.inc - GELU for one instruction set. */
+
+/* sigmoid(2u), the factor that GELU multiplies x with */
+MOI_INLINE MOI_V MOI_FN(moi_gelu_gate)(MOI_V x, MOI_V square) {
+    const MOI_V cubic = MOI_FMA(MOI_SET1(0.044715f), square, MOI_SET1(1.0f));
+    const MOI_V minus_2u = MOI_MUL(MOI_MUL(x, MOI_SET1(-1.5957691216f)), cubic);
+    return MOI_DIV(MOI_SET1(1.0f), MOI_ADD(MOI_SET1(1.0f), MOI_FN(moi_exp)(minus_2u)));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_gelu_slope)(MOI_V x) {
+    const MOI_V square = MOI_MUL(x, x);
+    const MOI_V gate = MOI_FN(moi_gelu_gate)(x, square);
+    const MOI_V slope_2u = MOI_FMA(MOI_SET1(0.2140644488f), square, MOI_SET1(1.5957691216f));
+    const MOI_V bend = MOI_MUL(gate, MOI_SUB(MOI_SET1(1.0f), gate));
+    return MOI_FMA(MOI_MUL(x, bend), slope_2u, gate);
+}
+
+MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V v = MOI_LOAD(x + i);
+        MOI_STORE(y + i, MOI_MUL(v, MOI_FN(moi_gelu_gate)(v, MOI_MUL(v, v))));
+    }
+    for (; i < n; i++) y[i] = x[i] * moi_gelu_gate_scalar(x[i], x[i] * x[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_gelu_backward)(
+    const float *x, const float *dy, float *dx, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
+    for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_act.inc - GELU for one instruction set. */
+
+/* sigmoid(2u), the factor that GELU multiplies x with */
+MOI_INLINE MOI_V MOI_FN(moi_gelu_gate)(MOI_V x, MOI_V square) {
+    const MOI_V cubic = MOI_FMA(MOI_SET1(0.044715f), square, MOI_SET1(1.0f));
+    const MOI_V minus_2u = MOI_MUL(MOI_MUL(x, MOI_SET1(-1.5957691216f)), cubic);
+    return MOI_DIV(MOI_SET1(1.0f), MOI_ADD(MOI_SET1(1.0f), MOI_FN(moi_exp)(minus_2u)));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_gelu_slope)(MOI_V x) {
+    const MOI_V square = MOI_MUL(x, x);
+    const MOI_V gate = MOI_FN(moi_gelu_gate)(x, square);
+    const MOI_V slope_2u = MOI_FMA(MOI_SET1(0.2140644488f), square, MOI_SET1(1.5957691216f));
+    const MOI_V bend = MOI_MUL(gate, MOI_SUB(MOI_SET1(1.0f), gate));
+    return MOI_FMA(MOI_MUL(x, bend), slope_2u, gate);
+}
+
+MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V v = MOI_LOAD(x + i);
+        MOI_STORE(y + i, MOI_MUL(v, MOI_FN(moi_gelu_gate)(v, MOI_MUL(v, v))));
+    }
+    for (; i < n; i++) y[i] = x[i] * moi_gelu_gate_scalar(x[i], x[i] * x[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_gelu_backward)(
+    const float *x, const float *dy, float *dx, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
+    for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_act.inc - GELU for one instruction set. */
+
+/* sigmoid(2u), the factor that GELU multiplies x with */
+MOI_INLINE MOI_V MOI_FN(moi_gelu_gate)(MOI_V x, MOI_V square) {
+    const MOI_V cubic = MOI_FMA(MOI_SET1(0.044715f), square, MOI_SET1(1.0f));
+    const MOI_V minus_2u = MOI_MUL(MOI_MUL(x, MOI_SET1(-1.5957691216f)), cubic);
+    return MOI_DIV(MOI_SET1(1.0f), MOI_ADD(MOI_SET1(1.0f), MOI_FN(moi_exp)(minus_2u)));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_gelu_slope)(MOI_V x) {
+    const MOI_V square = MOI_MUL(x, x);
+    const MOI_V gate = MOI_FN(moi_gelu_gate)(x, square);
+    const MOI_V slope_2u = MOI_FMA(MOI_SET1(0.2140644488f), square, MOI_SET1(1.5957691216f));
+    const MOI_V bend = MOI_MUL(gate, MOI_SUB(MOI_SET1(1.0f), gate));
+    return MOI_FMA(MOI_MUL(x, bend), slope_2u, gate);
+}
+
+MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_V v = MOI_LOAD(x + i);
+        MOI_STORE(y + i, MOI_MUL(v, MOI_FN(moi_gelu_gate)(v, MOI_MUL(v, v))));
+    }
+    for (; i < n; i++) y[i] = x[i] * moi_gelu_gate_scalar(x[i], x[i] * x[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_gelu_backward)(
+    const float *x, const float *dy, float *dx, size_t n) {
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
+    for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
+}
+#undef MOI_ISA
+#endif
+
+typedef struct moi_act_job {
+    const float *x, *dy; /* dy NULL: forward */
+    float *out;
+} moi_act_job;
+
+static void moi_act_rows(const void *context, size_t begin, size_t end) {
+    const moi_act_job *job = (const moi_act_job *)context;
+    const float *x = job->x + begin;
+    float *out = job->out + begin;
+    if (job->dy) MOI_DISPATCH(moi_gelu_backward, (x, job->dy + begin, out, end - begin));
+    else MOI_DISPATCH(moi_gelu_forward, (x, out, end - begin));
+}
+
+/* The grain is a multiple of every vector, so that the result does not depend on the threads. */
+enum { moi_act_grain = 4096 };
+
+void mo_gelu_forward(const float *x, float *y, size_t n, const mo_parallel *parallel) {
+    moi_act_job job = {x, NULL, y};
+    moi_for_rows(parallel, n, moi_act_grain, moi_act_rows, &job);
+}
+
+void mo_gelu_backward(
+    const float *x, const float *dy, float *dx, size_t n, const mo_parallel *parallel) {
+    moi_act_job job = {x, dy, dx};
+    moi_for_rows(parallel, n, moi_act_grain, moi_act_rows, &job);
+}
+/* mo_attention.c - see mo_attention.h. Queries go in tiles of moi_attention_rows, keys in blocks of
+ * moi_attention_keys: blocks as long as a short sequence, so that the running softmax of the papers
+ * rescales nothing there. The products are mo_gemm's serial ones on strided views. */
+
+enum { moi_attention_rows = 64, moi_attention_keys = 512 };
+
+/* A tile of scores: rows queries from query on, against keys keys from key on. */
+typedef struct moi_attention_tile {
+    size_t query, rows, key, keys, head_size, out_stride;
+    int full;
+    float *scores;     /* [rows x keys] */
+    float *most, *sum; /* [rows], running over the key blocks */
+    float *out;        /* rows of out_stride */
+} moi_attention_tile;
+
+/* how many of the tile's keys row r may see */
+static size_t moi_attention_valid(const moi_attention_tile *t, size_t r) {
+    if (t->full) return t->keys;
+    size_t seen = t->query + r + 1;
+    return seen <= t->key ? 0 : moi_min(seen - t->key, t->keys);
+}
+
+#define MOI_ISA scalar
+/* mo_attention.inc - softmax of a tile of scores for one instruction set. */
+
+/* One row in forward. s holds n scores of which the first valid count; afterwards e^(s - max), and
+ * zeros behind. Updates the running max and sum; returns what earlier sums are multiplied with. */
+MOI_TARGET static float MOI_FN(moi_attention_row)(
+    float *s, size_t n, size_t valid, float *most, float *sum) {
+    float before = *most, now = MOI_FN(moi_row_max)(s, valid);
+    const int first = !(*sum > 0.0f); /* then most is not set yet */
+    if (!first && before > now) now = before;
+    float shrink = first ? 0.0f : moi_exp_scalar(before - now);
+    *sum = *sum * shrink + MOI_FN(moi_row_exp)(s, now, s, valid);
+    *most = now;
+    memset(s + valid, 0, (n - valid) * sizeof *s);
+    return shrink;
+}
+
+/* One row in backward: p = e^(p - lse) of the first valid scores, ds = p (ds - delta) scale. */
+MOI_TARGET static void MOI_FN(moi_attention_row_backward)(
+    float *p, float *ds, size_t n, size_t valid, float lse, float delta, float scale) {
+    const MOI_V vl = MOI_SET1(lse), vd = MOI_SET1(delta), vs = MOI_SET1(scale);
+    const size_t whole = valid - valid % MOI_LANES;
+    size_t i = 0;
+    for (; i < whole; i += MOI_LANES) {
+        MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(p + i), vl));
+        MOI_STORE(p + i, e);
+        MOI_STORE(ds + i, MOI_MUL(MOI_MUL(e, MOI_SUB(MOI_LOAD(ds + i), vd)), vs));
+    }
+    for (; i < valid; i++) {
+        p[i] = moi_exp_scalar(p[i] - lse);
+        ds[i] = p[i] * (ds[i] - delta) * scale;
+    }
+    memset(p + valid, 0, (n - valid) * sizeof *p);
+    memset(ds + valid, 0, (n - valid) * sizeof *ds);
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_softmax)(const moi_attention_tile *t) {
+    for (size_t r = 0; r < t->rows; r++) {
+        size_t valid = moi_attention_valid(t, r);
+        if (valid == 0) {
+            memset(t->scores + r * t->keys, 0, t->keys * sizeof(float));
+            continue;
+        }
+        float shrink = MOI_FN(moi_attention_row)(
+            t->scores + r * t->keys, t->keys, valid, t->most + r, t->sum + r);
+        if (t->key != 0) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->head_size);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_normalize)(const moi_attention_tile *t, float *lse) {
+    for (size_t r = 0; r < t->rows; r++) {
+        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, 1.0f / t->sum[r], t->head_size);
+        lse[r] = t->most[r] + logf(t->sum[r]);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_delta)(
+    const moi_attention_tile *t, const float *dout, float *delta) {
+    for (size_t r = 0; r < t->rows; r++)
+        delta[r] = MOI_FN(moi_row_dot)(
+            dout + r * t->out_stride, t->out + r * t->out_stride, t->head_size);
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
+    const moi_attention_tile *t, float *ds, const float *lse, const float *delta, float scale) {
+    for (size_t r = 0; r < t->rows; r++)
+        MOI_FN(moi_attention_row_backward)(t->scores + r * t->keys, ds + r * t->keys, t->keys,
+            moi_attention_valid(t, r), lse[r], delta[r], scale);
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_attention.inc - softmax of a tile of scores for one instruction set. */
+
+/* One row in forward. s holds n scores of which the first valid count; afterwards e^(s - max), and
+ * zeros behind. Updates the running max and sum; returns what earlier sums are multiplied with. */
+MOI_TARGET static float MOI_FN(moi_attention_row)(
+    float *s, size_t n, size_t valid, float *most, float *sum) {
+    float before = *most, now = MOI_FN(moi_row_max)(s, valid);
+    const int first = !(*sum > 0.0f); /* then most is not set yet */
+    if (!first && before > now) now = before;
+    float shrink = first ? 0.0f : moi_exp_scalar(before - now);
+    *sum = *sum * shrink + MOI_FN(moi_row_exp)(s, now, s, valid);
+    *most = now;
+    memset(s + valid, 0, (n - valid) * sizeof *s);
+    return shrink;
+}
+
+/* One row in backward: p = e^(p - lse) of the first valid scores, ds = p (ds - delta) scale. */
+MOI_TARGET static void MOI_FN(moi_attention_row_backward)(
+    float *p, float *ds, size_t n, size_t valid, float lse, float delta, float scale) {
+    const MOI_V vl = MOI_SET1(lse), vd = MOI_SET1(delta), vs = MOI_SET1(scale);
+    const size_t whole = valid - valid % MOI_LANES;
+    size_t i = 0;
+    for (; i < whole; i += MOI_LANES) {
+        MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(p + i), vl));
+        MOI_STORE(p + i, e);
+        MOI_STORE(ds + i, MOI_MUL(MOI_MUL(e, MOI_SUB(MOI_LOAD(ds + i), vd)), vs));
+    }
+    for (; i < valid; i++) {
+        p[i] = moi_exp_scalar(p[i] - lse);
+        ds[i] = p[i] * (ds[i] - delta) * scale;
+    }
+    memset(p + valid, 0, (n - valid) * sizeof *p);
+    memset(ds + valid, 0, (n - valid) * sizeof *ds);
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_softmax)(const moi_attention_tile *t) {
+    for (size_t r = 0; r < t->rows; r++) {
+        size_t valid = moi_attention_valid(t, r);
+        if (valid == 0) {
+            memset(t->scores + r * t->keys, 0, t->keys * sizeof(float));
+            continue;
+        }
+        float shrink = MOI_FN(moi_attention_row)(
+            t->scores + r * t->keys, t->keys, valid, t->most + r, t->sum + r);
+        if (t->key != 0) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->head_size);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_normalize)(const moi_attention_tile *t, float *lse) {
+    for (size_t r = 0; r < t->rows; r++) {
+        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, 1.0f / t->sum[r], t->head_size);
+        lse[r] = t->most[r] + logf(t->sum[r]);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_delta)(
+    const moi_attention_tile *t, const float *dout, float *delta) {
+    for (size_t r = 0; r < t->rows; r++)
+        delta[r] = MOI_FN(moi_row_dot)(
+            dout + r * t->out_stride, t->out + r * t->out_stride, t->head_size);
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
+    const moi_attention_tile *t, float *ds, const float *lse, const float *delta, float scale) {
+    for (size_t r = 0; r < t->rows; r++)
+        MOI_FN(moi_attention_row_backward)(t->scores + r * t->keys, ds + r * t->keys, t->keys,
+            moi_attention_valid(t, r), lse[r], delta[r], scale);
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_attention.inc - softmax of a tile of scores for one instruction set. */
+
+/* One row in forward. s holds n scores of which the first valid count; afterwards e^(s - max), and
+ * zeros behind. Updates the running max and sum; returns what earlier sums are multiplied with. */
+MOI_TARGET static float MOI_FN(moi_attention_row)(
+    float *s, size_t n, size_t valid, float *most, float *sum) {
+    float before = *most, now = MOI_FN(moi_row_max)(s, valid);
+    const int first = !(*sum > 0.0f); /* then most is not set yet */
+    if (!first && before > now) now = before;
+    float shrink = first ? 0.0f : moi_exp_scalar(before - now);
+    *sum = *sum * shrink + MOI_FN(moi_row_exp)(s, now, s, valid);
+    *most = now;
+    memset(s + valid, 0, (n - valid) * sizeof *s);
+    return shrink;
+}
+
+/* One row in backward: p = e^(p - lse) of the first valid scores, ds = p (ds - delta) scale. */
+MOI_TARGET static void MOI_FN(moi_attention_row_backward)(
+    float *p, float *ds, size_t n, size_t valid, float lse, float delta, float scale) {
+    const MOI_V vl = MOI_SET1(lse), vd = MOI_SET1(delta), vs = MOI_SET1(scale);
+    const size_t whole = valid - valid % MOI_LANES;
+    size_t i = 0;
+    for (; i < whole; i += MOI_LANES) {
+        MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(p + i), vl));
+        MOI_STORE(p + i, e);
+        MOI_STORE(ds + i, MOI_MUL(MOI_MUL(e, MOI_SUB(MOI_LOAD(ds + i), vd)), vs));
+    }
+    for (; i < valid; i++) {
+        p[i] = moi_exp_scalar(p[i] - lse);
+        ds[i] = p[i] * (ds[i] - delta) * scale;
+    }
+    memset(p + valid, 0, (n - valid) * sizeof *p);
+    memset(ds + valid, 0, (n - valid) * sizeof *ds);
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_softmax)(const moi_attention_tile *t) {
+    for (size_t r = 0; r < t->rows; r++) {
+        size_t valid = moi_attention_valid(t, r);
+        if (valid == 0) {
+            memset(t->scores + r * t->keys, 0, t->keys * sizeof(float));
+            continue;
+        }
+        float shrink = MOI_FN(moi_attention_row)(
+            t->scores + r * t->keys, t->keys, valid, t->most + r, t->sum + r);
+        if (t->key != 0) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->head_size);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_normalize)(const moi_attention_tile *t, float *lse) {
+    for (size_t r = 0; r < t->rows; r++) {
+        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, 1.0f / t->sum[r], t->head_size);
+        lse[r] = t->most[r] + logf(t->sum[r]);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_delta)(
+    const moi_attention_tile *t, const float *dout, float *delta) {
+    for (size_t r = 0; r < t->rows; r++)
+        delta[r] = MOI_FN(moi_row_dot)(
+            dout + r * t->out_stride, t->out + r * t->out_stride, t->head_size);
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
+    const moi_attention_tile *t, float *ds, const float *lse, const float *delta, float scale) {
+    for (size_t r = 0; r < t->rows; r++)
+        MOI_FN(moi_attention_row_backward)(t->scores + r * t->keys, ds + r * t->keys, t->keys,
+            moi_attention_valid(t, r), lse[r], delta[r], scale);
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_attention.inc - softmax of a tile of scores for one instruction set. */
+
+/* One row in forward. s holds n scores of which the first valid count; afterwards e^(s - max), and
+ * zeros behind. Updates the running max and sum; returns what earlier sums are multiplied with. */
+MOI_TARGET static float MOI_FN(moi_attention_row)(
+    float *s, size_t n, size_t valid, float *most, float *sum) {
+    float before = *most, now = MOI_FN(moi_row_max)(s, valid);
+    const int first = !(*sum > 0.0f); /* then most is not set yet */
+    if (!first && before > now) now = before;
+    float shrink = first ? 0.0f : moi_exp_scalar(before - now);
+    *sum = *sum * shrink + MOI_FN(moi_row_exp)(s, now, s, valid);
+    *most = now;
+    memset(s + valid, 0, (n - valid) * sizeof *s);
+    return shrink;
+}
+
+/* One row in backward: p = e^(p - lse) of the first valid scores, ds = p (ds - delta) scale. */
+MOI_TARGET static void MOI_FN(moi_attention_row_backward)(
+    float *p, float *ds, size_t n, size_t valid, float lse, float delta, float scale) {
+    const MOI_V vl = MOI_SET1(lse), vd = MOI_SET1(delta), vs = MOI_SET1(scale);
+    const size_t whole = valid - valid % MOI_LANES;
+    size_t i = 0;
+    for (; i < whole; i += MOI_LANES) {
+        MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(p + i), vl));
+        MOI_STORE(p + i, e);
+        MOI_STORE(ds + i, MOI_MUL(MOI_MUL(e, MOI_SUB(MOI_LOAD(ds + i), vd)), vs));
+    }
+    for (; i < valid; i++) {
+        p[i] = moi_exp_scalar(p[i] - lse);
+        ds[i] = p[i] * (ds[i] - delta) * scale;
+    }
+    memset(p + valid, 0, (n - valid) * sizeof *p);
+    memset(ds + valid, 0, (n - valid) * sizeof *ds);
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_softmax)(const moi_attention_tile *t) {
+    for (size_t r = 0; r < t->rows; r++) {
+        size_t valid = moi_attention_valid(t, r);
+        if (valid == 0) {
+            memset(t->scores + r * t->keys, 0, t->keys * sizeof(float));
+            continue;
+        }
+        float shrink = MOI_FN(moi_attention_row)(
+            t->scores + r * t->keys, t->keys, valid, t->most + r, t->sum + r);
+        if (t->key != 0) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->head_size);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_normalize)(const moi_attention_tile *t, float *lse) {
+    for (size_t r = 0; r < t->rows; r++) {
+        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, 1.0f / t->sum[r], t->head_size);
+        lse[r] = t->most[r] + logf(t->sum[r]);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_delta)(
+    const moi_attention_tile *t, const float *dout, float *delta) {
+    for (size_t r = 0; r < t->rows; r++)
+        delta[r] = MOI_FN(moi_row_dot)(
+            dout + r * t->out_stride, t->out + r * t->out_stride, t->head_size);
+}
+
+MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
+    const moi_attention_tile *t, float *ds, const float *lse, const float *delta, float scale) {
+    for (size_t r = 0; r < t->rows; r++)
+        MOI_FN(moi_attention_row_backward)(t->scores + r * t->keys, ds + r * t->keys, t->keys,
+            moi_attention_valid(t, r), lse[r], delta[r], scale);
+}
+#undef MOI_ISA
+#endif
+
+/* What one thread works in. */
+typedef struct moi_attention_scratch {
+    float *scores, *dscores; /* [rows x keys] */
+    float *most, *sum;       /* [rows]; in backward sum holds delta */
+    float *gemm;
+} moi_attention_scratch;
+
+typedef struct moi_attention_job {
+    mo_attention_desc d;
+    mo_attention_tensors t;
+    int backward, n_parts;
+} moi_attention_job;
+
+/* Scores of a tile, at most. */
+static size_t moi_attention_tile_floats(const mo_attention_desc *d) {
+    return moi_min(d->seq, moi_attention_rows) * moi_min(d->seq, moi_attention_keys);
+}
+
+/* Floats of scratch for one thread; the products are at most keys x keys x keys, or head_size. */
+static size_t moi_attention_floats(const mo_attention_desc *d) {
+    size_t most = moi_max(d->head_size, moi_min(d->seq, moi_attention_keys));
+    size_t floats = 2 * moi_attention_tile_floats(d) + 2 * moi_attention_rows;
+    return (floats + moi_gemm_floats(most, most, most) + 15) / 16 * 16;
+}
+
+static moi_attention_scratch moi_attention_scratch_of(const mo_attention_desc *d, int part) {
+    const size_t tile = moi_attention_tile_floats(d);
+    moi_attention_scratch s;
+    s.scores = (float *)d->workspace + (size_t)part * moi_attention_floats(d);
+    s.dscores = s.scores + tile;
+    s.most = s.dscores + tile;
+    s.sum = s.most + moi_attention_rows;
+    s.gemm = s.sum + moi_attention_rows;
+    return s;
+}
+
+static moi_matrix moi_view(const float *data, size_t row, size_t column) {
+    moi_matrix m;
+    m.data = data;
+    m.row = row;
+    m.column = column;
+    return m;
+}
+
+/* One head of one sequence: where its rows start. */
+typedef struct moi_attention_head {
+    const float *q, *k, *v, *dout;
+    float *out, *lse, *dq, *dk, *dv;
+} moi_attention_head;
+
+static moi_attention_head moi_attention_head_of(const moi_attention_job *job, size_t i) {
+    const mo_attention_desc *d = &job->d;
+    const mo_attention_tensors *t = &job->t;
+    const size_t sequence = i / d->heads, head = i % d->heads;
+    const size_t in = sequence * d->seq * d->stride + head * d->head_size;
+    const size_t out = sequence * d->seq * d->heads * d->head_size + head * d->head_size;
+    moi_attention_head h;
+    h.q = t->q + in;
+    h.k = t->k + in;
+    h.v = t->v + in;
+    h.out = t->out + out;
+    h.lse = t->lse + i * d->seq;
+    h.dout = job->backward ? t->dout + out : NULL;
+    h.dq = job->backward ? t->dq + in : NULL;
+    h.dk = job->backward ? t->dk + in : NULL;
+    h.dv = job->backward ? t->dv + in : NULL;
+    return h;
+}
+
+static moi_attention_tile moi_attention_tile_of(
+    const mo_attention_desc *d, const moi_attention_scratch *s, float *out, size_t query) {
+    moi_attention_tile t;
+    t.query = query;
+    t.rows = moi_min(moi_attention_rows, d->seq - query);
+    t.key = t.keys = 0;
+    t.head_size = d->head_size;
+    t.out_stride = d->heads * d->head_size;
+    t.full = d->full;
+    t.scores = s->scores;
+    t.most = s->most;
+    t.sum = s->sum;
+    t.out = out + query * t.out_stride;
+    return t;
+}
+
+/* scores = scale q k^T of the tile */
+static void moi_attention_scores(const mo_attention_desc *d, const moi_attention_tile *t,
+    const moi_attention_head *h, float *gemm) {
+    moi_gemm_serial(t->rows, t->keys, d->head_size, d->scale,
+        moi_view(h->q + t->query * d->stride, d->stride, 1),
+        moi_view(h->k + t->key * d->stride, 1, d->stride), 0.0f, t->scores, t->keys, gemm);
+}
+
+static void moi_attention_forward_head(
+    const mo_attention_desc *d, const moi_attention_scratch *s, const moi_attention_head *h) {
+    for (size_t query = 0; query < d->seq; query += moi_attention_rows) {
+        moi_attention_tile t = moi_attention_tile_of(d, s, h->out, query);
+        const size_t end = d->full ? d->seq : query + t.rows;
+        memset(t.sum, 0, t.rows * sizeof(float));
+        for (t.key = 0; t.key < end; t.key += moi_attention_keys) {
+            t.keys = moi_min(moi_attention_keys, end - t.key);
+            moi_attention_scores(d, &t, h, s->gemm);
+            MOI_DISPATCH(moi_attention_softmax, (&t));
+            moi_gemm_serial(t.rows, d->head_size, t.keys, 1.0f, moi_view(t.scores, t.keys, 1),
+                moi_view(h->v + t.key * d->stride, d->stride, 1), t.key == 0 ? 0.0f : 1.0f, t.out,
+                t.out_stride, s->gemm);
+        }
+        MOI_DISPATCH(moi_attention_normalize, (&t, h->lse + query));
+    }
+}
+
+/* The products of one tile in backward; scores hold p, dscores ds. */
+static void moi_attention_backward_tile(const mo_attention_desc *d, const moi_attention_tile *t,
+    const moi_attention_head *h, const moi_attention_scratch *s) {
+    const float *dout = h->dout + t->query * t->out_stride;
+    const size_t key = t->key * d->stride, query = t->query * d->stride;
+    moi_attention_scores(d, t, h, s->gemm);
+    moi_gemm_serial(t->rows, t->keys, d->head_size, 1.0f, moi_view(dout, t->out_stride, 1),
+        moi_view(h->v + key, 1, d->stride), 0.0f, s->dscores, t->keys, s->gemm);
+    MOI_DISPATCH(
+        moi_attention_softmax_backward, (t, s->dscores, h->lse + t->query, s->sum, d->scale));
+    moi_gemm_serial(t->keys, d->head_size, t->rows, 1.0f, moi_view(t->scores, 1, t->keys),
+        moi_view(dout, t->out_stride, 1), 1.0f, h->dv + key, d->stride, s->gemm);
+    moi_gemm_serial(t->keys, d->head_size, t->rows, 1.0f, moi_view(s->dscores, 1, t->keys),
+        moi_view(h->q + query, d->stride, 1), 1.0f, h->dk + key, d->stride, s->gemm);
+    moi_gemm_serial(t->rows, d->head_size, t->keys, 1.0f, moi_view(s->dscores, t->keys, 1),
+        moi_view(h->k + key, d->stride, 1), t->key == 0 ? 0.0f : 1.0f, h->dq + query, d->stride,
+        s->gemm);
+}
+
+static void moi_attention_backward_head(
+    const mo_attention_desc *d, const moi_attention_scratch *s, const moi_attention_head *h) {
+    for (size_t i = 0; i < d->seq; i++) {
+        memset(h->dk + i * d->stride, 0, d->head_size * sizeof(float));
+        memset(h->dv + i * d->stride, 0, d->head_size * sizeof(float));
+    }
+    for (size_t query = 0; query < d->seq; query += moi_attention_rows) {
+        moi_attention_tile t = moi_attention_tile_of(d, s, h->out, query);
+        const size_t end = d->full ? d->seq : query + t.rows;
+        MOI_DISPATCH(moi_attention_delta, (&t, h->dout + query * t.out_stride, s->sum));
+        for (t.key = 0; t.key < end; t.key += moi_attention_keys) {
+            t.keys = moi_min(moi_attention_keys, end - t.key);
+            moi_attention_backward_tile(d, &t, h, s);
+        }
+    }
+}
+
+/* Part i takes every n_parts-th head, so that it has a scratch of its own. */
+static void moi_attention_task(void *context, int i) {
+    const moi_attention_job *job = (const moi_attention_job *)context;
+    const moi_attention_scratch s = moi_attention_scratch_of(&job->d, i);
+    for (size_t at = (size_t)i; at < job->d.batch * job->d.heads; at += (size_t)job->n_parts) {
+        const moi_attention_head h = moi_attention_head_of(job, at);
+        if (job->backward) moi_attention_backward_head(&job->d, &s, &h);
+        else moi_attention_forward_head(&job->d, &s, &h);
+    }
+}
+
+size_t mo_attention_workspace_size(const mo_attention_desc *desc) {
+    size_t bytes;
+    if (!desc || desc->head_size > SIZE_MAX / 65536) return 0;
+    if (!moi_mul(moi_attention_floats(desc), sizeof(float), &bytes)) return 0;
+    return moi_mul(bytes, (size_t)mo_parallel_threads(desc->parallel), &bytes) ? bytes : 0;
+}
+
+static mo_status moi_attention_run(
+    const mo_attention_desc *desc, const mo_attention_tensors *tensors, int backward) {
+    if (!desc || !tensors || !tensors->q || !tensors->k || !tensors->v || !tensors->out ||
+        !tensors->lse)
+        return MO_E_INVALID;
+    if (backward && (!tensors->dout || !tensors->dq || !tensors->dk || !tensors->dv))
+        return MO_E_INVALID;
+    if (desc->batch == 0 || desc->seq == 0 || desc->heads == 0 || desc->head_size == 0)
+        return MO_E_INVALID;
+    moi_attention_job job;
+    job.d = *desc;
+    job.t = *tensors;
+    job.backward = backward;
+    size_t channels, n, heads;
+    if (!moi_mul(desc->heads, desc->head_size, &channels)) return MO_E_OVERFLOW;
+    if (job.d.stride == 0) job.d.stride = channels;
+    if (job.d.stride < channels) return MO_E_INVALID;
+    if (!moi_mul(desc->batch, desc->seq, &n) || !moi_mul(n, job.d.stride, &n) ||
+        !moi_mul(desc->batch, desc->heads, &heads))
+        return MO_E_OVERFLOW;
+    if (job.d.scale == 0.0f) job.d.scale = 1.0f / sqrtf((float)desc->head_size);
+    size_t need = mo_attention_workspace_size(desc);
+    if (!desc->workspace || need == 0 || desc->workspace_size < need) return MO_E_NO_SPACE;
+    job.n_parts = (int)moi_min((size_t)mo_parallel_threads(desc->parallel), heads);
+    mo_parallel_run(desc->parallel, job.n_parts, moi_attention_task, &job);
+    return MO_OK;
+}
+
+mo_status mo_attention_forward(const mo_attention_desc *desc, const mo_attention_tensors *tensors) {
+    return moi_attention_run(desc, tensors, 0);
+}
+
+mo_status mo_attention_backward(
+    const mo_attention_desc *desc, const mo_attention_tensors *tensors) {
+    return moi_attention_run(desc, tensors, 1);
+}
+/* mo_loss.c - see mo_loss.h. */
+
+/* A chunk of logits, turned into gradients in place. */
+typedef struct moi_loss_job {
+    float *logits; /* [rows x vocab] */
+    float *losses; /* [rows] */
+    const int32_t *targets;
+    size_t vocab;
+    float scale;
+    int gradient;
+} moi_loss_job;
+
+#define MOI_ISA scalar
+/* mo_loss.inc - rows of logits to losses and gradients for one instruction set. */
+
+MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        float *l = job->logits + row * job->vocab;
+        const size_t target = (size_t)job->targets[row];
+        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target];
+        const float sum = MOI_FN(moi_row_exp)(l, most, l, job->vocab);
+        job->losses[row] = logf(sum) - (at_target - most);
+        if (!job->gradient) continue;
+        MOI_FN(moi_row_scale)(l, job->scale / sum, job->vocab);
+        l[target] -= job->scale;
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_loss.inc - rows of logits to losses and gradients for one instruction set. */
+
+MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        float *l = job->logits + row * job->vocab;
+        const size_t target = (size_t)job->targets[row];
+        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target];
+        const float sum = MOI_FN(moi_row_exp)(l, most, l, job->vocab);
+        job->losses[row] = logf(sum) - (at_target - most);
+        if (!job->gradient) continue;
+        MOI_FN(moi_row_scale)(l, job->scale / sum, job->vocab);
+        l[target] -= job->scale;
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_loss.inc - rows of logits to losses and gradients for one instruction set. */
+
+MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        float *l = job->logits + row * job->vocab;
+        const size_t target = (size_t)job->targets[row];
+        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target];
+        const float sum = MOI_FN(moi_row_exp)(l, most, l, job->vocab);
+        job->losses[row] = logf(sum) - (at_target - most);
+        if (!job->gradient) continue;
+        MOI_FN(moi_row_scale)(l, job->scale / sum, job->vocab);
+        l[target] -= job->scale;
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_loss.inc - rows of logits to losses and gradients for one instruction set. */
+
+MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        float *l = job->logits + row * job->vocab;
+        const size_t target = (size_t)job->targets[row];
+        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target];
+        const float sum = MOI_FN(moi_row_exp)(l, most, l, job->vocab);
+        job->losses[row] = logf(sum) - (at_target - most);
+        if (!job->gradient) continue;
+        MOI_FN(moi_row_scale)(l, job->scale / sum, job->vocab);
+        l[target] -= job->scale;
+    }
+}
+#undef MOI_ISA
+#endif
+
+static void moi_loss_task(const void *context, size_t begin, size_t end) {
+    MOI_DISPATCH(moi_loss_rows, ((const moi_loss_job *)context, begin, end));
+}
+
+static size_t moi_loss_chunk(const mo_linear_ce_desc *d) {
+    return d->chunk_rows == 0 ? d->rows : moi_min(d->chunk_rows, d->rows);
+}
+
+size_t mo_linear_ce_workspace_size(const mo_linear_ce_desc *desc) {
+    size_t n;
+    if (!desc || !moi_add(desc->vocab, 1, &n) || !moi_mul(n, moi_loss_chunk(desc), &n)) return 0;
+    return moi_mul(n, sizeof(float), &n) && moi_align_up(n, MOI_CACHE_LINE, &n) ? n : 0;
+}
+
+static mo_status moi_loss_check(const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t) {
+    size_t bytes = mo_linear_ce_workspace_size(d);
+    if (bytes == 0) return MO_E_OVERFLOW;
+    if (!d->workspace || d->workspace_size < bytes) return MO_E_NO_SPACE;
+    for (size_t i = 0; i < d->rows; i++)
+        if (t->targets[i] < 0 || (size_t)t->targets[i] >= d->vocab) return MO_E_INVALID;
+    return MO_OK;
+}
+
+/* dx = dlogits w and dw += dlogits^T x for the rows of one chunk */
+static mo_status moi_loss_gradients(const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t,
+    const float *dlogits, size_t row, size_t rows) {
+    mo_gemm_desc to_x = {rows, d->channels, d->vocab, 0, 0, 0, 0, 0, 0, 0};
+    mo_status status = mo_gemm(d->env, &to_x, dlogits, t->w, t->dx + row * d->channels);
+    if (status != MO_OK || !t->dw) return status;
+    mo_gemm_desc to_w = {d->vocab, d->channels, rows, 1, 0, 0, 0, 0, 0, 1.0f};
+    return mo_gemm(d->env, &to_w, dlogits, t->x + row * d->channels, t->dw);
+}
+
+mo_status mo_linear_ce(
+    const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *tensors, double *loss) {
+    if (!desc || !tensors || !loss || !desc->env || !tensors->x || !tensors->w ||
+        !tensors->targets || desc->rows == 0 || desc->channels == 0 || desc->vocab == 0)
+        return MO_E_INVALID;
+    mo_status status = moi_loss_check(desc, tensors);
+    const size_t chunk = moi_loss_chunk(desc);
+    const float scale = desc->scale == 0.0f ? 1.0f / (float)desc->rows : desc->scale;
+    double sum = 0;
+    moi_loss_job job;
+    job.logits = (float *)desc->workspace;
+    job.losses = job.logits + chunk * desc->vocab;
+    job.vocab = desc->vocab;
+    job.scale = scale;
+    job.gradient = tensors->dx != NULL;
+    for (size_t row = 0; row < desc->rows && status == MO_OK; row += chunk) {
+        const size_t rows = moi_min(chunk, desc->rows - row);
+        mo_gemm_desc product = {rows, desc->vocab, desc->channels, 0, 1, 0, 0, 0, 0, 0};
+        job.targets = tensors->targets + row;
+        status =
+            mo_gemm(desc->env, &product, tensors->x + row * desc->channels, tensors->w, job.logits);
+        if (status != MO_OK) break;
+        moi_for_rows(desc->env->parallel, rows, 1, moi_loss_task, &job);
+        for (size_t i = 0; i < rows; i++) sum += job.losses[i];
+        if (tensors->dx) status = moi_loss_gradients(desc, tensors, job.logits, row, rows);
+    }
+    if (status == MO_OK) *loss = sum * (desc->scale == 0.0f ? 1.0 / (double)desc->rows : scale);
+    return status;
 }
 
 #if defined(__GNUC__) && !defined(__clang__)

@@ -29,6 +29,21 @@
 #include "mo_track.c"
 #include "mo_trace.c"
 
+#include "mo_simd.h"
+#include "mo_half.c"
+#include "mo_gemm_internal.h"
+#include "mo_gemm.c"
+#include "mo_math.c"
+#include "mo_quant_internal.h"
+#include "mo_quant.c"
+#include "mo_params.c"
+#include "mo_accum.c"
+#include "mo_optim.c"
+#include "mo_norm.c"
+#include "mo_act.c"
+#include "mo_attention.c"
+#include "mo_loss.c"
+
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #pragma GCC pop_options

@@ -15,6 +15,15 @@
  *   suballoc     offsets in a range: a host block, a device buffer, a file
  *   track        who holds how much memory, now and at the peak; leaks; out-of-memory reports
  *   trace        what track saw, as SVG timeline and Chrome trace
+ *   half         fp16 and bf16
+ *   gemm         the one matrix product that the rest uses; a hook for your BLAS
+ *   quant        8-bit codes with one scale per block
+ *   params       the list of parameters: name, shape, data, gradient, ties
+ *   norm, act    normalization and activations whose output need not be kept
+ *   attention    exact attention without the seq x seq matrix
+ *   loss         cross-entropy without the logits of the whole batch
+ *   accum        gradient accumulation, clipping, loss scaling
+ *   optim        AdamW and SGD with momentum over fp32 or 8-bit states
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -96,6 +105,17 @@ extern "C" {
 #include "mo_suballoc.h"
 #include "mo_track.h"
 #include "mo_trace.h"
+
+#include "mo_half.h"
+#include "mo_gemm.h"
+#include "mo_quant.h"
+#include "mo_params.h"
+#include "mo_accum.h"
+#include "mo_optim.h"
+#include "mo_norm.h"
+#include "mo_act.h"
+#include "mo_attention.h"
+#include "mo_loss.h"
 
 #ifdef __cplusplus
 }

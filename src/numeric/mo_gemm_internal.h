@@ -1,0 +1,22 @@
+/* mo_gemm_internal.h - the serial product on any strides, for the modules above. */
+#ifndef MEMOPT_GEMM_INTERNAL_H
+#define MEMOPT_GEMM_INTERNAL_H
+
+/* A matrix seen through strides: element (i, j) is at data[i * row + j * column]; one stride is
+ * 1. */
+typedef struct moi_matrix {
+    const float *data;
+    size_t row, column;
+} moi_matrix;
+
+/* Panels of A (rows x depth) and B (depth x columns) that are packed at a time. */
+enum { moi_gemm_rows = 384, moi_gemm_columns = 1536, moi_gemm_depth = 384 };
+
+/* Floats of workspace for products of at most m x n x k; 64-byte multiple. */
+static size_t moi_gemm_floats(size_t m, size_t n, size_t k);
+
+/* C[m x n, ldc] = alpha A B + beta C on this thread. */
+static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
+    float beta, float *c, size_t ldc, float *workspace);
+
+#endif

@@ -1,0 +1,65 @@
+/* mo_loss.h - cross-entropy fused with the output projection: logits exist for a chunk of rows
+ * only. */
+#ifndef MEMOPT_LOSS_H
+#define MEMOPT_LOSS_H
+
+#include "mo_base.h"
+#include "mo_gemm.h"
+
+/* mo_linear_ce_desc - mean cross-entropy of softmax(x w^T) against one target per row.
+ *
+ * rows, channels, vocab  x is rows x channels, w is vocab x channels
+ * chunk_rows             rows of logits that exist at a time; 0 = all (plain cross-entropy). Fewer
+ *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
+ *                        more per chunk.
+ * scale                  what the sum over rows is multiplied with, in the gradients too;
+ *                        0 = 1 / rows. With gradient accumulation: 1 / (rows * micro-batches).
+ * env                    products and threads; see mo_gemm.h
+ * workspace              mo_linear_ce_workspace_size bytes, 64-byte aligned
+ * workspace_size         bytes
+ * Since: 0.1 */
+typedef struct mo_linear_ce_desc {
+    size_t rows, channels, vocab, chunk_rows;
+    float scale;
+    const mo_gemm_env *env;
+    void *workspace;
+    size_t workspace_size;
+} mo_linear_ce_desc;
+
+/* mo_linear_ce_tensors
+ *
+ * x        in      [rows x channels]
+ * w        in      [vocab x channels]: the head, or the embedding it is tied to
+ * targets  in      [rows], 0..vocab-1
+ * dx       out     [rows x channels]; NULL = no gradients
+ * dw       in out  [vocab x channels], added to; NULL = the head is frozen
+ * Since: 0.1 */
+typedef struct mo_linear_ce_tensors {
+    const float *x, *w;
+    const int32_t *targets;
+    float *dx, *dw;
+} mo_linear_ce_tensors;
+
+/* mo_linear_ce_workspace_size - bytes: chunk_rows * vocab floats of logits and one per row; 0 when
+ * the sizes do not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_linear_ce_workspace_size(const mo_linear_ce_desc *desc);
+
+/* mo_linear_ce - loss, and where asked for the gradients, in one pass over the chunks.
+ *
+ *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
+ *
+ * loss  out  in double, summed in the order of the rows
+ *
+ * The loss does not depend on chunk_rows; dw does in its last bits, since it is summed chunk by
+ * chunk.
+ *
+ * Memory:  the workspace
+ * Threads: one at a time per workspace
+ * Errors:  MO_E_INVALID (NULL, a size of 0, a target outside the vocabulary), MO_E_NO_SPACE
+ *          (workspace), MO_E_OVERFLOW
+ * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_ce(
+    const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *tensors, double *loss);
+
+#endif

@@ -1,0 +1,80 @@
+/* mo_norm.c - see mo_norm.h. */
+
+#define MOI_ISA scalar
+#include "mo_norm.inc"
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+#include "mo_norm.inc"
+#undef MOI_ISA
+#define MOI_ISA avx512
+#include "mo_norm.inc"
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+#include "mo_norm.inc"
+#undef MOI_ISA
+#endif
+
+typedef struct moi_norm_job {
+    mo_layernorm_desc desc;
+    int stats;
+    const float *x, *dy;
+    float *out; /* y or dx */
+} moi_norm_job;
+
+static void moi_norm_forward_rows(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_forward, (&job->desc, job->stats, job->x, job->out, begin, end));
+}
+
+static void moi_norm_dx_rows(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_dx, (&job->desc, job->x, job->dy, job->out, begin, end));
+}
+
+static void moi_norm_dw_columns(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_dw, (&job->desc, job->x, job->dy, begin, end));
+}
+
+static moi_norm_job moi_norm_job_of(const mo_layernorm_desc *desc, const float *x, float *out) {
+    moi_norm_job job;
+    job.desc = *desc;
+    if (job.desc.epsilon == 0.0f) job.desc.epsilon = 1e-5f;
+    job.stats = 0;
+    job.x = x;
+    job.dy = NULL;
+    job.out = out;
+    return job;
+}
+
+static int moi_norm_valid(const mo_layernorm_desc *d, const float *x, const float *out) {
+    return d && d->weight && d->bias && d->mean && d->rstd && x && out && d->channels != 0;
+}
+
+mo_status mo_layernorm_forward(const mo_layernorm_desc *desc, const float *x, float *y) {
+    if (!moi_norm_valid(desc, x, y)) return MO_E_INVALID;
+    moi_norm_job job = moi_norm_job_of(desc, x, y);
+    job.stats = 1;
+    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_layernorm_apply(const mo_layernorm_desc *desc, const float *x, float *y) {
+    if (!moi_norm_valid(desc, x, y)) return MO_E_INVALID;
+    moi_norm_job job = moi_norm_job_of(desc, x, y);
+    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_layernorm_backward(
+    const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
+    if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight || !desc->dbias) return MO_E_INVALID;
+    moi_norm_job job = moi_norm_job_of(desc, x, dx);
+    job.dy = dy;
+    moi_for_rows(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
+    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
+    return MO_OK;
+}

@@ -1,0 +1,58 @@
+/* mo_norm.h - layer normalization whose output need not be kept: backward works from the input and
+ * two numbers per row, and the output can be had again for the price of one pass. */
+#ifndef MEMOPT_NORM_H
+#define MEMOPT_NORM_H
+
+#include "mo_base.h"
+
+/* mo_layernorm_desc - one normalization of n rows of channels.
+ *
+ * n, channels      shape of x, y, dx, dy
+ * epsilon          added to the variance; 0 = 1e-5
+ * weight, bias     [channels]
+ * mean, rstd       [n] each: written by forward, read by apply and backward
+ * dweight, dbias   [channels]: added to by backward
+ * add              not 0: backward adds to dx instead of writing it (residual connections)
+ * parallel         NULL = default
+ * Since: 0.1 */
+typedef struct mo_layernorm_desc {
+    size_t n, channels;
+    float epsilon;
+    const float *weight, *bias;
+    float *mean, *rstd;
+    float *dweight, *dbias;
+    int add;
+    const mo_parallel *parallel;
+} mo_layernorm_desc;
+
+/* mo_layernorm_forward - y = (x - mean) rstd weight + bias, row by row; writes mean and rstd.
+ * mo_layernorm_apply - the same y, bit for bit, from the mean and rstd of an earlier forward.
+ *
+ * x  in   [n x channels]
+ * y  out  [n x channels]; may be x in forward when x is not needed again
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_forward(
+    const mo_layernorm_desc *desc, const float *x, float *y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_apply(
+    const mo_layernorm_desc *desc, const float *x, float *y);
+
+/* mo_layernorm_backward - gradients of x, weight and bias.
+ *
+ *   h = (x - mean) rstd,  g = dy weight
+ *   dx = rstd (g - mean(g) - h mean(g h)),  dweight += sum(dy h),  dbias += sum(dy)
+ *
+ * x, dy  in      [n x channels]
+ * dx     in out  [n x channels]; may be dy when add is 0
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_backward(
+    const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx);
+
+#endif

@@ -1,0 +1,302 @@
+/* test_norm.c - mo_layernorm: against double, against differences, in place. */
+#include "test_numeric.h"
+
+/* Sizes that are and are not multiples of the vectors and of the column ranges. */
+static const size_t sizes[][2] = {
+    {1, 1}, {3, 2}, {5, 7}, {4, 16}, {9, 33}, {7, 64}, {65, 100}, {33, 768}, {130, 257}};
+
+typedef struct layer {
+    size_t n, channels;
+    float *x, *dy, *weight, *bias, *mean, *rstd, *dweight, *dbias;
+    mo_layernorm_desc d;
+} layer;
+
+static layer layer_begin(test_rng *r, size_t n, size_t channels) {
+    layer l;
+    memset(&l, 0, sizeof l);
+    l.n = n;
+    l.channels = channels;
+    l.x = test_normals(r, n * channels, 2);
+    for (size_t i = 0; i < n * channels; i++) l.x[i] += 1;
+    l.dy = test_normals(r, n * channels, 1);
+    l.weight = test_normals(r, channels, 1);
+    l.bias = test_normals(r, channels, 1);
+    l.mean = test_floats(n);
+    l.rstd = test_floats(n);
+    l.dweight = test_normals(r, channels, 1);
+    l.dbias = test_normals(r, channels, 1);
+    l.d.n = n;
+    l.d.channels = channels;
+    l.d.weight = l.weight;
+    l.d.bias = l.bias;
+    l.d.mean = l.mean;
+    l.d.rstd = l.rstd;
+    l.d.dweight = l.dweight;
+    l.d.dbias = l.dbias;
+    return l;
+}
+static void layer_end(layer *l) {
+    float *all[] = {l->x, l->dy, l->weight, l->bias, l->mean, l->rstd, l->dweight, l->dbias};
+    for (size_t i = 0; i < n_elements(all); i++) free(all[i]);
+}
+
+/* ---- the reference: one row in double ------------------------------------------------------- */
+
+typedef struct row_stats {
+    double mean, rstd;
+} row_stats;
+static row_stats stats_of(const layer *l, const double *x, double epsilon) {
+    row_stats s = {0, 0};
+    double square = 0;
+    for (size_t c = 0; c < l->channels; c++) s.mean += x[c] / (double)l->channels;
+    for (size_t c = 0; c < l->channels; c++) square += (x[c] - s.mean) * (x[c] - s.mean);
+    s.rstd = 1 / sqrt(square / (double)l->channels + epsilon);
+    return s;
+}
+static void forward_double(const layer *l, const double *x, double epsilon, double *y) {
+    for (size_t i = 0; i < l->n; i++) {
+        const row_stats s = stats_of(l, x + i * l->channels, epsilon);
+        for (size_t c = 0; c < l->channels; c++)
+            y[i * l->channels + c] =
+                (x[i * l->channels + c] - s.mean) * s.rstd * (double)l->weight[c] +
+                (double)l->bias[c];
+    }
+}
+static void backward_double(const layer *l, const double *x, double *dx, double *dw, double *db) {
+    const double channels = (double)l->channels;
+    for (size_t i = 0; i < l->n; i++) {
+        const double *row = x + i * l->channels;
+        const float *dy = l->dy + i * l->channels;
+        const row_stats s = stats_of(l, row, 1e-5);
+        double g_mean = 0, gh_mean = 0;
+        for (size_t c = 0; c < l->channels; c++) {
+            const double h = (row[c] - s.mean) * s.rstd, g = (double)dy[c] * (double)l->weight[c];
+            g_mean += g / channels;
+            gh_mean += g * h / channels;
+            dw[c] += (double)dy[c] * h;
+            db[c] += (double)dy[c];
+        }
+        for (size_t c = 0; c < l->channels; c++) {
+            const double h = (row[c] - s.mean) * s.rstd, g = (double)dy[c] * (double)l->weight[c];
+            dx[i * l->channels + c] = s.rstd * (g - g_mean - h * gh_mean);
+        }
+    }
+}
+static double *as_double(const float *x, size_t n) {
+    double *y = test_doubles(n);
+    for (size_t i = 0; i < n; i++) y[i] = (double)x[i];
+    return y;
+}
+
+/* ---- examples ------------------------------------------------------------------------------ */
+
+static void a_row_by_hand(void **state) {
+    (void)state;
+    const float x[] = {1, 3}, weight[] = {2, 1}, bias[] = {0, 5};
+    float y[2], mean, rstd;
+    mo_layernorm_desc d = {1, 2, 3, weight, bias, &mean, &rstd, NULL, NULL, 0, NULL};
+    test_ok(mo_layernorm_forward(&d, x, y)); /* variance 1, with epsilon 3: rstd 1/2 */
+    assert_true(mean == 2 && rstd == 0.5f);
+    assert_true(y[0] == -1 && y[1] == 5.5f);
+}
+
+static void a_constant_row_becomes_the_bias(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    layer l = layer_begin(&r, 1, 37);
+    float y[37];
+    for (size_t i = 0; i < 37; i++) l.x[i] = 8;
+    test_ok(mo_layernorm_forward(&l.d, l.x, y));
+    assert_same_bits(y, l.bias, sizeof y);
+    layer_end(&l);
+}
+
+static void no_rows_are_no_work(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    layer l = layer_begin(&r, 1, 5);
+    float *dw = test_copy(l.dweight, 5), y[5] = {7};
+    l.d.n = 0;
+    test_ok(mo_layernorm_forward(&l.d, l.x, y));
+    test_ok(mo_layernorm_backward(&l.d, l.x, l.dy, y));
+    assert_true(y[0] == 7);
+    assert_same_bits(dw, l.dweight, 5 * sizeof *dw);
+    free(dw);
+    layer_end(&l);
+}
+
+static void wrong_arguments_are_refused(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    layer l = layer_begin(&r, 2, 3);
+    float y[6];
+    mo_layernorm_desc bad[7];
+    for (size_t i = 0; i < 7; i++) bad[i] = l.d;
+    bad[0].weight = NULL;
+    bad[1].bias = NULL;
+    bad[2].mean = NULL;
+    bad[3].rstd = NULL;
+    bad[4].channels = 0;
+    bad[5].dweight = NULL;
+    bad[6].dbias = NULL;
+    for (size_t i = 0; i < 7; i++) {
+        assert_int_equal(mo_layernorm_backward(&bad[i], l.x, l.dy, y), MO_E_INVALID);
+        if (i > 4) continue;
+        assert_int_equal(mo_layernorm_forward(&bad[i], l.x, y), MO_E_INVALID);
+        assert_int_equal(mo_layernorm_apply(&bad[i], l.x, y), MO_E_INVALID);
+    }
+    assert_int_equal(mo_layernorm_forward(NULL, l.x, y), MO_E_INVALID);
+    assert_int_equal(mo_layernorm_forward(&l.d, NULL, y), MO_E_INVALID);
+    assert_int_equal(mo_layernorm_forward(&l.d, l.x, NULL), MO_E_INVALID);
+    assert_int_equal(mo_layernorm_apply(NULL, l.x, y), MO_E_INVALID);
+    assert_int_equal(mo_layernorm_backward(NULL, l.x, l.dy, y), MO_E_INVALID);
+    assert_int_equal(mo_layernorm_backward(&l.d, NULL, l.dy, y), MO_E_INVALID);
+    assert_int_equal(mo_layernorm_backward(&l.d, l.x, NULL, y), MO_E_INVALID);
+    assert_int_equal(mo_layernorm_backward(&l.d, l.x, l.dy, NULL), MO_E_INVALID);
+    layer_end(&l);
+}
+
+/* ---- properties ---------------------------------------------------------------------------- */
+
+/* Sums of up to 768 floats in lanes or (scalar) one after the other: 1e-5 of the largest element.
+ * The smallest rows are worst: with 1 or 2 channels the variance may nearly vanish, rstd is up to 1
+ * / sqrt(epsilon) = 316 and so are the rounding errors of x - mean. */
+static double bar(size_t channels) { return channels < 8 ? 2e-4 : 1e-5; }
+
+static void forward_matches_double_and_apply_gives_the_same_bits(void **state) {
+    (void)state;
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+        for (size_t k = 0; k < n_elements(sizes); k++) {
+            layer l = layer_begin(&r, sizes[k][0], sizes[k][1]);
+            const size_t n = l.n * l.channels;
+            float *y = test_floats(n), *again = test_floats(n);
+            double *x = as_double(l.x, n), *want = test_doubles(n);
+            l.d.epsilon = k % 2 ? 0.0f : 0.125f;
+            forward_double(&l, x, k % 2 ? 1e-5 : 0.125, want);
+            test_ok(mo_layernorm_forward(&l.d, l.x, y));
+            assert_error_below(test_error(y, want, n), bar(l.channels));
+            float *mean = test_copy(l.mean, l.n), *rstd = test_copy(l.rstd, l.n);
+            test_ok(mo_layernorm_apply(&l.d, l.x, again));
+            assert_same_bits(again, y, n * sizeof *y);
+            assert_same_bits(l.mean, mean, l.n * sizeof *mean);
+            assert_same_bits(l.rstd, rstd, l.n * sizeof *rstd);
+            memcpy(again, l.x, n * sizeof *y); /* in place */
+            test_ok(mo_layernorm_forward(&l.d, again, again));
+            assert_same_bits(again, y, n * sizeof *y);
+            free(mean);
+            free(rstd);
+            free(y);
+            free(again);
+            free(x);
+            free(want);
+            layer_end(&l);
+        }
+}
+
+static void backward_matches_double_and_adds_where_it_should(void **state) {
+    (void)state;
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+        for (size_t k = 0; k < n_elements(sizes); k++) {
+            layer l = layer_begin(&r, sizes[k][0], sizes[k][1]);
+            const size_t n = l.n * l.channels;
+            float *y = test_floats(n), *dx = test_floats(n), *sum = test_normals(&r, n, 1);
+            double *x = as_double(l.x, n), *want = test_doubles(n), *want_sum = as_double(sum, n);
+            double *dw = as_double(l.dweight, l.channels), *db = as_double(l.dbias, l.channels);
+            float *dw0 = test_copy(l.dweight, l.channels), *db0 = test_copy(l.dbias, l.channels);
+            backward_double(&l, x, want, dw, db);
+            for (size_t i = 0; i < n; i++) want_sum[i] += want[i];
+            test_ok(mo_layernorm_forward(&l.d, l.x, y));
+            test_ok(mo_layernorm_backward(&l.d, l.x, l.dy, dx));
+            if (l.channels > 2) assert_error_below(test_error(dx, want, n), bar(l.channels));
+            assert_error_below(test_error(l.dweight, dw, l.channels), bar(l.channels));
+            assert_error_below(test_error(l.dbias, db, l.channels), bar(l.channels));
+            memcpy(l.dweight, dw0, l.channels * sizeof *dw0);
+            memcpy(l.dbias, db0, l.channels * sizeof *db0);
+            l.d.add = 1;
+            test_ok(mo_layernorm_backward(&l.d, l.x, l.dy, sum));
+            if (l.channels > 2) assert_error_below(test_error(sum, want_sum, n), bar(l.channels));
+            l.d.add = 0; /* dx in the place of dy */
+            test_ok(mo_layernorm_backward(&l.d, l.x, l.dy, l.dy));
+            assert_same_bits(l.dy, dx, n * sizeof *dx);
+            float *floats[] = {y, dx, sum, dw0, db0};
+            double *doubles[] = {x, want, want_sum, dw, db};
+            for (size_t i = 0; i < 5; i++) free(floats[i]), free(doubles[i]);
+            layer_end(&l);
+        }
+}
+
+/* loss = sum(y dy); central differences in double with h = 1e-5: error h^2 times third derivatives
+ * of order 1, and 1e-16 / h from rounding, so 1e-5 relative is the fp32 kernel's own error. */
+static void dx_matches_central_differences(void **state) {
+    (void)state;
+    enum { N = 3, C = 19 };
+    test_rng r = test_rng_begin(__func__);
+    layer l = layer_begin(&r, N, C);
+    float y[N * C], dx[N * C];
+    double *x = as_double(l.x, N * C), high[N * C], low[N * C], want[N * C];
+    const double h = 1e-5;
+    for (size_t i = 0; i < N * C; i++) {
+        const double at = x[i];
+        x[i] = at + h;
+        forward_double(&l, x, 1e-5, high);
+        x[i] = at - h;
+        forward_double(&l, x, 1e-5, low);
+        x[i] = at;
+        want[i] = 0;
+        for (size_t j = 0; j < N * C; j++)
+            want[i] += (high[j] - low[j]) / (2 * h) * (double)l.dy[j];
+    }
+    test_ok(mo_layernorm_forward(&l.d, l.x, y));
+    test_ok(mo_layernorm_backward(&l.d, l.x, l.dy, dx));
+    assert_error_below(test_error(dx, want, N * C), 1e-5);
+    free(x);
+    layer_end(&l);
+}
+
+static void the_number_of_threads_does_not_matter(void **state) {
+    (void)state;
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++) {
+        layer l = layer_begin(&r, 67, 331);
+        const size_t n = l.n * l.channels;
+        float *y1 = test_floats(n), *dx1 = test_floats(n), *y = test_floats(n),
+              *dx = test_floats(n);
+        float *dw0 = test_copy(l.dweight, l.channels), *dw1 = NULL;
+        for (int threads = 1; threads <= 5; threads++) {
+            const mo_parallel p = test_threads(threads);
+            l.d.parallel = &p;
+            memcpy(l.dweight, dw0, l.channels * sizeof *dw0);
+            test_ok(mo_layernorm_forward(&l.d, l.x, threads == 1 ? y1 : y));
+            test_ok(mo_layernorm_backward(&l.d, l.x, l.dy, threads == 1 ? dx1 : dx));
+            if (threads == 1) {
+                dw1 = test_copy(l.dweight, l.channels);
+                continue;
+            }
+            assert_same_bits(y, y1, n * sizeof *y);
+            assert_same_bits(dx, dx1, n * sizeof *dx);
+            assert_same_bits(l.dweight, dw1, l.channels * sizeof *dw1);
+        }
+        float *all[] = {y1, dx1, y, dx, dw0, dw1};
+        for (size_t i = 0; i < n_elements(all); i++) free(all[i]);
+        layer_end(&l);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_row_by_hand),
+        cmocka_unit_test(a_constant_row_becomes_the_bias),
+        cmocka_unit_test(no_rows_are_no_work),
+        cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(forward_matches_double_and_apply_gives_the_same_bits),
+        cmocka_unit_test(backward_matches_double_and_adds_where_it_should),
+        cmocka_unit_test(dx_matches_central_differences),
+        cmocka_unit_test(the_number_of_threads_does_not_matter),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
