@@ -44,6 +44,10 @@
 #include "mo_attention.c"
 #include "mo_loss.c"
 
+#include "mo_layout.c"
+#include "mo_remat.c"
+#include "mo_plan.c"
+
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #pragma GCC pop_options

@@ -24,6 +24,9 @@
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        AdamW and SGD with momentum over fp32 or 8-bit states
+ *   layout       lifetimes to offsets: buffers that are needed at different times share bytes
+ *   remat        which activations to keep and which to compute again, under a budget
+ *   plan         a training step planned to the byte: the schedule and every address
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -116,6 +119,10 @@ extern "C" {
 #include "mo_act.h"
 #include "mo_attention.h"
 #include "mo_loss.h"
+
+#include "mo_layout.h"
+#include "mo_remat.h"
+#include "mo_plan.h"
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,309 @@
+/* test_remat.c - mo_remat: chains and schedules. */
+#include "test_util.h"
+
+enum { MAX_STAGES = 64, MAX_OPS = 3 * MAX_STAGES };
+
+/* Costs that tell every term apart: forward 1, backward 2, light 1/4, output 1/8; the loss 10 +
+ * 20. */
+static const mo_stage_tensor block_tensors[] = {
+    {"norm", 100, MO_TENSOR_CHEAP, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+    {"hidden", 400, MO_TENSOR_SAVED, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+    {"scratch", 50, MO_TENSOR_FORWARD, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+    {"dhidden", 400, MO_TENSOR_BACKWARD, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+};
+
+static mo_stage make_block(void) {
+    mo_stage stage = {0};
+    stage.name = "block";
+    stage.output_size = 100;
+    stage.tensors = block_tensors;
+    stage.n_tensors = n_elements(block_tensors);
+    stage.forward_s = 1;
+    stage.backward_s = 2;
+    stage.light_s = 0.25;
+    stage.output_s = 0.125;
+    return stage;
+}
+
+/* n_blocks blocks and the loss. */
+static mo_chain make_chain(mo_stage *stages, size_t n_blocks) {
+    mo_chain chain = {100, stages, n_blocks + 1};
+    for (size_t i = 0; i < n_blocks; i++) stages[i] = make_block();
+    memset(&stages[n_blocks], 0, sizeof stages[n_blocks]);
+    stages[n_blocks].name = "loss";
+    stages[n_blocks].forward_s = 10;
+    stages[n_blocks].backward_s = 20;
+    return chain;
+}
+
+/* "F0s" forward saving, "R1sl" recompute saving light, "L3" loss, "B2l" backward light. */
+static const char *schedule_text(const mo_remat_op *ops, size_t n) {
+    static char text[MAX_OPS * 8];
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%c%zu%s%s", i ? " " : "",
+            "FRLB"[ops[i].op], ops[i].stage, ops[i].save ? "s" : "", ops[i].light ? "l" : "");
+    return text;
+}
+
+static const char *schedule_of(const mo_chain *chain, mo_remat_policy policy, size_t n_segments,
+    int keep_cheap, double *cost) {
+    static mo_remat_op ops[MAX_OPS];
+    mo_remat_desc desc = {policy, n_segments, keep_cheap};
+    size_t n = 0, capacity = mo_remat_schedule_capacity(chain, &desc);
+    assert_true(capacity <= MAX_OPS);
+    test_ok(mo_remat_schedule(chain, &desc, ops, capacity, &n));
+    test_ok(mo_remat_check(chain, ops, n, NULL));
+    if (cost) *cost = mo_remat_cost(chain, ops, n);
+    return schedule_text(ops, n);
+}
+
+/* ---- examples ------------------------------------------------------------------------------ */
+
+static void each_policy_gives_its_schedule(void **state) {
+    (void)state;
+    mo_stage stages[4];
+    mo_chain chain = make_chain(stages, 3);
+    assert_string_equal(schedule_of(&chain, MO_REMAT_NONE, 0, 0, NULL), "F0s F1s F2s L3 B2 B1 B0");
+    assert_string_equal(
+        schedule_of(&chain, MO_REMAT_LIGHT, 0, 0, NULL), "F0sl F1sl F2sl L3 B2l B1l B0l");
+    assert_string_equal(
+        schedule_of(&chain, MO_REMAT_BLOCK, 0, 0, NULL), "F0 F1 F2 L3 R2sl B2l R1sl B1l R0sl B0l");
+    assert_string_equal(
+        schedule_of(&chain, MO_REMAT_BLOCK, 0, 1, NULL), "F0 F1 F2 L3 R2s B2 R1s B1 R0s B0");
+    assert_string_equal(schedule_of(&chain, MO_REMAT_INFERENCE, 0, 0, NULL), "F0 F1 F2 F3");
+}
+
+static void segments_are_equal_and_the_last_is_not_recomputed(void **state) {
+    (void)state;
+    mo_stage stages[6];
+    mo_chain chain = make_chain(stages, 5);
+    assert_string_equal(schedule_of(&chain, MO_REMAT_SQRT, 2, 0, NULL),
+        "F0 F1 F2 F3sl F4sl L5 B4l B3l R0sl R1sl R2sl B2l B1l B0l");
+    assert_string_equal(
+        schedule_of(&chain, MO_REMAT_SQRT, 1, 1, NULL), "F0s F1s F2s F3s F4s L5 B4 B3 B2 B1 B0");
+    assert_string_equal(schedule_of(&chain, MO_REMAT_SQRT, 99, 1, NULL),
+        "F0 F1 F2 F3 F4s L5 B4 R3s B3 R2s B2 R1s B1 R0s B0");
+}
+
+static void a_stage_that_keeps_nothing_is_not_recomputed(void **state) {
+    (void)state;
+    mo_stage stages[5];
+    mo_chain chain = make_chain(stages, 4);
+    stages[1].n_tensors = 0;
+    stages[3].n_tensors = 1; /* only a CHEAP one */
+    assert_string_equal(schedule_of(&chain, MO_REMAT_BLOCK, 0, 0, NULL),
+        "F0 F1 F2 F3 L4 B3l R2sl B2l B1l R0sl B0l");
+    assert_string_equal(
+        schedule_of(&chain, MO_REMAT_BLOCK, 0, 1, NULL), "F0 F1 F2 F3 L4 R3s B3 R2s B2 B1 R0s B0");
+    assert_string_equal(
+        schedule_of(&chain, MO_REMAT_SQRT, 2, 1, NULL), "F0 F1 F2s F3s L4 B3 B2 R0s B1 B0");
+}
+
+static void a_chain_may_be_the_loss_alone(void **state) {
+    (void)state;
+    static const mo_remat_policy policies[] = {
+        MO_REMAT_NONE, MO_REMAT_LIGHT, MO_REMAT_BLOCK, MO_REMAT_SQRT};
+    mo_stage stages[1];
+    mo_chain chain = make_chain(stages, 0);
+    for (size_t i = 0; i < n_elements(policies); i++)
+        assert_string_equal(schedule_of(&chain, policies[i], 0, 0, NULL), "L0");
+    assert_string_equal(schedule_of(&chain, MO_REMAT_INFERENCE, 0, 0, NULL), "F0");
+}
+
+static void costs_add_up(void **state) {
+    (void)state;
+    mo_stage stages[4];
+    mo_chain chain = make_chain(stages, 3);
+    double cost;
+    assert_true(mo_remat_ideal_cost(&chain) == 39);
+    assert_true(mo_remat_forward_cost(&chain) == 13);
+    schedule_of(&chain, MO_REMAT_NONE, 0, 0, &cost);
+    assert_true(cost == 39);
+    schedule_of(&chain, MO_REMAT_LIGHT, 0, 0, &cost);
+    assert_true(cost == 39 + 3 * 0.25);
+    schedule_of(&chain, MO_REMAT_BLOCK, 0, 1, &cost); /* nobody reads what a recompute puts out */
+    assert_true(cost == 39 + 3 * (1 - 0.125));
+    schedule_of(&chain, MO_REMAT_SQRT, 2, 0, &cost); /* R0 R1: the output of R0 is read */
+    assert_true(cost == 39 + 3 * 0.25 + 1 + (1 - 0.125));
+    schedule_of(&chain, MO_REMAT_INFERENCE, 0, 0, &cost);
+    assert_true(cost == 13);
+}
+
+static void the_number_of_segments_is_near_the_square_root(void **state) {
+    (void)state;
+    mo_stage stages[MAX_STAGES];
+    mo_chain chain = make_chain(stages, 36);
+    mo_remat_desc desc = {MO_REMAT_SQRT, 0, 1};
+    size_t n = mo_remat_desc_defaults(&desc, &chain).n_segments;
+    assert_in_range(n, 9, 18); /* sqrt(36 * (100 + 500) / 100) = 14.7 */
+    for (size_t i = 0; i < 36; i++) stages[i].output_size = 1;
+    assert_int_equal(mo_remat_desc_defaults(&desc, &chain).n_segments, 36);
+    desc.n_segments = 40;
+    assert_int_equal(mo_remat_desc_defaults(&desc, &chain).n_segments, 36);
+    assert_int_equal(mo_remat_desc_defaults(NULL, &chain).policy, MO_REMAT_NONE);
+}
+
+/* ---- properties ---------------------------------------------------------------------------- */
+
+static void every_schedule_of_a_random_chain_is_valid(void **state) {
+    (void)state;
+    test_rng rng = test_rng_begin("every_schedule_of_a_random_chain_is_valid");
+    mo_stage stages[MAX_STAGES];
+    for (int round = 0; round < 500; round++) {
+        mo_chain chain = make_chain(stages, test_below(&rng, 30));
+        for (size_t i = 0; i + 1 < chain.n_stages; i++) stages[i].n_tensors = test_below(&rng, 5);
+        for (int policy = MO_REMAT_NONE; policy <= MO_REMAT_INFERENCE; policy++)
+            schedule_of(&chain, (mo_remat_policy)policy, test_below(&rng, 40),
+                (int)test_below(&rng, 2), NULL);
+    }
+}
+
+/* ---- errors -------------------------------------------------------------------------------- */
+
+static void wrong_chains_are_named(void **state) {
+    (void)state;
+    mo_stage stages[2];
+    mo_chain chain = make_chain(stages, 1);
+    mo_stage_tensor tensor = block_tensors[1];
+    test_log text;
+    mo_log log = test_log_begin(&text);
+    stages[0].tensors = &tensor;
+    stages[0].n_tensors = 1;
+    test_ok(mo_chain_check(&chain, &log));
+    tensor.backward_last = 1;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    assert_string_equal(
+        text.text, "chain: block.hidden: backward sub-steps 0..1 are not within 0..0");
+    stages[0].backward_steps = 2;
+    test_ok(mo_chain_check(&chain, &log));
+    tensor.forward_first = 1;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    assert_string_equal(
+        text.text, "chain: block.hidden: forward sub-steps 1..0 are not within 0..0");
+    tensor.forward_first = 0;
+    tensor.role = (mo_tensor_role)9;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    tensor.role = MO_TENSOR_BACKWARD;
+    stages[1].tensors = &tensor;
+    stages[1].n_tensors = 1;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    assert_string_equal(text.text, "chain: loss.hidden: role 3 or category 0 is not allowed here");
+    stages[1].tensors = NULL;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    assert_string_equal(text.text, "chain: loss: 1 tensors at NULL");
+    stages[1].n_tensors = 0;
+    stages[1].light_s = -1;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    assert_string_equal(text.text, "chain: loss: a cost is negative");
+    stages[0].output_first = 1;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    assert_string_equal(
+        text.text, "chain: block: output_first 1 or gradient_first 0 is past the end");
+    chain.n_stages = 0;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    assert_int_equal(mo_chain_check(NULL, &log), MO_E_INVALID);
+}
+
+/* "F0s R1sl L3 B2l" back into ops. */
+static size_t parse_schedule(const char *text, mo_remat_op *ops) {
+    static const char letters[] = "FRLB";
+    size_t n = 0;
+    for (; *text; n++) {
+        char *end;
+        ops[n].op = (mo_step_op)(strchr(letters, *text) - letters);
+        ops[n].stage = strtoul(text + 1, &end, 10);
+        ops[n].save = *end == 's' ? end++, 1 : 0;
+        ops[n].light = *end == 'l' ? end++, 1 : 0;
+        text = *end ? end + 1 : end;
+    }
+    return n;
+}
+
+static void schedules_by_hand_are_checked(void **state) {
+    (void)state;
+    static const struct {
+        const char *schedule, *message;
+    } cases[] = {
+        {"F0s F1s L2 B1 B0", NULL},
+        {"F0sl F1s L2 B1 B0l", NULL},
+        {"F0 F1s L2 R0 B1 R0s R0 B0", NULL},
+        {"F0 F1 F2", NULL},
+        {"F0 F1 R0 F2", NULL},
+        {"F1s", "schedule: op 0 (forward of stage 1): forward must run once per stage, in order"},
+        {"F0s F0s",
+            "schedule: op 1 (forward of stage 0): forward must run once per stage, in order"},
+        {"F0s L2", "schedule: op 1 (loss of stage 2): the stages before the loss have not all run"},
+        {"F0s L1", "schedule: op 1 (loss of stage 1): only the last stage is the loss"},
+        {"R0s",
+            "schedule: op 0 (recompute of stage 0): recompute of a stage whose forward has not "
+            "run"},
+        {"F0 F1s L2 B1 B0", "schedule: op 4 (backward of stage 0): backward without saved tensors"},
+        {"F0s F1s L2 R0s B1 B0", "schedule: op 5 (backward of stage 0): saved more than once"},
+        {"F0s F1sl L2 B1 B0",
+            "schedule: op 3 (backward of stage 1): saved at another level than "
+            "backward expects"},
+        {"F0s F1s L2 B0",
+            "schedule: op 3 (backward of stage 0): backward must follow the loss, once "
+            "per stage, in reverse order"},
+        {"F0s F1s B1",
+            "schedule: op 2 (backward of stage 1): backward must follow the loss, once "
+            "per stage, in reverse order"},
+        {"F0s F1s L2 B1 R1s",
+            "schedule: op 4 (recompute of stage 1): saves for a backward that has "
+            "run"},
+        {"F0s F1s L2 R2", "schedule: op 3 (recompute of stage 2): the last stage never runs again"},
+        {"F0s F1s L2 B1", "schedule: after op 4: not every stage has run backward"},
+        {"F0s F1s F2", "schedule: after op 3: saves without a backward"},
+        {"F0s", "schedule: after op 1: not every stage has run"},
+        {"F3", "schedule: op 0 (forward of stage 3): no such stage"},
+    };
+    mo_stage stages[3];
+    mo_chain chain = make_chain(stages, 2);
+    test_log text;
+    mo_log log = test_log_begin(&text);
+    for (size_t i = 0; i < n_elements(cases); i++) {
+        mo_remat_op ops[16];
+        size_t n = parse_schedule(cases[i].schedule, ops);
+        mo_status status = mo_remat_check(&chain, ops, n, &log);
+        assert_int_equal(status, cases[i].message ? MO_E_INVALID : MO_OK);
+        if (cases[i].message) assert_string_equal(text.text, cases[i].message);
+    }
+    mo_remat_op unknown = {(mo_step_op)7, 0, 0, 0};
+    assert_int_equal(mo_remat_check(&chain, &unknown, 1, &log), MO_E_INVALID);
+    assert_string_equal(text.text, "schedule: op 0 (? of stage 0): unknown op");
+    assert_int_equal(mo_remat_check(&chain, NULL, 1, &log), MO_E_INVALID);
+}
+
+static void a_schedule_reports_too_little_space(void **state) {
+    (void)state;
+    mo_stage stages[4];
+    mo_chain chain = make_chain(stages, 3);
+    mo_remat_desc desc = {MO_REMAT_BLOCK, 0, 0};
+    mo_remat_op ops[10];
+    size_t n = 77;
+    assert_int_equal(mo_remat_schedule_capacity(&chain, &desc), 10);
+    assert_int_equal(mo_remat_schedule(&chain, &desc, ops, 9, &n), MO_E_NO_SPACE);
+    assert_int_equal(mo_remat_schedule(&chain, &desc, NULL, 10, &n), MO_E_INVALID);
+    assert_int_equal(mo_remat_schedule(NULL, &desc, ops, 10, &n), MO_E_INVALID);
+    assert_int_equal(mo_remat_schedule(&chain, &desc, ops, 10, NULL), MO_E_INVALID);
+    desc.policy = (mo_remat_policy)99;
+    assert_int_equal(mo_remat_schedule(&chain, &desc, ops, 10, &n), MO_E_INVALID);
+    assert_int_equal(n, 77);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_policy_gives_its_schedule),
+        cmocka_unit_test(segments_are_equal_and_the_last_is_not_recomputed),
+        cmocka_unit_test(a_stage_that_keeps_nothing_is_not_recomputed),
+        cmocka_unit_test(a_chain_may_be_the_loss_alone),
+        cmocka_unit_test(costs_add_up),
+        cmocka_unit_test(the_number_of_segments_is_near_the_square_root),
+        cmocka_unit_test(every_schedule_of_a_random_chain_is_valid),
+        cmocka_unit_test(wrong_chains_are_named),
+        cmocka_unit_test(schedules_by_hand_are_checked),
+        cmocka_unit_test(a_schedule_reports_too_little_space),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
