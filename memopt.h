@@ -53,6 +53,7 @@ int main(void) {
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes
  *   remat        which activations to keep and which to compute again, under a budget
  *   plan         a training step planned to the byte: the schedule and every address
+ *   safetensors  read and write safetensors files
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -2161,6 +2162,215 @@ MEMOPT_API int mo_plan_next(mo_plan *plan, mo_step *step);
  * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
  * Since:   0.1 */
 MEMOPT_API mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *writer);
+
+#endif
+
+/* mo_safetensors.h - read safetensors files: every check of the reference implementation, then
+ * entries by name, a zero-copy view, or reads into the caller's memory.
+ *
+ *   mo_safetensors_desc desc = {0};
+ *   mo_safetensors st = {0};
+ *   if (mo_safetensors_open(&st, "model.safetensors", &desc) != MO_OK) return 1;
+ *   const mo_safetensors_entry *wte = mo_safetensors_find(&st, "wte.weight");
+ *   if (wte) status = mo_safetensors_read(&st, wte, 0, weights, sizeof weights);
+ *   mo_safetensors_close(&st);
+ *
+ * Tensor data is little-endian and row-major, and may be unaligned in a file that other programs
+ * wrote; a big-endian host has to swap the bytes of what it reads. */
+#ifndef MEMOPT_SAFETENSORS_H
+#define MEMOPT_SAFETENSORS_H
+
+/* mo_safetensors_entry - one tensor.
+ *
+ * name        UTF-8, any characters but NUL
+ * n_dims      0 for a scalar; the format knows no upper limit
+ * shape       [n_dims], slowest dimension first; each at most 2^48 - 1, 0 allowed
+ * begin, end  its bytes, relative to the first byte of the data; the writer computes them itself */
+typedef struct mo_safetensors_entry {
+    const char *name;
+    mo_dtype dtype;
+    size_t n_dims;
+    const uint64_t *shape;
+    uint64_t begin, end;
+} mo_safetensors_entry;
+
+/* One line of the file's free text, such as {"format", "pt"}. UTF-8, any characters but NUL. */
+typedef struct mo_safetensors_pair {
+    const char *key, *value;
+} mo_safetensors_pair;
+
+typedef struct mo_safetensors_desc {
+    mo_allocator allocator; /* for the header and its index; zero = C heap */
+    mo_log log;             /* one line for each failure: file, field, value; zero = none */
+} mo_safetensors_desc;
+
+/* mo_safetensors - an open file.
+ *
+ * entries   [n] sorted by (begin, end); they cover the data without holes or overlaps
+ * metadata  [n_metadata] sorted by key
+ * data_off  where the data begins in the file; data_size is up to the end of the file
+ *
+ * What it points to belongs to it and is valid until mo_safetensors_close. Read only. */
+typedef struct mo_safetensors {
+    const mo_safetensors_entry *entries;
+    const mo_safetensors_pair *metadata;
+    size_t n, n_metadata;
+    uint64_t data_off, data_size;
+    /* private */
+    mo_allocator allocator;
+    mo_log log;
+    char *path;                           /* NULL: bytes in memory */
+    char *header;                         /* [data_off - 8]; strings are decoded in place */
+    const mo_safetensors_entry **by_name; /* [n] */
+    uint64_t *dims;                       /* [n_shape], all shapes one after the other */
+    size_t n_shape;
+    intptr_t file;
+    const unsigned char *bytes; /* the whole file, NULL until it is mapped */
+} mo_safetensors;
+
+/* mo_safetensors_open - check a file and read its header; the data stays on disk.
+ * mo_safetensors_open_memory - the same for bytes in memory; mo_safetensors_data points into them.
+ *
+ * st    out  untouched on failure
+ * data  in   [size], the caller's, valid until mo_safetensors_close
+ * desc  NULL = all defaults; copied
+ *
+ * Rejected, as by the reference: a header over 100,000,000 bytes or past the end of the file; text
+ * that is not UTF-8 or not JSON; holes and overlaps between tensors; sizes that overflow or do not
+ * match the offsets; bytes after the last tensor. Beyond it: duplicate names and keys, unknown
+ * fields, dimensions and offsets over 2^48 - 1, NUL characters in a string.
+ *
+ * Memory:  at most 6 times the header's bytes, and nothing in proportion to what a header claims
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_NOT_FOUND (no such file), MO_E_IO (cannot be read, not a regular file),
+ *          MO_E_FORMAT, MO_E_NO_MEMORY, MO_E_INVALID (NULL)
+ * Source:  huggingface/safetensors, tensor.rs at 24b0b28
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_open(
+    mo_safetensors *st, const char *path, const mo_safetensors_desc *desc);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_open_memory(
+    mo_safetensors *st, const void *data, size_t size, const mo_safetensors_desc *desc);
+
+/* mo_safetensors_close - give back all of it. A zeroed or closed object is left as it is.
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_safetensors_close(mo_safetensors *st);
+
+/* mo_safetensors_find - the entry of that name, NULL when there is none.
+ * mo_safetensors_metadata - the text under that key, NULL when there is none.
+ *
+ * Memory:  valid until mo_safetensors_close
+ * Threads: safe
+ * Cost:    O(log n)
+ * Since:   0.1 */
+MEMOPT_API const mo_safetensors_entry *mo_safetensors_find(
+    const mo_safetensors *st, const char *name);
+MEMOPT_API const char *mo_safetensors_metadata(const mo_safetensors *st, const char *key);
+
+/* mo_safetensors_data - a read-only view of the tensor's bytes, [entry->end - entry->begin].
+ *
+ * The first call maps the whole file. Touching the view after another program has cut the file
+ * short raises SIGBUS, as with any mapping; mo_safetensors_read does not have that risk.
+ *
+ * Memory:  valid until mo_safetensors_close; as aligned as the file has it
+ * Threads: the first call one at a time, then safe
+ * Errors:  NULL when the file cannot be mapped or has changed its size since it was opened
+ * Since:   0.1 */
+MEMOPT_API const void *mo_safetensors_data(mo_safetensors *st, const mo_safetensors_entry *entry);
+
+/* mo_safetensors_read - copy size bytes of the tensor, from byte offset on, into dst.
+ *
+ * dst   out  [size]; undefined after a failure
+ *
+ * Memory:  none; the file is read without being mapped, so pages are not counted twice
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, range outside the tensor), MO_E_IO (also: file shorter than it was)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_read(const mo_safetensors *st,
+    const mo_safetensors_entry *entry, uint64_t offset, void *dst, size_t size);
+
+#endif
+/* mo_safetensors_writer.h - write a safetensors file as a stream, all of it or nothing.
+ *
+ *   mo_safetensors_writer w = {0};
+ *   status = mo_safetensors_create(&w, "model.safetensors", entries, n, &desc);
+ *   for (i = 0; status == MO_OK && i < n; i++) status = mo_safetensors_write(&w, data[i], size[i]);
+ *   if (status == MO_OK) status = mo_safetensors_commit(&w);
+ *   mo_safetensors_discard(&w);
+ *
+ * The bytes go to a temporary file beside the target, which replaces it on commit: until then, and
+ * after any failure, what was at path is there, byte for byte. */
+#ifndef MEMOPT_SAFETENSORS_WRITER_H
+#define MEMOPT_SAFETENSORS_WRITER_H
+
+typedef struct mo_safetensors_writer_desc {
+    mo_allocator allocator;              /* for paths and the check of the names; zero = C heap */
+    mo_log log;                          /* one line for each failure; zero = none */
+    const mo_safetensors_pair *metadata; /* [n_metadata] keys unique; {"format", "pt"} for HF */
+    size_t n_metadata;                   /* 0 = the file has no __metadata__ */
+} mo_safetensors_writer_desc;
+
+/* mo_safetensors_writer - a file that is being written.
+ *
+ * data_size, data_written  bytes of all tensors, and how many of them have been written so far */
+typedef struct mo_safetensors_writer {
+    uint64_t data_size, data_written;
+    /* private */
+    mo_allocator allocator;
+    mo_log log;
+    uint64_t header_size; /* with the 8 bytes in front */
+    char *paths;          /* [paths_size] what the caller named, what that resolves to, temporary */
+    const char *path, *target, *temp; /* into paths; NULL: nothing is being written */
+    size_t paths_size;
+    intptr_t file;
+} mo_safetensors_writer;
+
+/* mo_safetensors_create - start a file: check the entries and write the header.
+ *
+ * w        out  untouched on failure
+ * path     a new name, a regular file, or a symbolic link to one, which stays a link; anything else
+ *          (device, directory, pipe) is refused
+ * entries  in   [n] name, dtype and shape; begin and end are not read: the tensors lie one after
+ *               the other in this order. Descending element size keeps all of them aligned. The
+ *               data itself begins on a multiple of 8 bytes.
+ * desc     NULL = all defaults; copied
+ *
+ * Memory:  O(n) during the call; until the end only the paths
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_INVALID (NULL; a name that is used twice, not UTF-8 or "__metadata__"; a dimension
+ *          or sum over 2^48 - 1; a tensor of 4 or 6 bit elements that ends inside a byte; a header
+ *          over 100,000,000 bytes), MO_E_NOT_FOUND (no such directory), MO_E_IO, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_create(mo_safetensors_writer *w,
+    const char *path, const mo_safetensors_entry *entries, size_t n,
+    const mo_safetensors_writer_desc *desc);
+
+/* mo_safetensors_write - append the next bytes of the tensors, little-endian, in any chunks.
+ *
+ * Each call is one write to the file: small chunks are slow. A failure discards the file.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (more bytes than the entries have), MO_E_IO, MO_E_STATE (not created)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_write(
+    mo_safetensors_writer *w, const void *data, size_t size);
+
+/* mo_safetensors_commit - make the file durable (fsync) and put it at its path.
+ *
+ * Success or failure, the writer is free afterwards. MO_OK: the new file is in place; if only the
+ * directory could not be made durable, the log says so. Any other status: the old file is.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_STATE (not created, or bytes are missing), MO_E_IO
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_commit(mo_safetensors_writer *w);
+
+/* mo_safetensors_discard - remove the temporary file; nothing after commit or failure.
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_safetensors_discard(mo_safetensors_writer *w);
 
 #endif
 
@@ -10219,6 +10429,1533 @@ mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *writer) {
     for (size_t k = 0; k < plan->n_ops && text.status == MO_OK; k++)
         moi_plan_write_step(&text, plan, k);
     return text.status;
+}
+
+/* mo_json.h - the JSON of file headers, for the implementation only: a cursor that reads what is
+ * expected next, without a tree, memory or recursion; and strings on their way out. */
+#ifndef MEMOPT_JSON_H
+#define MEMOPT_JSON_H
+
+/* Text to read. It is valid UTF-8. error stays NULL until something unexpected stands at `at`. */
+typedef struct moi_json {
+    const char *text;
+    size_t size, at;
+    const char *error;
+} moi_json;
+
+/* A string between its quotes, escapes as they stand in the file; checked. */
+typedef struct moi_json_text {
+    const char *begin;
+    size_t size;
+} moi_json_text;
+
+/* Bytes of the longest valid UTF-8 prefix; size when all of it is valid. */
+static size_t moi_utf8_prefix(const char *text, size_t size);
+
+/* A list: moi_json_open(j, '['); for (i = 0; moi_json_item(j, ']', i); i++) read one item.
+ * moi_json_item is 0 after the last item, with j->error still NULL, and after an error. */
+static int moi_json_open(moi_json *j, char bracket);
+static int moi_json_item(moi_json *j, char bracket, size_t i);
+
+/* All return 0 and set j->error when something else stands there. moi_json_key takes the colon too;
+ * moi_json_end accepts white space only. */
+static int moi_json_key(moi_json *j, moi_json_text *key);
+static int moi_json_string(moi_json *j, moi_json_text *string);
+static int moi_json_u64(moi_json *j, uint64_t *number);
+static int moi_json_end(moi_json *j);
+
+static int moi_json_is(moi_json_text string, const char *text);
+
+/* Undo the escapes: [string.size] at most, the length is returned. dst may be string.begin. */
+static size_t moi_json_decode(moi_json_text string, char *dst);
+
+/* One character of text as it has to stand in a JSON string: bytes in out. */
+static size_t moi_json_escape(char character, char out[6]);
+
+/* Text for one line of a log: cut to fit at a whole character, control characters as '?'. */
+static const char *moi_printable(const char *text, size_t text_size, char *out, size_t out_size);
+
+#endif
+/* mo_file.h - files on POSIX systems and Windows, for the implementation only.
+ *
+ * Functions return 0, or an error: the system's own code, or one of those below. Interrupted calls
+ * are repeated, short reads and writes continued. Paths are UTF-8 on Windows. */
+#ifndef MEMOPT_FILE_H
+#define MEMOPT_FILE_H
+
+enum { MOI_FILE_NOT_REGULAR = -1, MOI_FILE_TOO_SHORT = -2, MOI_FILE_CHANGED = -3 };
+enum { MOI_FILE_PATH_SIZE = 4096, MOI_FILE_TEMP_SIZE = 32, MOI_FILE_TEXT_SIZE = 160 };
+
+/* The error in words, into out [MOI_FILE_TEXT_SIZE] where it is not a static string. */
+static const char *moi_file_text(int error, char *out);
+static mo_status moi_file_status(int error);
+
+/* Open a regular file to read; anything else is refused without waiting for it. */
+static int moi_file_open(const char *path, intptr_t *file, uint64_t *size);
+static int moi_file_close(intptr_t file);
+
+/* Read exactly size bytes at offset; MOI_FILE_TOO_SHORT at the end of the file. */
+static int moi_file_read(intptr_t file, uint64_t offset, void *dst, size_t size);
+
+/* The whole file as read-only memory; MOI_FILE_CHANGED when it no longer has that size. */
+static int moi_file_map(intptr_t file, uint64_t size, const unsigned char **bytes);
+static void moi_file_unmap(const unsigned char *bytes, uint64_t size);
+
+/* Replace a file as a whole: find what path stands for (links followed; it need not exist), create
+ * a file of a new name beside it, write, sync, close, rename.
+ *
+ * target  out  [MOI_FILE_PATH_SIZE]
+ * mode    out  permissions for the new file: those of the file that it replaces, else 0666; the
+ *              umask is applied to them either way
+ * temp    out  [strlen(target) + MOI_FILE_TEMP_SIZE]
+ * n       out  bytes written, also when the write fails */
+static int moi_file_target(const char *path, char *target, unsigned *mode);
+static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file);
+static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n);
+static int moi_file_sync(intptr_t file);
+static int moi_file_rename(const char *from, const char *to);
+static int moi_file_remove(const char *path);
+
+/* Make the names in the folder of path durable. */
+static int moi_file_sync_folder(const char *path);
+
+#endif
+/* mo_json.c - see mo_json.h. */
+
+/* ---- UTF-8 --------------------------------------------------------------------------------- */
+
+/* Bytes of the character at s, 0 when it is not valid: Unicode standard, table 3-7. */
+static size_t moi_utf8_character(const unsigned char *s, size_t size) {
+    if (s[0] < 0x80) return 1;
+    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    if (s[0] < 0xc2 || s[0] > 0xf4 || size < n) return 0;
+    unsigned low = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80;
+    unsigned high = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
+    if (s[1] < low || s[1] > high) return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80) return 0;
+    return n;
+}
+
+static size_t moi_utf8_prefix(const char *text, size_t size) {
+    size_t at = 0, n = 1;
+    for (; at < size && n > 0; at += n)
+        n = moi_utf8_character((const unsigned char *)text + at, size - at);
+    return at;
+}
+
+static size_t moi_utf8_encode(uint32_t code, char out[4]) {
+    static const unsigned char first[5] = {0, 0, 0xc0, 0xe0, 0xf0};
+    size_t n = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = n; i-- > 1; code >>= 6) out[i] = (char)(0x80 | (code & 0x3f));
+    out[0] = (char)(first[n] | code);
+    return n;
+}
+
+static const char *moi_printable(const char *text, size_t text_size, char *out, size_t out_size) {
+    size_t n = moi_min(text_size, out_size - 1);
+    if (n < text_size)
+        while (n > 0 && ((unsigned char)text[n] & 0xc0) == 0x80) n--;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (unsigned char)text[i] < 0x20 || text[i] == 0x7f ? '?' : text[i];
+    out[n] = '\0';
+    return out;
+}
+
+/* ---- escapes ------------------------------------------------------------------------------- */
+
+/* \uXXXX at s; 0 when something else stands there. */
+static int moi_json_hex(const char *s, size_t size, uint32_t *code) {
+    uint32_t value = 0;
+    if (size < 6 || s[0] != '\\' || s[1] != 'u') return 0;
+    for (int i = 2; i < 6; i++) {
+        char c = s[i];
+        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0')
+            : c >= 'a' && c <= 'f'            ? (unsigned)(c - 'a') + 10
+            : c >= 'A' && c <= 'F'            ? (unsigned)(c - 'A') + 10
+                                              : 16;
+        if (digit == 16) return 0;
+        value = value << 4 | digit;
+    }
+    *code = value;
+    return 1;
+}
+
+/* The escape at s: bytes that it takes, 0 when it is not one. Characters beyond U+FFFF are two
+ * escapes, a high and a low surrogate; one alone is an error. */
+static size_t moi_json_unescape(const char *s, size_t size, uint32_t *code) {
+    static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
+    uint32_t high, low;
+    if (size < 2) return 0;
+    const char *name = (const char *)memchr(names, s[1], sizeof names - 1);
+    if (name) {
+        *code = (uint32_t)values[name - names];
+        return 2;
+    }
+    if (!moi_json_hex(s, size, &high)) return 0;
+    if ((high & 0xf800) != 0xd800) {
+        *code = high;
+        return 6;
+    }
+    if (high >= 0xdc00 || !moi_json_hex(s + 6, size - 6, &low) || (low & 0xfc00) != 0xdc00)
+        return 0;
+    *code = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+    return 12;
+}
+
+/* The next byte or escape of a checked string: bytes that it takes, and its n bytes in out. */
+static size_t moi_json_character(moi_json_text rest, char out[4], size_t *n) {
+    uint32_t code = 0;
+    if (rest.begin[0] != '\\') {
+        out[0] = rest.begin[0];
+        *n = 1;
+        return 1;
+    }
+    size_t taken = moi_json_unescape(rest.begin, rest.size, &code);
+    *n = moi_utf8_encode(code, out);
+    return taken;
+}
+
+static int moi_json_is(moi_json_text string, const char *text) {
+    size_t length = strlen(text), n = 0;
+    char character[4];
+    if (!memchr(string.begin, '\\', string.size)) /* nearly always */
+        return string.size == length && memcmp(string.begin, text, length) == 0;
+    while (string.size > 0) {
+        size_t taken = moi_json_character(string, character, &n);
+        if (n > length || memcmp(character, text, n) != 0) return 0;
+        text += n, length -= n;
+        string.begin += taken, string.size -= taken;
+    }
+    return length == 0;
+}
+
+/* No escape is shorter than what it stands for, so decoding in place never overtakes itself. */
+static size_t moi_json_decode(moi_json_text string, char *dst) {
+    size_t length = 0, n = 0;
+    char character[4];
+    while (string.size > 0) {
+        size_t taken = moi_json_character(string, character, &n);
+        memcpy(dst + length, character, n);
+        length += n;
+        string.begin += taken, string.size -= taken;
+    }
+    return length;
+}
+
+static size_t moi_json_escape(char character, char out[6]) {
+    static const char digits[] = "0123456789abcdef";
+    unsigned char byte = (unsigned char)character;
+    if (byte >= 0x20 && byte != '"' && byte != '\\') {
+        out[0] = character;
+        return 1;
+    }
+    out[0] = '\\';
+    out[1] = character;
+    if (byte >= 0x20) return 2;
+    memcpy(out + 1, "u00", 3);
+    out[4] = digits[byte >> 4];
+    out[5] = digits[byte & 15];
+    return 6;
+}
+
+/* ---- the cursor ---------------------------------------------------------------------------- */
+
+static int moi_json_fail(moi_json *j, const char *error) {
+    j->error = error;
+    return 0;
+}
+
+/* The next character that is not white space, 0 at the end. */
+static char moi_json_peek(moi_json *j) {
+    for (; j->at < j->size; j->at++) {
+        char c = j->text[j->at];
+        if (c != ' ' && c != '\n' && c != '\t' && c != '\r') return c;
+    }
+    return '\0';
+}
+
+static int moi_json_open(moi_json *j, char bracket) {
+    if (moi_json_peek(j) != bracket)
+        return moi_json_fail(j, bracket == '{' ? "expected '{'" : "expected '['");
+    j->at++;
+    return 1;
+}
+
+static int moi_json_item(moi_json *j, char bracket, size_t i) {
+    char next = moi_json_peek(j);
+    if (j->error) return 0;
+    if (next == bracket) {
+        j->at++;
+        return 0;
+    }
+    if (i == 0) return 1;
+    if (next != ',')
+        return moi_json_fail(j, bracket == '}' ? "expected ',' or '}'" : "expected ',' or ']'");
+    j->at++;
+    return 1;
+}
+
+static int moi_json_string(moi_json *j, moi_json_text *string) {
+    if (moi_json_peek(j) != '"') return moi_json_fail(j, "expected a string");
+    size_t begin = ++j->at;
+    while (j->at < j->size && j->text[j->at] != '"') {
+        uint32_t code = (unsigned char)j->text[j->at];
+        size_t taken = 1;
+        if (code < 0x20) return moi_json_fail(j, "control character in a string");
+        if (code == '\\') taken = moi_json_unescape(j->text + j->at, j->size - j->at, &code);
+        if (taken == 0) return moi_json_fail(j, "invalid escape in a string");
+        if (code == 0) return moi_json_fail(j, "NUL character in a string");
+        j->at += taken;
+    }
+    if (j->at == j->size) return moi_json_fail(j, "string without an end");
+    string->begin = j->text + begin;
+    string->size = j->at++ - begin;
+    return 1;
+}
+
+static int moi_json_key(moi_json *j, moi_json_text *key) {
+    if (!moi_json_string(j, key)) return 0;
+    if (moi_json_peek(j) != ':') return moi_json_fail(j, "expected ':'");
+    j->at++;
+    return 1;
+}
+
+static int moi_json_digit(const moi_json *j) {
+    return j->at < j->size && j->text[j->at] >= '0' && j->text[j->at] <= '9';
+}
+
+static int moi_json_u64(moi_json *j, uint64_t *number) {
+    uint64_t value = 0;
+    char first = moi_json_peek(j);
+    if (!moi_json_digit(j)) return moi_json_fail(j, "expected an integer that is not negative");
+    while (moi_json_digit(j)) {
+        unsigned digit = (unsigned)(j->text[j->at] - '0');
+        if (value > (UINT64_MAX - digit) / 10)
+            return moi_json_fail(j, "integer does not fit into 64 bits");
+        value = value * 10 + digit;
+        j->at++;
+        if (first == '0') break; /* 01 is not JSON: what follows the 0 is the error */
+    }
+    *number = value;
+    return 1;
+}
+
+static int moi_json_end(moi_json *j) {
+    moi_json_peek(j);
+    return j->at == j->size ? 1 : moi_json_fail(j, "text after the end");
+}
+/* mo_file.c - see mo_file.h. */
+
+/* Room for one call: some systems refuse more than 2 GiB at once. */
+enum { MOI_FILE_CHUNK = 1 << 30 };
+
+/* A name for the temporary file: beside the target, so that the rename stays in one file system. */
+static void moi_file_temp_name(const char *target, unsigned long process, int i, char *temp) {
+    snprintf(temp, strlen(target) + MOI_FILE_TEMP_SIZE, "%s.tmp%lu-%d", target, process, i);
+}
+
+static const char *moi_file_own_text(int error) {
+    switch (error) {
+    case MOI_FILE_NOT_REGULAR: return "Not a regular file";
+    case MOI_FILE_TOO_SHORT: return "The file has become shorter since it was opened";
+    case MOI_FILE_CHANGED: return "The file has changed its size since it was opened";
+    default: return NULL;
+    }
+}
+
+#ifdef _WIN32
+
+/* Links are not followed when a file is replaced: Windows programs hardly use them. */
+
+static int moi_file_error(void) {
+    DWORD error = GetLastError();
+    return error ? (int)error : (int)ERROR_GEN_FAILURE;
+}
+
+static const char *moi_file_text(int error, char *out) {
+    const char *text = moi_file_own_text(error);
+    if (text) return text;
+    DWORD n = FormatMessageA(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL,
+        (DWORD)error, 0, out, MOI_FILE_TEXT_SIZE, NULL);
+    while (n > 0 && (out[n - 1] == '\r' || out[n - 1] == '\n' || out[n - 1] == '.')) n--;
+    if (n == 0) return "Unknown error";
+    out[n] = '\0';
+    return out;
+}
+
+static mo_status moi_file_status(int error) {
+    if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND) return MO_E_NOT_FOUND;
+    if (error == ERROR_NOT_ENOUGH_MEMORY || error == ERROR_OUTOFMEMORY) return MO_E_NO_MEMORY;
+    return MO_E_IO;
+}
+
+static int moi_file_wide(const char *path, wchar_t wide[MOI_FILE_PATH_SIZE]) {
+    return MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, MOI_FILE_PATH_SIZE)
+        ? 0
+        : moi_file_error();
+}
+
+static int moi_file_size(intptr_t file, uint64_t *size) {
+    LARGE_INTEGER bytes;
+    if (GetFileType((HANDLE)file) != FILE_TYPE_DISK) return MOI_FILE_NOT_REGULAR;
+    if (!GetFileSizeEx((HANDLE)file, &bytes)) return moi_file_error();
+    *size = (uint64_t)bytes.QuadPart;
+    return 0;
+}
+
+static int moi_file_open(const char *path, intptr_t *file, uint64_t *size) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = moi_file_wide(path, wide);
+    if (error) return error;
+    HANDLE handle =
+        CreateFileW(wide, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+            NULL, OPEN_EXISTING, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (handle == INVALID_HANDLE_VALUE) return moi_file_error();
+    error = moi_file_size((intptr_t)handle, size);
+    if (error) CloseHandle(handle);
+    else *file = (intptr_t)handle;
+    return error;
+}
+
+static int moi_file_close(intptr_t file) {
+    return CloseHandle((HANDLE)file) ? 0 : moi_file_error();
+}
+
+static int moi_file_read(intptr_t file, uint64_t offset, void *dst, size_t size) {
+    for (size_t done = 0; done < size;) {
+        OVERLAPPED at;
+        DWORD n = 0;
+        uint64_t from = offset + done;
+        memset(&at, 0, sizeof at);
+        at.Offset = (DWORD)from;
+        at.OffsetHigh = (DWORD)(from >> 32);
+        if (!ReadFile((HANDLE)file, (char *)dst + done, (DWORD)moi_min(size - done, MOI_FILE_CHUNK),
+                &n, &at))
+            return GetLastError() == ERROR_HANDLE_EOF ? MOI_FILE_TOO_SHORT : moi_file_error();
+        if (n == 0) return MOI_FILE_TOO_SHORT;
+        done += n;
+    }
+    return 0;
+}
+
+static int moi_file_map(intptr_t file, uint64_t size, const unsigned char **bytes) {
+    uint64_t now;
+    int error = moi_file_size(file, &now);
+    if (error) return error;
+    if (now != size) return MOI_FILE_CHANGED;
+    if (size > SIZE_MAX) return (int)ERROR_NOT_ENOUGH_MEMORY;
+    HANDLE mapping = CreateFileMappingW((HANDLE)file, NULL, PAGE_READONLY, 0, 0, NULL);
+    if (!mapping) return moi_file_error();
+    const void *view = MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, 0);
+    error = view ? 0 : moi_file_error();
+    CloseHandle(mapping); /* the view keeps it alive */
+    if (!error) *bytes = (const unsigned char *)view;
+    return error;
+}
+
+static void moi_file_unmap(const unsigned char *bytes, uint64_t size) {
+    (void)size;
+    UnmapViewOfFile(bytes);
+}
+
+static int moi_file_target(const char *path, char *target, unsigned *mode) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = moi_file_wide(path, wide);
+    if (error) return error;
+    DWORD attributes = GetFileAttributesW(wide);
+    if (attributes != INVALID_FILE_ATTRIBUTES &&
+        (attributes & (FILE_ATTRIBUTE_DIRECTORY | FILE_ATTRIBUTE_DEVICE)))
+        return MOI_FILE_NOT_REGULAR;
+    if (strlen(path) >= MOI_FILE_PATH_SIZE) return (int)ERROR_FILENAME_EXCED_RANGE;
+    strcpy(target, path);
+    *mode = 0;
+    return 0;
+}
+
+static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = (int)ERROR_FILE_EXISTS;
+    (void)mode;
+    for (int i = 0; i < 1000 && error == (int)ERROR_FILE_EXISTS; i++) {
+        moi_file_temp_name(target, GetCurrentProcessId(), i, temp);
+        error = moi_file_wide(temp, wide);
+        if (error) return error;
+        HANDLE handle =
+            CreateFileW(wide, GENERIC_WRITE, 0, NULL, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, NULL);
+        error = handle == INVALID_HANDLE_VALUE ? moi_file_error() : 0;
+        if (!error) *file = (intptr_t)handle;
+    }
+    return error;
+}
+
+static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n) {
+    for (*n = 0; *n < size;) {
+        DWORD written = 0;
+        if (!WriteFile((HANDLE)file, (const char *)data + *n,
+                (DWORD)moi_min(size - *n, MOI_FILE_CHUNK), &written, NULL))
+            return moi_file_error();
+        if (written == 0) return (int)ERROR_DISK_FULL;
+        *n += written;
+    }
+    return 0;
+}
+
+static int moi_file_sync(intptr_t file) {
+    return FlushFileBuffers((HANDLE)file) ? 0 : moi_file_error();
+}
+
+static int moi_file_rename(const char *from, const char *to) {
+    wchar_t wide_from[MOI_FILE_PATH_SIZE], wide_to[MOI_FILE_PATH_SIZE];
+    int error = moi_file_wide(from, wide_from);
+    if (!error) error = moi_file_wide(to, wide_to);
+    if (error) return error;
+    return MoveFileExW(wide_from, wide_to, MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH)
+        ? 0
+        : moi_file_error();
+}
+
+static int moi_file_remove(const char *path) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = moi_file_wide(path, wide);
+    return error ? error : DeleteFileW(wide) ? 0 : moi_file_error();
+}
+
+/* MOVEFILE_WRITE_THROUGH has done it. */
+static int moi_file_sync_folder(const char *path) {
+    (void)path;
+    return 0;
+}
+
+#else
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int moi_file_error(void) { return errno ? errno : EIO; }
+
+/* strerror, not strerror_r, which exists in two incompatible forms: for the codes that the system
+ * itself returns, the C libraries in use hand out constant strings. */
+static const char *moi_file_text(int error, char *out) {
+    const char *text = moi_file_own_text(error);
+    (void)out;
+    return text ? text : strerror(error);
+}
+
+static mo_status moi_file_status(int error) {
+    return error == ENOENT ? MO_E_NOT_FOUND : error == ENOMEM ? MO_E_NO_MEMORY : MO_E_IO;
+}
+
+static int moi_file_open_as(const char *path, int flags, unsigned mode, intptr_t *file) {
+    int fd;
+    do fd = open(path, flags | O_CLOEXEC, (mode_t)mode);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0) return moi_file_error();
+    *file = fd;
+    return 0;
+}
+
+/* What close says about an interruption does not matter: the descriptor is gone. */
+static int moi_file_close(intptr_t file) {
+    return close((int)file) == 0 || errno == EINTR ? 0 : moi_file_error();
+}
+
+static int moi_file_size(intptr_t file, uint64_t *size) {
+    struct stat info;
+    if (fstat((int)file, &info) != 0) return moi_file_error();
+    if (!S_ISREG(info.st_mode)) return MOI_FILE_NOT_REGULAR;
+    *size = (uint64_t)info.st_size;
+    return 0;
+}
+
+static int moi_file_open(const char *path, intptr_t *file, uint64_t *size) {
+    intptr_t opened = -1; /* O_NONBLOCK: do not wait for the writer of a pipe */
+    int error = moi_file_open_as(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, &opened);
+    if (error) return error;
+    error = moi_file_size(opened, size);
+    if (error) moi_file_close(opened);
+    else *file = opened;
+    return error;
+}
+
+static int moi_file_read(intptr_t file, uint64_t offset, void *dst, size_t size) {
+    for (size_t done = 0; done < size;) {
+        size_t chunk = moi_min(size - done, MOI_FILE_CHUNK);
+        ssize_t n = pread((int)file, (char *)dst + done, chunk, (off_t)(offset + done));
+        if (n == 0) return MOI_FILE_TOO_SHORT;
+        if (n > 0) done += (size_t)n;
+        else if (errno != EINTR) return moi_file_error();
+    }
+    return 0;
+}
+
+static int moi_file_map(intptr_t file, uint64_t size, const unsigned char **bytes) {
+    uint64_t now = 0;
+    int error = moi_file_size(file, &now);
+    if (error) return error;
+    if (now != size) return MOI_FILE_CHANGED;
+    if (size > SIZE_MAX) return ENOMEM;
+    void *view = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, (int)file, 0);
+    if (view == MAP_FAILED) return moi_file_error();
+    *bytes = (const unsigned char *)view;
+    return 0;
+}
+
+static void moi_file_unmap(const unsigned char *bytes, uint64_t size) {
+    munmap((void *)(uintptr_t)bytes, (size_t)size);
+}
+
+/* Bytes of path up to and with its last slash. */
+static size_t moi_file_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
+/* Follow links by hand: realpath wants the target to exist and may allocate. */
+static int moi_file_resolve(const char *path, char *target) {
+    char link[MOI_FILE_PATH_SIZE];
+    size_t length = strlen(path);
+    if (length >= MOI_FILE_PATH_SIZE) return ENAMETOOLONG;
+    memcpy(target, path, length + 1);
+    for (int hops = 0; hops < 40; hops++) {
+        ssize_t n = readlink(target, link, sizeof link);
+        if (n < 0) return errno == EINVAL || errno == ENOENT ? 0 : moi_file_error();
+        size_t folder = link[0] == '/' ? 0 : moi_file_folder(target);
+        if (folder + (size_t)n >= MOI_FILE_PATH_SIZE) return ENAMETOOLONG;
+        memcpy(target + folder, link, (size_t)n);
+        target[folder + (size_t)n] = '\0';
+    }
+    return ELOOP;
+}
+
+static int moi_file_target(const char *path, char *target, unsigned *mode) {
+    struct stat info;
+    int error = moi_file_resolve(path, target);
+    if (error) return error;
+    *mode = 0666;
+    if (stat(target, &info) != 0) return errno == ENOENT ? 0 : moi_file_error();
+    if (!S_ISREG(info.st_mode)) return MOI_FILE_NOT_REGULAR;
+    *mode = (unsigned)info.st_mode & 0777;
+    return 0;
+}
+
+static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file) {
+    int error = EEXIST;
+    for (int i = 0; i < 1000 && error == EEXIST; i++) {
+        moi_file_temp_name(target, (unsigned long)getpid(), i, temp);
+        error = moi_file_open_as(temp, O_WRONLY | O_CREAT | O_EXCL, mode, file);
+    }
+    return error;
+}
+
+static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n) {
+    for (*n = 0; *n < size;) {
+        size_t chunk = moi_min(size - *n, MOI_FILE_CHUNK);
+        ssize_t written = write((int)file, (const char *)data + *n, chunk);
+        if (written == 0) return ENOSPC;
+        if (written > 0) *n += (size_t)written;
+        else if (errno != EINTR) return moi_file_error();
+    }
+    return 0;
+}
+
+static int moi_file_sync(intptr_t file) {
+    while (fsync((int)file) != 0)
+        if (errno != EINTR) return moi_file_error();
+    return 0;
+}
+
+static int moi_file_rename(const char *from, const char *to) {
+    return rename(from, to) == 0 ? 0 : moi_file_error();
+}
+
+static int moi_file_remove(const char *path) { return unlink(path) == 0 ? 0 : moi_file_error(); }
+
+/* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
+static int moi_file_sync_folder(const char *path) {
+    char folder[MOI_FILE_PATH_SIZE] = ".";
+    size_t length = moi_file_folder(path);
+    intptr_t file = -1;
+    if (length > 0) {
+        memcpy(folder, path, length);
+        folder[length] = '\0';
+    }
+    int error = moi_file_open_as(folder, O_RDONLY | O_DIRECTORY, 0, &file);
+    if (error) return error;
+    error = moi_file_sync(file);
+    moi_file_close(file);
+    return error == EINVAL ? 0 : error;
+}
+#endif
+/* mo_safetensors.c - see mo_safetensors.h.
+ *
+ * The header is parsed twice: once to check it and to count, once to fill arrays of exactly that
+ * size. So nothing is allocated because a header claims something, and strings can be decoded in
+ * place, since no decoded string is longer than its text. */
+
+enum { MOI_ST_HEADER_LIMIT = 100000000, MOI_ST_NAME_SIZE = 200, MOI_ST_SHAPE_SIZE = 200 };
+static const uint64_t moi_st_size_limit = ((uint64_t)1 << 48) - 1;
+static const char moi_st_metadata_name[] = "__metadata__";
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+/* One line: the path, then what is wrong. Returns status, so that callers can return it. */
+MOI_PRINTF(4)
+static mo_status moi_st_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
+    char text[640], file[300];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!path) path = "safetensors in memory";
+    moi_printable(path, strlen(path), file, sizeof file);
+    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
+    return status;
+}
+
+static mo_status moi_st_fail_file(const mo_log *log, const char *path, int error) {
+    char text[MOI_FILE_TEXT_SIZE];
+    return moi_st_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
+}
+
+static const char *moi_st_printable_name(const char *name, char out[MOI_ST_NAME_SIZE]) {
+    return moi_printable(name, strlen(name), out, MOI_ST_NAME_SIZE);
+}
+
+/* "[2, 3]", cut with "..." when it is long. */
+static const char *moi_st_shape_text(const mo_safetensors_entry *e, char out[MOI_ST_SHAPE_SIZE]) {
+    size_t length = 1;
+    out[0] = '[';
+    for (size_t i = 0; i < e->n_dims; i++) {
+        size_t room = MOI_ST_SHAPE_SIZE - length;
+        if (room < 32) {
+            snprintf(out + length, room, ", ...]");
+            return out;
+        }
+        length += (size_t)snprintf(
+            out + length, room, "%s%llu", i ? ", " : "", (unsigned long long)e->shape[i]);
+    }
+    snprintf(out + length, MOI_ST_SHAPE_SIZE - length, "]");
+    return out;
+}
+
+/* ---- checks that reading and writing share ------------------------------------------------- */
+
+static int moi_st_multiply(uint64_t a, uint64_t b, uint64_t *out) {
+    if (a != 0 && b > UINT64_MAX / a) return 0;
+    *out = a * b;
+    return 1;
+}
+
+/* Bytes of a tensor from its dtype and shape; returns NULL, or what is wrong with them. */
+static const char *moi_st_entry_bytes(const mo_safetensors_entry *e, uint64_t *bytes) {
+    uint64_t n = 1;
+    for (size_t i = 0; i < e->n_dims; i++) {
+        if (e->shape[i] > moi_st_size_limit) return "has a dimension over 2^48 - 1";
+        if (!moi_st_multiply(n, e->shape[i], &n)) return "has too many elements";
+    }
+    if (!moi_st_multiply(n, mo_dtype_bits(e->dtype), &n)) return "has too many elements";
+    if (n % 8 != 0) return "does not fill whole bytes";
+    *bytes = n / 8;
+    return NULL;
+}
+
+typedef int (*moi_st_compare)(const void *a, const void *b);
+
+static void moi_st_swap(char *a, char *b, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        char c = a[i];
+        a[i] = b[i], b[i] = c;
+    }
+}
+
+static void moi_st_sift(char *base, size_t root, size_t n, size_t size, moi_st_compare compare) {
+    for (size_t child; (child = 2 * root + 1) < n; root = child) {
+        if (child + 1 < n && compare(base + child * size, base + (child + 1) * size) < 0) child++;
+        if (compare(base + root * size, base + child * size) >= 0) return;
+        moi_st_swap(base + root * size, base + child * size, size);
+    }
+}
+
+/* Heap sort: qsort may allocate, or take n * n steps on a header made for it. Most files are sorted
+ * already. */
+static void moi_st_sort(void *array, size_t n, size_t size, moi_st_compare compare) {
+    char *base = (char *)array;
+    size_t i = 1;
+    while (i < n && compare(base + (i - 1) * size, base + i * size) <= 0) i++;
+    if (i >= n) return;
+    for (i = n / 2; i-- > 0;) moi_st_sift(base, i, n, size, compare);
+    for (i = n - 1; i > 0; i--) {
+        moi_st_swap(base, base + i * size, size);
+        moi_st_sift(base, 0, i, size, compare);
+    }
+}
+
+static int moi_st_by_name(const void *a, const void *b) {
+    const mo_safetensors_entry *x = *(const mo_safetensors_entry *const *)a;
+    const mo_safetensors_entry *y = *(const mo_safetensors_entry *const *)b;
+    return strcmp(x->name, y->name);
+}
+
+/* Empty tensors share an offset; they keep the order of the header, in which the names lie. */
+static int moi_st_by_offset(const void *a, const void *b) {
+    const mo_safetensors_entry *x = (const mo_safetensors_entry *)a;
+    const mo_safetensors_entry *y = (const mo_safetensors_entry *)b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    if (x->end != y->end) return x->end < y->end ? -1 : 1;
+    return x->name < y->name ? -1 : x->name > y->name;
+}
+
+static int moi_st_by_key(const void *a, const void *b) {
+    return strcmp(((const mo_safetensors_pair *)a)->key, ((const mo_safetensors_pair *)b)->key);
+}
+
+/* The first name or key of a sorted array that is there twice, else NULL. */
+static const char *moi_st_name_twice(const mo_safetensors_entry *const *by_name, size_t n) {
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(by_name[i - 1]->name, by_name[i]->name) == 0) return by_name[i]->name;
+    return NULL;
+}
+
+static const char *moi_st_key_twice(const mo_safetensors_pair *by_key, size_t n) {
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(by_key[i - 1].key, by_key[i].key) == 0) return by_key[i].key;
+    return NULL;
+}
+
+/* ---- the header's text --------------------------------------------------------------------- */
+
+/* One pass over the header. While it counts, the arrays are NULL; everything that can be said
+ * against the text is said then. */
+typedef struct moi_st_parser {
+    moi_json json;
+    const mo_safetensors *st; /* for messages */
+    mo_safetensors_entry *entries;
+    mo_safetensors_pair *metadata;
+    uint64_t *dims;
+    size_t n, n_metadata, n_dims, n_metadata_objects;
+    int fill;
+} moi_st_parser;
+
+/* A message about a string of the header, which stands in it with its escapes. Returns 0. */
+static int moi_st_reject(
+    const moi_st_parser *p, const char *before, moi_json_text string, const char *after) {
+    char text[MOI_ST_NAME_SIZE];
+    moi_printable(string.begin, string.size, text, sizeof text);
+    (void)moi_st_fail(&p->st->log, p->st->path, MO_E_FORMAT, "%s '%s'%s", before, text, after);
+    return 0;
+}
+
+static int moi_st_reject_field(
+    const moi_st_parser *p, moi_json_text tensor, const char *problem, moi_json_text field) {
+    char text[96], value[48];
+    moi_printable(field.begin, field.size, value, sizeof value);
+    snprintf(text, sizeof text, ": %s '%s'", problem, value);
+    return moi_st_reject(p, "tensor", tensor, text);
+}
+
+/* Turn a string into a C string where it stands: its closing quote becomes the NUL. */
+static const char *moi_st_terminate(moi_json_text string) {
+    char *text = (char *)(uintptr_t)string.begin; /* the header, which is ours to change */
+    text[moi_json_decode(string, text)] = '\0';
+    return text;
+}
+
+static int moi_st_parse_metadata(moi_st_parser *p) {
+    moi_json *j = &p->json;
+    moi_json_text key, value;
+    if (p->n_metadata_objects++ > 0) return moi_json_fail(j, "__metadata__ is there twice");
+    if (!moi_json_open(j, '{')) return 0;
+    for (size_t i = 0; moi_json_item(j, '}', i); i++) {
+        if (!moi_json_key(j, &key) || !moi_json_string(j, &value)) return 0;
+        if (p->fill) {
+            p->metadata[i].key = moi_st_terminate(key);
+            p->metadata[i].value = moi_st_terminate(value);
+        }
+        p->n_metadata++;
+    }
+    return j->error == NULL;
+}
+
+static int moi_st_parse_dtype(moi_st_parser *p, moi_json_text name, mo_safetensors_entry *e) {
+    moi_json_text string;
+    int dtype = 0;
+    if (!moi_json_string(&p->json, &string)) return 0;
+    while (dtype < MO_DTYPE_COUNT && !moi_json_is(string, mo_dtype_name((mo_dtype)dtype))) dtype++;
+    if (dtype == MO_DTYPE_COUNT) return moi_st_reject_field(p, name, "unknown dtype", string);
+    e->dtype = (mo_dtype)dtype;
+    return 1;
+}
+
+static int moi_st_parse_shape(moi_st_parser *p, mo_safetensors_entry *e) {
+    moi_json *j = &p->json;
+    uint64_t dim;
+    if (p->dims) e->shape = p->dims + p->n_dims; /* NULL: counting, or all are scalars */
+    if (!moi_json_open(j, '[')) return 0;
+    for (; moi_json_item(j, ']', e->n_dims); e->n_dims++) {
+        if (!moi_json_u64(j, &dim)) return 0;
+        if (p->fill) p->dims[p->n_dims] = dim;
+        p->n_dims++;
+    }
+    return j->error == NULL;
+}
+
+static int moi_st_parse_offsets(moi_st_parser *p, mo_safetensors_entry *e) {
+    moi_json *j = &p->json;
+    uint64_t offsets[2] = {0, 0};
+    size_t n = 0;
+    if (!moi_json_open(j, '[')) return 0;
+    for (; moi_json_item(j, ']', n); n++) {
+        if (n == 2) return moi_json_fail(j, "data_offsets are two numbers");
+        if (!moi_json_u64(j, &offsets[n])) return 0;
+    }
+    if (j->error) return 0;
+    if (n != 2) return moi_json_fail(j, "data_offsets are two numbers");
+    e->begin = offsets[0], e->end = offsets[1];
+    return 1;
+}
+
+static const char *const moi_st_fields[3] = {"dtype", "shape", "data_offsets"};
+
+static int moi_st_parse_field(
+    moi_st_parser *p, moi_json_text name, mo_safetensors_entry *e, unsigned *seen) {
+    moi_json_text key;
+    unsigned field = 0;
+    if (!moi_json_key(&p->json, &key)) return 0;
+    while (field < 3 && !moi_json_is(key, moi_st_fields[field])) field++;
+    if (field == 3) return moi_st_reject_field(p, name, "unknown field", key);
+    if (*seen & 1u << field) return moi_st_reject_field(p, name, "a second field", key);
+    *seen |= 1u << field;
+    if (field == 0) return moi_st_parse_dtype(p, name, e);
+    return field == 1 ? moi_st_parse_shape(p, e) : moi_st_parse_offsets(p, e);
+}
+
+static int moi_st_parse_tensor(moi_st_parser *p, moi_json_text name) {
+    moi_json *j = &p->json;
+    mo_safetensors_entry e;
+    unsigned seen = 0;
+    memset(&e, 0, sizeof e);
+    if (!moi_json_open(j, '{')) return 0;
+    for (size_t i = 0; moi_json_item(j, '}', i); i++)
+        if (!moi_st_parse_field(p, name, &e, &seen)) return 0;
+    if (j->error) return 0;
+    if (!(seen & 1)) return moi_st_reject(p, "tensor", name, " has no dtype");
+    if (!(seen & 2)) return moi_st_reject(p, "tensor", name, " has no shape");
+    if (!(seen & 4)) return moi_st_reject(p, "tensor", name, " has no data_offsets");
+    if (p->fill) {
+        e.name = moi_st_terminate(name);
+        p->entries[p->n] = e;
+    }
+    p->n++;
+    return 1;
+}
+
+/* Returns 0 after a message about the text, or with json.error set. */
+static int moi_st_parse_header(moi_st_parser *p) {
+    moi_json *j = &p->json;
+    moi_json_text name;
+    if (!moi_json_open(j, '{')) return 0;
+    for (size_t i = 0; moi_json_item(j, '}', i); i++) {
+        if (!moi_json_key(j, &name)) return 0;
+        int ok = moi_json_is(name, moi_st_metadata_name) ? moi_st_parse_metadata(p)
+                                                         : moi_st_parse_tensor(p, name);
+        if (!ok) return 0;
+    }
+    return !j->error && moi_json_end(j);
+}
+
+static void moi_st_parser_begin(moi_st_parser *p, const mo_safetensors *st) {
+    memset(p, 0, sizeof *p);
+    p->st = st;
+    p->json.text = st->header;
+    p->json.size = (size_t)(st->data_off - 8);
+}
+
+/* ---- the header's sense -------------------------------------------------------------------- */
+
+static mo_status moi_st_check_names(const mo_safetensors *st) {
+    char text[MOI_ST_NAME_SIZE];
+    const char *twice = moi_st_name_twice(st->by_name, st->n);
+    if (twice)
+        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "tensor '%s' is there twice",
+            moi_st_printable_name(twice, text));
+    twice = moi_st_key_twice(st->metadata, st->n_metadata);
+    if (twice)
+        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "__metadata__: key '%s' is there twice",
+            moi_st_printable_name(twice, text));
+    return MO_OK;
+}
+
+static mo_status moi_st_check_entry(
+    const mo_safetensors *st, const mo_safetensors_entry *e, uint64_t previous_end) {
+    char name[MOI_ST_NAME_SIZE], shape[MOI_ST_SHAPE_SIZE];
+    unsigned long long begin = e->begin, end = e->end;
+    uint64_t bytes = 0;
+    const mo_log *log = &st->log;
+    moi_st_printable_name(e->name, name);
+    if (e->end > moi_st_size_limit)
+        return moi_st_fail(log, st->path, MO_E_FORMAT,
+            "tensor '%s': data_offsets [%llu, %llu] are over 2^48 - 1", name, begin, end);
+    if (e->begin != previous_end || e->end < e->begin)
+        return moi_st_fail(log, st->path, MO_E_FORMAT,
+            "tensor '%s': data_offsets [%llu, %llu] are not in order after %llu (hole or overlap)",
+            name, begin, end, (unsigned long long)previous_end);
+    const char *problem = moi_st_entry_bytes(e, &bytes);
+    if (problem)
+        return moi_st_fail(log, st->path, MO_E_FORMAT, "tensor '%s': shape %s of %s %s", name,
+            moi_st_shape_text(e, shape), mo_dtype_name(e->dtype), problem);
+    if (e->end - e->begin != bytes)
+        return moi_st_fail(log, st->path, MO_E_FORMAT,
+            "tensor '%s': data_offsets [%llu, %llu] do not match shape %s of %s (%llu bytes)", name,
+            begin, end, moi_st_shape_text(e, shape), mo_dtype_name(e->dtype),
+            (unsigned long long)bytes);
+    return MO_OK;
+}
+
+static mo_status moi_st_check_entries(const mo_safetensors *st) {
+    uint64_t end = 0;
+    for (size_t i = 0; i < st->n; i++) {
+        mo_status status = moi_st_check_entry(st, &st->entries[i], end);
+        if (status != MO_OK) return status;
+        end = st->entries[i].end;
+    }
+    if (end != st->data_size)
+        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+            "tensors take %llu bytes, but the file has %llu after its header",
+            (unsigned long long)end, (unsigned long long)st->data_size);
+    return MO_OK;
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+static mo_status moi_st_no_memory(const mo_safetensors *st) {
+    return moi_st_fail(&st->log, st->path, MO_E_NO_MEMORY, "out of memory for the header");
+}
+
+/* Bytes of the file; from memory, or without mapping it. */
+static mo_status moi_st_read_at(const mo_safetensors *st, uint64_t offset, void *dst, size_t size) {
+    if (!st->path) {
+        if (size > 0) memcpy(dst, st->bytes + offset, size);
+        return MO_OK;
+    }
+    int error = moi_file_read(st->file, offset, dst, size);
+    return error ? moi_st_fail_file(&st->log, st->path, error) : MO_OK;
+}
+
+/* The length in front and its checks. data_size holds the size of the file, then of the data. */
+static mo_status moi_st_read_length(mo_safetensors *st) {
+    unsigned char bytes[8];
+    uint64_t length = 0, file_size = st->data_size;
+    if (file_size < sizeof bytes)
+        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+            "%llu bytes are too few for a safetensors file", (unsigned long long)file_size);
+    mo_status status = moi_st_read_at(st, 0, bytes, sizeof bytes);
+    if (status != MO_OK) return status;
+    for (int i = 8; i-- > 0;) length = length << 8 | bytes[i];
+    if (length > MOI_ST_HEADER_LIMIT)
+        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+            "header of %llu bytes is over the limit of %d", (unsigned long long)length,
+            (int)MOI_ST_HEADER_LIMIT);
+    if (length > file_size - sizeof bytes)
+        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+            "header of %llu bytes is past the end of the file (%llu bytes)",
+            (unsigned long long)length, (unsigned long long)file_size);
+    if (length == 0) return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header is empty");
+    st->data_off = sizeof bytes + length;
+    st->data_size = file_size - st->data_off;
+    return MO_OK;
+}
+
+static mo_status moi_st_read_header(mo_safetensors *st) {
+    size_t size = (size_t)(st->data_off - 8);
+    st->header = (char *)moi_alloc_array(&st->allocator, size, 1);
+    if (!st->header) return moi_st_no_memory(st);
+    mo_status status = moi_st_read_at(st, 8, st->header, size);
+    if (status != MO_OK) return status;
+    size_t valid = moi_utf8_prefix(st->header, size);
+    if (valid < size)
+        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header is not UTF-8 at byte %llu",
+            (unsigned long long)valid);
+    return MO_OK;
+}
+
+/* First pass: check the text, set the counts. */
+static mo_status moi_st_count(mo_safetensors *st) {
+    moi_st_parser p;
+    moi_st_parser_begin(&p, st);
+    if (!moi_st_parse_header(&p)) {
+        if (!p.json.error) return MO_E_FORMAT; /* said */
+        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header, byte %llu: %s",
+            (unsigned long long)p.json.at, p.json.error);
+    }
+    st->n = p.n;
+    st->n_metadata = p.n_metadata;
+    st->n_shape = p.n_dims;
+    return MO_OK;
+}
+
+/* Second pass: fill the arrays. */
+static mo_status moi_st_fill(mo_safetensors *st) {
+    moi_st_parser p;
+    const mo_allocator *a = &st->allocator;
+    moi_st_parser_begin(&p, st);
+    p.fill = 1;
+    st->entries = p.entries = (mo_safetensors_entry *)moi_alloc_array(a, st->n, sizeof *p.entries);
+    st->metadata = p.metadata =
+        (mo_safetensors_pair *)moi_alloc_array(a, st->n_metadata, sizeof *p.metadata);
+    st->by_name = (const mo_safetensors_entry **)moi_alloc_array(a, st->n, sizeof *st->by_name);
+    st->dims = p.dims = (uint64_t *)moi_alloc_array(a, st->n_shape, sizeof *p.dims);
+    if ((st->n && (!p.entries || !st->by_name)) || (st->n_metadata && !p.metadata) ||
+        (st->n_shape && !p.dims))
+        return moi_st_no_memory(st);
+    int again = moi_st_parse_header(&p);
+    MEMOPT_ASSERT(again);
+    (void)again;
+    moi_st_sort(p.entries, st->n, sizeof *p.entries, moi_st_by_offset);
+    return MO_OK;
+}
+
+/* Last, since sorting many names costs more than finding that their offsets are bogus. */
+static mo_status moi_st_index(mo_safetensors *st) {
+    mo_safetensors_pair *metadata = (mo_safetensors_pair *)(uintptr_t)st->metadata;
+    for (size_t i = 0; i < st->n; i++) st->by_name[i] = &st->entries[i];
+    moi_st_sort(st->by_name, st->n, sizeof *st->by_name, moi_st_by_name);
+    moi_st_sort(metadata, st->n_metadata, sizeof *metadata, moi_st_by_key);
+    return moi_st_check_names(st);
+}
+
+static mo_status moi_st_load(mo_safetensors *st) {
+    mo_status status = moi_st_read_length(st);
+    if (status == MO_OK) status = moi_st_read_header(st);
+    if (status == MO_OK) status = moi_st_count(st);
+    if (status == MO_OK) status = moi_st_fill(st);
+    if (status == MO_OK) status = moi_st_check_entries(st);
+    if (status == MO_OK) status = moi_st_index(st);
+    return status;
+}
+
+/* Load, then hand the object over or clean up. */
+static mo_status moi_st_finish_open(mo_safetensors *opening, mo_safetensors *st) {
+    mo_status status = moi_st_load(opening);
+    if (status == MO_OK) *st = *opening;
+    else mo_safetensors_close(opening);
+    return status;
+}
+
+static void moi_st_begin_open(mo_safetensors *st, const mo_safetensors_desc *desc) {
+    memset(st, 0, sizeof *st);
+    if (!desc) return;
+    st->allocator = desc->allocator;
+    st->log = desc->log;
+}
+
+mo_status mo_safetensors_open(
+    mo_safetensors *st, const char *path, const mo_safetensors_desc *desc) {
+    mo_safetensors opening;
+    if (!st || !path) return MO_E_INVALID;
+    moi_st_begin_open(&opening, desc);
+    int error = moi_file_open(path, &opening.file, &opening.data_size);
+    if (error) return moi_st_fail_file(&opening.log, path, error);
+    size_t path_size = strlen(path) + 1;
+    opening.path = (char *)moi_alloc_array(&opening.allocator, path_size, 1);
+    if (!opening.path) {
+        moi_file_close(opening.file);
+        return moi_st_fail(&opening.log, path, MO_E_NO_MEMORY, "out of memory for the path");
+    }
+    memcpy(opening.path, path, path_size);
+    return moi_st_finish_open(&opening, st);
+}
+
+mo_status mo_safetensors_open_memory(
+    mo_safetensors *st, const void *data, size_t size, const mo_safetensors_desc *desc) {
+    mo_safetensors opening;
+    if (!st || (!data && size > 0)) return MO_E_INVALID;
+    moi_st_begin_open(&opening, desc);
+    opening.bytes = (const unsigned char *)data;
+    opening.data_size = size;
+    return moi_st_finish_open(&opening, st);
+}
+
+void mo_safetensors_close(mo_safetensors *st) {
+    if (!st) return;
+    const mo_allocator *a = &st->allocator;
+    if (st->path) {
+        if (st->bytes) moi_file_unmap(st->bytes, st->data_off + st->data_size);
+        moi_file_close(st->file);
+        moi_free_array(a, st->path, strlen(st->path) + 1, 1);
+    }
+    if (st->header) moi_free_array(a, st->header, (size_t)(st->data_off - 8), 1);
+    moi_free_array(a, (void *)(uintptr_t)st->entries, st->n, sizeof *st->entries);
+    moi_free_array(a, (void *)(uintptr_t)st->metadata, st->n_metadata, sizeof *st->metadata);
+    moi_free_array(a, (void *)st->by_name, st->n, sizeof *st->by_name);
+    moi_free_array(a, st->dims, st->n_shape, sizeof *st->dims);
+    memset(st, 0, sizeof *st);
+}
+
+/* ---- use ----------------------------------------------------------------------------------- */
+
+const mo_safetensors_entry *mo_safetensors_find(const mo_safetensors *st, const char *name) {
+    if (!st || !name) return NULL;
+    for (size_t low = 0, high = st->n; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(name, st->by_name[middle]->name);
+        if (order == 0) return st->by_name[middle];
+        if (order < 0) high = middle;
+        else low = middle + 1;
+    }
+    return NULL;
+}
+
+const char *mo_safetensors_metadata(const mo_safetensors *st, const char *key) {
+    if (!st || !key) return NULL;
+    for (size_t low = 0, high = st->n_metadata; low < high;) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(key, st->metadata[middle].key);
+        if (order == 0) return st->metadata[middle].value;
+        if (order < 0) high = middle;
+        else low = middle + 1;
+    }
+    return NULL;
+}
+
+static int moi_st_is_inside(const mo_safetensors *st, const mo_safetensors_entry *entry) {
+    return entry->begin <= entry->end && entry->end <= st->data_size;
+}
+
+const void *mo_safetensors_data(mo_safetensors *st, const mo_safetensors_entry *entry) {
+    if (!st || !entry || !moi_st_is_inside(st, entry)) return NULL;
+    if (!st->bytes && st->path) {
+        int error = moi_file_map(st->file, st->data_off + st->data_size, &st->bytes);
+        if (error) (void)moi_st_fail_file(&st->log, st->path, error);
+    }
+    return st->bytes ? st->bytes + (size_t)(st->data_off + entry->begin) : NULL;
+}
+
+mo_status mo_safetensors_read(const mo_safetensors *st, const mo_safetensors_entry *entry,
+    uint64_t offset, void *dst, size_t size) {
+    if (!st || !entry || (!dst && size > 0) || !moi_st_is_inside(st, entry)) return MO_E_INVALID;
+    uint64_t bytes = entry->end - entry->begin;
+    if (offset > bytes || size > bytes - offset) return MO_E_INVALID;
+    return moi_st_read_at(st, st->data_off + entry->begin + offset, dst, size);
+}
+/* mo_safetensors_writer.c - see mo_safetensors_writer.h.
+ *
+ * The temporary file is not a luxury: who trains from a mapped file and saves to the same name
+ * would otherwise read what is being written. */
+
+/* ---- the header ---------------------------------------------------------------------------- */
+
+/* Where the header's text goes: counted only while file is NULL, else written through a buffer. */
+typedef struct moi_stw_sink {
+    const intptr_t *file;
+    uint64_t size, written;
+    size_t n;
+    int error;
+    char buffer[4096];
+} moi_stw_sink;
+
+static void moi_stw_sink_begin(moi_stw_sink *sink, const intptr_t *file) {
+    sink->file = file;
+    sink->size = sink->written = 0;
+    sink->n = 0;
+    sink->error = 0;
+}
+
+static void moi_stw_flush(moi_stw_sink *sink) {
+    size_t n = 0;
+    if (!sink->error) sink->error = moi_file_write(*sink->file, sink->buffer, sink->n, &n);
+    sink->written += n;
+    sink->n = 0;
+}
+
+static void moi_stw_put(moi_stw_sink *sink, const char *text, size_t size) {
+    sink->size += size;
+    if (!sink->file) return;
+    for (size_t i = 0; i < size; i++) {
+        if (sink->n == sizeof sink->buffer) moi_stw_flush(sink);
+        sink->buffer[sink->n++] = text[i];
+    }
+}
+
+static void moi_stw_put_text(moi_stw_sink *sink, const char *text) {
+    moi_stw_put(sink, text, strlen(text));
+}
+
+static void moi_stw_put_string(moi_stw_sink *sink, const char *text) {
+    char escaped[6];
+    moi_stw_put(sink, "\"", 1);
+    for (; *text; text++) moi_stw_put(sink, escaped, moi_json_escape(*text, escaped));
+    moi_stw_put(sink, "\"", 1);
+}
+
+static void moi_stw_put_u64(moi_stw_sink *sink, uint64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    do digits[--at] = (char)('0' + number % 10);
+    while (number /= 10);
+    moi_stw_put(sink, digits + at, sizeof digits - at);
+}
+
+static void moi_stw_put_metadata(moi_stw_sink *sink, const mo_safetensors_writer_desc *desc) {
+    moi_stw_put_string(sink, moi_st_metadata_name);
+    for (size_t i = 0; i < desc->n_metadata; i++) {
+        moi_stw_put_text(sink, i ? "," : ":{");
+        moi_stw_put_string(sink, desc->metadata[i].key);
+        moi_stw_put_text(sink, ":");
+        moi_stw_put_string(sink, desc->metadata[i].value);
+    }
+    moi_stw_put_text(sink, "}");
+}
+
+static void moi_stw_put_entry(moi_stw_sink *sink, const mo_safetensors_entry *e, uint64_t *offset) {
+    uint64_t bytes = 0;
+    (void)moi_st_entry_bytes(e, &bytes); /* checked before */
+    moi_stw_put_string(sink, e->name);
+    moi_stw_put_text(sink, ":{\"dtype\":\"");
+    moi_stw_put_text(sink, mo_dtype_name(e->dtype));
+    moi_stw_put_text(sink, "\",\"shape\":[");
+    for (size_t i = 0; i < e->n_dims; i++) {
+        if (i > 0) moi_stw_put_text(sink, ",");
+        moi_stw_put_u64(sink, e->shape[i]);
+    }
+    moi_stw_put_text(sink, "],\"data_offsets\":[");
+    moi_stw_put_u64(sink, *offset);
+    moi_stw_put_text(sink, ",");
+    *offset += bytes;
+    moi_stw_put_u64(sink, *offset);
+    moi_stw_put_text(sink, "]}");
+}
+
+/* The JSON text, filled up with spaces so that the data begins on a multiple of 8. */
+static void moi_stw_put_header(moi_stw_sink *sink, const mo_safetensors_entry *entries, size_t n,
+    const mo_safetensors_writer_desc *desc) {
+    uint64_t offset = 0;
+    uint64_t begin = sink->size;
+    moi_stw_put_text(sink, "{");
+    if (desc->n_metadata > 0) moi_stw_put_metadata(sink, desc);
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0 || desc->n_metadata > 0) moi_stw_put_text(sink, ",");
+        moi_stw_put_entry(sink, &entries[i], &offset);
+    }
+    moi_stw_put_text(sink, "}");
+    while ((sink->size - begin) % 8 != 0) moi_stw_put_text(sink, " ");
+}
+
+/* ---- checks -------------------------------------------------------------------------------- */
+
+static int moi_stw_is_text(const char *text) {
+    size_t size = text ? strlen(text) : 0;
+    return text && moi_utf8_prefix(text, size) == size;
+}
+
+static mo_status moi_stw_check_metadata(const char *path, const mo_safetensors_writer_desc *desc) {
+    char text[MOI_ST_NAME_SIZE];
+    size_t n = desc->n_metadata;
+    for (size_t i = 0; i < n; i++)
+        if (!moi_stw_is_text(desc->metadata[i].key) || !moi_stw_is_text(desc->metadata[i].value))
+            return moi_st_fail(&desc->log, path, MO_E_INVALID,
+                "__metadata__: pair %llu is not UTF-8 text", (unsigned long long)i);
+    if (n < 2) return MO_OK;
+    mo_safetensors_pair *by_key =
+        (mo_safetensors_pair *)moi_alloc_array(&desc->allocator, n, sizeof *by_key);
+    if (!by_key)
+        return moi_st_fail(&desc->log, path, MO_E_NO_MEMORY, "out of memory for the metadata");
+    memcpy(by_key, desc->metadata, n * sizeof *by_key);
+    moi_st_sort(by_key, n, sizeof *by_key, moi_st_by_key);
+    const char *twice = moi_st_key_twice(by_key, n);
+    moi_free_array(&desc->allocator, by_key, n, sizeof *by_key);
+    if (twice)
+        return moi_st_fail(&desc->log, path, MO_E_INVALID, "__metadata__: key '%s' is there twice",
+            moi_st_printable_name(twice, text));
+    return MO_OK;
+}
+
+static mo_status moi_stw_check_entry(
+    const mo_log *log, const char *path, const mo_safetensors_entry *e, uint64_t *total) {
+    char name[MOI_ST_NAME_SIZE], shape[MOI_ST_SHAPE_SIZE];
+    uint64_t bytes = 0;
+    if (!moi_stw_is_text(e->name))
+        return moi_st_fail(log, path, MO_E_INVALID, "a tensor's name is not UTF-8 text");
+    moi_st_printable_name(e->name, name);
+    if (strcmp(e->name, moi_st_metadata_name) == 0)
+        return moi_st_fail(log, path, MO_E_INVALID, "tensor '%s': the name is reserved", name);
+    if ((unsigned)e->dtype >= MO_DTYPE_COUNT || (!e->shape && e->n_dims > 0))
+        return moi_st_fail(log, path, MO_E_INVALID, "tensor '%s': invalid dtype or no shape", name);
+    const char *problem = moi_st_entry_bytes(e, &bytes);
+    if (!problem && bytes > moi_st_size_limit - *total) problem = "takes the file over 2^48 - 1";
+    if (problem)
+        return moi_st_fail(log, path, MO_E_INVALID, "tensor '%s': shape %s of %s %s", name,
+            moi_st_shape_text(e, shape), mo_dtype_name(e->dtype), problem);
+    *total += bytes;
+    return MO_OK;
+}
+
+static mo_status moi_stw_check_names(const char *path, const mo_safetensors_entry *entries,
+    size_t n, const mo_safetensors_writer_desc *desc) {
+    char name[MOI_ST_NAME_SIZE];
+    if (n < 2) return MO_OK;
+    const mo_safetensors_entry **by_name =
+        (const mo_safetensors_entry **)moi_alloc_array(&desc->allocator, n, sizeof *by_name);
+    if (!by_name)
+        return moi_st_fail(&desc->log, path, MO_E_NO_MEMORY, "out of memory for the names");
+    for (size_t i = 0; i < n; i++) by_name[i] = &entries[i];
+    moi_st_sort(by_name, n, sizeof *by_name, moi_st_by_name);
+    const char *twice = moi_st_name_twice(by_name, n);
+    moi_free_array(&desc->allocator, (void *)by_name, n, sizeof *by_name);
+    if (twice)
+        return moi_st_fail(&desc->log, path, MO_E_INVALID, "tensor '%s' is there twice",
+            moi_st_printable_name(twice, name));
+    return MO_OK;
+}
+
+/* All that can be known before a file is touched; sets data_size and header_size. */
+static mo_status moi_stw_check(mo_safetensors_writer *w, const char *path,
+    const mo_safetensors_entry *entries, size_t n, const mo_safetensors_writer_desc *desc) {
+    moi_stw_sink count;
+    mo_status status = moi_stw_check_metadata(path, desc);
+    for (size_t i = 0; status == MO_OK && i < n; i++)
+        status = moi_stw_check_entry(&desc->log, path, &entries[i], &w->data_size);
+    if (status == MO_OK) status = moi_stw_check_names(path, entries, n, desc);
+    if (status != MO_OK) return status;
+    moi_stw_sink_begin(&count, NULL);
+    moi_stw_put_header(&count, entries, n, desc);
+    if (count.size > MOI_ST_HEADER_LIMIT)
+        return moi_st_fail(&desc->log, path, MO_E_INVALID,
+            "header of %llu bytes is over the limit of %d", (unsigned long long)count.size,
+            (int)MOI_ST_HEADER_LIMIT);
+    w->header_size = count.size + 8;
+    return MO_OK;
+}
+
+/* ---- the file ------------------------------------------------------------------------------ */
+
+static void moi_stw_free(mo_safetensors_writer *w) {
+    moi_free_array(&w->allocator, w->paths, w->paths_size, 1);
+    memset(w, 0, sizeof *w);
+}
+
+static void moi_stw_remove(mo_safetensors_writer *w) {
+    char text[MOI_FILE_TEXT_SIZE];
+    int error = moi_file_remove(w->temp);
+    if (error)
+        moi_log(&w->log, MO_LOG_WARN, "%s: not removed: %s", w->temp, moi_file_text(error, text));
+}
+
+void mo_safetensors_discard(mo_safetensors_writer *w) {
+    if (!w || !w->temp) return;
+    moi_file_close(w->file);
+    moi_stw_remove(w);
+    moi_stw_free(w);
+}
+
+/* A file operation failed: say how far the file is, and leave no trace of it. */
+static mo_status moi_stw_abandon(mo_safetensors_writer *w, int error, uint64_t written) {
+    char text[MOI_FILE_TEXT_SIZE];
+    mo_status status = moi_st_fail(&w->log, w->path, moi_file_status(error),
+        "%s (%llu of %llu bytes written)", moi_file_text(error, text), (unsigned long long)written,
+        (unsigned long long)(w->header_size + w->data_size));
+    mo_safetensors_discard(w);
+    return status;
+}
+
+/* Keep the three names in one block and create the temporary file. */
+static mo_status moi_stw_open(mo_safetensors_writer *w, const char *path) {
+    char target[MOI_FILE_PATH_SIZE];
+    unsigned mode = 0;
+    int error = moi_file_target(path, target, &mode);
+    if (error) return moi_st_fail_file(&w->log, path, error);
+    size_t path_size = strlen(path) + 1, target_size = strlen(target) + 1;
+    w->paths_size = path_size + 2 * target_size + MOI_FILE_TEMP_SIZE;
+    w->paths = (char *)moi_alloc_array(&w->allocator, w->paths_size, 1);
+    if (!w->paths) return moi_st_fail(&w->log, path, MO_E_NO_MEMORY, "out of memory for the path");
+    char *temp = w->paths + path_size + target_size;
+    w->path = (const char *)memcpy(w->paths, path, path_size);
+    w->target = (const char *)memcpy(w->paths + path_size, target, target_size);
+    error = moi_file_create(target, mode, temp, &w->file);
+    if (error) {
+        mo_status status = moi_st_fail_file(&w->log, path, error);
+        moi_stw_free(w);
+        return status;
+    }
+    w->temp = temp;
+    return MO_OK;
+}
+
+static mo_status moi_stw_write_header(mo_safetensors_writer *w, const mo_safetensors_entry *entries,
+    size_t n, const mo_safetensors_writer_desc *desc) {
+    moi_stw_sink sink;
+    char length[8];
+    for (int i = 0; i < 8; i++) length[i] = (char)((w->header_size - 8) >> 8 * i & 0xff);
+    moi_stw_sink_begin(&sink, &w->file);
+    moi_stw_put(&sink, length, sizeof length);
+    moi_stw_put_header(&sink, entries, n, desc);
+    moi_stw_flush(&sink);
+    return sink.error ? moi_stw_abandon(w, sink.error, sink.written) : MO_OK;
+}
+
+mo_status mo_safetensors_create(mo_safetensors_writer *w, const char *path,
+    const mo_safetensors_entry *entries, size_t n, const mo_safetensors_writer_desc *desc) {
+    mo_safetensors_writer opening;
+    mo_safetensors_writer_desc none;
+    memset(&opening, 0, sizeof opening);
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    if (!w || !path || (!entries && n > 0)) return MO_E_INVALID;
+    if (!desc->metadata && desc->n_metadata > 0) return MO_E_INVALID;
+    opening.allocator = desc->allocator;
+    opening.log = desc->log;
+    mo_status status = moi_stw_check(&opening, path, entries, n, desc);
+    if (status == MO_OK) status = moi_stw_open(&opening, path);
+    if (status == MO_OK) status = moi_stw_write_header(&opening, entries, n, desc);
+    if (status == MO_OK) *w = opening;
+    return status;
+}
+
+mo_status mo_safetensors_write(mo_safetensors_writer *w, const void *data, size_t size) {
+    size_t written = 0;
+    if (!w || (!data && size > 0)) return MO_E_INVALID;
+    if (!w->temp) return MO_E_STATE;
+    if (size > w->data_size - w->data_written) {
+        mo_status status = moi_st_fail(&w->log, w->path, MO_E_INVALID,
+            "%llu bytes more are over the tensors' %llu bytes (%llu written)",
+            (unsigned long long)size, (unsigned long long)w->data_size,
+            (unsigned long long)w->data_written);
+        mo_safetensors_discard(w);
+        return status;
+    }
+    int error = moi_file_write(w->file, data, size, &written);
+    w->data_written += written;
+    return error ? moi_stw_abandon(w, error, w->header_size + w->data_written) : MO_OK;
+}
+
+/* Sync and close before the rename: a name must never stand for data that is not on disk. */
+static int moi_stw_finish(mo_safetensors_writer *w) {
+    int error = moi_file_sync(w->file);
+    int close_error = moi_file_close(w->file);
+    if (!error) error = close_error;
+    return error ? error : moi_file_rename(w->temp, w->target);
+}
+
+mo_status mo_safetensors_commit(mo_safetensors_writer *w) {
+    char text[MOI_FILE_TEXT_SIZE];
+    if (!w || !w->temp) return MO_E_STATE;
+    if (w->data_written != w->data_size) {
+        mo_status status = moi_st_fail(&w->log, w->path, MO_E_STATE,
+            "%llu of the tensors' %llu bytes are missing",
+            (unsigned long long)(w->data_size - w->data_written), (unsigned long long)w->data_size);
+        mo_safetensors_discard(w);
+        return status;
+    }
+    int error = moi_stw_finish(w);
+    mo_status status = error ? moi_st_fail_file(&w->log, w->path, error) : MO_OK;
+    if (error) moi_stw_remove(w);
+    else if ((error = moi_file_sync_folder(w->target)) != 0)
+        moi_log(&w->log, MO_LOG_WARN, "%s: written, but its folder cannot be synchronized: %s",
+            w->path, moi_file_text(error, text));
+    moi_stw_free(w);
+    return status;
 }
 
 #if defined(__GNUC__) && !defined(__clang__)

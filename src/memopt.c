@@ -48,6 +48,13 @@
 #include "mo_remat.c"
 #include "mo_plan.c"
 
+#include "mo_json.h"
+#include "mo_file.h"
+#include "mo_json.c"
+#include "mo_file.c"
+#include "mo_safetensors.c"
+#include "mo_safetensors_writer.c"
+
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #pragma GCC pop_options

@@ -27,6 +27,7 @@
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes
  *   remat        which activations to keep and which to compute again, under a budget
  *   plan         a training step planned to the byte: the schedule and every address
+ *   safetensors  read and write safetensors files
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -123,6 +124,9 @@ extern "C" {
 #include "mo_layout.h"
 #include "mo_remat.h"
 #include "mo_plan.h"
+
+#include "mo_safetensors.h"
+#include "mo_safetensors_writer.h"
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,44 @@
+/* mo_file.h - files on POSIX systems and Windows, for the implementation only.
+ *
+ * Functions return 0, or an error: the system's own code, or one of those below. Interrupted calls
+ * are repeated, short reads and writes continued. Paths are UTF-8 on Windows. */
+#ifndef MEMOPT_FILE_H
+#define MEMOPT_FILE_H
+
+enum { MOI_FILE_NOT_REGULAR = -1, MOI_FILE_TOO_SHORT = -2, MOI_FILE_CHANGED = -3 };
+enum { MOI_FILE_PATH_SIZE = 4096, MOI_FILE_TEMP_SIZE = 32, MOI_FILE_TEXT_SIZE = 160 };
+
+/* The error in words, into out [MOI_FILE_TEXT_SIZE] where it is not a static string. */
+static const char *moi_file_text(int error, char *out);
+static mo_status moi_file_status(int error);
+
+/* Open a regular file to read; anything else is refused without waiting for it. */
+static int moi_file_open(const char *path, intptr_t *file, uint64_t *size);
+static int moi_file_close(intptr_t file);
+
+/* Read exactly size bytes at offset; MOI_FILE_TOO_SHORT at the end of the file. */
+static int moi_file_read(intptr_t file, uint64_t offset, void *dst, size_t size);
+
+/* The whole file as read-only memory; MOI_FILE_CHANGED when it no longer has that size. */
+static int moi_file_map(intptr_t file, uint64_t size, const unsigned char **bytes);
+static void moi_file_unmap(const unsigned char *bytes, uint64_t size);
+
+/* Replace a file as a whole: find what path stands for (links followed; it need not exist), create
+ * a file of a new name beside it, write, sync, close, rename.
+ *
+ * target  out  [MOI_FILE_PATH_SIZE]
+ * mode    out  permissions for the new file: those of the file that it replaces, else 0666; the
+ *              umask is applied to them either way
+ * temp    out  [strlen(target) + MOI_FILE_TEMP_SIZE]
+ * n       out  bytes written, also when the write fails */
+static int moi_file_target(const char *path, char *target, unsigned *mode);
+static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file);
+static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n);
+static int moi_file_sync(intptr_t file);
+static int moi_file_rename(const char *from, const char *to);
+static int moi_file_remove(const char *path);
+
+/* Make the names in the folder of path durable. */
+static int moi_file_sync_folder(const char *path);
+
+#endif
