@@ -56,7 +56,8 @@ start_examples() {
 
 # What the programs promise on their command lines.
 start_programs() {
-    :
+    start cmocka cli/train_gpt tests/cli_train_gpt.sh build/train_gpt
+    start cmocka cli/train_gpt@asan tests/cli_train_gpt.sh build/test/src-asan/train_gpt
 }
 
 start_gates() {
@@ -107,7 +108,7 @@ rm -rf "$results"
 mkdir -p "$results"
 case " ${MAKEFLAGS:-}" in *" -j"*) parallel= ;; *) parallel=-j$jobs ;; esac
 goals=build-tests
-[ -n "${ONLY_TESTS:-}" ] || goals="build-tests all"
+[ -n "${ONLY_TESTS:-}" ] || goals="build-tests build-cli-tests all"
 # shellcheck disable=SC2086
 ${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" $goals ||
     echo "Some of it does not build; that counts as failed below."

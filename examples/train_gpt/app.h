@@ -1,0 +1,183 @@
+// app.h - what the files of train_gpt share: options, the run, errors.
+#ifndef APP_H
+#define APP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "memopt.h"
+
+// One line on stderr, then exit: 1 for a bad file, budget or machine, 2 for a bad command line.
+enum { EXIT_BAD = 1, EXIT_USAGE = 2 };
+_Noreturn void fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void check(mo_status status, const char *what);
+void *allocate(size_t size); // zeroed heap memory; fails the program when there is none
+double now_s(void);
+extern const mo_log app_log; // errors of the library go to stderr, named after the program
+
+// ---- options ----------------------------------------------------------------------------------
+
+// What may be traded for memory. The order of the fields is the order in which --strategy prints.
+typedef struct strategy {
+    mo_remat_policy checkpoint;
+    size_t accum; // a batch is split into so many micro-batches
+    mo_optim_precision optim;
+    size_t loss_rows; // rows of logits at a time, 0 = all
+} strategy;
+
+enum { OPEN_CHECKPOINT = 1, OPEN_ACCUM = 2, OPEN_OPTIM = 4, OPEN_LOSS = 8, OPEN_ALL = 15 };
+
+typedef struct options {
+    const char *const *texts; // [n_texts]
+    size_t n_texts;
+    const char *tokens, *init, *resume, *save, *report, *blas;
+    size_t layers, channels, heads, seq, batch, accum, steps, threads, sample;
+    double lr, weight_decay, clip;
+    uint64_t seed;
+    uint64_t budget;       // bytes, 0 = none
+    double budget_percent; // of the plan of --strategy none, 0 = not given so
+    strategy strategy;
+    unsigned open;  // OPEN_*: what the search may choose
+    unsigned given; // bit of the character in option_letters, see options.c
+    bool compare, json;
+} options;
+
+// Command line to options; fails with a message that names the flag and the value.
+void options_parse(options *o, int argc, const char *const *argv);
+bool options_given(const options *o, const char *flag);
+void strategy_format(const strategy *s, char *text, size_t size);
+void format_mib(uint64_t bytes, char *text, size_t size);
+
+// ---- tokens -----------------------------------------------------------------------------------
+
+// The training text: bytes of files, or a file of uint16 tokens that is read batch by batch.
+typedef struct corpus {
+    const char *name;
+    size_t n;
+    uint32_t vocab; // 256 for bytes; for token files one more than the largest token
+    uint8_t *bytes;
+    FILE *file;
+} corpus;
+
+void corpus_open_texts(corpus *c, const char *const *paths, size_t n_paths);
+void corpus_open_tokens(corpus *c, const char *path);
+void corpus_close(corpus *c);
+// n + 1 tokens from position on: inputs, and targets one further.
+void corpus_read(const corpus *c, size_t position, size_t n, int32_t *inputs, int32_t *targets);
+
+// ---- model ------------------------------------------------------------------------------------
+
+typedef struct gpt_config {
+    size_t layers, channels, heads, positions, seq, vocab;
+} gpt_config;
+
+// Parameters of a block in the order of the list, after wte and wpe.
+enum {
+    LN1_W,
+    LN1_B,
+    QKV_W,
+    QKV_B,
+    PROJ_W,
+    PROJ_B,
+    LN2_W,
+    LN2_B,
+    FC_W,
+    FC_B,
+    OUT_W,
+    OUT_B,
+    N_BLOCK_PARAMS
+};
+
+void gpt_add_params(const gpt_config *c, mo_params *params); // Hugging Face names and layouts
+void gpt_init_params(const gpt_config *c, mo_params *params, uint64_t seed);
+float *gpt_param(const mo_params *params, size_t layer, int which);
+
+// The chain that the planner works on: embedding, blocks, head with loss.
+typedef struct gpt_chain {
+    mo_chain chain;
+    mo_stage *stages;
+    mo_stage_tensor *tensors;
+    char (*names)[16]; // of the blocks
+} gpt_chain;
+
+void gpt_chain_build(gpt_chain *g, const gpt_config *c, size_t batch, size_t loss_rows);
+void gpt_chain_free(gpt_chain *g);
+
+// What one step of the plan needs to run.
+typedef struct gpt_run {
+    const gpt_config *config;
+    const mo_params *params;
+    size_t batch; // sequences in a micro-batch
+    const int32_t *inputs, *targets;
+    size_t loss_rows;
+    float loss_scale;
+    double loss; // out: of the last LOSS step
+    mo_gemm_env env;
+    void *attention_workspace;
+    size_t attention_workspace_size;
+} gpt_run;
+
+void gpt_step(gpt_run *run, const mo_step *step);
+size_t gpt_attention_workspace_size(const gpt_config *c, size_t batch, const mo_parallel *parallel);
+
+// Text from the model, one token at a time with cached keys and values in the given memory.
+void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, uint64_t seed,
+    void *memory, size_t size, FILE *out);
+
+// ---- training ---------------------------------------------------------------------------------
+
+// Everything that lives during a run. Fixed blocks of the plan, in this order.
+enum { FIXED_PARAM, FIXED_GRAD, FIXED_OPTIMIZER, FIXED_TOKENS, FIXED_WORKSPACE, N_FIXED };
+
+typedef struct trainer {
+    const options *o;
+    gpt_config config;
+    corpus corpus;
+    mo_params params;
+    mo_optim_desc optim;
+    mo_optim_state *states; // [params.n]
+    mo_parallel parallel;
+    mo_cblas_sgemm *cblas;
+    uint64_t step;   // updates done so far, also by the run that is resumed
+    size_t position; // next token
+} trainer;
+
+// What is known of a run when it ends.
+typedef struct result {
+    uint64_t budget_bytes, plan_bytes, peak_bytes, rss_bytes;
+    uint64_t planned[MO_CATEGORY_COUNT], measured[MO_CATEGORY_COUNT];
+    double ms_per_step, tokens_per_s, first_loss, last_loss;
+    char strategy[128];
+} result;
+
+void trainer_open(trainer *t, const options *o);
+void trainer_close(trainer *t);
+// A plan for this strategy; nothing but the plan itself is allocated.
+mo_plan *trainer_plan(const trainer *t, const strategy *s);
+// The strategy to run: as given, or the fastest that fits the budget. Fails when none does.
+strategy trainer_choose(const trainer *t, uint64_t budget);
+uint64_t trainer_budget(const trainer *t);
+// Trains; losses is [steps].
+void trainer_run(trainer *t, const strategy *s, result *r, double *losses);
+
+// ---- checkpoint -------------------------------------------------------------------------------
+
+// Before memory is planned: shapes from a file, and whether it has all weights. Then the contents.
+void checkpoint_read_config(trainer *t, const char *path, bool resume);
+void checkpoint_check_params(const trainer *t, const char *path);
+void checkpoint_load(trainer *t, const char *path, bool resume);
+void checkpoint_save(const trainer *t, const char *path);
+void checkpoint_can_save(const char *path);
+
+// ---- report -----------------------------------------------------------------------------------
+
+void report_table(FILE *out, const result *runs, size_t n_runs);
+void report_json(FILE *out, const options *o, const result *r, const double *losses,
+    const result *baseline, const double *baseline_losses);
+// Makes the directory, before the training; then the files, after it.
+void report_begin(const char *dir);
+void report_files(const char *dir, const mo_track *track, const mo_plan *plan);
+
+#endif

@@ -1,0 +1,262 @@
+// checkpoint.c - weights, optimizer states and position in one safetensors file.
+#include "app.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// ---- reading ----------------------------------------------------------------------------------
+
+static void open_file(mo_safetensors *st, const char *path) {
+    mo_safetensors_desc desc = {.log = app_log};
+    memset(st, 0, sizeof *st);
+    if (mo_safetensors_open(st, path, &desc) != MO_OK) exit(EXIT_BAD); // app_log has said why
+}
+
+// Files saved from GPT2LMHeadModel carry a prefix.
+static const mo_safetensors_entry *find(const mo_safetensors *st, const char *name) {
+    char longer[160];
+    const mo_safetensors_entry *e = mo_safetensors_find(st, name);
+    snprintf(longer, sizeof longer, "transformer.%s", name);
+    return e ? e : mo_safetensors_find(st, longer);
+}
+
+static void format_shape(const uint64_t *shape, size_t n, char *text, size_t size) {
+    size_t at = 0;
+    text[0] = 0;
+    for (size_t i = 0; i < n && at < size; i++)
+        at += (size_t)snprintf(text + at, size - at, "%s%" PRIu64, i ? ", " : "", shape[i]);
+}
+
+static const mo_safetensors_entry *need(const mo_safetensors *st, const char *path,
+    const char *name, mo_dtype dtype, const uint64_t *shape, size_t n_dims) {
+    char is[100], want[100];
+    const mo_safetensors_entry *e = find(st, name);
+    if (!e) fail(EXIT_BAD, "%s: tensor '%s' is missing", path, name);
+    if (e->dtype != dtype)
+        fail(EXIT_BAD, "%s: tensor '%s' has dtype %s, not %s", path, name, mo_dtype_name(e->dtype),
+            mo_dtype_name(dtype));
+    if (e->n_dims != n_dims || memcmp(e->shape, shape, n_dims * sizeof *shape) != 0) {
+        format_shape(e->shape, e->n_dims, is, sizeof is);
+        format_shape(shape, n_dims, want, sizeof want);
+        fail(EXIT_BAD, "%s: tensor '%s' has shape [%s], not [%s]", path, name, is, want);
+    }
+    return e;
+}
+
+static uint64_t dim(const mo_safetensors *st, const char *path, const char *name, size_t axis) {
+    const mo_safetensors_entry *e = find(st, name);
+    if (!e) fail(EXIT_BAD, "%s: tensor '%s' is missing", path, name);
+    if (e->n_dims != 2 || e->shape[axis] == 0 || e->shape[axis] > 1u << 30)
+        fail(EXIT_BAD, "%s: tensor '%s' is not a matrix of a usable size", path, name);
+    return e->shape[axis];
+}
+
+static size_t count_layers(const mo_safetensors *st) {
+    char name[64];
+    for (size_t layer = 0;; layer++) {
+        snprintf(name, sizeof name, "h.%zu.ln_1.weight", layer);
+        if (!find(st, name)) return layer;
+    }
+}
+
+static uint64_t number(
+    const mo_safetensors *st, const char *path, const char *key, uint64_t least) {
+    const char *text = mo_safetensors_metadata(st, key);
+    char *end = NULL;
+    uint64_t x = text ? strtoull(text, &end, 10) : 0;
+    if (!text) fail(EXIT_BAD, "%s: not saved by train_gpt: metadata '%s' is missing", path, key);
+    if (end == text || *end || *text == '-' || x < least || x > INT64_MAX)
+        fail(EXIT_BAD, "%s: metadata '%s' is '%s', not a number that fits", path, key, text);
+    return x;
+}
+
+// A size from the file; a flag that says otherwise is an error, not a silent choice.
+static void take(
+    const trainer *t, const char *path, const char *flag, size_t given, uint64_t is, size_t *out) {
+    if (options_given(t->o, flag) && given != is)
+        fail(EXIT_BAD, "%s: %s is %" PRIu64 " there, not %zu", path, flag, is, given);
+    *out = (size_t)is;
+}
+
+static void read_resume(trainer *t, const mo_safetensors *st, const char *path) {
+    const char *optim = mo_safetensors_metadata(st, "memopt.optim");
+    t->step = number(st, path, "memopt.step", 0);
+    t->position = (size_t)number(st, path, "memopt.position", 0);
+    take(t, path, "--heads", t->o->heads, number(st, path, "memopt.heads", 1), &t->config.heads);
+    const size_t seq = (size_t)number(st, path, "memopt.seq", 1);
+    if (!options_given(t->o, "--seq")) t->config.seq = seq;
+    if (!optim || (strcmp(optim, "8bit") != 0 && strcmp(optim, "f32") != 0))
+        fail(EXIT_BAD, "%s: metadata 'memopt.optim' is '%s', not f32 or 8bit", path,
+            optim ? optim : "missing");
+    t->optim.precision = strcmp(optim, "8bit") == 0 ? MO_OPTIM_8BIT : MO_OPTIM_F32;
+    if (!(t->o->open & OPEN_OPTIM) && options_given(t->o, "--strategy") &&
+        t->o->strategy.optim != t->optim.precision)
+        fail(EXIT_BAD, "%s: optimizer states are %s there, --strategy wants %s", path, optim,
+            t->o->strategy.optim == MO_OPTIM_8BIT ? "8bit" : "f32");
+}
+
+void checkpoint_read_config(trainer *t, const char *path, bool resume) {
+    mo_safetensors st;
+    gpt_config *c = &t->config;
+    open_file(&st, path);
+    take(t, path, "--layers", t->o->layers, count_layers(&st), &c->layers);
+    take(t, path, "--channels", t->o->channels, dim(&st, path, "wte.weight", 1), &c->channels);
+    c->vocab = (size_t)dim(&st, path, "wte.weight", 0);
+    c->positions = (size_t)dim(&st, path, "wpe.weight", 0);
+    if (c->layers == 0) fail(EXIT_BAD, "%s: tensor 'h.0.ln_1.weight' is missing", path);
+    if (!options_given(t->o, "--seq")) c->seq = c->seq < c->positions ? c->seq : c->positions;
+    if (resume) read_resume(t, &st, path);
+    if (c->seq > c->positions)
+        fail(EXIT_BAD, "%s: --seq is %zu, but 'wpe.weight' has %zu positions", path, c->seq,
+            c->positions);
+    mo_safetensors_close(&st);
+}
+
+static void load_tensor(mo_safetensors *st, const char *path, const char *name, mo_dtype dtype,
+    const uint64_t *shape, size_t n_dims, void *to) {
+    const mo_safetensors_entry *e = need(st, path, name, dtype, shape, n_dims);
+    if (mo_safetensors_read(st, e, 0, to, (size_t)(e->end - e->begin)) != MO_OK) exit(EXIT_BAD);
+}
+
+// The states of one parameter, under names made from its own.
+typedef struct state_part {
+    const char *suffix;
+    void *data;
+    mo_dtype dtype;
+    uint64_t n;
+} state_part;
+enum { N_STATE_PARTS = 4 };
+
+static void state_parts(const mo_optim_state *s, state_part parts[N_STATE_PARTS]) {
+    const mo_dtype dtype = s->precision == MO_OPTIM_8BIT ? MO_DTYPE_U8 : MO_DTYPE_F32;
+    const uint64_t blocks = (s->n + s->block - 1) / s->block;
+    parts[0] = (state_part){"m_absmax", s->m_absmax, MO_DTYPE_F32, blocks};
+    parts[1] = (state_part){"v_absmax", s->v_absmax, MO_DTYPE_F32, blocks};
+    parts[2] = (state_part){"m", s->m, dtype, s->n};
+    parts[3] = (state_part){"v", s->v, dtype, s->n};
+}
+
+void checkpoint_check_params(const trainer *t, const char *path) {
+    mo_safetensors st;
+    open_file(&st, path);
+    for (size_t i = 0; i < t->params.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        const uint64_t shape[2] = {p->shape[0], p->shape[1]};
+        if (p->tied_to == i) need(&st, path, p->name, MO_DTYPE_F32, shape, p->n_dims);
+    }
+    mo_safetensors_close(&st);
+}
+
+void checkpoint_load(trainer *t, const char *path, bool resume) {
+    mo_safetensors st;
+    open_file(&st, path);
+    for (size_t i = 0; i < t->params.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        uint64_t shape[2] = {p->shape[0], p->shape[1]};
+        if (p->tied_to != i) continue;
+        load_tensor(&st, path, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+        state_part parts[N_STATE_PARTS];
+        state_parts(&t->states[i], parts);
+        for (int k = 0; resume && k < N_STATE_PARTS; k++) {
+            char name[128];
+            if (!parts[k].data) continue;
+            snprintf(name, sizeof name, "optimizer.%s.%s", p->name, parts[k].suffix);
+            load_tensor(&st, path, name, parts[k].dtype, &parts[k].n, 1, parts[k].data);
+        }
+    }
+    mo_safetensors_close(&st);
+}
+
+// ---- writing ----------------------------------------------------------------------------------
+
+typedef struct writing {
+    mo_safetensors_entry *entries;
+    const void **data;
+    size_t n;
+} writing;
+
+static void put(writing *w, const char *name, mo_dtype dtype, const size_t *dims, size_t n_dims,
+    const void *data) {
+    uint64_t *shape = allocate(n_dims * sizeof *shape);
+    char *copy = allocate(strlen(name) + 1);
+    for (size_t i = 0; i < n_dims; i++) shape[i] = dims[i];
+    strcpy(copy, name);
+    w->entries[w->n] = (mo_safetensors_entry){copy, dtype, n_dims, shape, 0, 0};
+    w->data[w->n++] = data;
+}
+
+// fp32 tensors first, so that all stay aligned
+static void put_all(const trainer *t, writing *w, mo_dtype dtype) {
+    for (size_t i = 0; i < t->params.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        state_part parts[N_STATE_PARTS];
+        if (p->tied_to != i) continue;
+        if (dtype == MO_DTYPE_F32) put(w, p->name, dtype, p->shape, p->n_dims, p->data);
+        state_parts(&t->states[i], parts);
+        for (int k = 0; k < N_STATE_PARTS; k++) {
+            char name[128];
+            size_t n = (size_t)parts[k].n;
+            if (!parts[k].data || parts[k].dtype != dtype) continue;
+            snprintf(name, sizeof name, "optimizer.%s.%s", p->name, parts[k].suffix);
+            put(w, name, dtype, &n, 1, parts[k].data);
+        }
+    }
+}
+
+enum { N_PAIRS = 7 };
+
+static void write_file(
+    const char *path, const writing *w, const mo_safetensors_pair pairs[N_PAIRS]) {
+    mo_safetensors_writer_desc desc = {.log = app_log, .metadata = pairs, .n_metadata = N_PAIRS};
+    mo_safetensors_writer writer = {0};
+    mo_status status = mo_safetensors_create(&writer, path, w->entries, w->n, &desc);
+    for (size_t i = 0; i < w->n && status == MO_OK; i++) {
+        size_t size = mo_dtype_bits(w->entries[i].dtype) / 8;
+        for (size_t k = 0; k < w->entries[i].n_dims; k++) size *= (size_t)w->entries[i].shape[k];
+        status = mo_safetensors_write(&writer, w->data[i], size);
+    }
+    if (status == MO_OK) status = mo_safetensors_commit(&writer);
+    mo_safetensors_discard(&writer);
+    if (status != MO_OK) exit(EXIT_BAD);
+}
+
+void checkpoint_save(const trainer *t, const char *path) {
+    char step[24], position[24], heads[24], seq[24];
+    writing w = {.n = 0};
+    w.entries = allocate(t->params.n * (1 + N_STATE_PARTS) * sizeof *w.entries);
+    w.data = allocate(t->params.n * (1 + N_STATE_PARTS) * sizeof *w.data);
+    put_all(t, &w, MO_DTYPE_F32);
+    put_all(t, &w, MO_DTYPE_U8);
+    snprintf(step, sizeof step, "%" PRIu64, t->step);
+    snprintf(position, sizeof position, "%zu", t->position);
+    snprintf(heads, sizeof heads, "%zu", t->config.heads);
+    snprintf(seq, sizeof seq, "%zu", t->config.seq);
+    const mo_safetensors_pair pairs[N_PAIRS] = {{"format", "pt"}, {"memopt.version", mo_version()},
+        {"memopt.step", step}, {"memopt.position", position}, {"memopt.heads", heads},
+        {"memopt.seq", seq},
+        {"memopt.optim", t->optim.precision == MO_OPTIM_8BIT ? "8bit" : "f32"}};
+    write_file(path, &w, pairs);
+    for (size_t i = 0; i < w.n; i++) {
+        free((void *)(uintptr_t)w.entries[i].name);
+        free((void *)(uintptr_t)w.entries[i].shape);
+    }
+    free(w.entries);
+    free((void *)w.data);
+}
+
+// Finds out before the training that --save cannot work, not after it.
+void checkpoint_can_save(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *dir = allocate(strlen(path) + 2);
+    struct stat info;
+    memcpy(dir, slash ? path : ".", slash ? (size_t)(slash - path) + 1 : 1);
+    if (!*path) fail(EXIT_BAD, "--save: the file name is empty");
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode))
+        fail(EXIT_BAD, "--save: %s: not a regular file", path);
+    if (access(dir, W_OK | X_OK) != 0) fail(EXIT_BAD, "--save: %s: %s", path, strerror(errno));
+    free(dir);
+}

@@ -1,0 +1,134 @@
+// train_gpt - trains a GPT-2-shaped model on text within a memory budget. --help lists the flags.
+//
+// options.c  command line          corpus.c      tokens
+// model.c    parameters, stages    ops.c         what the stages compute
+// train.c    plan, search, loop    checkpoint.c  save and resume
+// sample.c   text from the model   report.c      tables, JSON, pictures
+#include "app.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+void fail(int code, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("train_gpt: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(code);
+}
+
+void check(mo_status status, const char *what) {
+    if (status != MO_OK) fail(EXIT_BAD, "%s: %s", what, mo_status_text(status));
+}
+
+void *allocate(size_t size) {
+    void *p = calloc(1, size ? size : 1);
+    if (!p) fail(EXIT_BAD, "out of memory for %zu bytes", size);
+    return p;
+}
+
+double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void write_log(void *self, mo_log_level level, const char *text) {
+    (void)self, (void)level;
+    fprintf(stderr, "train_gpt: %s\n", text);
+}
+const mo_log app_log = {write_log, NULL};
+
+static void train(const options *o, result *r, double *losses) {
+    char budget[32], plan[32];
+    trainer t;
+    trainer_open(&t, o);
+    const uint64_t bytes = trainer_budget(&t);
+    const strategy s = trainer_choose(&t, bytes);
+    strategy_format(&s, r->strategy, sizeof r->strategy);
+    mo_plan *p = trainer_plan(&t, &s);
+    format_mib(mo_plan_describe(p).peak_bytes, plan, sizeof plan);
+    mo_plan_destroy(p);
+    format_mib(bytes, budget, sizeof budget);
+    fprintf(stderr, "%zu parameters, %zu tokens | %s | plan %s%s%s\n",
+        mo_params_count(&t.params, MO_PARAMS_ALL), t.corpus.n, r->strategy, plan,
+        bytes ? " of budget " : "", bytes ? budget : "");
+    trainer_run(&t, &s, r, losses);
+    trainer_close(&t);
+}
+
+static void transfer(int pipe_end, void *data, size_t size, bool in) {
+    for (char *at = data; size != 0;) {
+        ssize_t n = in ? read(pipe_end, at, size) : write(pipe_end, at, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) fail(EXIT_BAD, "--compare: the plain run ended without a result");
+        at += n;
+        size -= (size_t)n;
+    }
+}
+
+// A budget that cannot be met fails before the plain run, not after it. Not checked with a BLAS,
+// whose threads do not survive the fork.
+static void check_budget(const options *o) {
+    trainer t;
+    if (o->blas) return;
+    trainer_open(&t, o);
+    (void)trainer_choose(&t, trainer_budget(&t));
+    trainer_close(&t);
+}
+
+// The plain run gets a process of its own, so that each run has its own peak RSS.
+static void train_plainly(const options *o, result *r, double *losses) {
+    int ends[2], status;
+    fflush(NULL);
+    if (pipe(ends) != 0) fail(EXIT_BAD, "--compare: %s", strerror(errno));
+    const pid_t child = fork();
+    if (child < 0) fail(EXIT_BAD, "--compare: %s", strerror(errno));
+    if (child == 0) {
+        options plain = *o;
+        plain.strategy = (strategy){.accum = 1};
+        plain.open = 0;
+        plain.budget = 0;
+        plain.budget_percent = 0;
+        plain.save = plain.report = NULL;
+        plain.sample = 0;
+        train(&plain, r, losses);
+        transfer(ends[1], r, sizeof *r, false);
+        transfer(ends[1], losses, o->steps * sizeof *losses, false);
+        exit(0);
+    }
+    close(ends[1]);
+    ssize_t first = read(ends[0], r, 1); // 0: it failed and has said why
+    if (first == 1) {
+        transfer(ends[0], (char *)r + 1, sizeof *r - 1, true);
+        transfer(ends[0], losses, o->steps * sizeof *losses, true);
+    }
+    close(ends[0]);
+    if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        exit(WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : EXIT_BAD);
+}
+
+int main(int argc, char **argv) {
+    options o;
+    result runs[2] = {{0}};
+    options_parse(&o, argc, (const char *const *)argv);
+    double *losses = allocate(o.steps * sizeof *losses), *plain = allocate(o.steps * sizeof *plain);
+    if (o.compare) {
+        check_budget(&o);
+        train_plainly(&o, &runs[0], plain);
+    }
+    train(&o, &runs[1], losses);
+    if (o.json) report_json(stdout, &o, &runs[1], losses, o.compare ? &runs[0] : NULL, plain);
+    else report_table(stdout, o.compare ? runs : runs + 1, o.compare ? 2 : 1);
+    free(losses);
+    free(plain);
+    if (fflush(stdout) != 0) fail(EXIT_BAD, "standard output: %s", strerror(errno));
+    return 0;
+}

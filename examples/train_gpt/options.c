@@ -1,0 +1,245 @@
+// options.c - the command line.
+#include "app.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "train_gpt - train a GPT-2-shaped model on text, within a memory budget\n"
+    "\n"
+    "  --text FILE...         train on the bytes of these files (vocabulary 256)\n"
+    "  --tokens FILE          or on uint16 tokens: 256 int32 {20240520, 1, count}, then the "
+    "tokens\n"
+    "  --layers N             blocks (6)            --channels N   width (384)\n"
+    "  --heads N              attention heads (6)   --seq N        tokens in a sequence (256)\n"
+    "  --batch N              sequences in a batch (4)\n"
+    "  --accum N              batches in an update (1)\n"
+    "  --steps N              updates in this run (100)\n"
+    "  --lr X                 step size (3e-4)      --weight-decay X   decoupled (0)\n"
+    "  --clip X               limit of the gradient's global norm (0 = none)\n"
+    "  --seed N               of the initial weights and the sample (1337)\n"
+    "  --init FILE            start from a safetensors file with Hugging Face GPT-2 names\n"
+    "  --threads N            (all)\n"
+    "  --blas LIBRARY         matrix products by the cblas_sgemm of this shared library\n"
+    "  --budget SIZE          bytes, with K, M or G (1024), or N%: of what --strategy none needs\n"
+    "  --strategy S           none: plain; auto: the fastest that fits the budget (default); or a\n"
+    "                         list, with the rest plain, or left open by auto in the list:\n"
+    "        checkpoint=none|light|block|sqrt   what backward computes again\n"
+    "        accum=N                            split each batch into N micro-batches\n"
+    "        optim=f32|8bit                     AdamW's states\n"
+    "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
+    "256)\n"
+    "  --save FILE            weights, optimizer and position, as safetensors, at the end\n"
+    "  --resume FILE          continue from such a file; its sizes are the defaults then\n"
+    "  --sample N             print N tokens of the model's own at the end\n"
+    "  --report DIR           write timeline.svg, memory.txt and plan.txt there\n"
+    "  --compare              train plainly first, then as told; print both side by side\n"
+    "  --json                 one JSON object on standard output, progress on standard error\n"
+    "  --help\n"
+    "\n"
+    "Exit status: 0 done; 1 a file, the budget or the machine does not allow it; 2 usage.\n";
+
+// Every flag: where its value goes and what it may be. given has one bit per row.
+typedef enum { KIND_COUNT, KIND_REAL, KIND_STRING, KIND_SWITCH, KIND_SEED, KIND_OTHER } kind;
+typedef struct flag {
+    const char *name;
+    kind kind;
+    size_t offset;
+    double least, most;
+} flag;
+#define AT(field) offsetof(options, field)
+static const flag flags[] = {
+    {"--text", KIND_OTHER, 0, 0, 0},
+    {"--budget", KIND_OTHER, 0, 0, 0},
+    {"--strategy", KIND_OTHER, 0, 0, 0},
+    {"--tokens", KIND_STRING, AT(tokens), 0, 0},
+    {"--init", KIND_STRING, AT(init), 0, 0},
+    {"--resume", KIND_STRING, AT(resume), 0, 0},
+    {"--save", KIND_STRING, AT(save), 0, 0},
+    {"--report", KIND_STRING, AT(report), 0, 0},
+    {"--blas", KIND_STRING, AT(blas), 0, 0},
+    {"--layers", KIND_COUNT, AT(layers), 1, 1000},
+    {"--channels", KIND_COUNT, AT(channels), 1, 1 << 20},
+    {"--heads", KIND_COUNT, AT(heads), 1, 1 << 16},
+    {"--seq", KIND_COUNT, AT(seq), 1, 1 << 24},
+    {"--batch", KIND_COUNT, AT(batch), 1, 1 << 20},
+    {"--accum", KIND_COUNT, AT(accum), 1, 1 << 20},
+    {"--steps", KIND_COUNT, AT(steps), 1, 1e9},
+    {"--threads", KIND_COUNT, AT(threads), 1, 1024},
+    {"--sample", KIND_COUNT, AT(sample), 0, 1e9},
+    {"--lr", KIND_REAL, AT(lr), 1e-12, 1e3},
+    {"--weight-decay", KIND_REAL, AT(weight_decay), 0, 1e3},
+    {"--clip", KIND_REAL, AT(clip), 0, 1e30},
+    {"--seed", KIND_SEED, AT(seed), 0, 0},
+    {"--compare", KIND_SWITCH, AT(compare), 0, 0},
+    {"--json", KIND_SWITCH, AT(json), 0, 0},
+};
+#undef AT
+enum { N_FLAGS = sizeof flags / sizeof *flags };
+
+static int find_flag(const char *name) {
+    for (int i = 0; i < N_FLAGS; i++)
+        if (strcmp(flags[i].name, name) == 0) return i;
+    return -1;
+}
+
+bool options_given(const options *o, const char *name) { return (o->given >> find_flag(name)) & 1; }
+
+static double parse_number(const flag *f, const char *text) {
+    char *end;
+    errno = 0;
+    double x = strtod(text, &end);
+    bool whole = f->kind != KIND_COUNT || (x == floor(x) && !strpbrk(text, ".eExX"));
+    if (end == text || *end || errno == ERANGE || !whole || !(x >= f->least && x <= f->most))
+        fail(EXIT_USAGE, "%s: '%s' is not a %s from %.12g to %.12g", f->name, text,
+            f->kind == KIND_COUNT ? "whole number" : "number", f->least, f->most);
+    return x;
+}
+
+static uint64_t parse_seed(const char *name, const char *text) {
+    char *end;
+    errno = 0;
+    uint64_t x = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)*text) || *end || errno == ERANGE)
+        fail(EXIT_USAGE, "%s: '%s' is not a whole number below 2^64", name, text);
+    return x;
+}
+
+static void parse_budget(options *o, const char *text) {
+    char *end;
+    double x = strtod(text, &end), unit = 1;
+    if (end != text && *end == '%' && !end[1] && x > 0 && x <= 100) {
+        o->budget_percent = x;
+        return;
+    }
+    if (*end) {
+        const char *at = strchr("KMGT", toupper((unsigned char)*end));
+        if (at) unit = exp2(10.0 * (double)(at - "KMGT" + 1)), end++;
+        if (at && *end == 'i') end++;
+        if (at && (*end == 'B' || *end == 'b')) end++;
+    }
+    if (!isdigit((unsigned char)*text) || *end || !(x * unit >= 1) || x * unit > 0x1p60)
+        fail(EXIT_USAGE, "--budget: '%s' is not a size such as 300M or 2G, nor a percentage", text);
+    o->budget = (uint64_t)(x * unit);
+}
+
+static bool match(const char *item, size_t n, const char *word) {
+    return strlen(word) == n && memcmp(item, word, n) == 0;
+}
+
+static size_t strategy_count(const char *key, const char *value, size_t n) {
+    char *end;
+    unsigned long x = strtoul(value, &end, 10);
+    if (!isdigit((unsigned char)*value) || end != value + n || x == 0 || x > 1u << 20)
+        fail(EXIT_USAGE, "--strategy: %s=%.*s is not a whole number from 1 to 1048576", key, (int)n,
+            value);
+    return x;
+}
+
+static const char *const policies[] = {"none", "light", "block", "sqrt"};
+
+// One key=value of a list; also marks the key as not open.
+static void strategy_item(options *o, const char *item, size_t n) {
+    strategy *s = &o->strategy;
+    const char *value = memchr(item, '=', n);
+    size_t key = value ? (size_t)(value - item) : n, size = value ? n - key - 1 : 0;
+    value = value ? value + 1 : "";
+    if (match(item, key, "checkpoint")) {
+        o->open &= ~(unsigned)OPEN_CHECKPOINT;
+        for (int i = 0; i < 4; i++)
+            if (match(value, size, policies[i])) {
+                s->checkpoint = (mo_remat_policy)i;
+                return;
+            }
+    } else if (match(item, key, "accum")) {
+        o->open &= ~(unsigned)OPEN_ACCUM;
+        s->accum = strategy_count("accum", value, size);
+        return;
+    } else if (match(item, key, "optim")) {
+        o->open &= ~(unsigned)OPEN_OPTIM;
+        s->optim = match(value, size, "8bit") ? MO_OPTIM_8BIT : MO_OPTIM_F32;
+        if (s->optim == MO_OPTIM_8BIT || match(value, size, "f32")) return;
+    } else if (match(item, key, "loss")) {
+        o->open &= ~(unsigned)OPEN_LOSS;
+        s->loss_rows = match(value, size, "chunked") ? 256
+            : match(value, size, "full")             ? 0
+                                                     : strategy_count("loss", value, size);
+        return;
+    }
+    fail(EXIT_USAGE, "--strategy: unknown '%.*s' (see --help)", (int)n, item);
+}
+
+static void parse_strategy(options *o, const char *text) {
+    o->open = 0;
+    if (strcmp(text, "none") == 0) return;
+    for (const char *at = text; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (match(at, strcspn(at, ","), "auto")) o->open = OPEN_ALL;
+    for (const char *at = text; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
+        size_t n = strcspn(at, ",");
+        if (!match(at, n, "auto")) strategy_item(o, at, n);
+    }
+}
+
+void strategy_format(const strategy *s, char *text, size_t size) {
+    int n = snprintf(text, size, "checkpoint=%s,accum=%zu,optim=%s,loss=", policies[s->checkpoint],
+        s->accum, s->optim == MO_OPTIM_8BIT ? "8bit" : "f32");
+    if (n < 0 || (size_t)n >= size) return;
+    if (s->loss_rows == 0) snprintf(text + n, size - (size_t)n, "full");
+    else snprintf(text + n, size - (size_t)n, "%zu", s->loss_rows);
+}
+
+void format_mib(uint64_t bytes, char *text, size_t size) {
+    snprintf(text, size, "%.1f MiB", (double)bytes / 0x1p20);
+}
+
+static int parse_flag(options *o, int at, int argc, const char *const *argv) {
+    int i = find_flag(argv[at]);
+    if (i < 0) fail(EXIT_USAGE, "unknown flag '%s' (see --help)", argv[at]);
+    const flag *f = &flags[i];
+    void *field = (char *)o + f->offset;
+    o->given |= 1u << i;
+    if (f->kind == KIND_SWITCH) {
+        *(bool *)field = true;
+        return at + 1;
+    }
+    if (at + 1 >= argc || (strncmp(argv[at + 1], "--", 2) == 0 && argv[at + 1][2]))
+        fail(EXIT_USAGE, "%s: value missing", f->name);
+    const char *value = argv[at + 1];
+    if (strcmp(f->name, "--text") == 0) {
+        o->texts = argv + at + 1;
+        o->n_texts = 0;
+        for (at++; at < argc && strncmp(argv[at], "--", 2) != 0; at++) o->n_texts++;
+        return at;
+    }
+    if (strcmp(f->name, "--budget") == 0) parse_budget(o, value);
+    else if (strcmp(f->name, "--strategy") == 0) parse_strategy(o, value);
+    else if (f->kind == KIND_COUNT) *(size_t *)field = (size_t)parse_number(f, value);
+    else if (f->kind == KIND_REAL) *(double *)field = parse_number(f, value);
+    else if (f->kind == KIND_SEED) *(uint64_t *)field = parse_seed(f->name, value);
+    else *(const char **)field = value;
+    return at + 2;
+}
+
+void options_parse(options *o, int argc, const char *const *argv) {
+    memset(o, 0, sizeof *o);
+    o->layers = 6, o->channels = 384, o->heads = 6, o->seq = 256;
+    o->batch = 4, o->accum = 1, o->steps = 100;
+    o->lr = 3e-4;
+    o->seed = 1337;
+    o->strategy.accum = 1;
+    o->open = OPEN_ALL;
+    for (int at = 1; at < argc;) {
+        if (strcmp(argv[at], "--help") == 0) {
+            if (fputs(usage, stdout) < 0 || fflush(stdout) != 0)
+                fail(EXIT_BAD, "standard output: %s", strerror(errno));
+            exit(0);
+        }
+        at = parse_flag(o, at, argc, argv);
+    }
+    if (!o->texts == !o->tokens) fail(EXIT_USAGE, "give either --text or --tokens (see --help)");
+    if (o->init && o->resume) fail(EXIT_USAGE, "--init and --resume exclude each other");
+}

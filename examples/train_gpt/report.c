@@ -1,0 +1,161 @@
+// report.c - what a run prints and writes about itself.
+#include "app.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const mo_category rows[] = {MO_CATEGORY_PARAM, MO_CATEGORY_GRAD, MO_CATEGORY_OPTIMIZER,
+    MO_CATEGORY_ACTIVATION, MO_CATEGORY_WORKSPACE};
+enum { N_ROWS = sizeof rows / sizeof *rows };
+
+// ---- the table --------------------------------------------------------------------------------
+
+static void print_row(FILE *out, const char *name, const double *cells, size_t n, int digits) {
+    fprintf(out, "| %-22s |", name);
+    for (size_t i = 0; i < n; i++) {
+        if (cells[i] < 0) fprintf(out, " %11s |", "");
+        else fprintf(out, " %11.*f |", digits, cells[i]);
+    }
+    fputc('\n', out);
+}
+
+static void print_line(FILE *out, size_t n_columns) {
+    fputs("|------------------------|", out);
+    for (size_t i = 0; i < n_columns; i++) fputs("------------:|", out);
+    fputc('\n', out);
+}
+
+static double mib(uint64_t bytes) { return (double)bytes / 0x1p20; }
+
+// planned and measured of every run; -1 leaves a cell empty
+static void print_pairs(FILE *out, const char *name, const result *runs, size_t n, int row) {
+    double cells[8];
+    for (size_t i = 0; i < n; i++) {
+        const result *r = &runs[i];
+        cells[2 * i] = cells[2 * i + 1] = -1;
+        if (row >= 0) {
+            cells[2 * i] = mib(r->planned[row]);
+            cells[2 * i + 1] = mib(r->measured[row]);
+        } else if (row == -1) {
+            cells[2 * i] = mib(r->plan_bytes);
+            cells[2 * i + 1] = mib(r->peak_bytes);
+        } else if (r->budget_bytes != 0) {
+            cells[2 * i] = mib(r->budget_bytes - (row == -2 ? r->plan_bytes : 0));
+            cells[2 * i + 1] = mib(r->budget_bytes - (row == -2 ? r->peak_bytes : 0));
+        }
+    }
+    print_row(out, name, cells, 2 * n, 1);
+}
+
+void report_table(FILE *out, const result *runs, size_t n_runs) {
+    double rss[8], ms[8], speed[8], loss[8];
+    for (size_t i = 0; i < n_runs; i++)
+        fprintf(out, "%s%s: %s\n", i == 0 ? "\n" : "", n_runs > 1 && i == 0 ? "plain" : "memopt",
+            runs[i].strategy);
+    fprintf(out, "\n| %-22s |", "MiB at the peak");
+    for (size_t i = 0; i < n_runs; i++)
+        fputs(
+            n_runs > 1 && i == 0 ? "  plain plan |  plain used |" : " memopt plan | memopt used |",
+            out);
+    fputc('\n', out);
+    print_line(out, 2 * n_runs);
+    for (int i = 0; i < N_ROWS; i++)
+        print_pairs(out, mo_category_name(rows[i]), runs, n_runs, (int)rows[i]);
+    print_pairs(out, "= arena peak", runs, n_runs, -1);
+    if (runs[n_runs - 1].budget_bytes != 0) {
+        print_pairs(out, "+ free", runs, n_runs, -2);
+        print_pairs(out, "= budget", runs, n_runs, -3);
+    }
+    for (size_t i = 0; i < 2 * n_runs; i++) {
+        const result *r = &runs[i / 2];
+        rss[i] = i % 2 ? mib(r->rss_bytes) : -1;
+        ms[i] = i % 2 ? r->ms_per_step : -1;
+        speed[i] = i % 2 ? r->tokens_per_s : -1;
+        loss[i] = i % 2 ? r->last_loss : -1;
+    }
+    print_row(out, "process peak RSS", rss, 2 * n_runs, 1);
+    print_row(out, "ms per update", ms, 2 * n_runs, 1);
+    print_row(out, "tokens per second", speed, 2 * n_runs, 0);
+    print_row(out, "loss of the last step", loss, 2 * n_runs, 6);
+    if (n_runs > 1)
+        fprintf(out, "\n%.1f %% of the plain run's memory at %.2f times its time.\n",
+            100.0 * (double)runs[1].peak_bytes / (double)runs[0].peak_bytes,
+            runs[1].ms_per_step / runs[0].ms_per_step);
+}
+
+// ---- JSON -------------------------------------------------------------------------------------
+
+static void print_object(
+    FILE *out, const options *o, const result *r, const double *losses, const char *end) {
+    fprintf(out, "{\"device\":\"cpu\",\"strategy\":\"%s\",\"steps\":%zu,\"loss\":[", r->strategy,
+        o->steps);
+    for (size_t i = 0; i < o->steps; i++) fprintf(out, "%s%.17g", i ? "," : "", losses[i]);
+    fprintf(out, "],\"ms_per_step\":%.4f,\"tokens_per_s\":%.2f", r->ms_per_step, r->tokens_per_s);
+    fprintf(out, ",\"budget_bytes\":%" PRIu64 ",\"plan_bytes\":%" PRIu64, r->budget_bytes,
+        r->plan_bytes);
+    fprintf(out, ",\"peak_bytes\":%" PRIu64 ",\"rss_bytes\":%" PRIu64 ",\"bytes\":{", r->peak_bytes,
+        r->rss_bytes);
+    for (int i = 0; i < N_ROWS; i++)
+        fprintf(out, "%s\"%s\":%" PRIu64, i ? "," : "", mo_category_name(rows[i]),
+            r->measured[rows[i]]);
+    fprintf(out, "}%s", end);
+}
+
+void report_json(FILE *out, const options *o, const result *r, const double *losses,
+    const result *baseline, const double *baseline_losses) {
+    print_object(out, o, r, losses, baseline ? ",\"baseline\":" : "}\n");
+    if (baseline) print_object(out, o, baseline, baseline_losses, "}}\n");
+}
+
+// ---- files ------------------------------------------------------------------------------------
+
+static int write_file(void *self, const char *text, size_t size) {
+    return fwrite(text, 1, size, self) == size ? 0 : -1;
+}
+
+static mo_status write_timeline(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
+    const mo_trace_desc desc = {.title = "train_gpt: memory of the last steps"};
+    (void)plan;
+    return mo_trace_write_svg(track, &desc, w);
+}
+static mo_status write_memory(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
+    (void)plan;
+    return mo_track_write_summary(track, w);
+}
+static mo_status write_plan(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
+    (void)track;
+    return mo_plan_write_text(plan, w);
+}
+
+void report_begin(const char *dir) {
+    struct stat info;
+    if (mkdir(dir, 0777) != 0 && errno != EEXIST)
+        fail(EXIT_BAD, "--report: %s: %s", dir, strerror(errno));
+    if (stat(dir, &info) == 0 && !S_ISDIR(info.st_mode))
+        fail(EXIT_BAD, "--report: %s: %s", dir, strerror(ENOTDIR));
+    if (access(dir, W_OK | X_OK) != 0) fail(EXIT_BAD, "--report: %s: %s", dir, strerror(errno));
+}
+
+void report_files(const char *dir, const mo_track *track, const mo_plan *plan) {
+    static const struct {
+        const char *name;
+        mo_status (*write)(const mo_track *, const mo_plan *, const mo_writer *);
+    } files[] = {
+        {"timeline.svg", write_timeline}, {"memory.txt", write_memory}, {"plan.txt", write_plan}};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
+        FILE *file = fopen(path, "w");
+        if (!file) fail(EXIT_BAD, "--report: %s: %s", path, strerror(errno));
+        const mo_writer writer = {write_file, file};
+        const mo_status status = files[i].write(track, plan, &writer);
+        if (status != MO_OK || fclose(file) != 0) {
+            remove(path);
+            fail(EXIT_BAD, "--report: %s: %s", path, strerror(errno));
+        }
+        fprintf(stderr, "wrote %s\n", path);
+    }
+}

@@ -1,0 +1,773 @@
+#!/usr/bin/env bash
+# cli_train_gpt.sh PROGRAM - what train_gpt promises on its command line, one function per fact.
+#
+# The losses come from tests/data/gpt_tiny.py. Prints one line per test and ends like cmocka; a
+# function fails with its first failing command and skips with status 77. ONLY=words runs the facts
+# whose name holds one of them. Needs bash, awk, cmp; python3, xmllint and OpenBLAS where present.
+set -u
+export LC_ALL=C
+self=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
+case ${1:?usage: cli_train_gpt.sh PROGRAM} in
+/*) program=$1 ;;
+*) program=$PWD/$1 ;;
+esac
+root=$(dirname "$(dirname "$self")")
+data=$root/tests/data/gpt_tiny
+corpus=$root/fuzz/corpus/safetensors
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' HUP INT TERM
+cd "$dir" || exit 1
+unset MEMOPT_CPU
+# A huge request returns NULL under ASan as it does without.
+export ASAN_OPTIONS=allocator_may_return_null=1:${ASAN_OPTIONS:-}
+
+tokens=(--tokens "$data.tokens.bin")
+init=(--init "$data.safetensors" --heads 4)
+# The reference's run; a flag that comes again overrides.
+tiny=("${tokens[@]}" "${init[@]}" --batch 3 --steps 12 --lr 1e-3 --threads 1)
+plain=("${tiny[@]}" --strategy none)
+
+# ---- helpers -----------------------------------------------------------------------------------
+
+say() { echo "$*"; return 1; }
+skip() { echo "skipped: $*"; exit 77; }
+have() { command -v "$1" > /dev/null 2>&1; }
+
+number() { grep -o "\"$2\":[0-9.]*" "$1" | head -n 1 | cut -d: -f2; }
+losses() { grep -o '"loss":\[[^]]*' "$1" | head -n 1 | cut -d[ -f2 | tr , ' '; }
+last_losses() { losses "$1" | cut -d ' ' -f "$2"-; }
+reference() { sed -n "$1p" "$data.losses"; }
+size_of() { wc -c < "$1" | tr -d ' '; }
+
+# What holds for every run: the plan is the peak, and the categories add up to it.
+accounts() {
+    local sum
+    sum=$(grep -o '"bytes":{[^}]*' "$1" | head -n 1 | grep -o ':[0-9][0-9]*' | tr -d : |
+        awk '{ s += $1 } END { printf "%.0f", s }')
+    [ "$(number "$1" plan_bytes)" = "$(number "$1" peak_bytes)" ] &&
+        [ "$sum" = "$(number "$1" peak_bytes)" ] ||
+        say "$1: plan, peak and the sum of the categories differ"
+}
+
+# train NAME FLAG... - a run that succeeds; its JSON in NAME.json, its stderr in NAME.err.
+train() {
+    local name=$1 rc=0
+    shift
+    "$program" "$@" --json > "$name.json" 2> "$name.err" || rc=$?
+    [ $rc = 0 ] || { cat "$name.err"; say "exit status $rc: $*"; } || return 1
+    accounts "$name.json"
+}
+
+# within TOLERANCE "LOSSES" "LOSSES" - as many, and none further apart.
+within() {
+    printf '%s\n%s\n' "$2" "$3" | awk -v most="$1" '
+        NR == 1 { n = split($0, want) }
+        NR == 2 {
+            if (NF != n || n == 0) { print "numbers of losses differ: " n " and " NF; exit 1 }
+            for (i = 1; i <= n; i++) {
+                d = $i - want[i]
+                if (!(d <= most && -d <= most)) {
+                    print "step " i ": " $i ", not " want[i]; exit 1
+                }
+            }
+        }'
+}
+
+same() { [ -n "$1" ] && [ "$1" = "$2" ] || say "losses differ: $1 and $2"; }
+
+# refuses STATUS TEXT FLAG... - ends so, prints nothing on stdout and one line on stderr, with TEXT.
+refuses() {
+    local status=$1 text=$2 rc=0
+    shift 2
+    "$program" "$@" > refused.out 2> refused.err < /dev/null || rc=$?
+    cases=$((${cases:-0} + 1))
+    grep -v 'WARNING: AddressSanitizer failed to allocate' refused.err > refused.lines
+    if [ $rc = "$status" ] && [ ! -s refused.out ] && [ "$(wc -l < refused.lines)" -eq 1 ] &&
+        grep -q '^train_gpt: ' refused.lines && grep -qF -- "$text" refused.lines; then return 0; fi
+    echo "exit status $rc, not $status with '$text': $*"
+    head -n 20 refused.out refused.err
+    return 1
+}
+
+# fails_late STATUS TEXT FLAG... - the same after training: progress comes before the line.
+fails_late() {
+    local status=$1 text=$2 rc=0
+    shift 2
+    "$program" "$@" > refused.out 2> refused.err < /dev/null || rc=$?
+    [ $rc = "$status" ] && [ "$(grep -c '^train_gpt: ' refused.err)" = 1 ] &&
+        grep '^train_gpt: ' refused.err | grep -qF -- "$text" && return 0
+    echo "exit status $rc, not $status with '$text': $*"
+    cat refused.err
+    return 1
+}
+
+# little_endian SIZE NUMBER... - each in so many bytes.
+little_endian() {
+    local size=$1 x i bytes=''
+    shift
+    for x; do
+        for ((i = 0; i < size; i++)); do
+            printf -v bytes '%s\\x%02x' "$bytes" $((x >> 8 * i & 255))
+        done
+    done
+    printf '%b' "$bytes"
+}
+
+# The header of a safetensors file, and the same file with another header.
+header_length() { od -An -tu4 -N4 "$1" | tr -d ' '; }
+header_of() { head -c $(($(header_length "$1") + 8)) "$1" | tail -c +9; }
+with_header() {
+    little_endian 8 ${#2}
+    printf %s "$2"
+    tail -c +$(($(header_length "$1") + 9)) "$1"
+}
+# replaced FILE OLD NEW - the file with the first OLD in its header made NEW.
+replaced() {
+    local header
+    header=$(header_of "$1")
+    case $header in *"$2"*) ;; *) say "$1 has no $2" >&2 || return 1 ;; esac
+    with_header "$1" "${header/"$2"/"$3"}"
+}
+
+# token_file MAGIC VERSION COUNT [TOKEN]... - a token file, little endian.
+token_file() {
+    little_endian 4 "$1" "$2" "$3"
+    head -c 1012 /dev/zero
+    shift 3
+    little_endian 2 "$@"
+}
+# 100 tokens are more than a batch.
+many() { for ((i = 0; i < 100; i++)); do echo "${1:-1}"; done; }
+
+openblas() {
+    local path
+    for path in /usr/lib/*/libopenblas.so.0 /usr/lib*/libopenblas.so.0 \
+        /usr/lib/*/openblas-*/libopenblas.so.0; do
+        [ -e "$path" ] && echo "$path" && return
+    done
+    return 1
+}
+
+# ---- losses ------------------------------------------------------------------------------------
+
+test_plain_run_has_the_losses_of_the_reference() {
+    train plain "${plain[@]}"
+    within 1e-5 "$(reference 1)" "$(losses plain.json)"
+}
+
+test_every_strategy_has_the_losses_of_the_reference() {
+    local strategy
+    for strategy in checkpoint=light checkpoint=block checkpoint=sqrt loss=chunked loss=16 loss=7 \
+        accum=3 checkpoint=sqrt,accum=3,loss=16 auto; do
+        echo "$strategy"
+        train s "${tiny[@]}" --strategy "$strategy"
+        within 1e-5 "$(reference 1)" "$(losses s.json)"
+    done
+}
+
+test_batches_of_one_accumulate_to_the_losses_of_the_reference() {
+    train a "${plain[@]}" --batch 1 --accum 3
+    within 1e-5 "$(reference 1)" "$(losses a.json)"
+}
+
+test_weight_decay_and_clip_have_the_losses_of_the_reference() {
+    train d "${plain[@]}" --weight-decay 0.1 --clip 0.5
+    within 1e-5 "$(reference 2)" "$(losses d.json)"
+    train d "${tiny[@]}" --weight-decay 0.1 --clip 0.5 --strategy checkpoint=block,accum=3,loss=16
+    within 1e-5 "$(reference 2)" "$(losses d.json)"
+}
+
+# 8-bit states round each update: 6e-4 here, and 2e-3 leaves room for other processors.
+test_8bit_states_stay_near_the_reference() {
+    train q "${tiny[@]}" --strategy optim=8bit
+    within 2e-3 "$(reference 1)" "$(losses q.json)"
+    [ "$(number q.json optimizer)" -lt 150000 ] || say "8-bit states are no smaller"
+}
+
+test_scalar_kernels_have_the_losses_of_the_reference() {
+    MEMOPT_CPU=scalar train scalar "${tiny[@]}" --strategy checkpoint=light,loss=16
+    within 1e-4 "$(reference 1)" "$(losses scalar.json)"
+}
+
+test_another_blas_has_the_losses_of_the_reference() {
+    local blas
+    blas=$(openblas) || skip "no libopenblas.so.0"
+    train blas "${plain[@]}" --blas "$blas"
+    within 1e-4 "$(reference 1)" "$(losses blas.json)"
+}
+
+test_checkpointing_changes_no_bit() {
+    local policy
+    train plain "${plain[@]}"
+    for policy in light block sqrt; do
+        train c "${tiny[@]}" --strategy checkpoint=$policy
+        same "$(losses plain.json)" "$(losses c.json)"
+    done
+}
+
+test_threads_change_no_bit() {
+    local n strategy
+    for strategy in none checkpoint=sqrt,loss=16,optim=8bit; do
+        train one "${tiny[@]}" --strategy $strategy --clip 0.5
+        for n in 2 3; do
+            train more "${tiny[@]}" --strategy $strategy --clip 0.5 --threads $n
+            same "$(losses one.json)" "$(losses more.json)"
+        done
+    done
+}
+
+test_text_of_two_files_is_their_bytes_in_a_row() {
+    local small=(--layers 1 --channels 16 --heads 2 --seq 16 --batch 4 --steps 6 --threads 1)
+    head -c 300 "$self" > whole
+    head -c 70 whole > first
+    tail -c +71 whole > second
+    train whole --text whole "${small[@]}"
+    train parts --text first second "${small[@]}"
+    same "$(losses whole.json)" "$(losses parts.json)"
+}
+
+test_the_seed_decides_the_weights() {
+    local small=(--text whole --layers 1 --channels 16 --heads 2 --seq 16 --batch 4 --steps 2)
+    head -c 300 "$self" > whole
+    train a "${small[@]}" --seed 5
+    train b "${small[@]}" --seed 5
+    train c "${small[@]}" --seed 18446744073709551615
+    same "$(losses a.json)" "$(losses b.json)"
+    [ "$(losses a.json)" != "$(losses c.json)" ] || say "another seed, the same losses"
+}
+
+test_reference_program_makes_the_committed_files() {
+    python3 -c 'import numpy' 2> /dev/null || skip "no numpy"
+    mkdir made
+    python3 "$data.py" made
+    cmp "$data.safetensors" made/gpt_tiny.safetensors
+    cmp "$data.tokens.bin" made/gpt_tiny.tokens.bin
+    within 2e-9 "$(reference 1)" "$(sed -n 1p made/gpt_tiny.losses)"
+    within 2e-9 "$(reference 2)" "$(sed -n 2p made/gpt_tiny.losses)"
+}
+
+# ---- memory ------------------------------------------------------------------------------------
+
+big=("${tiny[@]}" --batch 12 --steps 2)
+
+test_sparing_strategies_need_less() {
+    local strategy all before now
+    train m "${big[@]}" --strategy none
+    all=$(number m.json peak_bytes)
+    before=$all
+    for strategy in checkpoint=light checkpoint=light,loss=16 checkpoint=block,loss=16 \
+        checkpoint=block,loss=16,optim=8bit checkpoint=block,loss=16,optim=8bit,accum=12; do
+        train m "${big[@]}" --strategy $strategy
+        now=$(number m.json peak_bytes)
+        [ "$now" -le "$before" ] || say "$strategy needs $now, more than $before"
+        before=$now
+    done
+    [ $((now * 10)) -lt $((all * 8)) ] || say "$strategy needs $now of $all"
+}
+
+test_budget_in_bytes_holds() {
+    local all budget
+    train plain "${big[@]}" --strategy none
+    all=$(number plain.json peak_bytes)
+    for budget in "$all" $((all * 95 / 100)) $((all * 85 / 100)); do
+        train m "${big[@]}" --budget "$budget"
+        [ "$(number m.json peak_bytes)" -le "$budget" ] || say "peak above $budget"
+        [ "$(number m.json budget_bytes)" = "$budget" ] || say "budget is not $budget"
+        within 1e-5 "$(losses plain.json)" "$(losses m.json)"
+    done
+}
+
+test_budget_in_units_is_1024_based() {
+    train m "${big[@]}" --budget 16M
+    [ "$(number m.json budget_bytes)" = $((16 << 20)) ]
+    train m "${big[@]}" --budget 16384KiB
+    [ "$(number m.json budget_bytes)" = $((16 << 20)) ]
+    train m "${big[@]}" --budget 1G
+    [ "$(number m.json budget_bytes)" = $((1 << 30)) ]
+}
+
+test_budget_in_percent_is_of_the_plain_plan() {
+    local all
+    train m "${big[@]}" --strategy none
+    all=$(number m.json peak_bytes)
+    train m "${big[@]}" --budget 85%
+    [ "$(number m.json budget_bytes)" = $((all * 85 / 100)) ] || say "not 85 % of $all"
+    [ "$(number m.json peak_bytes)" -le $((all * 85 / 100)) ] || say "peak above 85 % of $all"
+}
+
+# smallest FLAG... - the bytes that the refusal of a budget of one byte names.
+smallest() {
+    refuses 1 "--budget" "$@" --budget 1 >&2 &&
+        sed -n 's/.*the smallest .*(\([0-9]*\) bytes).*/\1/p' refused.err
+}
+
+test_smallest_budget_is_exact() {
+    local least strategy
+    for strategy in auto checkpoint=sqrt auto,optim=f32 auto,accum=3,loss=full none; do
+        least=$(smallest "${big[@]}" --strategy $strategy)
+        echo "$strategy: $least"
+        train m "${big[@]}" --strategy $strategy --budget "$least"
+        [ "$(number m.json peak_bytes)" = "$least" ] || say "it does not use all of it"
+        refuses 1 "($least bytes)" "${big[@]}" --strategy $strategy --budget $((least - 1))
+    done
+}
+
+# ---- save, resume, init ------------------------------------------------------------------------
+
+# continues NAME FIRST SECOND: 12 steps under FIRST are 6 under FIRST and 6 more under SECOND.
+continues() {
+    local rest=("${tokens[@]}" --batch 3 --steps 6 --lr 1e-3 --threads 1)
+    train whole "${tiny[@]}" --strategy "$1" --save whole.st
+    train first "${tiny[@]}" --strategy "$1" --steps 6 --save half.st
+    train second "${rest[@]}" --resume half.st --strategy "$2" --save both.st
+    same "$(last_losses whole.json 7)" "$(losses second.json)"
+    cmp whole.st both.st
+}
+
+test_resumed_run_continues_bit_for_bit() { continues checkpoint=none checkpoint=none; }
+test_resumed_run_may_checkpoint_otherwise() { continues checkpoint=none checkpoint=sqrt; }
+test_resumed_8bit_run_continues_bit_for_bit() { continues optim=8bit optim=8bit; }
+test_resumed_8bit_run_may_checkpoint_otherwise() {
+    continues optim=8bit checkpoint=block,optim=8bit
+}
+test_resumed_run_takes_its_precision_from_the_file() { continues optim=8bit auto; }
+
+test_resume_saves_to_the_file_it_came_from() {
+    local i
+    train whole "${plain[@]}" --steps 3 --save whole.st
+    train one "${plain[@]}" --steps 1 --save at.st
+    for i in 1 2; do
+        train one "${tokens[@]}" --resume at.st --batch 3 --lr 1e-3 --strategy none --steps 1 \
+            --threads 1 --save at.st
+    done
+    cmp whole.st at.st
+}
+
+test_saved_file_has_the_names_of_hugging_face() {
+    local name names
+    train s "${plain[@]}" --steps 1 --save s.st
+    names=$(header_of s.st | grep -o '"[^"]*":{"dtype"' | cut -d '"' -f2 |
+        grep -v '^optimizer\.' | sort)
+    [ "$names" = "$(header_of "$data.safetensors" | grep -o '"[^"]*":{"dtype"' |
+        cut -d '"' -f2 | sort)" ] || say "names: $names"
+    case $(header_of s.st) in *lm_head*) say "lm_head is in the file" ;; esac
+    for name in memopt.step memopt.position memopt.heads memopt.seq memopt.optim; do
+        case $(header_of s.st) in *"\"$name\":\""*) ;; *) say "no $name" ;; esac
+    done
+}
+
+test_init_takes_a_saved_file() {
+    train s "${plain[@]}" --steps 2 --save s.st
+    train a "${tokens[@]}" --resume s.st --batch 3 --steps 1 --threads 1
+    # The same weights at the same place in the text.
+    train b "${plain[@]}" --init s.st --steps 3
+    within 1 "$(losses b.json | cut -d ' ' -f1)" "$(losses a.json)"
+    train c "${plain[@]}" --steps 1
+    [ "$(losses b.json | cut -d ' ' -f1)" != "$(losses c.json)" ] || say "weights not taken"
+}
+
+test_init_takes_names_with_a_prefix() {
+    local header
+    header=$(header_of "$data.safetensors")
+    for name in wte wpe h ln_f; do header=${header//"\"$name."/"\"transformer.$name."}; done
+    with_header "$data.safetensors" "$header" > prefix.st
+    train plain "${plain[@]}"
+    train prefix "${plain[@]}" --init prefix.st
+    same "$(losses plain.json)" "$(losses prefix.json)"
+}
+
+# ---- output ------------------------------------------------------------------------------------
+
+test_json_is_one_line_of_valid_json() {
+    train j "${tiny[@]}"
+    [ "$(wc -l < j.json)" -eq 1 ] || say "lines: $(wc -l < j.json)"
+    have python3 || skip "no python3"
+    python3 -m json.tool < j.json > /dev/null
+}
+
+test_compare_prints_both_runs() {
+    "$program" "${tiny[@]}" --budget 95% --compare > table 2> err
+    grep -q '^plain: checkpoint=none,accum=1,optim=f32,loss=full$' table
+    grep -q '^memopt: checkpoint=' table
+    grep -q 'plain used .*memopt used' table
+    grep -q '^| = arena peak ' table
+    grep -q '^| = budget ' table
+    grep -q "% of the plain run's memory at .* times its time" table
+}
+
+test_compare_as_json_has_a_baseline() {
+    train j "${tiny[@]}" --strategy checkpoint=sqrt,loss=16 --compare
+    train plain "${plain[@]}"
+    [ "$(wc -l < j.json)" -eq 1 ] || say "lines: $(wc -l < j.json)"
+    sed 's/.*"baseline"://' j.json > baseline.json
+    accounts baseline.json
+    same "$(losses plain.json)" "$(losses baseline.json)"
+    have python3 || skip "no python3"
+    python3 -c 'import json
+j = json.load(open("j.json"))
+assert j["strategy"] != j["baseline"]["strategy"] and len(j["loss"]) == 12
+assert j["peak_bytes"] < j["baseline"]["peak_bytes"]'
+}
+
+test_sample_prints_as_many_tokens() {
+    "$program" "${tiny[@]}" --sample 30 > sample 2> err
+    sed -n '/^--- sample of 30 tokens$/,/^---$/p' sample | sed '1d;$d' > lines
+    [ "$(wc -w < lines)" -eq 30 ] || { cat sample; return 1; }
+    awk '{ for (i = 1; i <= NF; i++) if ($i !~ /^[0-9]+$/ || $i > 60) exit 1 }' lines
+    "$program" "${tiny[@]}" --sample 30 --json > again.json 2> again
+    [ "$(wc -l < again.json)" -eq 1 ] || say "the sample is not on stderr"
+    sed -n '/^--- sample/,/^---$/p' again | sed '1d;$d' | cmp - lines
+}
+
+test_report_writes_three_files() {
+    "$program" "${tiny[@]}" --report report > /dev/null 2> err
+    for name in timeline.svg memory.txt plan.txt; do
+        [ -s report/$name ] || say "$name is empty"
+    done
+    [ "$(find report -type f | wc -l)" -eq 3 ]
+    "$program" "${tiny[@]}" --report report > /dev/null 2> err # the folder is there now
+    if have xmllint; then xmllint --noout report/timeline.svg
+    elif have python3; then
+        python3 -c 'import xml.etree.ElementTree as e; e.parse("report/timeline.svg")'
+    else skip "neither xmllint nor python3"
+    fi
+}
+
+test_help_lists_the_flags() {
+    "$program" --help > help 2> err
+    [ ! -s err ]
+    for flag in text tokens layers channels heads seq batch accum steps lr weight-decay clip seed \
+        init threads blas budget strategy save resume sample report compare json; do
+        grep -q -- " --$flag " help || say "--$flag is not there"
+    done
+    [ "$(awk 'length > 100' help | wc -l)" -eq 0 ]
+}
+
+test_full_stdout_is_an_error() {
+    [ -w /dev/full ] || skip "no /dev/full"
+    local rc flags
+    for flags in "--help" "--json" "--steps 400 --json" "--sample 3000"; do
+        rc=0
+        # shellcheck disable=SC2086
+        "$program" "${tiny[@]}" $flags > /dev/full 2> err || rc=$?
+        [ $rc = 1 ] || say "exit status $rc: $flags"
+        [ "$(grep -c '^train_gpt: standard output: ' err)" = 1 ] || { cat err; say "$flags"; }
+    done
+}
+
+# ---- bad input ---------------------------------------------------------------------------------
+
+test_bad_text_is_refused() {
+    mkdir folder
+    : > empty
+    printf 'short' > short
+    seq 1000 > text
+    refuses 1 "nowhere: No such file" --text nowhere
+    refuses 1 "nowhere: No such file" --text text nowhere
+    refuses 1 "folder: not a regular file" --text folder
+    refuses 1 "/dev/null: not a regular file" --text /dev/null
+    refuses 1 "empty: 0 tokens are fewer" --text empty
+    refuses 1 "short: 5 tokens are fewer" --text short
+    refuses 1 "fewer than one update reads: 513" --text short short --seq 64 --batch 8
+    refuses 1 "text: token " --text text "${init[@]}" --batch 1
+    # Products of sizes that do not fit 64 bits.
+    refuses 1 "fewer than one update reads" --text text --batch 1048576 --accum 1048576 \
+        --seq 16777216 --steps 1
+    refuses 1 "fewer than one update reads" --text text --batch 1048576 --accum 1048576 \
+        --seq 8388608 --steps 1
+}
+
+test_bad_token_file_is_refused() {
+    mkdir folder
+    # shellcheck disable=SC2046
+    {
+        token_file 20240520 1 100 $(many) > good
+        token_file 20240521 1 100 $(many) > magic
+        token_file 20240520 2 100 $(many) > version
+        token_file 20240520 1 101 $(many) > above
+        token_file 20240520 1 99 $(many) > below
+        token_file 20240520 1 -1 $(many) > negative
+        token_file 20240520 1 2147483647 $(many) > most
+        token_file 20240520 1 100 $(many 61) > outside
+    }
+    token_file 20240520 1 0 > none
+    head -c 1023 good > no_header
+    head -c 1223 good > half_token
+    : > empty
+    train good "${plain[@]}" --steps 1 --tokens good
+    for file in magic version above below negative most outside none no_header half_token empty \
+        folder nowhere; do
+        refuses 1 "$file: " "${plain[@]}" --tokens $file
+    done
+    refuses 1 "token 61 is outside the vocabulary of 61" "${plain[@]}" --tokens outside
+    refuses 1 "magic: magic number" "${plain[@]}" --tokens magic
+}
+
+test_bad_weight_file_is_refused() {
+    local file n
+    [ -d "$corpus" ] || skip "no fuzz/corpus/safetensors"
+    mkdir folder
+    for file in "$corpus"/*; do
+        refuses 1 "$file" "${plain[@]}" --init "$file"
+        refuses 1 "$file" "${tokens[@]}" --resume "$file"
+    done
+    n=$(size_of "$data.safetensors")
+    for cut in 0 1 7 8 9 500 $((n / 2)) $((n - 1)); do
+        head -c "$cut" "$data.safetensors" > "cut$cut"
+        refuses 1 "cut$cut" "${plain[@]}" --init "cut$cut"
+    done
+    for file in nowhere folder /dev/null; do refuses 1 "$file" "${plain[@]}" --init $file; done
+}
+
+test_weights_that_do_not_fit_are_refused() {
+    local from=$data.safetensors
+    # Most of it shows when the tensors are read, with the memory in place.
+    change() { replaced "$from" "$2" "$3" > "$1" && fails_late 1 "$4" "${plain[@]}" --init "$1"; }
+    change missing '"h.1.ln_2.bias"' '"h.1.ln_9.bias"' "missing: tensor 'h.1.ln_2.bias'"
+    change last '"ln_f.bias"' '"ln_g.bias"' "last: tensor 'ln_f.bias' is missing"
+    change no_layers '"h.0.ln_1.weight"' '"g.0.ln_1.weight"' "no_layers: tensor 'h.0.ln_1.weight'"
+    change no_embedding '"wte.weight"' '"xte.weight"' "no_embedding: tensor 'wte.weight'"
+    change dtype '"h.0.ln_1.bias":{"dtype":"F32"' '"h.0.ln_1.bias":{"dtype":"I32"' \
+        "dtype: tensor 'h.0.ln_1.bias' has dtype I32"
+    change transposed '[32,96]' '[96,32]' "transposed: tensor 'h.0.attn.c_attn.weight' has shape"
+    change wide '"wte.weight":{"dtype":"F32","shape":[61,32]' \
+        '"wte.weight":{"dtype":"F32","shape":[122,16]' "wide: tensor 'wpe.weight' has shape"
+    change vector '"wte.weight":{"dtype":"F32","shape":[61,32]' \
+        '"wte.weight":{"dtype":"F32","shape":[1952]' "vector: tensor 'wte.weight' is not a matrix"
+    refuses 1 "--heads: 5 does not divide the 32 channels" "${plain[@]}" --heads 5
+    refuses 1 "--seq is 25" "${plain[@]}" --seq 25
+    refuses 1 "--layers is 2 there, not 3" "${plain[@]}" --layers 3
+    refuses 1 "--channels is 32 there, not 64" "${plain[@]}" --channels 64
+}
+
+test_weights_that_are_not_finite_end_the_run() {
+    { head -c $(($(header_length "$data.safetensors") + 8)) "$data.safetensors"
+      head -c 112768 /dev/zero | tr '\0' '\377'; } > nan.st
+    echo old > out.st
+    fails_late 1 "step 1: the loss is not finite" "${plain[@]}" --init nan.st --save out.st
+    [ "$(cat out.st)" = old ]
+}
+
+test_resume_that_does_not_fit_is_refused() {
+    local value
+    train f "${plain[@]}" --steps 1 --save f32.st
+    train q "${tiny[@]}" --strategy optim=8bit --steps 1 --save 8bit.st
+    resume() { refuses 1 "$1" "${tokens[@]}" --batch 3 --steps 1 --resume "${@:2}"; }
+    resume "f32.st: optimizer states are f32" f32.st --strategy optim=8bit
+    resume "8bit.st: optimizer states are 8bit" 8bit.st --strategy none
+    resume "f32.st: --layers is 2 there, not 3" f32.st --layers 3
+    resume "f32.st: --heads is 4 there, not 2" f32.st --heads 2
+    resume "f32.st: --seq is 25" f32.st --seq 25
+    resume "memopt.step" "$data.safetensors"
+    rename() { replaced f32.st "$1" "$2" > changed.st; }
+    for value in '' -1 abc 1x 99999999999999999999 18446744073709551615; do
+        for key in step position heads seq; do
+            replaced f32.st "$(header_of f32.st | grep -o "\"memopt.$key\": *\"[0-9]*\"")" \
+                "\"memopt.$key\":\"$value\"" > changed.st
+            resume "changed.st: metadata 'memopt.$key'" changed.st
+        done
+    done
+    for key in heads seq; do # divided by
+        replaced f32.st "$(header_of f32.st | grep -o "\"memopt.$key\": *\"[0-9]*\"")" \
+            "\"memopt.$key\":\"0\"" > changed.st
+        resume "changed.st: metadata 'memopt.$key'" changed.st
+    done
+    rename '"f32"' '"f64"'
+    resume "changed.st: metadata 'memopt.optim' is 'f64'" changed.st
+}
+
+test_resume_without_all_states_is_refused() {
+    train f "${plain[@]}" --steps 1 --save f32.st
+    replaced f32.st '"optimizer.ln_f.bias.v"' '"optimizer.ln_f.bias.w"' > changed.st
+    fails_late 1 "changed.st: tensor 'optimizer.ln_f.bias.v' is missing" "${tokens[@]}" \
+        --batch 3 --steps 1 --resume changed.st
+}
+
+# A resumed position beyond this text starts it again; it never reads outside.
+test_resume_with_a_shorter_text_starts_it_again() {
+    train f "${plain[@]}" --steps 1 --save f32.st
+    train first "${plain[@]}" --init f32.st --steps 1
+    for position in 428 499 500 501 9223372036854775807; do
+        replaced f32.st "$(header_of f32.st | grep -o '"memopt.position": *"[0-9]*"')" \
+            "\"memopt.position\":\"$position\"" > far.st
+        train far "${tokens[@]}" --resume far.st --batch 3 --steps 1 --threads 1 --strategy none
+        same "$(losses first.json)" "$(losses far.json)"
+    done
+}
+
+test_bad_numbers_are_usage_errors() {
+    local flag value
+    for flag in layers channels heads seq batch accum steps threads sample lr weight-decay clip \
+        seed budget; do
+        for value in '' -1 1e999 nan 12abc; do
+            refuses 2 "--$flag: '$value'" "${tokens[@]}" "--$flag" "$value"
+        done
+    done
+    for flag in layers channels heads seq batch accum steps threads; do
+        for value in 0 1.5 99999999999999999999; do
+            refuses 2 "--$flag: '$value'" "${tokens[@]}" "--$flag" "$value"
+        done
+    done
+    for value in 0 0% 101% 5%% 1Q 1MM 3Mi2 -5M %; do
+        refuses 2 "--budget: '$value'" "${tokens[@]}" --budget "$value"
+    done
+}
+
+test_bad_command_lines_are_usage_errors() {
+    local value
+    refuses 2 "--text or --tokens"
+    refuses 2 "--text or --tokens" --steps 3
+    refuses 2 "--text or --tokens" "${tokens[@]}" --text "$self"
+    refuses 2 "unknown flag '--nonsense'" "${tokens[@]}" --nonsense 1
+    refuses 2 "unknown flag 'stray'" "${tokens[@]}" stray
+    refuses 2 "unknown flag ''" "${tokens[@]}" ''
+    refuses 2 "--init and --resume" "${tokens[@]}" --init a --resume b
+    for value in tokens text init resume save report blas layers lr budget strategy seed; do
+        refuses 2 "--$value: value missing" "--$value"
+        refuses 2 "--$value: value missing" "--$value" --json
+    done
+    for value in '' plain checkpoint checkpoint= checkpoint=all optim=4bit accum=0 accum=x \
+        accum=-1 accum=99999999999999999999 loss=0 loss=-1 loss=big none,auto light=1 'a b' ','; do
+        refuses 2 "--strategy: " "${tokens[@]}" --strategy "$value"
+    done
+    refuses 2 "accum=2 does not divide --batch 3" "${tiny[@]}" --strategy accum=2
+    refuses 2 "accum=4 does not divide --batch 3" "${tiny[@]}" --strategy auto,accum=4
+}
+
+test_bad_places_are_refused_before_training() {
+    echo text > file
+    echo '#!' > script
+    chmod +x script
+    mkdir folder
+    for place in nowhere/x.st file/x.st folder /dev/full folder/; do
+        refuses 1 "--save: $place" "${plain[@]}" --save $place
+    done
+    refuses 1 "--save: " "${plain[@]}" --save ''
+    for place in nowhere/x file file/x script /dev/null/x; do
+        refuses 1 "--report: $place" "${plain[@]}" --report $place
+    done
+    refuses 1 "--report: " "${plain[@]}" --report ''
+    [ "$(cat file)" = text ]
+    [ "$(id -u)" != 0 ] || return 0 # root may write everywhere
+    chmod 555 folder
+    refuses 1 "--save: folder/x.st: Permission denied" "${plain[@]}" --save folder/x.st
+    refuses 1 "--report: folder/x: Permission denied" "${plain[@]}" --report folder/x
+    refuses 1 "--report: folder: Permission denied" "${plain[@]}" --report folder
+}
+
+test_bad_blas_is_refused() {
+    refuses 1 "--blas: $self: " "${plain[@]}" --blas "$self"
+    refuses 1 "--blas: nowhere.so: " "${plain[@]}" --blas nowhere.so
+    refuses 1 "--blas: libm.so.6 has no cblas_sgemm" "${plain[@]}" --blas libm.so.6
+}
+
+test_model_that_no_machine_holds_is_refused() {
+    head -c 5000 "$self" > text
+    fails_late 1 "no address space for the plan of" --text text --layers 100 \
+        --channels 1048576 --heads 1 --seq 24 --batch 3
+}
+
+test_plain_run_that_fails_ends_compare() {
+    refuses 1 "nowhere: No such file" "${plain[@]}" --compare --tokens nowhere
+    refuses 1 "--heads: 5" "${plain[@]}" --compare --heads 5
+}
+
+# ---- disk full, killed -------------------------------------------------------------------------
+
+# limited KIB COMMAND... - files cannot grow beyond that; stderr goes through a pipe to limited.err.
+limited() {
+    local kib=$1 rc=0
+    shift
+    (trap '' XFSZ; ulimit -S -f "$kib"; set -o pipefail
+     "$@" 2>&1 > /dev/null | (ulimit -S -f unlimited; cat)) > limited.err || rc=$?
+    return $rc
+}
+
+test_full_disk_leaves_the_old_file() {
+    local kib rc
+    mkdir disk
+    train old "${plain[@]}" --steps 1 --save disk/a.st
+    cp disk/a.st old.st
+    for kib in 0 1 8 100 300; do
+        rc=0
+        limited $kib "$program" "${plain[@]}" --steps 2 --save disk/a.st || rc=$?
+        [ $rc = 1 ] || { cat limited.err; say "$kib KiB: exit status $rc"; }
+        [ "$(grep -c '^train_gpt: ' limited.err)" = 1 ] || { cat limited.err; return 1; }
+        grep -q '^train_gpt: .*disk/a.st' limited.err || { cat limited.err; return 1; }
+        cmp old.st disk/a.st
+        [ "$(ls disk)" = a.st ] || say "left behind: $(ls disk)"
+    done
+    rm disk/a.st
+    limited 100 "$program" "${plain[@]}" --steps 2 --save disk/a.st && say "no error"
+    [ -z "$(ls disk)" ] || say "left behind: $(ls disk)"
+}
+
+test_full_disk_leaves_no_half_report() {
+    local kib rc file
+    "$program" "${plain[@]}" --report whole > /dev/null 2> err
+    for kib in 0 1 2; do
+        rc=0
+        limited $kib "$program" "${plain[@]}" --report part || rc=$?
+        [ $rc = 1 ] || { cat limited.err; say "$kib KiB: exit status $rc"; }
+        grep '^train_gpt: ' limited.err > line
+        [ "$(wc -l < line)" -eq 1 ] && grep -q 'part/.*: File too large' line ||
+            { cat limited.err; return 1; }
+        for file in part/*; do
+            [ -e "$file" ] || continue
+            [ "$(size_of "$file")" -ge "$(size_of "whole/${file#part/}")" ] || say "$file is cut"
+        done
+    done
+}
+
+# A run that is killed may leave its temporary file, but never a part of a file under the name.
+test_killed_run_leaves_no_half_file() {
+    local i pid found
+    mkdir k
+    train old "${plain[@]}" --steps 1 --save old.st
+    train new "${plain[@]}" --steps 2 --save new.st
+    for i in 1 2 3 4 5 6 7 8 9 10; do
+        cp old.st k/a.st
+        "$program" "${plain[@]}" --steps 2 --save k/a.st > out 2> err &
+        pid=$!
+        # At any time, or while the new file is written.
+        if [ $((i % 2)) = 0 ]; then sleep "0.0$((RANDOM % 60 + 10))"
+        else
+            while kill -0 $pid 2> /dev/null; do
+                found=(k/a.st.tmp*)
+                [ ! -e "${found[0]}" ] || break
+            done
+        fi
+        kill -9 $pid 2> /dev/null || true
+        wait $pid 2> /dev/null || true
+        cmp -s k/a.st old.st || cmp -s k/a.st new.st || say "a half file after $i"
+        train next "${tokens[@]}" --resume k/a.st --batch 3 --steps 1
+        rm -f k/*
+    done
+}
+
+# ------------------------------------------------------------------------------------------------
+
+chosen() {
+    local word
+    [ -n "${ONLY:-}" ] || return 0
+    for word in $ONLY; do case $1 in *"$word"*) return 0 ;; esac; done
+    return 1
+}
+
+passed=0 failed=0 skipped=0
+for name in $(sed -n 's/^\(test_[a-z0-9_]*\)() {.*/\1/p' "$self"); do # in this order
+    chosen "$name" || continue
+    mkdir "$dir/$name"
+    (set -e; cd "$dir/$name"; "$name") > "$dir/log" 2>&1
+    case $? in
+    0) echo "[       OK ] $name"; passed=$((passed + 1)) ;;
+    77) echo "[  SKIPPED ] $name"; sed 's/^/    /' "$dir/log"; skipped=$((skipped + 1)) ;;
+    *) echo "[  FAILED  ] $name"; sed 's/^/    /' "$dir/log"; failed=$((failed + 1)) ;;
+    esac
+    rm -rf "${dir:?}/$name"
+done
+echo "[  PASSED  ] $passed test(s)."
+[ $skipped = 0 ] || echo "[  SKIPPED ] $skipped test(s)."
+[ $failed = 0 ] || echo "[  FAILED  ] $failed test(s)."
+[ $failed = 0 ]
