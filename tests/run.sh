@@ -58,6 +58,7 @@ start_examples() {
 start_programs() {
     start cmocka cli/train_gpt tests/cli_train_gpt.sh build/train_gpt
     start cmocka cli/train_gpt@asan tests/cli_train_gpt.sh build/test/src-asan/train_gpt
+    start exit bench/smoke build/memopt-bench --n 4096 -r 1 --filter .
 }
 
 start_gates() {

@@ -1,0 +1,130 @@
+// cases_train.c - what sweeps over all parameters or activations: optim, accum, norm, act.
+#include "bench.h"
+
+#include <string.h>
+
+typedef struct arrays {
+    const mo_parallel *parallel;
+    size_t n;
+    float *x, *dy, *dx;
+    // optim
+    mo_optim_desc desc;
+    mo_optim_state state;
+    uint64_t t;
+    // norm
+    mo_layernorm_desc norm;
+    volatile double sink;
+} arrays;
+
+static bool setup_arrays(work *w) {
+    arrays *s = take(w, sizeof *s);
+    if (!s) return false;
+    memset(s, 0, sizeof *s);
+    s->parallel = w->parallel;
+    s->n = w->units = w->n;
+    s->x = take_random(w, w->n, 1);
+    s->dy = take_random(w, w->n, 0.01f);
+    s->dx = take(w, w->n * sizeof *s->dx);
+    w->state = s;
+    return s->x && s->dy && s->dx;
+}
+
+// ---- optim ----------------------------------------------------------------------------------
+
+static void optim_step(void *state) {
+    arrays *s = state;
+    must(mo_optim_step(&s->desc, ++s->t, s->x, s->dy, &s->state));
+}
+
+enum { VARIANT_SGD = 1, VARIANT_8BIT = 2 };
+static bool setup_optim(work *w) {
+    arrays *s = take(w, sizeof *s);
+    if (!s) return false;
+    memset(s, 0, sizeof *s);
+    s->desc.kind = w->variant & VARIANT_SGD ? MO_OPTIM_SGD : MO_OPTIM_ADAMW;
+    s->desc.precision = w->variant & VARIANT_8BIT ? MO_OPTIM_8BIT : MO_OPTIM_F32;
+    s->desc.lr = 1e-5;
+    s->desc.weight_decay = 0.01;
+    s->desc.min_8bit_size = 1;
+    s->desc.parallel = w->parallel;
+    size_t size = mo_optim_state_size(&s->desc, w->n);
+    void *memory = take(w, size);
+    s->x = take_random(w, w->n, 1);
+    s->dy = take_random(w, w->n, 0.01f);
+    if (!memory || !s->x || !s->dy) return false;
+    must(mo_optim_state_init(&s->desc, w->n, memory, size, &s->state));
+    add_extra(w, "state_bytes", (double)size / (double)w->n);
+    w->units = w->n;
+    w->state = s;
+    return true;
+}
+
+// ---- accum, act -----------------------------------------------------------------------------
+
+static void accum_add(void *state) {
+    arrays *s = state;
+    mo_accum_add(s->dy, 0.5f, s->x, s->n, s->parallel);
+}
+static void accum_norm(void *state) {
+    arrays *s = state;
+    s->sink = mo_accum_square_sum(s->dy, s->n, s->parallel);
+}
+static void gelu_forward(void *state) {
+    arrays *s = state;
+    mo_gelu_forward(s->x, s->dx, s->n, s->parallel);
+}
+static void gelu_backward(void *state) {
+    arrays *s = state;
+    mo_gelu_backward(s->x, s->dy, s->dx, s->n, s->parallel);
+}
+
+// ---- norm -----------------------------------------------------------------------------------
+
+static void norm_forward(void *state) {
+    arrays *s = state;
+    must(mo_layernorm_forward(&s->norm, s->x, s->dx));
+}
+static void norm_backward(void *state) {
+    arrays *s = state;
+    must(mo_layernorm_backward(&s->norm, s->x, s->dy, s->dx));
+}
+
+static bool setup_norm(work *w) {
+    if (!setup_arrays(w)) return false;
+    arrays *s = w->state;
+    mo_layernorm_desc *d = &s->norm;
+    d->channels = w->n < 768 ? w->n : 768;
+    d->n = w->n / d->channels;
+    d->parallel = w->parallel;
+    d->weight = take_random(w, d->channels, 1);
+    d->bias = take_random(w, d->channels, 1);
+    d->dweight = take_random(w, d->channels, 1);
+    d->dbias = take_random(w, d->channels, 1);
+    d->mean = take(w, d->n * sizeof(float));
+    d->rstd = take(w, d->n * sizeof(float));
+    w->units = d->n * d->channels;
+    if (!d->weight || !d->bias || !d->dweight || !d->dbias || !d->mean || !d->rstd) return false;
+    norm_forward(s);
+    return true;
+}
+
+const bench_case cases_train[] = {
+    {"optim.adamw_f32", "element", "28 B: p, m, v read and written, g read", 28, setup_optim,
+        optim_step, 0},
+    {"optim.adamw_8bit", "element", "16.06 B: p, 8-bit m and v read and written, g read",
+        16 + 16.0 / 256, setup_optim, optim_step, VARIANT_8BIT},
+    {"optim.sgd_f32", "element", "20 B: p, m read and written, g read", 20, setup_optim, optim_step,
+        VARIANT_SGD},
+    {"optim.sgd_8bit", "element", "14.03 B: p, 8-bit m read and written, g read", 14 + 8.0 / 256,
+        setup_optim, optim_step, VARIANT_SGD | VARIANT_8BIT},
+    {"accum.add_f32", "element", "12 B: both read, the sum written", 12, setup_arrays, accum_add,
+        0},
+    {"accum.norm", "element", "4 B: read", 4, setup_arrays, accum_norm, 0},
+    {"norm.layernorm_forward", "element", "8 B: x read, y written; rows of 768", 8, setup_norm,
+        norm_forward, 0},
+    {"norm.layernorm_backward", "element", "12 B: x, dy read, dx written; rows of 768", 12,
+        setup_norm, norm_backward, 0},
+    {"act.gelu_forward", "element", "8 B: x read, y written", 8, setup_arrays, gelu_forward, 0},
+    {"act.gelu_backward", "element", "12 B: x, dy read, dx written", 12, setup_arrays,
+        gelu_backward, 0},
+    {0}};
