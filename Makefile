@@ -68,7 +68,7 @@ clean:
 	rm -rf build
 
 # build/flags changes when the flags do; every object depends on it.
-flags = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OPENMP)
+flags = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OPENMP) $(WARNINGS) $(WERROR)
 build/flags: force
 	@mkdir -p $(@D)
 	@echo '$(flags)' | cmp -s - $@ || echo '$(flags)' > $@
@@ -111,7 +111,7 @@ $(programs) $(examples): build/memopt.o
 	$(Q)$(CC) $(CFLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
 
 demo: build/train_gpt
-	$(demo_command)
+	@$(demo_command)
 
 bench: build/memopt-bench
 	build/memopt-bench
@@ -178,6 +178,12 @@ $(eval $(call variant,src,asan,$(TESTS)))
 $(eval $(call variant,src,tsan,$(filter $(TSAN_TESTS),$(TESTS))))
 $(eval $(call variant,header,plain,$(TESTS)))
 $(eval $(call variant,header,asan,$(TESTS)))
+
+# Every set of kernels against the scalar one.
+build/test/isa_agree: build/obj/tests/isa_agree.o build/memopt.o
+	@mkdir -p $(@D)
+	$(call show,LINK)
+	$(Q)$(CC) $(CFLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
 
 # The program once more with sanitizers, for tests/cli_train_gpt.sh.
 build-cli-tests: build/train_gpt build/test/src-asan/train_gpt

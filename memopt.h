@@ -4,7 +4,7 @@
  * QUICK START
  *
 // 01_quickstart.c - weights and activations in one block of memory, under a budget.
-//     cc -I. examples/01_quickstart.c -o quickstart -lm -ldl -lpthread
+//     cc -I. examples/01_quickstart.c -o quickstart -lm
 #define MEMOPT_IMPLEMENTATION
 #include "memopt.h"
 #include <stdio.h>
@@ -272,7 +272,8 @@ typedef struct mo_writer {
  *
  * run        calls task(context, i) once for every i in 0..n-1, in any order, on any threads, and
  *            returns when all have ended; NULL = the default above
- * n_threads  how many tasks can run at once; 0 = the default's
+ * n_threads  how many tasks can run at once, so in how many parts work is cut and workspaces are
+ *            sized; 0 = OpenMP's number, or 1 with a run of your own. Without OpenMP and run: 1
  *
  * Results of the library do not depend on the number of threads unless a comment says so.
  * Since: 0.1 */
@@ -396,6 +397,7 @@ typedef struct mo_arena {
     unsigned char *base;
     size_t reserved, committed, limit;
     size_t used, peak, dirty;
+    size_t planned; /* claimed by a plan, piece by piece: other allocations go behind it */
     size_t last_begin, last_used; /* the most recent block (SIZE_MAX = none), and used before it */
     size_t wasted, n_allocs;
     size_t page; /* 0 = the block is the caller's */
@@ -441,7 +443,7 @@ MEMOPT_API void mo_arena_free(mo_arena *arena);
 MEMOPT_API void *mo_arena_alloc(mo_arena *arena, size_t size, size_t align);
 MEMOPT_API void *mo_arena_alloc_zero(mo_arena *arena, size_t size, size_t align);
 
-/* mo_arena_status - MO_OK, or why the first allocation since init or reset that did not fit failed:
+/* mo_arena_status - MO_OK, or why the first allocation since init, rewind or reset that failed did:
  * MO_E_NO_SPACE (past the limit) or MO_E_NO_MEMORY (the system refused). So a row of allocations
  * needs one check at its end.
  *
@@ -450,7 +452,7 @@ MEMOPT_API void *mo_arena_alloc_zero(mo_arena *arena, size_t size, size_t align)
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_arena_status(const mo_arena *arena);
 
 /* mo_arena_mark - the current position. mo_arena_rewind - free everything allocated since that
- * mark.
+ * mark, and clear the status, so that a smaller try can be checked the same way.
  * mo_arena_reset - free everything and clear the status.
  *
  * Memory:  stays committed; see mo_arena_trim
@@ -478,8 +480,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_arena_commit(mo_arena *arena, size_t si
  *
  * off  bytes from the arena's first byte, which is aligned to a page, or as the caller's block is
  *
- * used and peak rise to off + size where that is more, to the byte; so mo_arena_alloc continues
- * behind the planned part, and peak_bytes is the plan's peak when the plan ran in full.
+ * used and peak rise to off + size where that is more, to the byte; so peak_bytes is the plan's
+ * peak when the plan ran in full. While a mo_plan is bound, mo_arena_alloc places behind all of it.
  *
  * Memory:  the arena's; ranges may overlap, that is the plan's business
  * Threads: one at a time
@@ -886,6 +888,7 @@ typedef struct mo_track {
     moi_track_view views[MO_CATEGORY_COUNT];
     size_t max_blocks, max_events, n_heads, n_dead;
     uint32_t free_record;
+    int was_full; /* said once */
     uint64_t peak_event;
 } mo_track;
 
@@ -1281,7 +1284,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_add(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_tie(mo_params *params, size_t index, size_t with);
 
-/* mo_params_find - the parameter of that name, or NULL. Threads: safe. Since: 0.1 */
+/* mo_params_find - the parameter of that name, or NULL; valid until the next mo_params_add.
+ * Threads: safe. Since: 0.1 */
 MEMOPT_API mo_param *mo_params_find(const mo_params *params, const char *name);
 
 /* What mo_params_count and mo_params_size add up. */
@@ -1512,7 +1516,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_step(const mo_optim_desc *desc, u
  * epsilon          added to the variance; 0 = 1e-5
  * weight, bias     [channels]
  * mean, rstd       [n] each: written by forward, read by apply and backward
- * dweight, dbias   [channels]: added to by backward
+ * dweight, dbias   [channels]: added to by backward; both NULL = weight and bias are frozen
  * add              not 0: backward adds to dx instead of writing it (residual connections)
  * parallel         NULL = default
  * Since: 0.1 */
@@ -2048,6 +2052,8 @@ typedef struct mo_plan_desc {
  * bytes        live_bytes by category; the gradients dx of x count as activation, x[0] as input
  * gap_bytes    peak_bytes - live_bytes: alignment, and holes that no live tensor fills then
  * n_steps      steps that mo_plan_next gives
+ * n_tensors    tensors that begin and end in them: what a track must have room for, and half of its
+ *              events in one pass
  * peak_step    the first step in which live_bytes are live, counted from 0
  * proved       peak_bytes == lower_bound
  * cost_s       see mo_remat_cost; ideal_s: mo_remat_ideal_cost, for inference
@@ -2057,7 +2063,7 @@ typedef struct mo_plan_info {
     size_t live_bytes;
     size_t bytes[MO_CATEGORY_COUNT];
     size_t gap_bytes;
-    size_t n_steps, peak_step;
+    size_t n_steps, n_tensors, peak_step;
     int proved;
     double cost_s, ideal_s;
 } mo_plan_info;
@@ -2412,8 +2418,12 @@ MEMOPT_API void mo_safetensors_discard(mo_safetensors_writer *w);
 /* ---- the compiler -------------------------------------------------------------------------- */
 
 #if defined(__GNUC__) || defined(__clang__)
-#define MOI_ALWAYS_INLINE  static inline __attribute__((always_inline, unused))
-#define MOI_PRINTF(at)     __attribute__((format(printf, at, at + 1)))
+#define MOI_ALWAYS_INLINE static inline __attribute__((always_inline, unused))
+#ifdef __MINGW32__
+#define MOI_PRINTF(at) __attribute__((format(gnu_printf, at, at + 1)))
+#else
+#define MOI_PRINTF(at) __attribute__((format(printf, at, at + 1)))
+#endif
 #define MOI_LIKELY(x)      __builtin_expect(!!(x), 1)
 #define MOI_TARGET_(set)   __attribute__((target(set)))
 #define MOI_ALIGNED(bytes) __attribute__((aligned(bytes)))
@@ -2425,12 +2435,10 @@ MEMOPT_API void mo_safetensors_discard(mo_safetensors_writer *w);
 #define MOI_ALIGNED(bytes) __declspec(align(bytes))
 #endif
 
-#if defined(__cplusplus)
 #if defined(__GNUC__) || defined(_MSC_VER)
 #define MOI_RESTRICT __restrict
-#else
+#elif defined(__cplusplus)
 #define MOI_RESTRICT
-#endif
 #else
 #define MOI_RESTRICT restrict
 #endif
@@ -2528,11 +2536,12 @@ enum { MOI_CACHE_LINE = 64 };
 #define MEMOPT_OS_H
 
 /* Address space: reserve takes addresses only, commit backs [ptr, ptr + size) with zeroed memory,
- * decommit gives the memory back and keeps the addresses. Sizes are multiples of the page. */
+ * decommit gives the memory back and keeps the addresses (0: nothing happened). Sizes are multiples
+ * of the page. */
 static size_t moi_os_page_size(void);
 static void *moi_os_reserve(size_t size);
 static int moi_os_commit(void *ptr, size_t size);
-static void moi_os_decommit(void *ptr, size_t size);
+static int moi_os_decommit(void *ptr, size_t size);
 static void moi_os_release(void *ptr, size_t size);
 
 #endif
@@ -2640,11 +2649,13 @@ MEMOPT_UNUSED MOI_PRINTF(3) static void moi_log(
 /* ---- parallel ------------------------------------------------------------------------------ */
 
 int mo_parallel_threads(const mo_parallel *parallel) {
-    if (parallel && parallel->n_threads > 0) return parallel->n_threads;
+    const int asked = parallel ? parallel->n_threads : 0;
+    if (parallel && parallel->run) return asked > 0 ? asked : 1;
 #ifdef _OPENMP
-    if (!parallel || !parallel->run) return omp_get_max_threads();
-#endif
+    return asked > 0 ? asked : omp_get_max_threads();
+#else
     return 1;
+#endif
 }
 
 void mo_parallel_run(
@@ -2663,6 +2674,9 @@ void mo_parallel_run(
 #endif
     for (int i = 0; i < n; i++) task(context, i);
 }
+
+/* For small work inside a task. */
+MEMOPT_UNUSED static const mo_parallel moi_serial = {NULL, NULL, 1};
 
 /* A range [0, n) cut into equal parts for mo_parallel_run: part i of n_parts, aligned to grain. */
 MEMOPT_UNUSED static void moi_part(
@@ -2805,7 +2819,9 @@ static void *moi_os_reserve(size_t size) {
 static int moi_os_commit(void *ptr, size_t size) {
     return VirtualAlloc(ptr, size, MEM_COMMIT, PAGE_READWRITE) != NULL;
 }
-static void moi_os_decommit(void *ptr, size_t size) { VirtualFree(ptr, size, MEM_DECOMMIT); }
+static int moi_os_decommit(void *ptr, size_t size) {
+    return VirtualFree(ptr, size, MEM_DECOMMIT) != 0;
+}
 static void moi_os_release(void *ptr, size_t size) {
     (void)size;
     VirtualFree(ptr, 0, MEM_RELEASE);
@@ -2837,10 +2853,9 @@ static int moi_os_commit(void *ptr, size_t size) {
 }
 /* Mapping anew both frees the pages and takes the access away, and what is committed there again
  * is zero on every system. */
-static void moi_os_decommit(void *ptr, size_t size) {
-    void *again =
-        mmap(ptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    (void)again;
+static int moi_os_decommit(void *ptr, size_t size) {
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return mmap(ptr, size, PROT_NONE, flags, -1, 0) != MAP_FAILED;
 }
 static void moi_os_release(void *ptr, size_t size) { munmap(ptr, size); }
 #endif
@@ -2950,15 +2965,16 @@ static void *moi_arena_take(mo_arena *arena, size_t begin, size_t end) {
 
 /* The padding follows the address, not the offset: a caller's block may start anywhere. */
 static void *moi_arena_bump(mo_arena *arena, size_t size, size_t align) {
-    size_t used = arena->used, room = arena->limit - used;
+    size_t used = moi_max(arena->used, arena->planned), room = arena->limit - used;
     if (align == 0) align = MOI_CACHE_LINE;
     if (size == 0 || !moi_is_pow2(align)) return NULL;
+    const size_t before = arena->used;
     size_t padding = (size_t)(0 - ((uintptr_t)arena->base + used)) & (align - 1);
     if (padding > room || size > room - padding) return moi_arena_full(arena, size, MO_E_NO_SPACE);
     void *ptr = moi_arena_take(arena, used + padding, used + padding + size);
     if (!ptr) return NULL;
     arena->last_begin = used + padding;
-    arena->last_used = used;
+    arena->last_used = before;
     arena->wasted += padding;
     arena->n_allocs++;
     return ptr;
@@ -2991,6 +3007,7 @@ mo_status mo_arena_rewind(mo_arena *arena, size_t mark) {
     MOI_POISON(arena->base + mark, arena->used - mark);
     arena->used = mark;
     arena->last_begin = SIZE_MAX;
+    arena->status = MO_OK;
     return MO_OK;
 }
 
@@ -3005,8 +3022,8 @@ void mo_arena_trim(mo_arena *arena) {
     size_t keep;
     if (!arena->page || !moi_align_up(arena->used, arena->page, &keep)) return;
     if (keep >= arena->committed) return;
+    if (!moi_os_decommit(arena->base + keep, arena->committed - keep)) return;
     MOI_UNPOISON(arena->base + keep, arena->committed - keep);
-    moi_os_decommit(arena->base + keep, arena->committed - keep);
     arena->committed = keep;
     arena->dirty = moi_min(arena->dirty, keep);
 }
@@ -4140,8 +4157,10 @@ mo_status mo_track_add(
         return MO_E_NO_SPACE;
     }
     if (track->free_record == MOI_TRACK_NONE) {
-        moi_log(&track->log, MO_LOG_WARN, "track: more than max_blocks = %zu live blocks",
-            track->max_blocks);
+        if (!track->was_full)
+            moi_log(&track->log, MO_LOG_WARN, "track: more than max_blocks = %zu live blocks",
+                track->max_blocks);
+        track->was_full = 1;
         return MO_E_NO_SPACE;
     }
     int listed = moi_track_born(track, key, size, moi_track_category(category), name, 0);
@@ -8176,10 +8195,10 @@ mo_status mo_layernorm_apply(const mo_layernorm_desc *desc, const float *x, floa
 
 mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
-    if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight || !desc->dbias) return MO_E_INVALID;
+    if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight != !desc->dbias) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, dx);
     job.dy = dy;
-    moi_for_rows(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
+    if (desc->dweight) moi_for_rows(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
     moi_for_rows(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
     return MO_OK;
 }
@@ -10196,6 +10215,7 @@ static mo_status moi_plan_make_ops(mo_plan *plan, const mo_plan_desc *desc) {
 static void moi_plan_make_costs(mo_plan *plan, const mo_chain *chain) {
     int has_backward = plan->ops[plan->n_ops - 1].op >= MO_STEP_LOSS;
     plan->info.n_steps = plan->n_ops;
+    plan->info.n_tensors = plan->n_lives;
     plan->info.cost_s = mo_remat_cost(chain, plan->ops, plan->n_ops);
     plan->info.ideal_s = has_backward ? mo_remat_ideal_cost(chain) : mo_remat_forward_cost(chain);
 }
@@ -10295,6 +10315,7 @@ mo_status mo_plan_bind(mo_plan *plan, mo_arena *arena, mo_track *track) {
         (void)mo_arena_rewind(arena, 0);
         return status;
     }
+    arena->planned = plan->info.peak_bytes;
     plan->arena = arena;
     plan->track = track;
     plan->at = plan->at_event = 0;
@@ -10340,6 +10361,7 @@ void mo_plan_unbind(mo_plan *plan) {
     if (!plan || !plan->arena) return;
     mo_plan_begin(plan);
     moi_plan_unbind_fixed(plan, plan->track);
+    plan->arena->planned = 0;
     plan->arena = NULL;
     plan->track = NULL;
 }

@@ -1,5 +1,5 @@
 // 01_quickstart.c - weights and activations in one block of memory, under a budget.
-//     cc -I. examples/01_quickstart.c -o quickstart -lm -ldl -lpthread
+//     cc -I. examples/01_quickstart.c -o quickstart -lm
 #define MEMOPT_IMPLEMENTATION
 #include "memopt.h"
 #include <stdio.h>

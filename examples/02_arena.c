@@ -1,6 +1,6 @@
 // 02_arena.c - an arena that grows under a limit: a mark per step, who holds what, and what happens
 // when the limit is hit.
-//     cc -I. examples/02_arena.c memopt.c -o arena -lm -ldl -lpthread
+//     cc -I. examples/02_arena.c memopt.c -o arena -lm
 #include "memopt.h"
 #include <stdio.h>
 

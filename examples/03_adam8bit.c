@@ -1,6 +1,6 @@
 // 03_adam8bit.c - a plain training loop whose Adam is replaced by mo_optim_step: the same loss from
 // states of one byte a number.
-//     cc -I. examples/03_adam8bit.c memopt.c -o adam8bit -lm -ldl -lpthread
+//     cc -I. examples/03_adam8bit.c memopt.c -o adam8bit -lm
 #include "memopt.h"
 #include <math.h>
 #include <stdio.h>

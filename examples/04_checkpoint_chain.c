@@ -1,5 +1,5 @@
 // 04_checkpoint_chain.c - a small network trained under two plans: everything kept, and recomputed.
-//     cc -I. examples/04_checkpoint_chain.c memopt.c -o checkpoint_chain -lm -ldl -lpthread
+//     cc -I. examples/04_checkpoint_chain.c memopt.c -o checkpoint_chain -lm
 #include "memopt.h"
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 // 05_plan_layout.c - lifetimes to offsets: one block for buffers that live at different times.
-//     cc -I. examples/05_plan_layout.c memopt.c -o plan_layout -lm -ldl -lpthread
+//     cc -I. examples/05_plan_layout.c memopt.c -o plan_layout -lm
 #include "memopt.h"
 #include <stdio.h>
 

@@ -26,6 +26,15 @@ start() {
     { timeout "$limit_s" "$@" > "$file.log" 2>&1 < /dev/null; echo $? > "$file.rc"; } 2> /dev/null &
 }
 
+# Sets of kernels to force, beside the one that this CPU takes by itself; the rest is skipped aloud.
+forced_sets=scalar
+if [ "$(uname -m)" = x86_64 ]; then
+    if grep -qsw avx2 /proc/cpuinfo; then forced_sets="scalar avx2"
+    else echo "skipped: kernels for avx2"; skipped=$((skipped + 1)); fi
+    grep -qsw avx512vl /proc/cpuinfo ||
+        { echo "skipped: kernels for avx512"; skipped=$((skipped + 1)); }
+fi
+
 start_tests() {
     local side test
     # TSan needs addresses where it expects them.
@@ -38,7 +47,7 @@ start_tests() {
         has "$test" "$tsan_tests" &&
             start cmocka "src-tsan/$test" "${fixed[@]}" "build/test/src-tsan/test_$test"
         has "$test" "$isa_tests" || continue
-        for isa in scalar avx2; do
+        for isa in $forced_sets; do
             start cmocka "src-plain/$test@$isa" \
                 env MEMOPT_CPU=$isa "build/test/src-plain/test_$test"
         done
@@ -58,6 +67,7 @@ start_examples() {
 start_programs() {
     start cmocka cli/train_gpt tests/cli_train_gpt.sh build/train_gpt
     start cmocka cli/train_gpt@asan tests/cli_train_gpt.sh build/test/src-asan/train_gpt
+    start exit isa_agree build/test/isa_agree
     start exit bench/smoke build/memopt-bench --n 4096 -r 1 --filter .
 }
 
@@ -109,10 +119,10 @@ rm -rf "$results"
 mkdir -p "$results"
 case " ${MAKEFLAGS:-}" in *" -j"*) parallel= ;; *) parallel=-j$jobs ;; esac
 goals=build-tests
-[ -n "${ONLY_TESTS:-}" ] || goals="build-tests build-cli-tests all"
+[ -n "${ONLY_TESTS:-}" ] || goals="build-tests build-cli-tests build/test/isa_agree all"
 # shellcheck disable=SC2086
 ${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" $goals ||
-    echo "Some of it does not build; that counts as failed below."
+    { echo "FAILED: some of it does not build"; failed=$((failed + 1)); }
 
 start_tests
 if [ -z "${ONLY_TESTS:-}" ]; then start_programs; start_examples; start_gates; fi

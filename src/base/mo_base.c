@@ -102,11 +102,13 @@ MEMOPT_UNUSED MOI_PRINTF(3) static void moi_log(
 /* ---- parallel ------------------------------------------------------------------------------ */
 
 int mo_parallel_threads(const mo_parallel *parallel) {
-    if (parallel && parallel->n_threads > 0) return parallel->n_threads;
+    const int asked = parallel ? parallel->n_threads : 0;
+    if (parallel && parallel->run) return asked > 0 ? asked : 1;
 #ifdef _OPENMP
-    if (!parallel || !parallel->run) return omp_get_max_threads();
-#endif
+    return asked > 0 ? asked : omp_get_max_threads();
+#else
     return 1;
+#endif
 }
 
 void mo_parallel_run(
@@ -125,6 +127,9 @@ void mo_parallel_run(
 #endif
     for (int i = 0; i < n; i++) task(context, i);
 }
+
+/* For small work inside a task. */
+MEMOPT_UNUSED static const mo_parallel moi_serial = {NULL, NULL, 1};
 
 /* A range [0, n) cut into equal parts for mo_parallel_run: part i of n_parts, aligned to grain. */
 MEMOPT_UNUSED static void moi_part(

@@ -120,7 +120,8 @@ typedef struct mo_writer {
  *
  * run        calls task(context, i) once for every i in 0..n-1, in any order, on any threads, and
  *            returns when all have ended; NULL = the default above
- * n_threads  how many tasks can run at once; 0 = the default's
+ * n_threads  how many tasks can run at once, so in how many parts work is cut and workspaces are
+ *            sized; 0 = OpenMP's number, or 1 with a run of your own. Without OpenMP and run: 1
  *
  * Results of the library do not depend on the number of threads unless a comment says so.
  * Since: 0.1 */

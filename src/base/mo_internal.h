@@ -21,8 +21,12 @@
 /* ---- the compiler -------------------------------------------------------------------------- */
 
 #if defined(__GNUC__) || defined(__clang__)
-#define MOI_ALWAYS_INLINE  static inline __attribute__((always_inline, unused))
-#define MOI_PRINTF(at)     __attribute__((format(printf, at, at + 1)))
+#define MOI_ALWAYS_INLINE static inline __attribute__((always_inline, unused))
+#ifdef __MINGW32__
+#define MOI_PRINTF(at) __attribute__((format(gnu_printf, at, at + 1)))
+#else
+#define MOI_PRINTF(at) __attribute__((format(printf, at, at + 1)))
+#endif
 #define MOI_LIKELY(x)      __builtin_expect(!!(x), 1)
 #define MOI_TARGET_(set)   __attribute__((target(set)))
 #define MOI_ALIGNED(bytes) __attribute__((aligned(bytes)))
@@ -34,12 +38,10 @@
 #define MOI_ALIGNED(bytes) __declspec(align(bytes))
 #endif
 
-#if defined(__cplusplus)
 #if defined(__GNUC__) || defined(_MSC_VER)
 #define MOI_RESTRICT __restrict
-#else
+#elif defined(__cplusplus)
 #define MOI_RESTRICT
-#endif
 #else
 #define MOI_RESTRICT restrict
 #endif

@@ -20,7 +20,9 @@ static void *moi_os_reserve(size_t size) {
 static int moi_os_commit(void *ptr, size_t size) {
     return VirtualAlloc(ptr, size, MEM_COMMIT, PAGE_READWRITE) != NULL;
 }
-static void moi_os_decommit(void *ptr, size_t size) { VirtualFree(ptr, size, MEM_DECOMMIT); }
+static int moi_os_decommit(void *ptr, size_t size) {
+    return VirtualFree(ptr, size, MEM_DECOMMIT) != 0;
+}
 static void moi_os_release(void *ptr, size_t size) {
     (void)size;
     VirtualFree(ptr, 0, MEM_RELEASE);
@@ -52,10 +54,9 @@ static int moi_os_commit(void *ptr, size_t size) {
 }
 /* Mapping anew both frees the pages and takes the access away, and what is committed there again
  * is zero on every system. */
-static void moi_os_decommit(void *ptr, size_t size) {
-    void *again =
-        mmap(ptr, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    (void)again;
+static int moi_os_decommit(void *ptr, size_t size) {
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    return mmap(ptr, size, PROT_NONE, flags, -1, 0) != MAP_FAILED;
 }
 static void moi_os_release(void *ptr, size_t size) { munmap(ptr, size); }
 #endif

@@ -3,11 +3,12 @@
 #define MEMOPT_OS_H
 
 /* Address space: reserve takes addresses only, commit backs [ptr, ptr + size) with zeroed memory,
- * decommit gives the memory back and keeps the addresses. Sizes are multiples of the page. */
+ * decommit gives the memory back and keeps the addresses (0: nothing happened). Sizes are multiples
+ * of the page. */
 static size_t moi_os_page_size(void);
 static void *moi_os_reserve(size_t size);
 static int moi_os_commit(void *ptr, size_t size);
-static void moi_os_decommit(void *ptr, size_t size);
+static int moi_os_decommit(void *ptr, size_t size);
 static void moi_os_release(void *ptr, size_t size);
 
 #endif

@@ -104,15 +104,16 @@ static void *moi_arena_take(mo_arena *arena, size_t begin, size_t end) {
 
 /* The padding follows the address, not the offset: a caller's block may start anywhere. */
 static void *moi_arena_bump(mo_arena *arena, size_t size, size_t align) {
-    size_t used = arena->used, room = arena->limit - used;
+    size_t used = moi_max(arena->used, arena->planned), room = arena->limit - used;
     if (align == 0) align = MOI_CACHE_LINE;
     if (size == 0 || !moi_is_pow2(align)) return NULL;
+    const size_t before = arena->used;
     size_t padding = (size_t)(0 - ((uintptr_t)arena->base + used)) & (align - 1);
     if (padding > room || size > room - padding) return moi_arena_full(arena, size, MO_E_NO_SPACE);
     void *ptr = moi_arena_take(arena, used + padding, used + padding + size);
     if (!ptr) return NULL;
     arena->last_begin = used + padding;
-    arena->last_used = used;
+    arena->last_used = before;
     arena->wasted += padding;
     arena->n_allocs++;
     return ptr;
@@ -145,6 +146,7 @@ mo_status mo_arena_rewind(mo_arena *arena, size_t mark) {
     MOI_POISON(arena->base + mark, arena->used - mark);
     arena->used = mark;
     arena->last_begin = SIZE_MAX;
+    arena->status = MO_OK;
     return MO_OK;
 }
 
@@ -159,8 +161,8 @@ void mo_arena_trim(mo_arena *arena) {
     size_t keep;
     if (!arena->page || !moi_align_up(arena->used, arena->page, &keep)) return;
     if (keep >= arena->committed) return;
+    if (!moi_os_decommit(arena->base + keep, arena->committed - keep)) return;
     MOI_UNPOISON(arena->base + keep, arena->committed - keep);
-    moi_os_decommit(arena->base + keep, arena->committed - keep);
     arena->committed = keep;
     arena->dirty = moi_min(arena->dirty, keep);
 }

@@ -32,6 +32,7 @@ typedef struct mo_arena {
     unsigned char *base;
     size_t reserved, committed, limit;
     size_t used, peak, dirty;
+    size_t planned; /* claimed by a plan, piece by piece: other allocations go behind it */
     size_t last_begin, last_used; /* the most recent block (SIZE_MAX = none), and used before it */
     size_t wasted, n_allocs;
     size_t page; /* 0 = the block is the caller's */
@@ -77,7 +78,7 @@ MEMOPT_API void mo_arena_free(mo_arena *arena);
 MEMOPT_API void *mo_arena_alloc(mo_arena *arena, size_t size, size_t align);
 MEMOPT_API void *mo_arena_alloc_zero(mo_arena *arena, size_t size, size_t align);
 
-/* mo_arena_status - MO_OK, or why the first allocation since init or reset that did not fit failed:
+/* mo_arena_status - MO_OK, or why the first allocation since init, rewind or reset that failed did:
  * MO_E_NO_SPACE (past the limit) or MO_E_NO_MEMORY (the system refused). So a row of allocations
  * needs one check at its end.
  *
@@ -86,7 +87,7 @@ MEMOPT_API void *mo_arena_alloc_zero(mo_arena *arena, size_t size, size_t align)
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_arena_status(const mo_arena *arena);
 
 /* mo_arena_mark - the current position. mo_arena_rewind - free everything allocated since that
- * mark.
+ * mark, and clear the status, so that a smaller try can be checked the same way.
  * mo_arena_reset - free everything and clear the status.
  *
  * Memory:  stays committed; see mo_arena_trim
@@ -114,8 +115,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_arena_commit(mo_arena *arena, size_t si
  *
  * off  bytes from the arena's first byte, which is aligned to a page, or as the caller's block is
  *
- * used and peak rise to off + size where that is more, to the byte; so mo_arena_alloc continues
- * behind the planned part, and peak_bytes is the plan's peak when the plan ran in full.
+ * used and peak rise to off + size where that is more, to the byte; so peak_bytes is the plan's
+ * peak when the plan ran in full. While a mo_plan is bound, mo_arena_alloc places behind all of it.
  *
  * Memory:  the arena's; ranges may overlap, that is the plan's business
  * Threads: one at a time

@@ -309,8 +309,10 @@ mo_status mo_track_add(
         return MO_E_NO_SPACE;
     }
     if (track->free_record == MOI_TRACK_NONE) {
-        moi_log(&track->log, MO_LOG_WARN, "track: more than max_blocks = %zu live blocks",
-            track->max_blocks);
+        if (!track->was_full)
+            moi_log(&track->log, MO_LOG_WARN, "track: more than max_blocks = %zu live blocks",
+                track->max_blocks);
+        track->was_full = 1;
         return MO_E_NO_SPACE;
     }
     int listed = moi_track_born(track, key, size, moi_track_category(category), name, 0);

@@ -124,6 +124,7 @@ typedef struct mo_track {
     moi_track_view views[MO_CATEGORY_COUNT];
     size_t max_blocks, max_events, n_heads, n_dead;
     uint32_t free_record;
+    int was_full; /* said once */
     uint64_t peak_event;
 } mo_track;
 

@@ -407,6 +407,7 @@ static mo_status moi_plan_make_ops(mo_plan *plan, const mo_plan_desc *desc) {
 static void moi_plan_make_costs(mo_plan *plan, const mo_chain *chain) {
     int has_backward = plan->ops[plan->n_ops - 1].op >= MO_STEP_LOSS;
     plan->info.n_steps = plan->n_ops;
+    plan->info.n_tensors = plan->n_lives;
     plan->info.cost_s = mo_remat_cost(chain, plan->ops, plan->n_ops);
     plan->info.ideal_s = has_backward ? mo_remat_ideal_cost(chain) : mo_remat_forward_cost(chain);
 }
@@ -506,6 +507,7 @@ mo_status mo_plan_bind(mo_plan *plan, mo_arena *arena, mo_track *track) {
         (void)mo_arena_rewind(arena, 0);
         return status;
     }
+    arena->planned = plan->info.peak_bytes;
     plan->arena = arena;
     plan->track = track;
     plan->at = plan->at_event = 0;
@@ -551,6 +553,7 @@ void mo_plan_unbind(mo_plan *plan) {
     if (!plan || !plan->arena) return;
     mo_plan_begin(plan);
     moi_plan_unbind_fixed(plan, plan->track);
+    plan->arena->planned = 0;
     plan->arena = NULL;
     plan->track = NULL;
 }

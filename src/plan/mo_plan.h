@@ -61,6 +61,8 @@ typedef struct mo_plan_desc {
  * bytes        live_bytes by category; the gradients dx of x count as activation, x[0] as input
  * gap_bytes    peak_bytes - live_bytes: alignment, and holes that no live tensor fills then
  * n_steps      steps that mo_plan_next gives
+ * n_tensors    tensors that begin and end in them: what a track must have room for, and half of its
+ *              events in one pass
  * peak_step    the first step in which live_bytes are live, counted from 0
  * proved       peak_bytes == lower_bound
  * cost_s       see mo_remat_cost; ideal_s: mo_remat_ideal_cost, for inference
@@ -70,7 +72,7 @@ typedef struct mo_plan_info {
     size_t live_bytes;
     size_t bytes[MO_CATEGORY_COUNT];
     size_t gap_bytes;
-    size_t n_steps, peak_step;
+    size_t n_steps, n_tensors, peak_step;
     int proved;
     double cost_s, ideal_s;
 } mo_plan_info;

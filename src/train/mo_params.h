@@ -65,7 +65,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_add(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_tie(mo_params *params, size_t index, size_t with);
 
-/* mo_params_find - the parameter of that name, or NULL. Threads: safe. Since: 0.1 */
+/* mo_params_find - the parameter of that name, or NULL; valid until the next mo_params_add.
+ * Threads: safe. Since: 0.1 */
 MEMOPT_API mo_param *mo_params_find(const mo_params *params, const char *name);
 
 /* What mo_params_count and mo_params_size add up. */
