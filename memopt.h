@@ -41,15 +41,20 @@ int main(void) {
  *   suballoc     offsets in a range: a host block, a device buffer, a file
  *   track        who holds how much memory, now and at the peak; leaks; out-of-memory reports
  *   trace        what track saw, as SVG timeline and Chrome trace
- *   half         fp16 and bf16
- *   gemm         the one matrix product that the rest uses; a hook for your BLAS
+ *   half         fp16, bf16 and fp8, to nearest or stochastically
  *   quant        8-bit codes with one scale per block
+ *   quant4       NF4 and FP4 codes, nested scales
+ *   int8         rows of 8 bits, outliers apart
+ *   quant4       4-bit codes, NF4 and FP4, with one scale per block; 8-bit codes for the scales
+ *   int8         8-bit integers with one scale per row, outliers kept apart
+ *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
+ *                hook for your BLAS
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    normalization and activations whose output need not be kept
  *   attention    exact attention without the seq x seq matrix
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
- *   optim        AdamW and SGD with momentum over fp32 or 8-bit states
+ *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes
  *   remat        which activations to keep and which to compute again, under a budget
  *   plan         a training step planned to the byte: the schedule and every address
@@ -60,8 +65,8 @@ int main(void) {
  *
  * HOW TO USE IT
  *
- * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Libraries to
- *   link: -lm -ldl -lpthread (none of them on Windows).
+ * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Library to link:
+ *   -lm (none on Windows).
  * - Several files: define it in exactly one of them; the others include the header alone. The one
  *   may be C and the others C++.
  * - As a .c file: add memopt.c, which is these two lines, to the build.
@@ -1052,15 +1057,94 @@ MEMOPT_API mo_status mo_trace_write_json(const mo_track *track, const mo_writer 
 
 #endif
 
-/* mo_half.h - fp16 and bf16: two bytes a number.
+/* mo_half.h - numbers of two bytes and of one: fp16, bf16, fp8.
  *
- * Both directions are exact IEEE conversions: nearest even, subnormals kept, overflow to infinity,
- * NaN stays NaN (made quiet, payload cut). Results are bit-identical on every CPU. */
+ * Both directions keep subnormals; NaN stays NaN, with its sign. Results are bit-identical on every
+ * CPU and for any number of threads. An output of 8 MiB or more is written past the caches. */
 #ifndef MEMOPT_HALF_H
 #define MEMOPT_HALF_H
 
-/* mo_f32_to_f16, mo_f32_to_bf16 - y[i] = x[i] rounded to nearest even
- * mo_f16_to_f32, mo_bf16_to_f32 - y[i] = x[i], exact
+/* mo_half_format - sign, exponent, mantissa; largest finite, smallest normal, smallest number
+ *
+ * F16      1, 5, 10; 65504, 2^-14, 2^-24
+ * BF16     1, 8, 7;  3.39e38, 2^-126, 2^-133
+ * F8_E4M3  1, 4, 3;  448, 2^-6, 2^-9; no infinity, NaN is 0x7f and 0xff (E4M3FN)
+ * F8_E5M2  1, 5, 2;  57344, 2^-14, 2^-16
+ *
+ * Source: Micikevicius et al. 2022, arXiv:2209.05433; OCP 8-bit floating point (OFP8) 1.0
+ * Since:  0.1 */
+typedef enum mo_half_format {
+    MO_HALF_F16 = 0,
+    MO_HALF_BF16,
+    MO_HALF_F8_E4M3,
+    MO_HALF_F8_E5M2,
+    MO_HALF_FORMAT_COUNT
+} mo_half_format;
+
+/* mo_half_desc
+ *
+ * format      see above; 0 = fp16
+ * stochastic  0 = to nearest, ties to even; else up with a probability of the distance from the
+ *             lower neighbour, in units of their distance
+ * seed        of the random bits
+ * offset      number i of a call has the random bits of index offset + i: a part of an array, with
+ *             its position as offset, gets the bits that the whole gets
+ * saturate    0 = a number that rounds to more than the largest finite one becomes infinity (E4M3:
+ *             NaN); else the largest finite one, as does infinity
+ * parallel    NULL = default
+ * Since: 0.1 */
+typedef struct mo_half_desc {
+    mo_half_format format;
+    int stochastic;
+    uint64_t seed, offset;
+    int saturate;
+    const mo_parallel *parallel;
+} mo_half_desc;
+
+/* mo_half_bytes - bytes of a number: 2 or 1; 0 out of range. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_half_bytes(mo_half_format format);
+
+/* mo_half_encode - y[i] = x[i] rounded to the format of desc.
+ *
+ *   stochastic:  y[i] = (bits(x[i]) + r % 2^s) >> s     s = bits of the fp32 mantissa that are cut
+ *                r = mix(low ^ mix(seed_low + mix(seed_high + mix(high)))), mod 2^32
+ *                mix(h):  h = (h ^ h >> 16) * 0x7feb352d;  h = (h ^ h >> 15) * 0x846ca68b;
+ *                         h ^ h >> 16
+ *                low, high = the halves of offset + i
+ *
+ * desc  in   format, stochastic, seed, offset, saturate, parallel
+ * x     in   [n] any float
+ * y     out  [n] of mo_half_bytes(format), aligned to it
+ *
+ * Zero, infinity and every number of the format keep their value under either rounding; NaN becomes
+ * quiet. The carry of the stochastic sum may reach infinity, which saturate stops. Where the result
+ * is subnormal and not bf16, s counts the bits below the smallest number that are left when x is
+ * cut to a multiple of 2^-20 (fp16), 2^-27 (E4M3) or 2^-28 (E5M2) of it: 20, 27, 28.
+ *
+ * Memory:  none; x and y must not overlap
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, format)
+ * Cost:    bytes moved: (4 + mo_half_bytes) n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_half_encode(
+    const mo_half_desc *desc, const float *x, size_t n, void *y);
+
+/* mo_half_decode - y[i] = x[i], exact. A NaN becomes quiet, but for bf16, whose bits do not change.
+ *
+ * desc  in   format, parallel
+ * x     in   [n] of mo_half_bytes(format), aligned to it
+ * y     out  [n]
+ *
+ * Memory:  none; x and y must not overlap
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, format)
+ * Cost:    bytes moved: (4 + mo_half_bytes) n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_half_decode(
+    const mo_half_desc *desc, const void *x, size_t n, float *y);
+
+/* mo_f32_to_f16, mo_f32_to_bf16 - mo_half_encode to nearest even, overflow to infinity
+ * mo_f16_to_f32, mo_bf16_to_f32 - mo_half_decode
  *
  * x         in   [n]
  * y         out  [n]
@@ -1077,8 +1161,294 @@ MEMOPT_API void mo_f16_to_f32(const uint16_t *x, float *y, size_t n, const mo_pa
 MEMOPT_API void mo_bf16_to_f32(const uint16_t *x, float *y, size_t n, const mo_parallel *parallel);
 
 #endif
+/* mo_quant.h - blockwise 8-bit codes: one byte a number, one scale a block. */
+#ifndef MEMOPT_QUANT_H
+#define MEMOPT_QUANT_H
+
+/* Which 256 values the codes stand for.
+ *
+ * SIGNED           dynamic, -0.993 .. 1, code 127 = 0: weights, gradients, first moments
+ * UNSIGNED         dynamic, 0 .. 1, code 0 = 0: second moments and their square roots
+ * LINEAR_SIGNED    -1 .. 1 in steps of 1 / 127, codes 127 and 128 = 0
+ * LINEAR_UNSIGNED  0 .. 1 in steps of 1 / 255 */
+typedef enum mo_quant_map {
+    MO_QUANT_SIGNED = 0,
+    MO_QUANT_UNSIGNED,
+    MO_QUANT_LINEAR_SIGNED,
+    MO_QUANT_LINEAR_UNSIGNED,
+    MO_QUANT_MAP_COUNT
+} mo_quant_map;
+
+/* mo_quant8_desc
+ *
+ * map       see above
+ * block     numbers per scale, a power of two, 64..4096; 0 = 256
+ * no_zero   not 0: a number other than 0 never gets the code of 0, but the smallest of its sign.
+ *           For states that are divided by.
+ * parallel  NULL = default
+ * Since: 0.1 */
+typedef struct mo_quant8_desc {
+    mo_quant_map map;
+    size_t block;
+    int no_zero;
+    const mo_parallel *parallel;
+} mo_quant8_desc;
+
+/* mo_quant8_table - the 256 values of a map, ascending; NULL out of range.
+ *
+ * Memory:  static
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API const float *mo_quant8_table(mo_quant_map map);
+
+/* mo_quant8_encode - codes and scales.
+ *
+ *   absmax[b] = max |x[i]| of block b,  codes[i] = nearest(map, x[i] * (1 / absmax[b]))
+ *
+ * x       in   [n] finite; the last block may be short
+ * codes   out  [n]
+ * absmax  out  [ceil(n / block)]; 0 for an all-zero block, whose codes are the code of 0. A block
+ *              whose numbers are all subnormal counts as all-zero.
+ *
+ * Exactly nearest; a number half-way between two values gets the even code, or if it is negative
+ * the mirror of its magnitude's code. Bit-identical on every CPU and for any number of threads. A
+ * block that holds an infinity or NaN has absmax infinity and decodes to no finite number.
+ *
+ * Memory:  none; outputs must not overlap x
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, map, block)
+ * Cost:    bytes moved: 5 n
+ * Source:  Dettmers et al. 2022, arXiv:2110.02861, section 2
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant8_encode(
+    const mo_quant8_desc *desc, const float *x, size_t n, uint8_t *codes, float *absmax);
+
+/* mo_quant8_decode - x[i] = map[codes[i]] * absmax[i / block].
+ * mo_quant8_decode_bf16, mo_quant8_decode_f16 - the same, rounded to nearest even.
+ *
+ * codes   in   [n]
+ * absmax  in   [ceil(n / block)]
+ * x       out  [n]; above 8 MiB it is written past the caches
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, map, block)
+ * Cost:    bytes moved: 5 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant8_decode(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, float *x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant8_decode_bf16(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, uint16_t *x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant8_decode_f16(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, uint16_t *x);
+
+#endif
+/* mo_quant4.h - blockwise 4-bit codes, NF4 and FP4, and 8-bit codes for their scales: the tables
+ * and the order of the nibbles are those of bitsandbytes, so that files interchange. */
+#ifndef MEMOPT_QUANT4_H
+#define MEMOPT_QUANT4_H
+
+/* Which 16 values the codes stand for.
+ *
+ * NF4  quantiles of the normal distribution, ascending from -1 to 1, code 7 = 0
+ * FP4  sign, two bits of exponent, one of mantissa: bit 3 is the sign, the others stand for
+ *      0, 1/192, 2/3, 1, 1/3, 1/2, 1/6, 1/4 in this order; code 8 = -0 */
+typedef enum mo_quant4_map { MO_QUANT_NF4 = 0, MO_QUANT_FP4, MO_QUANT4_MAP_COUNT } mo_quant4_map;
+
+/* mo_quant4_desc
+ *
+ * map       see above
+ * block     numbers per scale, a power of two, 32..4096; 0 = 64
+ * parallel  NULL = default
+ * Since: 0.1 */
+typedef struct mo_quant4_desc {
+    mo_quant4_map map;
+    size_t block;
+    const mo_parallel *parallel;
+} mo_quant4_desc;
+
+/* mo_quant4_table - the 16 values of a map by code; NULL out of range.
+ *
+ * Memory:  static
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API const float *mo_quant4_table(mo_quant4_map map);
+
+/* mo_quant4_encode - codes and scales.
+ *
+ *   absmax[b] = max |x[i]| of block b,  code of i = nearest(map, x[i] * (1 / absmax[b]))
+ *
+ * x       in   [n] finite; the last block may be short
+ * codes   out  [ceil(n / 2)]: number 2k in the high half of byte k, 2k + 1 in the low half. An odd
+ *              n is followed by the code of 0.
+ * absmax  out  [ceil(n / block)]; 0 for an all-zero block, whose codes are the code of 0. A block
+ *              whose numbers are all subnormal counts as all-zero.
+ *
+ * Nearest by the thresholds of bitsandbytes: a number on a threshold gets the lower value (FP4: the
+ * lower magnitude), and three of FP4's thresholds lie some ulp beside the middle. FP4 sets the sign
+ * of every number below 0, also of one that becomes -0. Bit-identical on every CPU and for any
+ * number of threads. A block that holds an infinity or NaN has absmax infinity and decodes to
+ * infinities.
+ *
+ * A part of an array encodes to the same codes when it starts at a multiple of the block.
+ *
+ * Memory:  none; outputs must not overlap x
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, map, block)
+ * Cost:    bytes moved: (4.5 + 4 / block) n
+ * Source:  Dettmers et al. 2023, arXiv:2305.14314, section 3
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant4_encode(
+    const mo_quant4_desc *desc, const float *x, size_t n, uint8_t *codes, float *absmax);
+
+/* mo_quant4_decode, mo_quant4_decode_bf16, mo_quant4_decode_f16 - numbers first .. first + n - 1.
+ *
+ *   x[i] = map[code of first + i] * absmax[(first + i) / block]
+ *
+ * codes   in   of the whole array
+ * absmax  in   of the whole array
+ * first   in   any number
+ * x       out  [n] float; bf16 or fp16: that float rounded to nearest even
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, map, block)
+ * Cost:    bytes moved: (4.5 + 4 / block) n; 2.5 for bf16 and fp16. From 8 MiB on, an x that is
+ *          aligned to 64 bytes is written past the cache.
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant4_decode(const mo_quant4_desc *desc,
+    const uint8_t *codes, const float *absmax, size_t first, size_t n, float *x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant4_decode_bf16(const mo_quant4_desc *desc,
+    const uint8_t *codes, const float *absmax, size_t first, size_t n, uint16_t *x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant4_decode_f16(const mo_quant4_desc *desc,
+    const uint8_t *codes, const float *absmax, size_t first, size_t n, uint16_t *x);
+
+/* mo_quant_nested_encode - 8-bit codes for the scales of a 4-bit array (double quantization): 4.13
+ * bits a number instead of 4.5 at block 64.
+ *
+ *   offset = mean of absmax,  codes, absmax2 = mo_quant8 (signed, block 256) of absmax - offset
+ *
+ * absmax   in   [n] finite
+ * codes    out  [n]
+ * absmax2  out  [ceil(n / 256)]
+ * offset   out  summed in double, rounded once; 0 for n = 0
+ *
+ * Memory:  none; outputs must not overlap absmax
+ * Threads: safe for distinct outputs; runs on one
+ * Errors:  MO_E_INVALID (NULL)
+ * Source:  Dettmers et al. 2023, arXiv:2305.14314, section 3
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant_nested_encode(
+    const float *absmax, size_t n, uint8_t *codes, float *absmax2, float *offset);
+
+/* mo_quant_nested_decode - absmax[i] = map[codes[i]] * absmax2[i / 256] + offset.
+ *
+ * codes    in   [n]
+ * absmax2  in   [ceil(n / 256)]
+ * absmax   out  [n]
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs; runs on one
+ * Errors:  MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant_nested_decode(
+    const uint8_t *codes, const float *absmax2, float offset, size_t n, float *absmax);
+
+#endif
+/* mo_int8.h - 8-bit integers with one scale per row, as in LLM.int8(): the few large numbers that
+ * would spoil their rows can be kept apart. */
+#ifndef MEMOPT_INT8_H
+#define MEMOPT_INT8_H
+
+/* mo_int8_desc
+ *
+ * rows, columns  of the matrix, row-major; each at most 2^32 - 1
+ * threshold      |x| of this size or more is an outlier, and so are infinities and NaN; 0 = there
+ *                are none
+ * parallel       NULL = default
+ * Since: 0.1 */
+typedef struct mo_int8_desc {
+    size_t rows, columns;
+    float threshold;
+    const mo_parallel *parallel;
+} mo_int8_desc;
+
+/* One number that is kept apart. Since: 0.1 */
+typedef struct mo_int8_outlier {
+    uint32_t row, column;
+    float value;
+} mo_int8_outlier;
+
+/* mo_int8_outliers - a list of them in the caller's memory, by row, then by column.
+ *
+ * capacity  how many fit
+ * n         how many there are
+ * Since: 0.1 */
+typedef struct mo_int8_outliers {
+    mo_int8_outlier *list;
+    size_t capacity, n;
+} mo_int8_outliers;
+
+/* mo_int8_outlier_count - how many outliers x has, for the capacity of their list.
+ *
+ * x  in   [rows][columns]
+ * n  out  0 when the threshold is 0
+ *
+ * Memory:  none
+ * Threads: safe; runs on one
+ * Errors:  MO_E_INVALID (NULL, size, threshold below 0 or NaN)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_int8_outlier_count(
+    const mo_int8_desc *desc, const float *x, size_t *n);
+
+/* mo_int8_encode - codes, scales and outliers.
+ *
+ *   absmax[r] = max |x[r][c]| over all c that are no outlier
+ *   codes[r][c] = x[r][c] * (127 / absmax[r]) to the nearest integer, ties to even; outlier: 0
+ *
+ * x         in   [rows][columns] finite, but for outliers
+ * codes     out  [rows][columns]
+ * absmax    out  [rows]; 0 for an all-zero row, whose codes are 0. A row with no number of 2^-121
+ *                or more counts as all-zero.
+ * outliers  out  list and n; may be NULL when the threshold is 0
+ *
+ * Bit-identical on every CPU and for any number of threads. A row that holds an infinity or NaN,
+ * and no threshold, has absmax infinity and decodes to no finite number.
+ *
+ * Memory:  none; outputs must not overlap x
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, size, threshold below 0 or NaN), MO_E_NO_SPACE (capacity)
+ * Cost:    bytes moved: 5 per number; with a threshold x is read twice more
+ * Source:  Dettmers et al. 2022, arXiv:2208.07339, section 2
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_int8_encode(const mo_int8_desc *desc, const float *x,
+    int8_t *codes, float *absmax, mo_int8_outliers *outliers);
+
+/* mo_int8_decode, mo_int8_decode_bf16, mo_int8_decode_f16
+ *
+ *   x[r][c] = codes[r][c] * (absmax[r] / 127), then the outliers at their places
+ *
+ * codes     in   [rows][columns]
+ * absmax    in   [rows]
+ * outliers  in   in any order, all inside the matrix; NULL = none
+ * x         out  [rows][columns] float; bf16 or fp16: that float rounded to nearest even
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, size, an outlier outside)
+ * Cost:    bytes moved: 5 per number; 3 for bf16 and fp16
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_int8_decode(const mo_int8_desc *desc, const int8_t *codes,
+    const float *absmax, const mo_int8_outliers *outliers, float *x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_int8_decode_bf16(const mo_int8_desc *desc,
+    const int8_t *codes, const float *absmax, const mo_int8_outliers *outliers, uint16_t *x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_int8_decode_f16(const mo_int8_desc *desc,
+    const int8_t *codes, const float *absmax, const mo_int8_outliers *outliers, uint16_t *x);
+
+#endif
 /* mo_gemm.h - the one matrix product that everything else uses: a built-in kernel for AVX2,
- * AVX-512, NEON and plain C, or the cblas_sgemm of a BLAS that the caller links. */
+ * AVX-512, NEON and plain C, or the cblas_sgemm of a BLAS that the caller links. The built-in one
+ * also reads 16-, 8- and 4-bit matrices as they are stored. */
 #ifndef MEMOPT_GEMM_H
 #define MEMOPT_GEMM_H
 
@@ -1116,8 +1486,9 @@ typedef struct mo_gemm_desc {
     float alpha, beta;
 } mo_gemm_desc;
 
-/* mo_gemm_workspace_size - bytes that the built-in kernel needs: about 3 MiB a thread for large
- * products.
+/* mo_gemm_workspace_size - bytes with which the built-in kernel is fastest: about 3 MiB a thread
+ * for large products, and no more than 24 MiB for up to 60 threads. With less it packs smaller
+ * panels or takes fewer threads, for the same bits; about 140 KiB is the least.
  *
  * parallel  in  the env's; NULL = default
  * largest   in  m, n and k at least those of any product; NULL = products of any size
@@ -1145,78 +1516,50 @@ MEMOPT_API size_t mo_gemm_workspace_size(const mo_parallel *parallel, const mo_g
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm(
     const mo_gemm_env *env, const mo_gemm_desc *desc, const float *a, const float *b, float *c);
 
-#endif
-/* mo_quant.h - blockwise 8-bit codes: one byte a number, one scale a block. */
-#ifndef MEMOPT_QUANT_H
-#define MEMOPT_QUANT_H
+/* What a stored matrix consists of. */
+typedef enum mo_gemm_type {
+    MO_GEMM_F32 = 0,
+    MO_GEMM_BF16,
+    MO_GEMM_F16,
+    MO_GEMM_INT8, /* mo_int8 without outliers: a scale per stored row */
+    MO_GEMM_NF4,  /* mo_quant4: a scale per block of the stored matrix, padding included */
+    MO_GEMM_FP4,
+    MO_GEMM_TYPE_COUNT
+} mo_gemm_type;
 
-/* Which 256 values the codes stand for.
+/* mo_gemm_operand - a matrix as it is stored.
  *
- * SIGNED    -0.993 .. 1, code 127 = 0: weights, gradients, first moments
- * UNSIGNED  0 .. 1, code 0 = 0: second moments and their square roots */
-typedef enum mo_quant_map {
-    MO_QUANT_SIGNED = 0,
-    MO_QUANT_UNSIGNED,
-    MO_QUANT_MAP_COUNT
-} mo_quant_map;
-
-/* mo_quant8_desc
+ * type    see above
+ * data    float, uint16_t, int8_t, or bytes of two codes each; element (r, c) is number r * ld + c
+ * absmax  INT8: one per row, NF4 and FP4: one per block, as mo_int8_encode and mo_quant4_encode
+ *         give them; else not read
+ * block   NF4, FP4: numbers per scale, as in mo_quant4_desc; 0 = 64
  *
- * map       see above
- * block     numbers per scale, a power of two, 64..4096; 0 = 256
- * no_zero   not 0: a number other than 0 never gets the code of 0, but the smallest of its sign.
- *           For states that are divided by.
- * parallel  NULL = default
+ * All pointers are the caller's and read during the call only.
  * Since: 0.1 */
-typedef struct mo_quant8_desc {
-    mo_quant_map map;
+typedef struct mo_gemm_operand {
+    mo_gemm_type type;
+    const void *data;
+    const float *absmax;
     size_t block;
-    int no_zero;
-    const mo_parallel *parallel;
-} mo_quant8_desc;
+} mo_gemm_operand;
 
-/* mo_quant8_table - the 256 values of a map, ascending; NULL out of range.
+/* mo_gemm_mixed - matrix product of operands of any type, as mo_gemm does it.
  *
- * Memory:  static
- * Threads: safe
+ * env, desc  in      as for mo_gemm; lda and ldb count elements, not bytes
+ * a, b       in      may be the same
+ * c          in out  must not overlap a, b or the workspace
+ *
+ * The operands are decoded panel by panel while they are packed and never stand in memory as float.
+ * C has the bits of mo_gemm on the decoded matrices.
+ *
+ * Memory:  the env's workspace, as for mo_gemm
+ * Threads: one at a time per workspace; runs on the env's threads
+ * Errors:  as mo_gemm; MO_E_INVALID (NULL data or absmax, type, block), MO_E_UNSUPPORTED (cblas and
+ *          an operand that is not F32)
  * Since:   0.1 */
-MEMOPT_API const float *mo_quant8_table(mo_quant_map map);
-
-/* mo_quant8_encode - codes and scales.
- *
- *   absmax[b] = max |x[i]| of block b,  codes[i] = nearest(map, x[i] * (1 / absmax[b]))
- *
- * x       in   [n] finite; the last block may be short
- * codes   out  [n]
- * absmax  out  [ceil(n / block)]; 0 for an all-zero block, whose codes are the code of 0. A block
- *              whose numbers are all subnormal counts as all-zero.
- *
- * Exactly nearest; a number half-way between two values gets the even code. Bit-identical on every
- * CPU and for any number of threads. A block that holds an infinity or NaN has absmax infinity and
- * decodes to no finite number.
- *
- * Memory:  none; outputs must not overlap x
- * Threads: safe for distinct outputs
- * Errors:  MO_E_INVALID (NULL, map, block)
- * Cost:    bytes moved: 5 n
- * Source:  Dettmers et al. 2022, arXiv:2110.02861, section 2
- * Since:   0.1 */
-MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant8_encode(
-    const mo_quant8_desc *desc, const float *x, size_t n, uint8_t *codes, float *absmax);
-
-/* mo_quant8_decode - x[i] = map[codes[i]] * absmax[i / block].
- *
- * codes   in   [n]
- * absmax  in   [ceil(n / block)]
- * x       out  [n]
- *
- * Memory:  none
- * Threads: safe for distinct outputs
- * Errors:  MO_E_INVALID (NULL, map, block)
- * Cost:    bytes moved: 5 n
- * Since:   0.1 */
-MEMOPT_NODISCARD MEMOPT_API mo_status mo_quant8_decode(
-    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, float *x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm_mixed(const mo_gemm_env *env,
+    const mo_gemm_desc *desc, const mo_gemm_operand *a, const mo_gemm_operand *b, float *c);
 
 #endif
 /* mo_params.h - the list of a model's parameters: where each one's numbers and gradient are, which
@@ -2519,6 +2862,9 @@ enum { MOI_CACHE_LINE = 64 };
 
 /* Results are the same on every machine only when a * b + c is never fused behind our back; the
  * kernels that want a fused multiply-add ask for it by name. */
+#ifdef __FAST_MATH__
+#error "memopt keeps to IEEE arithmetic: compile its implementation without -ffast-math and -Ofast"
+#endif
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
@@ -4915,6 +5261,8 @@ MOI_ALWAYS_INLINE float moi_bits_float(uint32_t bits) {
 
 MOI_ALWAYS_INLINE float moi_load_scalar(const float *p) { return *p; }
 MOI_ALWAYS_INLINE void moi_store_scalar(float *p, float v) { *p = v; }
+MOI_ALWAYS_INLINE void moi_stream_scalar(float *p, float v) { *p = v; }
+MOI_ALWAYS_INLINE void moi_prefetch_scalar(const void *p, size_t bytes) { (void)p, (void)bytes; }
 MOI_ALWAYS_INLINE float moi_set1_scalar(float x) { return x; }
 MOI_ALWAYS_INLINE float moi_vadd_scalar(float a, float b) { return a + b; }
 MOI_ALWAYS_INLINE float moi_vsub_scalar(float a, float b) { return a - b; }
@@ -4925,6 +5273,7 @@ MOI_ALWAYS_INLINE float moi_vfma_scalar(float a, float b, float c) { return a * 
 MOI_ALWAYS_INLINE float moi_vmax_scalar(float a, float b) { return a > b ? a : b; }
 MOI_ALWAYS_INLINE float moi_vmin_scalar(float a, float b) { return a < b ? a : b; }
 MOI_ALWAYS_INLINE int moi_vlt_scalar(float a, float b) { return a < b; }
+MOI_ALWAYS_INLINE int moi_visnan_scalar(float a) { return a != a; }
 MOI_ALWAYS_INLINE float moi_vselect_scalar(int m, float a, float b) { return m ? a : b; }
 MOI_ALWAYS_INLINE float moi_vsum_scalar(float a) { return a; }
 MOI_ALWAYS_INLINE float moi_vmaxall_scalar(float a) { return a; }
@@ -4932,9 +5281,11 @@ MOI_ALWAYS_INLINE uint32_t moi_bits_scalar(float a) { return moi_float_bits(a); 
 MOI_ALWAYS_INLINE float moi_from_bits_scalar(uint32_t a) { return moi_bits_float(a); }
 MOI_ALWAYS_INLINE uint32_t moi_iset1_scalar(uint32_t x) { return x; }
 MOI_ALWAYS_INLINE uint32_t moi_iadd_scalar(uint32_t a, uint32_t b) { return a + b; }
+MOI_ALWAYS_INLINE uint32_t moi_isub_scalar(uint32_t a, uint32_t b) { return a - b; }
 MOI_ALWAYS_INLINE uint32_t moi_iand_scalar(uint32_t a, uint32_t b) { return a & b; }
 MOI_ALWAYS_INLINE uint32_t moi_ior_scalar(uint32_t a, uint32_t b) { return a | b; }
 MOI_ALWAYS_INLINE uint32_t moi_ixor_scalar(uint32_t a, uint32_t b) { return a ^ b; }
+MOI_ALWAYS_INLINE uint32_t moi_imul_scalar(uint32_t a, uint32_t b) { return a * b; }
 MOI_ALWAYS_INLINE uint32_t moi_imax_scalar(uint32_t a, uint32_t b) {
     return (int32_t)a > (int32_t)b ? a : b;
 }
@@ -4942,6 +5293,9 @@ MOI_ALWAYS_INLINE int moi_igt_scalar(uint32_t a, uint32_t b) { return (int32_t)a
 MOI_ALWAYS_INLINE uint32_t moi_iselect_scalar(int m, uint32_t a, uint32_t b) { return m ? a : b; }
 #define moi_isll_scalar(a, n) ((uint32_t)(a) << (n))
 #define moi_isrl_scalar(a, n) ((uint32_t)(a) >> (n))
+#define moi_isra_scalar(a, n) ((uint32_t)((int32_t)(a) >> (n)))
+MOI_ALWAYS_INLINE uint32_t moi_islln_scalar(uint32_t a, int n) { return a << n; }
+MOI_ALWAYS_INLINE uint32_t moi_isrln_scalar(uint32_t a, int n) { return a >> n; }
 /* nearest integer, ties to even, for |a| < 2^22 */
 MOI_ALWAYS_INLINE uint32_t moi_to_int_scalar(float a) {
     return moi_float_bits(a + 12582912.0f) - moi_float_bits(12582912.0f);
@@ -4951,9 +5305,26 @@ MOI_ALWAYS_INLINE float moi_to_float_scalar(uint32_t a) { return (float)(int32_t
 MOI_ALWAYS_INLINE uint32_t moi_truncate_scalar(float a) { return (uint32_t)(int32_t)a; }
 MOI_ALWAYS_INLINE uint32_t moi_load_u8_scalar(const uint8_t *p) { return *p; }
 MOI_ALWAYS_INLINE void moi_store_u8_scalar(uint8_t *p, uint32_t v) { *p = (uint8_t)v; }
+/* sixteen sums in double; adding squares of floats, which are exact, so that fusing is harmless */
+typedef struct moi_d16_scalar {
+    double v[16];
+} moi_d16_scalar;
+MOI_ALWAYS_INLINE void moi_d16_squares_scalar(moi_d16_scalar *sums, const float *p) {
+    for (int i = 0; i < 16; i++) sums->v[i] += (double)p[i] * (double)p[i];
+}
+MOI_ALWAYS_INLINE void moi_stream_u8_scalar(uint8_t *p, uint32_t v) { *p = (uint8_t)v; }
 MOI_ALWAYS_INLINE uint32_t moi_load_u16_scalar(const uint16_t *p) { return *p; }
 MOI_ALWAYS_INLINE void moi_store_u16_scalar(uint16_t *p, uint32_t v) { *p = (uint16_t)v; }
+MOI_ALWAYS_INLINE void moi_stream_u16_scalar(uint16_t *p, uint32_t v) { *p = (uint16_t)v; }
+MOI_ALWAYS_INLINE void moi_store2_u16_scalar(uint16_t *p, uint32_t a, uint32_t b, int stream) {
+    (void)stream;
+    p[0] = (uint16_t)a;
+    p[1] = (uint16_t)b;
+}
 MOI_ALWAYS_INLINE float moi_gather_scalar(const float *table, uint32_t i) { return table[i]; }
+MOI_ALWAYS_INLINE uint32_t moi_igather_scalar(const uint32_t *table, uint32_t i) {
+    return table[i];
+}
 MOI_ALWAYS_INLINE float moi_load_f16_scalar(const uint16_t *p) {
     uint32_t sign = (uint32_t)(*p & 0x8000u) << 16, magnitude = *p & 0x7fffu;
     if (magnitude > 0x7c00u) return moi_bits_float(sign | 0x7fc00000u | (magnitude & 0x3ffu) << 13);
@@ -4974,6 +5345,30 @@ MOI_ALWAYS_INLINE void moi_store_f16_scalar(uint16_t *p, float x) {
         half = moi_float_bits(moi_bits_float(magnitude) + 0.5f) - 0x3f000000u;
     *p = (uint16_t)(sign | half);
 }
+MOI_ALWAYS_INLINE void moi_stream_f16_scalar(uint16_t *p, float x) { moi_store_f16_scalar(p, x); }
+MOI_ALWAYS_INLINE void moi_stream_end_scalar(void) {}
+/* A table of 16 floats that stays in registers, and pairs of nibbles: see the names below. */
+typedef const float *moi_t16_scalar;
+MOI_ALWAYS_INLINE const float *moi_table16_scalar(const float *p) { return p; }
+MOI_ALWAYS_INLINE float moi_lookup16_scalar(const float *t, uint32_t i) { return t[i & 15]; }
+MOI_ALWAYS_INLINE uint32_t moi_load_nibbles_scalar(const uint8_t *p, int second) {
+    return (uint32_t)*p >> (second ? 0 : 4);
+}
+MOI_ALWAYS_INLINE void moi_store_nibbles_scalar(uint8_t *p, uint32_t a, uint32_t b) {
+    *p = (uint8_t)(a << 4 | b);
+}
+
+/* 32 random bits of number index under a seed: a hash, so that any part of a sequence can be had
+ * again. key = moi_random_key(seed, index >> 32); the low half goes through the vector hash. */
+MOI_ALWAYS_INLINE uint32_t moi_random_mix(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+MOI_ALWAYS_INLINE uint32_t moi_random_key(uint64_t seed, uint64_t high) {
+    return moi_random_mix(
+        (uint32_t)seed + moi_random_mix((uint32_t)(seed >> 32) + moi_random_mix((uint32_t)high)));
+}
 
 #if MOI_X86
 /* ---- AVX2: eight lanes --------------------------------------------------------------------- */
@@ -4985,6 +5380,10 @@ enum { moi_lanes_avx2 = 8 };
 
 MOI_INLINE_avx2 __m256 moi_load_avx2(const float *p) { return _mm256_loadu_ps(p); }
 MOI_INLINE_avx2 void moi_store_avx2(float *p, __m256 v) { _mm256_storeu_ps(p, v); }
+MOI_INLINE_avx2 void moi_stream_avx2(float *p, __m256 v) { _mm256_stream_ps(p, v); }
+MOI_INLINE_avx2 void moi_prefetch_avx2(const void *p, size_t bytes) {
+    _mm_prefetch((const char *)((uintptr_t)p + bytes), _MM_HINT_T0);
+}
 MOI_INLINE_avx2 __m256 moi_set1_avx2(float x) { return _mm256_set1_ps(x); }
 MOI_INLINE_avx2 __m256 moi_vadd_avx2(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
 MOI_INLINE_avx2 __m256 moi_vsub_avx2(__m256 a, __m256 b) { return _mm256_sub_ps(a, b); }
@@ -4997,6 +5396,7 @@ MOI_INLINE_avx2 __m256 moi_vfma_avx2(__m256 a, __m256 b, __m256 c) {
 MOI_INLINE_avx2 __m256 moi_vmax_avx2(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
 MOI_INLINE_avx2 __m256 moi_vmin_avx2(__m256 a, __m256 b) { return _mm256_min_ps(a, b); }
 MOI_INLINE_avx2 __m256 moi_vlt_avx2(__m256 a, __m256 b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+MOI_INLINE_avx2 __m256 moi_visnan_avx2(__m256 a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
 MOI_INLINE_avx2 __m256 moi_vselect_avx2(__m256 m, __m256 a, __m256 b) {
     return _mm256_blendv_ps(b, a, m);
 }
@@ -5014,9 +5414,11 @@ MOI_INLINE_avx2 __m256i moi_bits_avx2(__m256 a) { return _mm256_castps_si256(a);
 MOI_INLINE_avx2 __m256 moi_from_bits_avx2(__m256i a) { return _mm256_castsi256_ps(a); }
 MOI_INLINE_avx2 __m256i moi_iset1_avx2(uint32_t x) { return _mm256_set1_epi32((int)x); }
 MOI_INLINE_avx2 __m256i moi_iadd_avx2(__m256i a, __m256i b) { return _mm256_add_epi32(a, b); }
+MOI_INLINE_avx2 __m256i moi_isub_avx2(__m256i a, __m256i b) { return _mm256_sub_epi32(a, b); }
 MOI_INLINE_avx2 __m256i moi_iand_avx2(__m256i a, __m256i b) { return _mm256_and_si256(a, b); }
 MOI_INLINE_avx2 __m256i moi_ior_avx2(__m256i a, __m256i b) { return _mm256_or_si256(a, b); }
 MOI_INLINE_avx2 __m256i moi_ixor_avx2(__m256i a, __m256i b) { return _mm256_xor_si256(a, b); }
+MOI_INLINE_avx2 __m256i moi_imul_avx2(__m256i a, __m256i b) { return _mm256_mullo_epi32(a, b); }
 MOI_INLINE_avx2 __m256i moi_imax_avx2(__m256i a, __m256i b) { return _mm256_max_epi32(a, b); }
 MOI_INLINE_avx2 __m256 moi_igt_avx2(__m256i a, __m256i b) {
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b));
@@ -5026,6 +5428,13 @@ MOI_INLINE_avx2 __m256i moi_iselect_avx2(__m256 m, __m256i a, __m256i b) {
 }
 #define moi_isll_avx2(a, n) _mm256_slli_epi32(a, n)
 #define moi_isrl_avx2(a, n) _mm256_srli_epi32(a, n)
+#define moi_isra_avx2(a, n) _mm256_srai_epi32(a, n)
+MOI_INLINE_avx2 __m256i moi_islln_avx2(__m256i a, int n) {
+    return _mm256_sllv_epi32(a, _mm256_set1_epi32(n));
+}
+MOI_INLINE_avx2 __m256i moi_isrln_avx2(__m256i a, int n) {
+    return _mm256_srlv_epi32(a, _mm256_set1_epi32(n));
+}
 MOI_INLINE_avx2 __m256i moi_to_int_avx2(__m256 a) { return _mm256_cvtps_epi32(a); }
 MOI_INLINE_avx2 __m256 moi_to_float_avx2(__m256i a) { return _mm256_cvtepi32_ps(a); }
 MOI_INLINE_avx2 __m256i moi_truncate_avx2(__m256 a) { return _mm256_cvttps_epi32(a); }
@@ -5041,17 +5450,78 @@ MOI_INLINE_avx2 void moi_store_u8_avx2(uint8_t *p, __m256i v) {
     __m128i low = _mm256_castsi256_si128(words);
     _mm_storel_epi64((__m128i *)(void *)p, _mm_packus_epi16(low, low));
 }
+typedef struct moi_d16_avx2 {
+    __m256d v[4];
+} moi_d16_avx2;
+MOI_INLINE_avx2 void moi_d16_squares_avx2(moi_d16_avx2 *sums, const float *p) {
+    const __m256d a = _mm256_cvtps_pd(_mm_loadu_ps(p));
+    const __m256d b = _mm256_cvtps_pd(_mm_loadu_ps(p + 4));
+    const __m256d c = _mm256_cvtps_pd(_mm_loadu_ps(p + 8));
+    const __m256d d = _mm256_cvtps_pd(_mm_loadu_ps(p + 12));
+    sums->v[0] = _mm256_fmadd_pd(a, a, sums->v[0]);
+    sums->v[1] = _mm256_fmadd_pd(b, b, sums->v[1]);
+    sums->v[2] = _mm256_fmadd_pd(c, c, sums->v[2]);
+    sums->v[3] = _mm256_fmadd_pd(d, d, sums->v[3]);
+}
 MOI_INLINE_avx2 __m256i moi_load_u16_avx2(const uint16_t *p) {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 MOI_INLINE_avx2 __m256 moi_gather_avx2(const float *table, __m256i i) {
     return _mm256_i32gather_ps(table, i, 4);
 }
+MOI_INLINE_avx2 __m256i moi_igather_avx2(const uint32_t *table, __m256i i) {
+    return _mm256_i32gather_epi32((const int *)(const void *)table, i, 4);
+}
 MOI_INLINE_avx2 __m256 moi_load_f16_avx2(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
 }
 MOI_INLINE_avx2 void moi_store_f16_avx2(uint16_t *p, __m256 v) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+MOI_INLINE_avx2 void moi_stream_u8_avx2(uint8_t *p, __m256i v) {
+    uint64_t eight;
+    moi_store_u8_avx2((uint8_t *)&eight, v);
+    _mm_stream_si64((long long *)(void *)p, (long long)eight);
+}
+MOI_INLINE_avx2 void moi_stream_u16_avx2(uint16_t *p, __m256i v) {
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(v, v), 0xd8);
+    _mm_stream_si128((__m128i *)(void *)p, _mm256_castsi256_si128(words));
+}
+MOI_INLINE_avx2 void moi_store2_u16_avx2(uint16_t *p, __m256i a, __m256i b, int stream) {
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
+    if (stream) _mm256_stream_si256((__m256i *)(void *)p, words);
+    else _mm256_storeu_si256((__m256i *)(void *)p, words);
+}
+MOI_INLINE_avx2 void moi_stream_f16_avx2(uint16_t *p, __m256 v) {
+    _mm_stream_si128((__m128i *)(void *)p, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
+MOI_INLINE_avx2 void moi_stream_end_avx2(void) { _mm_sfence(); }
+typedef struct moi_t16_avx2 {
+    __m256 low, high;
+} moi_t16_avx2;
+MOI_INLINE_avx2 moi_t16_avx2 moi_table16_avx2(const float *p) {
+    moi_t16_avx2 t;
+    t.low = _mm256_loadu_ps(p);
+    t.high = _mm256_loadu_ps(p + 8);
+    return t;
+}
+MOI_INLINE_avx2 __m256 moi_lookup16_avx2(moi_t16_avx2 t, __m256i i) {
+    const __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28)); /* bit 3 to the sign */
+    return _mm256_blendv_ps(
+        _mm256_permutevar8x32_ps(t.low, i), _mm256_permutevar8x32_ps(t.high, i), upper);
+}
+MOI_INLINE_avx2 __m256i moi_load_nibbles_avx2(const uint8_t *p, int second) {
+    int32_t four;
+    memcpy(&four, p + (second ? 4 : 0), sizeof four);
+    const __m256i bytes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(four));
+    return _mm256_or_si256(_mm256_srli_epi64(bytes, 4), _mm256_slli_epi64(bytes, 32));
+}
+MOI_INLINE_avx2 void moi_store_nibbles_avx2(uint8_t *p, __m256i a, __m256i b) {
+    const __m256i words = _mm256_packus_epi32(a, b), weights = _mm256_set1_epi32(0x00010010);
+    const __m256i byte =
+        _mm256_shuffle_epi8(_mm256_madd_epi16(words, weights), _mm256_set1_epi32(0x0c080400));
+    _mm_storel_epi64((__m128i *)(void *)p,
+        _mm_unpacklo_epi16(_mm256_castsi256_si128(byte), _mm256_extracti128_si256(byte, 1)));
 }
 
 /* ---- AVX-512: sixteen lanes ---------------------------------------------------------------- */
@@ -5063,6 +5533,10 @@ enum { moi_lanes_avx512 = 16 };
 
 MOI_INLINE_avx512 __m512 moi_load_avx512(const float *p) { return _mm512_loadu_ps(p); }
 MOI_INLINE_avx512 void moi_store_avx512(float *p, __m512 v) { _mm512_storeu_ps(p, v); }
+MOI_INLINE_avx512 void moi_stream_avx512(float *p, __m512 v) { _mm512_stream_ps(p, v); }
+MOI_INLINE_avx512 void moi_prefetch_avx512(const void *p, size_t bytes) {
+    moi_prefetch_avx2(p, bytes);
+}
 MOI_INLINE_avx512 __m512 moi_set1_avx512(float x) { return _mm512_set1_ps(x); }
 MOI_INLINE_avx512 __m512 moi_vadd_avx512(__m512 a, __m512 b) { return _mm512_add_ps(a, b); }
 MOI_INLINE_avx512 __m512 moi_vsub_avx512(__m512 a, __m512 b) { return _mm512_sub_ps(a, b); }
@@ -5076,6 +5550,9 @@ MOI_INLINE_avx512 __m512 moi_vmax_avx512(__m512 a, __m512 b) { return _mm512_max
 MOI_INLINE_avx512 __m512 moi_vmin_avx512(__m512 a, __m512 b) { return _mm512_min_ps(a, b); }
 MOI_INLINE_avx512 __mmask16 moi_vlt_avx512(__m512 a, __m512 b) {
     return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+MOI_INLINE_avx512 __mmask16 moi_visnan_avx512(__m512 a) {
+    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
 }
 MOI_INLINE_avx512 __m512 moi_vselect_avx512(__mmask16 m, __m512 a, __m512 b) {
     return _mm512_mask_blend_ps(m, b, a);
@@ -5092,9 +5569,11 @@ MOI_INLINE_avx512 __m512i moi_bits_avx512(__m512 a) { return _mm512_castps_si512
 MOI_INLINE_avx512 __m512 moi_from_bits_avx512(__m512i a) { return _mm512_castsi512_ps(a); }
 MOI_INLINE_avx512 __m512i moi_iset1_avx512(uint32_t x) { return _mm512_set1_epi32((int)x); }
 MOI_INLINE_avx512 __m512i moi_iadd_avx512(__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }
+MOI_INLINE_avx512 __m512i moi_isub_avx512(__m512i a, __m512i b) { return _mm512_sub_epi32(a, b); }
 MOI_INLINE_avx512 __m512i moi_iand_avx512(__m512i a, __m512i b) { return _mm512_and_si512(a, b); }
 MOI_INLINE_avx512 __m512i moi_ior_avx512(__m512i a, __m512i b) { return _mm512_or_si512(a, b); }
 MOI_INLINE_avx512 __m512i moi_ixor_avx512(__m512i a, __m512i b) { return _mm512_xor_si512(a, b); }
+MOI_INLINE_avx512 __m512i moi_imul_avx512(__m512i a, __m512i b) { return _mm512_mullo_epi32(a, b); }
 MOI_INLINE_avx512 __m512i moi_imax_avx512(__m512i a, __m512i b) { return _mm512_max_epi32(a, b); }
 MOI_INLINE_avx512 __mmask16 moi_igt_avx512(__m512i a, __m512i b) {
     return _mm512_cmpgt_epi32_mask(a, b);
@@ -5104,6 +5583,13 @@ MOI_INLINE_avx512 __m512i moi_iselect_avx512(__mmask16 m, __m512i a, __m512i b) 
 }
 #define moi_isll_avx512(a, n) _mm512_slli_epi32(a, n)
 #define moi_isrl_avx512(a, n) _mm512_srli_epi32(a, n)
+#define moi_isra_avx512(a, n) _mm512_srai_epi32(a, n)
+MOI_INLINE_avx512 __m512i moi_islln_avx512(__m512i a, int n) {
+    return _mm512_sllv_epi32(a, _mm512_set1_epi32(n));
+}
+MOI_INLINE_avx512 __m512i moi_isrln_avx512(__m512i a, int n) {
+    return _mm512_srlv_epi32(a, _mm512_set1_epi32(n));
+}
 MOI_INLINE_avx512 __m512i moi_to_int_avx512(__m512 a) { return _mm512_cvtps_epi32(a); }
 MOI_INLINE_avx512 __m512 moi_to_float_avx512(__m512i a) { return _mm512_cvtepi32_ps(a); }
 MOI_INLINE_avx512 __m512i moi_truncate_avx512(__m512 a) { return _mm512_cvttps_epi32(a); }
@@ -5112,6 +5598,15 @@ MOI_INLINE_avx512 __m512i moi_load_u8_avx512(const uint8_t *p) {
 }
 MOI_INLINE_avx512 void moi_store_u8_avx512(uint8_t *p, __m512i v) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(v));
+}
+typedef struct moi_d16_avx512 {
+    __m512d v[2];
+} moi_d16_avx512;
+MOI_INLINE_avx512 void moi_d16_squares_avx512(moi_d16_avx512 *sums, const float *p) {
+    const __m512d a = _mm512_cvtps_pd(_mm256_loadu_ps(p));
+    const __m512d b = _mm512_cvtps_pd(_mm256_loadu_ps(p + 8));
+    sums->v[0] = _mm512_fmadd_pd(a, a, sums->v[0]);
+    sums->v[1] = _mm512_fmadd_pd(b, b, sums->v[1]);
 }
 MOI_INLINE_avx512 __m512i moi_load_u16_avx512(const uint16_t *p) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)p));
@@ -5122,12 +5617,48 @@ MOI_INLINE_avx512 void moi_store_u16_avx512(uint16_t *p, __m512i v) {
 MOI_INLINE_avx512 __m512 moi_gather_avx512(const float *table, __m512i i) {
     return _mm512_i32gather_ps(i, table, 4);
 }
+MOI_INLINE_avx512 __m512i moi_igather_avx512(const uint32_t *table, __m512i i) {
+    return _mm512_i32gather_epi32(i, (const int *)(const void *)table, 4);
+}
 MOI_INLINE_avx512 __m512 moi_load_f16_avx512(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
 MOI_INLINE_avx512 void moi_store_f16_avx512(uint16_t *p, __m512 v) {
     __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     _mm256_storeu_si256((__m256i *)(void *)p, half);
+}
+MOI_INLINE_avx512 void moi_stream_u8_avx512(uint8_t *p, __m512i v) {
+    _mm_stream_si128((__m128i *)(void *)p, _mm512_cvtepi32_epi8(v));
+}
+MOI_INLINE_avx512 void moi_stream_u16_avx512(uint16_t *p, __m512i v) {
+    _mm256_stream_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16(v));
+}
+MOI_INLINE_avx512 void moi_store2_u16_avx512(uint16_t *p, __m512i a, __m512i b, int stream) {
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    __m512i words = _mm512_permutexvar_epi64(order, _mm512_packus_epi32(a, b));
+    if (stream) _mm512_stream_si512((__m512i *)(void *)p, words);
+    else _mm512_storeu_si512((void *)p, words);
+}
+MOI_INLINE_avx512 void moi_stream_f16_avx512(uint16_t *p, __m512 v) {
+    __m256i half = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm256_stream_si256((__m256i *)(void *)p, half);
+}
+MOI_INLINE_avx512 void moi_stream_end_avx512(void) { _mm_sfence(); }
+typedef __m512 moi_t16_avx512;
+MOI_INLINE_avx512 __m512 moi_table16_avx512(const float *p) { return _mm512_loadu_ps(p); }
+MOI_INLINE_avx512 __m512 moi_lookup16_avx512(__m512 t, __m512i i) {
+    return _mm512_permutexvar_ps(i, t);
+}
+MOI_INLINE_avx512 __m512i moi_load_nibbles_avx512(const uint8_t *p, int second) {
+    const __m512i bytes = _mm512_cvtepu8_epi64(
+        _mm_loadl_epi64((const __m128i *)(const void *)(p + (second ? 8 : 0))));
+    return _mm512_or_si512(_mm512_srli_epi64(bytes, 4), _mm512_slli_epi64(bytes, 32));
+}
+MOI_INLINE_avx512 void moi_store_nibbles_avx512(uint8_t *p, __m512i a, __m512i b) {
+    const __m512i words = _mm512_packus_epi32(a, b), weights = _mm512_set1_epi32(0x00010010);
+    const __m128i order = _mm_set_epi8(15, 14, 11, 10, 7, 6, 3, 2, 13, 12, 9, 8, 5, 4, 1, 0);
+    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_madd_epi16(words, weights));
+    _mm_storeu_si128((__m128i *)(void *)p, _mm_shuffle_epi8(bytes, order));
 }
 #endif
 
@@ -5141,6 +5672,8 @@ enum { moi_lanes_neon = 4 };
 
 MOI_ALWAYS_INLINE float32x4_t moi_load_neon(const float *p) { return vld1q_f32(p); }
 MOI_ALWAYS_INLINE void moi_store_neon(float *p, float32x4_t v) { vst1q_f32(p, v); }
+MOI_ALWAYS_INLINE void moi_stream_neon(float *p, float32x4_t v) { vst1q_f32(p, v); }
+MOI_ALWAYS_INLINE void moi_prefetch_neon(const void *p, size_t bytes) { (void)p, (void)bytes; }
 MOI_ALWAYS_INLINE float32x4_t moi_set1_neon(float x) { return vdupq_n_f32(x); }
 MOI_ALWAYS_INLINE float32x4_t moi_vadd_neon(float32x4_t a, float32x4_t b) {
     return vaddq_f32(a, b);
@@ -5166,6 +5699,7 @@ MOI_ALWAYS_INLINE float32x4_t moi_vmin_neon(float32x4_t a, float32x4_t b) {
     return vbslq_f32(vcltq_f32(a, b), a, b);
 }
 MOI_ALWAYS_INLINE uint32x4_t moi_vlt_neon(float32x4_t a, float32x4_t b) { return vcltq_f32(a, b); }
+MOI_ALWAYS_INLINE uint32x4_t moi_visnan_neon(float32x4_t a) { return vmvnq_u32(vceqq_f32(a, a)); }
 MOI_ALWAYS_INLINE float32x4_t moi_vselect_neon(uint32x4_t m, float32x4_t a, float32x4_t b) {
     return vbslq_f32(m, a, b);
 }
@@ -5178,9 +5712,11 @@ MOI_ALWAYS_INLINE uint32x4_t moi_bits_neon(float32x4_t a) { return vreinterpretq
 MOI_ALWAYS_INLINE float32x4_t moi_from_bits_neon(uint32x4_t a) { return vreinterpretq_f32_u32(a); }
 MOI_ALWAYS_INLINE uint32x4_t moi_iset1_neon(uint32_t x) { return vdupq_n_u32(x); }
 MOI_ALWAYS_INLINE uint32x4_t moi_iadd_neon(uint32x4_t a, uint32x4_t b) { return vaddq_u32(a, b); }
+MOI_ALWAYS_INLINE uint32x4_t moi_isub_neon(uint32x4_t a, uint32x4_t b) { return vsubq_u32(a, b); }
 MOI_ALWAYS_INLINE uint32x4_t moi_iand_neon(uint32x4_t a, uint32x4_t b) { return vandq_u32(a, b); }
 MOI_ALWAYS_INLINE uint32x4_t moi_ior_neon(uint32x4_t a, uint32x4_t b) { return vorrq_u32(a, b); }
 MOI_ALWAYS_INLINE uint32x4_t moi_ixor_neon(uint32x4_t a, uint32x4_t b) { return veorq_u32(a, b); }
+MOI_ALWAYS_INLINE uint32x4_t moi_imul_neon(uint32x4_t a, uint32x4_t b) { return vmulq_u32(a, b); }
 MOI_ALWAYS_INLINE uint32x4_t moi_imax_neon(uint32x4_t a, uint32x4_t b) {
     return vreinterpretq_u32_s32(vmaxq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b)));
 }
@@ -5192,6 +5728,13 @@ MOI_ALWAYS_INLINE uint32x4_t moi_iselect_neon(uint32x4_t m, uint32x4_t a, uint32
 }
 #define moi_isll_neon(a, n) vshlq_n_u32(a, n)
 #define moi_isrl_neon(a, n) vshrq_n_u32(a, n)
+#define moi_isra_neon(a, n) vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), n))
+MOI_ALWAYS_INLINE uint32x4_t moi_islln_neon(uint32x4_t a, int n) {
+    return vshlq_u32(a, vdupq_n_s32(n));
+}
+MOI_ALWAYS_INLINE uint32x4_t moi_isrln_neon(uint32x4_t a, int n) {
+    return vshlq_u32(a, vdupq_n_s32(-n));
+}
 MOI_ALWAYS_INLINE uint32x4_t moi_to_int_neon(float32x4_t a) {
     return vreinterpretq_u32_s32(vcvtnq_s32_f32(a));
 }
@@ -5211,6 +5754,15 @@ MOI_ALWAYS_INLINE void moi_store_u8_neon(uint8_t *p, uint32x4_t v) {
     uint32_t four = vget_lane_u32(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(words, words))), 0);
     memcpy(p, &four, sizeof four);
 }
+typedef struct moi_d16_neon {
+    float64x2_t v[8];
+} moi_d16_neon;
+MOI_ALWAYS_INLINE void moi_d16_squares_neon(moi_d16_neon *sums, const float *p) {
+    for (int i = 0; i < 8; i++) {
+        const float64x2_t a = vcvt_f64_f32(vld1_f32(p + 2 * i));
+        sums->v[i] = vfmaq_f64(sums->v[i], a, a);
+    }
+}
 MOI_ALWAYS_INLINE uint32x4_t moi_load_u16_neon(const uint16_t *p) { return vmovl_u16(vld1_u16(p)); }
 MOI_ALWAYS_INLINE void moi_store_u16_neon(uint16_t *p, uint32x4_t v) { vst1_u16(p, vmovn_u32(v)); }
 MOI_ALWAYS_INLINE float32x4_t moi_gather_neon(const float *table, uint32x4_t i) {
@@ -5218,61 +5770,134 @@ MOI_ALWAYS_INLINE float32x4_t moi_gather_neon(const float *table, uint32x4_t i) 
         table[vgetq_lane_u32(i, 2)], table[vgetq_lane_u32(i, 3)]};
     return vld1q_f32(x);
 }
+MOI_ALWAYS_INLINE uint32x4_t moi_igather_neon(const uint32_t *table, uint32x4_t i) {
+    uint32_t x[4] = {table[vgetq_lane_u32(i, 0)], table[vgetq_lane_u32(i, 1)],
+        table[vgetq_lane_u32(i, 2)], table[vgetq_lane_u32(i, 3)]};
+    return vld1q_u32(x);
+}
 MOI_ALWAYS_INLINE float32x4_t moi_load_f16_neon(const uint16_t *p) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
 MOI_ALWAYS_INLINE void moi_store_f16_neon(uint16_t *p, float32x4_t v) {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
 }
+MOI_ALWAYS_INLINE void moi_stream_u8_neon(uint8_t *p, uint32x4_t v) { moi_store_u8_neon(p, v); }
+MOI_ALWAYS_INLINE void moi_stream_u16_neon(uint16_t *p, uint32x4_t v) { moi_store_u16_neon(p, v); }
+MOI_ALWAYS_INLINE void moi_store2_u16_neon(uint16_t *p, uint32x4_t a, uint32x4_t b, int stream) {
+    (void)stream;
+    vst1q_u16(p, vcombine_u16(vmovn_u32(a), vmovn_u32(b)));
+}
+MOI_ALWAYS_INLINE void moi_stream_f16_neon(uint16_t *p, float32x4_t v) { moi_store_f16_neon(p, v); }
+MOI_ALWAYS_INLINE void moi_stream_end_neon(void) {}
+typedef uint8x16x4_t moi_t16_neon;
+MOI_ALWAYS_INLINE uint8x16x4_t moi_table16_neon(const float *p) {
+    uint8x16x4_t t;
+    t.val[0] = vreinterpretq_u8_f32(vld1q_f32(p));
+    t.val[1] = vreinterpretq_u8_f32(vld1q_f32(p + 4));
+    t.val[2] = vreinterpretq_u8_f32(vld1q_f32(p + 8));
+    t.val[3] = vreinterpretq_u8_f32(vld1q_f32(p + 12));
+    return t;
+}
+MOI_ALWAYS_INLINE float32x4_t moi_lookup16_neon(uint8x16x4_t t, uint32x4_t i) {
+    /* bytes 4 i .. 4 i + 3 of the table */
+    i = vmulq_u32(vandq_u32(i, vdupq_n_u32(15)), vdupq_n_u32(0x04040404));
+    i = vaddq_u32(i, vdupq_n_u32(0x03020100));
+    return vreinterpretq_f32_u8(vqtbl4q_u8(t, vreinterpretq_u8_u32(i)));
+}
+MOI_ALWAYS_INLINE uint32x4_t moi_load_nibbles_neon(const uint8_t *p, int second) {
+    if (second) p += 2;
+    const uint64x2_t bytes = vcombine_u64(vcreate_u64(p[0]), vcreate_u64(p[1]));
+    return vreinterpretq_u32_u64(vorrq_u64(vshrq_n_u64(bytes, 4), vshlq_n_u64(bytes, 32)));
+}
+MOI_ALWAYS_INLINE void moi_store_nibbles_neon(uint8_t *p, uint32x4_t a, uint32x4_t b) {
+    const uint64x2_t x = vreinterpretq_u64_u32(a), y = vreinterpretq_u64_u32(b);
+    const uint64x2_t u = vorrq_u64(vshlq_n_u64(x, 4), vshrq_n_u64(x, 32));
+    const uint64x2_t v = vorrq_u64(vshlq_n_u64(y, 4), vshrq_n_u64(y, 32));
+    p[0] = (uint8_t)vgetq_lane_u64(u, 0);
+    p[1] = (uint8_t)vgetq_lane_u64(u, 1);
+    p[2] = (uint8_t)vgetq_lane_u64(v, 0);
+    p[3] = (uint8_t)vgetq_lane_u64(v, 1);
+}
 #endif
 
 /* ---- the names that kernels use ------------------------------------------------------------ */
 
-#define MOI_FN(name)         MOI_CAT(name, MOI_ISA)
-#define MOI_TARGET           MOI_CAT(MOI_TARGET, MOI_ISA)
-#define MOI_INLINE           MOI_CAT(MOI_INLINE, MOI_ISA)
-#define MOI_LANES            ((size_t)MOI_CAT(moi_lanes, MOI_ISA))
-#define MOI_V                MOI_CAT(moi_v, MOI_ISA)
-#define MOI_VI               MOI_CAT(moi_vi, MOI_ISA)
-#define MOI_VM               MOI_CAT(moi_vm, MOI_ISA)
-#define MOI_LOAD(p)          MOI_CAT(moi_load, MOI_ISA)(p)
-#define MOI_STORE(p, v)      MOI_CAT(moi_store, MOI_ISA)(p, v)
-#define MOI_SET1(x)          MOI_CAT(moi_set1, MOI_ISA)(x)
-#define MOI_ADD(a, b)        MOI_CAT(moi_vadd, MOI_ISA)(a, b)
-#define MOI_SUB(a, b)        MOI_CAT(moi_vsub, MOI_ISA)(a, b)
-#define MOI_MUL(a, b)        MOI_CAT(moi_vmul, MOI_ISA)(a, b)
-#define MOI_DIV(a, b)        MOI_CAT(moi_vdiv, MOI_ISA)(a, b)
-#define MOI_SQRT(a)          MOI_CAT(moi_vsqrt, MOI_ISA)(a)
-#define MOI_FMA(a, b, c)     MOI_CAT(moi_vfma, MOI_ISA)(a, b, c) /* a * b + c; scalar: not fused */
-#define MOI_MAX(a, b)        MOI_CAT(moi_vmax, MOI_ISA)(a, b)    /* a > b ? a : b */
-#define MOI_MIN(a, b)        MOI_CAT(moi_vmin, MOI_ISA)(a, b)    /* a < b ? a : b */
-#define MOI_LT(a, b)         MOI_CAT(moi_vlt, MOI_ISA)(a, b)
-#define MOI_SELECT(m, a, b)  MOI_CAT(moi_vselect, MOI_ISA)(m, a, b) /* m ? a : b */
-#define MOI_SUM(a)           MOI_CAT(moi_vsum, MOI_ISA)(a)
-#define MOI_MAXALL(a)        MOI_CAT(moi_vmaxall, MOI_ISA)(a)
-#define MOI_BITS(a)          MOI_CAT(moi_bits, MOI_ISA)(a)
-#define MOI_FROM_BITS(a)     MOI_CAT(moi_from_bits, MOI_ISA)(a)
-#define MOI_ISET1(x)         MOI_CAT(moi_iset1, MOI_ISA)(x)
-#define MOI_IADD(a, b)       MOI_CAT(moi_iadd, MOI_ISA)(a, b)
-#define MOI_IAND(a, b)       MOI_CAT(moi_iand, MOI_ISA)(a, b)
-#define MOI_IOR(a, b)        MOI_CAT(moi_ior, MOI_ISA)(a, b)
-#define MOI_IXOR(a, b)       MOI_CAT(moi_ixor, MOI_ISA)(a, b)
-#define MOI_INOT(a)          MOI_IXOR(a, MOI_ISET1(0xffffffffu))
-#define MOI_IMAX(a, b)       MOI_CAT(moi_imax, MOI_ISA)(a, b) /* signed */
-#define MOI_IGT(a, b)        MOI_CAT(moi_igt, MOI_ISA)(a, b)  /* signed */
-#define MOI_ISELECT(m, a, b) MOI_CAT(moi_iselect, MOI_ISA)(m, a, b)
-#define MOI_ISLL(a, n)       MOI_CAT(moi_isll, MOI_ISA)(a, n)
-#define MOI_ISRL(a, n)       MOI_CAT(moi_isrl, MOI_ISA)(a, n)
-#define MOI_TO_INT(a)        MOI_CAT(moi_to_int, MOI_ISA)(a)   /* nearest even, |a| < 2^22 */
-#define MOI_TO_FLOAT(a)      MOI_CAT(moi_to_float, MOI_ISA)(a) /* signed */
-#define MOI_TRUNCATE(a)      MOI_CAT(moi_truncate, MOI_ISA)(a)
-#define MOI_LOAD_U8(p)       MOI_CAT(moi_load_u8, MOI_ISA)(p)
-#define MOI_STORE_U8(p, v)   MOI_CAT(moi_store_u8, MOI_ISA)(p, v)
-#define MOI_LOAD_U16(p)      MOI_CAT(moi_load_u16, MOI_ISA)(p)
-#define MOI_STORE_U16(p, v)  MOI_CAT(moi_store_u16, MOI_ISA)(p, v)
-#define MOI_GATHER(table, i) MOI_CAT(moi_gather, MOI_ISA)(table, i)
-#define MOI_LOAD_F16(p)      MOI_CAT(moi_load_f16, MOI_ISA)(p)
-#define MOI_STORE_F16(p, v)  MOI_CAT(moi_store_f16, MOI_ISA)(p, v)
+#define MOI_FN(name)          MOI_CAT(name, MOI_ISA)
+#define MOI_TARGET            MOI_CAT(MOI_TARGET, MOI_ISA)
+#define MOI_INLINE            MOI_CAT(MOI_INLINE, MOI_ISA)
+#define MOI_LANES             ((size_t)MOI_CAT(moi_lanes, MOI_ISA))
+#define MOI_V                 MOI_CAT(moi_v, MOI_ISA)
+#define MOI_VI                MOI_CAT(moi_vi, MOI_ISA)
+#define MOI_VM                MOI_CAT(moi_vm, MOI_ISA)
+#define MOI_LOAD(p)           MOI_CAT(moi_load, MOI_ISA)(p)
+#define MOI_STORE(p, v)       MOI_CAT(moi_store, MOI_ISA)(p, v)
+#define MOI_STREAM(p, v)      MOI_CAT(moi_stream, MOI_ISA)(p, v)   /* past the caches; p aligned */
+#define MOI_PREFETCH(p, b)    MOI_CAT(moi_prefetch, MOI_ISA)(p, b) /* b bytes after p */
+#define MOI_SET1(x)           MOI_CAT(moi_set1, MOI_ISA)(x)
+#define MOI_ADD(a, b)         MOI_CAT(moi_vadd, MOI_ISA)(a, b)
+#define MOI_SUB(a, b)         MOI_CAT(moi_vsub, MOI_ISA)(a, b)
+#define MOI_MUL(a, b)         MOI_CAT(moi_vmul, MOI_ISA)(a, b)
+#define MOI_DIV(a, b)         MOI_CAT(moi_vdiv, MOI_ISA)(a, b)
+#define MOI_SQRT(a)           MOI_CAT(moi_vsqrt, MOI_ISA)(a)
+#define MOI_FMA(a, b, c)      MOI_CAT(moi_vfma, MOI_ISA)(a, b, c) /* a * b + c; scalar: not fused */
+#define MOI_MAX(a, b)         MOI_CAT(moi_vmax, MOI_ISA)(a, b)    /* a > b ? a : b */
+#define MOI_MIN(a, b)         MOI_CAT(moi_vmin, MOI_ISA)(a, b)    /* a < b ? a : b */
+#define MOI_LT(a, b)          MOI_CAT(moi_vlt, MOI_ISA)(a, b)
+#define MOI_ISNAN(a)          MOI_CAT(moi_visnan, MOI_ISA)(a)
+#define MOI_SELECT(m, a, b)   MOI_CAT(moi_vselect, MOI_ISA)(m, a, b) /* m ? a : b */
+#define MOI_SUM(a)            MOI_CAT(moi_vsum, MOI_ISA)(a)
+#define MOI_D16               MOI_CAT(moi_d16, MOI_ISA) /* like double[16] in memory */
+#define MOI_D16_SQUARES(s, p) MOI_CAT(moi_d16_squares, MOI_ISA)(s, p) /* s[i] += p[i]^2 */
+#define MOI_MAXALL(a)         MOI_CAT(moi_vmaxall, MOI_ISA)(a)
+#define MOI_BITS(a)           MOI_CAT(moi_bits, MOI_ISA)(a)
+#define MOI_FROM_BITS(a)      MOI_CAT(moi_from_bits, MOI_ISA)(a)
+#define MOI_ISET1(x)          MOI_CAT(moi_iset1, MOI_ISA)(x)
+#define MOI_IADD(a, b)        MOI_CAT(moi_iadd, MOI_ISA)(a, b)
+#define MOI_ISUB(a, b)        MOI_CAT(moi_isub, MOI_ISA)(a, b)
+#define MOI_IAND(a, b)        MOI_CAT(moi_iand, MOI_ISA)(a, b)
+#define MOI_IOR(a, b)         MOI_CAT(moi_ior, MOI_ISA)(a, b)
+#define MOI_IXOR(a, b)        MOI_CAT(moi_ixor, MOI_ISA)(a, b)
+#define MOI_IMUL(a, b)        MOI_CAT(moi_imul, MOI_ISA)(a, b) /* low 32 bits */
+#define MOI_INOT(a)           MOI_IXOR(a, MOI_ISET1(0xffffffffu))
+#define MOI_IMAX(a, b)        MOI_CAT(moi_imax, MOI_ISA)(a, b) /* signed */
+#define MOI_IGT(a, b)         MOI_CAT(moi_igt, MOI_ISA)(a, b)  /* signed */
+#define MOI_ISELECT(m, a, b)  MOI_CAT(moi_iselect, MOI_ISA)(m, a, b)
+#define MOI_ISLL(a, n)        MOI_CAT(moi_isll, MOI_ISA)(a, n)
+#define MOI_ISRL(a, n)        MOI_CAT(moi_isrl, MOI_ISA)(a, n)
+#define MOI_ISRA(a, n)        MOI_CAT(moi_isra, MOI_ISA)(a, n)  /* signed */
+#define MOI_ISLLN(a, n)       MOI_CAT(moi_islln, MOI_ISA)(a, n) /* n need not be a constant */
+#define MOI_ISRLN(a, n)       MOI_CAT(moi_isrln, MOI_ISA)(a, n)
+#define MOI_TO_INT(a)         MOI_CAT(moi_to_int, MOI_ISA)(a)   /* nearest even, |a| < 2^22 */
+#define MOI_TO_FLOAT(a)       MOI_CAT(moi_to_float, MOI_ISA)(a) /* signed */
+#define MOI_TRUNCATE(a)       MOI_CAT(moi_truncate, MOI_ISA)(a)
+#define MOI_LOAD_U8(p)        MOI_CAT(moi_load_u8, MOI_ISA)(p)
+#define MOI_STORE_U8(p, v)    MOI_CAT(moi_store_u8, MOI_ISA)(p, v)
+#define MOI_LOAD_U16(p)       MOI_CAT(moi_load_u16, MOI_ISA)(p)
+#define MOI_STORE_U16(p, v)   MOI_CAT(moi_store_u16, MOI_ISA)(p, v)
+#define MOI_GATHER(table, i)  MOI_CAT(moi_gather, MOI_ISA)(table, i)
+#define MOI_IGATHER(table, i) MOI_CAT(moi_igather, MOI_ISA)(table, i)
+#define MOI_LOAD_F16(p)       MOI_CAT(moi_load_f16, MOI_ISA)(p)
+#define MOI_STORE_F16(p, v)   MOI_CAT(moi_store_f16, MOI_ISA)(p, v)
+#define MOI_STREAM_U8(p, v)   MOI_CAT(moi_stream_u8, MOI_ISA)(p, v) /* as MOI_STREAM */
+#define MOI_STREAM_U16(p, v)  MOI_CAT(moi_stream_u16, MOI_ISA)(p, v)
+#define MOI_STREAM_F16(p, v)  MOI_CAT(moi_stream_f16, MOI_ISA)(p, v)
+#define MOI_STREAM_END()      MOI_CAT(moi_stream_end, MOI_ISA)() /* makes it visible */
+
+/* MOI_T16 holds 16 floats; MOI_LOOKUP16 takes the low four bits of i.
+ * Nibbles: 2 * MOI_LANES codes in MOI_LANES bytes, the first of two in the high half of its byte.
+ * MOI_LOAD_NIBBLES gives the first or the second half of the codes in the low four bits, with
+ * anything above; MOI_STORE_NIBBLES takes both halves, each number below 16. */
+#define MOI_T16                    MOI_CAT(moi_t16, MOI_ISA)
+#define MOI_TABLE16(p)             MOI_CAT(moi_table16, MOI_ISA)(p)
+#define MOI_LOOKUP16(table, i)     MOI_CAT(moi_lookup16, MOI_ISA)(table, i)
+#define MOI_LOAD_NIBBLES(p, half)  MOI_CAT(moi_load_nibbles, MOI_ISA)(p, half)
+#define MOI_STORE_NIBBLES(p, a, b) MOI_CAT(moi_store_nibbles, MOI_ISA)(p, a, b)
+
+/* two vectors, one after the other; stream: as MOI_STREAM, p aligned to both */
+#define MOI_STORE2_U16(p, a, b, stream) MOI_CAT(moi_store2_u16, MOI_ISA)(p, a, b, stream)
+
+/* moi_random_mix of every lane: the random bits of indices, which are xored with the key first. */
+#define MOI_RANDOM(index, key) MOI_FN(moi_random)(MOI_IXOR(index, key))
 
 /* Call the instance of kernel for the CPU in use; arguments in their own parentheses. */
 #if MOI_X86
@@ -5297,640 +5922,903 @@ MOI_ALWAYS_INLINE void moi_store_f16_neon(uint16_t *p, float32x4_t v) {
 #endif
 /* mo_half.c - see mo_half.h. vcvtneps2bf16 is not used: it flushes subnormal inputs to zero. */
 
+typedef struct moi_half_shape {
+    int width, mantissa; /* bits; mantissa: those stored */
+    int least;           /* exponent of the least normal number */
+    uint32_t last, nan;  /* patterns without sign: the largest finite one, a quiet NaN */
+    float most, over;    /* the number of last, and the one that would follow: infinity, or NaN */
+} moi_half_shape;
+
+static const moi_half_shape moi_half_shapes[MO_HALF_FORMAT_COUNT] = {
+    {16, 10, -14, 0x7bff, 0x7e00, 65504.0f, 65536.0f},
+    {16, 7, -126, 0x7f7f, 0x7fc0, 3.3895313892515355e38f, HUGE_VALF},
+    {8, 3, -6, 0x7e, 0x7f, 448.0f, 480.0f},
+    {8, 2, -14, 0x7b, 0x7e, 57344.0f, 65536.0f},
+};
+
+/* 2^exponent, a normal number */
+MOI_ALWAYS_INLINE float moi_half_power(int exponent) {
+    return moi_bits_float((uint32_t)(exponent + 127) << 23);
+}
+
+/* What one kernel call converts. */
+typedef struct moi_half_slice {
+    const void *x;
+    void *y;
+    size_t n;
+    mo_half_format format;
+    int stochastic, saturate; /* 0, 1 */
+    int stream;               /* y is aligned to a cache line and goes past the caches */
+    uint32_t key, first;      /* number i has the random bits of index first + i under key */
+} moi_half_slice;
+
+/* The loops over fp32 ask for memory ahead: the arithmetic of the lines in between leaves the CPU
+ * too few loads in flight. The gain, 15 %, is level from 1 KiB on. */
+enum { moi_half_ahead_bytes = 1024 };
+
 #define MOI_ISA scalar
-/* mo_half.inc - the conversions for one instruction set. */
+/* mo_random.inc - moi_random_mix for one instruction set. */
 
-MOI_INLINE MOI_VI MOI_FN(moi_bf16_round)(MOI_VI bits) {
-    MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
-    MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
-    MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
-    MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
-    return MOI_ISELECT(nan, quiet, rounded);
+MOI_INLINE MOI_VI MOI_FN(moi_random)(MOI_VI x) {
+    x = MOI_IMUL(MOI_IXOR(x, MOI_ISRL(x, 16)), MOI_ISET1(0x7feb352du));
+    x = MOI_IMUL(MOI_IXOR(x, MOI_ISRL(x, 15)), MOI_ISET1(0x846ca68bu));
+    return MOI_IXOR(x, MOI_ISRL(x, 16));
 }
 
-MOI_TARGET static void MOI_FN(moi_f32_to_bf16)(const float *x, uint16_t *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
-        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_round)(MOI_BITS(MOI_LOAD(x + i))));
-    for (; i < n; i++) y[i] = (uint16_t)moi_bf16_round_scalar(moi_float_bits(x[i]));
+/* first, first + 1, ... one per lane */
+MOI_INLINE MOI_VI MOI_FN(moi_index)(uint32_t first) {
+    static const float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return MOI_IADD(MOI_TO_INT(MOI_LOAD(lane)), MOI_ISET1(first));
+}
+/* mo_half.inc - the conversions for one instruction set. Slices are whole vectors, but for scalar,
+ * which takes what is left. */
+
+/* bf16 has the exponent of fp32: adding 1/2 of a unit in the last place, or a random part of it,
+ * before the bits below are cut carries through the exponent by itself, up to infinity. */
+MOI_INLINE MOI_VI MOI_FN(moi_bf16_pattern)(int stochastic, MOI_V x, MOI_VI random) {
+    MOI_VI bits = MOI_BITS(x), kept = MOI_ISRL(bits, 16), add;
+    if (stochastic) add = MOI_IAND(random, MOI_ISET1(0xffff));
+    else add = MOI_IADD(MOI_IAND(kept, MOI_ISET1(1)), MOI_ISET1(0x7fff));
+    MOI_VI quiet = MOI_IOR(kept, MOI_ISET1(0x40));
+    return MOI_ISELECT(MOI_ISNAN(x), quiet, MOI_ISRL(MOI_IADD(bits, add), 16));
 }
 
-MOI_TARGET static void MOI_FN(moi_bf16_to_f32)(const uint16_t *x, float *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
-        MOI_STORE(y + i, MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x + i), 16)));
-    for (; i < n; i++) y[i] = moi_bits_float((uint32_t)x[i] << 16);
+/* The same for a smaller exponent, whose bias is changed first. Below the least normal number,
+ * where the unit is constant, the sum is done in floating or in fixed point. */
+MOI_INLINE MOI_VI MOI_FN(moi_small_pattern)(
+    moi_half_shape f, int stochastic, MOI_V x, MOI_VI random) {
+    const int cut = 23 - f.mantissa, cut_fixed = 30 - f.mantissa;
+    const uint32_t least = (uint32_t)(f.least + 127) << 23; /* gets the exponent field 1 */
+    MOI_VI bits = MOI_BITS(x), magnitude = MOI_IAND(bits, MOI_ISET1(0x7fffffff)), y, small;
+    y = MOI_IADD(magnitude, MOI_ISET1((1u << 23) - least));
+    if (stochastic) {
+        y = MOI_IADD(y, MOI_IAND(random, MOI_ISET1((1u << cut) - 1)));
+        MOI_V part = MOI_MIN(MOI_FROM_BITS(magnitude), MOI_SET1(moi_half_power(f.least)));
+        small = MOI_TRUNCATE(MOI_MUL(part, MOI_SET1(moi_half_power(30 - f.least)))); /* <= 2^30 */
+        small = MOI_IADD(small, MOI_IAND(random, MOI_ISET1((1u << cut_fixed) - 1)));
+        small = MOI_ISRLN(small, cut_fixed);
+    } else {
+        MOI_VI odd = MOI_IAND(MOI_ISRLN(y, cut), MOI_ISET1(1));
+        y = MOI_IADD(MOI_IADD(y, odd), MOI_ISET1((1u << (cut - 1)) - 1));
+        const float one = moi_half_power(f.least + cut); /* its last bit is that of the format */
+        small = MOI_BITS(MOI_ADD(MOI_FROM_BITS(magnitude), MOI_SET1(one)));
+        small = MOI_IADD(small, MOI_ISET1(0u - moi_float_bits(one)));
+    }
+    y = MOI_ISELECT(MOI_IGT(MOI_ISET1(least), magnitude), small, MOI_ISRLN(y, cut));
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(0x7f800000)), MOI_ISET1(f.nan), y);
+    return MOI_IOR(y, MOI_IAND(MOI_ISRLN(bits, 32 - f.width), MOI_ISET1(1u << (f.width - 1))));
 }
 
-MOI_TARGET static void MOI_FN(moi_f32_to_f16)(const float *x, uint16_t *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE_F16(y + i, MOI_LOAD(x + i));
-    for (; i < n; i++) moi_store_f16_scalar(y + i, x[i]);
+/* The numbers of patterns. */
+MOI_INLINE MOI_V MOI_FN(moi_half_value)(moi_half_shape f, MOI_VI code) {
+    const int cut = 23 - f.mantissa;
+    const uint32_t one = 1u << f.mantissa, sign = 1u << (f.width - 1);
+    MOI_VI magnitude = MOI_IAND(code, MOI_ISET1(sign - 1)), shifted = MOI_ISLLN(magnitude, cut);
+    MOI_V unit = MOI_SET1(moi_half_power(f.least - f.mantissa));
+    MOI_VI small = MOI_BITS(MOI_MUL(MOI_TO_FLOAT(magnitude), unit));
+    MOI_VI y = MOI_IADD(shifted, MOI_ISET1((uint32_t)(f.least + 126) << 23));
+    y = MOI_ISELECT(MOI_IGT(MOI_ISET1(one), magnitude), small, y);
+    shifted = MOI_IOR(shifted, MOI_ISET1(0x7f800000)); /* infinity, NaN */
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(f.last)), shifted, y);
+    shifted = MOI_IOR(shifted, MOI_ISET1(0x7fc00000)); /* a quiet NaN */
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(f.last + 1)), shifted, y);
+    return MOI_FROM_BITS(MOI_IOR(y, MOI_ISLLN(MOI_IAND(code, MOI_ISET1(sign)), 32 - f.width)));
 }
 
-MOI_TARGET static void MOI_FN(moi_f16_to_f32)(const uint16_t *x, float *y, size_t n) {
+/* x between -limit and limit. NaN is the second operand, which MOI_MIN and MOI_MAX return. */
+MOI_INLINE MOI_V MOI_FN(moi_half_clamp)(MOI_V limit, MOI_V x) {
+    return MOI_MAX(MOI_SUB(MOI_SET1(0), limit), MOI_MIN(limit, x));
+}
+
+MOI_INLINE void MOI_FN(moi_half_encode_as)(
+    mo_half_format format, int stochastic, const moi_half_slice *s) {
+    const moi_half_shape f = moi_half_shapes[format];
+    const float *x = (const float *)s->x;
+    uint16_t *y2 = (uint16_t *)s->y;
+    uint8_t *y1 = (uint8_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(s->saturate ? f.most : f.over);
+    const MOI_VI key = MOI_ISET1(s->key);
+    MOI_VI index = MOI_FN(moi_index)(s->first), random = key, y;
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        const MOI_V v = MOI_FN(moi_half_clamp)(limit, MOI_LOAD(x + i));
+        if (stochastic) {
+            random = MOI_RANDOM(index, key);
+            index = MOI_IADD(index, MOI_ISET1((uint32_t)MOI_LANES));
+        }
+        if (format == MO_HALF_BF16) y = MOI_FN(moi_bf16_pattern)(stochastic, v, random);
+        else y = MOI_FN(moi_small_pattern)(f, stochastic, v, random);
+        if (f.width == 16 && stream) MOI_STREAM_U16(y2 + i, y);
+        else if (f.width == 16) MOI_STORE_U16(y2 + i, y);
+        else if (stream) MOI_STREAM_U8(y1 + i, y);
+        else MOI_STORE_U8(y1 + i, y);
+    }
+}
+
+/* fp16 to nearest, by the instruction for it */
+MOI_INLINE void MOI_FN(moi_half_encode_f16)(const moi_half_slice *s) {
+    const moi_half_shape f = moi_half_shapes[MO_HALF_F16];
+    const float *x = (const float *)s->x;
+    uint16_t *y = (uint16_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(s->saturate ? f.most : f.over);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        const MOI_V v = MOI_FN(moi_half_clamp)(limit, MOI_LOAD(x + i));
+        if (stream) MOI_STREAM_F16(y + i, v);
+        else MOI_STORE_F16(y + i, v);
+    }
+}
+
+/* bf16 to nearest: little enough arithmetic for storing two vectors at a time to show. */
+MOI_INLINE void MOI_FN(moi_half_encode_bf16)(int saturate, const moi_half_slice *s) {
+    const float *x = (const float *)s->x;
+    uint16_t *y = (uint16_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(moi_half_shapes[MO_HALF_BF16].most);
+    const MOI_VI none = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(y + i, MOI_LOAD_F16(x + i));
-    for (; i < n; i++) y[i] = moi_load_f16_scalar(x + i);
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        MOI_PREFETCH(x + i + MOI_LANES, moi_half_ahead_bytes);
+        MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(x + i + MOI_LANES);
+        if (saturate) a = MOI_FN(moi_half_clamp)(limit, a), b = MOI_FN(moi_half_clamp)(limit, b);
+        const MOI_VI low = MOI_FN(moi_bf16_pattern)(0, a, none);
+        const MOI_VI high = MOI_FN(moi_bf16_pattern)(0, b, none);
+        MOI_STORE2_U16(y + i, low, high, stream);
+    }
+    for (; i < n; i += MOI_LANES) {
+        MOI_V a = MOI_LOAD(x + i);
+        if (saturate) a = MOI_FN(moi_half_clamp)(limit, a);
+        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_pattern)(0, a, none));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_half_encode)(const moi_half_slice *s) {
+    switch ((int)s->format * 2 + s->stochastic) {
+    case MO_HALF_F16 * 2: MOI_FN(moi_half_encode_f16)(s); break;
+    case MO_HALF_F16 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_F16, 1, s); break;
+    case MO_HALF_BF16 * 2:
+        if (s->saturate) MOI_FN(moi_half_encode_bf16)(1, s);
+        else MOI_FN(moi_half_encode_bf16)(0, s);
+        break;
+    case MO_HALF_BF16 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_BF16, 1, s); break;
+    case MO_HALF_F8_E4M3 * 2: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E4M3, 0, s); break;
+    case MO_HALF_F8_E4M3 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E4M3, 1, s); break;
+    case MO_HALF_F8_E5M2 * 2: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E5M2, 0, s); break;
+    default: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E5M2, 1, s); break;
+    }
+    if (s->stream) MOI_STREAM_END();
+}
+
+MOI_INLINE void MOI_FN(moi_half_decode_as)(mo_half_format format, const moi_half_slice *s) {
+    const uint16_t *x2 = (const uint16_t *)s->x;
+    const uint8_t *x1 = (const uint8_t *)s->x;
+    float *y = (float *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_V v;
+        if (format == MO_HALF_F16) v = MOI_LOAD_F16(x2 + i);
+        else if (format == MO_HALF_BF16) v = MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x2 + i), 16));
+        else v = MOI_FN(moi_half_value)(moi_half_shapes[format], MOI_LOAD_U8(x1 + i));
+        if (stream) MOI_STREAM(y + i, v);
+        else MOI_STORE(y + i, v);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_half_decode)(const moi_half_slice *s) {
+    switch (s->format) {
+    case MO_HALF_F16: MOI_FN(moi_half_decode_as)(MO_HALF_F16, s); break;
+    case MO_HALF_BF16: MOI_FN(moi_half_decode_as)(MO_HALF_BF16, s); break;
+    case MO_HALF_F8_E4M3: MOI_FN(moi_half_decode_as)(MO_HALF_F8_E4M3, s); break;
+    default: MOI_FN(moi_half_decode_as)(MO_HALF_F8_E5M2, s); break;
+    }
+    if (s->stream) MOI_STREAM_END();
 }
 #undef MOI_ISA
 #if MOI_X86
 #define MOI_ISA avx2
-/* mo_half.inc - the conversions for one instruction set. */
+/* mo_random.inc - moi_random_mix for one instruction set. */
 
-MOI_INLINE MOI_VI MOI_FN(moi_bf16_round)(MOI_VI bits) {
-    MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
-    MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
-    MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
-    MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
-    return MOI_ISELECT(nan, quiet, rounded);
+MOI_INLINE MOI_VI MOI_FN(moi_random)(MOI_VI x) {
+    x = MOI_IMUL(MOI_IXOR(x, MOI_ISRL(x, 16)), MOI_ISET1(0x7feb352du));
+    x = MOI_IMUL(MOI_IXOR(x, MOI_ISRL(x, 15)), MOI_ISET1(0x846ca68bu));
+    return MOI_IXOR(x, MOI_ISRL(x, 16));
 }
 
-MOI_TARGET static void MOI_FN(moi_f32_to_bf16)(const float *x, uint16_t *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
-        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_round)(MOI_BITS(MOI_LOAD(x + i))));
-    for (; i < n; i++) y[i] = (uint16_t)moi_bf16_round_scalar(moi_float_bits(x[i]));
+/* first, first + 1, ... one per lane */
+MOI_INLINE MOI_VI MOI_FN(moi_index)(uint32_t first) {
+    static const float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return MOI_IADD(MOI_TO_INT(MOI_LOAD(lane)), MOI_ISET1(first));
+}
+/* mo_half.inc - the conversions for one instruction set. Slices are whole vectors, but for scalar,
+ * which takes what is left. */
+
+/* bf16 has the exponent of fp32: adding 1/2 of a unit in the last place, or a random part of it,
+ * before the bits below are cut carries through the exponent by itself, up to infinity. */
+MOI_INLINE MOI_VI MOI_FN(moi_bf16_pattern)(int stochastic, MOI_V x, MOI_VI random) {
+    MOI_VI bits = MOI_BITS(x), kept = MOI_ISRL(bits, 16), add;
+    if (stochastic) add = MOI_IAND(random, MOI_ISET1(0xffff));
+    else add = MOI_IADD(MOI_IAND(kept, MOI_ISET1(1)), MOI_ISET1(0x7fff));
+    MOI_VI quiet = MOI_IOR(kept, MOI_ISET1(0x40));
+    return MOI_ISELECT(MOI_ISNAN(x), quiet, MOI_ISRL(MOI_IADD(bits, add), 16));
 }
 
-MOI_TARGET static void MOI_FN(moi_bf16_to_f32)(const uint16_t *x, float *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
-        MOI_STORE(y + i, MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x + i), 16)));
-    for (; i < n; i++) y[i] = moi_bits_float((uint32_t)x[i] << 16);
+/* The same for a smaller exponent, whose bias is changed first. Below the least normal number,
+ * where the unit is constant, the sum is done in floating or in fixed point. */
+MOI_INLINE MOI_VI MOI_FN(moi_small_pattern)(
+    moi_half_shape f, int stochastic, MOI_V x, MOI_VI random) {
+    const int cut = 23 - f.mantissa, cut_fixed = 30 - f.mantissa;
+    const uint32_t least = (uint32_t)(f.least + 127) << 23; /* gets the exponent field 1 */
+    MOI_VI bits = MOI_BITS(x), magnitude = MOI_IAND(bits, MOI_ISET1(0x7fffffff)), y, small;
+    y = MOI_IADD(magnitude, MOI_ISET1((1u << 23) - least));
+    if (stochastic) {
+        y = MOI_IADD(y, MOI_IAND(random, MOI_ISET1((1u << cut) - 1)));
+        MOI_V part = MOI_MIN(MOI_FROM_BITS(magnitude), MOI_SET1(moi_half_power(f.least)));
+        small = MOI_TRUNCATE(MOI_MUL(part, MOI_SET1(moi_half_power(30 - f.least)))); /* <= 2^30 */
+        small = MOI_IADD(small, MOI_IAND(random, MOI_ISET1((1u << cut_fixed) - 1)));
+        small = MOI_ISRLN(small, cut_fixed);
+    } else {
+        MOI_VI odd = MOI_IAND(MOI_ISRLN(y, cut), MOI_ISET1(1));
+        y = MOI_IADD(MOI_IADD(y, odd), MOI_ISET1((1u << (cut - 1)) - 1));
+        const float one = moi_half_power(f.least + cut); /* its last bit is that of the format */
+        small = MOI_BITS(MOI_ADD(MOI_FROM_BITS(magnitude), MOI_SET1(one)));
+        small = MOI_IADD(small, MOI_ISET1(0u - moi_float_bits(one)));
+    }
+    y = MOI_ISELECT(MOI_IGT(MOI_ISET1(least), magnitude), small, MOI_ISRLN(y, cut));
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(0x7f800000)), MOI_ISET1(f.nan), y);
+    return MOI_IOR(y, MOI_IAND(MOI_ISRLN(bits, 32 - f.width), MOI_ISET1(1u << (f.width - 1))));
 }
 
-MOI_TARGET static void MOI_FN(moi_f32_to_f16)(const float *x, uint16_t *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE_F16(y + i, MOI_LOAD(x + i));
-    for (; i < n; i++) moi_store_f16_scalar(y + i, x[i]);
+/* The numbers of patterns. */
+MOI_INLINE MOI_V MOI_FN(moi_half_value)(moi_half_shape f, MOI_VI code) {
+    const int cut = 23 - f.mantissa;
+    const uint32_t one = 1u << f.mantissa, sign = 1u << (f.width - 1);
+    MOI_VI magnitude = MOI_IAND(code, MOI_ISET1(sign - 1)), shifted = MOI_ISLLN(magnitude, cut);
+    MOI_V unit = MOI_SET1(moi_half_power(f.least - f.mantissa));
+    MOI_VI small = MOI_BITS(MOI_MUL(MOI_TO_FLOAT(magnitude), unit));
+    MOI_VI y = MOI_IADD(shifted, MOI_ISET1((uint32_t)(f.least + 126) << 23));
+    y = MOI_ISELECT(MOI_IGT(MOI_ISET1(one), magnitude), small, y);
+    shifted = MOI_IOR(shifted, MOI_ISET1(0x7f800000)); /* infinity, NaN */
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(f.last)), shifted, y);
+    shifted = MOI_IOR(shifted, MOI_ISET1(0x7fc00000)); /* a quiet NaN */
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(f.last + 1)), shifted, y);
+    return MOI_FROM_BITS(MOI_IOR(y, MOI_ISLLN(MOI_IAND(code, MOI_ISET1(sign)), 32 - f.width)));
 }
 
-MOI_TARGET static void MOI_FN(moi_f16_to_f32)(const uint16_t *x, float *y, size_t n) {
+/* x between -limit and limit. NaN is the second operand, which MOI_MIN and MOI_MAX return. */
+MOI_INLINE MOI_V MOI_FN(moi_half_clamp)(MOI_V limit, MOI_V x) {
+    return MOI_MAX(MOI_SUB(MOI_SET1(0), limit), MOI_MIN(limit, x));
+}
+
+MOI_INLINE void MOI_FN(moi_half_encode_as)(
+    mo_half_format format, int stochastic, const moi_half_slice *s) {
+    const moi_half_shape f = moi_half_shapes[format];
+    const float *x = (const float *)s->x;
+    uint16_t *y2 = (uint16_t *)s->y;
+    uint8_t *y1 = (uint8_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(s->saturate ? f.most : f.over);
+    const MOI_VI key = MOI_ISET1(s->key);
+    MOI_VI index = MOI_FN(moi_index)(s->first), random = key, y;
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        const MOI_V v = MOI_FN(moi_half_clamp)(limit, MOI_LOAD(x + i));
+        if (stochastic) {
+            random = MOI_RANDOM(index, key);
+            index = MOI_IADD(index, MOI_ISET1((uint32_t)MOI_LANES));
+        }
+        if (format == MO_HALF_BF16) y = MOI_FN(moi_bf16_pattern)(stochastic, v, random);
+        else y = MOI_FN(moi_small_pattern)(f, stochastic, v, random);
+        if (f.width == 16 && stream) MOI_STREAM_U16(y2 + i, y);
+        else if (f.width == 16) MOI_STORE_U16(y2 + i, y);
+        else if (stream) MOI_STREAM_U8(y1 + i, y);
+        else MOI_STORE_U8(y1 + i, y);
+    }
+}
+
+/* fp16 to nearest, by the instruction for it */
+MOI_INLINE void MOI_FN(moi_half_encode_f16)(const moi_half_slice *s) {
+    const moi_half_shape f = moi_half_shapes[MO_HALF_F16];
+    const float *x = (const float *)s->x;
+    uint16_t *y = (uint16_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(s->saturate ? f.most : f.over);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        const MOI_V v = MOI_FN(moi_half_clamp)(limit, MOI_LOAD(x + i));
+        if (stream) MOI_STREAM_F16(y + i, v);
+        else MOI_STORE_F16(y + i, v);
+    }
+}
+
+/* bf16 to nearest: little enough arithmetic for storing two vectors at a time to show. */
+MOI_INLINE void MOI_FN(moi_half_encode_bf16)(int saturate, const moi_half_slice *s) {
+    const float *x = (const float *)s->x;
+    uint16_t *y = (uint16_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(moi_half_shapes[MO_HALF_BF16].most);
+    const MOI_VI none = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(y + i, MOI_LOAD_F16(x + i));
-    for (; i < n; i++) y[i] = moi_load_f16_scalar(x + i);
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        MOI_PREFETCH(x + i + MOI_LANES, moi_half_ahead_bytes);
+        MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(x + i + MOI_LANES);
+        if (saturate) a = MOI_FN(moi_half_clamp)(limit, a), b = MOI_FN(moi_half_clamp)(limit, b);
+        const MOI_VI low = MOI_FN(moi_bf16_pattern)(0, a, none);
+        const MOI_VI high = MOI_FN(moi_bf16_pattern)(0, b, none);
+        MOI_STORE2_U16(y + i, low, high, stream);
+    }
+    for (; i < n; i += MOI_LANES) {
+        MOI_V a = MOI_LOAD(x + i);
+        if (saturate) a = MOI_FN(moi_half_clamp)(limit, a);
+        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_pattern)(0, a, none));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_half_encode)(const moi_half_slice *s) {
+    switch ((int)s->format * 2 + s->stochastic) {
+    case MO_HALF_F16 * 2: MOI_FN(moi_half_encode_f16)(s); break;
+    case MO_HALF_F16 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_F16, 1, s); break;
+    case MO_HALF_BF16 * 2:
+        if (s->saturate) MOI_FN(moi_half_encode_bf16)(1, s);
+        else MOI_FN(moi_half_encode_bf16)(0, s);
+        break;
+    case MO_HALF_BF16 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_BF16, 1, s); break;
+    case MO_HALF_F8_E4M3 * 2: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E4M3, 0, s); break;
+    case MO_HALF_F8_E4M3 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E4M3, 1, s); break;
+    case MO_HALF_F8_E5M2 * 2: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E5M2, 0, s); break;
+    default: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E5M2, 1, s); break;
+    }
+    if (s->stream) MOI_STREAM_END();
+}
+
+MOI_INLINE void MOI_FN(moi_half_decode_as)(mo_half_format format, const moi_half_slice *s) {
+    const uint16_t *x2 = (const uint16_t *)s->x;
+    const uint8_t *x1 = (const uint8_t *)s->x;
+    float *y = (float *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_V v;
+        if (format == MO_HALF_F16) v = MOI_LOAD_F16(x2 + i);
+        else if (format == MO_HALF_BF16) v = MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x2 + i), 16));
+        else v = MOI_FN(moi_half_value)(moi_half_shapes[format], MOI_LOAD_U8(x1 + i));
+        if (stream) MOI_STREAM(y + i, v);
+        else MOI_STORE(y + i, v);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_half_decode)(const moi_half_slice *s) {
+    switch (s->format) {
+    case MO_HALF_F16: MOI_FN(moi_half_decode_as)(MO_HALF_F16, s); break;
+    case MO_HALF_BF16: MOI_FN(moi_half_decode_as)(MO_HALF_BF16, s); break;
+    case MO_HALF_F8_E4M3: MOI_FN(moi_half_decode_as)(MO_HALF_F8_E4M3, s); break;
+    default: MOI_FN(moi_half_decode_as)(MO_HALF_F8_E5M2, s); break;
+    }
+    if (s->stream) MOI_STREAM_END();
 }
 #undef MOI_ISA
 #define MOI_ISA avx512
-/* mo_half.inc - the conversions for one instruction set. */
+/* mo_random.inc - moi_random_mix for one instruction set. */
 
-MOI_INLINE MOI_VI MOI_FN(moi_bf16_round)(MOI_VI bits) {
-    MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
-    MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
-    MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
-    MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
-    return MOI_ISELECT(nan, quiet, rounded);
+MOI_INLINE MOI_VI MOI_FN(moi_random)(MOI_VI x) {
+    x = MOI_IMUL(MOI_IXOR(x, MOI_ISRL(x, 16)), MOI_ISET1(0x7feb352du));
+    x = MOI_IMUL(MOI_IXOR(x, MOI_ISRL(x, 15)), MOI_ISET1(0x846ca68bu));
+    return MOI_IXOR(x, MOI_ISRL(x, 16));
 }
 
-MOI_TARGET static void MOI_FN(moi_f32_to_bf16)(const float *x, uint16_t *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
-        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_round)(MOI_BITS(MOI_LOAD(x + i))));
-    for (; i < n; i++) y[i] = (uint16_t)moi_bf16_round_scalar(moi_float_bits(x[i]));
+/* first, first + 1, ... one per lane */
+MOI_INLINE MOI_VI MOI_FN(moi_index)(uint32_t first) {
+    static const float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return MOI_IADD(MOI_TO_INT(MOI_LOAD(lane)), MOI_ISET1(first));
+}
+/* mo_half.inc - the conversions for one instruction set. Slices are whole vectors, but for scalar,
+ * which takes what is left. */
+
+/* bf16 has the exponent of fp32: adding 1/2 of a unit in the last place, or a random part of it,
+ * before the bits below are cut carries through the exponent by itself, up to infinity. */
+MOI_INLINE MOI_VI MOI_FN(moi_bf16_pattern)(int stochastic, MOI_V x, MOI_VI random) {
+    MOI_VI bits = MOI_BITS(x), kept = MOI_ISRL(bits, 16), add;
+    if (stochastic) add = MOI_IAND(random, MOI_ISET1(0xffff));
+    else add = MOI_IADD(MOI_IAND(kept, MOI_ISET1(1)), MOI_ISET1(0x7fff));
+    MOI_VI quiet = MOI_IOR(kept, MOI_ISET1(0x40));
+    return MOI_ISELECT(MOI_ISNAN(x), quiet, MOI_ISRL(MOI_IADD(bits, add), 16));
 }
 
-MOI_TARGET static void MOI_FN(moi_bf16_to_f32)(const uint16_t *x, float *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
-        MOI_STORE(y + i, MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x + i), 16)));
-    for (; i < n; i++) y[i] = moi_bits_float((uint32_t)x[i] << 16);
+/* The same for a smaller exponent, whose bias is changed first. Below the least normal number,
+ * where the unit is constant, the sum is done in floating or in fixed point. */
+MOI_INLINE MOI_VI MOI_FN(moi_small_pattern)(
+    moi_half_shape f, int stochastic, MOI_V x, MOI_VI random) {
+    const int cut = 23 - f.mantissa, cut_fixed = 30 - f.mantissa;
+    const uint32_t least = (uint32_t)(f.least + 127) << 23; /* gets the exponent field 1 */
+    MOI_VI bits = MOI_BITS(x), magnitude = MOI_IAND(bits, MOI_ISET1(0x7fffffff)), y, small;
+    y = MOI_IADD(magnitude, MOI_ISET1((1u << 23) - least));
+    if (stochastic) {
+        y = MOI_IADD(y, MOI_IAND(random, MOI_ISET1((1u << cut) - 1)));
+        MOI_V part = MOI_MIN(MOI_FROM_BITS(magnitude), MOI_SET1(moi_half_power(f.least)));
+        small = MOI_TRUNCATE(MOI_MUL(part, MOI_SET1(moi_half_power(30 - f.least)))); /* <= 2^30 */
+        small = MOI_IADD(small, MOI_IAND(random, MOI_ISET1((1u << cut_fixed) - 1)));
+        small = MOI_ISRLN(small, cut_fixed);
+    } else {
+        MOI_VI odd = MOI_IAND(MOI_ISRLN(y, cut), MOI_ISET1(1));
+        y = MOI_IADD(MOI_IADD(y, odd), MOI_ISET1((1u << (cut - 1)) - 1));
+        const float one = moi_half_power(f.least + cut); /* its last bit is that of the format */
+        small = MOI_BITS(MOI_ADD(MOI_FROM_BITS(magnitude), MOI_SET1(one)));
+        small = MOI_IADD(small, MOI_ISET1(0u - moi_float_bits(one)));
+    }
+    y = MOI_ISELECT(MOI_IGT(MOI_ISET1(least), magnitude), small, MOI_ISRLN(y, cut));
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(0x7f800000)), MOI_ISET1(f.nan), y);
+    return MOI_IOR(y, MOI_IAND(MOI_ISRLN(bits, 32 - f.width), MOI_ISET1(1u << (f.width - 1))));
 }
 
-MOI_TARGET static void MOI_FN(moi_f32_to_f16)(const float *x, uint16_t *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE_F16(y + i, MOI_LOAD(x + i));
-    for (; i < n; i++) moi_store_f16_scalar(y + i, x[i]);
+/* The numbers of patterns. */
+MOI_INLINE MOI_V MOI_FN(moi_half_value)(moi_half_shape f, MOI_VI code) {
+    const int cut = 23 - f.mantissa;
+    const uint32_t one = 1u << f.mantissa, sign = 1u << (f.width - 1);
+    MOI_VI magnitude = MOI_IAND(code, MOI_ISET1(sign - 1)), shifted = MOI_ISLLN(magnitude, cut);
+    MOI_V unit = MOI_SET1(moi_half_power(f.least - f.mantissa));
+    MOI_VI small = MOI_BITS(MOI_MUL(MOI_TO_FLOAT(magnitude), unit));
+    MOI_VI y = MOI_IADD(shifted, MOI_ISET1((uint32_t)(f.least + 126) << 23));
+    y = MOI_ISELECT(MOI_IGT(MOI_ISET1(one), magnitude), small, y);
+    shifted = MOI_IOR(shifted, MOI_ISET1(0x7f800000)); /* infinity, NaN */
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(f.last)), shifted, y);
+    shifted = MOI_IOR(shifted, MOI_ISET1(0x7fc00000)); /* a quiet NaN */
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(f.last + 1)), shifted, y);
+    return MOI_FROM_BITS(MOI_IOR(y, MOI_ISLLN(MOI_IAND(code, MOI_ISET1(sign)), 32 - f.width)));
 }
 
-MOI_TARGET static void MOI_FN(moi_f16_to_f32)(const uint16_t *x, float *y, size_t n) {
+/* x between -limit and limit. NaN is the second operand, which MOI_MIN and MOI_MAX return. */
+MOI_INLINE MOI_V MOI_FN(moi_half_clamp)(MOI_V limit, MOI_V x) {
+    return MOI_MAX(MOI_SUB(MOI_SET1(0), limit), MOI_MIN(limit, x));
+}
+
+MOI_INLINE void MOI_FN(moi_half_encode_as)(
+    mo_half_format format, int stochastic, const moi_half_slice *s) {
+    const moi_half_shape f = moi_half_shapes[format];
+    const float *x = (const float *)s->x;
+    uint16_t *y2 = (uint16_t *)s->y;
+    uint8_t *y1 = (uint8_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(s->saturate ? f.most : f.over);
+    const MOI_VI key = MOI_ISET1(s->key);
+    MOI_VI index = MOI_FN(moi_index)(s->first), random = key, y;
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        const MOI_V v = MOI_FN(moi_half_clamp)(limit, MOI_LOAD(x + i));
+        if (stochastic) {
+            random = MOI_RANDOM(index, key);
+            index = MOI_IADD(index, MOI_ISET1((uint32_t)MOI_LANES));
+        }
+        if (format == MO_HALF_BF16) y = MOI_FN(moi_bf16_pattern)(stochastic, v, random);
+        else y = MOI_FN(moi_small_pattern)(f, stochastic, v, random);
+        if (f.width == 16 && stream) MOI_STREAM_U16(y2 + i, y);
+        else if (f.width == 16) MOI_STORE_U16(y2 + i, y);
+        else if (stream) MOI_STREAM_U8(y1 + i, y);
+        else MOI_STORE_U8(y1 + i, y);
+    }
+}
+
+/* fp16 to nearest, by the instruction for it */
+MOI_INLINE void MOI_FN(moi_half_encode_f16)(const moi_half_slice *s) {
+    const moi_half_shape f = moi_half_shapes[MO_HALF_F16];
+    const float *x = (const float *)s->x;
+    uint16_t *y = (uint16_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(s->saturate ? f.most : f.over);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        const MOI_V v = MOI_FN(moi_half_clamp)(limit, MOI_LOAD(x + i));
+        if (stream) MOI_STREAM_F16(y + i, v);
+        else MOI_STORE_F16(y + i, v);
+    }
+}
+
+/* bf16 to nearest: little enough arithmetic for storing two vectors at a time to show. */
+MOI_INLINE void MOI_FN(moi_half_encode_bf16)(int saturate, const moi_half_slice *s) {
+    const float *x = (const float *)s->x;
+    uint16_t *y = (uint16_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(moi_half_shapes[MO_HALF_BF16].most);
+    const MOI_VI none = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(y + i, MOI_LOAD_F16(x + i));
-    for (; i < n; i++) y[i] = moi_load_f16_scalar(x + i);
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        MOI_PREFETCH(x + i + MOI_LANES, moi_half_ahead_bytes);
+        MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(x + i + MOI_LANES);
+        if (saturate) a = MOI_FN(moi_half_clamp)(limit, a), b = MOI_FN(moi_half_clamp)(limit, b);
+        const MOI_VI low = MOI_FN(moi_bf16_pattern)(0, a, none);
+        const MOI_VI high = MOI_FN(moi_bf16_pattern)(0, b, none);
+        MOI_STORE2_U16(y + i, low, high, stream);
+    }
+    for (; i < n; i += MOI_LANES) {
+        MOI_V a = MOI_LOAD(x + i);
+        if (saturate) a = MOI_FN(moi_half_clamp)(limit, a);
+        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_pattern)(0, a, none));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_half_encode)(const moi_half_slice *s) {
+    switch ((int)s->format * 2 + s->stochastic) {
+    case MO_HALF_F16 * 2: MOI_FN(moi_half_encode_f16)(s); break;
+    case MO_HALF_F16 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_F16, 1, s); break;
+    case MO_HALF_BF16 * 2:
+        if (s->saturate) MOI_FN(moi_half_encode_bf16)(1, s);
+        else MOI_FN(moi_half_encode_bf16)(0, s);
+        break;
+    case MO_HALF_BF16 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_BF16, 1, s); break;
+    case MO_HALF_F8_E4M3 * 2: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E4M3, 0, s); break;
+    case MO_HALF_F8_E4M3 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E4M3, 1, s); break;
+    case MO_HALF_F8_E5M2 * 2: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E5M2, 0, s); break;
+    default: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E5M2, 1, s); break;
+    }
+    if (s->stream) MOI_STREAM_END();
+}
+
+MOI_INLINE void MOI_FN(moi_half_decode_as)(mo_half_format format, const moi_half_slice *s) {
+    const uint16_t *x2 = (const uint16_t *)s->x;
+    const uint8_t *x1 = (const uint8_t *)s->x;
+    float *y = (float *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_V v;
+        if (format == MO_HALF_F16) v = MOI_LOAD_F16(x2 + i);
+        else if (format == MO_HALF_BF16) v = MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x2 + i), 16));
+        else v = MOI_FN(moi_half_value)(moi_half_shapes[format], MOI_LOAD_U8(x1 + i));
+        if (stream) MOI_STREAM(y + i, v);
+        else MOI_STORE(y + i, v);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_half_decode)(const moi_half_slice *s) {
+    switch (s->format) {
+    case MO_HALF_F16: MOI_FN(moi_half_decode_as)(MO_HALF_F16, s); break;
+    case MO_HALF_BF16: MOI_FN(moi_half_decode_as)(MO_HALF_BF16, s); break;
+    case MO_HALF_F8_E4M3: MOI_FN(moi_half_decode_as)(MO_HALF_F8_E4M3, s); break;
+    default: MOI_FN(moi_half_decode_as)(MO_HALF_F8_E5M2, s); break;
+    }
+    if (s->stream) MOI_STREAM_END();
 }
 #undef MOI_ISA
 #endif
 #if MOI_NEON
 #define MOI_ISA neon
-/* mo_half.inc - the conversions for one instruction set. */
+/* mo_random.inc - moi_random_mix for one instruction set. */
 
-MOI_INLINE MOI_VI MOI_FN(moi_bf16_round)(MOI_VI bits) {
-    MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
-    MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
-    MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
-    MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
-    return MOI_ISELECT(nan, quiet, rounded);
+MOI_INLINE MOI_VI MOI_FN(moi_random)(MOI_VI x) {
+    x = MOI_IMUL(MOI_IXOR(x, MOI_ISRL(x, 16)), MOI_ISET1(0x7feb352du));
+    x = MOI_IMUL(MOI_IXOR(x, MOI_ISRL(x, 15)), MOI_ISET1(0x846ca68bu));
+    return MOI_IXOR(x, MOI_ISRL(x, 16));
 }
 
-MOI_TARGET static void MOI_FN(moi_f32_to_bf16)(const float *x, uint16_t *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
-        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_round)(MOI_BITS(MOI_LOAD(x + i))));
-    for (; i < n; i++) y[i] = (uint16_t)moi_bf16_round_scalar(moi_float_bits(x[i]));
+/* first, first + 1, ... one per lane */
+MOI_INLINE MOI_VI MOI_FN(moi_index)(uint32_t first) {
+    static const float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return MOI_IADD(MOI_TO_INT(MOI_LOAD(lane)), MOI_ISET1(first));
+}
+/* mo_half.inc - the conversions for one instruction set. Slices are whole vectors, but for scalar,
+ * which takes what is left. */
+
+/* bf16 has the exponent of fp32: adding 1/2 of a unit in the last place, or a random part of it,
+ * before the bits below are cut carries through the exponent by itself, up to infinity. */
+MOI_INLINE MOI_VI MOI_FN(moi_bf16_pattern)(int stochastic, MOI_V x, MOI_VI random) {
+    MOI_VI bits = MOI_BITS(x), kept = MOI_ISRL(bits, 16), add;
+    if (stochastic) add = MOI_IAND(random, MOI_ISET1(0xffff));
+    else add = MOI_IADD(MOI_IAND(kept, MOI_ISET1(1)), MOI_ISET1(0x7fff));
+    MOI_VI quiet = MOI_IOR(kept, MOI_ISET1(0x40));
+    return MOI_ISELECT(MOI_ISNAN(x), quiet, MOI_ISRL(MOI_IADD(bits, add), 16));
 }
 
-MOI_TARGET static void MOI_FN(moi_bf16_to_f32)(const uint16_t *x, float *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
-        MOI_STORE(y + i, MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x + i), 16)));
-    for (; i < n; i++) y[i] = moi_bits_float((uint32_t)x[i] << 16);
+/* The same for a smaller exponent, whose bias is changed first. Below the least normal number,
+ * where the unit is constant, the sum is done in floating or in fixed point. */
+MOI_INLINE MOI_VI MOI_FN(moi_small_pattern)(
+    moi_half_shape f, int stochastic, MOI_V x, MOI_VI random) {
+    const int cut = 23 - f.mantissa, cut_fixed = 30 - f.mantissa;
+    const uint32_t least = (uint32_t)(f.least + 127) << 23; /* gets the exponent field 1 */
+    MOI_VI bits = MOI_BITS(x), magnitude = MOI_IAND(bits, MOI_ISET1(0x7fffffff)), y, small;
+    y = MOI_IADD(magnitude, MOI_ISET1((1u << 23) - least));
+    if (stochastic) {
+        y = MOI_IADD(y, MOI_IAND(random, MOI_ISET1((1u << cut) - 1)));
+        MOI_V part = MOI_MIN(MOI_FROM_BITS(magnitude), MOI_SET1(moi_half_power(f.least)));
+        small = MOI_TRUNCATE(MOI_MUL(part, MOI_SET1(moi_half_power(30 - f.least)))); /* <= 2^30 */
+        small = MOI_IADD(small, MOI_IAND(random, MOI_ISET1((1u << cut_fixed) - 1)));
+        small = MOI_ISRLN(small, cut_fixed);
+    } else {
+        MOI_VI odd = MOI_IAND(MOI_ISRLN(y, cut), MOI_ISET1(1));
+        y = MOI_IADD(MOI_IADD(y, odd), MOI_ISET1((1u << (cut - 1)) - 1));
+        const float one = moi_half_power(f.least + cut); /* its last bit is that of the format */
+        small = MOI_BITS(MOI_ADD(MOI_FROM_BITS(magnitude), MOI_SET1(one)));
+        small = MOI_IADD(small, MOI_ISET1(0u - moi_float_bits(one)));
+    }
+    y = MOI_ISELECT(MOI_IGT(MOI_ISET1(least), magnitude), small, MOI_ISRLN(y, cut));
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(0x7f800000)), MOI_ISET1(f.nan), y);
+    return MOI_IOR(y, MOI_IAND(MOI_ISRLN(bits, 32 - f.width), MOI_ISET1(1u << (f.width - 1))));
 }
 
-MOI_TARGET static void MOI_FN(moi_f32_to_f16)(const float *x, uint16_t *y, size_t n) {
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE_F16(y + i, MOI_LOAD(x + i));
-    for (; i < n; i++) moi_store_f16_scalar(y + i, x[i]);
+/* The numbers of patterns. */
+MOI_INLINE MOI_V MOI_FN(moi_half_value)(moi_half_shape f, MOI_VI code) {
+    const int cut = 23 - f.mantissa;
+    const uint32_t one = 1u << f.mantissa, sign = 1u << (f.width - 1);
+    MOI_VI magnitude = MOI_IAND(code, MOI_ISET1(sign - 1)), shifted = MOI_ISLLN(magnitude, cut);
+    MOI_V unit = MOI_SET1(moi_half_power(f.least - f.mantissa));
+    MOI_VI small = MOI_BITS(MOI_MUL(MOI_TO_FLOAT(magnitude), unit));
+    MOI_VI y = MOI_IADD(shifted, MOI_ISET1((uint32_t)(f.least + 126) << 23));
+    y = MOI_ISELECT(MOI_IGT(MOI_ISET1(one), magnitude), small, y);
+    shifted = MOI_IOR(shifted, MOI_ISET1(0x7f800000)); /* infinity, NaN */
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(f.last)), shifted, y);
+    shifted = MOI_IOR(shifted, MOI_ISET1(0x7fc00000)); /* a quiet NaN */
+    y = MOI_ISELECT(MOI_IGT(magnitude, MOI_ISET1(f.last + 1)), shifted, y);
+    return MOI_FROM_BITS(MOI_IOR(y, MOI_ISLLN(MOI_IAND(code, MOI_ISET1(sign)), 32 - f.width)));
 }
 
-MOI_TARGET static void MOI_FN(moi_f16_to_f32)(const uint16_t *x, float *y, size_t n) {
+/* x between -limit and limit. NaN is the second operand, which MOI_MIN and MOI_MAX return. */
+MOI_INLINE MOI_V MOI_FN(moi_half_clamp)(MOI_V limit, MOI_V x) {
+    return MOI_MAX(MOI_SUB(MOI_SET1(0), limit), MOI_MIN(limit, x));
+}
+
+MOI_INLINE void MOI_FN(moi_half_encode_as)(
+    mo_half_format format, int stochastic, const moi_half_slice *s) {
+    const moi_half_shape f = moi_half_shapes[format];
+    const float *x = (const float *)s->x;
+    uint16_t *y2 = (uint16_t *)s->y;
+    uint8_t *y1 = (uint8_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(s->saturate ? f.most : f.over);
+    const MOI_VI key = MOI_ISET1(s->key);
+    MOI_VI index = MOI_FN(moi_index)(s->first), random = key, y;
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        const MOI_V v = MOI_FN(moi_half_clamp)(limit, MOI_LOAD(x + i));
+        if (stochastic) {
+            random = MOI_RANDOM(index, key);
+            index = MOI_IADD(index, MOI_ISET1((uint32_t)MOI_LANES));
+        }
+        if (format == MO_HALF_BF16) y = MOI_FN(moi_bf16_pattern)(stochastic, v, random);
+        else y = MOI_FN(moi_small_pattern)(f, stochastic, v, random);
+        if (f.width == 16 && stream) MOI_STREAM_U16(y2 + i, y);
+        else if (f.width == 16) MOI_STORE_U16(y2 + i, y);
+        else if (stream) MOI_STREAM_U8(y1 + i, y);
+        else MOI_STORE_U8(y1 + i, y);
+    }
+}
+
+/* fp16 to nearest, by the instruction for it */
+MOI_INLINE void MOI_FN(moi_half_encode_f16)(const moi_half_slice *s) {
+    const moi_half_shape f = moi_half_shapes[MO_HALF_F16];
+    const float *x = (const float *)s->x;
+    uint16_t *y = (uint16_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(s->saturate ? f.most : f.over);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        const MOI_V v = MOI_FN(moi_half_clamp)(limit, MOI_LOAD(x + i));
+        if (stream) MOI_STREAM_F16(y + i, v);
+        else MOI_STORE_F16(y + i, v);
+    }
+}
+
+/* bf16 to nearest: little enough arithmetic for storing two vectors at a time to show. */
+MOI_INLINE void MOI_FN(moi_half_encode_bf16)(int saturate, const moi_half_slice *s) {
+    const float *x = (const float *)s->x;
+    uint16_t *y = (uint16_t *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    const MOI_V limit = MOI_SET1(moi_half_shapes[MO_HALF_BF16].most);
+    const MOI_VI none = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(y + i, MOI_LOAD_F16(x + i));
-    for (; i < n; i++) y[i] = moi_load_f16_scalar(x + i);
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        MOI_PREFETCH(x + i, moi_half_ahead_bytes);
+        MOI_PREFETCH(x + i + MOI_LANES, moi_half_ahead_bytes);
+        MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(x + i + MOI_LANES);
+        if (saturate) a = MOI_FN(moi_half_clamp)(limit, a), b = MOI_FN(moi_half_clamp)(limit, b);
+        const MOI_VI low = MOI_FN(moi_bf16_pattern)(0, a, none);
+        const MOI_VI high = MOI_FN(moi_bf16_pattern)(0, b, none);
+        MOI_STORE2_U16(y + i, low, high, stream);
+    }
+    for (; i < n; i += MOI_LANES) {
+        MOI_V a = MOI_LOAD(x + i);
+        if (saturate) a = MOI_FN(moi_half_clamp)(limit, a);
+        MOI_STORE_U16(y + i, MOI_FN(moi_bf16_pattern)(0, a, none));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_half_encode)(const moi_half_slice *s) {
+    switch ((int)s->format * 2 + s->stochastic) {
+    case MO_HALF_F16 * 2: MOI_FN(moi_half_encode_f16)(s); break;
+    case MO_HALF_F16 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_F16, 1, s); break;
+    case MO_HALF_BF16 * 2:
+        if (s->saturate) MOI_FN(moi_half_encode_bf16)(1, s);
+        else MOI_FN(moi_half_encode_bf16)(0, s);
+        break;
+    case MO_HALF_BF16 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_BF16, 1, s); break;
+    case MO_HALF_F8_E4M3 * 2: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E4M3, 0, s); break;
+    case MO_HALF_F8_E4M3 * 2 + 1: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E4M3, 1, s); break;
+    case MO_HALF_F8_E5M2 * 2: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E5M2, 0, s); break;
+    default: MOI_FN(moi_half_encode_as)(MO_HALF_F8_E5M2, 1, s); break;
+    }
+    if (s->stream) MOI_STREAM_END();
+}
+
+MOI_INLINE void MOI_FN(moi_half_decode_as)(mo_half_format format, const moi_half_slice *s) {
+    const uint16_t *x2 = (const uint16_t *)s->x;
+    const uint8_t *x1 = (const uint8_t *)s->x;
+    float *y = (float *)s->y;
+    const size_t n = s->n;
+    const int stream = s->stream;
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_V v;
+        if (format == MO_HALF_F16) v = MOI_LOAD_F16(x2 + i);
+        else if (format == MO_HALF_BF16) v = MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x2 + i), 16));
+        else v = MOI_FN(moi_half_value)(moi_half_shapes[format], MOI_LOAD_U8(x1 + i));
+        if (stream) MOI_STREAM(y + i, v);
+        else MOI_STORE(y + i, v);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_half_decode)(const moi_half_slice *s) {
+    switch (s->format) {
+    case MO_HALF_F16: MOI_FN(moi_half_decode_as)(MO_HALF_F16, s); break;
+    case MO_HALF_BF16: MOI_FN(moi_half_decode_as)(MO_HALF_BF16, s); break;
+    case MO_HALF_F8_E4M3: MOI_FN(moi_half_decode_as)(MO_HALF_F8_E4M3, s); break;
+    default: MOI_FN(moi_half_decode_as)(MO_HALF_F8_E5M2, s); break;
+    }
+    if (s->stream) MOI_STREAM_END();
 }
 #undef MOI_ISA
 #endif
 
+/* From this size on an output goes past the caches: it would not stay in the second level cache of
+ * any CPU, and a line that is written whole need not be read first. A smaller one is likely to be
+ * read again while it is still there. */
+enum { moi_half_stream_bytes = 8 << 20 };
+
 typedef struct moi_half_job {
-    int from_half, brain; /* direction; bf16 or fp16 */
-    const void *x;
-    void *y;
-    size_t n;
-    int n_parts;
+    moi_half_slice all; /* key and first are set for each slice */
+    int decode, n_parts;
+    size_t x_bytes, y_bytes; /* of an element */
+    uint64_t seed, offset;
 } moi_half_job;
+
+static moi_half_slice moi_half_cut(const moi_half_job *job, size_t begin, size_t n) {
+    const uint64_t index = job->offset + begin;
+    moi_half_slice s = job->all;
+    s.x = (const char *)s.x + begin * job->x_bytes;
+    s.y = (char *)s.y + begin * job->y_bytes;
+    s.n = n;
+    s.key = moi_random_key(job->seed, index >> 32);
+    s.first = (uint32_t)index;
+    return s;
+}
+
+static void moi_half_scalar(const moi_half_job *job, size_t begin, size_t n) {
+    moi_half_slice s = moi_half_cut(job, begin, n);
+    s.stream = 0;
+    if (job->decode) moi_half_decode_scalar(&s);
+    else moi_half_encode_scalar(&s);
+}
+
+/* Whole vectors by the kernel for this CPU, the ends by the scalar one. */
+static void moi_half_piece(const moi_half_job *job, size_t begin, size_t n) {
+    const uintptr_t y = (uintptr_t)job->all.y + begin * job->y_bytes;
+    size_t head = 0;
+    if (job->all.stream) head = moi_min(n, (0 - y) % MOI_CACHE_LINE / job->y_bytes);
+    const size_t body = (n - head) / 16 * 16;
+    moi_half_scalar(job, begin, head);
+    moi_half_slice s = moi_half_cut(job, begin + head, body);
+    if (job->decode) MOI_DISPATCH(moi_half_decode, (&s));
+    else MOI_DISPATCH(moi_half_encode, (&s));
+    moi_half_scalar(job, begin + head + body, n - head - body);
+}
 
 static void moi_half_task(void *context, int i) {
     const moi_half_job *job = (const moi_half_job *)context;
     size_t begin, end;
-    moi_part(job->n, 1024, i, job->n_parts, &begin, &end);
-    size_t n = end - begin;
-    if (job->from_half) {
-        const uint16_t *x = (const uint16_t *)job->x + begin;
-        float *y = (float *)job->y + begin;
-        if (job->brain) MOI_DISPATCH(moi_bf16_to_f32, (x, y, n));
-        else MOI_DISPATCH(moi_f16_to_f32, (x, y, n));
-    } else {
-        const float *x = (const float *)job->x + begin;
-        uint16_t *y = (uint16_t *)job->y + begin;
-        if (job->brain) MOI_DISPATCH(moi_f32_to_bf16, (x, y, n));
-        else MOI_DISPATCH(moi_f32_to_f16, (x, y, n));
+    moi_part(job->all.n, 1024, i, job->n_parts, &begin, &end);
+    while (begin < end) { /* the indices of a piece share their high half, and so the key */
+        const uint64_t left = (UINT64_C(1) << 32) - (uint32_t)(job->offset + begin);
+        const size_t n = left < end - begin ? (size_t)left : end - begin;
+        moi_half_piece(job, begin, n);
+        begin += n;
     }
 }
 
-static void moi_half_run(moi_half_job job, const mo_parallel *parallel) {
-    job.n_parts = (int)moi_min((size_t)mo_parallel_threads(parallel), moi_ceil_div(job.n, 16384));
-    mo_parallel_run(parallel, job.n_parts, moi_half_task, &job);
+static void moi_half_run(const mo_half_desc *desc, int decode, const void *x, size_t n, void *y) {
+    const size_t bytes = mo_half_bytes(desc->format);
+    moi_half_job job;
+    memset(&job, 0, sizeof job);
+    job.all.x = x;
+    job.all.y = y;
+    job.all.n = n;
+    job.all.format = desc->format;
+    job.all.stochastic = desc->stochastic != 0;
+    job.all.saturate = desc->saturate != 0;
+    job.decode = decode;
+    job.x_bytes = decode ? bytes : sizeof(float);
+    job.y_bytes = decode ? sizeof(float) : bytes;
+    job.all.stream = n >= moi_half_stream_bytes / job.y_bytes;
+    job.seed = desc->seed;
+    job.offset = desc->offset;
+    job.n_parts = (int)moi_min((size_t)mo_parallel_threads(desc->parallel), moi_ceil_div(n, 16384));
+    mo_parallel_run(desc->parallel, job.n_parts, moi_half_task, &job);
+}
+
+size_t mo_half_bytes(mo_half_format format) {
+    if ((unsigned)format >= MO_HALF_FORMAT_COUNT) return 0;
+    return (size_t)moi_half_shapes[format].width / 8;
+}
+
+mo_status mo_half_encode(const mo_half_desc *desc, const float *x, size_t n, void *y) {
+    if (!desc || !x || !y || mo_half_bytes(desc->format) == 0) return MO_E_INVALID;
+    moi_half_run(desc, 0, x, n, y);
+    return MO_OK;
+}
+
+mo_status mo_half_decode(const mo_half_desc *desc, const void *x, size_t n, float *y) {
+    if (!desc || !x || !y || mo_half_bytes(desc->format) == 0) return MO_E_INVALID;
+    moi_half_run(desc, 1, x, n, y);
+    return MO_OK;
+}
+
+static mo_half_desc moi_half_plain(mo_half_format format, const mo_parallel *parallel) {
+    mo_half_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.format = format;
+    desc.parallel = parallel;
+    return desc;
 }
 
 void mo_f32_to_f16(const float *x, uint16_t *y, size_t n, const mo_parallel *parallel) {
-    moi_half_job job = {0, 0, x, y, n, 0};
-    moi_half_run(job, parallel);
+    const mo_half_desc desc = moi_half_plain(MO_HALF_F16, parallel);
+    moi_half_run(&desc, 0, x, n, y);
 }
 
 void mo_f32_to_bf16(const float *x, uint16_t *y, size_t n, const mo_parallel *parallel) {
-    moi_half_job job = {0, 1, x, y, n, 0};
-    moi_half_run(job, parallel);
+    const mo_half_desc desc = moi_half_plain(MO_HALF_BF16, parallel);
+    moi_half_run(&desc, 0, x, n, y);
 }
 
 void mo_f16_to_f32(const uint16_t *x, float *y, size_t n, const mo_parallel *parallel) {
-    moi_half_job job = {1, 0, x, y, n, 0};
-    moi_half_run(job, parallel);
+    const mo_half_desc desc = moi_half_plain(MO_HALF_F16, parallel);
+    moi_half_run(&desc, 1, x, n, y);
 }
 
 void mo_bf16_to_f32(const uint16_t *x, float *y, size_t n, const mo_parallel *parallel) {
-    moi_half_job job = {1, 1, x, y, n, 0};
-    moi_half_run(job, parallel);
-}
-/* mo_gemm_internal.h - the serial product on any strides, for the modules above. */
-#ifndef MEMOPT_GEMM_INTERNAL_H
-#define MEMOPT_GEMM_INTERNAL_H
-
-/* A matrix seen through strides: element (i, j) is at data[i * row + j * column]; one stride is
- * 1. */
-typedef struct moi_matrix {
-    const float *data;
-    size_t row, column;
-} moi_matrix;
-
-/* Panels of A (rows x depth) and B (depth x columns) that are packed at a time. */
-enum { moi_gemm_rows = 384, moi_gemm_columns = 1536, moi_gemm_depth = 384 };
-
-/* Floats of workspace for products of at most m x n x k; 64-byte multiple. */
-static size_t moi_gemm_floats(size_t m, size_t n, size_t k);
-
-/* C[m x n, ldc] = alpha A B + beta C on this thread. */
-static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
-    float beta, float *c, size_t ldc, float *workspace);
-
-#endif
-/* mo_gemm.c - see mo_gemm.h. Blocks as in Goto and van de Geijn: a block of A stays in the second
- * level cache, one panel of B in the first, and the tile of C in registers. */
-
-/* The scalar tile: MR x NR in plain C; compilers turn the inner loop into vectors. */
-enum { moi_gemm_mr_scalar = 4, moi_gemm_nr_scalar = 8 };
-
-static void moi_gemm_tile_scalar(
-    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
-    float sum[moi_gemm_mr_scalar][moi_gemm_nr_scalar] = {{0}};
-    for (; k != 0; k--, a += moi_gemm_mr_scalar, b += moi_gemm_nr_scalar)
-        for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
-            for (size_t j = 0; j < moi_gemm_nr_scalar; j++) sum[i][j] += a[i] * b[j];
-    for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
-        for (size_t j = 0; j < moi_gemm_nr_scalar; j++) {
-            float *at = c + i * ldc + j;
-            *at = beta == 0.0f ? alpha * sum[i][j] : alpha * sum[i][j] + beta * *at;
-        }
-}
-
-#if MOI_X86
-#define MOI_ISA     avx2
-#define MOI_GEMM_MR 6
-/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
- *
- * a  packed, [k][MR]     b  packed, [k][2 vectors]
- * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
-
-#if MOI_GEMM_MR == 12
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
-#else
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
-#endif
-#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
-#define MOI_ROW_FMA(i)                                                                             \
-    ai = MOI_SET1(a[i]);                                                                           \
-    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
-    c##i##1 = MOI_FMA(ai, b1, c##i##1);
-#define MOI_ROW_SET(i)                                                                             \
-    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
-#define MOI_ROW_UPDATE(i)                                                                          \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
-    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
-
-MOI_TARGET static void MOI_FN(moi_gemm_tile)(
-    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
-    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
-    MOI_V ai;
-    MOI_ROWS(MOI_ROW_ZERO)
-    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
-        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-        MOI_ROWS(MOI_ROW_FMA)
-    }
-    if (beta == 0.0f) {
-        MOI_ROWS(MOI_ROW_SET)
-    } else {
-        MOI_ROWS(MOI_ROW_UPDATE)
-    }
-}
-
-#undef MOI_ROWS
-#undef MOI_ROW_ZERO
-#undef MOI_ROW_FMA
-#undef MOI_ROW_SET
-#undef MOI_ROW_UPDATE
-#undef MOI_ISA
-#undef MOI_GEMM_MR
-#define MOI_ISA     avx512
-#define MOI_GEMM_MR 12
-/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
- *
- * a  packed, [k][MR]     b  packed, [k][2 vectors]
- * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
-
-#if MOI_GEMM_MR == 12
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
-#else
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
-#endif
-#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
-#define MOI_ROW_FMA(i)                                                                             \
-    ai = MOI_SET1(a[i]);                                                                           \
-    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
-    c##i##1 = MOI_FMA(ai, b1, c##i##1);
-#define MOI_ROW_SET(i)                                                                             \
-    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
-#define MOI_ROW_UPDATE(i)                                                                          \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
-    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
-
-MOI_TARGET static void MOI_FN(moi_gemm_tile)(
-    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
-    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
-    MOI_V ai;
-    MOI_ROWS(MOI_ROW_ZERO)
-    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
-        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-        MOI_ROWS(MOI_ROW_FMA)
-    }
-    if (beta == 0.0f) {
-        MOI_ROWS(MOI_ROW_SET)
-    } else {
-        MOI_ROWS(MOI_ROW_UPDATE)
-    }
-}
-
-#undef MOI_ROWS
-#undef MOI_ROW_ZERO
-#undef MOI_ROW_FMA
-#undef MOI_ROW_SET
-#undef MOI_ROW_UPDATE
-#undef MOI_ISA
-#undef MOI_GEMM_MR
-#endif
-#if MOI_NEON
-#define MOI_ISA     neon
-#define MOI_GEMM_MR 12
-/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
- *
- * a  packed, [k][MR]     b  packed, [k][2 vectors]
- * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
-
-#if MOI_GEMM_MR == 12
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
-#else
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
-#endif
-#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
-#define MOI_ROW_FMA(i)                                                                             \
-    ai = MOI_SET1(a[i]);                                                                           \
-    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
-    c##i##1 = MOI_FMA(ai, b1, c##i##1);
-#define MOI_ROW_SET(i)                                                                             \
-    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
-#define MOI_ROW_UPDATE(i)                                                                          \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
-    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
-
-MOI_TARGET static void MOI_FN(moi_gemm_tile)(
-    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
-    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
-    MOI_V ai;
-    MOI_ROWS(MOI_ROW_ZERO)
-    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
-        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-        MOI_ROWS(MOI_ROW_FMA)
-    }
-    if (beta == 0.0f) {
-        MOI_ROWS(MOI_ROW_SET)
-    } else {
-        MOI_ROWS(MOI_ROW_UPDATE)
-    }
-}
-
-#undef MOI_ROWS
-#undef MOI_ROW_ZERO
-#undef MOI_ROW_FMA
-#undef MOI_ROW_SET
-#undef MOI_ROW_UPDATE
-#undef MOI_ISA
-#undef MOI_GEMM_MR
-#endif
-
-typedef struct moi_gemm_kernel {
-    size_t mr, nr;
-    void (*tile)(
-        size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc);
-} moi_gemm_kernel;
-
-enum { moi_gemm_max_mr = 12, moi_gemm_max_nr = 32 };
-
-static moi_gemm_kernel moi_gemm_select(void) {
-    moi_gemm_kernel kernel = {moi_gemm_mr_scalar, moi_gemm_nr_scalar, moi_gemm_tile_scalar};
-#if MOI_X86
-    const moi_gemm_kernel avx2 = {6, 16, moi_gemm_tile_avx2};
-    const moi_gemm_kernel avx512 = {12, 32, moi_gemm_tile_avx512};
-    if (mo_cpu_current() == MO_CPU_AVX2) kernel = avx2;
-    if (mo_cpu_current() == MO_CPU_AVX512) kernel = avx512;
-#elif MOI_NEON
-    const moi_gemm_kernel neon = {12, 8, moi_gemm_tile_neon};
-    if (mo_cpu_current() == MO_CPU_NEON) kernel = neon;
-#endif
-    return kernel;
-}
-
-/* ---- packing ------------------------------------------------------------------------------- */
-
-/* to[4 rows of width][4] = the 4 x 4 block at from, transposed */
-MOI_ALWAYS_INLINE void moi_transpose4(const float *from, size_t stride, float *to, size_t width) {
-#if MOI_X86
-    __m128 r0 = _mm_loadu_ps(from), r1 = _mm_loadu_ps(from + stride);
-    __m128 r2 = _mm_loadu_ps(from + 2 * stride), r3 = _mm_loadu_ps(from + 3 * stride);
-    _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-    _mm_storeu_ps(to, r0);
-    _mm_storeu_ps(to + width, r1);
-    _mm_storeu_ps(to + 2 * width, r2);
-    _mm_storeu_ps(to + 3 * width, r3);
-#else
-    for (size_t i = 0; i < 4; i++)
-        for (size_t j = 0; j < 4; j++) to[j * width + i] = from[i * stride + j];
-#endif
-}
-
-/* One panel whose lines are contiguous along the depth: to[d][i] = from[i * stride + d], i < n <=
- * width, zero for the rest of the width. Four depths at a time, so that what is written stays
- * near. */
-static void moi_gemm_pack_across(
-    size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
-    const size_t whole = n / 4 * 4;
-    size_t d = 0;
-    for (; d + 4 <= depth; d += 4)
-        for (size_t i = 0; i < whole; i += 4)
-            moi_transpose4(from + i * stride + d, stride, to + d * width + i, width);
-    for (; d < depth; d++)
-        for (size_t i = 0; i < whole; i++) to[d * width + i] = from[i * stride + d];
-    for (size_t i = whole; i < width; i++)
-        for (d = 0; d < depth; d++) to[d * width + i] = i < n ? from[i * stride + d] : 0.0f;
-}
-
-/* One panel whose lines are contiguous along the width: to[d][i] = from[d * stride + i]. */
-static void moi_gemm_pack_along(
-    size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
-    for (size_t d = 0; d < depth; d++, from += stride, to += width) {
-        if (n == width) {
-            for (size_t i = 0; i < width; i++) to[i] = from[i];
-        } else {
-            for (size_t i = 0; i < width; i++) to[i] = i < n ? from[i] : 0.0f;
-        }
-    }
-}
-
-/* A block of lines x depth into panels of width lines. across: stride from line to line, the depth
- * being contiguous; else stride along the depth, the lines being contiguous. */
-static void moi_gemm_pack(size_t lines, size_t depth, size_t width, const float *from, size_t line,
-    size_t along, float *to) {
-    for (size_t i = 0; i < lines; i += width, to += width * depth) {
-        size_t n = moi_min(width, lines - i);
-        if (along == 1 && line != 1)
-            moi_gemm_pack_across(n, depth, width, from + i * line, line, to);
-        else moi_gemm_pack_along(n, depth, width, from + i * line, along, to);
-    }
-}
-
-/* ---- the serial product -------------------------------------------------------------------- */
-
-static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
-    size_t rows = moi_min(m, moi_gemm_rows) + moi_gemm_max_mr;
-    size_t columns = moi_min(n, moi_gemm_columns) + moi_gemm_max_nr;
-    return (rows + columns) * moi_min(k, moi_gemm_depth) / 16 * 16 + 32;
-}
-
-/* A tile that reaches over the edge of C goes through a buffer. */
-static void moi_gemm_edge(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
-    MOI_ALIGNED(64) float tile[moi_gemm_max_mr * moi_gemm_max_nr];
-    if (beta != 0.0f)
-        for (size_t i = 0; i < kernel->mr * kernel->nr; i++) {
-            size_t row = i / kernel->nr, column = i % kernel->nr;
-            tile[i] = row < m && column < n ? c[row * ldc + column] : 0.0f;
-        }
-    kernel->tile(k, a, b, alpha, beta, tile, kernel->nr);
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kernel->nr + j];
-}
-
-/* One packed block of A times one packed block of B. */
-static void moi_gemm_block(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
-    for (size_t j = 0; j < n; j += kernel->nr)
-        for (size_t i = 0; i < m; i += kernel->mr) {
-            const float *at = a + i * k, *bt = b + j * k;
-            float *ct = c + i * ldc + j;
-            if (m - i >= kernel->mr && n - j >= kernel->nr)
-                kernel->tile(k, at, bt, alpha, beta, ct, ldc);
-            else
-                moi_gemm_edge(kernel, moi_min(kernel->mr, m - i), moi_min(kernel->nr, n - j), k, at,
-                    bt, alpha, beta, ct, ldc);
-        }
-}
-
-static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
-    float beta, float *c, size_t ldc, float *workspace) {
-    const moi_gemm_kernel kernel = moi_gemm_select();
-    float *packed_a = workspace;
-    float *packed_b = packed_a +
-        (moi_min(m, moi_gemm_rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 + 16;
-    for (size_t pc = 0; pc < k; pc += moi_gemm_depth) {
-        size_t depth = moi_min(k - pc, moi_gemm_depth);
-        float scale = pc == 0 ? beta : 1.0f;
-        for (size_t jc = 0; jc < n; jc += moi_gemm_columns) {
-            size_t columns = moi_min(n - jc, moi_gemm_columns);
-            moi_gemm_pack(columns, depth, kernel.nr, b.data + pc * b.row + jc * b.column, b.column,
-                b.row, packed_b);
-            for (size_t ic = 0; ic < m; ic += moi_gemm_rows) {
-                size_t rows = moi_min(m - ic, moi_gemm_rows);
-                moi_gemm_pack(rows, depth, kernel.mr, a.data + ic * a.row + pc * a.column, a.row,
-                    a.column, packed_a);
-                moi_gemm_block(&kernel, rows, columns, depth, packed_a, packed_b, alpha, scale,
-                    c + ic * ldc + jc, ldc);
-            }
-        }
-    }
-}
-
-/* ---- threads and the public function ------------------------------------------------------- */
-
-size_t mo_gemm_workspace_size(const mo_parallel *parallel, const mo_gemm_desc *largest) {
-    size_t floats = largest ? moi_gemm_floats(largest->m, largest->n, largest->k)
-                            : moi_gemm_floats(SIZE_MAX, SIZE_MAX, SIZE_MAX);
-    return (size_t)mo_parallel_threads(parallel) * floats * sizeof(float);
-}
-
-typedef struct moi_gemm_job {
-    const mo_gemm_desc *desc;
-    moi_matrix a, b;
-    float *c;
-    float *workspace;
-    int parts_m, parts_n;
-} moi_gemm_job;
-
-static void moi_gemm_task(void *context, int i) {
-    const moi_gemm_job *job = (const moi_gemm_job *)context;
-    const mo_gemm_desc *d = job->desc;
-    size_t row, row_end, column, column_end;
-    moi_part(d->m, moi_gemm_max_mr, i % job->parts_m, job->parts_m, &row, &row_end);
-    moi_part(d->n, moi_gemm_max_nr, i / job->parts_m, job->parts_n, &column, &column_end);
-    if (row == row_end || column == column_end) return;
-    moi_matrix a = job->a, b = job->b;
-    a.data += row * a.row;
-    b.data += column * b.column;
-    moi_gemm_serial(row_end - row, column_end - column, d->k, d->alpha, a, b, d->beta,
-        job->c + row * d->ldc + column, d->ldc,
-        job->workspace + (size_t)i * moi_gemm_floats(d->m, d->n, d->k));
-}
-
-/* Cut C into threads parts as square as they can be: each part packs its own operands. */
-static void moi_gemm_split(const mo_gemm_desc *d, int threads, int *parts_m, int *parts_n) {
-    double least = 0;
-    *parts_m = *parts_n = 1;
-    for (int pm = 1; pm <= threads; pm++) {
-        if (threads % pm != 0) continue;
-        double packed = (double)d->m / pm + (double)d->n / (threads / pm);
-        if (least != 0 && packed >= least) continue;
-        least = packed;
-        *parts_m = pm;
-        *parts_n = threads / pm;
-    }
-}
-
-static mo_status moi_gemm_cblas(
-    mo_cblas_sgemm *cblas, const mo_gemm_desc *d, const float *a, const float *b, float *c) {
-    const size_t most = 0x7fffffff;
-    if (d->m > most || d->n > most || d->k > most || d->lda > most || d->ldb > most ||
-        d->ldc > most)
-        return MO_E_UNSUPPORTED;
-    cblas(101, d->trans_a ? 112 : 111, d->trans_b ? 112 : 111, (int)d->m, (int)d->n, (int)d->k,
-        d->alpha, a, (int)d->lda, b, (int)d->ldb, d->beta, c, (int)d->ldc);
-    return MO_OK;
-}
-
-/* k = 0: nothing is multiplied, C is scaled. */
-static void moi_gemm_scale(const mo_gemm_desc *d, float *c) {
-    for (size_t i = 0; i < d->m; i++)
-        for (size_t j = 0; j < d->n; j++)
-            c[i * d->ldc + j] = d->beta == 0.0f ? 0.0f : d->beta * c[i * d->ldc + j];
-}
-
-mo_status mo_gemm(
-    const mo_gemm_env *env, const mo_gemm_desc *desc, const float *a, const float *b, float *c) {
-    if (!env || !desc || !a || !b || !c) return MO_E_INVALID;
-    mo_gemm_desc d = *desc;
-    size_t columns_a = d.trans_a ? d.m : d.k, columns_b = d.trans_b ? d.k : d.n;
-    if (d.lda == 0) d.lda = columns_a;
-    if (d.ldb == 0) d.ldb = columns_b;
-    if (d.ldc == 0) d.ldc = d.n;
-    if (d.alpha == 0.0f) d.alpha = 1.0f;
-    if (d.lda < columns_a || d.ldb < columns_b || d.ldc < d.n) return MO_E_INVALID;
-    if (d.m == 0 || d.n == 0) return MO_OK;
-    if (d.k == 0) {
-        moi_gemm_scale(&d, c);
-        return MO_OK;
-    }
-    if (env->cblas) return moi_gemm_cblas(env->cblas, &d, a, b, c);
-    int threads = mo_parallel_threads(env->parallel);
-    if ((double)d.m * (double)d.n * (double)d.k < 65536.0) threads = 1;
-    size_t floats = moi_gemm_floats(d.m, d.n, d.k);
-    if (!env->workspace || env->workspace_size / sizeof(float) / floats < (size_t)threads)
-        return MO_E_NO_SPACE;
-    moi_gemm_job job;
-    job.desc = &d;
-    job.a.data = a;
-    job.a.row = d.trans_a ? 1 : d.lda;
-    job.a.column = d.trans_a ? d.lda : 1;
-    job.b.data = b;
-    job.b.row = d.trans_b ? 1 : d.ldb;
-    job.b.column = d.trans_b ? d.ldb : 1;
-    job.c = c;
-    job.workspace = (float *)env->workspace;
-    moi_gemm_split(&d, threads, &job.parts_m, &job.parts_n);
-    mo_parallel_run(env->parallel, threads, moi_gemm_task, &job);
-    return MO_OK;
+    const mo_half_desc desc = moi_half_plain(MO_HALF_BF16, parallel);
+    moi_half_run(&desc, 1, x, n, y);
 }
 /* mo_math.c - exp and row reductions that softmax, losses and activations share. */
 
@@ -6246,21 +7134,28 @@ static void moi_for_rows(const mo_parallel *parallel, size_t n, size_t grain,
 
 enum { moi_q8_max_block = 4096 };
 
-/* What encoding with one map needs. A code is the number of thresholds below the value:
- * threshold[i + 1] lies half-way between map[i] and map[i + 1], one float lower where a tie must
- * go up to the even code; threshold[0] is -infinity and threshold[256] +infinity. */
+/* What encoding with one map needs: for each range of float bits that share their upper 16, the
+ * level, which is the number of values from 0 up to the nearest one, in the upper 8 bits, and below
+ * it what carries into the level when the lower 16 bits of a magnitude beyond the range's one
+ * half-way point are added. The ranges start at 2^-23, below every half-way point. */
+enum {
+    moi_q8_first_cell = 0x3400,
+    moi_q8_cells = 0x3f80 - moi_q8_first_cell + 1 /* up to and with that of 1 */
+};
+
 typedef struct moi_q8_coder {
     const float *map;
-    float threshold[257];
-    int is_signed;
     uint32_t zero, no_zero; /* the code of 0; whether other numbers must avoid it */
+    uint32_t cells[moi_q8_cells];
 } moi_q8_coder;
 
+/* Takes about a microsecond. */
 static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero);
 
 #endif
-/* mo_quant.c - see mo_quant.h. The nearest code is found by arithmetic and then put right by the
- * two thresholds around it, which is exact and needs two loads instead of a search. */
+/* mo_quant.c - see mo_quant.h. The half-way points between values are so far apart that at most
+ * one falls among the floats that share their upper 16 bits. A table over those bits therefore
+ * finds the nearest code exactly, with one load and no search. */
 
 /* mo_quant_tables.inc - the dynamic maps, each value the exact one rounded to float.
  *
@@ -6362,6 +7257,23 @@ static const float moi_q8_unsigned[256] = {
     0.989453137f, 0.996484399f, 1.0f,
 };
 
+/* The linear maps: k / 127, with 0 twice, and k / 255. */
+#define MOI_4(k, of)  (k) / of, ((k) + 1) / of, ((k) + 2) / of, ((k) + 3) / of
+#define MOI_16(k, of) MOI_4(k, of), MOI_4((k) + 4, of), MOI_4((k) + 8, of), MOI_4((k) + 12, of)
+#define MOI_64(k, of)                                                                              \
+    MOI_16(k, of), MOI_16((k) + 16, of), MOI_16((k) + 32, of), MOI_16((k) + 48, of)
+
+static const float moi_q8_linear_signed[256] = {
+    MOI_64(-127, 127.0f), MOI_64(-63, 127.0f), MOI_64(0, 127.0f), MOI_64(64, 127.0f)};
+static const float moi_q8_linear_unsigned[256] = {
+    MOI_64(0, 255.0f), MOI_64(64, 255.0f), MOI_64(128, 255.0f), MOI_64(192, 255.0f)};
+
+#undef MOI_4
+#undef MOI_16
+#undef MOI_64
+
+enum { moi_q8_ahead_bytes = 4096 };
+
 #define MOI_ISA scalar
 /* mo_quant.inc - one block of 8-bit codes for one instruction set. */
 
@@ -6382,75 +7294,59 @@ MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
     return moi_bits_float(most > 0x7f800000u ? 0x7f800000u : most);
 }
 
-/* The cell that |t| <= 1 falls into when decades are cut at powers of ten: at most one off the
- * nearest code, since the codes on both sides of a decade's edge are neighbours. */
-MOI_INLINE MOI_VI MOI_FN(moi_q8_cell)(MOI_V magnitude, int is_signed) {
-    static const float edge[6] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f};
-    static const float slope[7] = {/* cells per unit, signed */
-        1.0f / 0.9e-6f, 2.0f / 0.9e-5f, 4.0f / 0.9e-4f, 8.0f / 0.9e-3f, 16.0f / 0.9e-2f,
-        32.0f / 0.9e-1f, 64.0f / 0.9f};
-    const float twice = is_signed ? 1.0f : 2.0f, one = is_signed ? 0.0f : 1.0f;
-    MOI_V a = MOI_SET1(slope[0] * twice), b = MOI_SET1(twice * 8.0f / 9.0f - one);
-    for (int d = 0; d < 6; d++) {
-        const MOI_VM below = MOI_LT(magnitude, MOI_SET1(edge[d]));
-        const float cells = (float)(2 << d) * twice;
-        a = MOI_SELECT(below, a, MOI_SET1(slope[d + 1] * twice));
-        b = MOI_SELECT(below, b, MOI_SET1(cells * 8.0f / 9.0f - one));
-    }
-    return MOI_TRUNCATE(MOI_ADD(MOI_MUL(magnitude, a), b));
+/* Codes of map[0] <= t <= 1: one load finds the half-way point near t and compares with it. zero is
+ * the code of 0, a constant. */
+MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t, uint32_t zero) {
+    const MOI_VI none = MOI_ISET1(0), first = MOI_ISET1((uint32_t)moi_q8_first_cell << 16);
+    const MOI_VI skip = MOI_ISET1(coder->no_zero ? 0 : 0xffffffffu);
+    const MOI_VI magnitude = MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff));
+    const MOI_VI at = MOI_IMAX(MOI_ISUB(magnitude, first), none);
+    const MOI_VI cell = MOI_IGATHER(coder->cells, MOI_ISRL(at, 16));
+    const MOI_VI found = MOI_ISRL(MOI_IADD(cell, MOI_IAND(at, MOI_ISET1(0xffff))), 24);
+    const MOI_VI level = MOI_ISELECT(MOI_IGT(magnitude, skip), found, none);
+    if (zero == 0) return level;
+    /* 127 - level = 128 + ~level, without a branch in the scalar instance */
+    const MOI_VI below = MOI_ISRA(MOI_BITS(t), 31), signed_level = MOI_IXOR(level, below);
+    if (zero == 128) return MOI_IADD(signed_level, MOI_ISET1(128));
+    return MOI_IADD(MOI_ISUB(signed_level, below), MOI_ISET1(127));
 }
 
-MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t) {
-    const MOI_V zero = MOI_SET1(0.0f);
-    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
-    const MOI_VI one = MOI_ISET1(1), minus_one = MOI_ISET1(0xffffffffu);
-    MOI_VI code = MOI_FN(moi_q8_cell)(magnitude, coder->is_signed);
-    code = MOI_ISELECT(MOI_IGT(code, MOI_ISET1(254)), MOI_ISET1(254), code);
-    if (coder->is_signed) {
-        const MOI_VI most = MOI_ISET1(127);
-        code = MOI_ISELECT(MOI_IGT(code, most), most, code);
-        /* 127 - code = 127 + ~code + 1 */
-        const MOI_VI below = MOI_IADD(MOI_IADD(most, one), MOI_INOT(code));
-        code = MOI_ISELECT(MOI_LT(t, zero), below, MOI_IADD(most, code));
+MOI_INLINE void MOI_FN(moi_q8_encode_all)(const moi_q8_coder *coder, const float *x, size_t n,
+    float inverse, uint8_t *codes, uint32_t zero) {
+    /* NaN (infinity * 0) and what is below the map become the lowest code */
+    const float low = coder->map[0];
+    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
+        MOI_PREFETCH(x + i, moi_q8_ahead_bytes); /* the next blocks, while this one is cached */
+        MOI_STORE_U8(codes + i, MOI_FN(moi_q8_code)(coder, t, zero));
     }
-    const MOI_VM up = MOI_LT(MOI_GATHER(coder->threshold + 1, code), t);
-    const MOI_VM stay = MOI_LT(MOI_GATHER(coder->threshold, code), t);
-    const MOI_VI moved = MOI_ISELECT(up, MOI_IADD(code, one), code);
-    return MOI_ISELECT(stay, moved, MOI_IADD(code, minus_one));
+    for (; i < n; i++) {
+        const float t = moi_vmax_scalar(x[i] * inverse, low);
+        codes[i] = (uint8_t)moi_q8_code_scalar(coder, t, zero);
+    }
 }
 
 /* Codes of n numbers that share one scale. */
-MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
-    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
-    const float most = MOI_FN(moi_q8_absmax)(x, n);
+MOI_TARGET static void MOI_FN(moi_q8_encode_scaled)(const moi_q8_coder *coder, const float *x,
+    size_t n, float most, uint8_t *codes, float *absmax) {
+    const float inverse = 1.0f / most;
     *absmax = most < 1.17549435e-38f ? 0.0f : most; /* the inverse of a subnormal may overflow */
     if (*absmax == 0.0f) {
         memset(codes, (int)coder->zero, n);
         return;
     }
-    /* NaN (infinity * 0) and what is below the map become the lowest code */
-    const float inverse = 1.0f / most, low = coder->is_signed ? -2.0f : 0.0f;
-    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low), zero = MOI_SET1(0.0f);
-    const MOI_VI zero_code = MOI_ISET1(coder->zero), one = MOI_ISET1(1);
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
-        MOI_VI code = MOI_FN(moi_q8_code)(coder, t);
-        if (coder->no_zero) {
-            /* a number above 0 at the code of 0 takes the next one, one below 0 the one before */
-            const MOI_VI up = MOI_ISELECT(MOI_LT(zero, t), one, MOI_ISET1(0));
-            const MOI_VI down = MOI_ISELECT(MOI_LT(t, zero), MOI_ISET1(0xffffffffu), up);
-            const MOI_VM at_zero = MOI_IGT(one, MOI_IXOR(code, zero_code));
-            code = MOI_ISELECT(at_zero, MOI_IADD(code, down), code);
-        }
-        MOI_STORE_U8(codes + i, code);
+    switch (coder->zero) { /* a constant in each */
+    case 127: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 127); break;
+    case 128: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 128); break;
+    default: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 0); break;
     }
-    for (; i < n; i++) {
-        const float t = moi_vmax_scalar(x[i] * inverse, low);
-        uint32_t code = moi_q8_code_scalar(coder, t);
-        if (coder->no_zero && code == coder->zero) code += t > 0.0f ? 1u : t < 0.0f ? ~0u : 0u;
-        codes[i] = (uint8_t)code;
-    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
+    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    MOI_FN(moi_q8_encode_scaled)(coder, x, n, MOI_FN(moi_q8_absmax)(x, n), codes, absmax);
 }
 
 MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
@@ -6468,10 +7364,34 @@ MOI_TARGET static void MOI_FN(moi_q8_encode_blocks)(const moi_q8_coder *coder, s
         MOI_FN(moi_q8_encode_block)(coder, x + i, moi_min(block, n - i), codes + i, absmax++);
 }
 
-MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(const moi_q8_coder *coder, size_t block,
-    const uint8_t *codes, const float *absmax, size_t n, float *x) {
+MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(
+    const float *map, size_t block, const uint8_t *codes, const float *absmax, size_t n, float *x) {
     for (size_t i = 0; i < n; i += block)
-        MOI_FN(moi_q8_decode_block)(coder->map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+        MOI_FN(moi_q8_decode_block)(map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+}
+
+/* The same past the caches, in whole aligned vectors, some of which reach across two blocks. */
+MOI_TARGET static void MOI_FN(moi_q8_decode_stream)(
+    const float *map, size_t block, const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    size_t i = 0;
+    for (; i < n && (uintptr_t)(x + i) % (MOI_LANES * sizeof *x) != 0; i++)
+        x[i] = map[codes[i]] * absmax[i / block];
+    while (i + MOI_LANES <= n) {
+        const size_t end = moi_min((i / block + 1) * block, n);
+        const MOI_V scale = MOI_SET1(absmax[i / block]);
+        float both[16];
+        for (; i + MOI_LANES <= end; i += MOI_LANES) {
+            MOI_PREFETCH(codes + i, moi_q8_ahead_bytes);
+            MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
+        }
+        if (i == end || i + MOI_LANES > n) continue;
+        for (size_t j = 0; j < MOI_LANES; j++)
+            both[j] = map[codes[i + j]] * absmax[(i + j) / block];
+        MOI_STREAM(x + i, MOI_LOAD(both));
+        i += MOI_LANES;
+    }
+    for (; i < n; i++) x[i] = map[codes[i]] * absmax[i / block];
+    MOI_STREAM_END();
 }
 #undef MOI_ISA
 #if MOI_X86
@@ -6495,75 +7415,59 @@ MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
     return moi_bits_float(most > 0x7f800000u ? 0x7f800000u : most);
 }
 
-/* The cell that |t| <= 1 falls into when decades are cut at powers of ten: at most one off the
- * nearest code, since the codes on both sides of a decade's edge are neighbours. */
-MOI_INLINE MOI_VI MOI_FN(moi_q8_cell)(MOI_V magnitude, int is_signed) {
-    static const float edge[6] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f};
-    static const float slope[7] = {/* cells per unit, signed */
-        1.0f / 0.9e-6f, 2.0f / 0.9e-5f, 4.0f / 0.9e-4f, 8.0f / 0.9e-3f, 16.0f / 0.9e-2f,
-        32.0f / 0.9e-1f, 64.0f / 0.9f};
-    const float twice = is_signed ? 1.0f : 2.0f, one = is_signed ? 0.0f : 1.0f;
-    MOI_V a = MOI_SET1(slope[0] * twice), b = MOI_SET1(twice * 8.0f / 9.0f - one);
-    for (int d = 0; d < 6; d++) {
-        const MOI_VM below = MOI_LT(magnitude, MOI_SET1(edge[d]));
-        const float cells = (float)(2 << d) * twice;
-        a = MOI_SELECT(below, a, MOI_SET1(slope[d + 1] * twice));
-        b = MOI_SELECT(below, b, MOI_SET1(cells * 8.0f / 9.0f - one));
-    }
-    return MOI_TRUNCATE(MOI_ADD(MOI_MUL(magnitude, a), b));
+/* Codes of map[0] <= t <= 1: one load finds the half-way point near t and compares with it. zero is
+ * the code of 0, a constant. */
+MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t, uint32_t zero) {
+    const MOI_VI none = MOI_ISET1(0), first = MOI_ISET1((uint32_t)moi_q8_first_cell << 16);
+    const MOI_VI skip = MOI_ISET1(coder->no_zero ? 0 : 0xffffffffu);
+    const MOI_VI magnitude = MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff));
+    const MOI_VI at = MOI_IMAX(MOI_ISUB(magnitude, first), none);
+    const MOI_VI cell = MOI_IGATHER(coder->cells, MOI_ISRL(at, 16));
+    const MOI_VI found = MOI_ISRL(MOI_IADD(cell, MOI_IAND(at, MOI_ISET1(0xffff))), 24);
+    const MOI_VI level = MOI_ISELECT(MOI_IGT(magnitude, skip), found, none);
+    if (zero == 0) return level;
+    /* 127 - level = 128 + ~level, without a branch in the scalar instance */
+    const MOI_VI below = MOI_ISRA(MOI_BITS(t), 31), signed_level = MOI_IXOR(level, below);
+    if (zero == 128) return MOI_IADD(signed_level, MOI_ISET1(128));
+    return MOI_IADD(MOI_ISUB(signed_level, below), MOI_ISET1(127));
 }
 
-MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t) {
-    const MOI_V zero = MOI_SET1(0.0f);
-    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
-    const MOI_VI one = MOI_ISET1(1), minus_one = MOI_ISET1(0xffffffffu);
-    MOI_VI code = MOI_FN(moi_q8_cell)(magnitude, coder->is_signed);
-    code = MOI_ISELECT(MOI_IGT(code, MOI_ISET1(254)), MOI_ISET1(254), code);
-    if (coder->is_signed) {
-        const MOI_VI most = MOI_ISET1(127);
-        code = MOI_ISELECT(MOI_IGT(code, most), most, code);
-        /* 127 - code = 127 + ~code + 1 */
-        const MOI_VI below = MOI_IADD(MOI_IADD(most, one), MOI_INOT(code));
-        code = MOI_ISELECT(MOI_LT(t, zero), below, MOI_IADD(most, code));
+MOI_INLINE void MOI_FN(moi_q8_encode_all)(const moi_q8_coder *coder, const float *x, size_t n,
+    float inverse, uint8_t *codes, uint32_t zero) {
+    /* NaN (infinity * 0) and what is below the map become the lowest code */
+    const float low = coder->map[0];
+    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
+        MOI_PREFETCH(x + i, moi_q8_ahead_bytes); /* the next blocks, while this one is cached */
+        MOI_STORE_U8(codes + i, MOI_FN(moi_q8_code)(coder, t, zero));
     }
-    const MOI_VM up = MOI_LT(MOI_GATHER(coder->threshold + 1, code), t);
-    const MOI_VM stay = MOI_LT(MOI_GATHER(coder->threshold, code), t);
-    const MOI_VI moved = MOI_ISELECT(up, MOI_IADD(code, one), code);
-    return MOI_ISELECT(stay, moved, MOI_IADD(code, minus_one));
+    for (; i < n; i++) {
+        const float t = moi_vmax_scalar(x[i] * inverse, low);
+        codes[i] = (uint8_t)moi_q8_code_scalar(coder, t, zero);
+    }
 }
 
 /* Codes of n numbers that share one scale. */
-MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
-    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
-    const float most = MOI_FN(moi_q8_absmax)(x, n);
+MOI_TARGET static void MOI_FN(moi_q8_encode_scaled)(const moi_q8_coder *coder, const float *x,
+    size_t n, float most, uint8_t *codes, float *absmax) {
+    const float inverse = 1.0f / most;
     *absmax = most < 1.17549435e-38f ? 0.0f : most; /* the inverse of a subnormal may overflow */
     if (*absmax == 0.0f) {
         memset(codes, (int)coder->zero, n);
         return;
     }
-    /* NaN (infinity * 0) and what is below the map become the lowest code */
-    const float inverse = 1.0f / most, low = coder->is_signed ? -2.0f : 0.0f;
-    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low), zero = MOI_SET1(0.0f);
-    const MOI_VI zero_code = MOI_ISET1(coder->zero), one = MOI_ISET1(1);
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
-        MOI_VI code = MOI_FN(moi_q8_code)(coder, t);
-        if (coder->no_zero) {
-            /* a number above 0 at the code of 0 takes the next one, one below 0 the one before */
-            const MOI_VI up = MOI_ISELECT(MOI_LT(zero, t), one, MOI_ISET1(0));
-            const MOI_VI down = MOI_ISELECT(MOI_LT(t, zero), MOI_ISET1(0xffffffffu), up);
-            const MOI_VM at_zero = MOI_IGT(one, MOI_IXOR(code, zero_code));
-            code = MOI_ISELECT(at_zero, MOI_IADD(code, down), code);
-        }
-        MOI_STORE_U8(codes + i, code);
+    switch (coder->zero) { /* a constant in each */
+    case 127: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 127); break;
+    case 128: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 128); break;
+    default: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 0); break;
     }
-    for (; i < n; i++) {
-        const float t = moi_vmax_scalar(x[i] * inverse, low);
-        uint32_t code = moi_q8_code_scalar(coder, t);
-        if (coder->no_zero && code == coder->zero) code += t > 0.0f ? 1u : t < 0.0f ? ~0u : 0u;
-        codes[i] = (uint8_t)code;
-    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
+    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    MOI_FN(moi_q8_encode_scaled)(coder, x, n, MOI_FN(moi_q8_absmax)(x, n), codes, absmax);
 }
 
 MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
@@ -6581,10 +7485,34 @@ MOI_TARGET static void MOI_FN(moi_q8_encode_blocks)(const moi_q8_coder *coder, s
         MOI_FN(moi_q8_encode_block)(coder, x + i, moi_min(block, n - i), codes + i, absmax++);
 }
 
-MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(const moi_q8_coder *coder, size_t block,
-    const uint8_t *codes, const float *absmax, size_t n, float *x) {
+MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(
+    const float *map, size_t block, const uint8_t *codes, const float *absmax, size_t n, float *x) {
     for (size_t i = 0; i < n; i += block)
-        MOI_FN(moi_q8_decode_block)(coder->map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+        MOI_FN(moi_q8_decode_block)(map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+}
+
+/* The same past the caches, in whole aligned vectors, some of which reach across two blocks. */
+MOI_TARGET static void MOI_FN(moi_q8_decode_stream)(
+    const float *map, size_t block, const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    size_t i = 0;
+    for (; i < n && (uintptr_t)(x + i) % (MOI_LANES * sizeof *x) != 0; i++)
+        x[i] = map[codes[i]] * absmax[i / block];
+    while (i + MOI_LANES <= n) {
+        const size_t end = moi_min((i / block + 1) * block, n);
+        const MOI_V scale = MOI_SET1(absmax[i / block]);
+        float both[16];
+        for (; i + MOI_LANES <= end; i += MOI_LANES) {
+            MOI_PREFETCH(codes + i, moi_q8_ahead_bytes);
+            MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
+        }
+        if (i == end || i + MOI_LANES > n) continue;
+        for (size_t j = 0; j < MOI_LANES; j++)
+            both[j] = map[codes[i + j]] * absmax[(i + j) / block];
+        MOI_STREAM(x + i, MOI_LOAD(both));
+        i += MOI_LANES;
+    }
+    for (; i < n; i++) x[i] = map[codes[i]] * absmax[i / block];
+    MOI_STREAM_END();
 }
 #undef MOI_ISA
 #define MOI_ISA avx512
@@ -6607,75 +7535,59 @@ MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
     return moi_bits_float(most > 0x7f800000u ? 0x7f800000u : most);
 }
 
-/* The cell that |t| <= 1 falls into when decades are cut at powers of ten: at most one off the
- * nearest code, since the codes on both sides of a decade's edge are neighbours. */
-MOI_INLINE MOI_VI MOI_FN(moi_q8_cell)(MOI_V magnitude, int is_signed) {
-    static const float edge[6] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f};
-    static const float slope[7] = {/* cells per unit, signed */
-        1.0f / 0.9e-6f, 2.0f / 0.9e-5f, 4.0f / 0.9e-4f, 8.0f / 0.9e-3f, 16.0f / 0.9e-2f,
-        32.0f / 0.9e-1f, 64.0f / 0.9f};
-    const float twice = is_signed ? 1.0f : 2.0f, one = is_signed ? 0.0f : 1.0f;
-    MOI_V a = MOI_SET1(slope[0] * twice), b = MOI_SET1(twice * 8.0f / 9.0f - one);
-    for (int d = 0; d < 6; d++) {
-        const MOI_VM below = MOI_LT(magnitude, MOI_SET1(edge[d]));
-        const float cells = (float)(2 << d) * twice;
-        a = MOI_SELECT(below, a, MOI_SET1(slope[d + 1] * twice));
-        b = MOI_SELECT(below, b, MOI_SET1(cells * 8.0f / 9.0f - one));
-    }
-    return MOI_TRUNCATE(MOI_ADD(MOI_MUL(magnitude, a), b));
+/* Codes of map[0] <= t <= 1: one load finds the half-way point near t and compares with it. zero is
+ * the code of 0, a constant. */
+MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t, uint32_t zero) {
+    const MOI_VI none = MOI_ISET1(0), first = MOI_ISET1((uint32_t)moi_q8_first_cell << 16);
+    const MOI_VI skip = MOI_ISET1(coder->no_zero ? 0 : 0xffffffffu);
+    const MOI_VI magnitude = MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff));
+    const MOI_VI at = MOI_IMAX(MOI_ISUB(magnitude, first), none);
+    const MOI_VI cell = MOI_IGATHER(coder->cells, MOI_ISRL(at, 16));
+    const MOI_VI found = MOI_ISRL(MOI_IADD(cell, MOI_IAND(at, MOI_ISET1(0xffff))), 24);
+    const MOI_VI level = MOI_ISELECT(MOI_IGT(magnitude, skip), found, none);
+    if (zero == 0) return level;
+    /* 127 - level = 128 + ~level, without a branch in the scalar instance */
+    const MOI_VI below = MOI_ISRA(MOI_BITS(t), 31), signed_level = MOI_IXOR(level, below);
+    if (zero == 128) return MOI_IADD(signed_level, MOI_ISET1(128));
+    return MOI_IADD(MOI_ISUB(signed_level, below), MOI_ISET1(127));
 }
 
-MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t) {
-    const MOI_V zero = MOI_SET1(0.0f);
-    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
-    const MOI_VI one = MOI_ISET1(1), minus_one = MOI_ISET1(0xffffffffu);
-    MOI_VI code = MOI_FN(moi_q8_cell)(magnitude, coder->is_signed);
-    code = MOI_ISELECT(MOI_IGT(code, MOI_ISET1(254)), MOI_ISET1(254), code);
-    if (coder->is_signed) {
-        const MOI_VI most = MOI_ISET1(127);
-        code = MOI_ISELECT(MOI_IGT(code, most), most, code);
-        /* 127 - code = 127 + ~code + 1 */
-        const MOI_VI below = MOI_IADD(MOI_IADD(most, one), MOI_INOT(code));
-        code = MOI_ISELECT(MOI_LT(t, zero), below, MOI_IADD(most, code));
+MOI_INLINE void MOI_FN(moi_q8_encode_all)(const moi_q8_coder *coder, const float *x, size_t n,
+    float inverse, uint8_t *codes, uint32_t zero) {
+    /* NaN (infinity * 0) and what is below the map become the lowest code */
+    const float low = coder->map[0];
+    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
+        MOI_PREFETCH(x + i, moi_q8_ahead_bytes); /* the next blocks, while this one is cached */
+        MOI_STORE_U8(codes + i, MOI_FN(moi_q8_code)(coder, t, zero));
     }
-    const MOI_VM up = MOI_LT(MOI_GATHER(coder->threshold + 1, code), t);
-    const MOI_VM stay = MOI_LT(MOI_GATHER(coder->threshold, code), t);
-    const MOI_VI moved = MOI_ISELECT(up, MOI_IADD(code, one), code);
-    return MOI_ISELECT(stay, moved, MOI_IADD(code, minus_one));
+    for (; i < n; i++) {
+        const float t = moi_vmax_scalar(x[i] * inverse, low);
+        codes[i] = (uint8_t)moi_q8_code_scalar(coder, t, zero);
+    }
 }
 
 /* Codes of n numbers that share one scale. */
-MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
-    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
-    const float most = MOI_FN(moi_q8_absmax)(x, n);
+MOI_TARGET static void MOI_FN(moi_q8_encode_scaled)(const moi_q8_coder *coder, const float *x,
+    size_t n, float most, uint8_t *codes, float *absmax) {
+    const float inverse = 1.0f / most;
     *absmax = most < 1.17549435e-38f ? 0.0f : most; /* the inverse of a subnormal may overflow */
     if (*absmax == 0.0f) {
         memset(codes, (int)coder->zero, n);
         return;
     }
-    /* NaN (infinity * 0) and what is below the map become the lowest code */
-    const float inverse = 1.0f / most, low = coder->is_signed ? -2.0f : 0.0f;
-    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low), zero = MOI_SET1(0.0f);
-    const MOI_VI zero_code = MOI_ISET1(coder->zero), one = MOI_ISET1(1);
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
-        MOI_VI code = MOI_FN(moi_q8_code)(coder, t);
-        if (coder->no_zero) {
-            /* a number above 0 at the code of 0 takes the next one, one below 0 the one before */
-            const MOI_VI up = MOI_ISELECT(MOI_LT(zero, t), one, MOI_ISET1(0));
-            const MOI_VI down = MOI_ISELECT(MOI_LT(t, zero), MOI_ISET1(0xffffffffu), up);
-            const MOI_VM at_zero = MOI_IGT(one, MOI_IXOR(code, zero_code));
-            code = MOI_ISELECT(at_zero, MOI_IADD(code, down), code);
-        }
-        MOI_STORE_U8(codes + i, code);
+    switch (coder->zero) { /* a constant in each */
+    case 127: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 127); break;
+    case 128: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 128); break;
+    default: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 0); break;
     }
-    for (; i < n; i++) {
-        const float t = moi_vmax_scalar(x[i] * inverse, low);
-        uint32_t code = moi_q8_code_scalar(coder, t);
-        if (coder->no_zero && code == coder->zero) code += t > 0.0f ? 1u : t < 0.0f ? ~0u : 0u;
-        codes[i] = (uint8_t)code;
-    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
+    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    MOI_FN(moi_q8_encode_scaled)(coder, x, n, MOI_FN(moi_q8_absmax)(x, n), codes, absmax);
 }
 
 MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
@@ -6693,10 +7605,34 @@ MOI_TARGET static void MOI_FN(moi_q8_encode_blocks)(const moi_q8_coder *coder, s
         MOI_FN(moi_q8_encode_block)(coder, x + i, moi_min(block, n - i), codes + i, absmax++);
 }
 
-MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(const moi_q8_coder *coder, size_t block,
-    const uint8_t *codes, const float *absmax, size_t n, float *x) {
+MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(
+    const float *map, size_t block, const uint8_t *codes, const float *absmax, size_t n, float *x) {
     for (size_t i = 0; i < n; i += block)
-        MOI_FN(moi_q8_decode_block)(coder->map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+        MOI_FN(moi_q8_decode_block)(map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+}
+
+/* The same past the caches, in whole aligned vectors, some of which reach across two blocks. */
+MOI_TARGET static void MOI_FN(moi_q8_decode_stream)(
+    const float *map, size_t block, const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    size_t i = 0;
+    for (; i < n && (uintptr_t)(x + i) % (MOI_LANES * sizeof *x) != 0; i++)
+        x[i] = map[codes[i]] * absmax[i / block];
+    while (i + MOI_LANES <= n) {
+        const size_t end = moi_min((i / block + 1) * block, n);
+        const MOI_V scale = MOI_SET1(absmax[i / block]);
+        float both[16];
+        for (; i + MOI_LANES <= end; i += MOI_LANES) {
+            MOI_PREFETCH(codes + i, moi_q8_ahead_bytes);
+            MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
+        }
+        if (i == end || i + MOI_LANES > n) continue;
+        for (size_t j = 0; j < MOI_LANES; j++)
+            both[j] = map[codes[i + j]] * absmax[(i + j) / block];
+        MOI_STREAM(x + i, MOI_LOAD(both));
+        i += MOI_LANES;
+    }
+    for (; i < n; i++) x[i] = map[codes[i]] * absmax[i / block];
+    MOI_STREAM_END();
 }
 #undef MOI_ISA
 #endif
@@ -6721,75 +7657,59 @@ MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
     return moi_bits_float(most > 0x7f800000u ? 0x7f800000u : most);
 }
 
-/* The cell that |t| <= 1 falls into when decades are cut at powers of ten: at most one off the
- * nearest code, since the codes on both sides of a decade's edge are neighbours. */
-MOI_INLINE MOI_VI MOI_FN(moi_q8_cell)(MOI_V magnitude, int is_signed) {
-    static const float edge[6] = {1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f};
-    static const float slope[7] = {/* cells per unit, signed */
-        1.0f / 0.9e-6f, 2.0f / 0.9e-5f, 4.0f / 0.9e-4f, 8.0f / 0.9e-3f, 16.0f / 0.9e-2f,
-        32.0f / 0.9e-1f, 64.0f / 0.9f};
-    const float twice = is_signed ? 1.0f : 2.0f, one = is_signed ? 0.0f : 1.0f;
-    MOI_V a = MOI_SET1(slope[0] * twice), b = MOI_SET1(twice * 8.0f / 9.0f - one);
-    for (int d = 0; d < 6; d++) {
-        const MOI_VM below = MOI_LT(magnitude, MOI_SET1(edge[d]));
-        const float cells = (float)(2 << d) * twice;
-        a = MOI_SELECT(below, a, MOI_SET1(slope[d + 1] * twice));
-        b = MOI_SELECT(below, b, MOI_SET1(cells * 8.0f / 9.0f - one));
-    }
-    return MOI_TRUNCATE(MOI_ADD(MOI_MUL(magnitude, a), b));
+/* Codes of map[0] <= t <= 1: one load finds the half-way point near t and compares with it. zero is
+ * the code of 0, a constant. */
+MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t, uint32_t zero) {
+    const MOI_VI none = MOI_ISET1(0), first = MOI_ISET1((uint32_t)moi_q8_first_cell << 16);
+    const MOI_VI skip = MOI_ISET1(coder->no_zero ? 0 : 0xffffffffu);
+    const MOI_VI magnitude = MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff));
+    const MOI_VI at = MOI_IMAX(MOI_ISUB(magnitude, first), none);
+    const MOI_VI cell = MOI_IGATHER(coder->cells, MOI_ISRL(at, 16));
+    const MOI_VI found = MOI_ISRL(MOI_IADD(cell, MOI_IAND(at, MOI_ISET1(0xffff))), 24);
+    const MOI_VI level = MOI_ISELECT(MOI_IGT(magnitude, skip), found, none);
+    if (zero == 0) return level;
+    /* 127 - level = 128 + ~level, without a branch in the scalar instance */
+    const MOI_VI below = MOI_ISRA(MOI_BITS(t), 31), signed_level = MOI_IXOR(level, below);
+    if (zero == 128) return MOI_IADD(signed_level, MOI_ISET1(128));
+    return MOI_IADD(MOI_ISUB(signed_level, below), MOI_ISET1(127));
 }
 
-MOI_INLINE MOI_VI MOI_FN(moi_q8_code)(const moi_q8_coder *coder, MOI_V t) {
-    const MOI_V zero = MOI_SET1(0.0f);
-    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
-    const MOI_VI one = MOI_ISET1(1), minus_one = MOI_ISET1(0xffffffffu);
-    MOI_VI code = MOI_FN(moi_q8_cell)(magnitude, coder->is_signed);
-    code = MOI_ISELECT(MOI_IGT(code, MOI_ISET1(254)), MOI_ISET1(254), code);
-    if (coder->is_signed) {
-        const MOI_VI most = MOI_ISET1(127);
-        code = MOI_ISELECT(MOI_IGT(code, most), most, code);
-        /* 127 - code = 127 + ~code + 1 */
-        const MOI_VI below = MOI_IADD(MOI_IADD(most, one), MOI_INOT(code));
-        code = MOI_ISELECT(MOI_LT(t, zero), below, MOI_IADD(most, code));
+MOI_INLINE void MOI_FN(moi_q8_encode_all)(const moi_q8_coder *coder, const float *x, size_t n,
+    float inverse, uint8_t *codes, uint32_t zero) {
+    /* NaN (infinity * 0) and what is below the map become the lowest code */
+    const float low = coder->map[0];
+    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
+        MOI_PREFETCH(x + i, moi_q8_ahead_bytes); /* the next blocks, while this one is cached */
+        MOI_STORE_U8(codes + i, MOI_FN(moi_q8_code)(coder, t, zero));
     }
-    const MOI_VM up = MOI_LT(MOI_GATHER(coder->threshold + 1, code), t);
-    const MOI_VM stay = MOI_LT(MOI_GATHER(coder->threshold, code), t);
-    const MOI_VI moved = MOI_ISELECT(up, MOI_IADD(code, one), code);
-    return MOI_ISELECT(stay, moved, MOI_IADD(code, minus_one));
+    for (; i < n; i++) {
+        const float t = moi_vmax_scalar(x[i] * inverse, low);
+        codes[i] = (uint8_t)moi_q8_code_scalar(coder, t, zero);
+    }
 }
 
 /* Codes of n numbers that share one scale. */
-MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
-    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
-    const float most = MOI_FN(moi_q8_absmax)(x, n);
+MOI_TARGET static void MOI_FN(moi_q8_encode_scaled)(const moi_q8_coder *coder, const float *x,
+    size_t n, float most, uint8_t *codes, float *absmax) {
+    const float inverse = 1.0f / most;
     *absmax = most < 1.17549435e-38f ? 0.0f : most; /* the inverse of a subnormal may overflow */
     if (*absmax == 0.0f) {
         memset(codes, (int)coder->zero, n);
         return;
     }
-    /* NaN (infinity * 0) and what is below the map become the lowest code */
-    const float inverse = 1.0f / most, low = coder->is_signed ? -2.0f : 0.0f;
-    const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low), zero = MOI_SET1(0.0f);
-    const MOI_VI zero_code = MOI_ISET1(coder->zero), one = MOI_ISET1(1);
-    size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
-        MOI_VI code = MOI_FN(moi_q8_code)(coder, t);
-        if (coder->no_zero) {
-            /* a number above 0 at the code of 0 takes the next one, one below 0 the one before */
-            const MOI_VI up = MOI_ISELECT(MOI_LT(zero, t), one, MOI_ISET1(0));
-            const MOI_VI down = MOI_ISELECT(MOI_LT(t, zero), MOI_ISET1(0xffffffffu), up);
-            const MOI_VM at_zero = MOI_IGT(one, MOI_IXOR(code, zero_code));
-            code = MOI_ISELECT(at_zero, MOI_IADD(code, down), code);
-        }
-        MOI_STORE_U8(codes + i, code);
+    switch (coder->zero) { /* a constant in each */
+    case 127: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 127); break;
+    case 128: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 128); break;
+    default: MOI_FN(moi_q8_encode_all)(coder, x, n, inverse, codes, 0); break;
     }
-    for (; i < n; i++) {
-        const float t = moi_vmax_scalar(x[i] * inverse, low);
-        uint32_t code = moi_q8_code_scalar(coder, t);
-        if (coder->no_zero && code == coder->zero) code += t > 0.0f ? 1u : t < 0.0f ? ~0u : 0u;
-        codes[i] = (uint8_t)code;
-    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q8_encode_block)(
+    const moi_q8_coder *coder, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    MOI_FN(moi_q8_encode_scaled)(coder, x, n, MOI_FN(moi_q8_absmax)(x, n), codes, absmax);
 }
 
 MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
@@ -6807,62 +7727,95 @@ MOI_TARGET static void MOI_FN(moi_q8_encode_blocks)(const moi_q8_coder *coder, s
         MOI_FN(moi_q8_encode_block)(coder, x + i, moi_min(block, n - i), codes + i, absmax++);
 }
 
-MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(const moi_q8_coder *coder, size_t block,
-    const uint8_t *codes, const float *absmax, size_t n, float *x) {
+MOI_TARGET static void MOI_FN(moi_q8_decode_blocks)(
+    const float *map, size_t block, const uint8_t *codes, const float *absmax, size_t n, float *x) {
     for (size_t i = 0; i < n; i += block)
-        MOI_FN(moi_q8_decode_block)(coder->map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+        MOI_FN(moi_q8_decode_block)(map, codes + i, moi_min(block, n - i), *absmax++, x + i);
+}
+
+/* The same past the caches, in whole aligned vectors, some of which reach across two blocks. */
+MOI_TARGET static void MOI_FN(moi_q8_decode_stream)(
+    const float *map, size_t block, const uint8_t *codes, const float *absmax, size_t n, float *x) {
+    size_t i = 0;
+    for (; i < n && (uintptr_t)(x + i) % (MOI_LANES * sizeof *x) != 0; i++)
+        x[i] = map[codes[i]] * absmax[i / block];
+    while (i + MOI_LANES <= n) {
+        const size_t end = moi_min((i / block + 1) * block, n);
+        const MOI_V scale = MOI_SET1(absmax[i / block]);
+        float both[16];
+        for (; i + MOI_LANES <= end; i += MOI_LANES) {
+            MOI_PREFETCH(codes + i, moi_q8_ahead_bytes);
+            MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
+        }
+        if (i == end || i + MOI_LANES > n) continue;
+        for (size_t j = 0; j < MOI_LANES; j++)
+            both[j] = map[codes[i + j]] * absmax[(i + j) / block];
+        MOI_STREAM(x + i, MOI_LOAD(both));
+        i += MOI_LANES;
+    }
+    for (; i < n; i++) x[i] = map[codes[i]] * absmax[i / block];
+    MOI_STREAM_END();
 }
 #undef MOI_ISA
 #endif
 
 const float *mo_quant8_table(mo_quant_map map) {
-    if (map == MO_QUANT_SIGNED) return moi_q8_signed;
-    return map == MO_QUANT_UNSIGNED ? moi_q8_unsigned : NULL;
+    static const float *const tables[MO_QUANT_MAP_COUNT] = {
+        moi_q8_signed, moi_q8_unsigned, moi_q8_linear_signed, moi_q8_linear_unsigned};
+    return (unsigned)map < MO_QUANT_MAP_COUNT ? tables[map] : NULL;
 }
 
-/* the largest float below x; x is not 0 */
-static float moi_q8_before(float x) {
-    uint32_t bits = moi_float_bits(x);
-    return moi_bits_float(x > 0.0f ? bits - 1 : bits + 1);
-}
-
+/* Level i lasts up to half-way to value i + 1; the half-way point itself has the even code. */
 static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero) {
     const float *values = mo_quant8_table(map);
     coder->map = values;
-    coder->is_signed = map == MO_QUANT_SIGNED;
-    coder->zero = coder->is_signed ? 127 : 0;
+    coder->zero = map == MO_QUANT_SIGNED ? 127 : map == MO_QUANT_LINEAR_SIGNED ? 128 : 0;
     coder->no_zero = no_zero != 0;
-    coder->threshold[0] = -HUGE_VALF;
-    coder->threshold[256] = HUGE_VALF;
-    for (int i = 0; i < 255; i++) {
-        float half_way = (values[i] + values[i + 1]) * 0.5f;
-        coder->threshold[i + 1] = i % 2 == 0 ? half_way : moi_q8_before(half_way);
+    uint32_t *cell = coder->cells, *const end = cell + moi_q8_cells;
+    uint32_t level = coder->no_zero;
+    for (uint32_t code = coder->zero + level; code < 255; code++, level++) {
+        const float half_way = (values[code] + values[code + 1]) * 0.5f;
+        const uint32_t next = moi_float_bits(half_way) + (code % 2 == 0); /* first of level + 1 */
+        uint32_t *const last = coder->cells + (next >> 16) - moi_q8_first_cell;
+        while (cell < last) *cell++ = level << 24;
+        *cell++ = (level << 24) + 0x1000000 - (next & 0xffff);
     }
+    while (cell < end) *cell++ = level << 24;
 }
 
+enum { moi_q8_stream_bytes = 8 << 20 }; /* an output of more would push all else out of the cache */
+
 typedef struct moi_q8_job {
-    moi_q8_coder coder;
     size_t block, n;
-    const float *from; /* encode */
+    /* encode */
+    moi_q8_coder *coder;
+    const float *from;
     uint8_t *to;
     float *to_absmax;
-    const uint8_t *codes; /* decode */
-    const float *absmax;
+    /* decode */
+    const float *map, *absmax;
+    const uint8_t *codes;
     float *x;
+    int stream;
+    uint16_t *half; /* instead of x */
+    int brain;
 } moi_q8_job;
 
 static void moi_q8_encode_rows(const void *context, size_t begin, size_t end) {
     const moi_q8_job *job = (const moi_q8_job *)context;
     const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
     MOI_DISPATCH(moi_q8_encode_blocks,
-        (&job->coder, job->block, job->from + at, n, job->to + at, job->to_absmax + begin));
+        (job->coder, job->block, job->from + at, n, job->to + at, job->to_absmax + begin));
 }
 
 static void moi_q8_decode_rows(const void *context, size_t begin, size_t end) {
     const moi_q8_job *job = (const moi_q8_job *)context;
     const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
-    MOI_DISPATCH(moi_q8_decode_blocks,
-        (&job->coder, job->block, job->codes + at, job->absmax + begin, n, job->x + at));
+    const uint8_t *codes = job->codes + at;
+    const float *absmax = job->absmax + begin;
+    if (job->stream)
+        MOI_DISPATCH(moi_q8_decode_stream, (job->map, job->block, codes, absmax, n, job->x + at));
+    else MOI_DISPATCH(moi_q8_decode_blocks, (job->map, job->block, codes, absmax, n, job->x + at));
 }
 
 static mo_status moi_q8_job_begin(moi_q8_job *job, const mo_quant8_desc *desc, size_t n) {
@@ -6871,21 +7824,62 @@ static mo_status moi_q8_job_begin(moi_q8_job *job, const mo_quant8_desc *desc, s
     if (!moi_is_pow2(job->block) || job->block < 64 || job->block > moi_q8_max_block)
         return MO_E_INVALID;
     job->n = n;
-    moi_q8_begin(&job->coder, desc->map, desc->no_zero);
     return MO_OK;
 }
 
 mo_status mo_quant8_encode(
     const mo_quant8_desc *desc, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    moi_q8_coder coder;
     moi_q8_job job;
     if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
     mo_status status = moi_q8_job_begin(&job, desc, n);
     if (status != MO_OK) return status;
+    moi_q8_begin(&coder, desc->map, desc->no_zero);
+    job.coder = &coder;
     job.from = x;
     job.to = codes;
     job.to_absmax = absmax;
     moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_encode_rows, &job);
     return MO_OK;
+}
+
+/* A block at a time through floats in the first level cache. */
+static void moi_q8_decode_half_rows(const void *context, size_t begin, size_t end) {
+    const moi_q8_job *job = (const moi_q8_job *)context;
+    float x[moi_q8_max_block];
+    for (; begin < end; begin++) {
+        const size_t at = begin * job->block, n = moi_min(job->block, job->n - at);
+        const uint8_t *codes = job->codes + at;
+        MOI_DISPATCH(
+            moi_q8_decode_blocks, (job->map, job->block, codes, job->absmax + begin, n, x));
+        if (job->brain) mo_f32_to_bf16(x, job->half + at, n, &moi_serial);
+        else mo_f32_to_f16(x, job->half + at, n, &moi_serial);
+    }
+}
+
+static mo_status moi_q8_decode_half(const mo_quant8_desc *desc, const uint8_t *codes,
+    const float *absmax, size_t n, uint16_t *half, int brain) {
+    moi_q8_job job;
+    if (!desc || !half || !codes || !absmax) return MO_E_INVALID;
+    mo_status status = moi_q8_job_begin(&job, desc, n);
+    if (status != MO_OK) return status;
+    job.map = mo_quant8_table(desc->map);
+    job.codes = codes;
+    job.absmax = absmax;
+    job.half = half;
+    job.brain = brain;
+    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_half_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_quant8_decode_bf16(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, uint16_t *x) {
+    return moi_q8_decode_half(desc, codes, absmax, n, x, 1);
+}
+
+mo_status mo_quant8_decode_f16(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, uint16_t *x) {
+    return moi_q8_decode_half(desc, codes, absmax, n, x, 0);
 }
 
 mo_status mo_quant8_decode(
@@ -6894,11 +7888,1855 @@ mo_status mo_quant8_decode(
     if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
     mo_status status = moi_q8_job_begin(&job, desc, n);
     if (status != MO_OK) return status;
+    job.map = mo_quant8_table(desc->map);
+    job.stream = n > moi_q8_stream_bytes / sizeof *x;
     job.codes = codes;
     job.absmax = absmax;
     job.x = x;
     moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_rows, &job);
     return MO_OK;
+}
+/* mo_quant4.c - see mo_quant4.h. Tables of 16 numbers fit one or two registers, so codes are found
+ * and decoded without a load. */
+
+/* By code; bitsandbytes' constants to the bit. */
+static const float moi_nf4_map[16] = {-1.0f, -0.696192801f, -0.525073051f, -0.394917488f,
+    -0.284441382f, -0.18477343f, -0.0910500363f, 0.0f, 0.0795802996f, 0.160930201f, 0.246112302f,
+    0.337915242f, 0.440709829f, 0.562617004f, 0.722956836f, 1.0f};
+static const float moi_fp4_map[16] = {0.0f, 0.00520833349f, 0.666666687f, 1.0f, 0.333333343f, 0.5f,
+    0.166666672f, 0.25f, -0.0f, -0.00520833349f, -0.666666687f, -1.0f, -0.333333343f, -0.5f,
+    -0.166666672f, -0.25f};
+
+/* A number above threshold i, but no higher one, has place i + 1 among the values (FP4: among the
+ * magnitudes); the last ones are never exceeded. */
+static const float moi_nf4_thresholds[16] = {-0.848096371f, -0.610632896f, -0.45999527f,
+    -0.33967942f, -0.234607399f, -0.137911737f, -0.0455250181f, 0.0397901498f, 0.120255247f,
+    0.203521252f, 0.292013764f, 0.389312536f, 0.501663446f, 0.64278692f, 0.861478448f, 2.0f};
+static const float moi_fp4_thresholds[16] = {0.00260417f, 0.0859375f, 0.208333328f, 0.291666657f,
+    0.416666687f, 0.583333015f, 0.833333313f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f};
+
+/* What moi_out writes; streams need vectors that are aligned. */
+enum {
+    moi_out_f32 = 0,
+    moi_out_f32_stream,
+    moi_out_bf16,
+    moi_out_bf16_stream,
+    moi_out_f16,
+    moi_out_f16_stream,
+    moi_out_u16, /* the patterns in the low half of the bits */
+    moi_out_u16_stream
+};
+/* the type without streaming, for single numbers */
+MOI_ALWAYS_INLINE int moi_out_whole(int type) { return type & ~1; }
+
+enum { moi_q4_ahead_bytes = 2048 }; /* how far encoding asks for what it reads */
+
+#define MOI_ISA scalar
+/* mo_quant4.inc - blocks of 4-bit codes for one instruction set. */
+
+/* The code of t, |t| <= 1 and an ulp. A quadratic close to the share of the values below t puts one
+ * threshold into each of its cells, far from their ends, so that rounding cannot matter: the cell
+ * plus one comparison is the place among the values. */
+MOI_INLINE MOI_VI MOI_FN(moi_q4_code)(MOI_T16 thresholds, int fp4, MOI_V t) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
+    const MOI_V slope = MOI_FMA(
+        magnitude, MOI_SET1(fp4 ? -5.0f : -5.57f), MOI_SET1(fp4 ? 11.6f : 12.95f));
+    const MOI_V v = fp4 ? magnitude : t;
+    const MOI_VI cell = MOI_TRUNCATE(MOI_FMA(v, slope, MOI_SET1(fp4 ? 0.42f : 7.235f)));
+    const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, cell), v);
+    const MOI_VI place = MOI_ISELECT(above, MOI_IADD(cell, MOI_ISET1(1)), cell);
+    if (!fp4) return place;
+    /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
+    const MOI_VI code = MOI_IXOR(place, MOI_ISLL(MOI_IAND(place, MOI_ISET1(2)), 1));
+    return MOI_ISELECT(MOI_LT(t, MOI_SET1(0.0f)), MOI_IOR(code, MOI_ISET1(8)), code);
+}
+
+MOI_INLINE void MOI_FN(moi_q4_encode_numbers)(
+    int fp4, const float *x, size_t n, float inverse, uint8_t *codes) {
+    const float *thresholds = fp4 ? moi_fp4_thresholds : moi_nf4_thresholds;
+    const MOI_T16 table = MOI_TABLE16(thresholds);
+    const MOI_V scale = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const MOI_V a = MOI_MUL(MOI_LOAD(x + i), scale);
+        const MOI_V b = MOI_MUL(MOI_LOAD(x + i + MOI_LANES), scale);
+        MOI_STORE_NIBBLES(codes + i / 2, MOI_FN(moi_q4_code)(table, fp4, a),
+            MOI_FN(moi_q4_code)(table, fp4, b));
+    }
+    for (; i < n; i += 2) {
+        const float second = i + 1 < n ? x[i + 1] * inverse : 0.0f;
+        const uint32_t a = moi_q4_code_scalar(thresholds, fp4, x[i] * inverse);
+        codes[i / 2] = (uint8_t)(a << 4 | moi_q4_code_scalar(thresholds, fp4, second));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_encode_blocks)(
+    int fp4, size_t block, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    for (size_t i = 0; i < n; i += block) {
+        const size_t numbers = moi_min(block, n - i);
+        for (size_t k = 0; k < numbers; k += 16) /* the CPU's own stops at each page */
+            MOI_PREFETCH(x + i + k, moi_q4_ahead_bytes);
+        const float most = MOI_FN(moi_q8_absmax)(x + i, numbers);
+        uint8_t *to = codes + i / 2;
+        /* the inverse of a subnormal may overflow */
+        *absmax = most < 1.17549435e-38f ? 0.0f : most;
+        if (*absmax == 0.0f) memset(to, fp4 ? 0x00 : 0x77, moi_ceil_div(numbers, 2)); /* 0 */
+        else if (most > 3.40282347e+38f) memset(to, fp4 ? 0x33 : 0xff, moi_ceil_div(numbers, 2));
+        else if (fp4) MOI_FN(moi_q4_encode_numbers)(1, x + i, numbers, 1.0f / most, to);
+        else MOI_FN(moi_q4_encode_numbers)(0, x + i, numbers, 1.0f / most, to);
+        absmax++;
+    }
+}
+
+/* bf16 patterns, to nearest even; NaN becomes quiet. The rule of mo_half.h without its choices. */
+MOI_INLINE MOI_VI MOI_FN(moi_out_round)(MOI_VI bits) {
+    const MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
+    const MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
+    const MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
+    const MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
+    return MOI_ISELECT(nan, quiet, rounded);
+}
+
+/* One number, or a vector of them, to the type of the output. */
+MOI_INLINE void MOI_FN(moi_out)(int type, void *x, size_t i, MOI_V v) {
+    if (type == moi_out_bf16 || type == moi_out_bf16_stream)
+        v = MOI_FROM_BITS(MOI_FN(moi_out_round)(MOI_BITS(v)));
+    if (type == moi_out_f32) MOI_STORE((float *)x + i, v);
+    else if (type == moi_out_f32_stream) MOI_STREAM((float *)x + i, v);
+    else if (type == moi_out_f16) MOI_STORE_F16((uint16_t *)x + i, v);
+    else if (type == moi_out_f16_stream) MOI_STREAM_F16((uint16_t *)x + i, v);
+    else if (type % 2 == 0) MOI_STORE_U16((uint16_t *)x + i, MOI_BITS(v));
+    else MOI_STREAM_U16((uint16_t *)x + i, MOI_BITS(v));
+}
+
+/* The 16 numbers that a block can hold; bf16: their patterns. */
+MOI_INLINE void MOI_FN(moi_q4_values)(int brain, const float *map, float absmax, float *values) {
+    const MOI_V scale = MOI_SET1(absmax);
+    for (size_t i = 0; i < 16; i += MOI_LANES) {
+        MOI_V v = MOI_MUL(MOI_LOAD(map + i), scale);
+        if (brain) v = MOI_FROM_BITS(MOI_FN(moi_out_round)(MOI_BITS(v)));
+        MOI_STORE(values + i, v);
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_q4_decode_as)(int type, const float *map, const uint8_t *codes,
+    const float *absmax, size_t block, size_t first, size_t n, void *x) {
+    const int brain = type == moi_out_bf16 || type == moi_out_bf16_stream;
+    const int to = brain ? moi_out_u16 + type % 2 : type, one_to = moi_out_whole(to);
+    MOI_ALIGNED(64) float values[16];
+    for (size_t i = 0; i < n;) {
+        const size_t at = first + i, end = i + moi_min(block - at % block, n - i);
+        MOI_FN(moi_q4_values)(brain, map, absmax[at / block], values);
+        const MOI_T16 table = MOI_TABLE16(values);
+        if (at % 2 != 0) {
+            moi_out_scalar(one_to, x, i, values[codes[at / 2] & 15]);
+            i++;
+        }
+        for (; i + 2 * MOI_LANES <= end; i += 2 * MOI_LANES) {
+            const uint8_t *p = codes + (first + i) / 2;
+            const MOI_V a = MOI_LOOKUP16(table, MOI_LOAD_NIBBLES(p, 0));
+            const MOI_V b = MOI_LOOKUP16(table, MOI_LOAD_NIBBLES(p, 1));
+            MOI_FN(moi_out)(to, x, i, a);
+            MOI_FN(moi_out)(to, x, i + MOI_LANES, b);
+        }
+        for (; i < end; i++) {
+            const uint32_t pair = codes[(first + i) / 2];
+            moi_out_scalar(one_to, x, i, values[((first + i) % 2 ? pair : pair >> 4) & 15]);
+        }
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_decode_run)(int type, const float *map, const uint8_t *codes,
+    const float *absmax, size_t block, size_t first, size_t n, void *x) {
+#define MOI_CASE(t)                                                                                \
+    case t: MOI_FN(moi_q4_decode_as)(t, map, codes, absmax, block, first, n, x); break;
+    switch (type) {
+        MOI_CASE(moi_out_f32)
+        MOI_CASE(moi_out_f32_stream)
+        MOI_CASE(moi_out_bf16)
+        MOI_CASE(moi_out_bf16_stream)
+        MOI_CASE(moi_out_f16)
+        MOI_CASE(moi_out_f16_stream)
+    }
+#undef MOI_CASE
+    if (moi_out_whole(type) != type) MOI_STREAM_END();
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_quant4.inc - blocks of 4-bit codes for one instruction set. */
+
+/* The code of t, |t| <= 1 and an ulp. A quadratic close to the share of the values below t puts one
+ * threshold into each of its cells, far from their ends, so that rounding cannot matter: the cell
+ * plus one comparison is the place among the values. */
+MOI_INLINE MOI_VI MOI_FN(moi_q4_code)(MOI_T16 thresholds, int fp4, MOI_V t) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
+    const MOI_V slope = MOI_FMA(
+        magnitude, MOI_SET1(fp4 ? -5.0f : -5.57f), MOI_SET1(fp4 ? 11.6f : 12.95f));
+    const MOI_V v = fp4 ? magnitude : t;
+    const MOI_VI cell = MOI_TRUNCATE(MOI_FMA(v, slope, MOI_SET1(fp4 ? 0.42f : 7.235f)));
+    const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, cell), v);
+    const MOI_VI place = MOI_ISELECT(above, MOI_IADD(cell, MOI_ISET1(1)), cell);
+    if (!fp4) return place;
+    /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
+    const MOI_VI code = MOI_IXOR(place, MOI_ISLL(MOI_IAND(place, MOI_ISET1(2)), 1));
+    return MOI_ISELECT(MOI_LT(t, MOI_SET1(0.0f)), MOI_IOR(code, MOI_ISET1(8)), code);
+}
+
+MOI_INLINE void MOI_FN(moi_q4_encode_numbers)(
+    int fp4, const float *x, size_t n, float inverse, uint8_t *codes) {
+    const float *thresholds = fp4 ? moi_fp4_thresholds : moi_nf4_thresholds;
+    const MOI_T16 table = MOI_TABLE16(thresholds);
+    const MOI_V scale = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const MOI_V a = MOI_MUL(MOI_LOAD(x + i), scale);
+        const MOI_V b = MOI_MUL(MOI_LOAD(x + i + MOI_LANES), scale);
+        MOI_STORE_NIBBLES(codes + i / 2, MOI_FN(moi_q4_code)(table, fp4, a),
+            MOI_FN(moi_q4_code)(table, fp4, b));
+    }
+    for (; i < n; i += 2) {
+        const float second = i + 1 < n ? x[i + 1] * inverse : 0.0f;
+        const uint32_t a = moi_q4_code_scalar(thresholds, fp4, x[i] * inverse);
+        codes[i / 2] = (uint8_t)(a << 4 | moi_q4_code_scalar(thresholds, fp4, second));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_encode_blocks)(
+    int fp4, size_t block, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    for (size_t i = 0; i < n; i += block) {
+        const size_t numbers = moi_min(block, n - i);
+        for (size_t k = 0; k < numbers; k += 16) /* the CPU's own stops at each page */
+            MOI_PREFETCH(x + i + k, moi_q4_ahead_bytes);
+        const float most = MOI_FN(moi_q8_absmax)(x + i, numbers);
+        uint8_t *to = codes + i / 2;
+        /* the inverse of a subnormal may overflow */
+        *absmax = most < 1.17549435e-38f ? 0.0f : most;
+        if (*absmax == 0.0f) memset(to, fp4 ? 0x00 : 0x77, moi_ceil_div(numbers, 2)); /* 0 */
+        else if (most > 3.40282347e+38f) memset(to, fp4 ? 0x33 : 0xff, moi_ceil_div(numbers, 2));
+        else if (fp4) MOI_FN(moi_q4_encode_numbers)(1, x + i, numbers, 1.0f / most, to);
+        else MOI_FN(moi_q4_encode_numbers)(0, x + i, numbers, 1.0f / most, to);
+        absmax++;
+    }
+}
+
+/* bf16 patterns, to nearest even; NaN becomes quiet. The rule of mo_half.h without its choices. */
+MOI_INLINE MOI_VI MOI_FN(moi_out_round)(MOI_VI bits) {
+    const MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
+    const MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
+    const MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
+    const MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
+    return MOI_ISELECT(nan, quiet, rounded);
+}
+
+/* One number, or a vector of them, to the type of the output. */
+MOI_INLINE void MOI_FN(moi_out)(int type, void *x, size_t i, MOI_V v) {
+    if (type == moi_out_bf16 || type == moi_out_bf16_stream)
+        v = MOI_FROM_BITS(MOI_FN(moi_out_round)(MOI_BITS(v)));
+    if (type == moi_out_f32) MOI_STORE((float *)x + i, v);
+    else if (type == moi_out_f32_stream) MOI_STREAM((float *)x + i, v);
+    else if (type == moi_out_f16) MOI_STORE_F16((uint16_t *)x + i, v);
+    else if (type == moi_out_f16_stream) MOI_STREAM_F16((uint16_t *)x + i, v);
+    else if (type % 2 == 0) MOI_STORE_U16((uint16_t *)x + i, MOI_BITS(v));
+    else MOI_STREAM_U16((uint16_t *)x + i, MOI_BITS(v));
+}
+
+/* The 16 numbers that a block can hold; bf16: their patterns. */
+MOI_INLINE void MOI_FN(moi_q4_values)(int brain, const float *map, float absmax, float *values) {
+    const MOI_V scale = MOI_SET1(absmax);
+    for (size_t i = 0; i < 16; i += MOI_LANES) {
+        MOI_V v = MOI_MUL(MOI_LOAD(map + i), scale);
+        if (brain) v = MOI_FROM_BITS(MOI_FN(moi_out_round)(MOI_BITS(v)));
+        MOI_STORE(values + i, v);
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_q4_decode_as)(int type, const float *map, const uint8_t *codes,
+    const float *absmax, size_t block, size_t first, size_t n, void *x) {
+    const int brain = type == moi_out_bf16 || type == moi_out_bf16_stream;
+    const int to = brain ? moi_out_u16 + type % 2 : type, one_to = moi_out_whole(to);
+    MOI_ALIGNED(64) float values[16];
+    for (size_t i = 0; i < n;) {
+        const size_t at = first + i, end = i + moi_min(block - at % block, n - i);
+        MOI_FN(moi_q4_values)(brain, map, absmax[at / block], values);
+        const MOI_T16 table = MOI_TABLE16(values);
+        if (at % 2 != 0) {
+            moi_out_scalar(one_to, x, i, values[codes[at / 2] & 15]);
+            i++;
+        }
+        for (; i + 2 * MOI_LANES <= end; i += 2 * MOI_LANES) {
+            const uint8_t *p = codes + (first + i) / 2;
+            const MOI_V a = MOI_LOOKUP16(table, MOI_LOAD_NIBBLES(p, 0));
+            const MOI_V b = MOI_LOOKUP16(table, MOI_LOAD_NIBBLES(p, 1));
+            MOI_FN(moi_out)(to, x, i, a);
+            MOI_FN(moi_out)(to, x, i + MOI_LANES, b);
+        }
+        for (; i < end; i++) {
+            const uint32_t pair = codes[(first + i) / 2];
+            moi_out_scalar(one_to, x, i, values[((first + i) % 2 ? pair : pair >> 4) & 15]);
+        }
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_decode_run)(int type, const float *map, const uint8_t *codes,
+    const float *absmax, size_t block, size_t first, size_t n, void *x) {
+#define MOI_CASE(t)                                                                                \
+    case t: MOI_FN(moi_q4_decode_as)(t, map, codes, absmax, block, first, n, x); break;
+    switch (type) {
+        MOI_CASE(moi_out_f32)
+        MOI_CASE(moi_out_f32_stream)
+        MOI_CASE(moi_out_bf16)
+        MOI_CASE(moi_out_bf16_stream)
+        MOI_CASE(moi_out_f16)
+        MOI_CASE(moi_out_f16_stream)
+    }
+#undef MOI_CASE
+    if (moi_out_whole(type) != type) MOI_STREAM_END();
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_quant4.inc - blocks of 4-bit codes for one instruction set. */
+
+/* The code of t, |t| <= 1 and an ulp. A quadratic close to the share of the values below t puts one
+ * threshold into each of its cells, far from their ends, so that rounding cannot matter: the cell
+ * plus one comparison is the place among the values. */
+MOI_INLINE MOI_VI MOI_FN(moi_q4_code)(MOI_T16 thresholds, int fp4, MOI_V t) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
+    const MOI_V slope = MOI_FMA(
+        magnitude, MOI_SET1(fp4 ? -5.0f : -5.57f), MOI_SET1(fp4 ? 11.6f : 12.95f));
+    const MOI_V v = fp4 ? magnitude : t;
+    const MOI_VI cell = MOI_TRUNCATE(MOI_FMA(v, slope, MOI_SET1(fp4 ? 0.42f : 7.235f)));
+    const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, cell), v);
+    const MOI_VI place = MOI_ISELECT(above, MOI_IADD(cell, MOI_ISET1(1)), cell);
+    if (!fp4) return place;
+    /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
+    const MOI_VI code = MOI_IXOR(place, MOI_ISLL(MOI_IAND(place, MOI_ISET1(2)), 1));
+    return MOI_ISELECT(MOI_LT(t, MOI_SET1(0.0f)), MOI_IOR(code, MOI_ISET1(8)), code);
+}
+
+MOI_INLINE void MOI_FN(moi_q4_encode_numbers)(
+    int fp4, const float *x, size_t n, float inverse, uint8_t *codes) {
+    const float *thresholds = fp4 ? moi_fp4_thresholds : moi_nf4_thresholds;
+    const MOI_T16 table = MOI_TABLE16(thresholds);
+    const MOI_V scale = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const MOI_V a = MOI_MUL(MOI_LOAD(x + i), scale);
+        const MOI_V b = MOI_MUL(MOI_LOAD(x + i + MOI_LANES), scale);
+        MOI_STORE_NIBBLES(codes + i / 2, MOI_FN(moi_q4_code)(table, fp4, a),
+            MOI_FN(moi_q4_code)(table, fp4, b));
+    }
+    for (; i < n; i += 2) {
+        const float second = i + 1 < n ? x[i + 1] * inverse : 0.0f;
+        const uint32_t a = moi_q4_code_scalar(thresholds, fp4, x[i] * inverse);
+        codes[i / 2] = (uint8_t)(a << 4 | moi_q4_code_scalar(thresholds, fp4, second));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_encode_blocks)(
+    int fp4, size_t block, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    for (size_t i = 0; i < n; i += block) {
+        const size_t numbers = moi_min(block, n - i);
+        for (size_t k = 0; k < numbers; k += 16) /* the CPU's own stops at each page */
+            MOI_PREFETCH(x + i + k, moi_q4_ahead_bytes);
+        const float most = MOI_FN(moi_q8_absmax)(x + i, numbers);
+        uint8_t *to = codes + i / 2;
+        /* the inverse of a subnormal may overflow */
+        *absmax = most < 1.17549435e-38f ? 0.0f : most;
+        if (*absmax == 0.0f) memset(to, fp4 ? 0x00 : 0x77, moi_ceil_div(numbers, 2)); /* 0 */
+        else if (most > 3.40282347e+38f) memset(to, fp4 ? 0x33 : 0xff, moi_ceil_div(numbers, 2));
+        else if (fp4) MOI_FN(moi_q4_encode_numbers)(1, x + i, numbers, 1.0f / most, to);
+        else MOI_FN(moi_q4_encode_numbers)(0, x + i, numbers, 1.0f / most, to);
+        absmax++;
+    }
+}
+
+/* bf16 patterns, to nearest even; NaN becomes quiet. The rule of mo_half.h without its choices. */
+MOI_INLINE MOI_VI MOI_FN(moi_out_round)(MOI_VI bits) {
+    const MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
+    const MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
+    const MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
+    const MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
+    return MOI_ISELECT(nan, quiet, rounded);
+}
+
+/* One number, or a vector of them, to the type of the output. */
+MOI_INLINE void MOI_FN(moi_out)(int type, void *x, size_t i, MOI_V v) {
+    if (type == moi_out_bf16 || type == moi_out_bf16_stream)
+        v = MOI_FROM_BITS(MOI_FN(moi_out_round)(MOI_BITS(v)));
+    if (type == moi_out_f32) MOI_STORE((float *)x + i, v);
+    else if (type == moi_out_f32_stream) MOI_STREAM((float *)x + i, v);
+    else if (type == moi_out_f16) MOI_STORE_F16((uint16_t *)x + i, v);
+    else if (type == moi_out_f16_stream) MOI_STREAM_F16((uint16_t *)x + i, v);
+    else if (type % 2 == 0) MOI_STORE_U16((uint16_t *)x + i, MOI_BITS(v));
+    else MOI_STREAM_U16((uint16_t *)x + i, MOI_BITS(v));
+}
+
+/* The 16 numbers that a block can hold; bf16: their patterns. */
+MOI_INLINE void MOI_FN(moi_q4_values)(int brain, const float *map, float absmax, float *values) {
+    const MOI_V scale = MOI_SET1(absmax);
+    for (size_t i = 0; i < 16; i += MOI_LANES) {
+        MOI_V v = MOI_MUL(MOI_LOAD(map + i), scale);
+        if (brain) v = MOI_FROM_BITS(MOI_FN(moi_out_round)(MOI_BITS(v)));
+        MOI_STORE(values + i, v);
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_q4_decode_as)(int type, const float *map, const uint8_t *codes,
+    const float *absmax, size_t block, size_t first, size_t n, void *x) {
+    const int brain = type == moi_out_bf16 || type == moi_out_bf16_stream;
+    const int to = brain ? moi_out_u16 + type % 2 : type, one_to = moi_out_whole(to);
+    MOI_ALIGNED(64) float values[16];
+    for (size_t i = 0; i < n;) {
+        const size_t at = first + i, end = i + moi_min(block - at % block, n - i);
+        MOI_FN(moi_q4_values)(brain, map, absmax[at / block], values);
+        const MOI_T16 table = MOI_TABLE16(values);
+        if (at % 2 != 0) {
+            moi_out_scalar(one_to, x, i, values[codes[at / 2] & 15]);
+            i++;
+        }
+        for (; i + 2 * MOI_LANES <= end; i += 2 * MOI_LANES) {
+            const uint8_t *p = codes + (first + i) / 2;
+            const MOI_V a = MOI_LOOKUP16(table, MOI_LOAD_NIBBLES(p, 0));
+            const MOI_V b = MOI_LOOKUP16(table, MOI_LOAD_NIBBLES(p, 1));
+            MOI_FN(moi_out)(to, x, i, a);
+            MOI_FN(moi_out)(to, x, i + MOI_LANES, b);
+        }
+        for (; i < end; i++) {
+            const uint32_t pair = codes[(first + i) / 2];
+            moi_out_scalar(one_to, x, i, values[((first + i) % 2 ? pair : pair >> 4) & 15]);
+        }
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_decode_run)(int type, const float *map, const uint8_t *codes,
+    const float *absmax, size_t block, size_t first, size_t n, void *x) {
+#define MOI_CASE(t)                                                                                \
+    case t: MOI_FN(moi_q4_decode_as)(t, map, codes, absmax, block, first, n, x); break;
+    switch (type) {
+        MOI_CASE(moi_out_f32)
+        MOI_CASE(moi_out_f32_stream)
+        MOI_CASE(moi_out_bf16)
+        MOI_CASE(moi_out_bf16_stream)
+        MOI_CASE(moi_out_f16)
+        MOI_CASE(moi_out_f16_stream)
+    }
+#undef MOI_CASE
+    if (moi_out_whole(type) != type) MOI_STREAM_END();
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_quant4.inc - blocks of 4-bit codes for one instruction set. */
+
+/* The code of t, |t| <= 1 and an ulp. A quadratic close to the share of the values below t puts one
+ * threshold into each of its cells, far from their ends, so that rounding cannot matter: the cell
+ * plus one comparison is the place among the values. */
+MOI_INLINE MOI_VI MOI_FN(moi_q4_code)(MOI_T16 thresholds, int fp4, MOI_V t) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(t), MOI_ISET1(0x7fffffff)));
+    const MOI_V slope = MOI_FMA(
+        magnitude, MOI_SET1(fp4 ? -5.0f : -5.57f), MOI_SET1(fp4 ? 11.6f : 12.95f));
+    const MOI_V v = fp4 ? magnitude : t;
+    const MOI_VI cell = MOI_TRUNCATE(MOI_FMA(v, slope, MOI_SET1(fp4 ? 0.42f : 7.235f)));
+    const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, cell), v);
+    const MOI_VI place = MOI_ISELECT(above, MOI_IADD(cell, MOI_ISET1(1)), cell);
+    if (!fp4) return place;
+    /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
+    const MOI_VI code = MOI_IXOR(place, MOI_ISLL(MOI_IAND(place, MOI_ISET1(2)), 1));
+    return MOI_ISELECT(MOI_LT(t, MOI_SET1(0.0f)), MOI_IOR(code, MOI_ISET1(8)), code);
+}
+
+MOI_INLINE void MOI_FN(moi_q4_encode_numbers)(
+    int fp4, const float *x, size_t n, float inverse, uint8_t *codes) {
+    const float *thresholds = fp4 ? moi_fp4_thresholds : moi_nf4_thresholds;
+    const MOI_T16 table = MOI_TABLE16(thresholds);
+    const MOI_V scale = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const MOI_V a = MOI_MUL(MOI_LOAD(x + i), scale);
+        const MOI_V b = MOI_MUL(MOI_LOAD(x + i + MOI_LANES), scale);
+        MOI_STORE_NIBBLES(codes + i / 2, MOI_FN(moi_q4_code)(table, fp4, a),
+            MOI_FN(moi_q4_code)(table, fp4, b));
+    }
+    for (; i < n; i += 2) {
+        const float second = i + 1 < n ? x[i + 1] * inverse : 0.0f;
+        const uint32_t a = moi_q4_code_scalar(thresholds, fp4, x[i] * inverse);
+        codes[i / 2] = (uint8_t)(a << 4 | moi_q4_code_scalar(thresholds, fp4, second));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_encode_blocks)(
+    int fp4, size_t block, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    for (size_t i = 0; i < n; i += block) {
+        const size_t numbers = moi_min(block, n - i);
+        for (size_t k = 0; k < numbers; k += 16) /* the CPU's own stops at each page */
+            MOI_PREFETCH(x + i + k, moi_q4_ahead_bytes);
+        const float most = MOI_FN(moi_q8_absmax)(x + i, numbers);
+        uint8_t *to = codes + i / 2;
+        /* the inverse of a subnormal may overflow */
+        *absmax = most < 1.17549435e-38f ? 0.0f : most;
+        if (*absmax == 0.0f) memset(to, fp4 ? 0x00 : 0x77, moi_ceil_div(numbers, 2)); /* 0 */
+        else if (most > 3.40282347e+38f) memset(to, fp4 ? 0x33 : 0xff, moi_ceil_div(numbers, 2));
+        else if (fp4) MOI_FN(moi_q4_encode_numbers)(1, x + i, numbers, 1.0f / most, to);
+        else MOI_FN(moi_q4_encode_numbers)(0, x + i, numbers, 1.0f / most, to);
+        absmax++;
+    }
+}
+
+/* bf16 patterns, to nearest even; NaN becomes quiet. The rule of mo_half.h without its choices. */
+MOI_INLINE MOI_VI MOI_FN(moi_out_round)(MOI_VI bits) {
+    const MOI_VI odd = MOI_IAND(MOI_ISRL(bits, 16), MOI_ISET1(1));
+    const MOI_VI rounded = MOI_ISRL(MOI_IADD(bits, MOI_IADD(odd, MOI_ISET1(0x7fff))), 16);
+    const MOI_VI quiet = MOI_IOR(MOI_ISRL(bits, 16), MOI_ISET1(0x40));
+    const MOI_VM nan = MOI_IGT(MOI_IAND(bits, MOI_ISET1(0x7fffffff)), MOI_ISET1(0x7f800000));
+    return MOI_ISELECT(nan, quiet, rounded);
+}
+
+/* One number, or a vector of them, to the type of the output. */
+MOI_INLINE void MOI_FN(moi_out)(int type, void *x, size_t i, MOI_V v) {
+    if (type == moi_out_bf16 || type == moi_out_bf16_stream)
+        v = MOI_FROM_BITS(MOI_FN(moi_out_round)(MOI_BITS(v)));
+    if (type == moi_out_f32) MOI_STORE((float *)x + i, v);
+    else if (type == moi_out_f32_stream) MOI_STREAM((float *)x + i, v);
+    else if (type == moi_out_f16) MOI_STORE_F16((uint16_t *)x + i, v);
+    else if (type == moi_out_f16_stream) MOI_STREAM_F16((uint16_t *)x + i, v);
+    else if (type % 2 == 0) MOI_STORE_U16((uint16_t *)x + i, MOI_BITS(v));
+    else MOI_STREAM_U16((uint16_t *)x + i, MOI_BITS(v));
+}
+
+/* The 16 numbers that a block can hold; bf16: their patterns. */
+MOI_INLINE void MOI_FN(moi_q4_values)(int brain, const float *map, float absmax, float *values) {
+    const MOI_V scale = MOI_SET1(absmax);
+    for (size_t i = 0; i < 16; i += MOI_LANES) {
+        MOI_V v = MOI_MUL(MOI_LOAD(map + i), scale);
+        if (brain) v = MOI_FROM_BITS(MOI_FN(moi_out_round)(MOI_BITS(v)));
+        MOI_STORE(values + i, v);
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_q4_decode_as)(int type, const float *map, const uint8_t *codes,
+    const float *absmax, size_t block, size_t first, size_t n, void *x) {
+    const int brain = type == moi_out_bf16 || type == moi_out_bf16_stream;
+    const int to = brain ? moi_out_u16 + type % 2 : type, one_to = moi_out_whole(to);
+    MOI_ALIGNED(64) float values[16];
+    for (size_t i = 0; i < n;) {
+        const size_t at = first + i, end = i + moi_min(block - at % block, n - i);
+        MOI_FN(moi_q4_values)(brain, map, absmax[at / block], values);
+        const MOI_T16 table = MOI_TABLE16(values);
+        if (at % 2 != 0) {
+            moi_out_scalar(one_to, x, i, values[codes[at / 2] & 15]);
+            i++;
+        }
+        for (; i + 2 * MOI_LANES <= end; i += 2 * MOI_LANES) {
+            const uint8_t *p = codes + (first + i) / 2;
+            const MOI_V a = MOI_LOOKUP16(table, MOI_LOAD_NIBBLES(p, 0));
+            const MOI_V b = MOI_LOOKUP16(table, MOI_LOAD_NIBBLES(p, 1));
+            MOI_FN(moi_out)(to, x, i, a);
+            MOI_FN(moi_out)(to, x, i + MOI_LANES, b);
+        }
+        for (; i < end; i++) {
+            const uint32_t pair = codes[(first + i) / 2];
+            moi_out_scalar(one_to, x, i, values[((first + i) % 2 ? pair : pair >> 4) & 15]);
+        }
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_decode_run)(int type, const float *map, const uint8_t *codes,
+    const float *absmax, size_t block, size_t first, size_t n, void *x) {
+#define MOI_CASE(t)                                                                                \
+    case t: MOI_FN(moi_q4_decode_as)(t, map, codes, absmax, block, first, n, x); break;
+    switch (type) {
+        MOI_CASE(moi_out_f32)
+        MOI_CASE(moi_out_f32_stream)
+        MOI_CASE(moi_out_bf16)
+        MOI_CASE(moi_out_bf16_stream)
+        MOI_CASE(moi_out_f16)
+        MOI_CASE(moi_out_f16_stream)
+    }
+#undef MOI_CASE
+    if (moi_out_whole(type) != type) MOI_STREAM_END();
+}
+#undef MOI_ISA
+#endif
+
+const float *mo_quant4_table(mo_quant4_map map) {
+    if (map == MO_QUANT_NF4) return moi_nf4_map;
+    return map == MO_QUANT_FP4 ? moi_fp4_map : NULL;
+}
+
+/* Outputs from 8 MiB on are not in the cache when they are read again. */
+static int moi_out_type(int type, const void *x, size_t bytes) {
+    return bytes >= (size_t)8 << 20 && (uintptr_t)x % 64 == 0 ? type + 1 : type;
+}
+
+typedef struct moi_q4_job {
+    int fp4, type;
+    size_t block, n, first;
+    const float *from; /* encode */
+    uint8_t *to;
+    float *to_absmax;
+    const uint8_t *codes; /* decode */
+    const float *absmax;
+    void *x;
+} moi_q4_job;
+
+static mo_status moi_q4_job_begin(moi_q4_job *job, const mo_quant4_desc *desc, size_t n) {
+    if (!mo_quant4_table(desc->map)) return MO_E_INVALID;
+    memset(job, 0, sizeof *job);
+    job->block = desc->block == 0 ? 64 : desc->block;
+    if (!moi_is_pow2(job->block) || job->block < 32 || job->block > 4096) return MO_E_INVALID;
+    job->fp4 = desc->map == MO_QUANT_FP4;
+    job->n = n;
+    return MO_OK;
+}
+
+static void moi_q4_encode_rows(const void *context, size_t begin, size_t end) {
+    const moi_q4_job *job = (const moi_q4_job *)context;
+    const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
+    MOI_DISPATCH(moi_q4_encode_blocks,
+        (job->fp4, job->block, job->from + at, n, job->to + at / 2, job->to_absmax + begin));
+}
+
+mo_status mo_quant4_encode(
+    const mo_quant4_desc *desc, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    moi_q4_job job;
+    if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
+    const mo_status status = moi_q4_job_begin(&job, desc, n);
+    if (status != MO_OK) return status;
+    job.from = x;
+    job.to = codes;
+    job.to_absmax = absmax;
+    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_encode_rows, &job);
+    return MO_OK;
+}
+
+static void moi_q4_decode_rows(const void *context, size_t begin, size_t end) {
+    const moi_q4_job *job = (const moi_q4_job *)context;
+    const float *map = job->fp4 ? moi_fp4_map : moi_nf4_map;
+    const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
+    unsigned char *x = (unsigned char *)job->x + at * (job->type < moi_out_bf16 ? 4 : 2);
+    MOI_DISPATCH(moi_q4_decode_run,
+        (job->type, map, job->codes, job->absmax, job->block, job->first + at, n, x));
+}
+
+static mo_status moi_q4_decode(const mo_quant4_desc *desc, const uint8_t *codes,
+    const float *absmax, size_t first, size_t n, int type, void *x) {
+    moi_q4_job job;
+    if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
+    const mo_status status = moi_q4_job_begin(&job, desc, n);
+    if (status != MO_OK) return status;
+    job.codes = codes;
+    job.absmax = absmax;
+    job.first = first;
+    job.x = x;
+    job.type = type;
+    if (first % 32 == 0) job.type = moi_out_type(type, x, n * (type < moi_out_bf16 ? 4 : 2));
+    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_decode_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_quant4_decode(const mo_quant4_desc *desc, const uint8_t *codes, const float *absmax,
+    size_t first, size_t n, float *x) {
+    return moi_q4_decode(desc, codes, absmax, first, n, moi_out_f32, x);
+}
+mo_status mo_quant4_decode_bf16(const mo_quant4_desc *desc, const uint8_t *codes,
+    const float *absmax, size_t first, size_t n, uint16_t *x) {
+    return moi_q4_decode(desc, codes, absmax, first, n, moi_out_bf16, x);
+}
+mo_status mo_quant4_decode_f16(const mo_quant4_desc *desc, const uint8_t *codes,
+    const float *absmax, size_t first, size_t n, uint16_t *x) {
+    return moi_q4_decode(desc, codes, absmax, first, n, moi_out_f16, x);
+}
+
+/* ---- scales of scales ---------------------------------------------------------------------- */
+
+enum { moi_nested_block = 256 };
+
+static mo_quant8_desc moi_nested_desc(void) {
+    mo_quant8_desc d;
+    memset(&d, 0, sizeof d);
+    d.map = MO_QUANT_SIGNED;
+    d.block = moi_nested_block;
+    return d;
+}
+
+mo_status mo_quant_nested_encode(
+    const float *absmax, size_t n, uint8_t *codes, float *absmax2, float *offset) {
+    const mo_quant8_desc desc = moi_nested_desc();
+    float part[8 * moi_nested_block]; /* the differences of some blocks */
+    double sum = 0;
+    if (!absmax || !codes || !absmax2 || !offset) return MO_E_INVALID;
+    for (size_t i = 0; i < n; i++) sum += (double)absmax[i];
+    const float mean = n == 0 ? 0.0f : (float)(sum / (double)n);
+    for (size_t i = 0; i < n; i += 8 * moi_nested_block) {
+        const size_t numbers = moi_min(n - i, 8 * moi_nested_block);
+        for (size_t k = 0; k < numbers; k++) part[k] = absmax[i + k] - mean;
+        const mo_status status =
+            mo_quant8_encode(&desc, part, numbers, codes + i, absmax2 + i / moi_nested_block);
+        if (status != MO_OK) return status;
+    }
+    *offset = mean;
+    return MO_OK;
+}
+
+mo_status mo_quant_nested_decode(
+    const uint8_t *codes, const float *absmax2, float offset, size_t n, float *absmax) {
+    const mo_quant8_desc desc = moi_nested_desc();
+    if (!codes || !absmax2 || !absmax) return MO_E_INVALID;
+    const mo_status status = mo_quant8_decode(&desc, codes, absmax2, n, absmax);
+    if (status != MO_OK) return status;
+    for (size_t i = 0; i < n; i++) absmax[i] += offset;
+    return MO_OK;
+}
+/* mo_int8.c - see mo_int8.h. An outlier is a number whose bits without the sign reach those of the
+ * threshold: integers, so that NaN is one too. */
+
+enum { moi_i8_ahead_bytes = 2048 }; /* how far both directions ask for what they read */
+
+#define MOI_ISA scalar
+/* mo_int8.inc - rows of 8-bit integers for one instruction set. */
+
+/* max |x| of the numbers whose bits without the sign are below limit. */
+MOI_INLINE uint32_t MOI_FN(moi_i8_most)(const float *x, size_t n, uint32_t limit) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit);
+    uint32_t most = 0;
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_VI v = MOI_ISET1(0);
+        const MOI_VI zero = v;
+        for (; i + MOI_LANES <= n; i += MOI_LANES) {
+            const MOI_VI bits = MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude);
+            MOI_PREFETCH(x + i, moi_i8_ahead_bytes);
+            v = MOI_IMAX(v, MOI_ISELECT(MOI_IGT(vlimit, bits), bits, zero));
+        }
+        v = MOI_ISELECT(MOI_IGT(v, MOI_ISET1(0x7f800000)), MOI_ISET1(0x7f800000), v);
+        most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
+    }
+    for (; i < n; i++) {
+        const uint32_t bits = moi_float_bits(x[i]) & 0x7fffffff;
+        if (bits < limit && bits > most) most = bits;
+    }
+    return most > 0x7f800000u ? 0x7f800000u : most;
+}
+
+MOI_TARGET static void MOI_FN(moi_i8_encode_row)(
+    const float *x, size_t n, uint32_t limit, int8_t *codes, float *absmax) {
+    const uint32_t most = MOI_FN(moi_i8_most)(x, n, limit);
+    *absmax = most < 0x03000000u ? 0.0f : moi_bits_float(most); /* 2^-121: 127 / absmax is finite */
+    if (*absmax == 0.0f) {
+        memset(codes, 0, n);
+        return;
+    }
+    /* the range is for NaN (infinity * 0) */
+    const float factor = 127.0f / *absmax;
+    const MOI_V vfactor = MOI_SET1(factor), low = MOI_SET1(-127.0f);
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit), zero = MOI_ISET1(0);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i);
+        const MOI_VM inside = MOI_IGT(vlimit, MOI_IAND(MOI_BITS(v), magnitude));
+        const MOI_V kept = MOI_FROM_BITS(MOI_ISELECT(inside, MOI_BITS(v), zero));
+        const MOI_VI code = MOI_TO_INT(MOI_MAX(MOI_MUL(kept, vfactor), low));
+        MOI_STORE_U8((uint8_t *)codes + i, MOI_IAND(code, MOI_ISET1(255)));
+    }
+    for (; i < n; i++) {
+        const int inside = (moi_float_bits(x[i]) & 0x7fffffff) < limit;
+        const float t = moi_vmax_scalar((inside ? x[i] : 0.0f) * factor, -127.0f);
+        codes[i] = (int8_t)(int32_t)moi_to_int_scalar(t);
+    }
+}
+
+/* whether a row holds an outlier */
+MOI_TARGET static void MOI_FN(moi_i8_has_outlier)(
+    const float *x, size_t n, uint32_t limit, int *has) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff);
+    MOI_VI most = MOI_ISET1(0);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        most = MOI_IMAX(most, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
+    /* 1.0 where one is: the largest of NaN would be no number */
+    const MOI_V found = MOI_SELECT(
+        MOI_IGT(most, MOI_ISET1(limit - 1)), MOI_SET1(1.0f), MOI_SET1(0.0f));
+    *has = MOI_MAXALL(found) > 0.0f;
+    for (; i < n; i++) *has |= (moi_float_bits(x[i]) & 0x7fffffff) >= limit;
+}
+
+MOI_INLINE void MOI_FN(moi_i8_decode_as)(
+    int type, const int8_t *codes, size_t n, float scale, void *x) {
+    const uint8_t *bytes = (const uint8_t *)codes;
+    const MOI_VI sign = MOI_ISET1(0x80), minus = MOI_ISET1(0xffffff80u);
+    const MOI_V vscale = MOI_SET1(scale);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_PREFETCH(bytes + i, moi_i8_ahead_bytes);
+        const MOI_VI code = MOI_IADD(MOI_IXOR(MOI_LOAD_U8(bytes + i), sign), minus);
+        MOI_FN(moi_out)(type, x, i, MOI_MUL(MOI_TO_FLOAT(code), vscale));
+    }
+    for (; i < n; i++) moi_out_scalar(moi_out_whole(type), x, i, (float)codes[i] * scale);
+}
+
+MOI_TARGET static void MOI_FN(moi_i8_decode_run)(
+    int type, const int8_t *codes, size_t n, float scale, void *x) {
+#define MOI_CASE(t)                                                                                \
+    case t: MOI_FN(moi_i8_decode_as)(t, codes, n, scale, x); break;
+    switch (type) {
+        MOI_CASE(moi_out_f32)
+        MOI_CASE(moi_out_f32_stream)
+        MOI_CASE(moi_out_bf16)
+        MOI_CASE(moi_out_bf16_stream)
+        MOI_CASE(moi_out_f16)
+        MOI_CASE(moi_out_f16_stream)
+    }
+#undef MOI_CASE
+    if (moi_out_whole(type) != type) MOI_STREAM_END();
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_int8.inc - rows of 8-bit integers for one instruction set. */
+
+/* max |x| of the numbers whose bits without the sign are below limit. */
+MOI_INLINE uint32_t MOI_FN(moi_i8_most)(const float *x, size_t n, uint32_t limit) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit);
+    uint32_t most = 0;
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_VI v = MOI_ISET1(0);
+        const MOI_VI zero = v;
+        for (; i + MOI_LANES <= n; i += MOI_LANES) {
+            const MOI_VI bits = MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude);
+            MOI_PREFETCH(x + i, moi_i8_ahead_bytes);
+            v = MOI_IMAX(v, MOI_ISELECT(MOI_IGT(vlimit, bits), bits, zero));
+        }
+        v = MOI_ISELECT(MOI_IGT(v, MOI_ISET1(0x7f800000)), MOI_ISET1(0x7f800000), v);
+        most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
+    }
+    for (; i < n; i++) {
+        const uint32_t bits = moi_float_bits(x[i]) & 0x7fffffff;
+        if (bits < limit && bits > most) most = bits;
+    }
+    return most > 0x7f800000u ? 0x7f800000u : most;
+}
+
+MOI_TARGET static void MOI_FN(moi_i8_encode_row)(
+    const float *x, size_t n, uint32_t limit, int8_t *codes, float *absmax) {
+    const uint32_t most = MOI_FN(moi_i8_most)(x, n, limit);
+    *absmax = most < 0x03000000u ? 0.0f : moi_bits_float(most); /* 2^-121: 127 / absmax is finite */
+    if (*absmax == 0.0f) {
+        memset(codes, 0, n);
+        return;
+    }
+    /* the range is for NaN (infinity * 0) */
+    const float factor = 127.0f / *absmax;
+    const MOI_V vfactor = MOI_SET1(factor), low = MOI_SET1(-127.0f);
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit), zero = MOI_ISET1(0);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i);
+        const MOI_VM inside = MOI_IGT(vlimit, MOI_IAND(MOI_BITS(v), magnitude));
+        const MOI_V kept = MOI_FROM_BITS(MOI_ISELECT(inside, MOI_BITS(v), zero));
+        const MOI_VI code = MOI_TO_INT(MOI_MAX(MOI_MUL(kept, vfactor), low));
+        MOI_STORE_U8((uint8_t *)codes + i, MOI_IAND(code, MOI_ISET1(255)));
+    }
+    for (; i < n; i++) {
+        const int inside = (moi_float_bits(x[i]) & 0x7fffffff) < limit;
+        const float t = moi_vmax_scalar((inside ? x[i] : 0.0f) * factor, -127.0f);
+        codes[i] = (int8_t)(int32_t)moi_to_int_scalar(t);
+    }
+}
+
+/* whether a row holds an outlier */
+MOI_TARGET static void MOI_FN(moi_i8_has_outlier)(
+    const float *x, size_t n, uint32_t limit, int *has) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff);
+    MOI_VI most = MOI_ISET1(0);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        most = MOI_IMAX(most, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
+    /* 1.0 where one is: the largest of NaN would be no number */
+    const MOI_V found = MOI_SELECT(
+        MOI_IGT(most, MOI_ISET1(limit - 1)), MOI_SET1(1.0f), MOI_SET1(0.0f));
+    *has = MOI_MAXALL(found) > 0.0f;
+    for (; i < n; i++) *has |= (moi_float_bits(x[i]) & 0x7fffffff) >= limit;
+}
+
+MOI_INLINE void MOI_FN(moi_i8_decode_as)(
+    int type, const int8_t *codes, size_t n, float scale, void *x) {
+    const uint8_t *bytes = (const uint8_t *)codes;
+    const MOI_VI sign = MOI_ISET1(0x80), minus = MOI_ISET1(0xffffff80u);
+    const MOI_V vscale = MOI_SET1(scale);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_PREFETCH(bytes + i, moi_i8_ahead_bytes);
+        const MOI_VI code = MOI_IADD(MOI_IXOR(MOI_LOAD_U8(bytes + i), sign), minus);
+        MOI_FN(moi_out)(type, x, i, MOI_MUL(MOI_TO_FLOAT(code), vscale));
+    }
+    for (; i < n; i++) moi_out_scalar(moi_out_whole(type), x, i, (float)codes[i] * scale);
+}
+
+MOI_TARGET static void MOI_FN(moi_i8_decode_run)(
+    int type, const int8_t *codes, size_t n, float scale, void *x) {
+#define MOI_CASE(t)                                                                                \
+    case t: MOI_FN(moi_i8_decode_as)(t, codes, n, scale, x); break;
+    switch (type) {
+        MOI_CASE(moi_out_f32)
+        MOI_CASE(moi_out_f32_stream)
+        MOI_CASE(moi_out_bf16)
+        MOI_CASE(moi_out_bf16_stream)
+        MOI_CASE(moi_out_f16)
+        MOI_CASE(moi_out_f16_stream)
+    }
+#undef MOI_CASE
+    if (moi_out_whole(type) != type) MOI_STREAM_END();
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_int8.inc - rows of 8-bit integers for one instruction set. */
+
+/* max |x| of the numbers whose bits without the sign are below limit. */
+MOI_INLINE uint32_t MOI_FN(moi_i8_most)(const float *x, size_t n, uint32_t limit) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit);
+    uint32_t most = 0;
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_VI v = MOI_ISET1(0);
+        const MOI_VI zero = v;
+        for (; i + MOI_LANES <= n; i += MOI_LANES) {
+            const MOI_VI bits = MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude);
+            MOI_PREFETCH(x + i, moi_i8_ahead_bytes);
+            v = MOI_IMAX(v, MOI_ISELECT(MOI_IGT(vlimit, bits), bits, zero));
+        }
+        v = MOI_ISELECT(MOI_IGT(v, MOI_ISET1(0x7f800000)), MOI_ISET1(0x7f800000), v);
+        most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
+    }
+    for (; i < n; i++) {
+        const uint32_t bits = moi_float_bits(x[i]) & 0x7fffffff;
+        if (bits < limit && bits > most) most = bits;
+    }
+    return most > 0x7f800000u ? 0x7f800000u : most;
+}
+
+MOI_TARGET static void MOI_FN(moi_i8_encode_row)(
+    const float *x, size_t n, uint32_t limit, int8_t *codes, float *absmax) {
+    const uint32_t most = MOI_FN(moi_i8_most)(x, n, limit);
+    *absmax = most < 0x03000000u ? 0.0f : moi_bits_float(most); /* 2^-121: 127 / absmax is finite */
+    if (*absmax == 0.0f) {
+        memset(codes, 0, n);
+        return;
+    }
+    /* the range is for NaN (infinity * 0) */
+    const float factor = 127.0f / *absmax;
+    const MOI_V vfactor = MOI_SET1(factor), low = MOI_SET1(-127.0f);
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit), zero = MOI_ISET1(0);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i);
+        const MOI_VM inside = MOI_IGT(vlimit, MOI_IAND(MOI_BITS(v), magnitude));
+        const MOI_V kept = MOI_FROM_BITS(MOI_ISELECT(inside, MOI_BITS(v), zero));
+        const MOI_VI code = MOI_TO_INT(MOI_MAX(MOI_MUL(kept, vfactor), low));
+        MOI_STORE_U8((uint8_t *)codes + i, MOI_IAND(code, MOI_ISET1(255)));
+    }
+    for (; i < n; i++) {
+        const int inside = (moi_float_bits(x[i]) & 0x7fffffff) < limit;
+        const float t = moi_vmax_scalar((inside ? x[i] : 0.0f) * factor, -127.0f);
+        codes[i] = (int8_t)(int32_t)moi_to_int_scalar(t);
+    }
+}
+
+/* whether a row holds an outlier */
+MOI_TARGET static void MOI_FN(moi_i8_has_outlier)(
+    const float *x, size_t n, uint32_t limit, int *has) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff);
+    MOI_VI most = MOI_ISET1(0);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        most = MOI_IMAX(most, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
+    /* 1.0 where one is: the largest of NaN would be no number */
+    const MOI_V found = MOI_SELECT(
+        MOI_IGT(most, MOI_ISET1(limit - 1)), MOI_SET1(1.0f), MOI_SET1(0.0f));
+    *has = MOI_MAXALL(found) > 0.0f;
+    for (; i < n; i++) *has |= (moi_float_bits(x[i]) & 0x7fffffff) >= limit;
+}
+
+MOI_INLINE void MOI_FN(moi_i8_decode_as)(
+    int type, const int8_t *codes, size_t n, float scale, void *x) {
+    const uint8_t *bytes = (const uint8_t *)codes;
+    const MOI_VI sign = MOI_ISET1(0x80), minus = MOI_ISET1(0xffffff80u);
+    const MOI_V vscale = MOI_SET1(scale);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_PREFETCH(bytes + i, moi_i8_ahead_bytes);
+        const MOI_VI code = MOI_IADD(MOI_IXOR(MOI_LOAD_U8(bytes + i), sign), minus);
+        MOI_FN(moi_out)(type, x, i, MOI_MUL(MOI_TO_FLOAT(code), vscale));
+    }
+    for (; i < n; i++) moi_out_scalar(moi_out_whole(type), x, i, (float)codes[i] * scale);
+}
+
+MOI_TARGET static void MOI_FN(moi_i8_decode_run)(
+    int type, const int8_t *codes, size_t n, float scale, void *x) {
+#define MOI_CASE(t)                                                                                \
+    case t: MOI_FN(moi_i8_decode_as)(t, codes, n, scale, x); break;
+    switch (type) {
+        MOI_CASE(moi_out_f32)
+        MOI_CASE(moi_out_f32_stream)
+        MOI_CASE(moi_out_bf16)
+        MOI_CASE(moi_out_bf16_stream)
+        MOI_CASE(moi_out_f16)
+        MOI_CASE(moi_out_f16_stream)
+    }
+#undef MOI_CASE
+    if (moi_out_whole(type) != type) MOI_STREAM_END();
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_int8.inc - rows of 8-bit integers for one instruction set. */
+
+/* max |x| of the numbers whose bits without the sign are below limit. */
+MOI_INLINE uint32_t MOI_FN(moi_i8_most)(const float *x, size_t n, uint32_t limit) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit);
+    uint32_t most = 0;
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_VI v = MOI_ISET1(0);
+        const MOI_VI zero = v;
+        for (; i + MOI_LANES <= n; i += MOI_LANES) {
+            const MOI_VI bits = MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude);
+            MOI_PREFETCH(x + i, moi_i8_ahead_bytes);
+            v = MOI_IMAX(v, MOI_ISELECT(MOI_IGT(vlimit, bits), bits, zero));
+        }
+        v = MOI_ISELECT(MOI_IGT(v, MOI_ISET1(0x7f800000)), MOI_ISET1(0x7f800000), v);
+        most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
+    }
+    for (; i < n; i++) {
+        const uint32_t bits = moi_float_bits(x[i]) & 0x7fffffff;
+        if (bits < limit && bits > most) most = bits;
+    }
+    return most > 0x7f800000u ? 0x7f800000u : most;
+}
+
+MOI_TARGET static void MOI_FN(moi_i8_encode_row)(
+    const float *x, size_t n, uint32_t limit, int8_t *codes, float *absmax) {
+    const uint32_t most = MOI_FN(moi_i8_most)(x, n, limit);
+    *absmax = most < 0x03000000u ? 0.0f : moi_bits_float(most); /* 2^-121: 127 / absmax is finite */
+    if (*absmax == 0.0f) {
+        memset(codes, 0, n);
+        return;
+    }
+    /* the range is for NaN (infinity * 0) */
+    const float factor = 127.0f / *absmax;
+    const MOI_V vfactor = MOI_SET1(factor), low = MOI_SET1(-127.0f);
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit), zero = MOI_ISET1(0);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i);
+        const MOI_VM inside = MOI_IGT(vlimit, MOI_IAND(MOI_BITS(v), magnitude));
+        const MOI_V kept = MOI_FROM_BITS(MOI_ISELECT(inside, MOI_BITS(v), zero));
+        const MOI_VI code = MOI_TO_INT(MOI_MAX(MOI_MUL(kept, vfactor), low));
+        MOI_STORE_U8((uint8_t *)codes + i, MOI_IAND(code, MOI_ISET1(255)));
+    }
+    for (; i < n; i++) {
+        const int inside = (moi_float_bits(x[i]) & 0x7fffffff) < limit;
+        const float t = moi_vmax_scalar((inside ? x[i] : 0.0f) * factor, -127.0f);
+        codes[i] = (int8_t)(int32_t)moi_to_int_scalar(t);
+    }
+}
+
+/* whether a row holds an outlier */
+MOI_TARGET static void MOI_FN(moi_i8_has_outlier)(
+    const float *x, size_t n, uint32_t limit, int *has) {
+    const MOI_VI magnitude = MOI_ISET1(0x7fffffff);
+    MOI_VI most = MOI_ISET1(0);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        most = MOI_IMAX(most, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
+    /* 1.0 where one is: the largest of NaN would be no number */
+    const MOI_V found = MOI_SELECT(
+        MOI_IGT(most, MOI_ISET1(limit - 1)), MOI_SET1(1.0f), MOI_SET1(0.0f));
+    *has = MOI_MAXALL(found) > 0.0f;
+    for (; i < n; i++) *has |= (moi_float_bits(x[i]) & 0x7fffffff) >= limit;
+}
+
+MOI_INLINE void MOI_FN(moi_i8_decode_as)(
+    int type, const int8_t *codes, size_t n, float scale, void *x) {
+    const uint8_t *bytes = (const uint8_t *)codes;
+    const MOI_VI sign = MOI_ISET1(0x80), minus = MOI_ISET1(0xffffff80u);
+    const MOI_V vscale = MOI_SET1(scale);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        MOI_PREFETCH(bytes + i, moi_i8_ahead_bytes);
+        const MOI_VI code = MOI_IADD(MOI_IXOR(MOI_LOAD_U8(bytes + i), sign), minus);
+        MOI_FN(moi_out)(type, x, i, MOI_MUL(MOI_TO_FLOAT(code), vscale));
+    }
+    for (; i < n; i++) moi_out_scalar(moi_out_whole(type), x, i, (float)codes[i] * scale);
+}
+
+MOI_TARGET static void MOI_FN(moi_i8_decode_run)(
+    int type, const int8_t *codes, size_t n, float scale, void *x) {
+#define MOI_CASE(t)                                                                                \
+    case t: MOI_FN(moi_i8_decode_as)(t, codes, n, scale, x); break;
+    switch (type) {
+        MOI_CASE(moi_out_f32)
+        MOI_CASE(moi_out_f32_stream)
+        MOI_CASE(moi_out_bf16)
+        MOI_CASE(moi_out_bf16_stream)
+        MOI_CASE(moi_out_f16)
+        MOI_CASE(moi_out_f16_stream)
+    }
+#undef MOI_CASE
+    if (moi_out_whole(type) != type) MOI_STREAM_END();
+}
+#undef MOI_ISA
+#endif
+
+typedef struct moi_i8_job {
+    size_t columns;
+    uint32_t limit;
+    const float *from; /* encode */
+    int8_t *to;
+    float *to_absmax;
+    const int8_t *codes; /* decode */
+    const float *absmax;
+    unsigned char *x;
+    int type;
+    size_t width;
+} moi_i8_job;
+
+static mo_status moi_i8_job_begin(moi_i8_job *job, const mo_int8_desc *desc) {
+    const uint64_t most = 0xffffffffu;
+    size_t n;
+    memset(job, 0, sizeof *job);
+    if (desc->rows > most || desc->columns > most || !(desc->threshold >= 0.0f) ||
+        !moi_mul(desc->rows, desc->columns, &n) || n > SIZE_MAX / sizeof(float))
+        return MO_E_INVALID;
+    job->columns = desc->columns;
+    /* -0 is 0; without a threshold no bits reach the limit */
+    job->limit = desc->threshold > 0.0f ? moi_float_bits(desc->threshold) : 0x7fffffffu;
+    return MO_OK;
+}
+
+/* ---- outliers ------------------------------------------------------------------------------ */
+
+/* How many there are; those that fit go to the list. */
+static size_t moi_i8_collect(
+    const mo_int8_desc *desc, const float *x, mo_int8_outlier *list, size_t capacity) {
+    const uint32_t limit = moi_float_bits(desc->threshold);
+    size_t n = 0;
+    for (size_t row = 0; row < desc->rows; row++, x += desc->columns) {
+        int has = 0;
+        MOI_DISPATCH(moi_i8_has_outlier, (x, desc->columns, limit, &has));
+        for (size_t column = 0; has && column < desc->columns; column++) {
+            if ((moi_float_bits(x[column]) & 0x7fffffff) < limit) continue;
+            if (n < capacity) {
+                list[n].row = (uint32_t)row;
+                list[n].column = (uint32_t)column;
+                list[n].value = x[column];
+            }
+            n++;
+        }
+    }
+    return n;
+}
+
+mo_status mo_int8_outlier_count(const mo_int8_desc *desc, const float *x, size_t *n) {
+    moi_i8_job job;
+    if (!desc || !x || !n) return MO_E_INVALID;
+    const mo_status status = moi_i8_job_begin(&job, desc);
+    if (status != MO_OK) return status;
+    *n = desc->threshold > 0.0f ? moi_i8_collect(desc, x, NULL, 0) : 0;
+    return MO_OK;
+}
+
+/* ---- encode -------------------------------------------------------------------------------- */
+
+static void moi_i8_encode_rows(const void *context, size_t begin, size_t end) {
+    const moi_i8_job *job = (const moi_i8_job *)context;
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * job->columns;
+        MOI_DISPATCH(moi_i8_encode_row,
+            (job->from + at, job->columns, job->limit, job->to + at, job->to_absmax + row));
+    }
+}
+
+mo_status mo_int8_encode(const mo_int8_desc *desc, const float *x, int8_t *codes, float *absmax,
+    mo_int8_outliers *outliers) {
+    moi_i8_job job;
+    if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
+    const mo_status status = moi_i8_job_begin(&job, desc);
+    if (status != MO_OK) return status;
+    if (desc->threshold > 0.0f) {
+        if (!outliers || (!outliers->list && outliers->capacity != 0)) return MO_E_INVALID;
+        if (moi_i8_collect(desc, x, NULL, 0) > outliers->capacity) return MO_E_NO_SPACE;
+        outliers->n = moi_i8_collect(desc, x, outliers->list, outliers->capacity);
+    } else if (outliers) outliers->n = 0;
+    job.from = x;
+    job.to = codes;
+    job.to_absmax = absmax;
+    moi_for_rows(desc->parallel, desc->rows, 1, moi_i8_encode_rows, &job);
+    return MO_OK;
+}
+
+/* ---- decode -------------------------------------------------------------------------------- */
+
+static float moi_i8_scale(float absmax) { return absmax / 127.0f; }
+
+static void moi_i8_decode_rows(const void *context, size_t begin, size_t end) {
+    const moi_i8_job *job = (const moi_i8_job *)context;
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * job->columns;
+        MOI_DISPATCH(moi_i8_decode_run,
+            (job->type, job->codes + at, job->columns, moi_i8_scale(job->absmax[row]),
+                job->x + at * job->width));
+    }
+}
+
+static int moi_i8_outside(const mo_int8_desc *desc, const mo_int8_outliers *outliers) {
+    for (size_t i = 0; i < outliers->n; i++)
+        if (outliers->list[i].row >= desc->rows || outliers->list[i].column >= desc->columns)
+            return 1;
+    return 0;
+}
+
+static mo_status moi_i8_decode(const mo_int8_desc *desc, const int8_t *codes, const float *absmax,
+    const mo_int8_outliers *outliers, int type, void *x) {
+    moi_i8_job job;
+    if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
+    const mo_status status = moi_i8_job_begin(&job, desc);
+    if (status != MO_OK) return status;
+    if (outliers && outliers->n != 0 && (!outliers->list || moi_i8_outside(desc, outliers)))
+        return MO_E_INVALID;
+    job.codes = codes;
+    job.absmax = absmax;
+    job.x = (unsigned char *)x;
+    job.width = type == moi_out_f32 ? 4 : 2;
+    job.type = type;
+    if (desc->columns % 32 == 0) /* every row is aligned then */
+        job.type = moi_out_type(type, x, desc->rows * desc->columns * job.width);
+    moi_for_rows(desc->parallel, desc->rows, 1, moi_i8_decode_rows, &job);
+    for (size_t i = 0; outliers && i < outliers->n; i++) {
+        const mo_int8_outlier *o = outliers->list + i;
+        moi_out_scalar(type, x, o->row * desc->columns + o->column, o->value);
+    }
+    return MO_OK;
+}
+
+mo_status mo_int8_decode(const mo_int8_desc *desc, const int8_t *codes, const float *absmax,
+    const mo_int8_outliers *outliers, float *x) {
+    return moi_i8_decode(desc, codes, absmax, outliers, moi_out_f32, x);
+}
+mo_status mo_int8_decode_bf16(const mo_int8_desc *desc, const int8_t *codes, const float *absmax,
+    const mo_int8_outliers *outliers, uint16_t *x) {
+    return moi_i8_decode(desc, codes, absmax, outliers, moi_out_bf16, x);
+}
+mo_status mo_int8_decode_f16(const mo_int8_desc *desc, const int8_t *codes, const float *absmax,
+    const mo_int8_outliers *outliers, uint16_t *x) {
+    return moi_i8_decode(desc, codes, absmax, outliers, moi_out_f16, x);
+}
+/* mo_gemm_internal.h - the serial product on any strides, for the modules above. */
+#ifndef MEMOPT_GEMM_INTERNAL_H
+#define MEMOPT_GEMM_INTERNAL_H
+
+/* A matrix seen through strides: element (i, j) is at data[i * row + j * column]; one stride is
+ * 1. */
+typedef struct moi_matrix {
+    const float *data;
+    size_t row, column;
+} moi_matrix;
+
+/* op of a stored matrix: element (i, j) is number origin + i * row + j * column of the operand,
+ * whose rows are ld apart; one stride is 1. */
+typedef struct moi_gemm_view {
+    mo_gemm_operand from;
+    size_t ld, origin, row, column;
+} moi_gemm_view;
+
+/* Panels of A (rows x depth) and B (depth x columns) that are packed at a time. */
+enum { moi_gemm_rows = 384, moi_gemm_columns = 1536, moi_gemm_depth = 384 };
+
+/* Floats of workspace for products of at most m x n x k; 64-byte multiple. */
+static size_t moi_gemm_floats(size_t m, size_t n, size_t k);
+
+/* C[m x n, ldc] = alpha A B + beta C on this thread. */
+static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
+    float beta, float *c, size_t ldc, float *workspace);
+
+#endif
+/* mo_gemm.c - see mo_gemm.h. Blocks as in Goto and van de Geijn: a block of A stays in the second
+ * level cache, one panel of B in the first, and the tile of C in registers. */
+
+/* The scalar tile: MR x NR in plain C; compilers turn the inner loop into vectors. */
+enum { moi_gemm_mr_scalar = 4, moi_gemm_nr_scalar = 8 };
+
+static void moi_gemm_tile_scalar(
+    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    float sum[moi_gemm_mr_scalar][moi_gemm_nr_scalar] = {{0}};
+    for (; k != 0; k--, a += moi_gemm_mr_scalar, b += moi_gemm_nr_scalar)
+        for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
+            for (size_t j = 0; j < moi_gemm_nr_scalar; j++) sum[i][j] += a[i] * b[j];
+    for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
+        for (size_t j = 0; j < moi_gemm_nr_scalar; j++) {
+            float *at = c + i * ldc + j;
+            *at = beta == 0.0f ? alpha * sum[i][j] : alpha * sum[i][j] + beta * *at;
+        }
+}
+
+#if MOI_X86
+#define MOI_ISA     avx2
+#define MOI_GEMM_MR 6
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed, [k][MR]     b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i]);                                                                           \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET static void MOI_FN(moi_gemm_tile)(
+    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_ZERO)
+    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+        MOI_ROWS(MOI_ROW_FMA)
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#define MOI_ISA     avx512
+#define MOI_GEMM_MR 12
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed, [k][MR]     b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i]);                                                                           \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET static void MOI_FN(moi_gemm_tile)(
+    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_ZERO)
+    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+        MOI_ROWS(MOI_ROW_FMA)
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#endif
+#if MOI_NEON
+#define MOI_ISA     neon
+#define MOI_GEMM_MR 12
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed, [k][MR]     b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i]);                                                                           \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET static void MOI_FN(moi_gemm_tile)(
+    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_ZERO)
+    for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+        const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+        MOI_ROWS(MOI_ROW_FMA)
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#endif
+
+typedef struct moi_gemm_kernel {
+    size_t mr, nr;
+    void (*tile)(
+        size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc);
+} moi_gemm_kernel;
+
+enum { moi_gemm_max_mr = 12, moi_gemm_max_nr = 32 };
+
+static moi_gemm_kernel moi_gemm_select(void) {
+    moi_gemm_kernel kernel = {moi_gemm_mr_scalar, moi_gemm_nr_scalar, moi_gemm_tile_scalar};
+#if MOI_X86
+    const moi_gemm_kernel avx2 = {6, 16, moi_gemm_tile_avx2};
+    const moi_gemm_kernel avx512 = {12, 32, moi_gemm_tile_avx512};
+    if (mo_cpu_current() == MO_CPU_AVX2) kernel = avx2;
+    if (mo_cpu_current() == MO_CPU_AVX512) kernel = avx512;
+#elif MOI_NEON
+    const moi_gemm_kernel neon = {12, 8, moi_gemm_tile_neon};
+    if (mo_cpu_current() == MO_CPU_NEON) kernel = neon;
+#endif
+    return kernel;
+}
+
+/* ---- packing ------------------------------------------------------------------------------- */
+
+/* to[4 rows of width][4] = the 4 x 4 block at from, transposed */
+MOI_ALWAYS_INLINE void moi_transpose4(const float *from, size_t stride, float *to, size_t width) {
+#if MOI_X86
+    __m128 r0 = _mm_loadu_ps(from), r1 = _mm_loadu_ps(from + stride);
+    __m128 r2 = _mm_loadu_ps(from + 2 * stride), r3 = _mm_loadu_ps(from + 3 * stride);
+    _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
+    _mm_storeu_ps(to, r0);
+    _mm_storeu_ps(to + width, r1);
+    _mm_storeu_ps(to + 2 * width, r2);
+    _mm_storeu_ps(to + 3 * width, r3);
+#else
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 4; j++) to[j * width + i] = from[i * stride + j];
+#endif
+}
+
+/* One panel whose lines are contiguous along the depth: to[d][i] = from[i * stride + d], i < n <=
+ * width, zero for the rest of the width. Four depths at a time, so that what is written stays
+ * near. */
+static void moi_gemm_pack_across(
+    size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
+    const size_t whole = n / 4 * 4;
+    size_t d = 0;
+    for (; d + 4 <= depth; d += 4)
+        for (size_t i = 0; i < whole; i += 4)
+            moi_transpose4(from + i * stride + d, stride, to + d * width + i, width);
+    for (; d < depth; d++)
+        for (size_t i = 0; i < whole; i++) to[d * width + i] = from[i * stride + d];
+    for (size_t i = whole; i < width; i++)
+        for (d = 0; d < depth; d++) to[d * width + i] = i < n ? from[i * stride + d] : 0.0f;
+}
+
+/* One panel whose lines are contiguous along the width: to[d][i] = from[d * stride + i]. */
+static void moi_gemm_pack_along(
+    size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
+    for (size_t d = 0; d < depth; d++, from += stride, to += width) {
+        if (n == width) {
+            for (size_t i = 0; i < width; i++) to[i] = from[i];
+        } else {
+            for (size_t i = 0; i < width; i++) to[i] = i < n ? from[i] : 0.0f;
+        }
+    }
+}
+
+/* Floats of a block of lines x depth into panels of width lines. line is the stride from line to
+ * line, along the one along the depth; one of them is 1. */
+static void moi_gemm_pack_floats(size_t lines, size_t depth, size_t width, const float *from,
+    size_t line, size_t along, float *to) {
+    for (size_t i = 0; i < lines; i += width, to += width * depth) {
+        size_t n = moi_min(width, lines - i);
+        if (along == 1 && line != 1)
+            moi_gemm_pack_across(n, depth, width, from + i * line, line, to);
+        else moi_gemm_pack_along(n, depth, width, from + i * line, along, to);
+    }
+}
+
+/* ---- packing what is not float ------------------------------------------------------------- */
+
+/* Row by row: a matrix of one column is contiguous along both. */
+static void moi_gemm_read_int8(const moi_gemm_view *view, size_t first, size_t n, float *to) {
+    const int8_t *codes = (const int8_t *)view->from.data;
+    while (n != 0) {
+        const size_t row = first / view->ld, part = moi_min(n, (row + 1) * view->ld - first);
+        const float scale = moi_i8_scale(view->from.absmax[row]);
+        MOI_DISPATCH(moi_i8_decode_run, (moi_out_f32, codes + first, part, scale, to));
+        first += part;
+        to += part;
+        n -= part;
+    }
+}
+
+/* Numbers first .. first + n - 1, as floats. */
+static void moi_gemm_read(const moi_gemm_view *view, size_t first, size_t n, float *to) {
+    const mo_gemm_operand *from = &view->from;
+    switch (from->type) {
+    case MO_GEMM_BF16:
+        mo_bf16_to_f32((const uint16_t *)from->data + first, to, n, &moi_serial);
+        break;
+    case MO_GEMM_F16:
+        mo_f16_to_f32((const uint16_t *)from->data + first, to, n, &moi_serial);
+        break;
+    case MO_GEMM_INT8: moi_gemm_read_int8(view, first, n, to); break;
+    case MO_GEMM_NF4:
+    case MO_GEMM_FP4:
+        MOI_DISPATCH(moi_q4_decode_run,
+            (moi_out_f32, from->type == MO_GEMM_FP4 ? moi_fp4_map : moi_nf4_map,
+                (const uint8_t *)from->data, from->absmax, from->block, first, n, to));
+        break;
+    default: memcpy(to, (const float *)from->data + first, n * sizeof *to); break;
+    }
+}
+
+enum { moi_gemm_read_depth = 128, moi_gemm_read_lines = 384 }; /* a multiple of all widths */
+
+/* Lines that are contiguous along the depth: a part of a panel is decoded, then packed. */
+static void moi_gemm_read_across(size_t lines, size_t depth, size_t width,
+    const moi_gemm_view *view, size_t first, size_t line, float *to) {
+    MOI_ALIGNED(64) float part[moi_gemm_max_nr * moi_gemm_read_depth];
+    for (size_t i = 0; i < lines; i += width, to += width * depth) {
+        const size_t n = moi_min(width, lines - i);
+        for (size_t d = 0; d < depth; d += moi_gemm_read_depth) {
+            const size_t deep = moi_min(moi_gemm_read_depth, depth - d);
+            for (size_t k = 0; k < n; k++)
+                moi_gemm_read(
+                    view, first + (i + k) * line + d, deep, part + k * moi_gemm_read_depth);
+            moi_gemm_pack_across(n, deep, width, part, moi_gemm_read_depth, to + d * width);
+        }
+    }
+}
+
+/* Lines that are contiguous along the width: a piece of many panels is decoded, then dealt out. */
+static void moi_gemm_read_along(size_t lines, size_t depth, size_t width, const moi_gemm_view *view,
+    size_t first, size_t along, float *to) {
+    MOI_ALIGNED(64) float part[moi_gemm_read_lines];
+    for (size_t i = 0; i < lines; i += moi_gemm_read_lines) {
+        const size_t n = moi_min(moi_gemm_read_lines, lines - i);
+        for (size_t d = 0; d < depth; d++) {
+            moi_gemm_read(view, first + i + d * along, n, part);
+            for (size_t k = 0; k < n; k += width)
+                moi_gemm_pack_along(
+                    moi_min(width, n - k), 1, width, part + k, 0, to + (i + k) * depth + d * width);
+        }
+    }
+}
+
+/* A block of a view, from number first on, into panels. */
+static void moi_gemm_pack(size_t lines, size_t depth, size_t width, const moi_gemm_view *view,
+    size_t first, size_t line, size_t along, float *to) {
+    if (view->from.type == MO_GEMM_F32)
+        moi_gemm_pack_floats(
+            lines, depth, width, (const float *)view->from.data + first, line, along, to);
+    else if (along == 1) moi_gemm_read_across(lines, depth, width, view, first, line, to);
+    else moi_gemm_read_along(lines, depth, width, view, first, along, to);
+}
+
+/* ---- the serial product -------------------------------------------------------------------- */
+
+static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
+    size_t rows = moi_min(m, moi_gemm_rows) + moi_gemm_max_mr;
+    size_t columns = moi_min(n, moi_gemm_columns) + moi_gemm_max_nr;
+    return (rows + columns) * moi_min(k, moi_gemm_depth) / 16 * 16 + 32;
+}
+
+/* A tile that reaches over the edge of C goes through a buffer. */
+static void moi_gemm_edge(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
+    const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    MOI_ALIGNED(64) float tile[moi_gemm_max_mr * moi_gemm_max_nr];
+    if (beta != 0.0f)
+        for (size_t i = 0; i < kernel->mr * kernel->nr; i++) {
+            size_t row = i / kernel->nr, column = i % kernel->nr;
+            tile[i] = row < m && column < n ? c[row * ldc + column] : 0.0f;
+        }
+    kernel->tile(k, a, b, alpha, beta, tile, kernel->nr);
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kernel->nr + j];
+}
+
+/* One packed block of A times one packed block of B. */
+static void moi_gemm_block(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
+    const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    for (size_t j = 0; j < n; j += kernel->nr)
+        for (size_t i = 0; i < m; i += kernel->mr) {
+            const float *at = a + i * k, *bt = b + j * k;
+            float *ct = c + i * ldc + j;
+            if (m - i >= kernel->mr && n - j >= kernel->nr)
+                kernel->tile(k, at, bt, alpha, beta, ct, ldc);
+            else
+                moi_gemm_edge(kernel, moi_min(kernel->mr, m - i), moi_min(kernel->nr, n - j), k, at,
+                    bt, alpha, beta, ct, ldc);
+        }
+}
+
+/* Lines of A and B that are packed at a time. */
+typedef struct moi_gemm_panels {
+    size_t rows, columns;
+} moi_gemm_panels;
+
+/* The largest panels of m x n that so many floats hold; rows 0: none do. How a product is cut along
+ * m and n does not change its bits, so less memory costs time only. */
+static moi_gemm_panels moi_gemm_fit(size_t m, size_t n, size_t k, size_t floats) {
+    const size_t edge = moi_gemm_max_mr + moi_gemm_max_nr;
+    moi_gemm_panels panels = {moi_min(m, moi_gemm_rows), moi_min(n, moi_gemm_columns)};
+    size_t lines = floats > 32 ? (floats - 32) / moi_min(k, moi_gemm_depth) : 0;
+    lines = lines > edge ? lines - edge : 0;
+    if (lines >= panels.rows + panels.columns) return panels;
+    const size_t columns = lines * 4 / 5 / moi_gemm_max_nr * moi_gemm_max_nr;
+    panels.columns = moi_min(panels.columns, moi_max(columns, moi_gemm_max_nr));
+    lines = lines > panels.columns ? lines - panels.columns : 0;
+    if (lines < panels.rows) panels.rows = lines / moi_gemm_max_mr * moi_gemm_max_mr;
+    return panels;
+}
+
+static void moi_gemm_views(size_t m, size_t n, size_t k, float alpha, const moi_gemm_view *a,
+    const moi_gemm_view *b, float beta, float *c, size_t ldc, moi_gemm_panels panels,
+    float *workspace) {
+    const moi_gemm_kernel kernel = moi_gemm_select();
+    float *packed_a = workspace;
+    float *packed_b = packed_a +
+        (moi_min(m, panels.rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 + 16;
+    for (size_t pc = 0; pc < k; pc += moi_gemm_depth) {
+        size_t depth = moi_min(k - pc, moi_gemm_depth);
+        float scale = pc == 0 ? beta : 1.0f;
+        for (size_t jc = 0; jc < n; jc += panels.columns) {
+            size_t columns = moi_min(n - jc, panels.columns);
+            moi_gemm_pack(columns, depth, kernel.nr, b, b->origin + pc * b->row + jc * b->column,
+                b->column, b->row, packed_b);
+            for (size_t ic = 0; ic < m; ic += panels.rows) {
+                size_t rows = moi_min(m - ic, panels.rows);
+                moi_gemm_pack(rows, depth, kernel.mr, a, a->origin + ic * a->row + pc * a->column,
+                    a->row, a->column, packed_a);
+                moi_gemm_block(&kernel, rows, columns, depth, packed_a, packed_b, alpha, scale,
+                    c + ic * ldc + jc, ldc);
+            }
+        }
+    }
+}
+
+static moi_gemm_view moi_gemm_view_of(
+    const mo_gemm_operand *from, size_t ld, size_t row, size_t column) {
+    moi_gemm_view view;
+    view.from = *from;
+    view.ld = ld;
+    view.origin = 0;
+    view.row = row;
+    view.column = column;
+    return view;
+}
+
+static mo_gemm_operand moi_gemm_floats_at(const float *data) {
+    mo_gemm_operand operand;
+    memset(&operand, 0, sizeof operand);
+    operand.data = data;
+    return operand;
+}
+
+static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
+    float beta, float *c, size_t ldc, float *workspace) {
+    const mo_gemm_operand from_a = moi_gemm_floats_at(a.data), from_b = moi_gemm_floats_at(b.data);
+    const moi_gemm_view view_a = moi_gemm_view_of(&from_a, 0, a.row, a.column);
+    const moi_gemm_view view_b = moi_gemm_view_of(&from_b, 0, b.row, b.column);
+    const moi_gemm_panels panels = {moi_gemm_rows, moi_gemm_columns};
+    moi_gemm_views(m, n, k, alpha, &view_a, &view_b, beta, c, ldc, panels, workspace);
+}
+
+/* ---- threads and the public function ------------------------------------------------------- */
+
+/* Up to moi_gemm_full_threads threads get panels of full size; more of them share as much. */
+enum { moi_gemm_full_threads = 8, moi_gemm_least_lines = 256 };
+
+size_t mo_gemm_workspace_size(const mo_parallel *parallel, const mo_gemm_desc *largest) {
+    const size_t threads = (size_t)mo_parallel_threads(parallel);
+    const size_t k = largest ? largest->k : SIZE_MAX;
+    const size_t full = largest ? moi_gemm_floats(largest->m, largest->n, k)
+                                : moi_gemm_floats(SIZE_MAX, SIZE_MAX, k);
+    const size_t least = moi_min(full, moi_gemm_least_lines * moi_min(k, moi_gemm_depth) + 32);
+    const size_t shared = moi_max(moi_gemm_full_threads * full, threads * least);
+    return moi_min(threads * full, shared) * sizeof(float);
+}
+
+typedef struct moi_gemm_job {
+    const mo_gemm_desc *desc;
+    moi_gemm_view a, b;
+    float *c;
+    float *workspace;
+    size_t floats; /* for each part */
+    moi_gemm_panels panels;
+    int parts_m, parts_n;
+} moi_gemm_job;
+
+static void moi_gemm_task(void *context, int i) {
+    const moi_gemm_job *job = (const moi_gemm_job *)context;
+    const mo_gemm_desc *d = job->desc;
+    size_t row, row_end, column, column_end;
+    moi_part(d->m, moi_gemm_max_mr, i % job->parts_m, job->parts_m, &row, &row_end);
+    moi_part(d->n, moi_gemm_max_nr, i / job->parts_m, job->parts_n, &column, &column_end);
+    if (row == row_end || column == column_end) return;
+    moi_gemm_view a = job->a, b = job->b;
+    a.origin = row * a.row;
+    b.origin = column * b.column;
+    moi_gemm_views(row_end - row, column_end - column, d->k, d->alpha, &a, &b, d->beta,
+        job->c + row * d->ldc + column, d->ldc, job->panels,
+        job->workspace + (size_t)i * job->floats);
+}
+
+/* Cut C into threads parts as square as they can be: each part packs its own operands. */
+static void moi_gemm_split(const mo_gemm_desc *d, int threads, int *parts_m, int *parts_n) {
+    double least = 0;
+    *parts_m = *parts_n = 1;
+    for (int pm = 1; pm <= threads; pm++) {
+        if (threads % pm != 0) continue;
+        double packed = (double)d->m / pm + (double)d->n / (threads / pm);
+        if (least != 0 && packed >= least) continue;
+        least = packed;
+        *parts_m = pm;
+        *parts_n = threads / pm;
+    }
+}
+
+static mo_status moi_gemm_cblas(
+    mo_cblas_sgemm *cblas, const mo_gemm_desc *d, const float *a, const float *b, float *c) {
+    const size_t most = 0x7fffffff;
+    if (d->m > most || d->n > most || d->k > most || d->lda > most || d->ldb > most ||
+        d->ldc > most)
+        return MO_E_UNSUPPORTED;
+    cblas(101, d->trans_a ? 112 : 111, d->trans_b ? 112 : 111, (int)d->m, (int)d->n, (int)d->k,
+        d->alpha, a, (int)d->lda, b, (int)d->ldb, d->beta, c, (int)d->ldc);
+    return MO_OK;
+}
+
+/* k = 0: nothing is multiplied, C is scaled. */
+static void moi_gemm_scale(const mo_gemm_desc *d, float *c) {
+    for (size_t i = 0; i < d->m; i++)
+        for (size_t j = 0; j < d->n; j++)
+            c[i * d->ldc + j] = d->beta == 0.0f ? 0.0f : d->beta * c[i * d->ldc + j];
+}
+
+/* What desc and operands leave open, filled in. */
+static mo_status moi_gemm_resolve(mo_gemm_desc *d, mo_gemm_operand *a, mo_gemm_operand *b) {
+    const size_t columns_a = d->trans_a ? d->m : d->k, columns_b = d->trans_b ? d->k : d->n;
+    mo_gemm_operand *const both[2] = {a, b};
+    if (d->lda == 0) d->lda = columns_a;
+    if (d->ldb == 0) d->ldb = columns_b;
+    if (d->ldc == 0) d->ldc = d->n;
+    if (d->alpha == 0.0f) d->alpha = 1.0f;
+    if (d->lda < columns_a || d->ldb < columns_b || d->ldc < d->n) return MO_E_INVALID;
+    for (int i = 0; i < 2; i++) {
+        mo_gemm_operand *x = both[i];
+        if (!x->data || (unsigned)x->type >= MO_GEMM_TYPE_COUNT) return MO_E_INVALID;
+        if (x->type >= MO_GEMM_INT8 && !x->absmax) return MO_E_INVALID;
+        if (x->type < MO_GEMM_NF4) continue;
+        if (x->block == 0) x->block = 64;
+        if (!moi_is_pow2(x->block) || x->block < 32 || x->block > 4096) return MO_E_INVALID;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_gemm_built_in(const mo_gemm_env *env, const mo_gemm_desc *d,
+    const mo_gemm_operand *a, const mo_gemm_operand *b, float *c) {
+    int threads = mo_parallel_threads(env->parallel);
+    if ((double)d->m * (double)d->n * (double)d->k < 65536.0) threads = 1;
+    const size_t room = env->workspace ? env->workspace_size / sizeof(float) : 0;
+    moi_gemm_job job;
+    do {
+        job.floats = room / (size_t)threads / 16 * 16;
+        job.panels = moi_gemm_fit(d->m, d->n, d->k, job.floats);
+    } while (job.panels.rows == 0 && --threads > 0);
+    if (threads == 0) return MO_E_NO_SPACE;
+    job.desc = d;
+    job.a = moi_gemm_view_of(a, d->lda, d->trans_a ? 1 : d->lda, d->trans_a ? d->lda : 1);
+    job.b = moi_gemm_view_of(b, d->ldb, d->trans_b ? 1 : d->ldb, d->trans_b ? d->ldb : 1);
+    job.c = c;
+    job.workspace = (float *)env->workspace;
+    moi_gemm_split(d, threads, &job.parts_m, &job.parts_n);
+    mo_parallel_run(env->parallel, threads, moi_gemm_task, &job);
+    return MO_OK;
+}
+
+mo_status mo_gemm_mixed(const mo_gemm_env *env, const mo_gemm_desc *desc, const mo_gemm_operand *a,
+    const mo_gemm_operand *b, float *c) {
+    if (!env || !desc || !a || !b || !c) return MO_E_INVALID;
+    mo_gemm_desc d = *desc;
+    mo_gemm_operand from_a = *a, from_b = *b;
+    const mo_status status = moi_gemm_resolve(&d, &from_a, &from_b);
+    if (status != MO_OK) return status;
+    if (d.m == 0 || d.n == 0) return MO_OK;
+    if (d.k == 0) {
+        moi_gemm_scale(&d, c);
+        return MO_OK;
+    }
+    if (!env->cblas) return moi_gemm_built_in(env, &d, &from_a, &from_b, c);
+    if (from_a.type != MO_GEMM_F32 || from_b.type != MO_GEMM_F32) return MO_E_UNSUPPORTED;
+    return moi_gemm_cblas(
+        env->cblas, &d, (const float *)from_a.data, (const float *)from_b.data, c);
+}
+
+mo_status mo_gemm(
+    const mo_gemm_env *env, const mo_gemm_desc *desc, const float *a, const float *b, float *c) {
+    const mo_gemm_operand from_a = moi_gemm_floats_at(a), from_b = moi_gemm_floats_at(b);
+    return mo_gemm_mixed(env, desc, &from_a, &from_b, c);
 }
 /* mo_params.c - see mo_params.h. */
 
@@ -11980,9 +14818,13 @@ mo_status mo_safetensors_commit(mo_safetensors_writer *w) {
     return status;
 }
 
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined(__GNUC__)
 #pragma GCC diagnostic pop
 #pragma GCC pop_options
+#elif defined(_MSC_VER)
+#pragma fp_contract(on)
 #endif
 
 #endif /* MEMOPT_IMPLEMENTATION_DONE */

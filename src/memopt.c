@@ -7,6 +7,9 @@
 
 /* Results are the same on every machine only when a * b + c is never fused behind our back; the
  * kernels that want a fused multiply-add ask for it by name. */
+#ifdef __FAST_MATH__
+#error "memopt keeps to IEEE arithmetic: compile its implementation without -ffast-math and -Ofast"
+#endif
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
@@ -31,11 +34,13 @@
 
 #include "mo_simd.h"
 #include "mo_half.c"
-#include "mo_gemm_internal.h"
-#include "mo_gemm.c"
 #include "mo_math.c"
 #include "mo_quant_internal.h"
 #include "mo_quant.c"
+#include "mo_quant4.c"
+#include "mo_int8.c"
+#include "mo_gemm_internal.h"
+#include "mo_gemm.c"
 #include "mo_params.c"
 #include "mo_accum.c"
 #include "mo_optim.c"
@@ -55,7 +60,11 @@
 #include "mo_safetensors.c"
 #include "mo_safetensors_writer.c"
 
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined(__GNUC__)
 #pragma GCC diagnostic pop
 #pragma GCC pop_options
+#elif defined(_MSC_VER)
+#pragma fp_contract(on)
 #endif

@@ -15,15 +15,20 @@
  *   suballoc     offsets in a range: a host block, a device buffer, a file
  *   track        who holds how much memory, now and at the peak; leaks; out-of-memory reports
  *   trace        what track saw, as SVG timeline and Chrome trace
- *   half         fp16 and bf16
- *   gemm         the one matrix product that the rest uses; a hook for your BLAS
+ *   half         fp16, bf16 and fp8, to nearest or stochastically
  *   quant        8-bit codes with one scale per block
+ *   quant4       NF4 and FP4 codes, nested scales
+ *   int8         rows of 8 bits, outliers apart
+ *   quant4       4-bit codes, NF4 and FP4, with one scale per block; 8-bit codes for the scales
+ *   int8         8-bit integers with one scale per row, outliers kept apart
+ *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
+ *                hook for your BLAS
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    normalization and activations whose output need not be kept
  *   attention    exact attention without the seq x seq matrix
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
- *   optim        AdamW and SGD with momentum over fp32 or 8-bit states
+ *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes
  *   remat        which activations to keep and which to compute again, under a budget
  *   plan         a training step planned to the byte: the schedule and every address
@@ -34,8 +39,8 @@
  *
  * HOW TO USE IT
  *
- * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Libraries to
- *   link: -lm -ldl -lpthread (none of them on Windows).
+ * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Library to link:
+ *   -lm (none on Windows).
  * - Several files: define it in exactly one of them; the others include the header alone. The one
  *   may be C and the others C++.
  * - As a .c file: add memopt.c, which is these two lines, to the build.
@@ -111,8 +116,10 @@ extern "C" {
 #include "mo_trace.h"
 
 #include "mo_half.h"
-#include "mo_gemm.h"
 #include "mo_quant.h"
+#include "mo_quant4.h"
+#include "mo_int8.h"
+#include "mo_gemm.h"
 #include "mo_params.h"
 #include "mo_accum.h"
 #include "mo_optim.h"

@@ -6,7 +6,7 @@
 # Numeric tests run once more for each instruction set that MEMOPT_CPU can force.
 set -u
 cd "$(dirname "$0")/.."
-isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act quant}
+isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act quant quant4 int8}
 tsan_tests=${TSAN_TESTS:-base pool}
 limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)

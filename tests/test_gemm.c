@@ -224,29 +224,36 @@ static void a_row_shorter_than_its_matrix_is_refused(void **state) {
     engine_end(&e);
 }
 
-static void a_workspace_one_byte_too_small_is_refused(void **state) {
+/* Panels shrink with the workspace, then threads go, until not one panel fits. */
+static void a_smaller_workspace_gives_the_same_bits(void **state) {
     (void)state;
     engine e;
+    test_rng r = test_rng_begin(__func__);
     engine_begin(&e, 3);
-    enum { N = 64 }; /* large enough to take all threads */
-    float *x = test_floats(N * N), *c = test_floats(N * N);
-    for (size_t i = 0; i < N * N; i++) x[i] = c[i] = 1;
-    const mo_gemm_desc d = {N, N, N, 0, 0, 0, 0, 0, 0, 0};
+    enum { M = 130, N = 150, K = 400 };
+    float *a = test_normals(&r, M * K, 1), *b = test_normals(&r, K * N, 1);
+    float *want = test_floats(M * N), *c = test_floats(M * N);
+    const mo_gemm_desc d = {M, N, K, 0, 0, 0, 0, 0, 0, 0};
     mo_gemm_env env = e.env;
+    int n_fit = 0;
+    assert_int_equal(e.env.workspace_size % 64, 0);
+    test_ok(mo_gemm(&env, &d, a, b, want));
     env.workspace_size = mo_gemm_workspace_size(env.parallel, &d);
     assert_true(env.workspace_size < e.env.workspace_size);
-    assert_int_equal(e.env.workspace_size % 64, 0);
-    test_ok(mo_gemm(&env, &d, x, x, c));
-    assert_true(c[0] == N);
-    env.workspace_size--;
-    c[0] = 7;
-    assert_int_equal(mo_gemm(&env, &d, x, x, c), MO_E_NO_SPACE);
-    assert_true(c[0] == 7);
-    env.workspace_size++;
+    for (; env.workspace_size > 0; env.workspace_size = env.workspace_size * 7 / 8) {
+        memset(c, 0xff, M * N * sizeof *c);
+        if (mo_gemm(&env, &d, a, b, c) != MO_OK) break;
+        assert_memory_equal(c, want, M * N * sizeof *c);
+        n_fit++;
+    }
+    assert_true(n_fit > 10 && env.workspace_size > 32768);
+    assert_int_equal(mo_gemm(&env, &d, a, b, c), MO_E_NO_SPACE);
     env.workspace = NULL;
-    assert_int_equal(mo_gemm(&env, &d, x, x, c), MO_E_NO_SPACE);
+    assert_int_equal(mo_gemm(&env, &d, a, b, c), MO_E_NO_SPACE);
     engine_end(&e);
-    free(x);
+    free(a);
+    free(b);
+    free(want);
     free(c);
 }
 
@@ -377,6 +384,128 @@ static void a_and_b_may_be_the_same_matrix(void **state) {
     engine_end(&e);
 }
 
+/* ---- operands that are not float ------------------------------------------------------------- */
+
+/* A random stored matrix of any type, and the floats that it decodes to. */
+typedef struct stored {
+    mo_gemm_operand operand;
+    float *decoded;
+    void *data;
+    float *absmax;
+} stored;
+
+static stored stored_begin(
+    test_rng *r, mo_gemm_type type, size_t rows, size_t columns, size_t ld, size_t block) {
+    const size_t n = extent(rows, columns, ld);
+    stored s;
+    memset(&s, 0, sizeof s);
+    s.decoded = test_normals(r, n, 1);
+    s.data = test_array(n, 4);
+    s.absmax = test_floats(n / 32 + rows + 1);
+    s.operand.type = type;
+    s.operand.data = s.data;
+    s.operand.absmax = s.absmax;
+    s.operand.block = block;
+    const mo_quant4_desc q4 = {type == MO_GEMM_FP4 ? MO_QUANT_FP4 : MO_QUANT_NF4, block, NULL};
+    if (type == MO_GEMM_F32) memcpy(s.data, s.decoded, n * sizeof(float));
+    else if (type == MO_GEMM_BF16) {
+        mo_f32_to_bf16(s.decoded, (uint16_t *)s.data, n, NULL);
+        mo_bf16_to_f32((uint16_t *)s.data, s.decoded, n, NULL);
+    } else if (type == MO_GEMM_F16) {
+        mo_f32_to_f16(s.decoded, (uint16_t *)s.data, n, NULL);
+        mo_f16_to_f32((uint16_t *)s.data, s.decoded, n, NULL);
+    } else if (type == MO_GEMM_INT8) {
+        for (size_t i = 0; i < rows; i++) {
+            const mo_int8_desc row = {1, i + 1 < rows ? ld : columns, 0, NULL};
+            int8_t *codes = (int8_t *)s.data + i * ld;
+            test_ok(mo_int8_encode(&row, s.decoded + i * ld, codes, s.absmax + i, NULL));
+            test_ok(mo_int8_decode(&row, codes, s.absmax + i, NULL, s.decoded + i * ld));
+        }
+    } else {
+        test_ok(mo_quant4_encode(&q4, s.decoded, n, (uint8_t *)s.data, s.absmax));
+        test_ok(mo_quant4_decode(&q4, (uint8_t *)s.data, s.absmax, 0, n, s.decoded));
+    }
+    return s;
+}
+static void stored_end(stored *s) {
+    free(s->decoded);
+    free(s->data);
+    free(s->absmax);
+}
+
+static void check_mixed(
+    const mo_gemm_env *env, test_rng *r, mo_gemm_desc d, mo_gemm_type ta, mo_gemm_type tb) {
+    const size_t block = (size_t)32 << test_below(r, 4);
+    stored a = stored_begin(r, ta, d.trans_a ? d.k : d.m, columns_a(&d), lda(&d), block);
+    stored b = stored_begin(r, tb, d.trans_b ? d.n : d.k, columns_b(&d), ldb(&d), block);
+    float *want = test_normals(r, d.m * d.n, 1), *c = test_copy(want, d.m * d.n);
+    test_ok(mo_gemm(env, &d, a.decoded, b.decoded, want));
+    test_ok(mo_gemm_mixed(env, &d, &a.operand, &b.operand, c));
+    assert_same_bits(c, want, d.m * d.n * sizeof *c);
+    free(want);
+    free(c);
+    stored_end(&a);
+    stored_end(&b);
+}
+
+static void products_of_any_types_have_the_bits_of_the_product_of_the_decoded(void **state) {
+    (void)state;
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    engine e;
+    engine_begin(&e, 3);
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+        for (int i = 0; i < 4 * MO_GEMM_TYPE_COUNT * MO_GEMM_TYPE_COUNT; i++) {
+            mo_gemm_desc d = {1 + test_below(&r, 70), 1 + test_below(&r, 70),
+                1 + test_below(&r, 150), i & 1, i >> 1 & 1, 0, 0, 0, 0, (float)(i % 3)};
+            if (i % 5 == 0) d.lda = columns_a(&d) + test_below(&r, 5);
+            if (i % 5 == 1) d.ldb = columns_b(&d) + test_below(&r, 5);
+            check_mixed(&e.env, &r, d, (mo_gemm_type)(i / 4 % MO_GEMM_TYPE_COUNT),
+                (mo_gemm_type)(i / 4 / MO_GEMM_TYPE_COUNT));
+        }
+    engine_end(&e);
+}
+
+static void products_of_any_types_larger_than_a_panel_too(void **state) {
+    (void)state;
+    static const size_t shapes[][3] = {{13, 1601, 9}, {401, 7, 395}, {3, 405, 1000}};
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    engine e;
+    engine_begin(&e, 2);
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+        for (size_t i = 0; i < n_elements(shapes); i++)
+            for (int t = 0; t < 4; t++)
+                for (int type = 1; type < MO_GEMM_TYPE_COUNT; type++) {
+                    const mo_gemm_desc d = {
+                        shapes[i][0], shapes[i][1], shapes[i][2], t & 1, t >> 1, 0, 0, 0, 0, 0};
+                    check_mixed(&e.env, &r, d, (mo_gemm_type)type, (mo_gemm_type)type);
+                }
+    engine_end(&e);
+}
+
+static void operands_that_say_too_little_are_refused(void **state) {
+    (void)state;
+    engine e;
+    engine_begin(&e, 1);
+    float x[64] = {0}, c[64] = {7};
+    const mo_gemm_desc d = {4, 4, 4, 0, 0, 0, 0, 0, 0, 0};
+    const mo_gemm_operand good = {MO_GEMM_F32, x, NULL, 0}, nf4 = {MO_GEMM_NF4, x, x, 0};
+    const mo_gemm_operand wrong[] = {{MO_GEMM_F32, NULL, NULL, 0}, {MO_GEMM_INT8, x, NULL, 0},
+        {MO_GEMM_NF4, x, NULL, 0}, {MO_GEMM_FP4, x, x, 16}, {MO_GEMM_FP4, x, x, 8192},
+        {MO_GEMM_NF4, x, x, 65}, {MO_GEMM_TYPE_COUNT, x, x, 0}, {(mo_gemm_type)-1, x, x, 0}};
+    for (size_t i = 0; i < n_elements(wrong); i++) {
+        assert_int_equal(mo_gemm_mixed(&e.env, &d, &wrong[i], &good, c), MO_E_INVALID);
+        assert_int_equal(mo_gemm_mixed(&e.env, &d, &good, &wrong[i], c), MO_E_INVALID);
+    }
+    assert_int_equal(mo_gemm_mixed(&e.env, &d, NULL, &good, c), MO_E_INVALID);
+    assert_int_equal(mo_gemm_mixed(&e.env, &d, &good, NULL, c), MO_E_INVALID);
+    assert_int_equal(mo_gemm_mixed(NULL, &d, &good, &good, c), MO_E_INVALID);
+    assert_true(c[0] == 7);
+    test_ok(mo_gemm_mixed(&e.env, &d, &nf4, &good, c));
+    engine_end(&e);
+}
+
 /* ---- the hook ------------------------------------------------------------------------------ */
 
 typedef struct cblas_call {
@@ -444,6 +573,19 @@ static void cblas_is_not_called_for_nothing_and_not_with_a_size_beyond_int(void 
     assert_true(c[0] == 5);
 }
 
+static void cblas_takes_floats_only(void **state) {
+    (void)state;
+    const mo_gemm_env env = {NULL, fake_sgemm, NULL, 0};
+    float x[4] = {1}, c[4] = {5};
+    const mo_gemm_desc d = {2, 2, 2, 0, 0, 0, 0, 0, 0, 0};
+    const mo_gemm_operand a = {MO_GEMM_F32, x, NULL, 0}, half = {MO_GEMM_BF16, x, NULL, 0};
+    assert_int_equal(mo_gemm_mixed(&env, &d, &a, &half, c), MO_E_UNSUPPORTED);
+    assert_int_equal(mo_gemm_mixed(&env, &d, &half, &a, c), MO_E_UNSUPPORTED);
+    assert_true(c[0] == 5);
+    test_ok(mo_gemm_mixed(&env, &d, &a, &a, c));
+    assert_true(c[0] == 1);
+}
+
 static void openblas_fits_the_hook(void **state) {
     (void)state;
     void *library = dlopen("libopenblas.so.0", RTLD_NOW);
@@ -467,15 +609,19 @@ int main(void) {
         cmocka_unit_test(no_rows_or_no_columns_are_no_work),
         cmocka_unit_test(nothing_in_place_of_a_pointer_is_refused),
         cmocka_unit_test(a_row_shorter_than_its_matrix_is_refused),
-        cmocka_unit_test(a_workspace_one_byte_too_small_is_refused),
+        cmocka_unit_test(a_smaller_workspace_gives_the_same_bits),
         cmocka_unit_test(the_workspace_grows_with_the_threads),
         cmocka_unit_test(random_shapes_match_double_for_all_transposes_on_every_instruction_set),
         cmocka_unit_test(products_larger_than_a_panel_match_double),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_row_of_a_big_product_has_the_bits_of_the_product_of_one_row),
         cmocka_unit_test(a_and_b_may_be_the_same_matrix),
+        cmocka_unit_test(products_of_any_types_have_the_bits_of_the_product_of_the_decoded),
+        cmocka_unit_test(products_of_any_types_larger_than_a_panel_too),
+        cmocka_unit_test(operands_that_say_too_little_are_refused),
         cmocka_unit_test(cblas_gets_the_arguments_and_its_result_is_the_product),
         cmocka_unit_test(cblas_is_not_called_for_nothing_and_not_with_a_size_beyond_int),
+        cmocka_unit_test(cblas_takes_floats_only),
         cmocka_unit_test(openblas_fits_the_hook),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

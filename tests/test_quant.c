@@ -2,7 +2,17 @@
 #include "test_numeric.h"
 #include <float.h>
 
-static const mo_quant_map maps[] = {MO_QUANT_SIGNED, MO_QUANT_UNSIGNED};
+enum { N_DYNAMIC = 2 };
+static const mo_quant_map maps[] = {
+    MO_QUANT_SIGNED, MO_QUANT_UNSIGNED, MO_QUANT_LINEAR_SIGNED, MO_QUANT_LINEAR_UNSIGNED};
+
+static int is_signed(mo_quant_map map) {
+    return map == MO_QUANT_SIGNED || map == MO_QUANT_LINEAR_SIGNED;
+}
+/* of +0 */
+static int zero_code(mo_quant_map map) {
+    return map == MO_QUANT_SIGNED ? 127 : map == MO_QUANT_LINEAR_SIGNED ? 128 : 0;
+}
 
 static size_t n_blocks(size_t n, size_t block) { return (n + block - 1) / block; }
 
@@ -13,8 +23,10 @@ static float midpoint(const float *map, int i) { return (map[i] + map[i + 1]) * 
 
 /* Nearest value in exact arithmetic (double is exact here), even code on a tie; a tie is equality
  * with the rounded midpoint. Starts from scratch for every number: no threshold table, no guess. */
-static int nearest(const float *map, float t) {
+static int nearest(mo_quant_map kind, float t) {
+    const float *map = mo_quant8_table(kind);
     int low = 0;
+    if (kind == MO_QUANT_LINEAR_SIGNED && signbit(t)) return 255 - nearest(kind, -t);
     for (int step = 128; step > 0; step /= 2) /* last value that is <= t, else 0 */
         if (low + step < 256 && map[low + step] <= t) low += step;
     if (low == 255 || t <= map[0]) return low;
@@ -22,23 +34,25 @@ static int nearest(const float *map, float t) {
     return (double)t - (double)map[low] < (double)map[low + 1] - (double)t ? low : low + 1;
 }
 
-static int nearest_brute(const float *map, float t) {
+static int nearest_brute(mo_quant_map kind, float t) {
+    const float *map = mo_quant8_table(kind);
     int best = 0;
-    for (int i = 1; i < 256; i++) {
+    if (kind == MO_QUANT_LINEAR_SIGNED && signbit(t)) return 255 - nearest_brute(kind, -t);
+    for (int i = 1; i < 256; i++) { /* the last of two 0 */
         const double d = fabs((double)t - (double)map[i]),
                      least = fabs((double)t - (double)map[best]);
-        if (d < least) best = i;
+        if (d < least || map[i] == map[best]) best = i;
     }
     if (best < 255 && t == midpoint(map, best)) best += best % 2;
-    else if (best > 0 && t == midpoint(map, best - 1)) best -= best % 2;
+    else if (best > 0 && t == midpoint(map, best - 1) && map[best - 1] != map[best])
+        best -= best % 2;
     return best;
 }
 
 static int nearest_no_zero(mo_quant_map map, float t) {
-    const int zero = map == MO_QUANT_SIGNED ? 127 : 0;
-    const int code = nearest(mo_quant8_table(map), t);
-    if (code != zero || t == 0) return code;
-    return t > 0 ? zero + 1 : zero - 1;
+    const int code = nearest(map, t);
+    if (mo_quant8_table(map)[code] != 0 || t == 0) return code;
+    return t > 0 ? zero_code(map) + 1 : 126;
 }
 
 /* One float up or down. */
@@ -78,8 +92,8 @@ static float *edge_cases(test_rng *r, mo_quant_map map, size_t n) {
         else if (special % 16 == 9) v = (float)exp(-100 * test_uniform(r));
         else v = (float)test_uniform(r);
         if (v > 1) v = 1;
-        if (map == MO_QUANT_SIGNED && test_below(r, 2)) v = -v;
-        if (map == MO_QUANT_UNSIGNED && v < 0) v = -v;
+        if (is_signed(map) && test_below(r, 2)) v = -v;
+        if (!is_signed(map) && v < 0) v = -v;
         x[i] = v;
     }
     return x;
@@ -113,11 +127,12 @@ static void assert_same_coded(const coded *a, const coded *b) {
 
 static void the_tables_ascend_and_hold_0_and_1(void **state) {
     (void)state;
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < n_elements(maps); k++) {
         const float *map = mo_quant8_table(maps[k]);
-        for (int i = 1; i < 256; i++) assert_true(map[i] > map[i - 1]);
+        for (int i = 1; i < 256; i++)
+            assert_true(map[i] > map[i - 1] || (maps[k] == MO_QUANT_LINEAR_SIGNED && i == 128));
         assert_true(map[255] == 1.0f);
-        assert_true(map[maps[k] == MO_QUANT_SIGNED ? 127 : 0] == 0.0f);
+        assert_int_equal(test_bits(map[zero_code(maps[k])]), 0);
     }
     assert_null(mo_quant8_table(MO_QUANT_MAP_COUNT));
     assert_null(mo_quant8_table((mo_quant_map)-1));
@@ -125,7 +140,7 @@ static void the_tables_ascend_and_hold_0_and_1(void **state) {
 
 static void the_tables_are_the_formula_rounded_once(void **state) {
     (void)state;
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < N_DYNAMIC; k++) {
         const float *map = mo_quant8_table(maps[k]);
         int at = maps[k] == MO_QUANT_SIGNED ? 128 : 1;
         for (int decade = 0; decade < 7; decade++) {
@@ -140,6 +155,16 @@ static void the_tables_are_the_formula_rounded_once(void **state) {
     }
 }
 
+static void the_linear_tables_are_equal_steps(void **state) {
+    (void)state;
+    const float *two = mo_quant8_table(MO_QUANT_LINEAR_SIGNED),
+                *one = mo_quant8_table(MO_QUANT_LINEAR_UNSIGNED);
+    for (int i = 0; i < 256; i++) {
+        assert_true(two[i] == (float)((i < 128 ? i - 127 : i - 128) / 127.0));
+        assert_true(one[i] == (float)(i / 255.0));
+    }
+}
+
 static void a_block_by_hand(void **state) {
     (void)state;
     const float x[] = {2, -2, 0, 1, -0.0f, 2e-9f};
@@ -149,7 +174,7 @@ static void a_block_by_hand(void **state) {
     assert_true(c.absmax[0] == 2.0f);
     for (size_t i = 0; i < n_elements(x); i++)
         if (i != 3) assert_int_equal(c.codes[i], want[i]);
-    assert_int_equal(c.codes[3], nearest_brute(mo_quant8_table(MO_QUANT_SIGNED), 0.5f));
+    assert_int_equal(c.codes[3], nearest_brute(MO_QUANT_SIGNED, 0.5f));
     float y[n_elements(x)];
     test_ok(mo_quant8_decode(&d, c.codes, c.absmax, n_elements(x), y));
     assert_true(y[0] == 2.0f && y[2] == 0.0f && y[4] == 0.0f);
@@ -161,13 +186,12 @@ static void an_all_zero_block_has_scale_0_and_stays_0(void **state) {
     const mo_cpu initial = mo_cpu_current();
     float x[300] = {0}, y[300];
     x[7] = -0.0f;
-    for (size_t k = 0; k < 2; k++)
+    for (size_t k = 0; k < n_elements(maps); k++)
         for (int no_zero = 0; no_zero < 2; no_zero++)
             for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++) {
                 const mo_quant8_desc d = {maps[k], 256, no_zero, NULL};
                 coded c = encode(&d, x, 300);
-                for (size_t i = 0; i < 300; i++)
-                    assert_int_equal(c.codes[i], maps[k] == MO_QUANT_SIGNED ? 127 : 0);
+                for (size_t i = 0; i < 300; i++) assert_int_equal(c.codes[i], zero_code(maps[k]));
                 assert_true(c.absmax[0] == 0.0f && c.absmax[1] == 0.0f);
                 test_ok(mo_quant8_decode(&d, c.codes, c.absmax, 300, y));
                 for (size_t i = 0; i < 300; i++) assert_int_equal(test_bits(y[i]), 0);
@@ -180,7 +204,7 @@ static void a_block_of_subnormals_counts_as_zero(void **state) {
     (void)state;
     const mo_cpu initial = mo_cpu_current();
     float x[64] = {0}, y[64];
-    for (size_t k = 0; k < 2; k++)
+    for (size_t k = 0; k < n_elements(maps); k++)
         for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
             for (uint32_t bits = 1; bits < 0x800000; bits = bits * 2 + 1) {
                 const mo_quant8_desc d = {maps[k], 64, 1, NULL};
@@ -197,7 +221,7 @@ static void the_smallest_and_the_largest_normal_scale_work(void **state) {
     (void)state;
     const mo_cpu initial = mo_cpu_current();
     const float scale[] = {FLT_MIN, FLT_MAX};
-    for (size_t k = 0; k < 2; k++)
+    for (size_t k = 0; k < n_elements(maps); k++)
         for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
             for (size_t s = 0; s < 2; s++) {
                 const mo_quant8_desc d = {maps[k], 64, 0, NULL};
@@ -207,7 +231,7 @@ static void the_smallest_and_the_largest_normal_scale_work(void **state) {
                 coded c = encode(&d, x, 64);
                 assert_true(c.absmax[0] == scale[s]);
                 for (size_t i = 0; i < 64; i++)
-                    assert_int_equal(c.codes[i], nearest(mo_quant8_table(maps[k]), x[i] * inverse));
+                    assert_int_equal(c.codes[i], nearest(maps[k], x[i] * inverse));
                 test_ok(mo_quant8_decode(&d, c.codes, c.absmax, 64, y));
                 assert_true(y[63] == scale[s]);
                 release(&c);
@@ -237,7 +261,7 @@ static void a_block_with_a_number_that_is_not_finite_decodes_to_none_that_is(voi
     const mo_cpu initial = mo_cpu_current();
     const uint32_t bad[] = {0x7f800000, 0xff800000, 0x7fc00000, 0xffc00000, 0x7f800001, 0xffffffff};
     test_rng r = test_rng_begin(__func__);
-    for (size_t k = 0; k < 2; k++)
+    for (size_t k = 0; k < n_elements(maps); k++)
         for (size_t b = 0; b < n_elements(bad); b++)
             for (size_t at = 64; at < N; at += at == 128 ? 64 : 1) {
                 const mo_quant8_desc d = {maps[k], 64, (int)(at % 2), NULL};
@@ -274,8 +298,7 @@ static void every_block_size_from_64_to_4096_is_taken(void **state) {
             assert_true(c.absmax[b] == most);
             const float inverse = 1.0f / most;
             for (size_t i = b * block; i < (b + 1) * block && i < 10007; i++)
-                assert_int_equal(
-                    c.codes[i], nearest(mo_quant8_table(MO_QUANT_SIGNED), x[i] * inverse));
+                assert_int_equal(c.codes[i], nearest(MO_QUANT_SIGNED, x[i] * inverse));
         }
         release(&c);
     }
@@ -316,11 +339,10 @@ static void wrong_arguments_are_refused(void **state) {
 static void the_short_reference_agrees_with_the_search_through_all_256(void **state) {
     (void)state;
     test_rng r = test_rng_begin(__func__);
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < n_elements(maps); k++) {
         float *x = edge_cases(&r, maps[k], 20000);
         for (size_t i = 0; i < 20000; i++)
-            assert_int_equal(nearest(mo_quant8_table(maps[k]), x[i]),
-                nearest_brute(mo_quant8_table(maps[k]), x[i]));
+            assert_int_equal(nearest(maps[k], x[i]), nearest_brute(maps[k], x[i]));
         free(x);
     }
 }
@@ -330,10 +352,10 @@ static void a_million_codes_are_the_nearest_on_every_instruction_set(void **stat
     enum { N = 1000003 };
     const mo_cpu initial = mo_cpu_current();
     test_rng r = test_rng_begin(__func__);
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < n_elements(maps); k++) {
         float *x = edge_cases(&r, maps[k], N);
         uint8_t *want = (uint8_t *)test_array(N, 1);
-        for (size_t i = 0; i < N; i++) want[i] = (uint8_t)nearest(mo_quant8_table(maps[k]), x[i]);
+        for (size_t i = 0; i < N; i++) want[i] = (uint8_t)nearest(maps[k], x[i]);
         for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++) {
             const mo_quant8_desc d = {maps[k], 256, 0, NULL};
             coded c = encode(&d, x, N);
@@ -353,7 +375,7 @@ static void no_zero_gives_the_code_of_0_to_0_alone(void **state) {
     enum { N = 300007 };
     const mo_cpu initial = mo_cpu_current();
     test_rng r = test_rng_begin(__func__);
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < n_elements(maps); k++) {
         float *x = edge_cases(&r, maps[k], N);
         for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++) {
             const mo_quant8_desc d = {maps[k], 256, 1, NULL};
@@ -372,11 +394,11 @@ static void random_scales_are_bit_identical_on_every_instruction_set(void **stat
     const mo_cpu initial = mo_cpu_current();
     test_rng r = test_rng_begin(__func__);
     float *x = test_floats(N), *y = test_floats(N), *y_scalar = test_floats(N);
-    for (size_t k = 0; k < 2; k++)
+    for (size_t k = 0; k < n_elements(maps); k++)
         for (size_t block = 64; block <= 4096; block *= 8) {
             for (size_t i = 0; i < N; i++)
                 x[i] = (float)ldexp(test_uniform(&r), (int)(i / 1000 % 250) - 125) *
-                    (maps[k] == MO_QUANT_SIGNED && i % 3 ? -1.0f : 1.0f);
+                    (is_signed(maps[k]) && i % 3 ? -1.0f : 1.0f);
             const mo_quant8_desc d = {maps[k], block, (int)(block % 512 == 0), NULL};
             test_ok(mo_cpu_select(MO_CPU_SCALAR));
             coded scalar = encode(&d, x, N);
@@ -419,6 +441,36 @@ static void the_number_of_threads_does_not_matter(void **state) {
     free(x);
     free(y);
     free(y1);
+}
+
+/* Above 8 MiB the output is written by other instructions, of whole aligned vectors. */
+static void a_large_output_decodes_to_the_same_numbers_at_any_alignment(void **state) {
+    (void)state;
+    enum { N = (8 << 20) / 4 + 1000, PIECE = 4096 * 37 };
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    float *x = test_normals(&r, N, 1), *want = test_floats(N), *y = test_floats(N + 20);
+    for (size_t block = 64; block <= 4096; block *= 8) {
+        mo_quant8_desc d = {MO_QUANT_SIGNED, block, 0, NULL};
+        coded c = encode(&d, x, N);
+        for (size_t i = 0; i < N; i += PIECE)
+            test_ok(mo_quant8_decode(
+                &d, c.codes + i, c.absmax + i / block, N - i < PIECE ? N - i : PIECE, want + i));
+        for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+            for (size_t off = 0; off < 20; off += 3) {
+                const mo_parallel p = test_threads(1 + (int)off % 4);
+                d.parallel = &p;
+                y[off + N - 1] = 0;
+                if (off > 0) y[off - 1] = 77;
+                test_ok(mo_quant8_decode(&d, c.codes, c.absmax, N, y + off));
+                assert_same_bits(y + off, want, N * sizeof *y);
+                assert_true(off == 0 || y[off - 1] == 77);
+            }
+        release(&c);
+    }
+    free(x);
+    free(want);
+    free(y);
 }
 
 static void any_length_touches_its_codes_only(void **state) {
@@ -538,7 +590,7 @@ static void golden_unsigned_codes_match(void **state) {
 static void the_tables_have_the_golden_hashes(void **state) {
     (void)state;
     const uint64_t hash[] = {0x1e28a45b2a45b220u, 0x5578dd4560cc7b77u};
-    for (size_t k = 0; k < 2; k++) {
+    for (size_t k = 0; k < N_DYNAMIC; k++) {
         unsigned char bytes[1024];
         for (size_t i = 0; i < 1024; i++)
             bytes[i] = (unsigned char)(test_bits(mo_quant8_table(maps[k])[i / 4]) >> 8 * (i % 4));
@@ -546,10 +598,36 @@ static void the_tables_have_the_golden_hashes(void **state) {
     }
 }
 
+static void half_decodes_are_the_decode_rounded(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    enum { N = 256 * 20 + 77 };
+    mo_quant8_desc d;
+    memset(&d, 0, sizeof d);
+    float *x = test_normals(&r, N, 1), absmax[21];
+    uint8_t *codes = malloc(N);
+    uint16_t *want = malloc(N * sizeof *want), *got = malloc(N * sizeof *got);
+    test_ok(mo_quant8_encode(&d, x, N, codes, absmax));
+    test_ok(mo_quant8_decode(&d, codes, absmax, N, x));
+    mo_f32_to_bf16(x, want, N, NULL);
+    test_ok(mo_quant8_decode_bf16(&d, codes, absmax, N, got));
+    assert_memory_equal(got, want, N * sizeof *got);
+    mo_f32_to_f16(x, want, N, NULL);
+    test_ok(mo_quant8_decode_f16(&d, codes, absmax, N, got));
+    assert_memory_equal(got, want, N * sizeof *got);
+    assert_int_equal(mo_quant8_decode_bf16(&d, codes, absmax, N, NULL), MO_E_INVALID);
+    free(x);
+    free(codes);
+    free(want);
+    free(got);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(half_decodes_are_the_decode_rounded),
         cmocka_unit_test(the_tables_ascend_and_hold_0_and_1),
         cmocka_unit_test(the_tables_are_the_formula_rounded_once),
+        cmocka_unit_test(the_linear_tables_are_equal_steps),
         cmocka_unit_test(a_block_by_hand),
         cmocka_unit_test(an_all_zero_block_has_scale_0_and_stays_0),
         cmocka_unit_test(a_block_of_subnormals_counts_as_zero),
@@ -563,6 +641,7 @@ int main(void) {
         cmocka_unit_test(no_zero_gives_the_code_of_0_to_0_alone),
         cmocka_unit_test(random_scales_are_bit_identical_on_every_instruction_set),
         cmocka_unit_test(the_number_of_threads_does_not_matter),
+        cmocka_unit_test(a_large_output_decodes_to_the_same_numbers_at_any_alignment),
         cmocka_unit_test(any_length_touches_its_codes_only),
         cmocka_unit_test(the_error_stays_below_the_bars),
         cmocka_unit_test(golden_signed_codes_match),

@@ -105,16 +105,95 @@ static void moi_gemm_pack_along(
     }
 }
 
-/* A block of lines x depth into panels of width lines. across: stride from line to line, the depth
- * being contiguous; else stride along the depth, the lines being contiguous. */
-static void moi_gemm_pack(size_t lines, size_t depth, size_t width, const float *from, size_t line,
-    size_t along, float *to) {
+/* Floats of a block of lines x depth into panels of width lines. line is the stride from line to
+ * line, along the one along the depth; one of them is 1. */
+static void moi_gemm_pack_floats(size_t lines, size_t depth, size_t width, const float *from,
+    size_t line, size_t along, float *to) {
     for (size_t i = 0; i < lines; i += width, to += width * depth) {
         size_t n = moi_min(width, lines - i);
         if (along == 1 && line != 1)
             moi_gemm_pack_across(n, depth, width, from + i * line, line, to);
         else moi_gemm_pack_along(n, depth, width, from + i * line, along, to);
     }
+}
+
+/* ---- packing what is not float ------------------------------------------------------------- */
+
+/* Row by row: a matrix of one column is contiguous along both. */
+static void moi_gemm_read_int8(const moi_gemm_view *view, size_t first, size_t n, float *to) {
+    const int8_t *codes = (const int8_t *)view->from.data;
+    while (n != 0) {
+        const size_t row = first / view->ld, part = moi_min(n, (row + 1) * view->ld - first);
+        const float scale = moi_i8_scale(view->from.absmax[row]);
+        MOI_DISPATCH(moi_i8_decode_run, (moi_out_f32, codes + first, part, scale, to));
+        first += part;
+        to += part;
+        n -= part;
+    }
+}
+
+/* Numbers first .. first + n - 1, as floats. */
+static void moi_gemm_read(const moi_gemm_view *view, size_t first, size_t n, float *to) {
+    const mo_gemm_operand *from = &view->from;
+    switch (from->type) {
+    case MO_GEMM_BF16:
+        mo_bf16_to_f32((const uint16_t *)from->data + first, to, n, &moi_serial);
+        break;
+    case MO_GEMM_F16:
+        mo_f16_to_f32((const uint16_t *)from->data + first, to, n, &moi_serial);
+        break;
+    case MO_GEMM_INT8: moi_gemm_read_int8(view, first, n, to); break;
+    case MO_GEMM_NF4:
+    case MO_GEMM_FP4:
+        MOI_DISPATCH(moi_q4_decode_run,
+            (moi_out_f32, from->type == MO_GEMM_FP4 ? moi_fp4_map : moi_nf4_map,
+                (const uint8_t *)from->data, from->absmax, from->block, first, n, to));
+        break;
+    default: memcpy(to, (const float *)from->data + first, n * sizeof *to); break;
+    }
+}
+
+enum { moi_gemm_read_depth = 128, moi_gemm_read_lines = 384 }; /* a multiple of all widths */
+
+/* Lines that are contiguous along the depth: a part of a panel is decoded, then packed. */
+static void moi_gemm_read_across(size_t lines, size_t depth, size_t width,
+    const moi_gemm_view *view, size_t first, size_t line, float *to) {
+    MOI_ALIGNED(64) float part[moi_gemm_max_nr * moi_gemm_read_depth];
+    for (size_t i = 0; i < lines; i += width, to += width * depth) {
+        const size_t n = moi_min(width, lines - i);
+        for (size_t d = 0; d < depth; d += moi_gemm_read_depth) {
+            const size_t deep = moi_min(moi_gemm_read_depth, depth - d);
+            for (size_t k = 0; k < n; k++)
+                moi_gemm_read(
+                    view, first + (i + k) * line + d, deep, part + k * moi_gemm_read_depth);
+            moi_gemm_pack_across(n, deep, width, part, moi_gemm_read_depth, to + d * width);
+        }
+    }
+}
+
+/* Lines that are contiguous along the width: a piece of many panels is decoded, then dealt out. */
+static void moi_gemm_read_along(size_t lines, size_t depth, size_t width, const moi_gemm_view *view,
+    size_t first, size_t along, float *to) {
+    MOI_ALIGNED(64) float part[moi_gemm_read_lines];
+    for (size_t i = 0; i < lines; i += moi_gemm_read_lines) {
+        const size_t n = moi_min(moi_gemm_read_lines, lines - i);
+        for (size_t d = 0; d < depth; d++) {
+            moi_gemm_read(view, first + i + d * along, n, part);
+            for (size_t k = 0; k < n; k += width)
+                moi_gemm_pack_along(
+                    moi_min(width, n - k), 1, width, part + k, 0, to + (i + k) * depth + d * width);
+        }
+    }
+}
+
+/* A block of a view, from number first on, into panels. */
+static void moi_gemm_pack(size_t lines, size_t depth, size_t width, const moi_gemm_view *view,
+    size_t first, size_t line, size_t along, float *to) {
+    if (view->from.type == MO_GEMM_F32)
+        moi_gemm_pack_floats(
+            lines, depth, width, (const float *)view->from.data + first, line, along, to);
+    else if (along == 1) moi_gemm_read_across(lines, depth, width, view, first, line, to);
+    else moi_gemm_read_along(lines, depth, width, view, first, along, to);
 }
 
 /* ---- the serial product -------------------------------------------------------------------- */
@@ -154,23 +233,44 @@ static void moi_gemm_block(const moi_gemm_kernel *kernel, size_t m, size_t n, si
         }
 }
 
-static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
-    float beta, float *c, size_t ldc, float *workspace) {
+/* Lines of A and B that are packed at a time. */
+typedef struct moi_gemm_panels {
+    size_t rows, columns;
+} moi_gemm_panels;
+
+/* The largest panels of m x n that so many floats hold; rows 0: none do. How a product is cut along
+ * m and n does not change its bits, so less memory costs time only. */
+static moi_gemm_panels moi_gemm_fit(size_t m, size_t n, size_t k, size_t floats) {
+    const size_t edge = moi_gemm_max_mr + moi_gemm_max_nr;
+    moi_gemm_panels panels = {moi_min(m, moi_gemm_rows), moi_min(n, moi_gemm_columns)};
+    size_t lines = floats > 32 ? (floats - 32) / moi_min(k, moi_gemm_depth) : 0;
+    lines = lines > edge ? lines - edge : 0;
+    if (lines >= panels.rows + panels.columns) return panels;
+    const size_t columns = lines * 4 / 5 / moi_gemm_max_nr * moi_gemm_max_nr;
+    panels.columns = moi_min(panels.columns, moi_max(columns, moi_gemm_max_nr));
+    lines = lines > panels.columns ? lines - panels.columns : 0;
+    if (lines < panels.rows) panels.rows = lines / moi_gemm_max_mr * moi_gemm_max_mr;
+    return panels;
+}
+
+static void moi_gemm_views(size_t m, size_t n, size_t k, float alpha, const moi_gemm_view *a,
+    const moi_gemm_view *b, float beta, float *c, size_t ldc, moi_gemm_panels panels,
+    float *workspace) {
     const moi_gemm_kernel kernel = moi_gemm_select();
     float *packed_a = workspace;
     float *packed_b = packed_a +
-        (moi_min(m, moi_gemm_rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 + 16;
+        (moi_min(m, panels.rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 + 16;
     for (size_t pc = 0; pc < k; pc += moi_gemm_depth) {
         size_t depth = moi_min(k - pc, moi_gemm_depth);
         float scale = pc == 0 ? beta : 1.0f;
-        for (size_t jc = 0; jc < n; jc += moi_gemm_columns) {
-            size_t columns = moi_min(n - jc, moi_gemm_columns);
-            moi_gemm_pack(columns, depth, kernel.nr, b.data + pc * b.row + jc * b.column, b.column,
-                b.row, packed_b);
-            for (size_t ic = 0; ic < m; ic += moi_gemm_rows) {
-                size_t rows = moi_min(m - ic, moi_gemm_rows);
-                moi_gemm_pack(rows, depth, kernel.mr, a.data + ic * a.row + pc * a.column, a.row,
-                    a.column, packed_a);
+        for (size_t jc = 0; jc < n; jc += panels.columns) {
+            size_t columns = moi_min(n - jc, panels.columns);
+            moi_gemm_pack(columns, depth, kernel.nr, b, b->origin + pc * b->row + jc * b->column,
+                b->column, b->row, packed_b);
+            for (size_t ic = 0; ic < m; ic += panels.rows) {
+                size_t rows = moi_min(m - ic, panels.rows);
+                moi_gemm_pack(rows, depth, kernel.mr, a, a->origin + ic * a->row + pc * a->column,
+                    a->row, a->column, packed_a);
                 moi_gemm_block(&kernel, rows, columns, depth, packed_a, packed_b, alpha, scale,
                     c + ic * ldc + jc, ldc);
             }
@@ -178,19 +278,55 @@ static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matri
     }
 }
 
+static moi_gemm_view moi_gemm_view_of(
+    const mo_gemm_operand *from, size_t ld, size_t row, size_t column) {
+    moi_gemm_view view;
+    view.from = *from;
+    view.ld = ld;
+    view.origin = 0;
+    view.row = row;
+    view.column = column;
+    return view;
+}
+
+static mo_gemm_operand moi_gemm_floats_at(const float *data) {
+    mo_gemm_operand operand;
+    memset(&operand, 0, sizeof operand);
+    operand.data = data;
+    return operand;
+}
+
+static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matrix a, moi_matrix b,
+    float beta, float *c, size_t ldc, float *workspace) {
+    const mo_gemm_operand from_a = moi_gemm_floats_at(a.data), from_b = moi_gemm_floats_at(b.data);
+    const moi_gemm_view view_a = moi_gemm_view_of(&from_a, 0, a.row, a.column);
+    const moi_gemm_view view_b = moi_gemm_view_of(&from_b, 0, b.row, b.column);
+    const moi_gemm_panels panels = {moi_gemm_rows, moi_gemm_columns};
+    moi_gemm_views(m, n, k, alpha, &view_a, &view_b, beta, c, ldc, panels, workspace);
+}
+
 /* ---- threads and the public function ------------------------------------------------------- */
 
+/* Up to moi_gemm_full_threads threads get panels of full size; more of them share as much. */
+enum { moi_gemm_full_threads = 8, moi_gemm_least_lines = 256 };
+
 size_t mo_gemm_workspace_size(const mo_parallel *parallel, const mo_gemm_desc *largest) {
-    size_t floats = largest ? moi_gemm_floats(largest->m, largest->n, largest->k)
-                            : moi_gemm_floats(SIZE_MAX, SIZE_MAX, SIZE_MAX);
-    return (size_t)mo_parallel_threads(parallel) * floats * sizeof(float);
+    const size_t threads = (size_t)mo_parallel_threads(parallel);
+    const size_t k = largest ? largest->k : SIZE_MAX;
+    const size_t full = largest ? moi_gemm_floats(largest->m, largest->n, k)
+                                : moi_gemm_floats(SIZE_MAX, SIZE_MAX, k);
+    const size_t least = moi_min(full, moi_gemm_least_lines * moi_min(k, moi_gemm_depth) + 32);
+    const size_t shared = moi_max(moi_gemm_full_threads * full, threads * least);
+    return moi_min(threads * full, shared) * sizeof(float);
 }
 
 typedef struct moi_gemm_job {
     const mo_gemm_desc *desc;
-    moi_matrix a, b;
+    moi_gemm_view a, b;
     float *c;
     float *workspace;
+    size_t floats; /* for each part */
+    moi_gemm_panels panels;
     int parts_m, parts_n;
 } moi_gemm_job;
 
@@ -201,12 +337,12 @@ static void moi_gemm_task(void *context, int i) {
     moi_part(d->m, moi_gemm_max_mr, i % job->parts_m, job->parts_m, &row, &row_end);
     moi_part(d->n, moi_gemm_max_nr, i / job->parts_m, job->parts_n, &column, &column_end);
     if (row == row_end || column == column_end) return;
-    moi_matrix a = job->a, b = job->b;
-    a.data += row * a.row;
-    b.data += column * b.column;
-    moi_gemm_serial(row_end - row, column_end - column, d->k, d->alpha, a, b, d->beta,
-        job->c + row * d->ldc + column, d->ldc,
-        job->workspace + (size_t)i * moi_gemm_floats(d->m, d->n, d->k));
+    moi_gemm_view a = job->a, b = job->b;
+    a.origin = row * a.row;
+    b.origin = column * b.column;
+    moi_gemm_views(row_end - row, column_end - column, d->k, d->alpha, &a, &b, d->beta,
+        job->c + row * d->ldc + column, d->ldc, job->panels,
+        job->workspace + (size_t)i * job->floats);
 }
 
 /* Cut C into threads parts as square as they can be: each part packs its own operands. */
@@ -241,38 +377,67 @@ static void moi_gemm_scale(const mo_gemm_desc *d, float *c) {
             c[i * d->ldc + j] = d->beta == 0.0f ? 0.0f : d->beta * c[i * d->ldc + j];
 }
 
-mo_status mo_gemm(
-    const mo_gemm_env *env, const mo_gemm_desc *desc, const float *a, const float *b, float *c) {
+/* What desc and operands leave open, filled in. */
+static mo_status moi_gemm_resolve(mo_gemm_desc *d, mo_gemm_operand *a, mo_gemm_operand *b) {
+    const size_t columns_a = d->trans_a ? d->m : d->k, columns_b = d->trans_b ? d->k : d->n;
+    mo_gemm_operand *const both[2] = {a, b};
+    if (d->lda == 0) d->lda = columns_a;
+    if (d->ldb == 0) d->ldb = columns_b;
+    if (d->ldc == 0) d->ldc = d->n;
+    if (d->alpha == 0.0f) d->alpha = 1.0f;
+    if (d->lda < columns_a || d->ldb < columns_b || d->ldc < d->n) return MO_E_INVALID;
+    for (int i = 0; i < 2; i++) {
+        mo_gemm_operand *x = both[i];
+        if (!x->data || (unsigned)x->type >= MO_GEMM_TYPE_COUNT) return MO_E_INVALID;
+        if (x->type >= MO_GEMM_INT8 && !x->absmax) return MO_E_INVALID;
+        if (x->type < MO_GEMM_NF4) continue;
+        if (x->block == 0) x->block = 64;
+        if (!moi_is_pow2(x->block) || x->block < 32 || x->block > 4096) return MO_E_INVALID;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_gemm_built_in(const mo_gemm_env *env, const mo_gemm_desc *d,
+    const mo_gemm_operand *a, const mo_gemm_operand *b, float *c) {
+    int threads = mo_parallel_threads(env->parallel);
+    if ((double)d->m * (double)d->n * (double)d->k < 65536.0) threads = 1;
+    const size_t room = env->workspace ? env->workspace_size / sizeof(float) : 0;
+    moi_gemm_job job;
+    do {
+        job.floats = room / (size_t)threads / 16 * 16;
+        job.panels = moi_gemm_fit(d->m, d->n, d->k, job.floats);
+    } while (job.panels.rows == 0 && --threads > 0);
+    if (threads == 0) return MO_E_NO_SPACE;
+    job.desc = d;
+    job.a = moi_gemm_view_of(a, d->lda, d->trans_a ? 1 : d->lda, d->trans_a ? d->lda : 1);
+    job.b = moi_gemm_view_of(b, d->ldb, d->trans_b ? 1 : d->ldb, d->trans_b ? d->ldb : 1);
+    job.c = c;
+    job.workspace = (float *)env->workspace;
+    moi_gemm_split(d, threads, &job.parts_m, &job.parts_n);
+    mo_parallel_run(env->parallel, threads, moi_gemm_task, &job);
+    return MO_OK;
+}
+
+mo_status mo_gemm_mixed(const mo_gemm_env *env, const mo_gemm_desc *desc, const mo_gemm_operand *a,
+    const mo_gemm_operand *b, float *c) {
     if (!env || !desc || !a || !b || !c) return MO_E_INVALID;
     mo_gemm_desc d = *desc;
-    size_t columns_a = d.trans_a ? d.m : d.k, columns_b = d.trans_b ? d.k : d.n;
-    if (d.lda == 0) d.lda = columns_a;
-    if (d.ldb == 0) d.ldb = columns_b;
-    if (d.ldc == 0) d.ldc = d.n;
-    if (d.alpha == 0.0f) d.alpha = 1.0f;
-    if (d.lda < columns_a || d.ldb < columns_b || d.ldc < d.n) return MO_E_INVALID;
+    mo_gemm_operand from_a = *a, from_b = *b;
+    const mo_status status = moi_gemm_resolve(&d, &from_a, &from_b);
+    if (status != MO_OK) return status;
     if (d.m == 0 || d.n == 0) return MO_OK;
     if (d.k == 0) {
         moi_gemm_scale(&d, c);
         return MO_OK;
     }
-    if (env->cblas) return moi_gemm_cblas(env->cblas, &d, a, b, c);
-    int threads = mo_parallel_threads(env->parallel);
-    if ((double)d.m * (double)d.n * (double)d.k < 65536.0) threads = 1;
-    size_t floats = moi_gemm_floats(d.m, d.n, d.k);
-    if (!env->workspace || env->workspace_size / sizeof(float) / floats < (size_t)threads)
-        return MO_E_NO_SPACE;
-    moi_gemm_job job;
-    job.desc = &d;
-    job.a.data = a;
-    job.a.row = d.trans_a ? 1 : d.lda;
-    job.a.column = d.trans_a ? d.lda : 1;
-    job.b.data = b;
-    job.b.row = d.trans_b ? 1 : d.ldb;
-    job.b.column = d.trans_b ? d.ldb : 1;
-    job.c = c;
-    job.workspace = (float *)env->workspace;
-    moi_gemm_split(&d, threads, &job.parts_m, &job.parts_n);
-    mo_parallel_run(env->parallel, threads, moi_gemm_task, &job);
-    return MO_OK;
+    if (!env->cblas) return moi_gemm_built_in(env, &d, &from_a, &from_b, c);
+    if (from_a.type != MO_GEMM_F32 || from_b.type != MO_GEMM_F32) return MO_E_UNSUPPORTED;
+    return moi_gemm_cblas(
+        env->cblas, &d, (const float *)from_a.data, (const float *)from_b.data, c);
+}
+
+mo_status mo_gemm(
+    const mo_gemm_env *env, const mo_gemm_desc *desc, const float *a, const float *b, float *c) {
+    const mo_gemm_operand from_a = moi_gemm_floats_at(a), from_b = moi_gemm_floats_at(b);
+    return mo_gemm_mixed(env, desc, &from_a, &from_b, c);
 }

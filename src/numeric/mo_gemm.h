@@ -1,5 +1,6 @@
 /* mo_gemm.h - the one matrix product that everything else uses: a built-in kernel for AVX2,
- * AVX-512, NEON and plain C, or the cblas_sgemm of a BLAS that the caller links. */
+ * AVX-512, NEON and plain C, or the cblas_sgemm of a BLAS that the caller links. The built-in one
+ * also reads 16-, 8- and 4-bit matrices as they are stored. */
 #ifndef MEMOPT_GEMM_H
 #define MEMOPT_GEMM_H
 
@@ -39,8 +40,9 @@ typedef struct mo_gemm_desc {
     float alpha, beta;
 } mo_gemm_desc;
 
-/* mo_gemm_workspace_size - bytes that the built-in kernel needs: about 3 MiB a thread for large
- * products.
+/* mo_gemm_workspace_size - bytes with which the built-in kernel is fastest: about 3 MiB a thread
+ * for large products, and no more than 24 MiB for up to 60 threads. With less it packs smaller
+ * panels or takes fewer threads, for the same bits; about 140 KiB is the least.
  *
  * parallel  in  the env's; NULL = default
  * largest   in  m, n and k at least those of any product; NULL = products of any size
@@ -67,5 +69,50 @@ MEMOPT_API size_t mo_gemm_workspace_size(const mo_parallel *parallel, const mo_g
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm(
     const mo_gemm_env *env, const mo_gemm_desc *desc, const float *a, const float *b, float *c);
+
+/* What a stored matrix consists of. */
+typedef enum mo_gemm_type {
+    MO_GEMM_F32 = 0,
+    MO_GEMM_BF16,
+    MO_GEMM_F16,
+    MO_GEMM_INT8, /* mo_int8 without outliers: a scale per stored row */
+    MO_GEMM_NF4,  /* mo_quant4: a scale per block of the stored matrix, padding included */
+    MO_GEMM_FP4,
+    MO_GEMM_TYPE_COUNT
+} mo_gemm_type;
+
+/* mo_gemm_operand - a matrix as it is stored.
+ *
+ * type    see above
+ * data    float, uint16_t, int8_t, or bytes of two codes each; element (r, c) is number r * ld + c
+ * absmax  INT8: one per row, NF4 and FP4: one per block, as mo_int8_encode and mo_quant4_encode
+ *         give them; else not read
+ * block   NF4, FP4: numbers per scale, as in mo_quant4_desc; 0 = 64
+ *
+ * All pointers are the caller's and read during the call only.
+ * Since: 0.1 */
+typedef struct mo_gemm_operand {
+    mo_gemm_type type;
+    const void *data;
+    const float *absmax;
+    size_t block;
+} mo_gemm_operand;
+
+/* mo_gemm_mixed - matrix product of operands of any type, as mo_gemm does it.
+ *
+ * env, desc  in      as for mo_gemm; lda and ldb count elements, not bytes
+ * a, b       in      may be the same
+ * c          in out  must not overlap a, b or the workspace
+ *
+ * The operands are decoded panel by panel while they are packed and never stand in memory as float.
+ * C has the bits of mo_gemm on the decoded matrices.
+ *
+ * Memory:  the env's workspace, as for mo_gemm
+ * Threads: one at a time per workspace; runs on the env's threads
+ * Errors:  as mo_gemm; MO_E_INVALID (NULL data or absmax, type, block), MO_E_UNSUPPORTED (cblas and
+ *          an operand that is not F32)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm_mixed(const mo_gemm_env *env,
+    const mo_gemm_desc *desc, const mo_gemm_operand *a, const mo_gemm_operand *b, float *c);
 
 #endif

@@ -9,6 +9,13 @@ typedef struct moi_matrix {
     size_t row, column;
 } moi_matrix;
 
+/* op of a stored matrix: element (i, j) is number origin + i * row + j * column of the operand,
+ * whose rows are ld apart; one stride is 1. */
+typedef struct moi_gemm_view {
+    mo_gemm_operand from;
+    size_t ld, origin, row, column;
+} moi_gemm_view;
+
 /* Panels of A (rows x depth) and B (depth x columns) that are packed at a time. */
 enum { moi_gemm_rows = 384, moi_gemm_columns = 1536, moi_gemm_depth = 384 };
 

@@ -1,7 +1,10 @@
-/* mo_quant.c - see mo_quant.h. The nearest code is found by arithmetic and then put right by the
- * two thresholds around it, which is exact and needs two loads instead of a search. */
+/* mo_quant.c - see mo_quant.h. The half-way points between values are so far apart that at most
+ * one falls among the floats that share their upper 16 bits. A table over those bits therefore
+ * finds the nearest code exactly, with one load and no search. */
 
 #include "mo_quant_tables.inc"
+
+enum { moi_q8_ahead_bytes = 4096 };
 
 #define MOI_ISA scalar
 #include "mo_quant.inc"
@@ -21,53 +24,62 @@
 #endif
 
 const float *mo_quant8_table(mo_quant_map map) {
-    if (map == MO_QUANT_SIGNED) return moi_q8_signed;
-    return map == MO_QUANT_UNSIGNED ? moi_q8_unsigned : NULL;
+    static const float *const tables[MO_QUANT_MAP_COUNT] = {
+        moi_q8_signed, moi_q8_unsigned, moi_q8_linear_signed, moi_q8_linear_unsigned};
+    return (unsigned)map < MO_QUANT_MAP_COUNT ? tables[map] : NULL;
 }
 
-/* the largest float below x; x is not 0 */
-static float moi_q8_before(float x) {
-    uint32_t bits = moi_float_bits(x);
-    return moi_bits_float(x > 0.0f ? bits - 1 : bits + 1);
-}
-
+/* Level i lasts up to half-way to value i + 1; the half-way point itself has the even code. */
 static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero) {
     const float *values = mo_quant8_table(map);
     coder->map = values;
-    coder->is_signed = map == MO_QUANT_SIGNED;
-    coder->zero = coder->is_signed ? 127 : 0;
+    coder->zero = map == MO_QUANT_SIGNED ? 127 : map == MO_QUANT_LINEAR_SIGNED ? 128 : 0;
     coder->no_zero = no_zero != 0;
-    coder->threshold[0] = -HUGE_VALF;
-    coder->threshold[256] = HUGE_VALF;
-    for (int i = 0; i < 255; i++) {
-        float half_way = (values[i] + values[i + 1]) * 0.5f;
-        coder->threshold[i + 1] = i % 2 == 0 ? half_way : moi_q8_before(half_way);
+    uint32_t *cell = coder->cells, *const end = cell + moi_q8_cells;
+    uint32_t level = coder->no_zero;
+    for (uint32_t code = coder->zero + level; code < 255; code++, level++) {
+        const float half_way = (values[code] + values[code + 1]) * 0.5f;
+        const uint32_t next = moi_float_bits(half_way) + (code % 2 == 0); /* first of level + 1 */
+        uint32_t *const last = coder->cells + (next >> 16) - moi_q8_first_cell;
+        while (cell < last) *cell++ = level << 24;
+        *cell++ = (level << 24) + 0x1000000 - (next & 0xffff);
     }
+    while (cell < end) *cell++ = level << 24;
 }
 
+enum { moi_q8_stream_bytes = 8 << 20 }; /* an output of more would push all else out of the cache */
+
 typedef struct moi_q8_job {
-    moi_q8_coder coder;
     size_t block, n;
-    const float *from; /* encode */
+    /* encode */
+    moi_q8_coder *coder;
+    const float *from;
     uint8_t *to;
     float *to_absmax;
-    const uint8_t *codes; /* decode */
-    const float *absmax;
+    /* decode */
+    const float *map, *absmax;
+    const uint8_t *codes;
     float *x;
+    int stream;
+    uint16_t *half; /* instead of x */
+    int brain;
 } moi_q8_job;
 
 static void moi_q8_encode_rows(const void *context, size_t begin, size_t end) {
     const moi_q8_job *job = (const moi_q8_job *)context;
     const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
     MOI_DISPATCH(moi_q8_encode_blocks,
-        (&job->coder, job->block, job->from + at, n, job->to + at, job->to_absmax + begin));
+        (job->coder, job->block, job->from + at, n, job->to + at, job->to_absmax + begin));
 }
 
 static void moi_q8_decode_rows(const void *context, size_t begin, size_t end) {
     const moi_q8_job *job = (const moi_q8_job *)context;
     const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
-    MOI_DISPATCH(moi_q8_decode_blocks,
-        (&job->coder, job->block, job->codes + at, job->absmax + begin, n, job->x + at));
+    const uint8_t *codes = job->codes + at;
+    const float *absmax = job->absmax + begin;
+    if (job->stream)
+        MOI_DISPATCH(moi_q8_decode_stream, (job->map, job->block, codes, absmax, n, job->x + at));
+    else MOI_DISPATCH(moi_q8_decode_blocks, (job->map, job->block, codes, absmax, n, job->x + at));
 }
 
 static mo_status moi_q8_job_begin(moi_q8_job *job, const mo_quant8_desc *desc, size_t n) {
@@ -76,21 +88,62 @@ static mo_status moi_q8_job_begin(moi_q8_job *job, const mo_quant8_desc *desc, s
     if (!moi_is_pow2(job->block) || job->block < 64 || job->block > moi_q8_max_block)
         return MO_E_INVALID;
     job->n = n;
-    moi_q8_begin(&job->coder, desc->map, desc->no_zero);
     return MO_OK;
 }
 
 mo_status mo_quant8_encode(
     const mo_quant8_desc *desc, const float *x, size_t n, uint8_t *codes, float *absmax) {
+    moi_q8_coder coder;
     moi_q8_job job;
     if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
     mo_status status = moi_q8_job_begin(&job, desc, n);
     if (status != MO_OK) return status;
+    moi_q8_begin(&coder, desc->map, desc->no_zero);
+    job.coder = &coder;
     job.from = x;
     job.to = codes;
     job.to_absmax = absmax;
     moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_encode_rows, &job);
     return MO_OK;
+}
+
+/* A block at a time through floats in the first level cache. */
+static void moi_q8_decode_half_rows(const void *context, size_t begin, size_t end) {
+    const moi_q8_job *job = (const moi_q8_job *)context;
+    float x[moi_q8_max_block];
+    for (; begin < end; begin++) {
+        const size_t at = begin * job->block, n = moi_min(job->block, job->n - at);
+        const uint8_t *codes = job->codes + at;
+        MOI_DISPATCH(
+            moi_q8_decode_blocks, (job->map, job->block, codes, job->absmax + begin, n, x));
+        if (job->brain) mo_f32_to_bf16(x, job->half + at, n, &moi_serial);
+        else mo_f32_to_f16(x, job->half + at, n, &moi_serial);
+    }
+}
+
+static mo_status moi_q8_decode_half(const mo_quant8_desc *desc, const uint8_t *codes,
+    const float *absmax, size_t n, uint16_t *half, int brain) {
+    moi_q8_job job;
+    if (!desc || !half || !codes || !absmax) return MO_E_INVALID;
+    mo_status status = moi_q8_job_begin(&job, desc, n);
+    if (status != MO_OK) return status;
+    job.map = mo_quant8_table(desc->map);
+    job.codes = codes;
+    job.absmax = absmax;
+    job.half = half;
+    job.brain = brain;
+    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_half_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_quant8_decode_bf16(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, uint16_t *x) {
+    return moi_q8_decode_half(desc, codes, absmax, n, x, 1);
+}
+
+mo_status mo_quant8_decode_f16(
+    const mo_quant8_desc *desc, const uint8_t *codes, const float *absmax, size_t n, uint16_t *x) {
+    return moi_q8_decode_half(desc, codes, absmax, n, x, 0);
 }
 
 mo_status mo_quant8_decode(
@@ -99,6 +152,8 @@ mo_status mo_quant8_decode(
     if (!desc || !x || !codes || !absmax) return MO_E_INVALID;
     mo_status status = moi_q8_job_begin(&job, desc, n);
     if (status != MO_OK) return status;
+    job.map = mo_quant8_table(desc->map);
+    job.stream = n > moi_q8_stream_bytes / sizeof *x;
     job.codes = codes;
     job.absmax = absmax;
     job.x = x;
