@@ -59,6 +59,7 @@ int main(void) {
  *   remat        which activations to keep and which to compute again, under a budget
  *   plan         a training step planned to the byte: the schedule and every address
  *   safetensors  read and write safetensors files
+ *   optim_file   optimizer states in them: split, merged, requantized
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -1657,7 +1658,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_bind(mo_params *params, void *da
 
 #endif
 /* mo_accum.h - what happens to gradients between backward and the step: accumulation over
- * micro-batches, the global norm and clipping, loss scaling. */
+ * micro-batches in fp32 or bf16, norms and clipping, loss scaling. */
 #ifndef MEMOPT_ACCUM_H
 #define MEMOPT_ACCUM_H
 
@@ -1672,6 +1673,49 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_params_bind(mo_params *params, void *da
  * Since:   0.1 */
 MEMOPT_API void mo_accum_add(
     const float *grad, float scale, float *sum, size_t n, const mo_parallel *parallel);
+
+/* mo_accum_noise - which random bits a stochastic sum takes: element i those of index offset + i
+ * under seed, as in mo_half_encode. Another seed for each call, e.g. the count of micro-batches; a
+ * part of a tensor with its position as offset gets the bits that the whole gets. Since: 0.1 */
+typedef struct mo_accum_noise {
+    uint64_t seed, offset;
+} mo_accum_noise;
+
+/* mo_accum_add_bf16_stochastic - sum[i] += scale * grad[i] in fp32, rounded to bf16 up or down at
+ * random so that the mean is right: small terms are not lost against a large sum.
+ *
+ * grad   in      [n]
+ * sum    in out  [n] bf16; one that is not finite stays so
+ * noise  in      NULL = both 0
+ *
+ * Bit-identical on every CPU, for any number of threads and for any cut into slices.
+ *
+ * Memory:  none
+ * Threads: safe for distinct sums
+ * Cost:    bytes moved: 8 n
+ * Since:   0.1 */
+MEMOPT_API void mo_accum_add_bf16_stochastic(const float *grad, float scale, uint16_t *sum,
+    size_t n, const mo_accum_noise *noise, const mo_parallel *parallel);
+
+/* mo_accum_add_bf16_kahan - sum[i] += scale * grad[i] to nearest, what the rounding lost kept aside
+ * for the next call.
+ *
+ *   add = scale * grad + lost;  new = bf16(sum + add);  lost = bf16((sum - new) + add)
+ *
+ * grad  in      [n]
+ * sum   in out  [n] bf16
+ * lost  in out  [n] bf16; zero before the first call
+ *
+ * A call adds an error of little more than 2^-16 |sum| to sum + lost; |lost| is at most 2^-8 |sum|.
+ * Bit-identical on every CPU and for any number of threads.
+ *
+ * Memory:  none
+ * Threads: safe for distinct sums
+ * Cost:    bytes moved: 12 n
+ * Source:  Kahan 1965, Comm. ACM 8(1)
+ * Since:   0.1 */
+MEMOPT_API void mo_accum_add_bf16_kahan(const float *grad, float scale, uint16_t *sum,
+    uint16_t *lost, size_t n, const mo_parallel *parallel);
 
 /* mo_accum_square_sum - the sum of grad[i]^2 in double; inf or NaN when a gradient is. Add the
  * sums of all tensors; the global norm is the square root.
@@ -1691,6 +1735,51 @@ MEMOPT_API double mo_accum_square_sum(const float *grad, size_t n, const mo_para
  * Threads: safe
  * Since:   0.1 */
 MEMOPT_API double mo_accum_clip_scale(double norm, double max_norm);
+
+/* mo_accum_clip - one tensor's own norm brought down to max_norm: grad[i] *= mo_accum_clip_scale.
+ *
+ * grad  in out  [n]; untouched when its norm is small enough or not finite
+ *
+ * Returns the norm before.
+ *
+ * Memory:  none
+ * Threads: safe for distinct tensors; the result does not depend on their number
+ * Cost:    bytes moved: 4 n, 12 n when it clips
+ * Since:   0.1 */
+MEMOPT_API double mo_accum_clip(
+    float *grad, size_t n, double max_norm, const mo_parallel *parallel);
+
+/* mo_percentile_clip - clip to a percentile of the norms of the last 100 steps. The struct is all
+ * its state; save it as it is. Since: 0.1 */
+enum { MO_PERCENTILE_HISTORY = 100 };
+typedef struct mo_percentile_clip {
+    double square_sums[MO_PERCENTILE_HISTORY]; /* slot step % 100 */
+    uint64_t step;                             /* finite norms so far */
+    uint32_t percentile;
+} mo_percentile_clip;
+
+/* mo_percentile_clip_init - percentile 0..100; 5 = the 6th smallest of 100 norms, 100 = no
+ * clipping.
+ *
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_INVALID (NULL, percentile)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_percentile_clip_init(
+    mo_percentile_clip *clip, uint32_t percentile);
+
+/* mo_percentile_clip_update - remember this step's norm; what its gradients must be multiplied
+ * with.
+ *
+ *   limit = sorted(history)[percentile];  scale = norm > limit ? limit / norm : 1
+ *
+ * square_sum  in  as mo_accum_square_sum gives it, of one tensor or of all. The first one fills the
+ *                 history. One that is not finite is not remembered, and 1 is returned: such a step
+ *                 must be skipped.
+ *
+ * Threads: one at a time per object
+ * Source:  bitsandbytes 0.45, functional.percentile_clipping
+ * Since:   0.1 */
+MEMOPT_API double mo_percentile_clip_update(mo_percentile_clip *clip, double square_sum);
 
 /* mo_loss_scaler_desc - dynamic loss scaling for half-precision gradients.
  *
@@ -1735,41 +1824,69 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_loss_scaler_init(
 MEMOPT_API int mo_loss_scaler_update(mo_loss_scaler *scaler, double square_sum);
 
 #endif
-/* mo_optim.h - optimizer steps whose states take 1 or 4 bytes a number, on any slice of a
+/* mo_optim.h - optimizer steps whose states take half a byte to 4 bytes a number, on any slice of a
  * tensor. */
 #ifndef MEMOPT_OPTIM_H
 #define MEMOPT_OPTIM_H
 
+/* Numbers are stored in checkpoints and never change. "Whole" kinds need statistics of the whole
+ * tensor and cannot work on slices. */
 typedef enum mo_optim_kind {
-    MO_OPTIM_ADAMW = 0, /* two states */
-    MO_OPTIM_SGD,       /* momentum: one state */
+    MO_OPTIM_ADAMW = 0,      /* m, v; decoupled weight decay */
+    MO_OPTIM_SGD = 1,        /* m: momentum */
+    MO_OPTIM_ADAM = 2,       /* m, v; weight decay added to the gradient */
+    MO_OPTIM_LION = 3,       /* m */
+    MO_OPTIM_RMSPROP = 4,    /* v */
+    MO_OPTIM_ADAGRAD = 5,    /* v */
+    MO_OPTIM_ADEMAMIX = 6,   /* m, slow, v */
+    MO_OPTIM_LAMB = 7,       /* m, v; whole: one trust ratio per tensor */
+    MO_OPTIM_LARS = 8,       /* m; whole */
+    MO_OPTIM_ADAM_MINI = 9,  /* m, one second moment per row; whole */
+    MO_OPTIM_ADAFACTOR = 10, /* one number per row and per column, for a vector v; whole */
     MO_OPTIM_KIND_COUNT
 } mo_optim_kind;
 
+/* How a state of n numbers is kept. Row and column statistics are always fp32. */
 typedef enum mo_optim_precision {
-    MO_OPTIM_F32 = 0, /* 4 bytes a number and state */
-    MO_OPTIM_8BIT,    /* blockwise dynamic map: 1 byte, and 4 per block */
+    MO_OPTIM_F32 = 0,  /* 4 bytes a number */
+    MO_OPTIM_8BIT = 1, /* blockwise dynamic map: 1 byte, and 4 per block */
+    MO_OPTIM_BF16 = 2, /* 2 bytes, rounded stochastically */
+    MO_OPTIM_4BIT = 3, /* blockwise, two numbers in a byte, and 4 bytes per block */
     MO_OPTIM_PRECISION_COUNT
 } mo_optim_precision;
 
-/* mo_optim_desc - one optimizer. lr and grad_scale may change from step to step, the rest may not.
+/* mo_optim_desc - one optimizer, as it treats one tensor: copy it and change what a tensor needs to
+ * have different, before its state is made (fp32 for an embedding, no decay for a bias). lr,
+ * grad_scale and weight_decay may change from step to step, the rest may not.
  *
  * kind, precision  see above
  * lr               step size; 0 = parameters stay as they are, as a schedule may ask
- * beta1            AdamW: of the first moment, 0 = 0.9; SGD: momentum, 0 = none
- * beta2            AdamW: of the second moment. 0 = 0.999
- * epsilon          AdamW; 0 = 1e-8
- * weight_decay     decoupled (AdamW), added to the gradient (SGD)
+ * beta1            of m; 0 = 0.9; SGD and LARS: momentum, 0 = none
+ * beta2            of v, LION: of m; 0 = 0.999, LION and RMSPROP 0.99; ADAFACTOR 1 - t^-0.8
+ * beta3, alpha     ADEMAMIX: of slow, and its weight; 0 = 0.9999 and 5
+ * warmup           ADEMAMIX: steps in which beta3 and alpha reach their values; 0 = at once
+ * epsilon          0 = 1e-8, ADAGRAD 1e-10, ADAFACTOR 1e-30 (in g^2), LAMB 1e-6
+ * weight_decay     decoupled; added to the gradient by SGD, ADAM, RMSPROP, ADAGRAD, LARS
+ * trust            LARS: coefficient, 0 = 0.001; ADAFACTOR: largest root mean square of an update,
+ *                  0 = 1
  * grad_scale       gradients are multiplied with it: clipping, or 1 / loss scale; 0 = 1
- * block            8-bit: numbers per scale, a power of two, 64..4096; 0 = 256
+ * block            8-bit: numbers per scale, a power of two, 64..4096; 0 = 256. 4-bit: 0 = 128
+ * columns          ADAFACTOR, ADAM_MINI: of the tensor as a matrix; 0 = a vector, or one row
  * min_8bit_size    tensors with fewer numbers keep fp32 states; 0 = 4096, 1 = none do
+ * plain_v          8-bit: keep v itself and let it become 0, as bitsandbytes does, so that states
+ *                  can be exchanged. Unstable where gradients in a block differ by more than 100
+ * times master           bf16 parameters: keep them in fp32 too
+ * seed             of the stochastic rounding
  * parallel         NULL = default
  * Since: 0.1 */
 typedef struct mo_optim_desc {
     mo_optim_kind kind;
     mo_optim_precision precision;
-    double lr, beta1, beta2, epsilon, weight_decay, grad_scale;
-    size_t block, min_8bit_size;
+    double lr, beta1, beta2, beta3, alpha, epsilon, weight_decay, trust, grad_scale;
+    uint64_t warmup;
+    size_t block, columns, min_8bit_size;
+    int plain_v, master;
+    uint64_t seed;
     const mo_parallel *parallel;
 } mo_optim_desc;
 
@@ -1778,20 +1895,29 @@ MEMOPT_API mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc);
 
 /* mo_optim_state - where the states of one tensor lie, in memory that the caller owns.
  *
- * n          numbers in the tensor
- * precision  decided once, at init, from the size of the whole tensor
+ * n          numbers in the tensor, or in this slice of it
+ * offset     index of the first of them in the tensor: slices round as the whole does
+ * precision  of m, slow and v, decided once, at init, from the size of the whole tensor
  * block      numbers per scale
- * m, v       [n] float or uint8_t: first moment or momentum; AdamW only: second moment. 8-bit v
- *            holds the square root of the second moment, never rounded to zero: with codes of v
- *            itself, a small v next to a large one becomes 0 and the update m / epsilon.
- * m_absmax, v_absmax  8-bit: [ceil(n / block)] scales
+ * plain_v    as the desc's, decided at init
+ * m, slow, v [n] float, uint16_t (bf16), uint8_t, or two to a byte (the first in the high half);
+ *            NULL where the kind has none
+ * m_absmax, slow_absmax, v_absmax  8 and 4 bits: [ceil(n / block)] scales. A negative v_absmax says
+ *            that the codes of its block are square roots: chosen where v in the block differs by
+ *            more than 1000 times, in 4 bits always. And no v > 0 gets the code of 0. With plain
+ *            codes a small v next to a large one becomes 0, and the update m / epsilon.
+ * row        [rows] ADAM_MINI, ADAFACTOR; column: [columns] ADAFACTOR
+ * master     [n] desc.master: the parameters in fp32
  * Since: 0.1 */
 typedef struct mo_optim_state {
-    size_t n;
+    size_t n, offset;
     mo_optim_precision precision;
     size_t block;
-    void *m, *v;
-    float *m_absmax, *v_absmax;
+    int plain_v;
+    void *m, *slow, *v;
+    float *m_absmax, *slow_absmax, *v_absmax;
+    float *row, *column, *master;
+    size_t rows, columns;
 } mo_optim_state;
 
 /* mo_optim_state_size - bytes that the states of a tensor of n numbers take; 0 when that does not
@@ -1807,7 +1933,8 @@ MEMOPT_API size_t mo_optim_state_size(const mo_optim_desc *desc, size_t n);
  * state   out
  *
  * Threads: safe for distinct memory
- * Errors:  MO_E_INVALID (NULL, kind, precision, block), MO_E_NO_SPACE (size), MO_E_OVERFLOW (n)
+ * Errors:  MO_E_INVALID (NULL, kind, precision, block, n no multiple of columns), MO_E_UNSUPPORTED
+ *          (4 bits for a kind other than ADAMW), MO_E_NO_SPACE (size), MO_E_OVERFLOW
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_init(
     const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state);
@@ -1816,36 +1943,83 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_init(
  * piece by piece. The result is bit-identical to updating the whole.
  *
  * Threads: safe
- * Errors:  MO_E_INVALID (NULL, out of range; 8-bit: begin not at a block, or an end inside a block
- *          that is not the tensor's end)
+ * Errors:  MO_E_INVALID (NULL, out of range; 8 and 4 bits: begin not at a block, or an end inside a
+ *          block that is not the tensor's end), MO_E_UNSUPPORTED (row or column statistics)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_slice(
     const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice);
 
+/* mo_optim_state_copy - the contents of one state into another of the same kind and n: moved to
+ * another precision or block size where they differ, else bit for bit.
+ *
+ * seed  of the stochastic rounding into bf16
+ *
+ * Memory:  none
+ * Threads: safe for distinct states
+ * Errors:  MO_E_INVALID (NULL, n, rows or columns differ, a state that one of them has not)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
+    mo_optim_state *to, const mo_optim_state *from, uint64_t seed);
+
 /* mo_optim_step - one update.
  *
- *   g = grad_scale grad
- *   AdamW:  m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2
- *           p = p (1 - lr wd) - lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + epsilon)
- *   SGD:    g = g + wd p,  m = g at t = 1, else b1 m + g,  p = p - lr m
+ *   g = grad_scale grad,  k1 = 1 - b1^t,  k2 = 1 - b2^t
+ *   ADAMW     m = b1 m + (1 - b1) g,  v = b2 v + (1 - b2) g^2
+ *             p = p (1 - lr wd) - lr (m / k1) / (sqrt(v / k2) + eps)
+ *   ADAM      g = g + wd p, then as ADAMW without decay
+ *   SGD       g = g + wd p,  m = g at t = 1, else b1 m + g,  p = p - lr m
+ *   LION      p = p (1 - lr wd) - lr sign(b1 m + (1 - b1) g),  m = b2 m + (1 - b2) g
+ *   RMSPROP   g = g + wd p,  v = b2 v + (1 - b2) g^2,  p = p - lr g / (sqrt(v) + eps)
+ *   ADAGRAD   g = g + wd p,  v = v + g^2,  p = p - lr g / (sqrt(v) + eps)
+ *   ADEMAMIX  as ADAMW with m / k1 + alpha slow,  slow = b3 slow + (1 - b3) g
+ *   LAMB      u = (m / k1) / (sqrt(v / k2) + eps) + wd p,  p = p - lr u |p| / |u|
+ *   LARS      m = b1 m + lr trust |p| / (|g| + wd |p|) (g + wd p),  p = p - m
+ *   ADAM_MINI as ADAMW with one v per row, of the mean of g^2
+ *   ADAFACTOR row and column means of g^2 + eps,  u = g / sqrt(row column / mean(row)),
+ *             p = p (1 - lr wd) - lr u / max(1, rms(u) / trust)
  *
  * t      in      step number, from 1
  * param  in out  [state.n]
  * grad   in      [state.n]
  * state  in out
  *
- * The update uses the new m and v before they are rounded to 8 bits. A parameter whose gradient has
- * always been zero stays exactly as it is (without weight decay), and so does its state.
+ * The update uses the new states before they are rounded. A parameter whose gradient has always
+ * been zero stays exactly as it is (without weight decay), and so does its state. Where the square
+ * of a gradient is not finite, parameter and state of that number stay as they are; where one or
+ * their sum is not, whole kinds leave the tensor as it is. LAMB and LARS: a ratio with a norm of 0
+ * (LARS: times trust) is 1.
  * Bit-identical on every CPU, for any number of threads and any slicing.
  *
  * Memory:  none
  * Threads: safe for distinct params
- * Errors:  MO_E_INVALID (NULL, t = 0, desc)
- * Cost:    AdamW, bytes moved per number: 28 (fp32), 16.06 (8-bit)
- * Source:  Loshchilov and Hutter 2019, arXiv:1711.05101; Dettmers et al. 2022, arXiv:2110.02861
+ * Errors:  MO_E_INVALID (NULL, t = 0, a number in desc out of range, a state of another kind)
+ * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit)
+ * Source:  Loshchilov and Hutter 2019, arXiv:1711.05101; Dettmers et al. 2022, arXiv:2110.02861;
+ *          Chen et al. 2023, arXiv:2302.06675 (LION); Pagliardini et al. 2024, arXiv:2409.03137
+ *          (ADEMAMIX); You et al. 2020, arXiv:1904.00962 (LAMB), 2017, arXiv:1708.03888 (LARS);
+ *          Zhang et al. 2024, arXiv:2406.16793 (Adam-mini); Shazeer and Stern 2018,
+ *          arXiv:1804.04235 (Adafactor); Li et al. 2023, arXiv:2309.01507 (4-bit states)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_step(const mo_optim_desc *desc, uint64_t t,
     float *param, const float *grad, const mo_optim_state *state);
+
+/* mo_optim_step_bf16 - the same for parameters in bf16. Without a master copy they are rounded
+ * stochastically, so that small updates are not lost on average; with one (desc.master), nearest.
+ *
+ * param  in out  [state.n] bf16
+ *
+ * Threads, Errors: as mo_optim_step
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_step_bf16(const mo_optim_desc *desc, uint64_t t,
+    uint16_t *param, const float *grad, const mo_optim_state *state);
+
+/* mo_optim_master_init - the master copy from the parameters, once, after mo_optim_state_init.
+ *
+ * Threads: safe for distinct states
+ * Errors:  MO_E_INVALID (NULL, no master)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_master_init(
+    const mo_optim_state *state, const uint16_t *param);
 
 #endif
 /* mo_norm.h - layer normalization whose output need not be kept: backward works from the input and
@@ -1969,7 +2143,8 @@ typedef struct mo_attention_tensors {
 } mo_attention_tensors;
 
 /* mo_attention_workspace_size - bytes that forward and backward need: O(head_size) per thread,
- * whatever the length of the sequence; 0 when the sizes do not fit.
+ * whatever the length of the sequence; 0 when the sizes do not fit. With less, down to one thread's
+ * share, fewer threads run.
  *
  * Threads: safe
  * Since:   0.1 */
@@ -2720,6 +2895,74 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_commit(mo_safetensors_write
  * Threads: one at a time
  * Since:   0.1 */
 MEMOPT_API void mo_safetensors_discard(mo_safetensors_writer *w);
+
+#endif
+/* mo_optim_file.h - optimizer states in safetensors files, in their own precision: what a
+ * checkpoint needs to be continued, whole or in parts, at the same precision or another.
+ *
+ * The states of a tensor NAME are tensors "optimizer.NAME.PART"; how to read them is in the
+ * metadata under "memopt.optimizer.NAME":
+ *
+ *   kind=0 precision=1 block=256 plain_v=0 n=1000 begin=0 of=1000 columns=0 t=17
+ *
+ * n numbers from begin on of a tensor of so many: a file may hold a part, as one rank of several
+ * does. The choice of precision is stored, never derived again from a size. */
+#ifndef MEMOPT_OPTIM_FILE_H
+#define MEMOPT_OPTIM_FILE_H
+
+/* mo_optim_part - one array of a state.
+ *
+ * suffix  "m", "m_absmax", ...: the last part of its name in a file
+ * dtype   F32, BF16 or U8 (8-bit codes, or two 4-bit codes to a byte)
+ * n       elements of that type */
+typedef struct mo_optim_part {
+    const char *suffix;
+    mo_dtype dtype;
+    uint64_t n;
+    void *data;
+} mo_optim_part;
+
+enum { MO_OPTIM_MAX_PARTS = 9 };
+
+/* mo_optim_state_parts - the arrays of a state, fp32 ones first.
+ *
+ * parts  out  [MO_OPTIM_MAX_PARTS]
+ *
+ * returns how many there are. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_optim_state_parts(const mo_optim_state *state, mo_optim_part *parts);
+
+/* mo_optim_format - the metadata text of a state.
+ *
+ * desc  in   the one it was made with
+ * of    in   numbers in the whole tensor; the state holds those from state->offset on
+ * t     in   steps taken
+ * text  out  [size] 160 bytes are enough
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_NO_SPACE (size)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_format(const mo_optim_desc *desc,
+    const mo_optim_state *state, size_t of, uint64_t t, char *text, size_t size);
+
+/* mo_optim_load - read what a file has of a tensor's states into a state, or into a slice of one.
+ *
+ * desc  in   the one that to was made with; the kind must be the file's
+ * name  in   of the tensor
+ * of    in   numbers in the whole tensor
+ * to    out  its numbers to->offset .. to->offset + to->n - 1: those that the file has are written,
+ *            requantized where precision, block or plain_v differ, else bit for bit
+ * n     out  how many that were: call it for every part of a split checkpoint until all are there
+ * t     out  steps taken; NULL = not wanted
+ *
+ * Memory:  where the codings differ, the file's part of the states, from the file's allocator
+ * Threads: safe for distinct states
+ * Errors:  MO_E_NOT_FOUND (no states of that name), MO_E_FORMAT (other kind, shape or type, broken
+ *          metadata), MO_E_INVALID (NULL; parts that meet inside a block of to; a part of row or
+ *          column statistics), MO_E_NO_MEMORY, MO_E_IO; the file's log names tensor and value
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_load(const mo_safetensors *st,
+    const mo_optim_desc *desc, const char *name, size_t of, mo_optim_state *to, size_t *n,
+    uint64_t *t);
 
 #endif
 
@@ -9859,58 +10102,432 @@ mo_status mo_params_bind(mo_params *params, void *data, void *grad) {
     }
     return MO_OK;
 }
-/* mo_accum.c - see mo_accum.h. Plain loops: they run at the speed of memory when vectorized by the
- * compiler, and the lanes of the sum are fixed, so that the result is the same everywhere. */
+/* mo_accum.c - see mo_accum.h. The sum of squares has lanes and parts whose number does not depend
+ * on the CPU and the threads, so that the result is the same everywhere. */
 
-enum { moi_accum_grain = 16384, moi_accum_lanes = 8, moi_accum_parts = 64 };
+enum {
+    moi_accum_grain = 16384,
+    moi_accum_lanes = 16,
+    moi_accum_parts = 64,
+    moi_accum_ahead_bytes = 2048
+};
 
-typedef struct moi_accum_job {
+/* Some elements of the arrays; first and key are those of the random bits. */
+typedef struct moi_accum_slice {
     const float *grad;
-    float *sum;
+    void *sum;
+    uint16_t *lost; /* Kahan */
     float scale;
     size_t n;
-    double *square_sums; /* [moi_accum_parts] */
+    uint32_t first, key;
+} moi_accum_slice;
+
+#define MOI_ISA scalar
+/* mo_accum.inc - sums of gradients for one instruction set. n is a multiple of 16, but for scalar,
+ * which takes what is left. */
+
+MOI_TARGET static void MOI_FN(moi_accum_f32)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    float *sum = (float *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    for (size_t i = 0; i < n; i += MOI_LANES)
+        MOI_STORE(sum + i, MOI_ADD(MOI_LOAD(sum + i), MOI_MUL(scale, MOI_LOAD(grad + i))));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_accum_bf16)(const uint16_t *x) {
+    return MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x), 16));
+}
+
+MOI_TARGET static void MOI_FN(moi_accum_stochastic)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    uint16_t *sum = (uint16_t *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    const MOI_VI key = MOI_ISET1(s->key);
+    MOI_VI index = MOI_FN(moi_index)(s->first);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(grad + i, moi_accum_ahead_bytes);
+        const MOI_V term = MOI_MUL(scale, MOI_LOAD(grad + i));
+        const MOI_V exact = MOI_ADD(MOI_FN(moi_accum_bf16)(sum + i), term);
+        const MOI_VI random = MOI_RANDOM(index, key);
+        MOI_STORE_U16(sum + i, MOI_FN(moi_bf16_pattern)(1, exact, random));
+        index = MOI_IADD(index, MOI_ISET1((uint32_t)MOI_LANES));
+    }
+}
+
+/* Kahan's sum with the lost part added to the next term */
+MOI_TARGET static void MOI_FN(moi_accum_kahan)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    uint16_t *sum = (uint16_t *)s->sum, *lost = s->lost;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    const MOI_VI none = MOI_ISET1(0);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(grad + i, moi_accum_ahead_bytes);
+        const MOI_V was = MOI_FN(moi_accum_bf16)(sum + i);
+        const MOI_V term = MOI_MUL(scale, MOI_LOAD(grad + i));
+        const MOI_V add = MOI_ADD(term, MOI_FN(moi_accum_bf16)(lost + i));
+        const MOI_VI bits = MOI_FN(moi_bf16_pattern)(0, MOI_ADD(was, add), none);
+        const MOI_V moved = MOI_SUB(was, MOI_FROM_BITS(MOI_ISLL(bits, 16)));
+        MOI_STORE_U16(sum + i, bits);
+        MOI_STORE_U16(lost + i, MOI_FN(moi_bf16_pattern)(0, MOI_ADD(moved, add), none));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_accum_multiply)(const moi_accum_slice *s) {
+    float *x = (float *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    for (size_t i = 0; i < n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), scale));
+}
+
+/* lanes[i % 16] += x[i]^2; n is a multiple of 16 here too */
+MOI_TARGET static void MOI_FN(moi_accum_square)(const float *x, size_t n, double lanes[16]) {
+    MOI_D16 sums;
+    memcpy(&sums, lanes, sizeof sums);
+    for (size_t i = 0; i < n; i += 16) {
+        MOI_PREFETCH(x + i, moi_accum_ahead_bytes);
+        MOI_D16_SQUARES(&sums, x + i);
+    }
+    memcpy(lanes, &sums, sizeof sums);
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_accum.inc - sums of gradients for one instruction set. n is a multiple of 16, but for scalar,
+ * which takes what is left. */
+
+MOI_TARGET static void MOI_FN(moi_accum_f32)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    float *sum = (float *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    for (size_t i = 0; i < n; i += MOI_LANES)
+        MOI_STORE(sum + i, MOI_ADD(MOI_LOAD(sum + i), MOI_MUL(scale, MOI_LOAD(grad + i))));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_accum_bf16)(const uint16_t *x) {
+    return MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x), 16));
+}
+
+MOI_TARGET static void MOI_FN(moi_accum_stochastic)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    uint16_t *sum = (uint16_t *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    const MOI_VI key = MOI_ISET1(s->key);
+    MOI_VI index = MOI_FN(moi_index)(s->first);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(grad + i, moi_accum_ahead_bytes);
+        const MOI_V term = MOI_MUL(scale, MOI_LOAD(grad + i));
+        const MOI_V exact = MOI_ADD(MOI_FN(moi_accum_bf16)(sum + i), term);
+        const MOI_VI random = MOI_RANDOM(index, key);
+        MOI_STORE_U16(sum + i, MOI_FN(moi_bf16_pattern)(1, exact, random));
+        index = MOI_IADD(index, MOI_ISET1((uint32_t)MOI_LANES));
+    }
+}
+
+/* Kahan's sum with the lost part added to the next term */
+MOI_TARGET static void MOI_FN(moi_accum_kahan)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    uint16_t *sum = (uint16_t *)s->sum, *lost = s->lost;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    const MOI_VI none = MOI_ISET1(0);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(grad + i, moi_accum_ahead_bytes);
+        const MOI_V was = MOI_FN(moi_accum_bf16)(sum + i);
+        const MOI_V term = MOI_MUL(scale, MOI_LOAD(grad + i));
+        const MOI_V add = MOI_ADD(term, MOI_FN(moi_accum_bf16)(lost + i));
+        const MOI_VI bits = MOI_FN(moi_bf16_pattern)(0, MOI_ADD(was, add), none);
+        const MOI_V moved = MOI_SUB(was, MOI_FROM_BITS(MOI_ISLL(bits, 16)));
+        MOI_STORE_U16(sum + i, bits);
+        MOI_STORE_U16(lost + i, MOI_FN(moi_bf16_pattern)(0, MOI_ADD(moved, add), none));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_accum_multiply)(const moi_accum_slice *s) {
+    float *x = (float *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    for (size_t i = 0; i < n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), scale));
+}
+
+/* lanes[i % 16] += x[i]^2; n is a multiple of 16 here too */
+MOI_TARGET static void MOI_FN(moi_accum_square)(const float *x, size_t n, double lanes[16]) {
+    MOI_D16 sums;
+    memcpy(&sums, lanes, sizeof sums);
+    for (size_t i = 0; i < n; i += 16) {
+        MOI_PREFETCH(x + i, moi_accum_ahead_bytes);
+        MOI_D16_SQUARES(&sums, x + i);
+    }
+    memcpy(lanes, &sums, sizeof sums);
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_accum.inc - sums of gradients for one instruction set. n is a multiple of 16, but for scalar,
+ * which takes what is left. */
+
+MOI_TARGET static void MOI_FN(moi_accum_f32)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    float *sum = (float *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    for (size_t i = 0; i < n; i += MOI_LANES)
+        MOI_STORE(sum + i, MOI_ADD(MOI_LOAD(sum + i), MOI_MUL(scale, MOI_LOAD(grad + i))));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_accum_bf16)(const uint16_t *x) {
+    return MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x), 16));
+}
+
+MOI_TARGET static void MOI_FN(moi_accum_stochastic)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    uint16_t *sum = (uint16_t *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    const MOI_VI key = MOI_ISET1(s->key);
+    MOI_VI index = MOI_FN(moi_index)(s->first);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(grad + i, moi_accum_ahead_bytes);
+        const MOI_V term = MOI_MUL(scale, MOI_LOAD(grad + i));
+        const MOI_V exact = MOI_ADD(MOI_FN(moi_accum_bf16)(sum + i), term);
+        const MOI_VI random = MOI_RANDOM(index, key);
+        MOI_STORE_U16(sum + i, MOI_FN(moi_bf16_pattern)(1, exact, random));
+        index = MOI_IADD(index, MOI_ISET1((uint32_t)MOI_LANES));
+    }
+}
+
+/* Kahan's sum with the lost part added to the next term */
+MOI_TARGET static void MOI_FN(moi_accum_kahan)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    uint16_t *sum = (uint16_t *)s->sum, *lost = s->lost;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    const MOI_VI none = MOI_ISET1(0);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(grad + i, moi_accum_ahead_bytes);
+        const MOI_V was = MOI_FN(moi_accum_bf16)(sum + i);
+        const MOI_V term = MOI_MUL(scale, MOI_LOAD(grad + i));
+        const MOI_V add = MOI_ADD(term, MOI_FN(moi_accum_bf16)(lost + i));
+        const MOI_VI bits = MOI_FN(moi_bf16_pattern)(0, MOI_ADD(was, add), none);
+        const MOI_V moved = MOI_SUB(was, MOI_FROM_BITS(MOI_ISLL(bits, 16)));
+        MOI_STORE_U16(sum + i, bits);
+        MOI_STORE_U16(lost + i, MOI_FN(moi_bf16_pattern)(0, MOI_ADD(moved, add), none));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_accum_multiply)(const moi_accum_slice *s) {
+    float *x = (float *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    for (size_t i = 0; i < n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), scale));
+}
+
+/* lanes[i % 16] += x[i]^2; n is a multiple of 16 here too */
+MOI_TARGET static void MOI_FN(moi_accum_square)(const float *x, size_t n, double lanes[16]) {
+    MOI_D16 sums;
+    memcpy(&sums, lanes, sizeof sums);
+    for (size_t i = 0; i < n; i += 16) {
+        MOI_PREFETCH(x + i, moi_accum_ahead_bytes);
+        MOI_D16_SQUARES(&sums, x + i);
+    }
+    memcpy(lanes, &sums, sizeof sums);
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_accum.inc - sums of gradients for one instruction set. n is a multiple of 16, but for scalar,
+ * which takes what is left. */
+
+MOI_TARGET static void MOI_FN(moi_accum_f32)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    float *sum = (float *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    for (size_t i = 0; i < n; i += MOI_LANES)
+        MOI_STORE(sum + i, MOI_ADD(MOI_LOAD(sum + i), MOI_MUL(scale, MOI_LOAD(grad + i))));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_accum_bf16)(const uint16_t *x) {
+    return MOI_FROM_BITS(MOI_ISLL(MOI_LOAD_U16(x), 16));
+}
+
+MOI_TARGET static void MOI_FN(moi_accum_stochastic)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    uint16_t *sum = (uint16_t *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    const MOI_VI key = MOI_ISET1(s->key);
+    MOI_VI index = MOI_FN(moi_index)(s->first);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(grad + i, moi_accum_ahead_bytes);
+        const MOI_V term = MOI_MUL(scale, MOI_LOAD(grad + i));
+        const MOI_V exact = MOI_ADD(MOI_FN(moi_accum_bf16)(sum + i), term);
+        const MOI_VI random = MOI_RANDOM(index, key);
+        MOI_STORE_U16(sum + i, MOI_FN(moi_bf16_pattern)(1, exact, random));
+        index = MOI_IADD(index, MOI_ISET1((uint32_t)MOI_LANES));
+    }
+}
+
+/* Kahan's sum with the lost part added to the next term */
+MOI_TARGET static void MOI_FN(moi_accum_kahan)(const moi_accum_slice *s) {
+    const float *grad = s->grad;
+    uint16_t *sum = (uint16_t *)s->sum, *lost = s->lost;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    const MOI_VI none = MOI_ISET1(0);
+    for (size_t i = 0; i < n; i += MOI_LANES) {
+        MOI_PREFETCH(grad + i, moi_accum_ahead_bytes);
+        const MOI_V was = MOI_FN(moi_accum_bf16)(sum + i);
+        const MOI_V term = MOI_MUL(scale, MOI_LOAD(grad + i));
+        const MOI_V add = MOI_ADD(term, MOI_FN(moi_accum_bf16)(lost + i));
+        const MOI_VI bits = MOI_FN(moi_bf16_pattern)(0, MOI_ADD(was, add), none);
+        const MOI_V moved = MOI_SUB(was, MOI_FROM_BITS(MOI_ISLL(bits, 16)));
+        MOI_STORE_U16(sum + i, bits);
+        MOI_STORE_U16(lost + i, MOI_FN(moi_bf16_pattern)(0, MOI_ADD(moved, add), none));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_accum_multiply)(const moi_accum_slice *s) {
+    float *x = (float *)s->sum;
+    const size_t n = s->n;
+    const MOI_V scale = MOI_SET1(s->scale);
+    for (size_t i = 0; i < n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), scale));
+}
+
+/* lanes[i % 16] += x[i]^2; n is a multiple of 16 here too */
+MOI_TARGET static void MOI_FN(moi_accum_square)(const float *x, size_t n, double lanes[16]) {
+    MOI_D16 sums;
+    memcpy(&sums, lanes, sizeof sums);
+    for (size_t i = 0; i < n; i += 16) {
+        MOI_PREFETCH(x + i, moi_accum_ahead_bytes);
+        MOI_D16_SQUARES(&sums, x + i);
+    }
+    memcpy(lanes, &sums, sizeof sums);
+}
+#undef MOI_ISA
+#endif
+
+/* ---- sums ---------------------------------------------------------------------------------- */
+
+typedef enum moi_accum_kind {
+    moi_accum_is_f32,
+    moi_accum_is_stochastic,
+    moi_accum_is_kahan,
+    moi_accum_is_multiply
+} moi_accum_kind;
+
+typedef struct moi_accum_job {
+    moi_accum_kind kind;
+    moi_accum_slice all;
+    mo_accum_noise noise;
 } moi_accum_job;
+
+static void moi_accum_scalar(moi_accum_kind kind, const moi_accum_slice *s) {
+    switch (kind) {
+    case moi_accum_is_f32: moi_accum_f32_scalar(s); break;
+    case moi_accum_is_stochastic: moi_accum_stochastic_scalar(s); break;
+    case moi_accum_is_kahan: moi_accum_kahan_scalar(s); break;
+    case moi_accum_is_multiply: moi_accum_multiply_scalar(s); break;
+    }
+}
+static void moi_accum_vectors(moi_accum_kind kind, const moi_accum_slice *s) {
+    switch (kind) {
+    case moi_accum_is_f32: MOI_DISPATCH(moi_accum_f32, (s)); break;
+    case moi_accum_is_stochastic: MOI_DISPATCH(moi_accum_stochastic, (s)); break;
+    case moi_accum_is_kahan: MOI_DISPATCH(moi_accum_kahan, (s)); break;
+    case moi_accum_is_multiply: MOI_DISPATCH(moi_accum_multiply, (s)); break;
+    }
+}
+
+static moi_accum_slice moi_accum_cut(const moi_accum_job *job, size_t begin, size_t n) {
+    const uint64_t index = job->noise.offset + begin;
+    const int is_float = job->kind == moi_accum_is_f32 || job->kind == moi_accum_is_multiply;
+    moi_accum_slice s = job->all;
+    if (s.grad) s.grad += begin;
+    if (s.lost) s.lost += begin;
+    s.sum = (char *)s.sum + begin * (is_float ? sizeof(float) : sizeof(uint16_t));
+    s.n = n;
+    s.first = (uint32_t)index;
+    s.key = moi_random_key(job->noise.seed, index >> 32);
+    return s;
+}
 
 static void moi_accum_rows(const void *context, size_t begin, size_t end) {
     const moi_accum_job *job = (const moi_accum_job *)context;
-    const float *MOI_RESTRICT grad = job->grad;
-    float *MOI_RESTRICT sum = job->sum;
-    const float scale = job->scale;
-    for (size_t i = begin; i < end; i++) sum[i] += scale * grad[i];
+    while (begin < end) {
+        /* a slice has one key, so it ends where the upper half of the index changes */
+        const uint64_t same_key = 0x100000000u - (uint32_t)(job->noise.offset + begin);
+        const size_t n = same_key < end - begin ? (size_t)same_key : end - begin,
+                     body = n / 16 * 16;
+        const moi_accum_slice vectors = moi_accum_cut(job, begin, body);
+        const moi_accum_slice rest = moi_accum_cut(job, begin + body, n - body);
+        moi_accum_vectors(job->kind, &vectors);
+        moi_accum_scalar(job->kind, &rest);
+        begin += n;
+    }
+}
+
+static void moi_accum_run(moi_accum_kind kind, moi_accum_slice all, const mo_accum_noise *noise,
+    const mo_parallel *parallel) {
+    moi_accum_job job = {kind, all, {0, 0}};
+    if (noise) job.noise = *noise;
+    moi_for_rows(parallel, all.n, moi_accum_grain, moi_accum_rows, &job);
 }
 
 void mo_accum_add(
     const float *grad, float scale, float *sum, size_t n, const mo_parallel *parallel) {
-    moi_accum_job job = {grad, sum, scale, n, NULL};
-    moi_for_rows(parallel, n, moi_accum_grain, moi_accum_rows, &job);
+    const moi_accum_slice all = {grad, sum, NULL, scale, n, 0, 0};
+    moi_accum_run(moi_accum_is_f32, all, NULL, parallel);
 }
 
+void mo_accum_add_bf16_stochastic(const float *grad, float scale, uint16_t *sum, size_t n,
+    const mo_accum_noise *noise, const mo_parallel *parallel) {
+    const moi_accum_slice all = {grad, sum, NULL, scale, n, 0, 0};
+    moi_accum_run(moi_accum_is_stochastic, all, noise, parallel);
+}
+
+void mo_accum_add_bf16_kahan(const float *grad, float scale, uint16_t *sum, uint16_t *lost,
+    size_t n, const mo_parallel *parallel) {
+    const moi_accum_slice all = {grad, sum, lost, scale, n, 0, 0};
+    moi_accum_run(moi_accum_is_kahan, all, NULL, parallel);
+}
+
+/* ---- norms and clipping -------------------------------------------------------------------- */
+
 static double moi_accum_squares(const float *x, size_t n) {
-    double lane[moi_accum_lanes] = {0}, total = 0;
-    size_t i = 0;
-    for (; i + moi_accum_lanes <= n; i += moi_accum_lanes)
-        for (size_t j = 0; j < moi_accum_lanes; j++) lane[j] += (double)x[i + j] * (double)x[i + j];
-    for (; i < n; i++) lane[0] += (double)x[i] * (double)x[i];
-    for (size_t j = 0; j < moi_accum_lanes; j++) total += lane[j];
+    const size_t body = n / moi_accum_lanes * moi_accum_lanes;
+    double lanes[moi_accum_lanes] = {0}, total = 0;
+    MOI_DISPATCH(moi_accum_square, (x, body, lanes));
+    for (size_t i = body; i < n; i++) lanes[i - body] += (double)x[i] * (double)x[i];
+    for (size_t i = 0; i < moi_accum_lanes; i++) total += lanes[i];
     return total;
 }
 
+typedef struct moi_square_job {
+    const float *x;
+    size_t n;
+    double *sums; /* [moi_accum_parts] */
+} moi_square_job;
+
 /* The sum has moi_accum_parts parts whatever the number of threads; a row is a part here. */
 static void moi_accum_square_rows(const void *context, size_t begin, size_t end) {
-    const moi_accum_job *job = (const moi_accum_job *)context;
+    const moi_square_job *job = (const moi_square_job *)context;
     for (; begin < end; begin++) {
         size_t from, to;
         moi_part(job->n, moi_accum_lanes, (int)begin, moi_accum_parts, &from, &to);
-        job->square_sums[begin] = moi_accum_squares(job->grad + from, to - from);
+        job->sums[begin] = moi_accum_squares(job->x + from, to - from);
     }
 }
 
 double mo_accum_square_sum(const float *grad, size_t n, const mo_parallel *parallel) {
-    double square_sums[moi_accum_parts], total = 0;
-    moi_accum_job job = {grad, NULL, 0, n, square_sums};
+    double sums[moi_accum_parts], total = 0;
+    moi_square_job job = {grad, n, sums};
     moi_for_rows(parallel, moi_accum_parts, 1, moi_accum_square_rows, &job);
-    for (int i = 0; i < moi_accum_parts; i++) total += square_sums[i];
+    for (int i = 0; i < moi_accum_parts; i++) total += sums[i];
     return total;
 }
 
@@ -9918,6 +10535,48 @@ double mo_accum_clip_scale(double norm, double max_norm) {
     double scale = max_norm / (norm + 1e-6);
     return scale > 0 && scale < 1 ? scale : 1; /* 1 for no limit, and for an infinite or NaN norm */
 }
+
+double mo_accum_clip(float *grad, size_t n, double max_norm, const mo_parallel *parallel) {
+    const double norm = sqrt(mo_accum_square_sum(grad, n, parallel));
+    const float scale = (float)mo_accum_clip_scale(norm, max_norm);
+    const moi_accum_slice all = {NULL, grad, NULL, scale, n, 0, 0};
+    if (scale < 1) moi_accum_run(moi_accum_is_multiply, all, NULL, parallel);
+    return norm;
+}
+
+mo_status mo_percentile_clip_init(mo_percentile_clip *clip, uint32_t percentile) {
+    if (!clip || percentile > 100) return MO_E_INVALID;
+    memset(clip, 0, sizeof *clip);
+    clip->percentile = percentile;
+    return MO_OK;
+}
+
+/* number k of the history in ascending order */
+static double moi_percentile_sorted(const mo_percentile_clip *clip, uint32_t k) {
+    const double *x = clip->square_sums;
+    for (int i = 0; i < MO_PERCENTILE_HISTORY; i++) {
+        uint32_t less = 0, not_more = 0;
+        for (int j = 0; j < MO_PERCENTILE_HISTORY; j++) {
+            less += x[j] < x[i];
+            not_more += x[j] <= x[i];
+        }
+        if (less <= k && k < not_more) return x[i];
+    }
+    return HUGE_VAL; /* a history with NaN, which update does not make */
+}
+
+double mo_percentile_clip_update(mo_percentile_clip *clip, double square_sum) {
+    if (!(square_sum <= 1.7976931348623157e308)) return 1; /* also NaN */
+    clip->step++;
+    for (int i = 0; i < MO_PERCENTILE_HISTORY; i++)
+        if (clip->step == 1 || clip->step % MO_PERCENTILE_HISTORY == (uint64_t)i)
+            clip->square_sums[i] = square_sum;
+    if (clip->percentile == 100) return 1;
+    const double limit = moi_percentile_sorted(clip, clip->percentile);
+    return square_sum > limit ? sqrt(limit) / sqrt(square_sum) : 1;
+}
+
+/* ---- loss scaling -------------------------------------------------------------------------- */
 
 static int moi_scaler_positive(double x) { return x > 0 && x <= 1.7976931348623157e308; }
 
@@ -9954,486 +10613,2426 @@ int mo_loss_scaler_update(mo_loss_scaler *scaler, double square_sum) {
     }
     return 1;
 }
-/* mo_optim.c - see mo_optim.h. */
+/* mo_optim.c - see mo_optim.h. A tensor goes through in chunks: states and parameters are decoded
+ * into buffers in the first level cache, updated in fp32, and encoded again; what is fp32 already
+ * is updated where it is. */
 
-/* What the update needs of desc and t, each rounded to float once. */
+/* What an update needs of desc and t, each rounded to float once. */
 typedef struct moi_optim_factors {
-    float grad_scale, beta1, beta2, one_minus_beta1, one_minus_beta2;
-    float keep;   /* 1 - lr weight_decay */
-    float step;   /* AdamW: lr / (1 - beta1^t); SGD: lr */
-    float debias; /* 1 / sqrt(1 - beta2^t) */
-    float epsilon, decay;
+    float grad_scale, beta1, beta2, beta3;
+    float one_minus_beta1, one_minus_beta2, one_minus_beta3;
+    float keep;     /* 1 - lr weight_decay, where it is decoupled, else 1 */
+    float decay;    /* weight_decay, where it goes into the gradient, else 0 */
+    float step;     /* what the direction is multiplied with */
+    float debias;   /* 1 / sqrt(1 - beta2^t) */
+    float debias_m; /* 1 / (1 - beta1^t), where step does not have it */
+    float epsilon, alpha;
 } moi_optim_factors;
 
+/* Rows of one chunk. */
+typedef struct moi_optim_arrays {
+    const float *g;
+    float *p, *m, *slow, *v;
+} moi_optim_arrays;
+
+enum { moi_optim_chunk_size = moi_q8_max_block };
+typedef struct moi_optim_buffers {
+    float p[moi_optim_chunk_size], m[moi_optim_chunk_size];
+    float slow[moi_optim_chunk_size], v[moi_optim_chunk_size];
+} moi_optim_buffers;
+
+/* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
+typedef struct moi_q4_coder {
+    float map[16], threshold[16];
+    uint8_t zero;
+} moi_q4_coder;
+
+/* Where one state, or the parameters, are and how they are coded. */
+typedef struct moi_optim_slot {
+    void *data; /* NULL: the kind has none */
+    float *absmax;
+    mo_optim_precision precision;
+    size_t block, offset;
+    const moi_q8_coder *q8;
+    const moi_q4_coder *q4;
+    uint64_t seed;
+    int may_root; /* v: a block may hold square roots; a negative scale says so */
+} moi_optim_slot;
+
 typedef struct moi_optim_job {
+    mo_optim_kind kind;
     moi_optim_factors factors;
-    moi_q8_coder m_coder, v_coder; /* 8-bit */
-    const mo_optim_state *state;
-    float *param;
+    moi_optim_slot param, m, slow, v;
+    uint16_t *rounded; /* bf16 parameters beside a master copy */
     const float *grad;
+    const mo_optim_state *state;
+    size_t chunk, n;
+    int measure;
+    double (*sums)[2]; /* [moi_accum_parts] of a measuring pass */
 } moi_optim_job;
 
+/* bf16 by stochastic rounding; index is that of x[0] in the tensor. */
+static void moi_optim_dither(const float *x, uint16_t *y, size_t n, uint64_t seed, uint64_t index) {
+    mo_half_desc d;
+    memset(&d, 0, sizeof d);
+    d.format = MO_HALF_BF16;
+    d.stochastic = d.saturate = 1;
+    d.seed = seed;
+    d.offset = index;
+    d.parallel = &moi_serial;
+    const mo_status status = mo_half_encode(&d, x, n, y);
+    MEMOPT_ASSERT(status == MO_OK);
+    (void)status;
+}
+
+/* A measuring pass must not change what is updated in place. */
+static float *moi_optim_keep(float *x, float *buffer, size_t n) {
+    if (!x || x == buffer) return x;
+    memcpy(buffer, x, n * sizeof *x);
+    return buffer;
+}
+
+/* ADAM_MINI: sqrt(v / k2) + eps of the row that each number is in. */
+static void moi_optim_row_scales(const moi_optim_job *job, size_t begin, size_t n, float *scale) {
+    const mo_optim_state *s = job->state;
+    for (size_t i = 0; i < n; i++)
+        scale[i] =
+            sqrtf(s->row[(begin + i) / s->columns]) * job->factors.debias + job->factors.epsilon;
+}
+
 #define MOI_ISA scalar
-/* mo_optim.inc - updates in fp32 for one instruction set. No fused multiply-add: every operation is
- * rounded, so that all instances agree to the bit. root: v is kept as its square root. */
+/* mo_optim.inc - updates in fp32, and the codecs of states, for one instruction set. No fused
+ * multiply-add: every operation is rounded, so that all instances agree to the bit. An update is
+ * written for one vector; the scalar instance of it does the tail of a row. */
 
-MOI_TARGET static void MOI_FN(moi_adamw)(const moi_optim_factors *f, int root, size_t n, float *p,
-    const float *g, float *m, float *v) {
-    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1), b2 = MOI_SET1(f->beta2);
-    const MOI_V c1 = MOI_SET1(f->one_minus_beta1), c2 = MOI_SET1(f->one_minus_beta2);
-    const MOI_V keep = MOI_SET1(f->keep), step = MOI_SET1(f->step);
-    const MOI_V debias = MOI_SET1(f->debias), epsilon = MOI_SET1(f->epsilon);
+/* gradients whose square is finite; the others leave everything as it is */
+MOI_INLINE MOI_VM MOI_FN(moi_usable)(MOI_V g) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(g), MOI_ISET1(0x7fffffff)));
+    return MOI_LT(magnitude, MOI_SET1(1.8e19f));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_scaled_grad)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    return MOI_MUL(MOI_LOAD(a->g + i), MOI_SET1(f->grad_scale));
+}
+
+/* m or slow: b was + c g */
+MOI_INLINE MOI_V MOI_FN(moi_mix)(float b, MOI_V was, float c, MOI_V g) {
+    return MOI_ADD(MOI_MUL(MOI_SET1(b), was), MOI_MUL(MOI_SET1(c), g));
+}
+
+/* the second moment */
+MOI_INLINE MOI_V MOI_FN(moi_second)(const moi_optim_factors *f, MOI_V was, MOI_V g) {
+    return MOI_FN(moi_mix)(f->beta2, was, f->one_minus_beta2, MOI_MUL(g, g));
+}
+
+MOI_INLINE void MOI_FN(moi_optim_put)(MOI_VM usable, float *at, MOI_V value) {
+    MOI_STORE(at, MOI_SELECT(usable, value, MOI_LOAD(at)));
+}
+
+/* One vector: p, and new m and v from the old ones. */
+MOI_INLINE void MOI_FN(moi_adam_vector)(
+    const moi_optim_factors *f, MOI_V g, float *p, MOI_V *m, MOI_V *v) {
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V new_m = MOI_FN(moi_mix)(f->beta1, *m, f->one_minus_beta1, g);
+    const MOI_V new_v = MOI_FN(moi_second)(f, *v, g), root = MOI_SQRT(new_v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V kept = MOI_MUL(MOI_LOAD(p), MOI_SET1(f->keep));
+    const MOI_V new_p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(new_m, scale)));
+    MOI_FN(moi_optim_put)(usable, p, new_p);
+    *m = MOI_SELECT(usable, new_m, *m);
+    *v = MOI_SELECT(usable, new_v, *v);
+}
+
+MOI_INLINE void MOI_FN(moi_adam_lanes)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i, MOI_V g) {
+    MOI_V m = MOI_LOAD(a->m + i), v = MOI_LOAD(a->v + i);
+    MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
+    MOI_STORE(a->m + i, m);
+    MOI_STORE(a->v + i, v);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_adamw)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    MOI_FN(moi_adam_lanes)(f, a, i, MOI_FN(moi_scaled_grad)(f, a, i));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_decayed_grad)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V decay = MOI_MUL(MOI_SET1(f->decay), MOI_LOAD(a->p + i));
+    return MOI_ADD(MOI_FN(moi_scaled_grad)(f, a, i), decay);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_adam)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    MOI_FN(moi_adam_lanes)(f, a, i, MOI_FN(moi_decayed_grad)(f, a, i));
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_sgd)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V p = MOI_LOAD(a->p + i), g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V m = MOI_ADD(MOI_MUL(MOI_SET1(f->beta1), MOI_LOAD(a->m + i)), g);
+    MOI_FN(moi_optim_put)(usable, a->p + i, MOI_SUB(p, MOI_MUL(MOI_SET1(f->step), m)));
+    MOI_FN(moi_optim_put)(usable, a->m + i, m);
+}
+
+/* step is lr times the tensor's own rate */
+MOI_INLINE void MOI_FN(moi_lanes_lars)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V p = MOI_LOAD(a->p + i), g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->step, g);
+    MOI_STORE(a->p + i, MOI_SUB(p, m));
+    MOI_STORE(a->m + i, m);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_lion)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V zero = MOI_SET1(0.0f), g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_V was = MOI_LOAD(a->m + i), step = MOI_SET1(f->step);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V q = MOI_FN(moi_mix)(f->beta1, was, f->one_minus_beta1, g);
+    const MOI_V down = MOI_SELECT(MOI_LT(q, zero), MOI_SUB(zero, step), zero);
+    const MOI_V by = MOI_SELECT(MOI_LT(zero, q), step, down);
+    const MOI_V p = MOI_SUB(MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep)), by);
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->m + i, MOI_FN(moi_mix)(f->beta2, was, f->one_minus_beta2, g));
+}
+
+/* RMSPROP, and ADAGRAD with beta2 = 1 and one_minus_beta2 = 1 */
+MOI_INLINE void MOI_FN(moi_lanes_rmsprop)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V by = MOI_DIV(g, MOI_ADD(root, MOI_SET1(f->epsilon)));
+    const MOI_V p = MOI_SUB(MOI_LOAD(a->p + i), MOI_MUL(MOI_SET1(f->step), by));
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->v + i, v);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_ademamix)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V slow = MOI_FN(moi_mix)(f->beta3, MOI_LOAD(a->slow + i), f->one_minus_beta3, g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V both = MOI_FN(moi_mix)(f->debias_m, m, f->alpha, slow);
+    const MOI_V kept = MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep));
+    const MOI_V p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(both, scale)));
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->m + i, m);
+    MOI_FN(moi_optim_put)(usable, a->slow + i, slow);
+    MOI_FN(moi_optim_put)(usable, a->v + i, v);
+}
+
+/* u goes where slow would be; p is moved by step, which is 0 while norms are measured */
+MOI_INLINE void MOI_FN(moi_lanes_lamb)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i), p = MOI_LOAD(a->p + i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V by = MOI_DIV(MOI_MUL(MOI_SET1(f->debias_m), m), scale);
+    const MOI_V u = MOI_ADD(by, MOI_MUL(MOI_SET1(f->decay), p));
+    MOI_STORE(a->slow + i, u);
+    MOI_STORE(a->p + i, MOI_SUB(p, MOI_MUL(MOI_SET1(f->step), u)));
+    MOI_STORE(a->m + i, m);
+    MOI_STORE(a->v + i, v);
+}
+
+/* what m is divided by comes where slow would be */
+MOI_INLINE void MOI_FN(moi_lanes_mini)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V by = MOI_MUL(MOI_SET1(f->step), MOI_DIV(m, MOI_LOAD(a->slow + i)));
+    MOI_STORE(a->p + i, MOI_SUB(MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep)), by));
+    MOI_STORE(a->m + i, m);
+}
+
+#define MOI_UPDATE_ROW(lanes)                                                                      \
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                             \
+    for (; i < n; i++) lanes##_scalar(f, a, i);                                                    \
+    break
+
+MOI_TARGET static void MOI_FN(moi_optim_update)(
+    mo_optim_kind kind, const moi_optim_factors *f, const moi_optim_arrays *a, size_t n) {
+    size_t i = 0;
+    switch (kind) {
+    case MO_OPTIM_ADAMW: MOI_UPDATE_ROW(moi_lanes_adamw);
+    case MO_OPTIM_ADAM: MOI_UPDATE_ROW(moi_lanes_adam);
+    case MO_OPTIM_SGD: MOI_UPDATE_ROW(moi_lanes_sgd);
+    case MO_OPTIM_LION: MOI_UPDATE_ROW(moi_lanes_lion);
+    case MO_OPTIM_RMSPROP:
+    case MO_OPTIM_ADAGRAD: MOI_UPDATE_ROW(moi_lanes_rmsprop);
+    case MO_OPTIM_ADEMAMIX: MOI_UPDATE_ROW(moi_lanes_ademamix);
+    case MO_OPTIM_LAMB: MOI_UPDATE_ROW(moi_lanes_lamb);
+    case MO_OPTIM_LARS: MOI_UPDATE_ROW(moi_lanes_lars);
+    case MO_OPTIM_ADAM_MINI: MOI_UPDATE_ROW(moi_lanes_mini);
+    default: break; /* ADAFACTOR has no such update */
+    }
+}
+#undef MOI_UPDATE_ROW
+
+/* ---- codecs -------------------------------------------------------------------------------- */
+
+/* The number of thresholds below t, by halving. */
+MOI_INLINE MOI_VI MOI_FN(moi_q4_place)(MOI_T16 thresholds, MOI_V t) {
+    MOI_VI place = MOI_ISET1(0);
+    for (uint32_t step = 8; step != 0; step /= 2) {
+        const MOI_VI middle = MOI_IADD(place, MOI_ISET1(step - 1));
+        const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, middle), t);
+        place = MOI_ISELECT(above, MOI_IADD(place, MOI_ISET1(step)), place);
+    }
+    return place;
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_encode_scaled)(const moi_q4_coder *coder, const float *x,
+    size_t n, float most, uint8_t *packed, float *absmax) {
+    const int usable = most >= 1.17549435e-38f && most < 3.4e38f;
+    const float inverse = usable ? 1.0f / most : 0.0f;
+    const MOI_T16 thresholds = MOI_TABLE16(coder->threshold);
+    const MOI_V scale = MOI_SET1(inverse);
+    size_t i = 0;
+    *absmax = usable ? most : 0.0f;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const MOI_V a = MOI_MUL(MOI_LOAD(x + i), scale);
+        const MOI_V b = MOI_MUL(MOI_LOAD(x + i + MOI_LANES), scale);
+        MOI_STORE_NIBBLES(packed + i / 2, MOI_FN(moi_q4_place)(thresholds, a),
+            MOI_FN(moi_q4_place)(thresholds, b));
+    }
+    for (; i < n; i += 2) {
+        uint32_t first = moi_q4_place_scalar(coder->threshold, x[i] * inverse);
+        uint32_t second = coder->zero; /* behind an odd end */
+        if (i + 1 < n) second = moi_q4_place_scalar(coder->threshold, x[i + 1] * inverse);
+        packed[i / 2] = (uint8_t)(first << 4 | second);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_decode_block)(
+    const moi_q4_coder *coder, const uint8_t *packed, size_t n, float absmax, float *x) {
+    const MOI_T16 map = MOI_TABLE16(coder->map);
+    const MOI_V scale = MOI_SET1(absmax);
+    size_t i = 0;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const uint8_t *at = packed + i / 2;
+        MOI_STORE(x + i, MOI_MUL(MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(at, 0)), scale));
+        MOI_STORE(x + i + MOI_LANES, MOI_MUL(MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(at, 1)), scale));
+    }
+    for (; i < n; i++) x[i] = coder->map[packed[i / 2] >> (i % 2 ? 0 : 4) & 15] * absmax;
+}
+
+/* x[i] = x[i]^2, or its square root */
+MOI_TARGET static void MOI_FN(moi_row_power)(float *x, size_t n, int root) {
     size_t i = 0;
     for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V vg = MOI_MUL(MOI_LOAD(g + i), scale), was = MOI_LOAD(v + i);
-        const MOI_V square = root ? MOI_MUL(was, was) : was;
-        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_MUL(c1, vg));
-        const MOI_V vv = MOI_ADD(MOI_MUL(b2, square), MOI_MUL(c2, MOI_MUL(vg, vg)));
-        const MOI_V sqrt_v = MOI_SQRT(vv);
-        const MOI_V by = MOI_DIV(vm, MOI_ADD(MOI_MUL(sqrt_v, debias), epsilon));
-        MOI_STORE(p + i, MOI_SUB(MOI_MUL(MOI_LOAD(p + i), keep), MOI_MUL(step, by)));
-        MOI_STORE(m + i, vm);
-        MOI_STORE(v + i, root ? sqrt_v : vv);
+        const MOI_V v = MOI_LOAD(x + i);
+        MOI_STORE(x + i, root ? MOI_SQRT(v) : MOI_MUL(v, v));
     }
-    for (; i < n; i++) {
-        const float vg = g[i] * f->grad_scale, square = root ? v[i] * v[i] : v[i];
-        const float vm = f->beta1 * m[i] + f->one_minus_beta1 * vg;
-        const float vv = f->beta2 * square + f->one_minus_beta2 * (vg * vg), sqrt_v = sqrtf(vv);
-        p[i] = p[i] * f->keep - f->step * (vm / (sqrt_v * f->debias + f->epsilon));
-        m[i] = vm;
-        v[i] = root ? sqrt_v : vv;
-    }
+    for (; i < n; i++) x[i] = root ? sqrtf(x[i]) : x[i] * x[i];
 }
 
-MOI_TARGET static void MOI_FN(moi_sgd)(
-    const moi_optim_factors *f, size_t n, float *p, const float *g, float *m) {
-    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1);
-    const MOI_V decay = MOI_SET1(f->decay), step = MOI_SET1(f->step);
+/* The largest of x[0..n-1], and in *least the smallest that is not 0; none is negative. */
+MOI_TARGET static float MOI_FN(moi_row_range)(const float *x, size_t n, float *least) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    MOI_V high = zero, low = infinity;
     size_t i = 0;
     for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V vp = MOI_LOAD(p + i), vg = MOI_MUL(MOI_LOAD(g + i), scale);
-        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_ADD(vg, MOI_MUL(decay, vp)));
-        MOI_STORE(m + i, vm);
-        MOI_STORE(p + i, MOI_SUB(vp, MOI_MUL(step, vm)));
+        const MOI_V v = MOI_LOAD(x + i);
+        high = MOI_MAX(v, high);
+        low = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), low);
     }
+    float most = MOI_MAXALL(high), tail = -MOI_MAXALL(MOI_SUB(zero, low));
     for (; i < n; i++) {
-        m[i] = f->beta1 * m[i] + (g[i] * f->grad_scale + f->decay * p[i]);
-        p[i] = p[i] - f->step * m[i];
+        most = moi_vmax_scalar(x[i], most);
+        if (x[i] > 0.0f) tail = moi_vmin_scalar(x[i], tail);
     }
+    *least = tail;
+    return most;
 }
 
-/* One block of 8-bit states: decoded, updated and encoded again in the first level cache. */
-MOI_TARGET static void MOI_FN(moi_optim_block)(const moi_optim_job *job, size_t begin, size_t n) {
-    const mo_optim_state *s = job->state;
-    const size_t at = begin / s->block;
-    uint8_t *qm = (uint8_t *)s->m + begin, *qv = s->v ? (uint8_t *)s->v + begin : NULL;
-    MOI_ALIGNED(64) float m[moi_q8_max_block];
-    MOI_ALIGNED(64) float v[moi_q8_max_block];
-    MOI_FN(moi_q8_decode_block)(job->m_coder.map, qm, n, s->m_absmax[at], m);
-    if (qv) {
-        MOI_FN(moi_q8_decode_block)(job->v_coder.map, qv, n, s->v_absmax[at], v);
-        MOI_FN(moi_adamw)(&job->factors, 1, n, job->param + begin, job->grad + begin, m, v);
-        MOI_FN(moi_q8_encode_block)(&job->v_coder, v, n, qv, s->v_absmax + at);
-    } else {
-        MOI_FN(moi_sgd)(&job->factors, n, job->param + begin, job->grad + begin, m);
-    }
-    MOI_FN(moi_q8_encode_block)(&job->m_coder, m, n, qm, s->m_absmax + at);
+/* A block of codes, whose largest magnitude is known. */
+MOI_TARGET static void MOI_FN(moi_slot_encode)(
+    const moi_optim_slot *s, size_t begin, size_t n, float most, const float *x) {
+    uint8_t *codes = (uint8_t *)s->data;
+    float *absmax = s->absmax + begin / s->block;
+    if (s->precision == MO_OPTIM_8BIT)
+        MOI_FN(moi_q8_encode_scaled)(s->q8, x, n, most, codes + begin, absmax);
+    else MOI_FN(moi_q4_encode_scaled)(s->q4, x, n, most, codes + begin / 2, absmax);
 }
 
-MOI_TARGET static void MOI_FN(moi_optim_range)(
-    const moi_optim_job *job, size_t begin, size_t end) {
-    const mo_optim_state *s = job->state;
-    if (s->precision == MO_OPTIM_8BIT) {
-        for (; begin < end; begin += s->block)
-            MOI_FN(moi_optim_block)(job, begin, moi_min(s->block, end - begin));
+/* v, from least to most: as square roots in 4 bits, and where it differs by more than 1000
+ * times. */
+MOI_TARGET static void MOI_FN(moi_slot_encode_v)(
+    const moi_optim_slot *s, size_t begin, size_t n, float least, float most, float *x) {
+    float *absmax = s->absmax + begin / s->block;
+    const int root = s->precision == MO_OPTIM_4BIT || least < most * 1e-3f;
+    if (root) {
+        MOI_FN(moi_row_power)(x, n, 1);
+        most = sqrtf(most);
+    }
+    MOI_FN(moi_slot_encode)(s, begin, n, most, x);
+    if (root) *absmax = 0.0f - *absmax; /* 0 stays 0 */
+}
+
+/* The numbers begin..begin + n - 1 of a slot as floats: where they are, or decoded into buffer. */
+MOI_TARGET static float *MOI_FN(moi_slot_load)(
+    const moi_optim_slot *s, size_t begin, size_t n, float *buffer) {
+    if (!s->data) return NULL;
+    const float absmax = s->absmax ? s->absmax[begin / s->block] : 0.0f;
+    switch (s->precision) {
+    case MO_OPTIM_8BIT:
+        MOI_FN(moi_q8_decode_block)
+        (s->q8->map, (uint8_t *)s->data + begin, n, fabsf(absmax), buffer);
+        break;
+    case MO_OPTIM_4BIT:
+        MOI_FN(moi_q4_decode_block)
+        (s->q4, (uint8_t *)s->data + begin / 2, n, fabsf(absmax), buffer);
+        break;
+    case MO_OPTIM_BF16: mo_bf16_to_f32((uint16_t *)s->data + begin, buffer, n, &moi_serial); break;
+    default: return (float *)s->data + begin;
+    }
+    if (absmax < 0.0f) MOI_FN(moi_row_power)(buffer, n, 0);
+    return buffer;
+}
+
+/* Back again; x is what moi_slot_load gave, and lost. */
+MOI_TARGET static void MOI_FN(moi_slot_store)(
+    const moi_optim_slot *s, size_t begin, size_t n, float *x) {
+    if (!s->data || s->precision == MO_OPTIM_F32) return; /* was changed where it is */
+    if (s->precision == MO_OPTIM_BF16) {
+        moi_optim_dither(x, (uint16_t *)s->data + begin, n, s->seed, s->offset + begin);
         return;
     }
-    float *p = job->param + begin, *m = (float *)s->m + begin;
-    if (s->v) {
-        float *v = (float *)s->v + begin;
-        MOI_FN(moi_adamw)(&job->factors, 0, end - begin, p, job->grad + begin, m, v);
+    if (s->may_root) {
+        float least;
+        const float most = MOI_FN(moi_row_range)(x, n, &least);
+        MOI_FN(moi_slot_encode_v)(s, begin, n, least, most, x);
     } else {
-        MOI_FN(moi_sgd)(&job->factors, end - begin, p, job->grad + begin, m);
+        MOI_FN(moi_slot_encode)(s, begin, n, MOI_FN(moi_q8_absmax)(x, n), x);
     }
+}
+
+/* The next chunk on its way while this one is worked on. */
+MOI_TARGET static void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
+    const char *at = (const char *)data + begin;
+    for (size_t i = 0; i < size; i += MOI_CACHE_LINE) MOI_PREFETCH(at + i, 0);
+}
+
+/* Two vectors of a blockwise state from number i on, without their scale. */
+MOI_INLINE void MOI_FN(moi_slot_pair)(
+    const moi_optim_slot *s, int four, MOI_T16 map, size_t i, MOI_V *first, MOI_V *second) {
+    const uint8_t *codes = (const uint8_t *)s->data + (four ? i / 2 : i);
+    if (four) {
+        *first = MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(codes, 0));
+        *second = MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(codes, 1));
+    } else {
+        *first = MOI_GATHER(s->q8->map, MOI_LOAD_U8(codes));
+        *second = MOI_GATHER(s->q8->map, MOI_LOAD_U8(codes + MOI_LANES));
+    }
+}
+
+/* What encoding needs to know of a block. */
+typedef struct MOI_FN(moi_adam_range) {
+    MOI_VI m;          /* largest magnitude */
+    MOI_V least, most; /* of v; least is not 0 */
+} MOI_FN(moi_adam_range);
+
+MOI_INLINE void MOI_FN(moi_adam_packed)(const moi_optim_job *job, moi_optim_buffers *b, int root,
+    size_t begin, size_t i, MOI_V m, MOI_V v, MOI_FN(moi_adam_range) *range) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
+    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + begin + i), scale);
+    if (root) v = MOI_MUL(v, v);
+    MOI_FN(moi_adam_vector)(&job->factors, g, (float *)job->param.data + begin + i, &m, &v);
+    MOI_STORE(b->m + i, m);
+    MOI_STORE(b->v + i, v);
+    range->m = MOI_IMAX(range->m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
+    range->most = MOI_MAX(v, range->most);
+    range->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), range->least);
+}
+
+/* A block of 8-bit or 4-bit AdamW in one loop: decoding hides behind the division and the square
+ * root, and so does finding the largest and smallest values that encoding needs. The same bits as
+ * moi_optim_chunk's; n is a multiple of two vectors. */
+MOI_INLINE void MOI_FN(moi_adamw_packed)(
+    const moi_optim_job *job, int four, size_t begin, size_t n, moi_optim_buffers *b) {
+    const size_t at = begin / job->m.block;
+    const int root = job->v.absmax[at] < 0.0f;
+    const MOI_V scale_m = MOI_SET1(job->m.absmax[at]), scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
+    const MOI_T16 map_m = MOI_TABLE16(four ? job->m.q4->map : job->m.q8->map);
+    const MOI_T16 map_v = MOI_TABLE16(four ? job->v.q4->map : job->v.q8->map);
+    MOI_FN(moi_adam_range) range;
+    range.m = MOI_ISET1(0);
+    range.most = MOI_SET1(0.0f);
+    range.least = MOI_SET1(HUGE_VALF);
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES) {
+        MOI_V m0, m1, v0, v1;
+        MOI_FN(moi_slot_pair)(&job->m, four, map_m, begin + i, &m0, &m1);
+        MOI_FN(moi_slot_pair)(&job->v, four, map_v, begin + i, &v0, &v1);
+        MOI_FN(moi_adam_packed)(
+            job, b, root, begin, i, MOI_MUL(m0, scale_m), MOI_MUL(v0, scale_v), &range);
+        MOI_FN(moi_adam_packed)(job, b, root, begin, i + MOI_LANES, MOI_MUL(m1, scale_m),
+            MOI_MUL(v1, scale_v), &range);
+    }
+    MOI_FN(moi_slot_encode)(&job->m, begin, n, MOI_MAXALL(MOI_FROM_BITS(range.m)), b->m);
+    const float most = MOI_MAXALL(range.most);
+    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), range.least));
+    if (job->v.may_root) MOI_FN(moi_slot_encode_v)(&job->v, begin, n, least, most, b->v);
+    else MOI_FN(moi_slot_encode)(&job->v, begin, n, most, b->v);
+}
+
+/* One chunk: load, update, store. measure: nothing is stored, and for LAMB u is left in buffers. */
+MOI_TARGET static void MOI_FN(moi_optim_chunk)(
+    const moi_optim_job *job, size_t begin, size_t n, moi_optim_buffers *b) {
+    moi_optim_arrays a;
+    if (job->m.precision == MO_OPTIM_8BIT && job->n - begin >= 2 * n) {
+        const size_t next = begin + n, width = sizeof(float);
+        MOI_FN(moi_optim_ahead)(job->grad, next * width, n * width);
+        if (!job->param.precision)
+            MOI_FN(moi_optim_ahead)(job->param.data, next * width, n * width);
+        if (job->m.data) MOI_FN(moi_optim_ahead)(job->m.data, next, n);
+        if (job->v.data) MOI_FN(moi_optim_ahead)(job->v.data, next, n);
+    }
+    const int four = job->m.precision == MO_OPTIM_4BIT;
+    if (job->kind == MO_OPTIM_ADAMW && (four || job->m.precision == MO_OPTIM_8BIT) &&
+        n % (2 * MOI_LANES) == 0 && !job->rounded && job->param.precision == MO_OPTIM_F32) {
+        if (four) MOI_FN(moi_adamw_packed)(job, 1, begin, n, b);
+        else MOI_FN(moi_adamw_packed)(job, 0, begin, n, b);
+        return;
+    }
+    a.g = job->grad + begin;
+    a.p = MOI_FN(moi_slot_load)(&job->param, begin, n, b->p);
+    a.m = MOI_FN(moi_slot_load)(&job->m, begin, n, b->m);
+    a.v = MOI_FN(moi_slot_load)(&job->v, begin, n, b->v);
+    a.slow = job->slow.data ? MOI_FN(moi_slot_load)(&job->slow, begin, n, b->slow) : b->slow;
+    if (job->measure) {
+        a.p = moi_optim_keep(a.p, b->p, n);
+        a.m = moi_optim_keep(a.m, b->m, n);
+        a.v = moi_optim_keep(a.v, b->v, n);
+    }
+    if (job->kind == MO_OPTIM_ADAM_MINI) moi_optim_row_scales(job, begin, n, b->slow);
+    MOI_FN(moi_optim_update)(job->kind, &job->factors, &a, n);
+    if (job->measure) return;
+    MOI_FN(moi_slot_store)(&job->m, begin, n, a.m);
+    MOI_FN(moi_slot_store)(&job->v, begin, n, a.v);
+    MOI_FN(moi_slot_store)(&job->slow, begin, n, a.slow);
+    MOI_FN(moi_slot_store)(&job->param, begin, n, a.p);
+    if (job->rounded) mo_f32_to_bf16(a.p, job->rounded + begin, n, &moi_serial);
 }
 #undef MOI_ISA
 #if MOI_X86
 #define MOI_ISA avx2
-/* mo_optim.inc - updates in fp32 for one instruction set. No fused multiply-add: every operation is
- * rounded, so that all instances agree to the bit. root: v is kept as its square root. */
+/* mo_optim.inc - updates in fp32, and the codecs of states, for one instruction set. No fused
+ * multiply-add: every operation is rounded, so that all instances agree to the bit. An update is
+ * written for one vector; the scalar instance of it does the tail of a row. */
 
-MOI_TARGET static void MOI_FN(moi_adamw)(const moi_optim_factors *f, int root, size_t n, float *p,
-    const float *g, float *m, float *v) {
-    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1), b2 = MOI_SET1(f->beta2);
-    const MOI_V c1 = MOI_SET1(f->one_minus_beta1), c2 = MOI_SET1(f->one_minus_beta2);
-    const MOI_V keep = MOI_SET1(f->keep), step = MOI_SET1(f->step);
-    const MOI_V debias = MOI_SET1(f->debias), epsilon = MOI_SET1(f->epsilon);
+/* gradients whose square is finite; the others leave everything as it is */
+MOI_INLINE MOI_VM MOI_FN(moi_usable)(MOI_V g) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(g), MOI_ISET1(0x7fffffff)));
+    return MOI_LT(magnitude, MOI_SET1(1.8e19f));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_scaled_grad)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    return MOI_MUL(MOI_LOAD(a->g + i), MOI_SET1(f->grad_scale));
+}
+
+/* m or slow: b was + c g */
+MOI_INLINE MOI_V MOI_FN(moi_mix)(float b, MOI_V was, float c, MOI_V g) {
+    return MOI_ADD(MOI_MUL(MOI_SET1(b), was), MOI_MUL(MOI_SET1(c), g));
+}
+
+/* the second moment */
+MOI_INLINE MOI_V MOI_FN(moi_second)(const moi_optim_factors *f, MOI_V was, MOI_V g) {
+    return MOI_FN(moi_mix)(f->beta2, was, f->one_minus_beta2, MOI_MUL(g, g));
+}
+
+MOI_INLINE void MOI_FN(moi_optim_put)(MOI_VM usable, float *at, MOI_V value) {
+    MOI_STORE(at, MOI_SELECT(usable, value, MOI_LOAD(at)));
+}
+
+/* One vector: p, and new m and v from the old ones. */
+MOI_INLINE void MOI_FN(moi_adam_vector)(
+    const moi_optim_factors *f, MOI_V g, float *p, MOI_V *m, MOI_V *v) {
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V new_m = MOI_FN(moi_mix)(f->beta1, *m, f->one_minus_beta1, g);
+    const MOI_V new_v = MOI_FN(moi_second)(f, *v, g), root = MOI_SQRT(new_v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V kept = MOI_MUL(MOI_LOAD(p), MOI_SET1(f->keep));
+    const MOI_V new_p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(new_m, scale)));
+    MOI_FN(moi_optim_put)(usable, p, new_p);
+    *m = MOI_SELECT(usable, new_m, *m);
+    *v = MOI_SELECT(usable, new_v, *v);
+}
+
+MOI_INLINE void MOI_FN(moi_adam_lanes)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i, MOI_V g) {
+    MOI_V m = MOI_LOAD(a->m + i), v = MOI_LOAD(a->v + i);
+    MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
+    MOI_STORE(a->m + i, m);
+    MOI_STORE(a->v + i, v);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_adamw)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    MOI_FN(moi_adam_lanes)(f, a, i, MOI_FN(moi_scaled_grad)(f, a, i));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_decayed_grad)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V decay = MOI_MUL(MOI_SET1(f->decay), MOI_LOAD(a->p + i));
+    return MOI_ADD(MOI_FN(moi_scaled_grad)(f, a, i), decay);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_adam)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    MOI_FN(moi_adam_lanes)(f, a, i, MOI_FN(moi_decayed_grad)(f, a, i));
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_sgd)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V p = MOI_LOAD(a->p + i), g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V m = MOI_ADD(MOI_MUL(MOI_SET1(f->beta1), MOI_LOAD(a->m + i)), g);
+    MOI_FN(moi_optim_put)(usable, a->p + i, MOI_SUB(p, MOI_MUL(MOI_SET1(f->step), m)));
+    MOI_FN(moi_optim_put)(usable, a->m + i, m);
+}
+
+/* step is lr times the tensor's own rate */
+MOI_INLINE void MOI_FN(moi_lanes_lars)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V p = MOI_LOAD(a->p + i), g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->step, g);
+    MOI_STORE(a->p + i, MOI_SUB(p, m));
+    MOI_STORE(a->m + i, m);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_lion)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V zero = MOI_SET1(0.0f), g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_V was = MOI_LOAD(a->m + i), step = MOI_SET1(f->step);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V q = MOI_FN(moi_mix)(f->beta1, was, f->one_minus_beta1, g);
+    const MOI_V down = MOI_SELECT(MOI_LT(q, zero), MOI_SUB(zero, step), zero);
+    const MOI_V by = MOI_SELECT(MOI_LT(zero, q), step, down);
+    const MOI_V p = MOI_SUB(MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep)), by);
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->m + i, MOI_FN(moi_mix)(f->beta2, was, f->one_minus_beta2, g));
+}
+
+/* RMSPROP, and ADAGRAD with beta2 = 1 and one_minus_beta2 = 1 */
+MOI_INLINE void MOI_FN(moi_lanes_rmsprop)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V by = MOI_DIV(g, MOI_ADD(root, MOI_SET1(f->epsilon)));
+    const MOI_V p = MOI_SUB(MOI_LOAD(a->p + i), MOI_MUL(MOI_SET1(f->step), by));
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->v + i, v);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_ademamix)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V slow = MOI_FN(moi_mix)(f->beta3, MOI_LOAD(a->slow + i), f->one_minus_beta3, g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V both = MOI_FN(moi_mix)(f->debias_m, m, f->alpha, slow);
+    const MOI_V kept = MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep));
+    const MOI_V p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(both, scale)));
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->m + i, m);
+    MOI_FN(moi_optim_put)(usable, a->slow + i, slow);
+    MOI_FN(moi_optim_put)(usable, a->v + i, v);
+}
+
+/* u goes where slow would be; p is moved by step, which is 0 while norms are measured */
+MOI_INLINE void MOI_FN(moi_lanes_lamb)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i), p = MOI_LOAD(a->p + i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V by = MOI_DIV(MOI_MUL(MOI_SET1(f->debias_m), m), scale);
+    const MOI_V u = MOI_ADD(by, MOI_MUL(MOI_SET1(f->decay), p));
+    MOI_STORE(a->slow + i, u);
+    MOI_STORE(a->p + i, MOI_SUB(p, MOI_MUL(MOI_SET1(f->step), u)));
+    MOI_STORE(a->m + i, m);
+    MOI_STORE(a->v + i, v);
+}
+
+/* what m is divided by comes where slow would be */
+MOI_INLINE void MOI_FN(moi_lanes_mini)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V by = MOI_MUL(MOI_SET1(f->step), MOI_DIV(m, MOI_LOAD(a->slow + i)));
+    MOI_STORE(a->p + i, MOI_SUB(MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep)), by));
+    MOI_STORE(a->m + i, m);
+}
+
+#define MOI_UPDATE_ROW(lanes)                                                                      \
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                             \
+    for (; i < n; i++) lanes##_scalar(f, a, i);                                                    \
+    break
+
+MOI_TARGET static void MOI_FN(moi_optim_update)(
+    mo_optim_kind kind, const moi_optim_factors *f, const moi_optim_arrays *a, size_t n) {
+    size_t i = 0;
+    switch (kind) {
+    case MO_OPTIM_ADAMW: MOI_UPDATE_ROW(moi_lanes_adamw);
+    case MO_OPTIM_ADAM: MOI_UPDATE_ROW(moi_lanes_adam);
+    case MO_OPTIM_SGD: MOI_UPDATE_ROW(moi_lanes_sgd);
+    case MO_OPTIM_LION: MOI_UPDATE_ROW(moi_lanes_lion);
+    case MO_OPTIM_RMSPROP:
+    case MO_OPTIM_ADAGRAD: MOI_UPDATE_ROW(moi_lanes_rmsprop);
+    case MO_OPTIM_ADEMAMIX: MOI_UPDATE_ROW(moi_lanes_ademamix);
+    case MO_OPTIM_LAMB: MOI_UPDATE_ROW(moi_lanes_lamb);
+    case MO_OPTIM_LARS: MOI_UPDATE_ROW(moi_lanes_lars);
+    case MO_OPTIM_ADAM_MINI: MOI_UPDATE_ROW(moi_lanes_mini);
+    default: break; /* ADAFACTOR has no such update */
+    }
+}
+#undef MOI_UPDATE_ROW
+
+/* ---- codecs -------------------------------------------------------------------------------- */
+
+/* The number of thresholds below t, by halving. */
+MOI_INLINE MOI_VI MOI_FN(moi_q4_place)(MOI_T16 thresholds, MOI_V t) {
+    MOI_VI place = MOI_ISET1(0);
+    for (uint32_t step = 8; step != 0; step /= 2) {
+        const MOI_VI middle = MOI_IADD(place, MOI_ISET1(step - 1));
+        const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, middle), t);
+        place = MOI_ISELECT(above, MOI_IADD(place, MOI_ISET1(step)), place);
+    }
+    return place;
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_encode_scaled)(const moi_q4_coder *coder, const float *x,
+    size_t n, float most, uint8_t *packed, float *absmax) {
+    const int usable = most >= 1.17549435e-38f && most < 3.4e38f;
+    const float inverse = usable ? 1.0f / most : 0.0f;
+    const MOI_T16 thresholds = MOI_TABLE16(coder->threshold);
+    const MOI_V scale = MOI_SET1(inverse);
+    size_t i = 0;
+    *absmax = usable ? most : 0.0f;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const MOI_V a = MOI_MUL(MOI_LOAD(x + i), scale);
+        const MOI_V b = MOI_MUL(MOI_LOAD(x + i + MOI_LANES), scale);
+        MOI_STORE_NIBBLES(packed + i / 2, MOI_FN(moi_q4_place)(thresholds, a),
+            MOI_FN(moi_q4_place)(thresholds, b));
+    }
+    for (; i < n; i += 2) {
+        uint32_t first = moi_q4_place_scalar(coder->threshold, x[i] * inverse);
+        uint32_t second = coder->zero; /* behind an odd end */
+        if (i + 1 < n) second = moi_q4_place_scalar(coder->threshold, x[i + 1] * inverse);
+        packed[i / 2] = (uint8_t)(first << 4 | second);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_decode_block)(
+    const moi_q4_coder *coder, const uint8_t *packed, size_t n, float absmax, float *x) {
+    const MOI_T16 map = MOI_TABLE16(coder->map);
+    const MOI_V scale = MOI_SET1(absmax);
+    size_t i = 0;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const uint8_t *at = packed + i / 2;
+        MOI_STORE(x + i, MOI_MUL(MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(at, 0)), scale));
+        MOI_STORE(x + i + MOI_LANES, MOI_MUL(MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(at, 1)), scale));
+    }
+    for (; i < n; i++) x[i] = coder->map[packed[i / 2] >> (i % 2 ? 0 : 4) & 15] * absmax;
+}
+
+/* x[i] = x[i]^2, or its square root */
+MOI_TARGET static void MOI_FN(moi_row_power)(float *x, size_t n, int root) {
     size_t i = 0;
     for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V vg = MOI_MUL(MOI_LOAD(g + i), scale), was = MOI_LOAD(v + i);
-        const MOI_V square = root ? MOI_MUL(was, was) : was;
-        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_MUL(c1, vg));
-        const MOI_V vv = MOI_ADD(MOI_MUL(b2, square), MOI_MUL(c2, MOI_MUL(vg, vg)));
-        const MOI_V sqrt_v = MOI_SQRT(vv);
-        const MOI_V by = MOI_DIV(vm, MOI_ADD(MOI_MUL(sqrt_v, debias), epsilon));
-        MOI_STORE(p + i, MOI_SUB(MOI_MUL(MOI_LOAD(p + i), keep), MOI_MUL(step, by)));
-        MOI_STORE(m + i, vm);
-        MOI_STORE(v + i, root ? sqrt_v : vv);
+        const MOI_V v = MOI_LOAD(x + i);
+        MOI_STORE(x + i, root ? MOI_SQRT(v) : MOI_MUL(v, v));
     }
-    for (; i < n; i++) {
-        const float vg = g[i] * f->grad_scale, square = root ? v[i] * v[i] : v[i];
-        const float vm = f->beta1 * m[i] + f->one_minus_beta1 * vg;
-        const float vv = f->beta2 * square + f->one_minus_beta2 * (vg * vg), sqrt_v = sqrtf(vv);
-        p[i] = p[i] * f->keep - f->step * (vm / (sqrt_v * f->debias + f->epsilon));
-        m[i] = vm;
-        v[i] = root ? sqrt_v : vv;
-    }
+    for (; i < n; i++) x[i] = root ? sqrtf(x[i]) : x[i] * x[i];
 }
 
-MOI_TARGET static void MOI_FN(moi_sgd)(
-    const moi_optim_factors *f, size_t n, float *p, const float *g, float *m) {
-    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1);
-    const MOI_V decay = MOI_SET1(f->decay), step = MOI_SET1(f->step);
+/* The largest of x[0..n-1], and in *least the smallest that is not 0; none is negative. */
+MOI_TARGET static float MOI_FN(moi_row_range)(const float *x, size_t n, float *least) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    MOI_V high = zero, low = infinity;
     size_t i = 0;
     for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V vp = MOI_LOAD(p + i), vg = MOI_MUL(MOI_LOAD(g + i), scale);
-        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_ADD(vg, MOI_MUL(decay, vp)));
-        MOI_STORE(m + i, vm);
-        MOI_STORE(p + i, MOI_SUB(vp, MOI_MUL(step, vm)));
+        const MOI_V v = MOI_LOAD(x + i);
+        high = MOI_MAX(v, high);
+        low = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), low);
     }
+    float most = MOI_MAXALL(high), tail = -MOI_MAXALL(MOI_SUB(zero, low));
     for (; i < n; i++) {
-        m[i] = f->beta1 * m[i] + (g[i] * f->grad_scale + f->decay * p[i]);
-        p[i] = p[i] - f->step * m[i];
+        most = moi_vmax_scalar(x[i], most);
+        if (x[i] > 0.0f) tail = moi_vmin_scalar(x[i], tail);
     }
+    *least = tail;
+    return most;
 }
 
-/* One block of 8-bit states: decoded, updated and encoded again in the first level cache. */
-MOI_TARGET static void MOI_FN(moi_optim_block)(const moi_optim_job *job, size_t begin, size_t n) {
-    const mo_optim_state *s = job->state;
-    const size_t at = begin / s->block;
-    uint8_t *qm = (uint8_t *)s->m + begin, *qv = s->v ? (uint8_t *)s->v + begin : NULL;
-    MOI_ALIGNED(64) float m[moi_q8_max_block];
-    MOI_ALIGNED(64) float v[moi_q8_max_block];
-    MOI_FN(moi_q8_decode_block)(job->m_coder.map, qm, n, s->m_absmax[at], m);
-    if (qv) {
-        MOI_FN(moi_q8_decode_block)(job->v_coder.map, qv, n, s->v_absmax[at], v);
-        MOI_FN(moi_adamw)(&job->factors, 1, n, job->param + begin, job->grad + begin, m, v);
-        MOI_FN(moi_q8_encode_block)(&job->v_coder, v, n, qv, s->v_absmax + at);
-    } else {
-        MOI_FN(moi_sgd)(&job->factors, n, job->param + begin, job->grad + begin, m);
-    }
-    MOI_FN(moi_q8_encode_block)(&job->m_coder, m, n, qm, s->m_absmax + at);
+/* A block of codes, whose largest magnitude is known. */
+MOI_TARGET static void MOI_FN(moi_slot_encode)(
+    const moi_optim_slot *s, size_t begin, size_t n, float most, const float *x) {
+    uint8_t *codes = (uint8_t *)s->data;
+    float *absmax = s->absmax + begin / s->block;
+    if (s->precision == MO_OPTIM_8BIT)
+        MOI_FN(moi_q8_encode_scaled)(s->q8, x, n, most, codes + begin, absmax);
+    else MOI_FN(moi_q4_encode_scaled)(s->q4, x, n, most, codes + begin / 2, absmax);
 }
 
-MOI_TARGET static void MOI_FN(moi_optim_range)(
-    const moi_optim_job *job, size_t begin, size_t end) {
-    const mo_optim_state *s = job->state;
-    if (s->precision == MO_OPTIM_8BIT) {
-        for (; begin < end; begin += s->block)
-            MOI_FN(moi_optim_block)(job, begin, moi_min(s->block, end - begin));
+/* v, from least to most: as square roots in 4 bits, and where it differs by more than 1000
+ * times. */
+MOI_TARGET static void MOI_FN(moi_slot_encode_v)(
+    const moi_optim_slot *s, size_t begin, size_t n, float least, float most, float *x) {
+    float *absmax = s->absmax + begin / s->block;
+    const int root = s->precision == MO_OPTIM_4BIT || least < most * 1e-3f;
+    if (root) {
+        MOI_FN(moi_row_power)(x, n, 1);
+        most = sqrtf(most);
+    }
+    MOI_FN(moi_slot_encode)(s, begin, n, most, x);
+    if (root) *absmax = 0.0f - *absmax; /* 0 stays 0 */
+}
+
+/* The numbers begin..begin + n - 1 of a slot as floats: where they are, or decoded into buffer. */
+MOI_TARGET static float *MOI_FN(moi_slot_load)(
+    const moi_optim_slot *s, size_t begin, size_t n, float *buffer) {
+    if (!s->data) return NULL;
+    const float absmax = s->absmax ? s->absmax[begin / s->block] : 0.0f;
+    switch (s->precision) {
+    case MO_OPTIM_8BIT:
+        MOI_FN(moi_q8_decode_block)
+        (s->q8->map, (uint8_t *)s->data + begin, n, fabsf(absmax), buffer);
+        break;
+    case MO_OPTIM_4BIT:
+        MOI_FN(moi_q4_decode_block)
+        (s->q4, (uint8_t *)s->data + begin / 2, n, fabsf(absmax), buffer);
+        break;
+    case MO_OPTIM_BF16: mo_bf16_to_f32((uint16_t *)s->data + begin, buffer, n, &moi_serial); break;
+    default: return (float *)s->data + begin;
+    }
+    if (absmax < 0.0f) MOI_FN(moi_row_power)(buffer, n, 0);
+    return buffer;
+}
+
+/* Back again; x is what moi_slot_load gave, and lost. */
+MOI_TARGET static void MOI_FN(moi_slot_store)(
+    const moi_optim_slot *s, size_t begin, size_t n, float *x) {
+    if (!s->data || s->precision == MO_OPTIM_F32) return; /* was changed where it is */
+    if (s->precision == MO_OPTIM_BF16) {
+        moi_optim_dither(x, (uint16_t *)s->data + begin, n, s->seed, s->offset + begin);
         return;
     }
-    float *p = job->param + begin, *m = (float *)s->m + begin;
-    if (s->v) {
-        float *v = (float *)s->v + begin;
-        MOI_FN(moi_adamw)(&job->factors, 0, end - begin, p, job->grad + begin, m, v);
+    if (s->may_root) {
+        float least;
+        const float most = MOI_FN(moi_row_range)(x, n, &least);
+        MOI_FN(moi_slot_encode_v)(s, begin, n, least, most, x);
     } else {
-        MOI_FN(moi_sgd)(&job->factors, end - begin, p, job->grad + begin, m);
+        MOI_FN(moi_slot_encode)(s, begin, n, MOI_FN(moi_q8_absmax)(x, n), x);
     }
+}
+
+/* The next chunk on its way while this one is worked on. */
+MOI_TARGET static void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
+    const char *at = (const char *)data + begin;
+    for (size_t i = 0; i < size; i += MOI_CACHE_LINE) MOI_PREFETCH(at + i, 0);
+}
+
+/* Two vectors of a blockwise state from number i on, without their scale. */
+MOI_INLINE void MOI_FN(moi_slot_pair)(
+    const moi_optim_slot *s, int four, MOI_T16 map, size_t i, MOI_V *first, MOI_V *second) {
+    const uint8_t *codes = (const uint8_t *)s->data + (four ? i / 2 : i);
+    if (four) {
+        *first = MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(codes, 0));
+        *second = MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(codes, 1));
+    } else {
+        *first = MOI_GATHER(s->q8->map, MOI_LOAD_U8(codes));
+        *second = MOI_GATHER(s->q8->map, MOI_LOAD_U8(codes + MOI_LANES));
+    }
+}
+
+/* What encoding needs to know of a block. */
+typedef struct MOI_FN(moi_adam_range) {
+    MOI_VI m;          /* largest magnitude */
+    MOI_V least, most; /* of v; least is not 0 */
+} MOI_FN(moi_adam_range);
+
+MOI_INLINE void MOI_FN(moi_adam_packed)(const moi_optim_job *job, moi_optim_buffers *b, int root,
+    size_t begin, size_t i, MOI_V m, MOI_V v, MOI_FN(moi_adam_range) *range) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
+    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + begin + i), scale);
+    if (root) v = MOI_MUL(v, v);
+    MOI_FN(moi_adam_vector)(&job->factors, g, (float *)job->param.data + begin + i, &m, &v);
+    MOI_STORE(b->m + i, m);
+    MOI_STORE(b->v + i, v);
+    range->m = MOI_IMAX(range->m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
+    range->most = MOI_MAX(v, range->most);
+    range->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), range->least);
+}
+
+/* A block of 8-bit or 4-bit AdamW in one loop: decoding hides behind the division and the square
+ * root, and so does finding the largest and smallest values that encoding needs. The same bits as
+ * moi_optim_chunk's; n is a multiple of two vectors. */
+MOI_INLINE void MOI_FN(moi_adamw_packed)(
+    const moi_optim_job *job, int four, size_t begin, size_t n, moi_optim_buffers *b) {
+    const size_t at = begin / job->m.block;
+    const int root = job->v.absmax[at] < 0.0f;
+    const MOI_V scale_m = MOI_SET1(job->m.absmax[at]), scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
+    const MOI_T16 map_m = MOI_TABLE16(four ? job->m.q4->map : job->m.q8->map);
+    const MOI_T16 map_v = MOI_TABLE16(four ? job->v.q4->map : job->v.q8->map);
+    MOI_FN(moi_adam_range) range;
+    range.m = MOI_ISET1(0);
+    range.most = MOI_SET1(0.0f);
+    range.least = MOI_SET1(HUGE_VALF);
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES) {
+        MOI_V m0, m1, v0, v1;
+        MOI_FN(moi_slot_pair)(&job->m, four, map_m, begin + i, &m0, &m1);
+        MOI_FN(moi_slot_pair)(&job->v, four, map_v, begin + i, &v0, &v1);
+        MOI_FN(moi_adam_packed)(
+            job, b, root, begin, i, MOI_MUL(m0, scale_m), MOI_MUL(v0, scale_v), &range);
+        MOI_FN(moi_adam_packed)(job, b, root, begin, i + MOI_LANES, MOI_MUL(m1, scale_m),
+            MOI_MUL(v1, scale_v), &range);
+    }
+    MOI_FN(moi_slot_encode)(&job->m, begin, n, MOI_MAXALL(MOI_FROM_BITS(range.m)), b->m);
+    const float most = MOI_MAXALL(range.most);
+    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), range.least));
+    if (job->v.may_root) MOI_FN(moi_slot_encode_v)(&job->v, begin, n, least, most, b->v);
+    else MOI_FN(moi_slot_encode)(&job->v, begin, n, most, b->v);
+}
+
+/* One chunk: load, update, store. measure: nothing is stored, and for LAMB u is left in buffers. */
+MOI_TARGET static void MOI_FN(moi_optim_chunk)(
+    const moi_optim_job *job, size_t begin, size_t n, moi_optim_buffers *b) {
+    moi_optim_arrays a;
+    if (job->m.precision == MO_OPTIM_8BIT && job->n - begin >= 2 * n) {
+        const size_t next = begin + n, width = sizeof(float);
+        MOI_FN(moi_optim_ahead)(job->grad, next * width, n * width);
+        if (!job->param.precision)
+            MOI_FN(moi_optim_ahead)(job->param.data, next * width, n * width);
+        if (job->m.data) MOI_FN(moi_optim_ahead)(job->m.data, next, n);
+        if (job->v.data) MOI_FN(moi_optim_ahead)(job->v.data, next, n);
+    }
+    const int four = job->m.precision == MO_OPTIM_4BIT;
+    if (job->kind == MO_OPTIM_ADAMW && (four || job->m.precision == MO_OPTIM_8BIT) &&
+        n % (2 * MOI_LANES) == 0 && !job->rounded && job->param.precision == MO_OPTIM_F32) {
+        if (four) MOI_FN(moi_adamw_packed)(job, 1, begin, n, b);
+        else MOI_FN(moi_adamw_packed)(job, 0, begin, n, b);
+        return;
+    }
+    a.g = job->grad + begin;
+    a.p = MOI_FN(moi_slot_load)(&job->param, begin, n, b->p);
+    a.m = MOI_FN(moi_slot_load)(&job->m, begin, n, b->m);
+    a.v = MOI_FN(moi_slot_load)(&job->v, begin, n, b->v);
+    a.slow = job->slow.data ? MOI_FN(moi_slot_load)(&job->slow, begin, n, b->slow) : b->slow;
+    if (job->measure) {
+        a.p = moi_optim_keep(a.p, b->p, n);
+        a.m = moi_optim_keep(a.m, b->m, n);
+        a.v = moi_optim_keep(a.v, b->v, n);
+    }
+    if (job->kind == MO_OPTIM_ADAM_MINI) moi_optim_row_scales(job, begin, n, b->slow);
+    MOI_FN(moi_optim_update)(job->kind, &job->factors, &a, n);
+    if (job->measure) return;
+    MOI_FN(moi_slot_store)(&job->m, begin, n, a.m);
+    MOI_FN(moi_slot_store)(&job->v, begin, n, a.v);
+    MOI_FN(moi_slot_store)(&job->slow, begin, n, a.slow);
+    MOI_FN(moi_slot_store)(&job->param, begin, n, a.p);
+    if (job->rounded) mo_f32_to_bf16(a.p, job->rounded + begin, n, &moi_serial);
 }
 #undef MOI_ISA
 #define MOI_ISA avx512
-/* mo_optim.inc - updates in fp32 for one instruction set. No fused multiply-add: every operation is
- * rounded, so that all instances agree to the bit. root: v is kept as its square root. */
+/* mo_optim.inc - updates in fp32, and the codecs of states, for one instruction set. No fused
+ * multiply-add: every operation is rounded, so that all instances agree to the bit. An update is
+ * written for one vector; the scalar instance of it does the tail of a row. */
 
-MOI_TARGET static void MOI_FN(moi_adamw)(const moi_optim_factors *f, int root, size_t n, float *p,
-    const float *g, float *m, float *v) {
-    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1), b2 = MOI_SET1(f->beta2);
-    const MOI_V c1 = MOI_SET1(f->one_minus_beta1), c2 = MOI_SET1(f->one_minus_beta2);
-    const MOI_V keep = MOI_SET1(f->keep), step = MOI_SET1(f->step);
-    const MOI_V debias = MOI_SET1(f->debias), epsilon = MOI_SET1(f->epsilon);
+/* gradients whose square is finite; the others leave everything as it is */
+MOI_INLINE MOI_VM MOI_FN(moi_usable)(MOI_V g) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(g), MOI_ISET1(0x7fffffff)));
+    return MOI_LT(magnitude, MOI_SET1(1.8e19f));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_scaled_grad)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    return MOI_MUL(MOI_LOAD(a->g + i), MOI_SET1(f->grad_scale));
+}
+
+/* m or slow: b was + c g */
+MOI_INLINE MOI_V MOI_FN(moi_mix)(float b, MOI_V was, float c, MOI_V g) {
+    return MOI_ADD(MOI_MUL(MOI_SET1(b), was), MOI_MUL(MOI_SET1(c), g));
+}
+
+/* the second moment */
+MOI_INLINE MOI_V MOI_FN(moi_second)(const moi_optim_factors *f, MOI_V was, MOI_V g) {
+    return MOI_FN(moi_mix)(f->beta2, was, f->one_minus_beta2, MOI_MUL(g, g));
+}
+
+MOI_INLINE void MOI_FN(moi_optim_put)(MOI_VM usable, float *at, MOI_V value) {
+    MOI_STORE(at, MOI_SELECT(usable, value, MOI_LOAD(at)));
+}
+
+/* One vector: p, and new m and v from the old ones. */
+MOI_INLINE void MOI_FN(moi_adam_vector)(
+    const moi_optim_factors *f, MOI_V g, float *p, MOI_V *m, MOI_V *v) {
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V new_m = MOI_FN(moi_mix)(f->beta1, *m, f->one_minus_beta1, g);
+    const MOI_V new_v = MOI_FN(moi_second)(f, *v, g), root = MOI_SQRT(new_v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V kept = MOI_MUL(MOI_LOAD(p), MOI_SET1(f->keep));
+    const MOI_V new_p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(new_m, scale)));
+    MOI_FN(moi_optim_put)(usable, p, new_p);
+    *m = MOI_SELECT(usable, new_m, *m);
+    *v = MOI_SELECT(usable, new_v, *v);
+}
+
+MOI_INLINE void MOI_FN(moi_adam_lanes)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i, MOI_V g) {
+    MOI_V m = MOI_LOAD(a->m + i), v = MOI_LOAD(a->v + i);
+    MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
+    MOI_STORE(a->m + i, m);
+    MOI_STORE(a->v + i, v);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_adamw)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    MOI_FN(moi_adam_lanes)(f, a, i, MOI_FN(moi_scaled_grad)(f, a, i));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_decayed_grad)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V decay = MOI_MUL(MOI_SET1(f->decay), MOI_LOAD(a->p + i));
+    return MOI_ADD(MOI_FN(moi_scaled_grad)(f, a, i), decay);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_adam)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    MOI_FN(moi_adam_lanes)(f, a, i, MOI_FN(moi_decayed_grad)(f, a, i));
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_sgd)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V p = MOI_LOAD(a->p + i), g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V m = MOI_ADD(MOI_MUL(MOI_SET1(f->beta1), MOI_LOAD(a->m + i)), g);
+    MOI_FN(moi_optim_put)(usable, a->p + i, MOI_SUB(p, MOI_MUL(MOI_SET1(f->step), m)));
+    MOI_FN(moi_optim_put)(usable, a->m + i, m);
+}
+
+/* step is lr times the tensor's own rate */
+MOI_INLINE void MOI_FN(moi_lanes_lars)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V p = MOI_LOAD(a->p + i), g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->step, g);
+    MOI_STORE(a->p + i, MOI_SUB(p, m));
+    MOI_STORE(a->m + i, m);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_lion)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V zero = MOI_SET1(0.0f), g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_V was = MOI_LOAD(a->m + i), step = MOI_SET1(f->step);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V q = MOI_FN(moi_mix)(f->beta1, was, f->one_minus_beta1, g);
+    const MOI_V down = MOI_SELECT(MOI_LT(q, zero), MOI_SUB(zero, step), zero);
+    const MOI_V by = MOI_SELECT(MOI_LT(zero, q), step, down);
+    const MOI_V p = MOI_SUB(MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep)), by);
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->m + i, MOI_FN(moi_mix)(f->beta2, was, f->one_minus_beta2, g));
+}
+
+/* RMSPROP, and ADAGRAD with beta2 = 1 and one_minus_beta2 = 1 */
+MOI_INLINE void MOI_FN(moi_lanes_rmsprop)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V by = MOI_DIV(g, MOI_ADD(root, MOI_SET1(f->epsilon)));
+    const MOI_V p = MOI_SUB(MOI_LOAD(a->p + i), MOI_MUL(MOI_SET1(f->step), by));
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->v + i, v);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_ademamix)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V slow = MOI_FN(moi_mix)(f->beta3, MOI_LOAD(a->slow + i), f->one_minus_beta3, g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V both = MOI_FN(moi_mix)(f->debias_m, m, f->alpha, slow);
+    const MOI_V kept = MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep));
+    const MOI_V p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(both, scale)));
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->m + i, m);
+    MOI_FN(moi_optim_put)(usable, a->slow + i, slow);
+    MOI_FN(moi_optim_put)(usable, a->v + i, v);
+}
+
+/* u goes where slow would be; p is moved by step, which is 0 while norms are measured */
+MOI_INLINE void MOI_FN(moi_lanes_lamb)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i), p = MOI_LOAD(a->p + i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V by = MOI_DIV(MOI_MUL(MOI_SET1(f->debias_m), m), scale);
+    const MOI_V u = MOI_ADD(by, MOI_MUL(MOI_SET1(f->decay), p));
+    MOI_STORE(a->slow + i, u);
+    MOI_STORE(a->p + i, MOI_SUB(p, MOI_MUL(MOI_SET1(f->step), u)));
+    MOI_STORE(a->m + i, m);
+    MOI_STORE(a->v + i, v);
+}
+
+/* what m is divided by comes where slow would be */
+MOI_INLINE void MOI_FN(moi_lanes_mini)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V by = MOI_MUL(MOI_SET1(f->step), MOI_DIV(m, MOI_LOAD(a->slow + i)));
+    MOI_STORE(a->p + i, MOI_SUB(MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep)), by));
+    MOI_STORE(a->m + i, m);
+}
+
+#define MOI_UPDATE_ROW(lanes)                                                                      \
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                             \
+    for (; i < n; i++) lanes##_scalar(f, a, i);                                                    \
+    break
+
+MOI_TARGET static void MOI_FN(moi_optim_update)(
+    mo_optim_kind kind, const moi_optim_factors *f, const moi_optim_arrays *a, size_t n) {
+    size_t i = 0;
+    switch (kind) {
+    case MO_OPTIM_ADAMW: MOI_UPDATE_ROW(moi_lanes_adamw);
+    case MO_OPTIM_ADAM: MOI_UPDATE_ROW(moi_lanes_adam);
+    case MO_OPTIM_SGD: MOI_UPDATE_ROW(moi_lanes_sgd);
+    case MO_OPTIM_LION: MOI_UPDATE_ROW(moi_lanes_lion);
+    case MO_OPTIM_RMSPROP:
+    case MO_OPTIM_ADAGRAD: MOI_UPDATE_ROW(moi_lanes_rmsprop);
+    case MO_OPTIM_ADEMAMIX: MOI_UPDATE_ROW(moi_lanes_ademamix);
+    case MO_OPTIM_LAMB: MOI_UPDATE_ROW(moi_lanes_lamb);
+    case MO_OPTIM_LARS: MOI_UPDATE_ROW(moi_lanes_lars);
+    case MO_OPTIM_ADAM_MINI: MOI_UPDATE_ROW(moi_lanes_mini);
+    default: break; /* ADAFACTOR has no such update */
+    }
+}
+#undef MOI_UPDATE_ROW
+
+/* ---- codecs -------------------------------------------------------------------------------- */
+
+/* The number of thresholds below t, by halving. */
+MOI_INLINE MOI_VI MOI_FN(moi_q4_place)(MOI_T16 thresholds, MOI_V t) {
+    MOI_VI place = MOI_ISET1(0);
+    for (uint32_t step = 8; step != 0; step /= 2) {
+        const MOI_VI middle = MOI_IADD(place, MOI_ISET1(step - 1));
+        const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, middle), t);
+        place = MOI_ISELECT(above, MOI_IADD(place, MOI_ISET1(step)), place);
+    }
+    return place;
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_encode_scaled)(const moi_q4_coder *coder, const float *x,
+    size_t n, float most, uint8_t *packed, float *absmax) {
+    const int usable = most >= 1.17549435e-38f && most < 3.4e38f;
+    const float inverse = usable ? 1.0f / most : 0.0f;
+    const MOI_T16 thresholds = MOI_TABLE16(coder->threshold);
+    const MOI_V scale = MOI_SET1(inverse);
+    size_t i = 0;
+    *absmax = usable ? most : 0.0f;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const MOI_V a = MOI_MUL(MOI_LOAD(x + i), scale);
+        const MOI_V b = MOI_MUL(MOI_LOAD(x + i + MOI_LANES), scale);
+        MOI_STORE_NIBBLES(packed + i / 2, MOI_FN(moi_q4_place)(thresholds, a),
+            MOI_FN(moi_q4_place)(thresholds, b));
+    }
+    for (; i < n; i += 2) {
+        uint32_t first = moi_q4_place_scalar(coder->threshold, x[i] * inverse);
+        uint32_t second = coder->zero; /* behind an odd end */
+        if (i + 1 < n) second = moi_q4_place_scalar(coder->threshold, x[i + 1] * inverse);
+        packed[i / 2] = (uint8_t)(first << 4 | second);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_decode_block)(
+    const moi_q4_coder *coder, const uint8_t *packed, size_t n, float absmax, float *x) {
+    const MOI_T16 map = MOI_TABLE16(coder->map);
+    const MOI_V scale = MOI_SET1(absmax);
+    size_t i = 0;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const uint8_t *at = packed + i / 2;
+        MOI_STORE(x + i, MOI_MUL(MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(at, 0)), scale));
+        MOI_STORE(x + i + MOI_LANES, MOI_MUL(MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(at, 1)), scale));
+    }
+    for (; i < n; i++) x[i] = coder->map[packed[i / 2] >> (i % 2 ? 0 : 4) & 15] * absmax;
+}
+
+/* x[i] = x[i]^2, or its square root */
+MOI_TARGET static void MOI_FN(moi_row_power)(float *x, size_t n, int root) {
     size_t i = 0;
     for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V vg = MOI_MUL(MOI_LOAD(g + i), scale), was = MOI_LOAD(v + i);
-        const MOI_V square = root ? MOI_MUL(was, was) : was;
-        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_MUL(c1, vg));
-        const MOI_V vv = MOI_ADD(MOI_MUL(b2, square), MOI_MUL(c2, MOI_MUL(vg, vg)));
-        const MOI_V sqrt_v = MOI_SQRT(vv);
-        const MOI_V by = MOI_DIV(vm, MOI_ADD(MOI_MUL(sqrt_v, debias), epsilon));
-        MOI_STORE(p + i, MOI_SUB(MOI_MUL(MOI_LOAD(p + i), keep), MOI_MUL(step, by)));
-        MOI_STORE(m + i, vm);
-        MOI_STORE(v + i, root ? sqrt_v : vv);
+        const MOI_V v = MOI_LOAD(x + i);
+        MOI_STORE(x + i, root ? MOI_SQRT(v) : MOI_MUL(v, v));
     }
-    for (; i < n; i++) {
-        const float vg = g[i] * f->grad_scale, square = root ? v[i] * v[i] : v[i];
-        const float vm = f->beta1 * m[i] + f->one_minus_beta1 * vg;
-        const float vv = f->beta2 * square + f->one_minus_beta2 * (vg * vg), sqrt_v = sqrtf(vv);
-        p[i] = p[i] * f->keep - f->step * (vm / (sqrt_v * f->debias + f->epsilon));
-        m[i] = vm;
-        v[i] = root ? sqrt_v : vv;
-    }
+    for (; i < n; i++) x[i] = root ? sqrtf(x[i]) : x[i] * x[i];
 }
 
-MOI_TARGET static void MOI_FN(moi_sgd)(
-    const moi_optim_factors *f, size_t n, float *p, const float *g, float *m) {
-    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1);
-    const MOI_V decay = MOI_SET1(f->decay), step = MOI_SET1(f->step);
+/* The largest of x[0..n-1], and in *least the smallest that is not 0; none is negative. */
+MOI_TARGET static float MOI_FN(moi_row_range)(const float *x, size_t n, float *least) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    MOI_V high = zero, low = infinity;
     size_t i = 0;
     for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V vp = MOI_LOAD(p + i), vg = MOI_MUL(MOI_LOAD(g + i), scale);
-        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_ADD(vg, MOI_MUL(decay, vp)));
-        MOI_STORE(m + i, vm);
-        MOI_STORE(p + i, MOI_SUB(vp, MOI_MUL(step, vm)));
+        const MOI_V v = MOI_LOAD(x + i);
+        high = MOI_MAX(v, high);
+        low = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), low);
     }
+    float most = MOI_MAXALL(high), tail = -MOI_MAXALL(MOI_SUB(zero, low));
     for (; i < n; i++) {
-        m[i] = f->beta1 * m[i] + (g[i] * f->grad_scale + f->decay * p[i]);
-        p[i] = p[i] - f->step * m[i];
+        most = moi_vmax_scalar(x[i], most);
+        if (x[i] > 0.0f) tail = moi_vmin_scalar(x[i], tail);
     }
+    *least = tail;
+    return most;
 }
 
-/* One block of 8-bit states: decoded, updated and encoded again in the first level cache. */
-MOI_TARGET static void MOI_FN(moi_optim_block)(const moi_optim_job *job, size_t begin, size_t n) {
-    const mo_optim_state *s = job->state;
-    const size_t at = begin / s->block;
-    uint8_t *qm = (uint8_t *)s->m + begin, *qv = s->v ? (uint8_t *)s->v + begin : NULL;
-    MOI_ALIGNED(64) float m[moi_q8_max_block];
-    MOI_ALIGNED(64) float v[moi_q8_max_block];
-    MOI_FN(moi_q8_decode_block)(job->m_coder.map, qm, n, s->m_absmax[at], m);
-    if (qv) {
-        MOI_FN(moi_q8_decode_block)(job->v_coder.map, qv, n, s->v_absmax[at], v);
-        MOI_FN(moi_adamw)(&job->factors, 1, n, job->param + begin, job->grad + begin, m, v);
-        MOI_FN(moi_q8_encode_block)(&job->v_coder, v, n, qv, s->v_absmax + at);
-    } else {
-        MOI_FN(moi_sgd)(&job->factors, n, job->param + begin, job->grad + begin, m);
-    }
-    MOI_FN(moi_q8_encode_block)(&job->m_coder, m, n, qm, s->m_absmax + at);
+/* A block of codes, whose largest magnitude is known. */
+MOI_TARGET static void MOI_FN(moi_slot_encode)(
+    const moi_optim_slot *s, size_t begin, size_t n, float most, const float *x) {
+    uint8_t *codes = (uint8_t *)s->data;
+    float *absmax = s->absmax + begin / s->block;
+    if (s->precision == MO_OPTIM_8BIT)
+        MOI_FN(moi_q8_encode_scaled)(s->q8, x, n, most, codes + begin, absmax);
+    else MOI_FN(moi_q4_encode_scaled)(s->q4, x, n, most, codes + begin / 2, absmax);
 }
 
-MOI_TARGET static void MOI_FN(moi_optim_range)(
-    const moi_optim_job *job, size_t begin, size_t end) {
-    const mo_optim_state *s = job->state;
-    if (s->precision == MO_OPTIM_8BIT) {
-        for (; begin < end; begin += s->block)
-            MOI_FN(moi_optim_block)(job, begin, moi_min(s->block, end - begin));
+/* v, from least to most: as square roots in 4 bits, and where it differs by more than 1000
+ * times. */
+MOI_TARGET static void MOI_FN(moi_slot_encode_v)(
+    const moi_optim_slot *s, size_t begin, size_t n, float least, float most, float *x) {
+    float *absmax = s->absmax + begin / s->block;
+    const int root = s->precision == MO_OPTIM_4BIT || least < most * 1e-3f;
+    if (root) {
+        MOI_FN(moi_row_power)(x, n, 1);
+        most = sqrtf(most);
+    }
+    MOI_FN(moi_slot_encode)(s, begin, n, most, x);
+    if (root) *absmax = 0.0f - *absmax; /* 0 stays 0 */
+}
+
+/* The numbers begin..begin + n - 1 of a slot as floats: where they are, or decoded into buffer. */
+MOI_TARGET static float *MOI_FN(moi_slot_load)(
+    const moi_optim_slot *s, size_t begin, size_t n, float *buffer) {
+    if (!s->data) return NULL;
+    const float absmax = s->absmax ? s->absmax[begin / s->block] : 0.0f;
+    switch (s->precision) {
+    case MO_OPTIM_8BIT:
+        MOI_FN(moi_q8_decode_block)
+        (s->q8->map, (uint8_t *)s->data + begin, n, fabsf(absmax), buffer);
+        break;
+    case MO_OPTIM_4BIT:
+        MOI_FN(moi_q4_decode_block)
+        (s->q4, (uint8_t *)s->data + begin / 2, n, fabsf(absmax), buffer);
+        break;
+    case MO_OPTIM_BF16: mo_bf16_to_f32((uint16_t *)s->data + begin, buffer, n, &moi_serial); break;
+    default: return (float *)s->data + begin;
+    }
+    if (absmax < 0.0f) MOI_FN(moi_row_power)(buffer, n, 0);
+    return buffer;
+}
+
+/* Back again; x is what moi_slot_load gave, and lost. */
+MOI_TARGET static void MOI_FN(moi_slot_store)(
+    const moi_optim_slot *s, size_t begin, size_t n, float *x) {
+    if (!s->data || s->precision == MO_OPTIM_F32) return; /* was changed where it is */
+    if (s->precision == MO_OPTIM_BF16) {
+        moi_optim_dither(x, (uint16_t *)s->data + begin, n, s->seed, s->offset + begin);
         return;
     }
-    float *p = job->param + begin, *m = (float *)s->m + begin;
-    if (s->v) {
-        float *v = (float *)s->v + begin;
-        MOI_FN(moi_adamw)(&job->factors, 0, end - begin, p, job->grad + begin, m, v);
+    if (s->may_root) {
+        float least;
+        const float most = MOI_FN(moi_row_range)(x, n, &least);
+        MOI_FN(moi_slot_encode_v)(s, begin, n, least, most, x);
     } else {
-        MOI_FN(moi_sgd)(&job->factors, end - begin, p, job->grad + begin, m);
+        MOI_FN(moi_slot_encode)(s, begin, n, MOI_FN(moi_q8_absmax)(x, n), x);
     }
+}
+
+/* The next chunk on its way while this one is worked on. */
+MOI_TARGET static void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
+    const char *at = (const char *)data + begin;
+    for (size_t i = 0; i < size; i += MOI_CACHE_LINE) MOI_PREFETCH(at + i, 0);
+}
+
+/* Two vectors of a blockwise state from number i on, without their scale. */
+MOI_INLINE void MOI_FN(moi_slot_pair)(
+    const moi_optim_slot *s, int four, MOI_T16 map, size_t i, MOI_V *first, MOI_V *second) {
+    const uint8_t *codes = (const uint8_t *)s->data + (four ? i / 2 : i);
+    if (four) {
+        *first = MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(codes, 0));
+        *second = MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(codes, 1));
+    } else {
+        *first = MOI_GATHER(s->q8->map, MOI_LOAD_U8(codes));
+        *second = MOI_GATHER(s->q8->map, MOI_LOAD_U8(codes + MOI_LANES));
+    }
+}
+
+/* What encoding needs to know of a block. */
+typedef struct MOI_FN(moi_adam_range) {
+    MOI_VI m;          /* largest magnitude */
+    MOI_V least, most; /* of v; least is not 0 */
+} MOI_FN(moi_adam_range);
+
+MOI_INLINE void MOI_FN(moi_adam_packed)(const moi_optim_job *job, moi_optim_buffers *b, int root,
+    size_t begin, size_t i, MOI_V m, MOI_V v, MOI_FN(moi_adam_range) *range) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
+    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + begin + i), scale);
+    if (root) v = MOI_MUL(v, v);
+    MOI_FN(moi_adam_vector)(&job->factors, g, (float *)job->param.data + begin + i, &m, &v);
+    MOI_STORE(b->m + i, m);
+    MOI_STORE(b->v + i, v);
+    range->m = MOI_IMAX(range->m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
+    range->most = MOI_MAX(v, range->most);
+    range->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), range->least);
+}
+
+/* A block of 8-bit or 4-bit AdamW in one loop: decoding hides behind the division and the square
+ * root, and so does finding the largest and smallest values that encoding needs. The same bits as
+ * moi_optim_chunk's; n is a multiple of two vectors. */
+MOI_INLINE void MOI_FN(moi_adamw_packed)(
+    const moi_optim_job *job, int four, size_t begin, size_t n, moi_optim_buffers *b) {
+    const size_t at = begin / job->m.block;
+    const int root = job->v.absmax[at] < 0.0f;
+    const MOI_V scale_m = MOI_SET1(job->m.absmax[at]), scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
+    const MOI_T16 map_m = MOI_TABLE16(four ? job->m.q4->map : job->m.q8->map);
+    const MOI_T16 map_v = MOI_TABLE16(four ? job->v.q4->map : job->v.q8->map);
+    MOI_FN(moi_adam_range) range;
+    range.m = MOI_ISET1(0);
+    range.most = MOI_SET1(0.0f);
+    range.least = MOI_SET1(HUGE_VALF);
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES) {
+        MOI_V m0, m1, v0, v1;
+        MOI_FN(moi_slot_pair)(&job->m, four, map_m, begin + i, &m0, &m1);
+        MOI_FN(moi_slot_pair)(&job->v, four, map_v, begin + i, &v0, &v1);
+        MOI_FN(moi_adam_packed)(
+            job, b, root, begin, i, MOI_MUL(m0, scale_m), MOI_MUL(v0, scale_v), &range);
+        MOI_FN(moi_adam_packed)(job, b, root, begin, i + MOI_LANES, MOI_MUL(m1, scale_m),
+            MOI_MUL(v1, scale_v), &range);
+    }
+    MOI_FN(moi_slot_encode)(&job->m, begin, n, MOI_MAXALL(MOI_FROM_BITS(range.m)), b->m);
+    const float most = MOI_MAXALL(range.most);
+    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), range.least));
+    if (job->v.may_root) MOI_FN(moi_slot_encode_v)(&job->v, begin, n, least, most, b->v);
+    else MOI_FN(moi_slot_encode)(&job->v, begin, n, most, b->v);
+}
+
+/* One chunk: load, update, store. measure: nothing is stored, and for LAMB u is left in buffers. */
+MOI_TARGET static void MOI_FN(moi_optim_chunk)(
+    const moi_optim_job *job, size_t begin, size_t n, moi_optim_buffers *b) {
+    moi_optim_arrays a;
+    if (job->m.precision == MO_OPTIM_8BIT && job->n - begin >= 2 * n) {
+        const size_t next = begin + n, width = sizeof(float);
+        MOI_FN(moi_optim_ahead)(job->grad, next * width, n * width);
+        if (!job->param.precision)
+            MOI_FN(moi_optim_ahead)(job->param.data, next * width, n * width);
+        if (job->m.data) MOI_FN(moi_optim_ahead)(job->m.data, next, n);
+        if (job->v.data) MOI_FN(moi_optim_ahead)(job->v.data, next, n);
+    }
+    const int four = job->m.precision == MO_OPTIM_4BIT;
+    if (job->kind == MO_OPTIM_ADAMW && (four || job->m.precision == MO_OPTIM_8BIT) &&
+        n % (2 * MOI_LANES) == 0 && !job->rounded && job->param.precision == MO_OPTIM_F32) {
+        if (four) MOI_FN(moi_adamw_packed)(job, 1, begin, n, b);
+        else MOI_FN(moi_adamw_packed)(job, 0, begin, n, b);
+        return;
+    }
+    a.g = job->grad + begin;
+    a.p = MOI_FN(moi_slot_load)(&job->param, begin, n, b->p);
+    a.m = MOI_FN(moi_slot_load)(&job->m, begin, n, b->m);
+    a.v = MOI_FN(moi_slot_load)(&job->v, begin, n, b->v);
+    a.slow = job->slow.data ? MOI_FN(moi_slot_load)(&job->slow, begin, n, b->slow) : b->slow;
+    if (job->measure) {
+        a.p = moi_optim_keep(a.p, b->p, n);
+        a.m = moi_optim_keep(a.m, b->m, n);
+        a.v = moi_optim_keep(a.v, b->v, n);
+    }
+    if (job->kind == MO_OPTIM_ADAM_MINI) moi_optim_row_scales(job, begin, n, b->slow);
+    MOI_FN(moi_optim_update)(job->kind, &job->factors, &a, n);
+    if (job->measure) return;
+    MOI_FN(moi_slot_store)(&job->m, begin, n, a.m);
+    MOI_FN(moi_slot_store)(&job->v, begin, n, a.v);
+    MOI_FN(moi_slot_store)(&job->slow, begin, n, a.slow);
+    MOI_FN(moi_slot_store)(&job->param, begin, n, a.p);
+    if (job->rounded) mo_f32_to_bf16(a.p, job->rounded + begin, n, &moi_serial);
 }
 #undef MOI_ISA
 #endif
 #if MOI_NEON
 #define MOI_ISA neon
-/* mo_optim.inc - updates in fp32 for one instruction set. No fused multiply-add: every operation is
- * rounded, so that all instances agree to the bit. root: v is kept as its square root. */
+/* mo_optim.inc - updates in fp32, and the codecs of states, for one instruction set. No fused
+ * multiply-add: every operation is rounded, so that all instances agree to the bit. An update is
+ * written for one vector; the scalar instance of it does the tail of a row. */
 
-MOI_TARGET static void MOI_FN(moi_adamw)(const moi_optim_factors *f, int root, size_t n, float *p,
-    const float *g, float *m, float *v) {
-    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1), b2 = MOI_SET1(f->beta2);
-    const MOI_V c1 = MOI_SET1(f->one_minus_beta1), c2 = MOI_SET1(f->one_minus_beta2);
-    const MOI_V keep = MOI_SET1(f->keep), step = MOI_SET1(f->step);
-    const MOI_V debias = MOI_SET1(f->debias), epsilon = MOI_SET1(f->epsilon);
+/* gradients whose square is finite; the others leave everything as it is */
+MOI_INLINE MOI_VM MOI_FN(moi_usable)(MOI_V g) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(g), MOI_ISET1(0x7fffffff)));
+    return MOI_LT(magnitude, MOI_SET1(1.8e19f));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_scaled_grad)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    return MOI_MUL(MOI_LOAD(a->g + i), MOI_SET1(f->grad_scale));
+}
+
+/* m or slow: b was + c g */
+MOI_INLINE MOI_V MOI_FN(moi_mix)(float b, MOI_V was, float c, MOI_V g) {
+    return MOI_ADD(MOI_MUL(MOI_SET1(b), was), MOI_MUL(MOI_SET1(c), g));
+}
+
+/* the second moment */
+MOI_INLINE MOI_V MOI_FN(moi_second)(const moi_optim_factors *f, MOI_V was, MOI_V g) {
+    return MOI_FN(moi_mix)(f->beta2, was, f->one_minus_beta2, MOI_MUL(g, g));
+}
+
+MOI_INLINE void MOI_FN(moi_optim_put)(MOI_VM usable, float *at, MOI_V value) {
+    MOI_STORE(at, MOI_SELECT(usable, value, MOI_LOAD(at)));
+}
+
+/* One vector: p, and new m and v from the old ones. */
+MOI_INLINE void MOI_FN(moi_adam_vector)(
+    const moi_optim_factors *f, MOI_V g, float *p, MOI_V *m, MOI_V *v) {
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V new_m = MOI_FN(moi_mix)(f->beta1, *m, f->one_minus_beta1, g);
+    const MOI_V new_v = MOI_FN(moi_second)(f, *v, g), root = MOI_SQRT(new_v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V kept = MOI_MUL(MOI_LOAD(p), MOI_SET1(f->keep));
+    const MOI_V new_p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(new_m, scale)));
+    MOI_FN(moi_optim_put)(usable, p, new_p);
+    *m = MOI_SELECT(usable, new_m, *m);
+    *v = MOI_SELECT(usable, new_v, *v);
+}
+
+MOI_INLINE void MOI_FN(moi_adam_lanes)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i, MOI_V g) {
+    MOI_V m = MOI_LOAD(a->m + i), v = MOI_LOAD(a->v + i);
+    MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
+    MOI_STORE(a->m + i, m);
+    MOI_STORE(a->v + i, v);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_adamw)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    MOI_FN(moi_adam_lanes)(f, a, i, MOI_FN(moi_scaled_grad)(f, a, i));
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_decayed_grad)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V decay = MOI_MUL(MOI_SET1(f->decay), MOI_LOAD(a->p + i));
+    return MOI_ADD(MOI_FN(moi_scaled_grad)(f, a, i), decay);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_adam)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    MOI_FN(moi_adam_lanes)(f, a, i, MOI_FN(moi_decayed_grad)(f, a, i));
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_sgd)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V p = MOI_LOAD(a->p + i), g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V m = MOI_ADD(MOI_MUL(MOI_SET1(f->beta1), MOI_LOAD(a->m + i)), g);
+    MOI_FN(moi_optim_put)(usable, a->p + i, MOI_SUB(p, MOI_MUL(MOI_SET1(f->step), m)));
+    MOI_FN(moi_optim_put)(usable, a->m + i, m);
+}
+
+/* step is lr times the tensor's own rate */
+MOI_INLINE void MOI_FN(moi_lanes_lars)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V p = MOI_LOAD(a->p + i), g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->step, g);
+    MOI_STORE(a->p + i, MOI_SUB(p, m));
+    MOI_STORE(a->m + i, m);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_lion)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V zero = MOI_SET1(0.0f), g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_V was = MOI_LOAD(a->m + i), step = MOI_SET1(f->step);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V q = MOI_FN(moi_mix)(f->beta1, was, f->one_minus_beta1, g);
+    const MOI_V down = MOI_SELECT(MOI_LT(q, zero), MOI_SUB(zero, step), zero);
+    const MOI_V by = MOI_SELECT(MOI_LT(zero, q), step, down);
+    const MOI_V p = MOI_SUB(MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep)), by);
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->m + i, MOI_FN(moi_mix)(f->beta2, was, f->one_minus_beta2, g));
+}
+
+/* RMSPROP, and ADAGRAD with beta2 = 1 and one_minus_beta2 = 1 */
+MOI_INLINE void MOI_FN(moi_lanes_rmsprop)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_decayed_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V by = MOI_DIV(g, MOI_ADD(root, MOI_SET1(f->epsilon)));
+    const MOI_V p = MOI_SUB(MOI_LOAD(a->p + i), MOI_MUL(MOI_SET1(f->step), by));
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->v + i, v);
+}
+
+MOI_INLINE void MOI_FN(moi_lanes_ademamix)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_VM usable = MOI_FN(moi_usable)(g);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V slow = MOI_FN(moi_mix)(f->beta3, MOI_LOAD(a->slow + i), f->one_minus_beta3, g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V both = MOI_FN(moi_mix)(f->debias_m, m, f->alpha, slow);
+    const MOI_V kept = MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep));
+    const MOI_V p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(both, scale)));
+    MOI_FN(moi_optim_put)(usable, a->p + i, p);
+    MOI_FN(moi_optim_put)(usable, a->m + i, m);
+    MOI_FN(moi_optim_put)(usable, a->slow + i, slow);
+    MOI_FN(moi_optim_put)(usable, a->v + i, v);
+}
+
+/* u goes where slow would be; p is moved by step, which is 0 while norms are measured */
+MOI_INLINE void MOI_FN(moi_lanes_lamb)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i), p = MOI_LOAD(a->p + i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V v = MOI_FN(moi_second)(f, MOI_LOAD(a->v + i), g), root = MOI_SQRT(v);
+    const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
+    const MOI_V by = MOI_DIV(MOI_MUL(MOI_SET1(f->debias_m), m), scale);
+    const MOI_V u = MOI_ADD(by, MOI_MUL(MOI_SET1(f->decay), p));
+    MOI_STORE(a->slow + i, u);
+    MOI_STORE(a->p + i, MOI_SUB(p, MOI_MUL(MOI_SET1(f->step), u)));
+    MOI_STORE(a->m + i, m);
+    MOI_STORE(a->v + i, v);
+}
+
+/* what m is divided by comes where slow would be */
+MOI_INLINE void MOI_FN(moi_lanes_mini)(
+    const moi_optim_factors *f, const moi_optim_arrays *a, size_t i) {
+    const MOI_V g = MOI_FN(moi_scaled_grad)(f, a, i);
+    const MOI_V m = MOI_FN(moi_mix)(f->beta1, MOI_LOAD(a->m + i), f->one_minus_beta1, g);
+    const MOI_V by = MOI_MUL(MOI_SET1(f->step), MOI_DIV(m, MOI_LOAD(a->slow + i)));
+    MOI_STORE(a->p + i, MOI_SUB(MOI_MUL(MOI_LOAD(a->p + i), MOI_SET1(f->keep)), by));
+    MOI_STORE(a->m + i, m);
+}
+
+#define MOI_UPDATE_ROW(lanes)                                                                      \
+    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                             \
+    for (; i < n; i++) lanes##_scalar(f, a, i);                                                    \
+    break
+
+MOI_TARGET static void MOI_FN(moi_optim_update)(
+    mo_optim_kind kind, const moi_optim_factors *f, const moi_optim_arrays *a, size_t n) {
+    size_t i = 0;
+    switch (kind) {
+    case MO_OPTIM_ADAMW: MOI_UPDATE_ROW(moi_lanes_adamw);
+    case MO_OPTIM_ADAM: MOI_UPDATE_ROW(moi_lanes_adam);
+    case MO_OPTIM_SGD: MOI_UPDATE_ROW(moi_lanes_sgd);
+    case MO_OPTIM_LION: MOI_UPDATE_ROW(moi_lanes_lion);
+    case MO_OPTIM_RMSPROP:
+    case MO_OPTIM_ADAGRAD: MOI_UPDATE_ROW(moi_lanes_rmsprop);
+    case MO_OPTIM_ADEMAMIX: MOI_UPDATE_ROW(moi_lanes_ademamix);
+    case MO_OPTIM_LAMB: MOI_UPDATE_ROW(moi_lanes_lamb);
+    case MO_OPTIM_LARS: MOI_UPDATE_ROW(moi_lanes_lars);
+    case MO_OPTIM_ADAM_MINI: MOI_UPDATE_ROW(moi_lanes_mini);
+    default: break; /* ADAFACTOR has no such update */
+    }
+}
+#undef MOI_UPDATE_ROW
+
+/* ---- codecs -------------------------------------------------------------------------------- */
+
+/* The number of thresholds below t, by halving. */
+MOI_INLINE MOI_VI MOI_FN(moi_q4_place)(MOI_T16 thresholds, MOI_V t) {
+    MOI_VI place = MOI_ISET1(0);
+    for (uint32_t step = 8; step != 0; step /= 2) {
+        const MOI_VI middle = MOI_IADD(place, MOI_ISET1(step - 1));
+        const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, middle), t);
+        place = MOI_ISELECT(above, MOI_IADD(place, MOI_ISET1(step)), place);
+    }
+    return place;
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_encode_scaled)(const moi_q4_coder *coder, const float *x,
+    size_t n, float most, uint8_t *packed, float *absmax) {
+    const int usable = most >= 1.17549435e-38f && most < 3.4e38f;
+    const float inverse = usable ? 1.0f / most : 0.0f;
+    const MOI_T16 thresholds = MOI_TABLE16(coder->threshold);
+    const MOI_V scale = MOI_SET1(inverse);
+    size_t i = 0;
+    *absmax = usable ? most : 0.0f;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const MOI_V a = MOI_MUL(MOI_LOAD(x + i), scale);
+        const MOI_V b = MOI_MUL(MOI_LOAD(x + i + MOI_LANES), scale);
+        MOI_STORE_NIBBLES(packed + i / 2, MOI_FN(moi_q4_place)(thresholds, a),
+            MOI_FN(moi_q4_place)(thresholds, b));
+    }
+    for (; i < n; i += 2) {
+        uint32_t first = moi_q4_place_scalar(coder->threshold, x[i] * inverse);
+        uint32_t second = coder->zero; /* behind an odd end */
+        if (i + 1 < n) second = moi_q4_place_scalar(coder->threshold, x[i + 1] * inverse);
+        packed[i / 2] = (uint8_t)(first << 4 | second);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_q4_decode_block)(
+    const moi_q4_coder *coder, const uint8_t *packed, size_t n, float absmax, float *x) {
+    const MOI_T16 map = MOI_TABLE16(coder->map);
+    const MOI_V scale = MOI_SET1(absmax);
+    size_t i = 0;
+    for (; i + 2 * MOI_LANES <= n; i += 2 * MOI_LANES) {
+        const uint8_t *at = packed + i / 2;
+        MOI_STORE(x + i, MOI_MUL(MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(at, 0)), scale));
+        MOI_STORE(x + i + MOI_LANES, MOI_MUL(MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(at, 1)), scale));
+    }
+    for (; i < n; i++) x[i] = coder->map[packed[i / 2] >> (i % 2 ? 0 : 4) & 15] * absmax;
+}
+
+/* x[i] = x[i]^2, or its square root */
+MOI_TARGET static void MOI_FN(moi_row_power)(float *x, size_t n, int root) {
     size_t i = 0;
     for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V vg = MOI_MUL(MOI_LOAD(g + i), scale), was = MOI_LOAD(v + i);
-        const MOI_V square = root ? MOI_MUL(was, was) : was;
-        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_MUL(c1, vg));
-        const MOI_V vv = MOI_ADD(MOI_MUL(b2, square), MOI_MUL(c2, MOI_MUL(vg, vg)));
-        const MOI_V sqrt_v = MOI_SQRT(vv);
-        const MOI_V by = MOI_DIV(vm, MOI_ADD(MOI_MUL(sqrt_v, debias), epsilon));
-        MOI_STORE(p + i, MOI_SUB(MOI_MUL(MOI_LOAD(p + i), keep), MOI_MUL(step, by)));
-        MOI_STORE(m + i, vm);
-        MOI_STORE(v + i, root ? sqrt_v : vv);
+        const MOI_V v = MOI_LOAD(x + i);
+        MOI_STORE(x + i, root ? MOI_SQRT(v) : MOI_MUL(v, v));
     }
-    for (; i < n; i++) {
-        const float vg = g[i] * f->grad_scale, square = root ? v[i] * v[i] : v[i];
-        const float vm = f->beta1 * m[i] + f->one_minus_beta1 * vg;
-        const float vv = f->beta2 * square + f->one_minus_beta2 * (vg * vg), sqrt_v = sqrtf(vv);
-        p[i] = p[i] * f->keep - f->step * (vm / (sqrt_v * f->debias + f->epsilon));
-        m[i] = vm;
-        v[i] = root ? sqrt_v : vv;
-    }
+    for (; i < n; i++) x[i] = root ? sqrtf(x[i]) : x[i] * x[i];
 }
 
-MOI_TARGET static void MOI_FN(moi_sgd)(
-    const moi_optim_factors *f, size_t n, float *p, const float *g, float *m) {
-    const MOI_V scale = MOI_SET1(f->grad_scale), b1 = MOI_SET1(f->beta1);
-    const MOI_V decay = MOI_SET1(f->decay), step = MOI_SET1(f->step);
+/* The largest of x[0..n-1], and in *least the smallest that is not 0; none is negative. */
+MOI_TARGET static float MOI_FN(moi_row_range)(const float *x, size_t n, float *least) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    MOI_V high = zero, low = infinity;
     size_t i = 0;
     for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V vp = MOI_LOAD(p + i), vg = MOI_MUL(MOI_LOAD(g + i), scale);
-        const MOI_V vm = MOI_ADD(MOI_MUL(b1, MOI_LOAD(m + i)), MOI_ADD(vg, MOI_MUL(decay, vp)));
-        MOI_STORE(m + i, vm);
-        MOI_STORE(p + i, MOI_SUB(vp, MOI_MUL(step, vm)));
+        const MOI_V v = MOI_LOAD(x + i);
+        high = MOI_MAX(v, high);
+        low = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), low);
     }
+    float most = MOI_MAXALL(high), tail = -MOI_MAXALL(MOI_SUB(zero, low));
     for (; i < n; i++) {
-        m[i] = f->beta1 * m[i] + (g[i] * f->grad_scale + f->decay * p[i]);
-        p[i] = p[i] - f->step * m[i];
+        most = moi_vmax_scalar(x[i], most);
+        if (x[i] > 0.0f) tail = moi_vmin_scalar(x[i], tail);
     }
+    *least = tail;
+    return most;
 }
 
-/* One block of 8-bit states: decoded, updated and encoded again in the first level cache. */
-MOI_TARGET static void MOI_FN(moi_optim_block)(const moi_optim_job *job, size_t begin, size_t n) {
-    const mo_optim_state *s = job->state;
-    const size_t at = begin / s->block;
-    uint8_t *qm = (uint8_t *)s->m + begin, *qv = s->v ? (uint8_t *)s->v + begin : NULL;
-    MOI_ALIGNED(64) float m[moi_q8_max_block];
-    MOI_ALIGNED(64) float v[moi_q8_max_block];
-    MOI_FN(moi_q8_decode_block)(job->m_coder.map, qm, n, s->m_absmax[at], m);
-    if (qv) {
-        MOI_FN(moi_q8_decode_block)(job->v_coder.map, qv, n, s->v_absmax[at], v);
-        MOI_FN(moi_adamw)(&job->factors, 1, n, job->param + begin, job->grad + begin, m, v);
-        MOI_FN(moi_q8_encode_block)(&job->v_coder, v, n, qv, s->v_absmax + at);
-    } else {
-        MOI_FN(moi_sgd)(&job->factors, n, job->param + begin, job->grad + begin, m);
-    }
-    MOI_FN(moi_q8_encode_block)(&job->m_coder, m, n, qm, s->m_absmax + at);
+/* A block of codes, whose largest magnitude is known. */
+MOI_TARGET static void MOI_FN(moi_slot_encode)(
+    const moi_optim_slot *s, size_t begin, size_t n, float most, const float *x) {
+    uint8_t *codes = (uint8_t *)s->data;
+    float *absmax = s->absmax + begin / s->block;
+    if (s->precision == MO_OPTIM_8BIT)
+        MOI_FN(moi_q8_encode_scaled)(s->q8, x, n, most, codes + begin, absmax);
+    else MOI_FN(moi_q4_encode_scaled)(s->q4, x, n, most, codes + begin / 2, absmax);
 }
 
-MOI_TARGET static void MOI_FN(moi_optim_range)(
-    const moi_optim_job *job, size_t begin, size_t end) {
-    const mo_optim_state *s = job->state;
-    if (s->precision == MO_OPTIM_8BIT) {
-        for (; begin < end; begin += s->block)
-            MOI_FN(moi_optim_block)(job, begin, moi_min(s->block, end - begin));
+/* v, from least to most: as square roots in 4 bits, and where it differs by more than 1000
+ * times. */
+MOI_TARGET static void MOI_FN(moi_slot_encode_v)(
+    const moi_optim_slot *s, size_t begin, size_t n, float least, float most, float *x) {
+    float *absmax = s->absmax + begin / s->block;
+    const int root = s->precision == MO_OPTIM_4BIT || least < most * 1e-3f;
+    if (root) {
+        MOI_FN(moi_row_power)(x, n, 1);
+        most = sqrtf(most);
+    }
+    MOI_FN(moi_slot_encode)(s, begin, n, most, x);
+    if (root) *absmax = 0.0f - *absmax; /* 0 stays 0 */
+}
+
+/* The numbers begin..begin + n - 1 of a slot as floats: where they are, or decoded into buffer. */
+MOI_TARGET static float *MOI_FN(moi_slot_load)(
+    const moi_optim_slot *s, size_t begin, size_t n, float *buffer) {
+    if (!s->data) return NULL;
+    const float absmax = s->absmax ? s->absmax[begin / s->block] : 0.0f;
+    switch (s->precision) {
+    case MO_OPTIM_8BIT:
+        MOI_FN(moi_q8_decode_block)
+        (s->q8->map, (uint8_t *)s->data + begin, n, fabsf(absmax), buffer);
+        break;
+    case MO_OPTIM_4BIT:
+        MOI_FN(moi_q4_decode_block)
+        (s->q4, (uint8_t *)s->data + begin / 2, n, fabsf(absmax), buffer);
+        break;
+    case MO_OPTIM_BF16: mo_bf16_to_f32((uint16_t *)s->data + begin, buffer, n, &moi_serial); break;
+    default: return (float *)s->data + begin;
+    }
+    if (absmax < 0.0f) MOI_FN(moi_row_power)(buffer, n, 0);
+    return buffer;
+}
+
+/* Back again; x is what moi_slot_load gave, and lost. */
+MOI_TARGET static void MOI_FN(moi_slot_store)(
+    const moi_optim_slot *s, size_t begin, size_t n, float *x) {
+    if (!s->data || s->precision == MO_OPTIM_F32) return; /* was changed where it is */
+    if (s->precision == MO_OPTIM_BF16) {
+        moi_optim_dither(x, (uint16_t *)s->data + begin, n, s->seed, s->offset + begin);
         return;
     }
-    float *p = job->param + begin, *m = (float *)s->m + begin;
-    if (s->v) {
-        float *v = (float *)s->v + begin;
-        MOI_FN(moi_adamw)(&job->factors, 0, end - begin, p, job->grad + begin, m, v);
+    if (s->may_root) {
+        float least;
+        const float most = MOI_FN(moi_row_range)(x, n, &least);
+        MOI_FN(moi_slot_encode_v)(s, begin, n, least, most, x);
     } else {
-        MOI_FN(moi_sgd)(&job->factors, end - begin, p, job->grad + begin, m);
+        MOI_FN(moi_slot_encode)(s, begin, n, MOI_FN(moi_q8_absmax)(x, n), x);
     }
+}
+
+/* The next chunk on its way while this one is worked on. */
+MOI_TARGET static void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
+    const char *at = (const char *)data + begin;
+    for (size_t i = 0; i < size; i += MOI_CACHE_LINE) MOI_PREFETCH(at + i, 0);
+}
+
+/* Two vectors of a blockwise state from number i on, without their scale. */
+MOI_INLINE void MOI_FN(moi_slot_pair)(
+    const moi_optim_slot *s, int four, MOI_T16 map, size_t i, MOI_V *first, MOI_V *second) {
+    const uint8_t *codes = (const uint8_t *)s->data + (four ? i / 2 : i);
+    if (four) {
+        *first = MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(codes, 0));
+        *second = MOI_LOOKUP16(map, MOI_LOAD_NIBBLES(codes, 1));
+    } else {
+        *first = MOI_GATHER(s->q8->map, MOI_LOAD_U8(codes));
+        *second = MOI_GATHER(s->q8->map, MOI_LOAD_U8(codes + MOI_LANES));
+    }
+}
+
+/* What encoding needs to know of a block. */
+typedef struct MOI_FN(moi_adam_range) {
+    MOI_VI m;          /* largest magnitude */
+    MOI_V least, most; /* of v; least is not 0 */
+} MOI_FN(moi_adam_range);
+
+MOI_INLINE void MOI_FN(moi_adam_packed)(const moi_optim_job *job, moi_optim_buffers *b, int root,
+    size_t begin, size_t i, MOI_V m, MOI_V v, MOI_FN(moi_adam_range) *range) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
+    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + begin + i), scale);
+    if (root) v = MOI_MUL(v, v);
+    MOI_FN(moi_adam_vector)(&job->factors, g, (float *)job->param.data + begin + i, &m, &v);
+    MOI_STORE(b->m + i, m);
+    MOI_STORE(b->v + i, v);
+    range->m = MOI_IMAX(range->m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
+    range->most = MOI_MAX(v, range->most);
+    range->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), range->least);
+}
+
+/* A block of 8-bit or 4-bit AdamW in one loop: decoding hides behind the division and the square
+ * root, and so does finding the largest and smallest values that encoding needs. The same bits as
+ * moi_optim_chunk's; n is a multiple of two vectors. */
+MOI_INLINE void MOI_FN(moi_adamw_packed)(
+    const moi_optim_job *job, int four, size_t begin, size_t n, moi_optim_buffers *b) {
+    const size_t at = begin / job->m.block;
+    const int root = job->v.absmax[at] < 0.0f;
+    const MOI_V scale_m = MOI_SET1(job->m.absmax[at]), scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
+    const MOI_T16 map_m = MOI_TABLE16(four ? job->m.q4->map : job->m.q8->map);
+    const MOI_T16 map_v = MOI_TABLE16(four ? job->v.q4->map : job->v.q8->map);
+    MOI_FN(moi_adam_range) range;
+    range.m = MOI_ISET1(0);
+    range.most = MOI_SET1(0.0f);
+    range.least = MOI_SET1(HUGE_VALF);
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES) {
+        MOI_V m0, m1, v0, v1;
+        MOI_FN(moi_slot_pair)(&job->m, four, map_m, begin + i, &m0, &m1);
+        MOI_FN(moi_slot_pair)(&job->v, four, map_v, begin + i, &v0, &v1);
+        MOI_FN(moi_adam_packed)(
+            job, b, root, begin, i, MOI_MUL(m0, scale_m), MOI_MUL(v0, scale_v), &range);
+        MOI_FN(moi_adam_packed)(job, b, root, begin, i + MOI_LANES, MOI_MUL(m1, scale_m),
+            MOI_MUL(v1, scale_v), &range);
+    }
+    MOI_FN(moi_slot_encode)(&job->m, begin, n, MOI_MAXALL(MOI_FROM_BITS(range.m)), b->m);
+    const float most = MOI_MAXALL(range.most);
+    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), range.least));
+    if (job->v.may_root) MOI_FN(moi_slot_encode_v)(&job->v, begin, n, least, most, b->v);
+    else MOI_FN(moi_slot_encode)(&job->v, begin, n, most, b->v);
+}
+
+/* One chunk: load, update, store. measure: nothing is stored, and for LAMB u is left in buffers. */
+MOI_TARGET static void MOI_FN(moi_optim_chunk)(
+    const moi_optim_job *job, size_t begin, size_t n, moi_optim_buffers *b) {
+    moi_optim_arrays a;
+    if (job->m.precision == MO_OPTIM_8BIT && job->n - begin >= 2 * n) {
+        const size_t next = begin + n, width = sizeof(float);
+        MOI_FN(moi_optim_ahead)(job->grad, next * width, n * width);
+        if (!job->param.precision)
+            MOI_FN(moi_optim_ahead)(job->param.data, next * width, n * width);
+        if (job->m.data) MOI_FN(moi_optim_ahead)(job->m.data, next, n);
+        if (job->v.data) MOI_FN(moi_optim_ahead)(job->v.data, next, n);
+    }
+    const int four = job->m.precision == MO_OPTIM_4BIT;
+    if (job->kind == MO_OPTIM_ADAMW && (four || job->m.precision == MO_OPTIM_8BIT) &&
+        n % (2 * MOI_LANES) == 0 && !job->rounded && job->param.precision == MO_OPTIM_F32) {
+        if (four) MOI_FN(moi_adamw_packed)(job, 1, begin, n, b);
+        else MOI_FN(moi_adamw_packed)(job, 0, begin, n, b);
+        return;
+    }
+    a.g = job->grad + begin;
+    a.p = MOI_FN(moi_slot_load)(&job->param, begin, n, b->p);
+    a.m = MOI_FN(moi_slot_load)(&job->m, begin, n, b->m);
+    a.v = MOI_FN(moi_slot_load)(&job->v, begin, n, b->v);
+    a.slow = job->slow.data ? MOI_FN(moi_slot_load)(&job->slow, begin, n, b->slow) : b->slow;
+    if (job->measure) {
+        a.p = moi_optim_keep(a.p, b->p, n);
+        a.m = moi_optim_keep(a.m, b->m, n);
+        a.v = moi_optim_keep(a.v, b->v, n);
+    }
+    if (job->kind == MO_OPTIM_ADAM_MINI) moi_optim_row_scales(job, begin, n, b->slow);
+    MOI_FN(moi_optim_update)(job->kind, &job->factors, &a, n);
+    if (job->measure) return;
+    MOI_FN(moi_slot_store)(&job->m, begin, n, a.m);
+    MOI_FN(moi_slot_store)(&job->v, begin, n, a.v);
+    MOI_FN(moi_slot_store)(&job->slow, begin, n, a.slow);
+    MOI_FN(moi_slot_store)(&job->param, begin, n, a.p);
+    if (job->rounded) mo_f32_to_bf16(a.p, job->rounded + begin, n, &moi_serial);
 }
 #undef MOI_ISA
 #endif
 
+/* ---- what the kinds have -------------------------------------------------------------------- */
+
+enum { MOI_HAS_M = 1, MOI_HAS_SLOW = 2, MOI_HAS_V = 4, MOI_HAS_ROW = 8, MOI_HAS_COLUMN = 16 };
+enum { MOI_COUPLED = 32, MOI_WHOLE = 64 };
+
+static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns) {
+    switch (kind) {
+    case MO_OPTIM_ADAMW: return MOI_HAS_M | MOI_HAS_V;
+    case MO_OPTIM_SGD: return MOI_HAS_M | MOI_COUPLED;
+    case MO_OPTIM_ADAM: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED;
+    case MO_OPTIM_LION: return MOI_HAS_M;
+    case MO_OPTIM_RMSPROP:
+    case MO_OPTIM_ADAGRAD: return MOI_HAS_V | MOI_COUPLED;
+    case MO_OPTIM_ADEMAMIX: return MOI_HAS_M | MOI_HAS_SLOW | MOI_HAS_V;
+    case MO_OPTIM_LAMB: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED | MOI_WHOLE;
+    case MO_OPTIM_LARS: return MOI_HAS_M | MOI_COUPLED | MOI_WHOLE;
+    case MO_OPTIM_ADAM_MINI: return MOI_HAS_M | MOI_HAS_ROW | MOI_WHOLE;
+    default: break;
+    }
+    return MOI_WHOLE | (columns ? MOI_HAS_ROW | MOI_HAS_COLUMN : MOI_HAS_ROW);
+}
+
+static double moi_optim_default_epsilon(mo_optim_kind kind) {
+    if (kind == MO_OPTIM_ADAGRAD) return 1e-10;
+    if (kind == MO_OPTIM_ADAFACTOR) return 1e-30;
+    return kind == MO_OPTIM_LAMB ? 1e-6 : 1e-8;
+}
+
 mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc) {
     mo_optim_desc d = *desc;
-    if (d.beta1 == 0 && d.kind == MO_OPTIM_ADAMW) d.beta1 = 0.9;
-    if (d.beta2 == 0) d.beta2 = 0.999;
-    if (d.epsilon == 0) d.epsilon = 1e-8;
+    const int momentum = d.kind == MO_OPTIM_SGD || d.kind == MO_OPTIM_LARS;
+    const int fast = d.kind == MO_OPTIM_LION || d.kind == MO_OPTIM_RMSPROP;
+    if (d.beta1 == 0 && !momentum) d.beta1 = 0.9;
+    if (d.beta2 == 0) d.beta2 = fast ? 0.99 : 0.999;
+    if (d.beta3 == 0) d.beta3 = 0.9999;
+    if (d.alpha == 0) d.alpha = 5;
+    if (d.epsilon == 0) d.epsilon = moi_optim_default_epsilon(d.kind);
+    if (d.trust == 0) d.trust = d.kind == MO_OPTIM_LARS ? 0.001 : 1;
     if (d.grad_scale == 0) d.grad_scale = 1;
-    if (d.block == 0) d.block = 256;
+    if (d.block == 0) d.block = d.precision == MO_OPTIM_4BIT ? 128 : 256;
     if (d.min_8bit_size == 0) d.min_8bit_size = 4096;
     return d;
 }
 
+static int moi_optim_is_beta(double beta) { return beta >= 0 && beta < 1; }
+
+/* comparisons with NaN are false */
+static int moi_optim_has_numbers(const mo_optim_desc *d) {
+    const double most = 1e30;
+    return moi_optim_is_beta(d->beta1) && moi_optim_is_beta(d->beta2) &&
+        moi_optim_is_beta(d->beta3) && d->epsilon > 0 && d->epsilon < most && fabs(d->lr) < most &&
+        fabs(d->weight_decay) < most && fabs(d->grad_scale) < most && fabs(d->alpha) < most &&
+        d->trust > 0 && d->trust < most;
+}
+
 static int moi_optim_valid(const mo_optim_desc *d) {
-    return (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
+    return moi_optim_has_numbers(d) && (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
         (unsigned)d->precision < MO_OPTIM_PRECISION_COUNT && moi_is_pow2(d->block) &&
         d->block >= 64 && d->block <= moi_q8_max_block;
 }
 
-/* Bytes of one state and of its scales, each rounded up to a cache line. */
-static int moi_optim_sizes(const mo_optim_desc *d, size_t n, size_t *state, size_t *scales) {
-    int small = n < d->min_8bit_size;
-    *scales = 0;
-    if (d->precision == MO_OPTIM_F32 || small)
-        return moi_mul(n, sizeof(float), state) && moi_align_up(*state, MOI_CACHE_LINE, state);
-    *scales = moi_ceil_div(n, d->block) * sizeof(float);
-    return moi_align_up(n, MOI_CACHE_LINE, state) && moi_align_up(*scales, MOI_CACHE_LINE, scales);
+/* ---- where the states lie ------------------------------------------------------------------- */
+
+static int moi_optim_is_blockwise(mo_optim_precision precision) {
+    return precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT;
+}
+
+/* Bytes of n numbers; 0 and *size untouched when that does not fit. */
+static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size) {
+    switch (precision) {
+    case MO_OPTIM_8BIT: *size = n; return 1;
+    case MO_OPTIM_4BIT: *size = moi_ceil_div(n, 2); return 1;
+    case MO_OPTIM_BF16: return moi_mul(n, sizeof(uint16_t), size);
+    default: return moi_mul(n, sizeof(float), size);
+    }
+}
+
+/* Takes size bytes, rounded up to a cache line, from the end of what was taken before. */
+static int moi_optim_take(char *memory, size_t size, size_t *end, void *at) {
+    size_t line;
+    void *place = memory ? memory + *end : NULL;
+    if (!moi_align_up(size, MOI_CACHE_LINE, &line) || !moi_add(*end, line, end)) return 0;
+    memcpy(at, &place, sizeof place);
+    return 1;
+}
+
+static int moi_optim_take_slot(
+    char *memory, const mo_optim_state *s, size_t *end, void *data, float **absmax) {
+    size_t size;
+    if (!moi_optim_bytes(s->precision, s->n, &size) || !moi_optim_take(memory, size, end, data))
+        return 0;
+    if (!moi_optim_is_blockwise(s->precision)) return 1;
+    return moi_optim_take(memory, moi_ceil_div(s->n, s->block) * sizeof(float), end, absmax);
+}
+
+/* The layout: numbers of all states with their scales, then rows, columns, master. memory NULL:
+ * only the size. */
+static int moi_optim_lay_out(
+    const mo_optim_desc *d, size_t n, char *memory, mo_optim_state *s, size_t *size) {
+    const unsigned traits = moi_optim_traits(d->kind, d->columns);
+    size_t bytes;
+    memset(s, 0, sizeof *s);
+    *size = 0;
+    s->n = n;
+    s->precision =
+        moi_optim_is_blockwise(d->precision) && n < d->min_8bit_size ? MO_OPTIM_F32 : d->precision;
+    s->block = d->block;
+    s->plain_v = d->plain_v;
+    if (traits & MOI_HAS_ROW) {
+        /* a vector is one row to ADAM_MINI, and rows of one number to ADAFACTOR */
+        s->columns = d->columns;
+        if (!s->columns) s->columns = d->kind == MO_OPTIM_ADAFACTOR ? 1 : n;
+        s->rows = s->columns ? n / s->columns : 0;
+    }
+    if (!moi_mul(n, sizeof(float), &bytes)) return 0;
+    if ((traits & MOI_HAS_M) && !moi_optim_take_slot(memory, s, size, &s->m, &s->m_absmax))
+        return 0;
+    if ((traits & MOI_HAS_SLOW) && !moi_optim_take_slot(memory, s, size, &s->slow, &s->slow_absmax))
+        return 0;
+    if ((traits & MOI_HAS_V) && !moi_optim_take_slot(memory, s, size, &s->v, &s->v_absmax))
+        return 0;
+    if ((traits & MOI_HAS_ROW) && !moi_optim_take(memory, s->rows * sizeof(float), size, &s->row))
+        return 0;
+    if ((traits & MOI_HAS_COLUMN) &&
+        !moi_optim_take(memory, s->columns * sizeof(float), size, &s->column))
+        return 0;
+    return !d->master || moi_optim_take(memory, bytes, size, &s->master);
 }
 
 size_t mo_optim_state_size(const mo_optim_desc *desc, size_t n) {
-    size_t state, scales, one;
+    mo_optim_state s;
+    size_t size;
     if (!desc) return 0;
     const mo_optim_desc d = mo_optim_desc_defaults(desc);
-    if (!moi_optim_valid(&d) || !moi_optim_sizes(&d, n, &state, &scales)) return 0;
-    if (!moi_add(state, scales, &one)) return 0;
-    return moi_mul(one, d.kind == MO_OPTIM_ADAMW ? 2 : 1, &one) ? one : 0;
+    return moi_optim_valid(&d) && moi_optim_lay_out(&d, n, NULL, &s, &size) ? size : 0;
+}
+
+/* The code of 0 everywhere. */
+static void moi_optim_zero(void *data, mo_optim_precision precision, size_t n, int is_signed) {
+    size_t size = 0;
+    if (!data || !moi_optim_bytes(precision, n, &size)) return;
+    int fill = 0;
+    if (is_signed && precision == MO_OPTIM_8BIT) fill = 127;
+    if (is_signed && precision == MO_OPTIM_4BIT) fill = 0x77;
+    memset(data, fill, size);
 }
 
 mo_status mo_optim_state_init(
     const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state) {
+    mo_optim_state s;
+    size_t need;
     if (!desc || !memory || !state) return MO_E_INVALID;
     const mo_optim_desc d = mo_optim_desc_defaults(desc);
-    size_t bytes, scales, need = mo_optim_state_size(desc, n);
-    if (!moi_optim_valid(&d)) return MO_E_INVALID;
-    if (!moi_optim_sizes(&d, n, &bytes, &scales) || (need == 0 && n != 0)) return MO_E_OVERFLOW;
+    if (!moi_optim_valid(&d) || (d.columns && n % d.columns != 0)) return MO_E_INVALID;
+    if (d.precision == MO_OPTIM_4BIT && d.kind != MO_OPTIM_ADAMW) return MO_E_UNSUPPORTED;
+    if (!moi_optim_lay_out(&d, n, NULL, &s, &need)) return MO_E_OVERFLOW;
     if (size < need) return MO_E_NO_SPACE;
-    char *at = (char *)memory;
-    memset(at, 0, need);
-    memset(state, 0, sizeof *state);
-    state->n = n;
-    state->precision = scales != 0 ? MO_OPTIM_8BIT : MO_OPTIM_F32;
-    state->block = d.block;
-    state->m = at;
-    if (d.kind == MO_OPTIM_ADAMW) state->v = at + bytes;
-    if (scales == 0) return MO_OK;
-    char *absmax = at + need - scales;
-    memset(state->m, 127, n); /* the code of 0 in the signed map */
-    if (state->v) {
-        state->v_absmax = (float *)(void *)absmax;
-        absmax -= scales;
+    if (!moi_optim_lay_out(&d, n, (char *)memory, &s, &need)) return MO_E_OVERFLOW;
+    memset(memory, 0, need);
+    moi_optim_zero(s.m, s.precision, n, 1);
+    moi_optim_zero(s.slow, s.precision, n, 1);
+    if (s.v && !(moi_optim_traits(d.kind, d.columns) & MOI_HAS_M) && s.plain_v) {
+        /* one-state optimizers of bitsandbytes use the signed map for v */
+        moi_optim_zero(s.v, s.precision, n, 1);
     }
-    state->m_absmax = (float *)(void *)absmax;
+    *state = s;
     return MO_OK;
 }
 
 mo_status mo_optim_state_slice(
     const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice) {
     if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
-    const int low_bit = state->precision == MO_OPTIM_8BIT;
-    if (low_bit && begin % state->block != 0) return MO_E_INVALID;
-    if (low_bit && n % state->block != 0 && begin + n != state->n) return MO_E_INVALID;
-    const size_t width = low_bit ? 1 : sizeof(float), at = begin / state->block;
+    if (state->row && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
+    const int blockwise = moi_optim_is_blockwise(state->precision);
+    if (blockwise && begin % state->block != 0) return MO_E_INVALID;
+    if (blockwise && n % state->block != 0 && begin + n != state->n) return MO_E_INVALID;
     mo_optim_state s = *state;
+    size_t bytes = 0, at = begin / state->block;
+    if (!moi_optim_bytes(state->precision, begin, &bytes)) return MO_E_INVALID;
     s.n = n;
-    s.m = (char *)s.m + begin * width;
-    if (s.v) s.v = (char *)s.v + begin * width;
+    s.offset += begin;
+    if (s.m) s.m = (char *)s.m + bytes;
+    if (s.slow) s.slow = (char *)s.slow + bytes;
+    if (s.v) s.v = (char *)s.v + bytes;
     if (s.m_absmax) s.m_absmax += at;
+    if (s.slow_absmax) s.slow_absmax += at;
     if (s.v_absmax) s.v_absmax += at;
+    if (s.master) s.master += begin;
     *slice = s;
     return MO_OK;
 }
 
+mo_status mo_optim_master_init(const mo_optim_state *state, const uint16_t *param) {
+    if (!state || !param || !state->master) return MO_E_INVALID;
+    mo_bf16_to_f32(param, state->master, state->n, NULL);
+    return MO_OK;
+}
+
+/* ---- coders --------------------------------------------------------------------------------- */
+
+typedef struct moi_optim_coders {
+    moi_q8_coder q8_signed, q8_unsigned;
+    moi_q4_coder q4_signed, q4_unsigned;
+} moi_optim_coders;
+
+/* Signed: the dynamic map of 3 decades that torchao uses for first moments. Unsigned: even steps
+ * for the square root of v. A v that is not 0 never gets the code of 0: its threshold lies at 0. */
+static void moi_q4_begin(moi_q4_coder *coder, int is_signed) {
+    static const float positive[9] = {
+        0, 0.0055f, 0.0325f, 0.0775f, 0.2125f, 0.4375f, 0.6625f, 0.8875f, 1};
+    for (int i = 0; i < 16; i++) {
+        if (is_signed) coder->map[i] = i < 7 ? -positive[7 - i] : positive[i - 7];
+        else coder->map[i] = (float)i / 15.0f;
+    }
+    for (int i = 0; i < 15; i++) coder->threshold[i] = (coder->map[i] + coder->map[i + 1]) * 0.5f;
+    if (!is_signed) coder->threshold[0] = 0;
+    coder->threshold[15] = HUGE_VALF;
+    coder->zero = is_signed ? 7 : 0;
+}
+
+static void moi_optim_coders_begin(moi_optim_coders *c, const mo_optim_state *s) {
+    if (s->precision == MO_OPTIM_8BIT) {
+        moi_q8_begin(&c->q8_signed, MO_QUANT_SIGNED, 0);
+        moi_q8_begin(&c->q8_unsigned, MO_QUANT_UNSIGNED, !s->plain_v);
+    } else if (s->precision == MO_OPTIM_4BIT) {
+        moi_q4_begin(&c->q4_signed, 1);
+        moi_q4_begin(&c->q4_unsigned, 0);
+    }
+}
+
+static moi_optim_slot moi_optim_slot_of(const mo_optim_state *s, const moi_optim_coders *c,
+    void *data, float *absmax, int is_signed, uint64_t seed) {
+    moi_optim_slot slot;
+    slot.data = data;
+    slot.absmax = absmax;
+    slot.precision = s->precision;
+    slot.block = s->block;
+    slot.offset = s->offset;
+    slot.q8 = is_signed ? &c->q8_signed : &c->q8_unsigned;
+    slot.q4 = is_signed ? &c->q4_signed : &c->q4_unsigned;
+    slot.seed = seed;
+    slot.may_root = 0;
+    return slot;
+}
+
+/* plain_v of kinds without m: see mo_optim_state_init */
+static int moi_optim_v_is_signed(const mo_optim_state *s) { return s->plain_v && !s->m; }
+
+/* Different noise for every step and state. */
+static void moi_optim_slots(
+    moi_optim_job *job, const mo_optim_state *s, const moi_optim_coders *c, uint64_t seed) {
+    job->m = moi_optim_slot_of(s, c, s->m, s->m_absmax, 1, seed + 1);
+    job->slow = moi_optim_slot_of(s, c, s->slow, s->slow_absmax, 1, seed + 2);
+    job->v = moi_optim_slot_of(s, c, s->v, s->v_absmax, moi_optim_v_is_signed(s), seed + 3);
+    job->v.may_root = !s->plain_v || s->precision == MO_OPTIM_4BIT;
+}
+
+/* ---- factors -------------------------------------------------------------------------------- */
+
+/* AdEMAMix, equations of section 3: alpha grows in a line, beta3 so that its half-life does. */
+static void moi_optim_warm(const mo_optim_desc *d, uint64_t t, double *beta3, double *alpha) {
+    *beta3 = d->beta3;
+    *alpha = d->alpha;
+    if (d->warmup == 0 || t >= d->warmup) return;
+    const double s = (double)t / (double)d->warmup, l1 = log(d->beta1), l3 = log(d->beta3);
+    const double warm = exp(l1 * l3 / ((1 - s) * l3 + s * l1));
+    *alpha = d->alpha * s;
+    if (warm < d->beta3) *beta3 = warm;
+}
+
 static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t) {
     moi_optim_factors f;
-    const double correct1 = 1 - pow(d->beta1, (double)t);
-    const double correct2 = 1 - pow(d->beta2, (double)t);
-    const int adamw = d->kind == MO_OPTIM_ADAMW;
+    const double correct1 = 1 - pow(d->beta1, (double)t), correct2 = 1 - pow(d->beta2, (double)t);
+    const int coupled = (moi_optim_traits(d->kind, 0) & MOI_COUPLED) != 0;
+    const int adam =
+        d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM || d->kind == MO_OPTIM_ADAM_MINI;
+    double beta3, alpha;
+    moi_optim_warm(d, t, &beta3, &alpha);
     f.grad_scale = (float)d->grad_scale;
     /* at t = 1 momentum starts from the gradient: what is in the state does not count */
-    f.beta1 = !adamw && t == 1 ? 0.0f : (float)d->beta1;
-    f.beta2 = (float)d->beta2;
+    f.beta1 = d->kind == MO_OPTIM_SGD && t == 1 ? 0.0f : (float)d->beta1;
+    f.beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)d->beta2;
+    f.beta3 = (float)beta3;
     f.one_minus_beta1 = (float)(1 - d->beta1);
-    f.one_minus_beta2 = (float)(1 - d->beta2);
-    f.keep = (float)(1 - d->lr * d->weight_decay);
-    f.step = (float)(adamw ? d->lr / correct1 : d->lr);
+    f.one_minus_beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)(1 - d->beta2);
+    f.one_minus_beta3 = (float)(1 - beta3);
+    f.keep = coupled ? 1.0f : (float)(1 - d->lr * d->weight_decay);
+    f.decay = coupled ? (float)d->weight_decay : 0.0f;
+    f.step = (float)(adam ? d->lr / correct1 : d->lr);
     f.debias = (float)(1 / sqrt(correct2));
+    f.debias_m = (float)(1 / correct1);
     f.epsilon = (float)d->epsilon;
-    f.decay = (float)d->weight_decay;
+    f.alpha = (float)alpha;
     return f;
 }
 
-static void moi_optim_rows(const void *context, size_t begin, size_t end) {
-    MOI_DISPATCH(moi_optim_range, ((const moi_optim_job *)context, begin, end));
+/* ---- passes --------------------------------------------------------------------------------- */
+
+static void moi_optim_dispatch(
+    const moi_optim_job *job, size_t begin, size_t n, moi_optim_buffers *b) {
+    MOI_DISPATCH(moi_optim_chunk, (job, begin, n, b));
+}
+
+/* Rows are chunks. */
+static void moi_optim_update_chunks(const void *context, size_t begin, size_t end) {
+    const moi_optim_job *job = (const moi_optim_job *)context;
+    moi_optim_buffers b;
+    for (; begin < end; begin++) {
+        const size_t at = begin * job->chunk;
+        moi_optim_dispatch(job, at, moi_min(job->chunk, job->n - at), &b);
+    }
+}
+
+/* Rows are parts, whose number does not depend on the threads. [0]: squares of the parameters; [1]:
+ * of LAMB's u, or of LARS's gradients. */
+static void moi_optim_measure_parts(const void *context, size_t begin, size_t end) {
+    const moi_optim_job *job = (const moi_optim_job *)context;
+    moi_optim_buffers b;
+    for (; begin < end; begin++) {
+        size_t at, to;
+        double param = 0, other = 0;
+        moi_part(job->n, job->chunk, (int)begin, moi_accum_parts, &at, &to);
+        for (; at < to; at += job->chunk) {
+            const size_t n = moi_min(job->chunk, to - at);
+            moi_optim_dispatch(job, at, n, &b);
+            param += moi_accum_squares(b.p, n);
+            if (job->kind == MO_OPTIM_LAMB) other += moi_accum_squares(b.slow, n);
+            else other += moi_accum_squares(job->grad + at, n);
+        }
+        job->sums[begin][0] = param;
+        job->sums[begin][1] = other;
+    }
+}
+
+/* Norms of the parameters and of the other thing. */
+static void moi_optim_measure(
+    moi_optim_job *job, const mo_parallel *parallel, double *param, double *other) {
+    double sums[moi_accum_parts][2];
+    const float step = job->factors.step;
+    job->sums = sums;
+    job->measure = 1;
+    job->factors.step = 0; /* b.p are the parameters as they were */
+    if (job->kind == MO_OPTIM_LARS) job->factors.beta1 = 0;
+    moi_for_rows(parallel, moi_accum_parts, 1, moi_optim_measure_parts, job);
+    job->measure = 0;
+    job->factors.step = step;
+    *param = *other = 0;
+    for (int i = 0; i < moi_accum_parts; i++) {
+        *param += sums[i][0];
+        *other += sums[i][1];
+    }
+    *param = sqrt(*param);
+    *other = sqrt(*other);
+}
+
+static int moi_optim_finite(double x) { return x <= 1.7976931348623157e308; } /* not for NaN */
+
+/* Whole kinds: whether the squares of all gradients, and their sum, are finite in fp32. */
+static int moi_optim_whole_usable(const moi_optim_job *job, const mo_optim_desc *d) {
+    const double sum = mo_accum_square_sum(job->grad, job->n, d->parallel);
+    return sum * d->grad_scale * d->grad_scale < 1.8e19 * 1.8e19;
+}
+
+/* LAMB and LARS: the step of this tensor. 0: its gradient is not finite, nothing must change. */
+static int moi_optim_trust(moi_optim_job *job, const mo_optim_desc *d) {
+    const float beta1 = job->factors.beta1;
+    double param, other;
+    moi_optim_measure(job, d->parallel, &param, &other);
+    job->factors.beta1 = beta1;
+    if (!moi_optim_finite(other)) return 0;
+    if (d->kind == MO_OPTIM_LARS) {
+        other = other * fabs(d->grad_scale) + d->weight_decay * param;
+        param *= d->trust;
+    }
+    const double ratio = param > 0 && other > 0 ? param / other : 1;
+    job->factors.step = (float)(d->lr * ratio);
+    return 1;
+}
+
+/* ---- rows and columns: plain C, the same on every CPU ---------------------------------------- */
+
+typedef struct moi_optim_matrix {
+    const mo_optim_state *state;
+    const float *grad;
+    const moi_optim_slot *param;
+    float grad_scale, beta2, one_minus_beta2, epsilon, mean_row, keep, step;
+    double *square_sums; /* [rows] or [moi_accum_parts] */
+} moi_optim_matrix;
+
+static double moi_optim_row_mean(const moi_optim_matrix *x, size_t row) {
+    const size_t columns = x->state->columns;
+    const double scale = (double)x->grad_scale;
+    return moi_accum_squares(x->grad + row * columns, columns) * scale * scale / (double)columns;
+}
+
+static void moi_optim_rows_task(const void *context, size_t begin, size_t end) {
+    const moi_optim_matrix *x = (const moi_optim_matrix *)context;
+    for (; begin < end; begin++) {
+        const float mean = (float)moi_optim_row_mean(x, begin);
+        float *row = x->state->row + begin;
+        *row = x->beta2 * *row + x->one_minus_beta2 * mean;
+    }
+}
+
+static void moi_optim_columns_task(const void *context, size_t begin, size_t end) {
+    const moi_optim_matrix *x = (const moi_optim_matrix *)context;
+    const size_t rows = x->state->rows, columns = x->state->columns;
+    for (; begin < end; begin += 64) {
+        double sum[64] = {0};
+        const size_t n = moi_min(64, end - begin);
+        for (size_t row = 0; row < rows; row++) {
+            const float *g = x->grad + row * columns + begin;
+            for (size_t i = 0; i < n; i++) {
+                const double scaled = (double)(g[i] * x->grad_scale);
+                sum[i] += scaled * scaled;
+            }
+        }
+        for (size_t i = 0; i < n; i++) {
+            float *column = x->state->column + begin + i;
+            const float mean = (float)(sum[i] / (double)rows);
+            *column = x->beta2 * *column + x->one_minus_beta2 * mean;
+        }
+    }
+}
+
+/* u of one row into out, of columns begin..end-1. The weights of the means add up to 1 from the
+ * first step on, so that epsilon may be added here and the states of zero gradients stay zero. */
+static void moi_optim_factored_row(
+    const moi_optim_matrix *x, size_t row, size_t begin, size_t end, float *out) {
+    const float *g = x->grad + row * x->state->columns;
+    const float first = x->state->row[row] + x->epsilon, *c = x->state->column;
+    const float r = first / x->mean_row;
+    for (size_t i = begin; i < end; i++) {
+        const float v = c ? r * (c[i] + x->epsilon) : first;
+        out[i - begin] = g[i] * x->grad_scale / sqrtf(v);
+    }
+}
+
+enum { moi_factored_piece = 1024 };
+
+static void moi_optim_factored_move(
+    const moi_optim_matrix *x, size_t at, size_t n, const float *u, float *buffer) {
+    float *p = MOI_CAT(moi_slot_load, scalar)(x->param, at, n, buffer);
+    for (size_t k = 0; k < n; k++) p[k] = p[k] * x->keep - x->step * u[k];
+    MOI_CAT(moi_slot_store, scalar)(x->param, at, n, p);
+}
+
+static void moi_optim_factored_task(const void *context, size_t begin, size_t end) {
+    const moi_optim_matrix *x = (const moi_optim_matrix *)context;
+    const size_t columns = x->state->columns;
+    float u[moi_factored_piece], buffer[moi_factored_piece];
+    for (; begin < end; begin++) {
+        size_t row, last;
+        double sum = 0;
+        moi_part(x->state->rows, 1, (int)begin, moi_accum_parts, &row, &last);
+        for (; row < last; row++)
+            for (size_t i = 0; i < columns; i += moi_factored_piece) {
+                const size_t n = moi_min(moi_factored_piece, columns - i);
+                moi_optim_factored_row(x, row, i, i + n, u);
+                sum += moi_accum_squares(u, n);
+                if (x->step != 0.0f) moi_optim_factored_move(x, row * columns + i, n, u, buffer);
+            }
+        x->square_sums[begin] = sum;
+    }
+}
+
+static double moi_optim_factored_pass(moi_optim_matrix *x, const mo_parallel *parallel) {
+    double sum = 0;
+    moi_for_rows(parallel, moi_accum_parts, 1, moi_optim_factored_task, x);
+    for (int i = 0; i < moi_accum_parts; i++) sum += x->square_sums[i];
+    return sum;
+}
+
+static moi_optim_matrix moi_optim_matrix_of(
+    const moi_optim_job *job, const mo_optim_desc *d, const mo_optim_state *s) {
+    moi_optim_matrix x;
+    memset(&x, 0, sizeof x);
+    x.state = s;
+    x.grad = job->grad;
+    x.param = &job->param;
+    x.grad_scale = job->factors.grad_scale;
+    x.beta2 = job->factors.beta2;
+    x.one_minus_beta2 = job->factors.one_minus_beta2;
+    x.keep = (float)(1 - d->lr * d->weight_decay);
+    return x;
+}
+
+/* Adafactor without momentum */
+static void moi_optim_adafactor(
+    moi_optim_job *job, const mo_optim_desc *d, uint64_t t, const mo_optim_state *s) {
+    double sums[moi_accum_parts], mean = 0;
+    moi_optim_matrix x = moi_optim_matrix_of(job, d, s);
+    const double decay = 1 - pow((double)t, -0.8);
+    x.square_sums = sums;
+    x.beta2 = (float)decay;
+    x.one_minus_beta2 = (float)(1 - decay);
+    x.epsilon = (float)d->epsilon;
+    moi_for_rows(d->parallel, s->rows, 1, moi_optim_rows_task, &x);
+    if (s->column) moi_for_rows(d->parallel, s->columns, 64, moi_optim_columns_task, &x);
+    for (size_t i = 0; i < s->rows; i++) mean += (double)s->row[i];
+    x.mean_row = (float)(mean / (double)s->rows) + x.epsilon;
+    const double rms = sqrt(moi_optim_factored_pass(&x, d->parallel) / (double)s->n);
+    x.step = (float)(d->lr / (rms > d->trust ? rms / d->trust : 1));
+    if (x.step != 0.0f) (void)moi_optim_factored_pass(&x, d->parallel);
+}
+
+/* ---- the step ------------------------------------------------------------------------------- */
+
+static int moi_optim_fits(const mo_optim_desc *d, const mo_optim_state *s) {
+    const unsigned traits = moi_optim_traits(d->kind, s->column ? s->columns : 0);
+    return !s->m == !(traits & MOI_HAS_M) && !s->slow == !(traits & MOI_HAS_SLOW) &&
+        !s->v == !(traits & MOI_HAS_V) && !s->row == !(traits & MOI_HAS_ROW) &&
+        !s->column == !(traits & MOI_HAS_COLUMN);
+}
+
+static mo_status moi_optim_run(
+    moi_optim_job *job, const mo_optim_desc *desc, uint64_t t, const mo_optim_state *state) {
+    if (!desc || !job->grad || !job->param.data || !state || t == 0) return MO_E_INVALID;
+    mo_optim_desc d = mo_optim_desc_defaults(desc);
+    moi_optim_coders coders;
+    d.block = state->block; /* chosen at init */
+    if (!moi_optim_valid(&d) || !moi_optim_fits(&d, state)) return MO_E_INVALID;
+    if (state->n == 0) return MO_OK;
+    const uint64_t seed = d.seed + t * 0x9e3779b97f4a7c15u;
+    job->kind = d.kind;
+    job->state = state;
+    job->n = state->n;
+    job->measure = 0;
+    job->chunk = moi_optim_is_blockwise(state->precision) ? state->block : 1024;
+    job->factors = moi_optim_factors_of(&d, t);
+    job->param.seed = seed;
+    job->param.offset = state->offset;
+    moi_optim_coders_begin(&coders, state);
+    moi_optim_slots(job, state, &coders, seed);
+    if ((moi_optim_traits(d.kind, 0) & MOI_WHOLE) && !moi_optim_whole_usable(job, &d)) return MO_OK;
+    if (d.kind == MO_OPTIM_ADAFACTOR) {
+        moi_optim_adafactor(job, &d, t, state);
+        if (job->rounded) mo_f32_to_bf16(state->master, job->rounded, job->n, d.parallel);
+        return MO_OK;
+    }
+    if ((d.kind == MO_OPTIM_LAMB || d.kind == MO_OPTIM_LARS) && !moi_optim_trust(job, &d))
+        return MO_OK;
+    if (d.kind == MO_OPTIM_ADAM_MINI) {
+        moi_optim_matrix x = moi_optim_matrix_of(job, &d, state);
+        moi_for_rows(d.parallel, state->rows, 1, moi_optim_rows_task, &x);
+    }
+    moi_for_rows(d.parallel, moi_ceil_div(job->n, job->chunk), 4, moi_optim_update_chunks, job);
+    return MO_OK;
 }
 
 mo_status mo_optim_step(const mo_optim_desc *desc, uint64_t t, float *param, const float *grad,
     const mo_optim_state *state) {
-    if (!desc || !param || !grad || !state || !state->m || t == 0) return MO_E_INVALID;
-    mo_optim_desc d = mo_optim_desc_defaults(desc);
-    d.block = state->block; /* chosen at init */
-    if (!moi_optim_valid(&d) || (d.kind == MO_OPTIM_ADAMW) != (state->v != NULL))
-        return MO_E_INVALID;
     moi_optim_job job;
-    job.factors = moi_optim_factors_of(&d, t);
-    job.state = state;
-    job.param = param;
+    memset(&job, 0, sizeof job);
     job.grad = grad;
-    if (state->precision == MO_OPTIM_8BIT) {
-        moi_q8_begin(&job.m_coder, MO_QUANT_SIGNED, 0);
-        moi_q8_begin(&job.v_coder, MO_QUANT_UNSIGNED, 1);
+    job.param.data = param;
+    return moi_optim_run(&job, desc, t, state);
+}
+
+mo_status mo_optim_step_bf16(const mo_optim_desc *desc, uint64_t t, uint16_t *param,
+    const float *grad, const mo_optim_state *state) {
+    moi_optim_job job;
+    memset(&job, 0, sizeof job);
+    if (!state || !param) return MO_E_INVALID;
+    job.grad = grad;
+    if (state->master) {
+        job.param.data = state->master;
+        job.rounded = param;
+    } else {
+        job.param.data = param;
+        job.param.precision = MO_OPTIM_BF16;
     }
-    moi_for_rows(d.parallel, state->n, moi_q8_max_block, moi_optim_rows, &job);
+    return moi_optim_run(&job, desc, t, state);
+}
+
+/* ---- from one precision to another ----------------------------------------------------------- */
+
+static void moi_optim_load(const moi_optim_slot *s, size_t begin, size_t n, float *x) {
+    const float *at = MOI_CAT(moi_slot_load, scalar)(s, begin, n, x);
+    if (at != x) memcpy(x, at, n * sizeof *x);
+}
+
+/* Numbers in stretches of to's blocks; from's blocks are decoded as they come. */
+static void moi_optim_recode(const moi_optim_slot *to, const moi_optim_slot *from, size_t n) {
+    float x[moi_q8_max_block];
+    const size_t chunk =
+        moi_optim_is_blockwise(to->precision) ? to->block : (size_t)moi_q8_max_block;
+    const size_t piece =
+        moi_optim_is_blockwise(from->precision) ? moi_min(from->block, chunk) : chunk;
+    for (size_t begin = 0; begin < n; begin += chunk) {
+        const size_t end = moi_min(n, begin + chunk);
+        for (size_t at = begin; at < end; at += piece)
+            moi_optim_load(from, at, moi_min(piece, end - at), x + (at - begin));
+        if (to->precision == MO_OPTIM_F32)
+            memcpy((float *)to->data + begin, x, (end - begin) * sizeof *x);
+        else MOI_CAT(moi_slot_store, scalar)(to, begin, end - begin, x);
+    }
+}
+
+/* The same coding: bit for bit. */
+static void moi_optim_move(
+    const moi_optim_slot *to, const moi_optim_slot *from, size_t n, int same_rules) {
+    size_t bytes = 0;
+    if (!to->data) return;
+    const int blockwise = moi_optim_is_blockwise(to->precision);
+    const int same = to->precision == from->precision && (!blockwise || to->block == from->block);
+    if (!same || !same_rules || !moi_optim_bytes(to->precision, n, &bytes)) {
+        moi_optim_recode(to, from, n);
+        return;
+    }
+    memcpy(to->data, from->data, bytes);
+    if (blockwise) memcpy(to->absmax, from->absmax, moi_ceil_div(n, to->block) * sizeof(float));
+}
+
+mo_status mo_optim_state_copy(mo_optim_state *to, const mo_optim_state *from, uint64_t seed) {
+    moi_optim_job a, b;
+    moi_optim_coders coders_a, coders_b;
+    if (!to || !from || to->n != from->n || !to->m != !from->m || !to->slow != !from->slow ||
+        !to->v != !from->v || !to->row != !from->row || !to->column != !from->column ||
+        !to->master != !from->master ||
+        (to->row && (to->rows != from->rows || to->columns != from->columns)))
+        return MO_E_INVALID;
+    moi_optim_coders_begin(&coders_a, to);
+    moi_optim_coders_begin(&coders_b, from);
+    moi_optim_slots(&a, to, &coders_a, seed);
+    moi_optim_slots(&b, from, &coders_b, seed);
+    moi_optim_move(&a.m, &b.m, to->n, 1);
+    moi_optim_move(&a.slow, &b.slow, to->n, 1);
+    moi_optim_move(&a.v, &b.v, to->n, !to->plain_v == !from->plain_v);
+    if (to->row) memcpy(to->row, from->row, to->rows * sizeof(float));
+    if (to->column) memcpy(to->column, from->column, to->columns * sizeof(float));
+    if (to->master) memcpy(to->master, from->master, to->n * sizeof(float));
     return MO_OK;
 }
 /* mo_norm.c - see mo_norm.h. */
@@ -11533,20 +14132,25 @@ typedef struct moi_attention_job {
     int backward, n_parts;
 } moi_attention_job;
 
-/* Scores of a tile, at most. */
-static size_t moi_attention_tile_floats(const mo_attention_desc *d) {
-    return moi_min(d->seq, moi_attention_rows) * moi_min(d->seq, moi_attention_keys);
+/* Floats of scratch for one thread: tiles, row statistics, and the largest of the products. */
+static size_t moi_attention_floats(const mo_attention_desc *d) {
+    const size_t rows = moi_min(d->seq, moi_attention_rows), head = d->head_size;
+    const size_t keys = moi_min(d->seq, moi_attention_keys);
+    size_t gemm = moi_gemm_floats(rows, keys, head);
+    gemm = moi_max(gemm, moi_gemm_floats(rows, head, keys));
+    gemm = moi_max(gemm, moi_gemm_floats(keys, head, rows));
+    return (2 * rows * keys + 2 * moi_attention_rows + gemm + 15) / 16 * 16;
 }
 
-/* Floats of scratch for one thread; the products are at most keys x keys x keys, or head_size. */
-static size_t moi_attention_floats(const mo_attention_desc *d) {
-    size_t most = moi_max(d->head_size, moi_min(d->seq, moi_attention_keys));
-    size_t floats = 2 * moi_attention_tile_floats(d) + 2 * moi_attention_rows;
-    return (floats + moi_gemm_floats(most, most, most) + 15) / 16 * 16;
+/* How many threads can have work: one head of one sequence each. */
+static size_t moi_attention_parts(const mo_attention_desc *d) {
+    size_t heads, threads = (size_t)mo_parallel_threads(d->parallel);
+    if (!moi_mul(d->batch, d->heads, &heads)) return threads;
+    return moi_max(1, moi_min(threads, heads));
 }
 
 static moi_attention_scratch moi_attention_scratch_of(const mo_attention_desc *d, int part) {
-    const size_t tile = moi_attention_tile_floats(d);
+    const size_t tile = moi_min(d->seq, moi_attention_rows) * moi_min(d->seq, moi_attention_keys);
     moi_attention_scratch s;
     s.scores = (float *)d->workspace + (size_t)part * moi_attention_floats(d);
     s.dscores = s.scores + tile;
@@ -11682,7 +14286,7 @@ size_t mo_attention_workspace_size(const mo_attention_desc *desc) {
     size_t bytes;
     if (!desc || desc->head_size > SIZE_MAX / 65536) return 0;
     if (!moi_mul(moi_attention_floats(desc), sizeof(float), &bytes)) return 0;
-    return moi_mul(bytes, (size_t)mo_parallel_threads(desc->parallel), &bytes) ? bytes : 0;
+    return moi_mul(bytes, moi_attention_parts(desc), &bytes) ? bytes : 0;
 }
 
 static mo_status moi_attention_run(
@@ -11706,9 +14310,11 @@ static mo_status moi_attention_run(
         !moi_mul(desc->batch, desc->heads, &heads))
         return MO_E_OVERFLOW;
     if (job.d.scale == 0.0f) job.d.scale = 1.0f / sqrtf((float)desc->head_size);
-    size_t need = mo_attention_workspace_size(desc);
-    if (!desc->workspace || need == 0 || desc->workspace_size < need) return MO_E_NO_SPACE;
-    job.n_parts = (int)moi_min((size_t)mo_parallel_threads(desc->parallel), heads);
+    /* fewer threads where the workspace was sized for fewer: the result is the same */
+    const size_t part = moi_attention_floats(desc) * sizeof(float);
+    const size_t room = desc->workspace ? desc->workspace_size / part : 0;
+    if (room == 0 || mo_attention_workspace_size(desc) == 0) return MO_E_NO_SPACE;
+    job.n_parts = (int)moi_min(room, moi_attention_parts(desc));
     mo_parallel_run(desc->parallel, job.n_parts, moi_attention_task, &job);
     return MO_OK;
 }
@@ -14816,6 +17422,230 @@ mo_status mo_safetensors_commit(mo_safetensors_writer *w) {
             w->path, moi_file_text(error, text));
     moi_stw_free(w);
     return status;
+}
+/* mo_optim_file.c - see mo_optim_file.h. */
+
+enum { MOI_OPTIM_NAME_SIZE = 512 };
+
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+static void moi_optim_part(mo_optim_part *parts, size_t *n_parts, const char *suffix,
+    mo_dtype dtype, uint64_t n, void *data) {
+    if (!data) return;
+    parts[*n_parts].suffix = suffix;
+    parts[*n_parts].dtype = dtype;
+    parts[*n_parts].n = n;
+    parts[(*n_parts)++].data = data;
+}
+
+size_t mo_optim_state_parts(const mo_optim_state *state, mo_optim_part *parts) {
+    size_t n = 0;
+    if (!state || !parts) return 0;
+    const mo_optim_precision precision = state->precision;
+    const uint64_t blocks = moi_ceil_div(state->n, state->block);
+    const uint64_t codes = precision == MO_OPTIM_4BIT ? moi_ceil_div(state->n, 2) : state->n;
+    mo_dtype dtype = MO_DTYPE_F32;
+    if (precision == MO_OPTIM_BF16) dtype = MO_DTYPE_BF16;
+    if (moi_optim_is_blockwise(precision)) dtype = MO_DTYPE_U8;
+    moi_optim_part(parts, &n, "m_absmax", MO_DTYPE_F32, blocks, state->m_absmax);
+    moi_optim_part(parts, &n, "slow_absmax", MO_DTYPE_F32, blocks, state->slow_absmax);
+    moi_optim_part(parts, &n, "v_absmax", MO_DTYPE_F32, blocks, state->v_absmax);
+    moi_optim_part(parts, &n, "row", MO_DTYPE_F32, state->rows, state->row);
+    moi_optim_part(parts, &n, "column", MO_DTYPE_F32, state->columns, state->column);
+    moi_optim_part(parts, &n, "master", MO_DTYPE_F32, state->n, state->master);
+    moi_optim_part(parts, &n, "m", dtype, codes, state->m);
+    moi_optim_part(parts, &n, "slow", dtype, codes, state->slow);
+    moi_optim_part(parts, &n, "v", dtype, codes, state->v);
+    return n;
+}
+
+/* ---- metadata ------------------------------------------------------------------------------- */
+
+typedef struct moi_optim_header {
+    uint64_t kind, precision, block, plain_v, n, begin, of, columns, t;
+} moi_optim_header;
+
+enum { MOI_OPTIM_FIELDS = 9 };
+static const char *const moi_optim_fields[MOI_OPTIM_FIELDS] = {
+    "kind", "precision", "block", "plain_v", "n", "begin", "of", "columns", "t"};
+
+mo_status mo_optim_format(const mo_optim_desc *desc, const mo_optim_state *state, size_t of,
+    uint64_t t, char *text, size_t size) {
+    if (!desc || !state || !text) return MO_E_INVALID;
+    const uint64_t values[MOI_OPTIM_FIELDS] = {(uint64_t)desc->kind, (uint64_t)state->precision,
+        state->block, state->plain_v != 0, state->n, state->offset, of, desc->columns, t};
+    size_t at = 0;
+    for (int i = 0; i < MOI_OPTIM_FIELDS; i++) {
+        const int n = snprintf(text + at, size - at, "%s%s=%llu", i ? " " : "", moi_optim_fields[i],
+            (unsigned long long)values[i]);
+        if (n < 0 || (size_t)n >= size - at) return MO_E_NO_SPACE;
+        at += (size_t)n;
+    }
+    return MO_OK;
+}
+
+/* "name=value" at *text, which moves behind it; 0 when something else is there. */
+static int moi_optim_field(const char **text, const char *name, uint64_t *value) {
+    const size_t n = strlen(name);
+    const char *at = *text;
+    uint64_t x = 0;
+    if (*at == ' ') at++;
+    if (strncmp(at, name, n) != 0 || at[n] != '=') return 0;
+    at += n + 1;
+    if (*at < '0' || *at > '9') return 0;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        const uint64_t digit = (uint64_t)(*at - '0');
+        if (x > (UINT64_MAX - digit) / 10) return 0;
+        x = x * 10 + digit;
+    }
+    *text = at;
+    *value = x;
+    return 1;
+}
+
+static mo_status moi_optim_read_header(
+    const mo_safetensors *st, const char *name, moi_optim_header *header) {
+    char key[MOI_OPTIM_NAME_SIZE];
+    uint64_t values[MOI_OPTIM_FIELDS];
+    const int n = snprintf(key, sizeof key, "memopt.optimizer.%s", name);
+    if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
+    const char *text = mo_safetensors_metadata(st, key), *at = text;
+    if (!text) {
+        moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' is missing", st->path, key);
+        return MO_E_NOT_FOUND;
+    }
+    for (int i = 0; i < MOI_OPTIM_FIELDS; i++)
+        if (!moi_optim_field(&at, moi_optim_fields[i], &values[i])) {
+            moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' has no %s: '%.100s'", st->path, key,
+                moi_optim_fields[i], text);
+            return MO_E_FORMAT;
+        }
+    memcpy(header, values, sizeof *header);
+    return MO_OK;
+}
+
+/* Whether the header can be true, and fits desc and of. */
+static mo_status moi_optim_check_header(const mo_safetensors *st, const char *name,
+    const mo_optim_desc *desc, size_t of, const moi_optim_header *h) {
+    const char *what = NULL;
+    uint64_t is = 0, want = 0;
+    if (h->kind != (uint64_t)desc->kind) what = "kind", is = h->kind, want = (uint64_t)desc->kind;
+    else if (h->of != of) what = "of", is = h->of, want = of;
+    else if (h->columns != desc->columns) what = "columns", is = h->columns, want = desc->columns;
+    else if (h->precision >= MO_OPTIM_PRECISION_COUNT) what = "precision", is = h->precision;
+    else if (h->block < 64 || h->block > moi_q8_max_block) what = "block", is = h->block;
+    else if (h->begin > h->of || h->n > h->of - h->begin) what = "n", is = h->n, want = of;
+    if (!what) return MO_OK;
+    moi_log(&st->log, MO_LOG_ERROR, "%s: optimizer states of '%s': %s is %llu, not %llu", st->path,
+        name, what, (unsigned long long)is, (unsigned long long)want);
+    return MO_E_FORMAT;
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+static mo_status moi_optim_read_part(
+    const mo_safetensors *st, const char *name, const mo_optim_part *part, uint64_t begin) {
+    char key[MOI_OPTIM_NAME_SIZE];
+    const int n = snprintf(key, sizeof key, "optimizer.%s.%s", name, part->suffix);
+    if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
+    const mo_safetensors_entry *e = mo_safetensors_find(st, key);
+    if (!e) {
+        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is missing", st->path, key);
+        return MO_E_FORMAT;
+    }
+    const uint64_t width = mo_dtype_bits(part->dtype) / 8;
+    if (e->dtype != part->dtype || e->n_dims != 1 || e->shape[0] < begin ||
+        e->shape[0] - begin < part->n) {
+        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is not a vector of %llu %s", st->path, key,
+            (unsigned long long)(begin + part->n), mo_dtype_name(part->dtype));
+        return MO_E_FORMAT;
+    }
+    return mo_safetensors_read(st, e, begin * width, part->data, (size_t)(part->n * width));
+}
+
+/* Where element begin of the state is in the part. */
+static uint64_t moi_optim_part_begin(
+    const mo_optim_state *s, const mo_optim_part *part, size_t begin) {
+    const size_t n = strlen(part->suffix);
+    if (strcmp(part->suffix, "row") == 0 || strcmp(part->suffix, "column") == 0) return 0;
+    if (n > 7 && strcmp(part->suffix + n - 7, "_absmax") == 0) return begin / s->block;
+    if (strcmp(part->suffix, "master") == 0) return begin;
+    return s->precision == MO_OPTIM_4BIT ? begin / 2 : begin;
+}
+
+/* All arrays of s, from number begin of what the file holds. */
+static mo_status moi_optim_read(
+    const mo_safetensors *st, const char *name, const mo_optim_state *s, size_t begin) {
+    mo_optim_part parts[MO_OPTIM_MAX_PARTS];
+    const size_t n = mo_optim_state_parts(s, parts);
+    mo_status status = MO_OK;
+    for (size_t i = 0; i < n && status == MO_OK; i++)
+        status =
+            moi_optim_read_part(st, name, &parts[i], moi_optim_part_begin(s, &parts[i], begin));
+    return status;
+}
+
+/* Through a state of the file's coding, which is then moved into to. The stretch begins at a block
+ * of either. */
+static mo_status moi_optim_read_recoded(const mo_safetensors *st, const mo_optim_desc *desc,
+    const char *name, const moi_optim_header *h, size_t begin, mo_optim_state *to) {
+    mo_optim_desc d = *desc;
+    mo_optim_state from;
+    d.precision = (mo_optim_precision)h->precision;
+    d.block = (size_t)h->block;
+    d.plain_v = h->plain_v != 0;
+    d.master = to->master != NULL;
+    d.min_8bit_size = 1;
+    const size_t size = mo_optim_state_size(&d, to->n);
+    void *memory = mo_alloc(&st->allocator, size, MOI_CACHE_LINE);
+    if (!memory) return MO_E_NO_MEMORY;
+    mo_status status = mo_optim_state_init(&d, to->n, memory, size, &from);
+    if (status == MO_OK) status = moi_optim_read(st, name, &from, begin);
+    if (status == MO_OK) status = mo_optim_state_copy(to, &from, desc->seed);
+    mo_free(&st->allocator, memory, size, MOI_CACHE_LINE);
+    return status;
+}
+
+static int moi_optim_at_block(uint64_t at, uint64_t of, uint64_t block, int blockwise) {
+    return !blockwise || at == of || at % block == 0;
+}
+
+mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, const char *name,
+    size_t of, mo_optim_state *to, size_t *n, uint64_t *t) {
+    moi_optim_header h;
+    mo_optim_state part;
+    if (!st || !desc || !name || !to || !n) return MO_E_INVALID;
+    mo_status status = moi_optim_read_header(st, name, &h);
+    if (status == MO_OK) status = moi_optim_check_header(st, name, desc, of, &h);
+    if (status != MO_OK) return status;
+    const uint64_t begin = h.begin > to->offset ? h.begin : to->offset;
+    const uint64_t file_end = h.begin + h.n, to_end = to->offset + to->n;
+    const uint64_t end = file_end < to_end ? file_end : to_end;
+    if (begin >= end) {
+        *n = 0;
+        return MO_OK;
+    }
+    const int from_blocks = moi_optim_is_blockwise((mo_optim_precision)h.precision);
+    const int to_blocks = moi_optim_is_blockwise(to->precision);
+    if (!moi_optim_at_block(begin - h.begin, h.n, h.block, from_blocks) ||
+        !moi_optim_at_block(begin, of, to->block, to_blocks) ||
+        !moi_optim_at_block(end, of, to->block, to_blocks)) {
+        moi_log(&st->log, MO_LOG_ERROR,
+            "%s: optimizer states of '%s': numbers %llu to %llu do not begin and end at blocks",
+            st->path, name, (unsigned long long)begin, (unsigned long long)end);
+        return MO_E_INVALID;
+    }
+    status = mo_optim_state_slice(to, (size_t)(begin - to->offset), (size_t)(end - begin), &part);
+    if (status != MO_OK) return MO_E_INVALID;
+    const int same = h.precision == (uint64_t)to->precision &&
+        (!to_blocks || h.block == to->block) && !h.plain_v == !to->plain_v;
+    const size_t skip = (size_t)(begin - h.begin);
+    if (same) status = moi_optim_read(st, name, &part, skip);
+    else status = moi_optim_read_recoded(st, desc, name, &h, skip, &part);
+    if (status != MO_OK) return status;
+    *n = part.n;
+    if (t) *t = h.t;
+    return MO_OK;
 }
 
 #if defined(__clang__)

@@ -7,7 +7,9 @@ typedef struct arrays {
     const mo_parallel *parallel;
     size_t n;
     float *x, *dy, *dx;
+    uint16_t *sum; // bf16, and after it what Kahan's sum lost
     // optim
+    uint16_t *param16;
     mo_optim_desc desc;
     mo_optim_state state;
     uint64_t t;
@@ -33,25 +35,32 @@ static bool setup_arrays(work *w) {
 
 static void optim_step(void *state) {
     arrays *s = state;
-    must(mo_optim_step(&s->desc, ++s->t, s->x, s->dy, &s->state));
+    if (s->param16) must(mo_optim_step_bf16(&s->desc, ++s->t, s->param16, s->dy, &s->state));
+    else must(mo_optim_step(&s->desc, ++s->t, s->x, s->dy, &s->state));
 }
 
-enum { VARIANT_SGD = 1, VARIANT_8BIT = 2 };
+// Variants: a kind, a precision, and whether parameters are bf16.
+#define VARIANT(kind, precision) ((kind) | (precision) << 8)
+enum { VARIANT_BF16_PARAM = 1 << 16 };
+
 static bool setup_optim(work *w) {
     arrays *s = take(w, sizeof *s);
     if (!s) return false;
     memset(s, 0, sizeof *s);
-    s->desc.kind = w->variant & VARIANT_SGD ? MO_OPTIM_SGD : MO_OPTIM_ADAMW;
-    s->desc.precision = w->variant & VARIANT_8BIT ? MO_OPTIM_8BIT : MO_OPTIM_F32;
+    s->desc.kind = (mo_optim_kind)(w->variant & 255);
+    s->desc.precision = (mo_optim_precision)(w->variant >> 8 & 255);
     s->desc.lr = 1e-5;
     s->desc.weight_decay = 0.01;
     s->desc.min_8bit_size = 1;
     s->desc.parallel = w->parallel;
     size_t size = mo_optim_state_size(&s->desc, w->n);
     void *memory = take(w, size);
-    s->x = take_random(w, w->n, 1);
     s->dy = take_random(w, w->n, 0.01f);
-    if (!memory || !s->x || !s->dy) return false;
+    const bool half = w->variant & VARIANT_BF16_PARAM;
+    if (half) s->param16 = take(w, w->n * sizeof *s->param16);
+    else s->x = take_random(w, w->n, 1);
+    if (!memory || (half ? !s->param16 : !s->x) || !s->dy) return false;
+    if (half) mo_f32_to_bf16(s->dy, s->param16, w->n, NULL);
     must(mo_optim_state_init(&s->desc, w->n, memory, size, &s->state));
     add_extra(w, "state_bytes", (double)size / (double)w->n);
     w->units = w->n;
@@ -68,6 +77,23 @@ static void accum_add(void *state) {
 static void accum_norm(void *state) {
     arrays *s = state;
     s->sink = mo_accum_square_sum(s->dy, s->n, s->parallel);
+}
+static void accum_stochastic(void *state) {
+    arrays *s = state;
+    const mo_accum_noise noise = {++s->t, 0};
+    mo_accum_add_bf16_stochastic(s->dy, 0.5f, s->sum, s->n, &noise, s->parallel);
+}
+static void accum_kahan(void *state) {
+    arrays *s = state;
+    mo_accum_add_bf16_kahan(s->dy, 0.5f, s->sum, s->sum + s->n, s->n, s->parallel);
+}
+static bool setup_bf16_sums(work *w) {
+    if (!setup_arrays(w)) return false;
+    arrays *s = w->state;
+    s->sum = take(w, 2 * w->n * sizeof *s->sum);
+    if (!s->sum) return false;
+    memset(s->sum, 0, 2 * w->n * sizeof *s->sum);
+    return true;
 }
 static void gelu_forward(void *state) {
     arrays *s = state;
@@ -110,15 +136,28 @@ static bool setup_norm(work *w) {
 
 const bench_case cases_train[] = {
     {"optim.adamw_f32", "element", "28 B: p, m, v read and written, g read", 28, setup_optim,
-        optim_step, 0},
+        optim_step, VARIANT(MO_OPTIM_ADAMW, MO_OPTIM_F32)},
     {"optim.adamw_8bit", "element", "16.06 B: p, 8-bit m and v read and written, g read",
-        16 + 16.0 / 256, setup_optim, optim_step, VARIANT_8BIT},
+        16 + 16.0 / 256, setup_optim, optim_step, VARIANT(MO_OPTIM_ADAMW, MO_OPTIM_8BIT)},
     {"optim.sgd_f32", "element", "20 B: p, m read and written, g read", 20, setup_optim, optim_step,
-        VARIANT_SGD},
+        VARIANT(MO_OPTIM_SGD, MO_OPTIM_F32)},
     {"optim.sgd_8bit", "element", "14.03 B: p, 8-bit m read and written, g read", 14 + 8.0 / 256,
-        setup_optim, optim_step, VARIANT_SGD | VARIANT_8BIT},
+        setup_optim, optim_step, VARIANT(MO_OPTIM_SGD, MO_OPTIM_8BIT)},
+    {"optim.adamw_4bit", "element", "14.125 B: p, 4-bit m and v read and written, g read", 14.125,
+        setup_optim, optim_step, VARIANT(MO_OPTIM_ADAMW, MO_OPTIM_4BIT)},
+    {"optim.adamw_bf16", "element", "20 B: p, bf16 m and v read and written, g read", 20,
+        setup_optim, optim_step, VARIANT(MO_OPTIM_ADAMW, MO_OPTIM_BF16)},
+    {"optim.adamw_8bit_bf16_param", "element",
+        "12.06 B: bf16 p, 8-bit m and v read and written, g read", 12 + 16.0 / 256, setup_optim,
+        optim_step, VARIANT(MO_OPTIM_ADAMW, MO_OPTIM_8BIT) | VARIANT_BF16_PARAM},
+    {"optim.lion_8bit", "element", "14.03 B: p, 8-bit m read and written, g read", 14 + 8.0 / 256,
+        setup_optim, optim_step, VARIANT(MO_OPTIM_LION, MO_OPTIM_8BIT)},
     {"accum.add_f32", "element", "12 B: both read, the sum written", 12, setup_arrays, accum_add,
         0},
+    {"accum.add_bf16_sr", "element", "8 B: both read, the bf16 sum written", 8, setup_bf16_sums,
+        accum_stochastic, 0},
+    {"accum.add_bf16_kahan", "element", "12 B: all read, the bf16 sum and the lost part written",
+        12, setup_bf16_sums, accum_kahan, 0},
     {"accum.norm", "element", "4 B: read", 4, setup_arrays, accum_norm, 0},
     {"norm.layernorm_forward", "element", "8 B: x read, y written; rows of 768", 8, setup_norm,
         norm_forward, 0},

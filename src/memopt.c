@@ -59,6 +59,7 @@
 #include "mo_file.c"
 #include "mo_safetensors.c"
 #include "mo_safetensors_writer.c"
+#include "mo_optim_file.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

@@ -33,6 +33,7 @@
  *   remat        which activations to keep and which to compute again, under a budget
  *   plan         a training step planned to the byte: the schedule and every address
  *   safetensors  read and write safetensors files
+ *   optim_file   optimizer states in them: split, merged, requantized
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -134,6 +135,7 @@ extern "C" {
 
 #include "mo_safetensors.h"
 #include "mo_safetensors_writer.h"
+#include "mo_optim_file.h"
 
 #ifdef __cplusplus
 }

@@ -3,7 +3,7 @@
  *
  *   aarch64-linux-gnu-gcc -static -O2 -Isrc -Isrc/base -Isrc/memory -Isrc/numeric -Isrc/train \
  *       -Isrc/plan -Isrc/store tests/isa_agree.c src/memopt.c -lm -o isa_agree
- *   qemu-aarch64-static ./isa_agree
+ *   qemu-aarch64-static ./isa_agree [PREFIX OF NAMES]
  *
  * Prints "name set ok|FAIL n": n is the number of outputs that differ in any bit, or, for kernels
  * that may round differently, that are further than 1e-5 of the largest output from the scalar one:
@@ -15,7 +15,10 @@
 
 #include "memopt.h"
 
-enum { N = 1000003, MOST = 64 };
+#ifndef ISA_AGREE_N /* numbers a kernel; -DISA_AGREE_N=10000019 for the long run */
+#define ISA_AGREE_N 1000003
+#endif
+enum { N = ISA_AGREE_N, MOST = 64 };
 
 /* ---- inputs -------------------------------------------------------------------------------- */
 
@@ -109,7 +112,7 @@ static size_t far_away(const output *a, const output *b) {
 
 static float *patterns, *numbers;
 static uint16_t *halves;
-static int variant; /* kernels below have two or four */
+static int variant; /* most kernels below have some */
 
 /* A failing call would go unnoticed as two equal outputs. */
 static void must(mo_status status) {
@@ -133,6 +136,27 @@ static void run_from_half(output *out) {
     free(y);
 }
 
+/* one format in every way: nearest or stochastic, saturating or not; and back */
+static void run_half(output *out) {
+    mo_half_desc d;
+    memset(&d, 0, sizeof d);
+    d.format = (mo_half_format)variant;
+    const size_t bytes = mo_half_bytes(d.format);
+    void *y = array(N, bytes);
+    float *back = (float *)array(N, sizeof *back);
+    for (int way = 0; way < 4; way++) {
+        d.stochastic = way & 1;
+        d.saturate = way >> 1;
+        d.offset = 0xffffff00u; /* the high half of the index changes */
+        must(mo_half_encode(&d, patterns, N, y));
+        keep(out, y, N, bytes);
+    }
+    must(mo_half_decode(&d, halves, N, back));
+    keep(out, back, N, sizeof *back);
+    free(y);
+    free(back);
+}
+
 static void encode(const mo_quant8_desc *d, const float *x, output *out) {
     const size_t blocks = N / d->block + 1;
     uint8_t *codes = (uint8_t *)array(N, 1);
@@ -149,8 +173,9 @@ static void encode(const mo_quant8_desc *d, const float *x, output *out) {
     free(y);
 }
 static void run_quant8(output *out) {
-    const mo_quant8_desc small = {
-        variant & 1 ? MO_QUANT_UNSIGNED : MO_QUANT_SIGNED, 64, variant >> 1, NULL};
+    static const mo_quant_map maps[] = {
+        MO_QUANT_SIGNED, MO_QUANT_UNSIGNED, MO_QUANT_LINEAR_SIGNED, MO_QUANT_LINEAR_UNSIGNED};
+    const mo_quant8_desc small = {maps[variant % 4], 64, variant / 4, NULL};
     mo_quant8_desc large = small;
     large.block = 4096;
     encode(&small, numbers, out);
@@ -158,26 +183,111 @@ static void run_quant8(output *out) {
     encode(&small, patterns, out);
 }
 
-static void run_optim(output *out) {
-    enum { SIZE = 70003 };
-    mo_optim_desc d;
+static void run_quant4(output *out) {
+    const mo_quant4_desc d = {
+        variant & 1 ? MO_QUANT_FP4 : MO_QUANT_NF4, variant & 2 ? 4096 : 32, NULL};
+    const size_t blocks = N / d.block + 1;
+    uint8_t *codes = (uint8_t *)array(N / 2 + 1, 1);
+    float *absmax = (float *)array(blocks, sizeof *absmax), *y = (float *)array(N, sizeof *y);
+    uint16_t *h = (uint16_t *)array(N, sizeof *h);
+    for (int k = 0; k < 2; k++) {
+        must(mo_quant4_encode(&d, k ? patterns : numbers, N, codes, absmax));
+        must(mo_quant4_decode(&d, codes, absmax, 5, N - 5, y));
+        keep(out, codes, N / 2 + 1, 1);
+        keep(out, absmax, blocks, sizeof *absmax);
+        keep(out, y, N, sizeof *y);
+        must(mo_quant4_decode_bf16(&d, codes, absmax, 0, N, h));
+        keep(out, h, N, sizeof *h);
+        must(mo_quant4_decode_f16(&d, codes, absmax, 6, N - 6, h));
+        keep(out, h, N, sizeof *h);
+    }
+    free(codes);
+    free(absmax);
+    free(y);
+    free(h);
+}
+
+static void run_nested(output *out) {
+    uint8_t *codes = (uint8_t *)array(N, 1);
+    float *absmax2 = (float *)array(N / 256 + 1, sizeof *absmax2), offset;
+    float *y = (float *)array(N, sizeof *y);
+    must(mo_quant_nested_encode(numbers, N, codes, absmax2, &offset));
+    must(mo_quant_nested_decode(codes, absmax2, offset, N, y));
+    keep(out, codes, N, 1);
+    keep(out, absmax2, N / 256 + 1, sizeof *absmax2);
+    keep(out, y, N, sizeof *y);
+    free(codes);
+    free(absmax2);
+    free(y);
+}
+
+/* A threshold also takes NaN and infinities out of the patterns. */
+static void run_int8(output *out) {
+    enum { ROWS = 997, COLUMNS = 1003, SIZE = ROWS * COLUMNS };
+    const mo_int8_desc d = {ROWS, COLUMNS, variant ? 0.5f : 0, NULL};
+    const float *x = variant ? patterns : numbers;
+    mo_int8_outliers outliers = {NULL, 0, 0};
+    int8_t *codes = (int8_t *)array(SIZE, 1);
+    float absmax[ROWS], *y = (float *)array(SIZE, sizeof *y);
+    uint16_t *h = (uint16_t *)array(SIZE, sizeof *h);
+    must(mo_int8_outlier_count(&d, x, &outliers.capacity));
+    outliers.list = (mo_int8_outlier *)array(outliers.capacity + 1, sizeof *outliers.list);
+    must(mo_int8_encode(&d, x, codes, absmax, &outliers));
+    keep(out, codes, SIZE, 1);
+    keep(out, absmax, ROWS, sizeof *absmax);
+    keep(out, outliers.list, outliers.n, sizeof *outliers.list);
+    must(mo_int8_decode(&d, codes, absmax, &outliers, y));
+    keep(out, y, SIZE, sizeof *y);
+    must(mo_int8_decode_bf16(&d, codes, absmax, &outliers, h));
+    keep(out, h, SIZE, sizeof *h);
+    must(mo_int8_decode_f16(&d, codes, absmax, NULL, h));
+    keep(out, h, SIZE, sizeof *h);
+    free(outliers.list);
+    free(codes);
+    free(y);
+    free(h);
+}
+
+/* steps of one kind: variant = precision, and 4 times 0 for parameters in fp32, 1 in bf16, 2 with
+ * a master copy */
+static void train(mo_optim_desc d, output *out) {
+    enum { SIZE = 70004, STEPS = 5 };
     mo_optim_state state;
-    memset(&d, 0, sizeof d);
-    d.kind = variant & 1 ? MO_OPTIM_SGD : MO_OPTIM_ADAMW;
-    d.precision = variant & 2 ? MO_OPTIM_8BIT : MO_OPTIM_F32;
+    d.precision = (mo_optim_precision)(variant % 4);
     d.weight_decay = 0.01;
     d.grad_scale = 0.3;
+    d.lr = 1e-3;
+    d.master = variant / 4 == 2;
     const size_t size = mo_optim_state_size(&d, SIZE);
     void *memory = mo_alloc(NULL, size, 64);
     float *param = (float *)array(SIZE, sizeof *param);
+    uint16_t *half = (uint16_t *)array(SIZE, sizeof *half);
     memcpy(param, numbers + 500, SIZE * sizeof *param);
+    mo_f32_to_bf16(param, half, SIZE, NULL);
     must(mo_optim_state_init(&d, SIZE, memory, size, &state));
-    for (uint64_t t = 1; t <= 10; t++)
-        must(mo_optim_step(&d, t, param, numbers + t * SIZE, &state));
+    if (d.master) must(mo_optim_master_init(&state, half));
+    for (uint64_t t = 1; t <= STEPS; t++)
+        if (variant / 4) must(mo_optim_step_bf16(&d, t, half, numbers + t * SIZE, &state));
+        else must(mo_optim_step(&d, t, param, numbers + t * SIZE, &state));
     keep(out, param, SIZE, sizeof *param);
+    keep(out, half, SIZE, sizeof *half);
     keep(out, memory, size, 1);
     mo_free(NULL, memory, size, 64);
     free(param);
+    free(half);
+}
+
+static void run_optim(output *out) {
+    for (int kind = 0; kind < MO_OPTIM_KIND_COUNT; kind++) {
+        mo_optim_desc d;
+        memset(&d, 0, sizeof d);
+        d.kind = (mo_optim_kind)kind;
+        if (variant % 4 == MO_OPTIM_4BIT && d.kind != MO_OPTIM_ADAMW) break;
+        train(d, out);
+        if (d.kind != MO_OPTIM_ADAM_MINI && d.kind != MO_OPTIM_ADAFACTOR) continue;
+        d.columns = 4;
+        train(d, out);
+    }
 }
 
 static void run_accum(output *out) {
@@ -187,7 +297,30 @@ static void run_accum(output *out) {
     const double square = mo_accum_square_sum(numbers, N, NULL);
     keep(out, sum, N, sizeof *sum);
     keep(out, &square, 1, sizeof square);
+    const double norm = mo_accum_clip(sum, N, 1, NULL);
+    keep(out, sum, N, sizeof *sum);
+    keep(out, &norm, 1, sizeof norm);
     free(sum);
+}
+
+/* patterns too: sums and terms of any kind */
+static void run_accum_bf16(output *out) {
+    const mo_accum_noise noise = {7, 0xfffffff0u};
+    const float *grads[] = {numbers, patterns, numbers + 1};
+    uint16_t *sum = (uint16_t *)array(N, sizeof *sum), *lost = (uint16_t *)array(N, sizeof *lost);
+    if (variant & 1) memcpy(sum, halves, N * sizeof *sum);
+    for (size_t i = 0; i < 3; i++) {
+        if (variant & 2) mo_accum_add_bf16_kahan(grads[i], 1.0f / 3, sum, lost, N - i, NULL);
+        else mo_accum_add_bf16_stochastic(grads[i], 1.0f / 3, sum, N - i, &noise, NULL);
+        for (size_t j = 0; j < N; j++) { /* the sign of a NaN is the CPU's */
+            if ((sum[j] & 0x7fff) > 0x7f80) sum[j] = 0x7fc0;
+            if ((lost[j] & 0x7fff) > 0x7f80) lost[j] = 0x7fc0;
+        }
+        keep(out, sum, N, sizeof *sum);
+        keep(out, lost, N, sizeof *lost);
+    }
+    free(sum);
+    free(lost);
 }
 
 /* ---- kernels that may round differently ------------------------------------------------------ */
@@ -218,6 +351,24 @@ static void run_gemm(output *out) {
     mo_free(NULL, env.workspace, env.workspace_size, 64);
     free(x);
     free(c);
+}
+
+/* NF4 times int8: x holds the codes and the scales. */
+static void run_gemm_mixed(output *out) {
+    enum { M = 13, COLUMNS = 45, K = 401 };
+    float *x = (float *)array(40000, sizeof *x), c[M * COLUMNS];
+    uint8_t *codes = (uint8_t *)array(40000, 1);
+    mo_gemm_env env = gemm_env();
+    rng_state = 6;
+    fill_uniform(x, 40000);
+    for (size_t i = 0; i < 40000; i++) codes[i] = (uint8_t)rng();
+    const mo_gemm_desc d = {M, COLUMNS, K, variant & 1, variant >> 1, 0, 0, 0, 0, 0};
+    const mo_gemm_operand a = {MO_GEMM_NF4, codes, x, 0}, b = {MO_GEMM_INT8, codes, x, 0};
+    must(mo_gemm_mixed(&env, &d, &a, &b, c));
+    keep(out, c, M * COLUMNS, sizeof *c);
+    mo_free(NULL, env.workspace, env.workspace_size, 64);
+    free(x);
+    free(codes);
 }
 
 static void run_gelu(output *out) {
@@ -312,19 +463,46 @@ static const struct {
     {"half.f32_to_bf16", run_to_half, 1, 1},
     {"half.f16_to_f32", run_from_half, 0, 1},
     {"half.bf16_to_f32", run_from_half, 1, 1},
+    {"half.f16", run_half, MO_HALF_F16, 1},
+    {"half.bf16", run_half, MO_HALF_BF16, 1},
+    {"half.f8_e4m3", run_half, MO_HALF_F8_E4M3, 1},
+    {"half.f8_e5m2", run_half, MO_HALF_F8_E5M2, 1},
     {"quant8.signed", run_quant8, 0, 1},
     {"quant8.unsigned", run_quant8, 1, 1},
-    {"quant8.signed_no_zero", run_quant8, 2, 1},
-    {"quant8.unsigned_no_zero", run_quant8, 3, 1},
-    {"optim.adamw_f32", run_optim, 0, 1},
-    {"optim.sgd_f32", run_optim, 1, 1},
-    {"optim.adamw_8bit", run_optim, 2, 1},
-    {"optim.sgd_8bit", run_optim, 3, 1},
+    {"quant8.linear_signed", run_quant8, 2, 1},
+    {"quant8.linear_unsigned", run_quant8, 3, 1},
+    {"quant8.signed_no_zero", run_quant8, 4, 1},
+    {"quant8.unsigned_no_zero", run_quant8, 5, 1},
+    {"quant4.nf4_32", run_quant4, 0, 1},
+    {"quant4.fp4_32", run_quant4, 1, 1},
+    {"quant4.nf4_4096", run_quant4, 2, 1},
+    {"quant4.fp4_4096", run_quant4, 3, 1},
+    {"quant4.nested", run_nested, 0, 1},
+    {"int8", run_int8, 0, 1},
+    {"int8.outliers", run_int8, 1, 1},
+    {"optim.f32", run_optim, 0, 1},
+    {"optim.8bit", run_optim, 1, 1},
+    {"optim.bf16", run_optim, 2, 1},
+    {"optim.4bit", run_optim, 3, 1},
+    {"optim.f32_bf16_param", run_optim, 4, 1},
+    {"optim.8bit_bf16_param", run_optim, 5, 1},
+    {"optim.bf16_bf16_param", run_optim, 6, 1},
+    {"optim.4bit_bf16_param", run_optim, 7, 1},
+    {"optim.f32_master", run_optim, 8, 1},
+    {"optim.8bit_master", run_optim, 9, 1},
+    {"optim.bf16_master", run_optim, 10, 1},
+    {"optim.4bit_master", run_optim, 11, 1},
     {"accum", run_accum, 0, 1},
+    {"accum.bf16_stochastic", run_accum_bf16, 0, 1},
+    {"accum.bf16_stochastic_any", run_accum_bf16, 1, 1},
+    {"accum.bf16_kahan", run_accum_bf16, 2, 1},
+    {"accum.bf16_kahan_any", run_accum_bf16, 3, 1},
     {"gemm.nn", run_gemm, 0, 0},
     {"gemm.tn", run_gemm, 1, 0},
     {"gemm.nt", run_gemm, 2, 0},
     {"gemm.tt", run_gemm, 3, 0},
+    {"gemm.mixed_nt", run_gemm_mixed, 2, 0},
+    {"gemm.mixed_tn", run_gemm_mixed, 1, 0},
     {"gelu", run_gelu, 0, 0},
     {"layernorm", run_norm, 0, 0},
     {"attention.causal", run_attention, 0, 0},
@@ -332,7 +510,7 @@ static const struct {
     {"linear_ce", run_loss, 0, 0},
 };
 
-int main(void) {
+int main(int argc, char **argv) {
     int failed = 0;
     patterns = (float *)array(N, sizeof *patterns);
     numbers = (float *)array(N, sizeof *numbers);
@@ -342,6 +520,7 @@ int main(void) {
     for (size_t i = 0; i < N; i++) halves[i] = (uint16_t)(i < 65536 ? i : rng());
     for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
         static output want, got;
+        if (argc > 1 && strncmp(kernels[k].name, argv[1], strlen(argv[1])) != 0) continue;
         variant = kernels[k].variant;
         must(mo_cpu_select(MO_CPU_SCALAR));
         kernels[k].run(&want);

@@ -223,6 +223,10 @@ static void wrong_arguments_are_refused(void **state) {
     }
     assert_int_equal(mo_attention_forward(&p->d, &none), MO_E_INVALID);
     mo_attention_desc d = p->d;
+    mo_parallel one = {NULL, NULL, 1};
+    d.parallel = &one; /* one thread's share is enough, less is not */
+    d.workspace_size = mo_attention_workspace_size(&d);
+    test_ok(mo_attention_forward(&d, &p->t));
     d.workspace_size--;
     assert_int_equal(mo_attention_forward(&d, &p->t), MO_E_NO_SPACE);
     d.workspace = NULL;

@@ -1,68 +1,6 @@
-/* test_optim.c - mo_optim: steps against double, 8-bit states, slices. */
-#include "test_numeric.h"
-
-/* A tensor in training: parameter, gradient, and states in memory of exactly the stated size. */
-typedef struct tensor {
-    mo_optim_desc d;
-    size_t n, size;
-    float *param, *grad;
-    void *memory;
-    mo_optim_state state;
-} tensor;
-
-static tensor tensor_begin(test_rng *r, mo_optim_desc d, size_t n) {
-    tensor t;
-    t.d = d;
-    t.n = n;
-    t.param = test_normals(r, n, 1);
-    t.grad = test_normals(r, n, 0.01f);
-    t.size = mo_optim_state_size(&d, n);
-    t.memory = mo_alloc(NULL, t.size, 64);
-    memset(t.memory, 0xee, t.size);
-    test_ok(mo_optim_state_init(&d, n, t.memory, t.size, &t.state));
-    return t;
-}
-static tensor tensor_copy(const tensor *from) {
-    tensor t = *from;
-    t.param = test_copy(from->param, t.n);
-    t.grad = test_copy(from->grad, t.n);
-    t.memory = mo_alloc(NULL, t.size, 64);
-    test_ok(mo_optim_state_init(&t.d, t.n, t.memory, t.size, &t.state));
-    memcpy(t.memory, from->memory, t.size);
-    return t;
-}
-static void tensor_end(tensor *t) {
-    free(t->param);
-    free(t->grad);
-    mo_free(NULL, t->memory, t->size, 64);
-}
-static void step(tensor *t, uint64_t at) {
-    test_ok(mo_optim_step(&t->d, at, t->param, t->grad, &t->state));
-}
-static void assert_same_tensor(const tensor *a, const tensor *b) {
-    assert_same_bits(a->param, b->param, a->n * sizeof(float));
-    assert_same_bits(a->memory, b->memory, a->size);
-}
-
-static mo_optim_desc desc(mo_optim_kind kind, mo_optim_precision precision) {
-    mo_optim_desc d;
-    memset(&d, 0, sizeof d);
-    d.kind = kind;
-    d.precision = precision;
-    d.lr = 1e-3;
-    if (kind == MO_OPTIM_SGD) d.beta1 = 0.9;
-    return d;
-}
-
-/* All kinds and precisions, for loops. */
-static mo_optim_desc nth_desc(int i) {
-    mo_optim_desc d =
-        desc(i & 1 ? MO_OPTIM_SGD : MO_OPTIM_ADAMW, i & 2 ? MO_OPTIM_8BIT : MO_OPTIM_F32);
-    d.weight_decay = 0.01;
-    d.min_8bit_size = 1;
-    return d;
-}
-enum { N_DESCS = 4 };
+/* test_optim.c - mo_optim: steps by hand and against double, 8-bit states, slices, bit-identity.
+ * What kinds and precisions add: test_optim_kinds.c. */
+#include "test_optim.h"
 
 /* ---- examples ------------------------------------------------------------------------------ */
 
@@ -192,13 +130,13 @@ static void small_tensors_keep_fp32_states(void **state) {
 static void states_start_at_zero_inside_their_memory(void **state) {
     (void)state;
     test_rng r = test_rng_begin(__func__);
-    tensor t = tensor_begin(&r, nth_desc(2), 1000);
+    tensor t = tensor_begin(&r, decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), 1000);
     const uint8_t *m = (uint8_t *)t.state.m, *v = (uint8_t *)t.state.v;
     for (size_t i = 0; i < t.n; i++) assert_true(m[i] == 127 && v[i] == 0);
     for (size_t i = 0; i < 4; i++)
         assert_true(t.state.m_absmax[i] == 0 && t.state.v_absmax[i] == 0);
-    const void *const parts[] = {t.state.m, t.state.v, t.state.m_absmax, t.state.v_absmax};
-    const size_t sizes[] = {1000, 1000, 16, 16};
+    const void *const parts[] = {t.state.m, t.state.m_absmax, t.state.v, t.state.v_absmax};
+    const size_t sizes[] = {1000, 16, 1000, 16};
     for (size_t i = 0; i < 4; i++) {
         assert_int_equal((uintptr_t)parts[i] % 64, 0);
         assert_true((const char *)parts[i] + sizes[i] <= (char *)t.memory + t.size);
@@ -206,7 +144,7 @@ static void states_start_at_zero_inside_their_memory(void **state) {
             assert_true((const char *)parts[j] + sizes[j] <= (const char *)parts[i]);
     }
     tensor_end(&t);
-    t = tensor_begin(&r, nth_desc(3), 1000);
+    t = tensor_begin(&r, decayed(MO_OPTIM_SGD, MO_OPTIM_8BIT), 1000);
     assert_null(t.state.v);
     assert_null(t.state.v_absmax);
     tensor_end(&t);
@@ -254,7 +192,7 @@ static void wrong_arguments_are_refused(void **state) {
 static void a_slice_that_cuts_a_block_is_refused(void **state) {
     (void)state;
     test_rng r = test_rng_begin(__func__);
-    tensor t = tensor_begin(&r, nth_desc(2), 1000);
+    tensor t = tensor_begin(&r, decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), 1000);
     mo_optim_state s;
     assert_int_equal(mo_optim_state_slice(&t.state, 1, 256, &s), MO_E_INVALID);
     assert_int_equal(mo_optim_state_slice(&t.state, 0, 255, &s), MO_E_INVALID);
@@ -268,7 +206,7 @@ static void a_slice_that_cuts_a_block_is_refused(void **state) {
     test_ok(mo_optim_state_slice(&t.state, 768, 232, &s)); /* the short last block */
     test_ok(mo_optim_state_slice(&t.state, 0, 1000, &s));
     tensor_end(&t);
-    t = tensor_begin(&r, nth_desc(0), 1000);
+    t = tensor_begin(&r, decayed(MO_OPTIM_ADAMW, MO_OPTIM_F32), 1000);
     test_ok(mo_optim_state_slice(&t.state, 1, 255, &s)); /* fp32 has no blocks */
     tensor_end(&t);
 }
@@ -378,7 +316,7 @@ static void assert_deviation(float drift, const double bars[4]) {
  * v itself the deviation at spread 1000 is 0.7. */
 static void adamw_8bit_stays_near_double_over_500_steps(void **state) {
     (void)state;
-    const double bars[] = {.02, .045, .08, .09};
+    const double bars[] = {.012, .036, .08, .09};
     assert_deviation(0.25f, bars);
 }
 
@@ -388,6 +326,13 @@ static void adamw_8bit_stays_near_double_where_gradients_are_noise_only(void **s
     (void)state;
     const double bars[] = {.035, .07, .10, .145};
     assert_deviation(0, bars);
+}
+
+static void assert_zero_state(const mo_optim_state *f32, size_t i) {
+    if (f32->m) assert_true(((float *)f32->m)[i] == 0);
+    if (f32->slow) assert_true(((float *)f32->slow)[i] == 0);
+    if (f32->v) assert_true(((float *)f32->v)[i] == 0);
+    if (f32->row && f32->columns == 1) assert_true(f32->row[i] == 0);
 }
 
 /* Every third gradient is zero, and a whole block, and everything in the last short block. */
@@ -410,21 +355,21 @@ static void zero_gradients_leave_parameter_and_state_exactly_alone(void **state)
                         : (float)test_uniform(&r) - 0.4f;
                 step(&t, at);
             }
+            tensor seen = tensor_decoded(&t);
             for (size_t j = 0; j < N; j++) {
                 const int zero = j % 3 == 0 || j / 256 == 2 || j >= 1280;
                 assert_int_equal(test_bits(t.param[j]) == test_bits(p0[j]), zero);
-                if (!zero) continue;
-                if (t.state.precision == MO_OPTIM_8BIT) {
-                    assert_int_equal(((uint8_t *)t.state.m)[j], 127);
-                    if (t.state.v) assert_int_equal(((uint8_t *)t.state.v)[j], 0);
-                } else {
-                    assert_true(((float *)t.state.m)[j] == 0);
-                    if (t.state.v) assert_true(((float *)t.state.v)[j] == 0);
-                }
+                if (zero) assert_zero_state(&seen.state, j);
             }
             free(p0);
+            tensor_end(&seen);
             tensor_end(&t);
         }
+}
+
+/* The size of the step of these does not shrink with m, and slow lives for 10000s of steps. */
+static int moves_for_long(mo_optim_kind kind) {
+    return kind == MO_OPTIM_LION || kind == MO_OPTIM_LAMB || kind == MO_OPTIM_ADEMAMIX;
 }
 
 /* A row of an embedding that is used once: its momentum shrinks until it is subnormal and then
@@ -436,8 +381,10 @@ static void gradients_that_end_leave_finite_parameters(void **state) {
     for (int i = 0; i < N_DESCS; i++)
         for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++) {
             test_rng r = {2};
-            tensor t = tensor_begin(&r, nth_desc(i), N);
-            t.d.weight_decay = 0;
+            mo_optim_desc d = nth_desc(i);
+            if (moves_for_long(d.kind)) continue;
+            d.weight_decay = 0;
+            tensor t = tensor_begin(&r, d, N);
             for (size_t j = 0; j < N; j += 2) t.grad[j] = 0;
             step(&t, 1);
             memset(t.grad, 0, N * sizeof *t.grad);
@@ -452,26 +399,8 @@ static void gradients_that_end_leave_finite_parameters(void **state) {
         }
 }
 
-/* Outside the contract of no function: a gradient that is not finite spoils its block, not the
- * others. */
-static void a_gradient_that_is_not_finite_stays_in_its_block(void **state) {
-    (void)state;
-    enum { N = 256 * 3 };
-    const mo_cpu initial = mo_cpu_current();
-    const float bad[] = {NAN, HUGE_VALF, -HUGE_VALF};
-    for (int i = 0; i < N_DESCS; i++)
-        for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
-            for (size_t b = 0; b < 3; b++) {
-                test_rng r = {3};
-                tensor t = tensor_begin(&r, nth_desc(i), N);
-                t.grad[300] = bad[b];
-                for (uint64_t at = 1; at <= 3; at++) step(&t, at);
-                assert_true(!isfinite(t.param[300]));
-                for (size_t j = 0; j < N; j++)
-                    if (j / 256 != 1 || t.state.precision == MO_OPTIM_F32)
-                        assert_true(j == 300 || isfinite(t.param[j]));
-                tensor_end(&t);
-            }
+static int is_whole(const tensor *t) {
+    return t->state.row || t->d.kind == MO_OPTIM_LAMB || t->d.kind == MO_OPTIM_LARS;
 }
 
 static void slices_give_the_bits_of_the_whole(void **state) {
@@ -480,17 +409,21 @@ static void slices_give_the_bits_of_the_whole(void **state) {
     test_rng r = test_rng_begin(__func__);
     for (int i = 0; i < N_DESCS; i++) {
         tensor whole = tensor_begin(&r, nth_desc(i), N), sliced = tensor_copy(&whole);
+        if (is_whole(&whole)) {
+            tensor_end(&whole);
+            tensor_end(&sliced);
+            continue;
+        }
         for (uint64_t at = 1; at <= 5; at++) {
             for (size_t j = 0; j < N; j++) whole.grad[j] = sliced.grad[j] = test_normal(&r);
             step(&whole, at);
             for (size_t begin = 0, n; begin < N; begin += n) {
                 mo_optim_state s;
-                n = whole.state.precision == MO_OPTIM_8BIT ? 256 * (1 + test_below(&r, 9))
-                                                           : 1 + test_below(&r, 2000);
+                n = whole.state.m_absmax || whole.state.v_absmax ? 256 * (1 + test_below(&r, 9))
+                                                                 : 1 + test_below(&r, 2000);
                 if (n > N - begin) n = N - begin;
                 test_ok(mo_optim_state_slice(&sliced.state, begin, n, &s));
-                test_ok(
-                    mo_optim_step(&sliced.d, at, sliced.param + begin, sliced.grad + begin, &s));
+                step_slice(&sliced, at, begin, &s);
             }
             assert_same_tensor(&whole, &sliced);
         }
@@ -499,41 +432,49 @@ static void slices_give_the_bits_of_the_whole(void **state) {
     }
 }
 
+/* type: 0 = fp32 parameters, 1 = bf16, 2 = bf16 with a master copy */
+static void assert_same_bits_everywhere(mo_optim_desc d, int type) {
+    enum { N = 4096 * 2 + 1000 + 12 };
+    test_rng r = {4};
+    d.master = type == 2;
+    const mo_cpu initial = mo_cpu_current();
+    tensor start = type ? tensor_begin_half(&r, d, N) : tensor_begin(&r, d, N), want;
+    float *grads = test_floats(N * 3);
+    for (size_t j = 0; j < N * 3; j++) /* scales over 12 decades, zeros */
+        grads[j] = j % 7 == 0 ? 0 : test_normal(&r) * powf(10, -(float)test_below(&r, 12));
+    memset(&want, 0, sizeof want);
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+        for (int threads = 1; threads <= 5; threads += threads == 1 ? 1 : 3) {
+            const mo_parallel p = test_threads(threads);
+            tensor t = tensor_copy(&start);
+            t.d.parallel = &p;
+            for (uint64_t at = 1; at <= 3; at++) {
+                memcpy(t.grad, grads + (at - 1) * N, N * sizeof *grads);
+                step(&t, at);
+            }
+            if (!want.param) {
+                want = t; /* scalar, one thread */
+                continue;
+            }
+            assert_same_tensor(&t, &want);
+            tensor_end(&t);
+        }
+    tensor_end(&want);
+    tensor_end(&start);
+    free(grads);
+}
+
 static void instruction_sets_and_threads_give_the_same_bits(void **state) {
     (void)state;
-    enum { N = 4096 * 7 + 1000 + 13 };
     static const size_t blocks[] = {64, 256, 4096};
-    const mo_cpu initial = mo_cpu_current();
     for (int i = 0; i < N_DESCS; i++)
-        for (size_t b = 0; b < (i & 2 ? 3 : 1); b++) {
-            test_rng r = {4};
+        for (int type = 0; type < 3; type++) {
             mo_optim_desc d = nth_desc(i);
-            d.block = blocks[b];
-            tensor start = tensor_begin(&r, d, N);
-            float *grads = test_floats(N * 3);
-            for (size_t j = 0; j < N * 3; j++) /* scales over 12 decades, zeros */
-                grads[j] = j % 7 == 0 ? 0 : test_normal(&r) * powf(10, -(float)test_below(&r, 12));
-            tensor want;
-            memset(&want, 0, sizeof want);
-            for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
-                for (int threads = 1; threads <= 5; threads += 2) {
-                    const mo_parallel p = test_threads(threads);
-                    tensor t = tensor_copy(&start);
-                    t.d.parallel = &p;
-                    for (uint64_t at = 1; at <= 3; at++) {
-                        memcpy(t.grad, grads + (at - 1) * N, N * sizeof *grads);
-                        step(&t, at);
-                    }
-                    if (!want.param) {
-                        want = t; /* scalar, one thread */
-                        continue;
-                    }
-                    assert_same_tensor(&t, &want);
-                    tensor_end(&t);
-                }
-            tensor_end(&want);
-            tensor_end(&start);
-            free(grads);
+            const int blockwise = d.precision == MO_OPTIM_8BIT || d.precision == MO_OPTIM_4BIT;
+            for (size_t b = 0; b < (blockwise ? 3 : 1); b++) {
+                d.block = blocks[b];
+                assert_same_bits_everywhere(d, type);
+            }
         }
 }
 
@@ -611,7 +552,6 @@ int main(void) {
         cmocka_unit_test(adamw_8bit_stays_near_double_where_gradients_are_noise_only),
         cmocka_unit_test(zero_gradients_leave_parameter_and_state_exactly_alone),
         cmocka_unit_test(gradients_that_end_leave_finite_parameters),
-        cmocka_unit_test(a_gradient_that_is_not_finite_stays_in_its_block),
         cmocka_unit_test(slices_give_the_bits_of_the_whole),
         cmocka_unit_test(instruction_sets_and_threads_give_the_same_bits),
         cmocka_unit_test(golden_8bit_momentum_steps_match),

@@ -40,6 +40,7 @@ typedef struct options {
     double budget_percent; // of the plan of --strategy none, 0 = not given so
     strategy strategy;
     unsigned open;  // OPEN_*: what the search may choose
+    unsigned named; // OPEN_*: what --strategy says itself
     unsigned given; // bit of the character in option_letters, see options.c
     bool compare, json;
 } options;
@@ -48,6 +49,9 @@ typedef struct options {
 void options_parse(options *o, int argc, const char *const *argv);
 bool options_given(const options *o, const char *flag);
 void strategy_format(const strategy *s, char *text, size_t size);
+// "f32", "8bit", ... and back; MO_OPTIM_PRECISION_COUNT for another word of n characters
+const char *precision_name(mo_optim_precision precision);
+mo_optim_precision precision_find(const char *word, size_t n);
 void format_mib(uint64_t bytes, char *text, size_t size);
 
 // ---- tokens -----------------------------------------------------------------------------------

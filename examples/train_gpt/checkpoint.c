@@ -89,14 +89,10 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     take(t, path, "--heads", t->o->heads, number(st, path, "memopt.heads", 1), &t->config.heads);
     const size_t seq = (size_t)number(st, path, "memopt.seq", 1);
     if (!options_given(t->o, "--seq")) t->config.seq = seq;
-    if (!optim || (strcmp(optim, "8bit") != 0 && strcmp(optim, "f32") != 0))
-        fail(EXIT_BAD, "%s: metadata 'memopt.optim' is '%s', not f32 or 8bit", path,
+    t->optim.precision = optim ? precision_find(optim, strlen(optim)) : MO_OPTIM_PRECISION_COUNT;
+    if (t->optim.precision == MO_OPTIM_PRECISION_COUNT)
+        fail(EXIT_BAD, "%s: metadata 'memopt.optim' is '%s', not a precision", path,
             optim ? optim : "missing");
-    t->optim.precision = strcmp(optim, "8bit") == 0 ? MO_OPTIM_8BIT : MO_OPTIM_F32;
-    if (!(t->o->open & OPEN_OPTIM) && options_given(t->o, "--strategy") &&
-        t->o->strategy.optim != t->optim.precision)
-        fail(EXIT_BAD, "%s: optimizer states are %s there, --strategy wants %s", path, optim,
-            t->o->strategy.optim == MO_OPTIM_8BIT ? "8bit" : "f32");
 }
 
 void checkpoint_read_config(trainer *t, const char *path, bool resume) {
@@ -122,24 +118,6 @@ static void load_tensor(mo_safetensors *st, const char *path, const char *name, 
     if (mo_safetensors_read(st, e, 0, to, (size_t)(e->end - e->begin)) != MO_OK) exit(EXIT_BAD);
 }
 
-// The states of one parameter, under names made from its own.
-typedef struct state_part {
-    const char *suffix;
-    void *data;
-    mo_dtype dtype;
-    uint64_t n;
-} state_part;
-enum { N_STATE_PARTS = 4 };
-
-static void state_parts(const mo_optim_state *s, state_part parts[N_STATE_PARTS]) {
-    const mo_dtype dtype = s->precision == MO_OPTIM_8BIT ? MO_DTYPE_U8 : MO_DTYPE_F32;
-    const uint64_t blocks = (s->n + s->block - 1) / s->block;
-    parts[0] = (state_part){"m_absmax", s->m_absmax, MO_DTYPE_F32, blocks};
-    parts[1] = (state_part){"v_absmax", s->v_absmax, MO_DTYPE_F32, blocks};
-    parts[2] = (state_part){"m", s->m, dtype, s->n};
-    parts[3] = (state_part){"v", s->v, dtype, s->n};
-}
-
 void checkpoint_check_params(const trainer *t, const char *path) {
     mo_safetensors st;
     open_file(&st, path);
@@ -151,6 +129,20 @@ void checkpoint_check_params(const trainer *t, const char *path) {
     mo_safetensors_close(&st);
 }
 
+// States come back bit for bit, or moved to the precision that this run has.
+static void load_states(trainer *t, const mo_safetensors *st, const char *path, size_t i) {
+    const mo_param *p = &t->params.items[i];
+    size_t n = 0;
+    uint64_t step = 0;
+    if (mo_optim_load(st, &t->optim, p->name, p->n, &t->states[i], &n, &step) != MO_OK)
+        exit(EXIT_BAD); // app_log has said why
+    if (n != p->n || step != t->step)
+        fail(EXIT_BAD,
+            "%s: optimizer states of '%s' are %zu numbers at step %" PRIu64
+            ", not %zu at step %" PRIu64,
+            path, p->name, n, step, p->n, t->step);
+}
+
 void checkpoint_load(trainer *t, const char *path, bool resume) {
     mo_safetensors st;
     open_file(&st, path);
@@ -159,14 +151,7 @@ void checkpoint_load(trainer *t, const char *path, bool resume) {
         uint64_t shape[2] = {p->shape[0], p->shape[1]};
         if (p->tied_to != i) continue;
         load_tensor(&st, path, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
-        state_part parts[N_STATE_PARTS];
-        state_parts(&t->states[i], parts);
-        for (int k = 0; resume && k < N_STATE_PARTS; k++) {
-            char name[128];
-            if (!parts[k].data) continue;
-            snprintf(name, sizeof name, "optimizer.%s.%s", p->name, parts[k].suffix);
-            load_tensor(&st, path, name, parts[k].dtype, &parts[k].n, 1, parts[k].data);
-        }
+        if (resume) load_states(t, &st, path, i);
     }
     mo_safetensors_close(&st);
 }
@@ -177,41 +162,69 @@ typedef struct writing {
     mo_safetensors_entry *entries;
     const void **data;
     size_t n;
+    mo_safetensors_pair *pairs;
+    size_t n_pairs;
 } writing;
+
+static char *copy_text(const char *text) { return strcpy(allocate(strlen(text) + 1), text); }
 
 static void put(writing *w, const char *name, mo_dtype dtype, const size_t *dims, size_t n_dims,
     const void *data) {
     uint64_t *shape = allocate(n_dims * sizeof *shape);
-    char *copy = allocate(strlen(name) + 1);
     for (size_t i = 0; i < n_dims; i++) shape[i] = dims[i];
-    strcpy(copy, name);
-    w->entries[w->n] = (mo_safetensors_entry){copy, dtype, n_dims, shape, 0, 0};
+    w->entries[w->n] = (mo_safetensors_entry){copy_text(name), dtype, n_dims, shape, 0, 0};
     w->data[w->n++] = data;
 }
 
+static void put_pair(writing *w, const char *key, const char *value) {
+    w->pairs[w->n_pairs++] = (mo_safetensors_pair){copy_text(key), copy_text(value)};
+}
+
+static void put_number(writing *w, const char *key, uint64_t value) {
+    char text[24];
+    snprintf(text, sizeof text, "%" PRIu64, value);
+    put_pair(w, key, text);
+}
+
 // fp32 tensors first, so that all stay aligned
-static void put_all(const trainer *t, writing *w, mo_dtype dtype) {
+static void put_all(const trainer *t, writing *w, bool f32) {
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        state_part parts[N_STATE_PARTS];
+        mo_optim_part parts[MO_OPTIM_MAX_PARTS];
         if (p->tied_to != i) continue;
-        if (dtype == MO_DTYPE_F32) put(w, p->name, dtype, p->shape, p->n_dims, p->data);
-        state_parts(&t->states[i], parts);
-        for (int k = 0; k < N_STATE_PARTS; k++) {
+        if (f32) put(w, p->name, MO_DTYPE_F32, p->shape, p->n_dims, p->data);
+        const size_t n_parts = mo_optim_state_parts(&t->states[i], parts);
+        for (size_t k = 0; k < n_parts; k++) {
             char name[128];
             size_t n = (size_t)parts[k].n;
-            if (!parts[k].data || parts[k].dtype != dtype) continue;
+            if ((parts[k].dtype == MO_DTYPE_F32) != f32) continue;
             snprintf(name, sizeof name, "optimizer.%s.%s", p->name, parts[k].suffix);
-            put(w, name, dtype, &n, 1, parts[k].data);
+            put(w, name, parts[k].dtype, &n, 1, parts[k].data);
         }
     }
 }
 
-enum { N_PAIRS = 7 };
+static void put_metadata(const trainer *t, writing *w) {
+    put_pair(w, "format", "pt");
+    put_pair(w, "memopt.version", mo_version());
+    put_number(w, "memopt.step", t->step);
+    put_number(w, "memopt.position", t->position);
+    put_number(w, "memopt.heads", t->config.heads);
+    put_number(w, "memopt.seq", t->config.seq);
+    put_pair(w, "memopt.optim", precision_name(t->optim.precision));
+    for (size_t i = 0; i < t->params.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        char key[128], text[160];
+        if (p->tied_to != i) continue;
+        snprintf(key, sizeof key, "memopt.optimizer.%s", p->name);
+        check(mo_optim_format(&t->optim, &t->states[i], p->n, t->step, text, sizeof text), key);
+        put_pair(w, key, text);
+    }
+}
 
-static void write_file(
-    const char *path, const writing *w, const mo_safetensors_pair pairs[N_PAIRS]) {
-    mo_safetensors_writer_desc desc = {.log = app_log, .metadata = pairs, .n_metadata = N_PAIRS};
+static void write_file(const char *path, const writing *w) {
+    mo_safetensors_writer_desc desc = {
+        .log = app_log, .metadata = w->pairs, .n_metadata = w->n_pairs};
     mo_safetensors_writer writer = {0};
     mo_status status = mo_safetensors_create(&writer, path, w->entries, w->n, &desc);
     for (size_t i = 0; i < w->n && status == MO_OK; i++) {
@@ -225,27 +238,26 @@ static void write_file(
 }
 
 void checkpoint_save(const trainer *t, const char *path) {
-    char step[24], position[24], heads[24], seq[24];
+    const size_t most = t->params.n * (1 + MO_OPTIM_MAX_PARTS);
     writing w = {.n = 0};
-    w.entries = allocate(t->params.n * (1 + N_STATE_PARTS) * sizeof *w.entries);
-    w.data = allocate(t->params.n * (1 + N_STATE_PARTS) * sizeof *w.data);
-    put_all(t, &w, MO_DTYPE_F32);
-    put_all(t, &w, MO_DTYPE_U8);
-    snprintf(step, sizeof step, "%" PRIu64, t->step);
-    snprintf(position, sizeof position, "%zu", t->position);
-    snprintf(heads, sizeof heads, "%zu", t->config.heads);
-    snprintf(seq, sizeof seq, "%zu", t->config.seq);
-    const mo_safetensors_pair pairs[N_PAIRS] = {{"format", "pt"}, {"memopt.version", mo_version()},
-        {"memopt.step", step}, {"memopt.position", position}, {"memopt.heads", heads},
-        {"memopt.seq", seq},
-        {"memopt.optim", t->optim.precision == MO_OPTIM_8BIT ? "8bit" : "f32"}};
-    write_file(path, &w, pairs);
+    w.entries = allocate(most * sizeof *w.entries);
+    w.data = allocate(most * sizeof *w.data);
+    w.pairs = allocate((t->params.n + 7) * sizeof *w.pairs);
+    put_all(t, &w, true);
+    put_all(t, &w, false);
+    put_metadata(t, &w);
+    write_file(path, &w);
     for (size_t i = 0; i < w.n; i++) {
         free((void *)(uintptr_t)w.entries[i].name);
         free((void *)(uintptr_t)w.entries[i].shape);
     }
+    for (size_t i = 0; i < w.n_pairs; i++) {
+        free((void *)(uintptr_t)w.pairs[i].key);
+        free((void *)(uintptr_t)w.pairs[i].value);
+    }
     free(w.entries);
     free((void *)w.data);
+    free(w.pairs);
 }
 
 // Finds out before the training that --save cannot work, not after it.

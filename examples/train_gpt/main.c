@@ -95,6 +95,7 @@ static void train_plainly(const options *o, result *r, double *losses) {
         options plain = *o;
         plain.strategy = (strategy){.accum = 1};
         plain.open = 0;
+        plain.named = OPEN_ALL;
         plain.budget = 0;
         plain.budget_percent = 0;
         plain.save = plain.report = NULL;

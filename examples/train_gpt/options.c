@@ -30,7 +30,7 @@ static const char usage[] =
     "                         list, with the rest plain, or left open by auto in the list:\n"
     "        checkpoint=none|light|block|sqrt   what backward computes again\n"
     "        accum=N                            split each batch into N micro-batches\n"
-    "        optim=f32|8bit                     AdamW's states\n"
+    "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
     "256)\n"
     "  --save FILE            weights, optimizer and position, as safetensors, at the end\n"
@@ -140,7 +140,22 @@ static size_t strategy_count(const char *key, const char *value, size_t n) {
     return x;
 }
 
+static const char *const precisions[MO_OPTIM_PRECISION_COUNT] = {"f32", "8bit", "bf16", "4bit"};
+
+const char *precision_name(mo_optim_precision precision) { return precisions[precision]; }
+
+mo_optim_precision precision_find(const char *word, size_t n) {
+    int i = 0;
+    while (i < MO_OPTIM_PRECISION_COUNT && !match(word, n, precisions[i])) i++;
+    return (mo_optim_precision)i;
+}
+
 static const char *const policies[] = {"none", "light", "block", "sqrt"};
+
+static void name_field(options *o, unsigned field) {
+    o->open &= ~field;
+    o->named |= field;
+}
 
 // One key=value of a list; also marks the key as not open.
 static void strategy_item(options *o, const char *item, size_t n) {
@@ -149,22 +164,22 @@ static void strategy_item(options *o, const char *item, size_t n) {
     size_t key = value ? (size_t)(value - item) : n, size = value ? n - key - 1 : 0;
     value = value ? value + 1 : "";
     if (match(item, key, "checkpoint")) {
-        o->open &= ~(unsigned)OPEN_CHECKPOINT;
+        name_field(o, OPEN_CHECKPOINT);
         for (int i = 0; i < 4; i++)
             if (match(value, size, policies[i])) {
                 s->checkpoint = (mo_remat_policy)i;
                 return;
             }
     } else if (match(item, key, "accum")) {
-        o->open &= ~(unsigned)OPEN_ACCUM;
+        name_field(o, OPEN_ACCUM);
         s->accum = strategy_count("accum", value, size);
         return;
     } else if (match(item, key, "optim")) {
-        o->open &= ~(unsigned)OPEN_OPTIM;
-        s->optim = match(value, size, "8bit") ? MO_OPTIM_8BIT : MO_OPTIM_F32;
-        if (s->optim == MO_OPTIM_8BIT || match(value, size, "f32")) return;
+        name_field(o, OPEN_OPTIM);
+        s->optim = precision_find(value, size);
+        if (s->optim != MO_OPTIM_PRECISION_COUNT) return;
     } else if (match(item, key, "loss")) {
-        o->open &= ~(unsigned)OPEN_LOSS;
+        name_field(o, OPEN_LOSS);
         s->loss_rows = match(value, size, "chunked") ? 256
             : match(value, size, "full")             ? 0
                                                      : strategy_count("loss", value, size);
@@ -175,7 +190,10 @@ static void strategy_item(options *o, const char *item, size_t n) {
 
 static void parse_strategy(options *o, const char *text) {
     o->open = 0;
-    if (strcmp(text, "none") == 0) return;
+    if (strcmp(text, "none") == 0) {
+        o->named = OPEN_ALL;
+        return;
+    }
     for (const char *at = text; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
         if (match(at, strcspn(at, ","), "auto")) o->open = OPEN_ALL;
     for (const char *at = text; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
@@ -186,7 +204,7 @@ static void parse_strategy(options *o, const char *text) {
 
 void strategy_format(const strategy *s, char *text, size_t size) {
     int n = snprintf(text, size, "checkpoint=%s,accum=%zu,optim=%s,loss=", policies[s->checkpoint],
-        s->accum, s->optim == MO_OPTIM_8BIT ? "8bit" : "f32");
+        s->accum, precision_name(s->optim));
     if (n < 0 || (size_t)n >= size) return;
     if (s->loss_rows == 0) snprintf(text + n, size - (size_t)n, "full");
     else snprintf(text + n, size - (size_t)n, "%zu", s->loss_rows);

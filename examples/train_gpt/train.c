@@ -186,8 +186,8 @@ strategy trainer_choose(const trainer *t, uint64_t budget) {
     char want[32], least[32], text[128];
     strategy s = t->o->strategy;
     unsigned open = t->o->open;
-    if (t->o->resume) {
-        s.optim = t->optim.precision;
+    if (t->o->resume && !(t->o->named & OPEN_OPTIM)) {
+        s.optim = t->optim.precision; // the file's
         open &= ~(unsigned)OPEN_OPTIM;
     }
     if (budget == 0) { // nothing to fit: what costs next to nothing
@@ -241,10 +241,13 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     x->plan = trainer_plan(t, s);
     x->budget = trainer_budget(t);
     x->step_s = allocate(t->o->steps * sizeof *x->step_s);
-    const size_t peak = mo_plan_describe(x->plan).peak_bytes;
+    const mo_plan_info info = mo_plan_describe(x->plan);
+    const size_t peak = info.peak_bytes;
     const mo_arena_desc arena = {.size = peak, .log = &app_log};
-    const mo_track_desc track = {
-        .max_blocks = 2048, .max_events = 1024, .budget_bytes = x->budget, .log = &app_log};
+    const mo_track_desc track = {.max_blocks = info.n_tensors + N_FIXED + 1,
+        .max_events = 6 * info.n_tensors + 64, // the last three passes
+        .budget_bytes = x->budget,
+        .log = &app_log};
     if (mo_arena_init(&x->arena, &arena) != MO_OK)
         fail(EXIT_BAD, "no address space for the plan of %zu bytes", peak);
     check(mo_track_init(&x->track, &track), "mo_track_init");

@@ -50,20 +50,25 @@ typedef struct moi_attention_job {
     int backward, n_parts;
 } moi_attention_job;
 
-/* Scores of a tile, at most. */
-static size_t moi_attention_tile_floats(const mo_attention_desc *d) {
-    return moi_min(d->seq, moi_attention_rows) * moi_min(d->seq, moi_attention_keys);
+/* Floats of scratch for one thread: tiles, row statistics, and the largest of the products. */
+static size_t moi_attention_floats(const mo_attention_desc *d) {
+    const size_t rows = moi_min(d->seq, moi_attention_rows), head = d->head_size;
+    const size_t keys = moi_min(d->seq, moi_attention_keys);
+    size_t gemm = moi_gemm_floats(rows, keys, head);
+    gemm = moi_max(gemm, moi_gemm_floats(rows, head, keys));
+    gemm = moi_max(gemm, moi_gemm_floats(keys, head, rows));
+    return (2 * rows * keys + 2 * moi_attention_rows + gemm + 15) / 16 * 16;
 }
 
-/* Floats of scratch for one thread; the products are at most keys x keys x keys, or head_size. */
-static size_t moi_attention_floats(const mo_attention_desc *d) {
-    size_t most = moi_max(d->head_size, moi_min(d->seq, moi_attention_keys));
-    size_t floats = 2 * moi_attention_tile_floats(d) + 2 * moi_attention_rows;
-    return (floats + moi_gemm_floats(most, most, most) + 15) / 16 * 16;
+/* How many threads can have work: one head of one sequence each. */
+static size_t moi_attention_parts(const mo_attention_desc *d) {
+    size_t heads, threads = (size_t)mo_parallel_threads(d->parallel);
+    if (!moi_mul(d->batch, d->heads, &heads)) return threads;
+    return moi_max(1, moi_min(threads, heads));
 }
 
 static moi_attention_scratch moi_attention_scratch_of(const mo_attention_desc *d, int part) {
-    const size_t tile = moi_attention_tile_floats(d);
+    const size_t tile = moi_min(d->seq, moi_attention_rows) * moi_min(d->seq, moi_attention_keys);
     moi_attention_scratch s;
     s.scores = (float *)d->workspace + (size_t)part * moi_attention_floats(d);
     s.dscores = s.scores + tile;
@@ -199,7 +204,7 @@ size_t mo_attention_workspace_size(const mo_attention_desc *desc) {
     size_t bytes;
     if (!desc || desc->head_size > SIZE_MAX / 65536) return 0;
     if (!moi_mul(moi_attention_floats(desc), sizeof(float), &bytes)) return 0;
-    return moi_mul(bytes, (size_t)mo_parallel_threads(desc->parallel), &bytes) ? bytes : 0;
+    return moi_mul(bytes, moi_attention_parts(desc), &bytes) ? bytes : 0;
 }
 
 static mo_status moi_attention_run(
@@ -223,9 +228,11 @@ static mo_status moi_attention_run(
         !moi_mul(desc->batch, desc->heads, &heads))
         return MO_E_OVERFLOW;
     if (job.d.scale == 0.0f) job.d.scale = 1.0f / sqrtf((float)desc->head_size);
-    size_t need = mo_attention_workspace_size(desc);
-    if (!desc->workspace || need == 0 || desc->workspace_size < need) return MO_E_NO_SPACE;
-    job.n_parts = (int)moi_min((size_t)mo_parallel_threads(desc->parallel), heads);
+    /* fewer threads where the workspace was sized for fewer: the result is the same */
+    const size_t part = moi_attention_floats(desc) * sizeof(float);
+    const size_t room = desc->workspace ? desc->workspace_size / part : 0;
+    if (room == 0 || mo_attention_workspace_size(desc) == 0) return MO_E_NO_SPACE;
+    job.n_parts = (int)moi_min(room, moi_attention_parts(desc));
     mo_parallel_run(desc->parallel, job.n_parts, moi_attention_task, &job);
     return MO_OK;
 }

@@ -43,7 +43,8 @@ typedef struct mo_attention_tensors {
 } mo_attention_tensors;
 
 /* mo_attention_workspace_size - bytes that forward and backward need: O(head_size) per thread,
- * whatever the length of the sequence; 0 when the sizes do not fit.
+ * whatever the length of the sequence; 0 when the sizes do not fit. With less, down to one thread's
+ * share, fewer threads run.
  *
  * Threads: safe
  * Since:   0.1 */

@@ -1,21 +1,89 @@
-/* mo_optim.c - see mo_optim.h. */
+/* mo_optim.c - see mo_optim.h. A tensor goes through in chunks: states and parameters are decoded
+ * into buffers in the first level cache, updated in fp32, and encoded again; what is fp32 already
+ * is updated where it is. */
 
-/* What the update needs of desc and t, each rounded to float once. */
+/* What an update needs of desc and t, each rounded to float once. */
 typedef struct moi_optim_factors {
-    float grad_scale, beta1, beta2, one_minus_beta1, one_minus_beta2;
-    float keep;   /* 1 - lr weight_decay */
-    float step;   /* AdamW: lr / (1 - beta1^t); SGD: lr */
-    float debias; /* 1 / sqrt(1 - beta2^t) */
-    float epsilon, decay;
+    float grad_scale, beta1, beta2, beta3;
+    float one_minus_beta1, one_minus_beta2, one_minus_beta3;
+    float keep;     /* 1 - lr weight_decay, where it is decoupled, else 1 */
+    float decay;    /* weight_decay, where it goes into the gradient, else 0 */
+    float step;     /* what the direction is multiplied with */
+    float debias;   /* 1 / sqrt(1 - beta2^t) */
+    float debias_m; /* 1 / (1 - beta1^t), where step does not have it */
+    float epsilon, alpha;
 } moi_optim_factors;
 
+/* Rows of one chunk. */
+typedef struct moi_optim_arrays {
+    const float *g;
+    float *p, *m, *slow, *v;
+} moi_optim_arrays;
+
+enum { moi_optim_chunk_size = moi_q8_max_block };
+typedef struct moi_optim_buffers {
+    float p[moi_optim_chunk_size], m[moi_optim_chunk_size];
+    float slow[moi_optim_chunk_size], v[moi_optim_chunk_size];
+} moi_optim_buffers;
+
+/* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
+typedef struct moi_q4_coder {
+    float map[16], threshold[16];
+    uint8_t zero;
+} moi_q4_coder;
+
+/* Where one state, or the parameters, are and how they are coded. */
+typedef struct moi_optim_slot {
+    void *data; /* NULL: the kind has none */
+    float *absmax;
+    mo_optim_precision precision;
+    size_t block, offset;
+    const moi_q8_coder *q8;
+    const moi_q4_coder *q4;
+    uint64_t seed;
+    int may_root; /* v: a block may hold square roots; a negative scale says so */
+} moi_optim_slot;
+
 typedef struct moi_optim_job {
+    mo_optim_kind kind;
     moi_optim_factors factors;
-    moi_q8_coder m_coder, v_coder; /* 8-bit */
-    const mo_optim_state *state;
-    float *param;
+    moi_optim_slot param, m, slow, v;
+    uint16_t *rounded; /* bf16 parameters beside a master copy */
     const float *grad;
+    const mo_optim_state *state;
+    size_t chunk, n;
+    int measure;
+    double (*sums)[2]; /* [moi_accum_parts] of a measuring pass */
 } moi_optim_job;
+
+/* bf16 by stochastic rounding; index is that of x[0] in the tensor. */
+static void moi_optim_dither(const float *x, uint16_t *y, size_t n, uint64_t seed, uint64_t index) {
+    mo_half_desc d;
+    memset(&d, 0, sizeof d);
+    d.format = MO_HALF_BF16;
+    d.stochastic = d.saturate = 1;
+    d.seed = seed;
+    d.offset = index;
+    d.parallel = &moi_serial;
+    const mo_status status = mo_half_encode(&d, x, n, y);
+    MEMOPT_ASSERT(status == MO_OK);
+    (void)status;
+}
+
+/* A measuring pass must not change what is updated in place. */
+static float *moi_optim_keep(float *x, float *buffer, size_t n) {
+    if (!x || x == buffer) return x;
+    memcpy(buffer, x, n * sizeof *x);
+    return buffer;
+}
+
+/* ADAM_MINI: sqrt(v / k2) + eps of the row that each number is in. */
+static void moi_optim_row_scales(const moi_optim_job *job, size_t begin, size_t n, float *scale) {
+    const mo_optim_state *s = job->state;
+    for (size_t i = 0; i < n; i++)
+        scale[i] =
+            sqrtf(s->row[(begin + i) / s->columns]) * job->factors.debias + job->factors.epsilon;
+}
 
 #define MOI_ISA scalar
 #include "mo_optim.inc"
@@ -34,125 +102,637 @@ typedef struct moi_optim_job {
 #undef MOI_ISA
 #endif
 
+/* ---- what the kinds have -------------------------------------------------------------------- */
+
+enum { MOI_HAS_M = 1, MOI_HAS_SLOW = 2, MOI_HAS_V = 4, MOI_HAS_ROW = 8, MOI_HAS_COLUMN = 16 };
+enum { MOI_COUPLED = 32, MOI_WHOLE = 64 };
+
+static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns) {
+    switch (kind) {
+    case MO_OPTIM_ADAMW: return MOI_HAS_M | MOI_HAS_V;
+    case MO_OPTIM_SGD: return MOI_HAS_M | MOI_COUPLED;
+    case MO_OPTIM_ADAM: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED;
+    case MO_OPTIM_LION: return MOI_HAS_M;
+    case MO_OPTIM_RMSPROP:
+    case MO_OPTIM_ADAGRAD: return MOI_HAS_V | MOI_COUPLED;
+    case MO_OPTIM_ADEMAMIX: return MOI_HAS_M | MOI_HAS_SLOW | MOI_HAS_V;
+    case MO_OPTIM_LAMB: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED | MOI_WHOLE;
+    case MO_OPTIM_LARS: return MOI_HAS_M | MOI_COUPLED | MOI_WHOLE;
+    case MO_OPTIM_ADAM_MINI: return MOI_HAS_M | MOI_HAS_ROW | MOI_WHOLE;
+    default: break;
+    }
+    return MOI_WHOLE | (columns ? MOI_HAS_ROW | MOI_HAS_COLUMN : MOI_HAS_ROW);
+}
+
+static double moi_optim_default_epsilon(mo_optim_kind kind) {
+    if (kind == MO_OPTIM_ADAGRAD) return 1e-10;
+    if (kind == MO_OPTIM_ADAFACTOR) return 1e-30;
+    return kind == MO_OPTIM_LAMB ? 1e-6 : 1e-8;
+}
+
 mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc) {
     mo_optim_desc d = *desc;
-    if (d.beta1 == 0 && d.kind == MO_OPTIM_ADAMW) d.beta1 = 0.9;
-    if (d.beta2 == 0) d.beta2 = 0.999;
-    if (d.epsilon == 0) d.epsilon = 1e-8;
+    const int momentum = d.kind == MO_OPTIM_SGD || d.kind == MO_OPTIM_LARS;
+    const int fast = d.kind == MO_OPTIM_LION || d.kind == MO_OPTIM_RMSPROP;
+    if (d.beta1 == 0 && !momentum) d.beta1 = 0.9;
+    if (d.beta2 == 0) d.beta2 = fast ? 0.99 : 0.999;
+    if (d.beta3 == 0) d.beta3 = 0.9999;
+    if (d.alpha == 0) d.alpha = 5;
+    if (d.epsilon == 0) d.epsilon = moi_optim_default_epsilon(d.kind);
+    if (d.trust == 0) d.trust = d.kind == MO_OPTIM_LARS ? 0.001 : 1;
     if (d.grad_scale == 0) d.grad_scale = 1;
-    if (d.block == 0) d.block = 256;
+    if (d.block == 0) d.block = d.precision == MO_OPTIM_4BIT ? 128 : 256;
     if (d.min_8bit_size == 0) d.min_8bit_size = 4096;
     return d;
 }
 
+static int moi_optim_is_beta(double beta) { return beta >= 0 && beta < 1; }
+
+/* comparisons with NaN are false */
+static int moi_optim_has_numbers(const mo_optim_desc *d) {
+    const double most = 1e30;
+    return moi_optim_is_beta(d->beta1) && moi_optim_is_beta(d->beta2) &&
+        moi_optim_is_beta(d->beta3) && d->epsilon > 0 && d->epsilon < most && fabs(d->lr) < most &&
+        fabs(d->weight_decay) < most && fabs(d->grad_scale) < most && fabs(d->alpha) < most &&
+        d->trust > 0 && d->trust < most;
+}
+
 static int moi_optim_valid(const mo_optim_desc *d) {
-    return (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
+    return moi_optim_has_numbers(d) && (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
         (unsigned)d->precision < MO_OPTIM_PRECISION_COUNT && moi_is_pow2(d->block) &&
         d->block >= 64 && d->block <= moi_q8_max_block;
 }
 
-/* Bytes of one state and of its scales, each rounded up to a cache line. */
-static int moi_optim_sizes(const mo_optim_desc *d, size_t n, size_t *state, size_t *scales) {
-    int small = n < d->min_8bit_size;
-    *scales = 0;
-    if (d->precision == MO_OPTIM_F32 || small)
-        return moi_mul(n, sizeof(float), state) && moi_align_up(*state, MOI_CACHE_LINE, state);
-    *scales = moi_ceil_div(n, d->block) * sizeof(float);
-    return moi_align_up(n, MOI_CACHE_LINE, state) && moi_align_up(*scales, MOI_CACHE_LINE, scales);
+/* ---- where the states lie ------------------------------------------------------------------- */
+
+static int moi_optim_is_blockwise(mo_optim_precision precision) {
+    return precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT;
+}
+
+/* Bytes of n numbers; 0 and *size untouched when that does not fit. */
+static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size) {
+    switch (precision) {
+    case MO_OPTIM_8BIT: *size = n; return 1;
+    case MO_OPTIM_4BIT: *size = moi_ceil_div(n, 2); return 1;
+    case MO_OPTIM_BF16: return moi_mul(n, sizeof(uint16_t), size);
+    default: return moi_mul(n, sizeof(float), size);
+    }
+}
+
+/* Takes size bytes, rounded up to a cache line, from the end of what was taken before. */
+static int moi_optim_take(char *memory, size_t size, size_t *end, void *at) {
+    size_t line;
+    void *place = memory ? memory + *end : NULL;
+    if (!moi_align_up(size, MOI_CACHE_LINE, &line) || !moi_add(*end, line, end)) return 0;
+    memcpy(at, &place, sizeof place);
+    return 1;
+}
+
+static int moi_optim_take_slot(
+    char *memory, const mo_optim_state *s, size_t *end, void *data, float **absmax) {
+    size_t size;
+    if (!moi_optim_bytes(s->precision, s->n, &size) || !moi_optim_take(memory, size, end, data))
+        return 0;
+    if (!moi_optim_is_blockwise(s->precision)) return 1;
+    return moi_optim_take(memory, moi_ceil_div(s->n, s->block) * sizeof(float), end, absmax);
+}
+
+/* The layout: numbers of all states with their scales, then rows, columns, master. memory NULL:
+ * only the size. */
+static int moi_optim_lay_out(
+    const mo_optim_desc *d, size_t n, char *memory, mo_optim_state *s, size_t *size) {
+    const unsigned traits = moi_optim_traits(d->kind, d->columns);
+    size_t bytes;
+    memset(s, 0, sizeof *s);
+    *size = 0;
+    s->n = n;
+    s->precision =
+        moi_optim_is_blockwise(d->precision) && n < d->min_8bit_size ? MO_OPTIM_F32 : d->precision;
+    s->block = d->block;
+    s->plain_v = d->plain_v;
+    if (traits & MOI_HAS_ROW) {
+        /* a vector is one row to ADAM_MINI, and rows of one number to ADAFACTOR */
+        s->columns = d->columns;
+        if (!s->columns) s->columns = d->kind == MO_OPTIM_ADAFACTOR ? 1 : n;
+        s->rows = s->columns ? n / s->columns : 0;
+    }
+    if (!moi_mul(n, sizeof(float), &bytes)) return 0;
+    if ((traits & MOI_HAS_M) && !moi_optim_take_slot(memory, s, size, &s->m, &s->m_absmax))
+        return 0;
+    if ((traits & MOI_HAS_SLOW) && !moi_optim_take_slot(memory, s, size, &s->slow, &s->slow_absmax))
+        return 0;
+    if ((traits & MOI_HAS_V) && !moi_optim_take_slot(memory, s, size, &s->v, &s->v_absmax))
+        return 0;
+    if ((traits & MOI_HAS_ROW) && !moi_optim_take(memory, s->rows * sizeof(float), size, &s->row))
+        return 0;
+    if ((traits & MOI_HAS_COLUMN) &&
+        !moi_optim_take(memory, s->columns * sizeof(float), size, &s->column))
+        return 0;
+    return !d->master || moi_optim_take(memory, bytes, size, &s->master);
 }
 
 size_t mo_optim_state_size(const mo_optim_desc *desc, size_t n) {
-    size_t state, scales, one;
+    mo_optim_state s;
+    size_t size;
     if (!desc) return 0;
     const mo_optim_desc d = mo_optim_desc_defaults(desc);
-    if (!moi_optim_valid(&d) || !moi_optim_sizes(&d, n, &state, &scales)) return 0;
-    if (!moi_add(state, scales, &one)) return 0;
-    return moi_mul(one, d.kind == MO_OPTIM_ADAMW ? 2 : 1, &one) ? one : 0;
+    return moi_optim_valid(&d) && moi_optim_lay_out(&d, n, NULL, &s, &size) ? size : 0;
+}
+
+/* The code of 0 everywhere. */
+static void moi_optim_zero(void *data, mo_optim_precision precision, size_t n, int is_signed) {
+    size_t size = 0;
+    if (!data || !moi_optim_bytes(precision, n, &size)) return;
+    int fill = 0;
+    if (is_signed && precision == MO_OPTIM_8BIT) fill = 127;
+    if (is_signed && precision == MO_OPTIM_4BIT) fill = 0x77;
+    memset(data, fill, size);
 }
 
 mo_status mo_optim_state_init(
     const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state) {
+    mo_optim_state s;
+    size_t need;
     if (!desc || !memory || !state) return MO_E_INVALID;
     const mo_optim_desc d = mo_optim_desc_defaults(desc);
-    size_t bytes, scales, need = mo_optim_state_size(desc, n);
-    if (!moi_optim_valid(&d)) return MO_E_INVALID;
-    if (!moi_optim_sizes(&d, n, &bytes, &scales) || (need == 0 && n != 0)) return MO_E_OVERFLOW;
+    if (!moi_optim_valid(&d) || (d.columns && n % d.columns != 0)) return MO_E_INVALID;
+    if (d.precision == MO_OPTIM_4BIT && d.kind != MO_OPTIM_ADAMW) return MO_E_UNSUPPORTED;
+    if (!moi_optim_lay_out(&d, n, NULL, &s, &need)) return MO_E_OVERFLOW;
     if (size < need) return MO_E_NO_SPACE;
-    char *at = (char *)memory;
-    memset(at, 0, need);
-    memset(state, 0, sizeof *state);
-    state->n = n;
-    state->precision = scales != 0 ? MO_OPTIM_8BIT : MO_OPTIM_F32;
-    state->block = d.block;
-    state->m = at;
-    if (d.kind == MO_OPTIM_ADAMW) state->v = at + bytes;
-    if (scales == 0) return MO_OK;
-    char *absmax = at + need - scales;
-    memset(state->m, 127, n); /* the code of 0 in the signed map */
-    if (state->v) {
-        state->v_absmax = (float *)(void *)absmax;
-        absmax -= scales;
+    if (!moi_optim_lay_out(&d, n, (char *)memory, &s, &need)) return MO_E_OVERFLOW;
+    memset(memory, 0, need);
+    moi_optim_zero(s.m, s.precision, n, 1);
+    moi_optim_zero(s.slow, s.precision, n, 1);
+    if (s.v && !(moi_optim_traits(d.kind, d.columns) & MOI_HAS_M) && s.plain_v) {
+        /* one-state optimizers of bitsandbytes use the signed map for v */
+        moi_optim_zero(s.v, s.precision, n, 1);
     }
-    state->m_absmax = (float *)(void *)absmax;
+    *state = s;
     return MO_OK;
 }
 
 mo_status mo_optim_state_slice(
     const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice) {
     if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
-    const int low_bit = state->precision == MO_OPTIM_8BIT;
-    if (low_bit && begin % state->block != 0) return MO_E_INVALID;
-    if (low_bit && n % state->block != 0 && begin + n != state->n) return MO_E_INVALID;
-    const size_t width = low_bit ? 1 : sizeof(float), at = begin / state->block;
+    if (state->row && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
+    const int blockwise = moi_optim_is_blockwise(state->precision);
+    if (blockwise && begin % state->block != 0) return MO_E_INVALID;
+    if (blockwise && n % state->block != 0 && begin + n != state->n) return MO_E_INVALID;
     mo_optim_state s = *state;
+    size_t bytes = 0, at = begin / state->block;
+    if (!moi_optim_bytes(state->precision, begin, &bytes)) return MO_E_INVALID;
     s.n = n;
-    s.m = (char *)s.m + begin * width;
-    if (s.v) s.v = (char *)s.v + begin * width;
+    s.offset += begin;
+    if (s.m) s.m = (char *)s.m + bytes;
+    if (s.slow) s.slow = (char *)s.slow + bytes;
+    if (s.v) s.v = (char *)s.v + bytes;
     if (s.m_absmax) s.m_absmax += at;
+    if (s.slow_absmax) s.slow_absmax += at;
     if (s.v_absmax) s.v_absmax += at;
+    if (s.master) s.master += begin;
     *slice = s;
     return MO_OK;
 }
 
+mo_status mo_optim_master_init(const mo_optim_state *state, const uint16_t *param) {
+    if (!state || !param || !state->master) return MO_E_INVALID;
+    mo_bf16_to_f32(param, state->master, state->n, NULL);
+    return MO_OK;
+}
+
+/* ---- coders --------------------------------------------------------------------------------- */
+
+typedef struct moi_optim_coders {
+    moi_q8_coder q8_signed, q8_unsigned;
+    moi_q4_coder q4_signed, q4_unsigned;
+} moi_optim_coders;
+
+/* Signed: the dynamic map of 3 decades that torchao uses for first moments. Unsigned: even steps
+ * for the square root of v. A v that is not 0 never gets the code of 0: its threshold lies at 0. */
+static void moi_q4_begin(moi_q4_coder *coder, int is_signed) {
+    static const float positive[9] = {
+        0, 0.0055f, 0.0325f, 0.0775f, 0.2125f, 0.4375f, 0.6625f, 0.8875f, 1};
+    for (int i = 0; i < 16; i++) {
+        if (is_signed) coder->map[i] = i < 7 ? -positive[7 - i] : positive[i - 7];
+        else coder->map[i] = (float)i / 15.0f;
+    }
+    for (int i = 0; i < 15; i++) coder->threshold[i] = (coder->map[i] + coder->map[i + 1]) * 0.5f;
+    if (!is_signed) coder->threshold[0] = 0;
+    coder->threshold[15] = HUGE_VALF;
+    coder->zero = is_signed ? 7 : 0;
+}
+
+static void moi_optim_coders_begin(moi_optim_coders *c, const mo_optim_state *s) {
+    if (s->precision == MO_OPTIM_8BIT) {
+        moi_q8_begin(&c->q8_signed, MO_QUANT_SIGNED, 0);
+        moi_q8_begin(&c->q8_unsigned, MO_QUANT_UNSIGNED, !s->plain_v);
+    } else if (s->precision == MO_OPTIM_4BIT) {
+        moi_q4_begin(&c->q4_signed, 1);
+        moi_q4_begin(&c->q4_unsigned, 0);
+    }
+}
+
+static moi_optim_slot moi_optim_slot_of(const mo_optim_state *s, const moi_optim_coders *c,
+    void *data, float *absmax, int is_signed, uint64_t seed) {
+    moi_optim_slot slot;
+    slot.data = data;
+    slot.absmax = absmax;
+    slot.precision = s->precision;
+    slot.block = s->block;
+    slot.offset = s->offset;
+    slot.q8 = is_signed ? &c->q8_signed : &c->q8_unsigned;
+    slot.q4 = is_signed ? &c->q4_signed : &c->q4_unsigned;
+    slot.seed = seed;
+    slot.may_root = 0;
+    return slot;
+}
+
+/* plain_v of kinds without m: see mo_optim_state_init */
+static int moi_optim_v_is_signed(const mo_optim_state *s) { return s->plain_v && !s->m; }
+
+/* Different noise for every step and state. */
+static void moi_optim_slots(
+    moi_optim_job *job, const mo_optim_state *s, const moi_optim_coders *c, uint64_t seed) {
+    job->m = moi_optim_slot_of(s, c, s->m, s->m_absmax, 1, seed + 1);
+    job->slow = moi_optim_slot_of(s, c, s->slow, s->slow_absmax, 1, seed + 2);
+    job->v = moi_optim_slot_of(s, c, s->v, s->v_absmax, moi_optim_v_is_signed(s), seed + 3);
+    job->v.may_root = !s->plain_v || s->precision == MO_OPTIM_4BIT;
+}
+
+/* ---- factors -------------------------------------------------------------------------------- */
+
+/* AdEMAMix, equations of section 3: alpha grows in a line, beta3 so that its half-life does. */
+static void moi_optim_warm(const mo_optim_desc *d, uint64_t t, double *beta3, double *alpha) {
+    *beta3 = d->beta3;
+    *alpha = d->alpha;
+    if (d->warmup == 0 || t >= d->warmup) return;
+    const double s = (double)t / (double)d->warmup, l1 = log(d->beta1), l3 = log(d->beta3);
+    const double warm = exp(l1 * l3 / ((1 - s) * l3 + s * l1));
+    *alpha = d->alpha * s;
+    if (warm < d->beta3) *beta3 = warm;
+}
+
 static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t) {
     moi_optim_factors f;
-    const double correct1 = 1 - pow(d->beta1, (double)t);
-    const double correct2 = 1 - pow(d->beta2, (double)t);
-    const int adamw = d->kind == MO_OPTIM_ADAMW;
+    const double correct1 = 1 - pow(d->beta1, (double)t), correct2 = 1 - pow(d->beta2, (double)t);
+    const int coupled = (moi_optim_traits(d->kind, 0) & MOI_COUPLED) != 0;
+    const int adam =
+        d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM || d->kind == MO_OPTIM_ADAM_MINI;
+    double beta3, alpha;
+    moi_optim_warm(d, t, &beta3, &alpha);
     f.grad_scale = (float)d->grad_scale;
     /* at t = 1 momentum starts from the gradient: what is in the state does not count */
-    f.beta1 = !adamw && t == 1 ? 0.0f : (float)d->beta1;
-    f.beta2 = (float)d->beta2;
+    f.beta1 = d->kind == MO_OPTIM_SGD && t == 1 ? 0.0f : (float)d->beta1;
+    f.beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)d->beta2;
+    f.beta3 = (float)beta3;
     f.one_minus_beta1 = (float)(1 - d->beta1);
-    f.one_minus_beta2 = (float)(1 - d->beta2);
-    f.keep = (float)(1 - d->lr * d->weight_decay);
-    f.step = (float)(adamw ? d->lr / correct1 : d->lr);
+    f.one_minus_beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)(1 - d->beta2);
+    f.one_minus_beta3 = (float)(1 - beta3);
+    f.keep = coupled ? 1.0f : (float)(1 - d->lr * d->weight_decay);
+    f.decay = coupled ? (float)d->weight_decay : 0.0f;
+    f.step = (float)(adam ? d->lr / correct1 : d->lr);
     f.debias = (float)(1 / sqrt(correct2));
+    f.debias_m = (float)(1 / correct1);
     f.epsilon = (float)d->epsilon;
-    f.decay = (float)d->weight_decay;
+    f.alpha = (float)alpha;
     return f;
 }
 
-static void moi_optim_rows(const void *context, size_t begin, size_t end) {
-    MOI_DISPATCH(moi_optim_range, ((const moi_optim_job *)context, begin, end));
+/* ---- passes --------------------------------------------------------------------------------- */
+
+static void moi_optim_dispatch(
+    const moi_optim_job *job, size_t begin, size_t n, moi_optim_buffers *b) {
+    MOI_DISPATCH(moi_optim_chunk, (job, begin, n, b));
+}
+
+/* Rows are chunks. */
+static void moi_optim_update_chunks(const void *context, size_t begin, size_t end) {
+    const moi_optim_job *job = (const moi_optim_job *)context;
+    moi_optim_buffers b;
+    for (; begin < end; begin++) {
+        const size_t at = begin * job->chunk;
+        moi_optim_dispatch(job, at, moi_min(job->chunk, job->n - at), &b);
+    }
+}
+
+/* Rows are parts, whose number does not depend on the threads. [0]: squares of the parameters; [1]:
+ * of LAMB's u, or of LARS's gradients. */
+static void moi_optim_measure_parts(const void *context, size_t begin, size_t end) {
+    const moi_optim_job *job = (const moi_optim_job *)context;
+    moi_optim_buffers b;
+    for (; begin < end; begin++) {
+        size_t at, to;
+        double param = 0, other = 0;
+        moi_part(job->n, job->chunk, (int)begin, moi_accum_parts, &at, &to);
+        for (; at < to; at += job->chunk) {
+            const size_t n = moi_min(job->chunk, to - at);
+            moi_optim_dispatch(job, at, n, &b);
+            param += moi_accum_squares(b.p, n);
+            if (job->kind == MO_OPTIM_LAMB) other += moi_accum_squares(b.slow, n);
+            else other += moi_accum_squares(job->grad + at, n);
+        }
+        job->sums[begin][0] = param;
+        job->sums[begin][1] = other;
+    }
+}
+
+/* Norms of the parameters and of the other thing. */
+static void moi_optim_measure(
+    moi_optim_job *job, const mo_parallel *parallel, double *param, double *other) {
+    double sums[moi_accum_parts][2];
+    const float step = job->factors.step;
+    job->sums = sums;
+    job->measure = 1;
+    job->factors.step = 0; /* b.p are the parameters as they were */
+    if (job->kind == MO_OPTIM_LARS) job->factors.beta1 = 0;
+    moi_for_rows(parallel, moi_accum_parts, 1, moi_optim_measure_parts, job);
+    job->measure = 0;
+    job->factors.step = step;
+    *param = *other = 0;
+    for (int i = 0; i < moi_accum_parts; i++) {
+        *param += sums[i][0];
+        *other += sums[i][1];
+    }
+    *param = sqrt(*param);
+    *other = sqrt(*other);
+}
+
+static int moi_optim_finite(double x) { return x <= 1.7976931348623157e308; } /* not for NaN */
+
+/* Whole kinds: whether the squares of all gradients, and their sum, are finite in fp32. */
+static int moi_optim_whole_usable(const moi_optim_job *job, const mo_optim_desc *d) {
+    const double sum = mo_accum_square_sum(job->grad, job->n, d->parallel);
+    return sum * d->grad_scale * d->grad_scale < 1.8e19 * 1.8e19;
+}
+
+/* LAMB and LARS: the step of this tensor. 0: its gradient is not finite, nothing must change. */
+static int moi_optim_trust(moi_optim_job *job, const mo_optim_desc *d) {
+    const float beta1 = job->factors.beta1;
+    double param, other;
+    moi_optim_measure(job, d->parallel, &param, &other);
+    job->factors.beta1 = beta1;
+    if (!moi_optim_finite(other)) return 0;
+    if (d->kind == MO_OPTIM_LARS) {
+        other = other * fabs(d->grad_scale) + d->weight_decay * param;
+        param *= d->trust;
+    }
+    const double ratio = param > 0 && other > 0 ? param / other : 1;
+    job->factors.step = (float)(d->lr * ratio);
+    return 1;
+}
+
+/* ---- rows and columns: plain C, the same on every CPU ---------------------------------------- */
+
+typedef struct moi_optim_matrix {
+    const mo_optim_state *state;
+    const float *grad;
+    const moi_optim_slot *param;
+    float grad_scale, beta2, one_minus_beta2, epsilon, mean_row, keep, step;
+    double *square_sums; /* [rows] or [moi_accum_parts] */
+} moi_optim_matrix;
+
+static double moi_optim_row_mean(const moi_optim_matrix *x, size_t row) {
+    const size_t columns = x->state->columns;
+    const double scale = (double)x->grad_scale;
+    return moi_accum_squares(x->grad + row * columns, columns) * scale * scale / (double)columns;
+}
+
+static void moi_optim_rows_task(const void *context, size_t begin, size_t end) {
+    const moi_optim_matrix *x = (const moi_optim_matrix *)context;
+    for (; begin < end; begin++) {
+        const float mean = (float)moi_optim_row_mean(x, begin);
+        float *row = x->state->row + begin;
+        *row = x->beta2 * *row + x->one_minus_beta2 * mean;
+    }
+}
+
+static void moi_optim_columns_task(const void *context, size_t begin, size_t end) {
+    const moi_optim_matrix *x = (const moi_optim_matrix *)context;
+    const size_t rows = x->state->rows, columns = x->state->columns;
+    for (; begin < end; begin += 64) {
+        double sum[64] = {0};
+        const size_t n = moi_min(64, end - begin);
+        for (size_t row = 0; row < rows; row++) {
+            const float *g = x->grad + row * columns + begin;
+            for (size_t i = 0; i < n; i++) {
+                const double scaled = (double)(g[i] * x->grad_scale);
+                sum[i] += scaled * scaled;
+            }
+        }
+        for (size_t i = 0; i < n; i++) {
+            float *column = x->state->column + begin + i;
+            const float mean = (float)(sum[i] / (double)rows);
+            *column = x->beta2 * *column + x->one_minus_beta2 * mean;
+        }
+    }
+}
+
+/* u of one row into out, of columns begin..end-1. The weights of the means add up to 1 from the
+ * first step on, so that epsilon may be added here and the states of zero gradients stay zero. */
+static void moi_optim_factored_row(
+    const moi_optim_matrix *x, size_t row, size_t begin, size_t end, float *out) {
+    const float *g = x->grad + row * x->state->columns;
+    const float first = x->state->row[row] + x->epsilon, *c = x->state->column;
+    const float r = first / x->mean_row;
+    for (size_t i = begin; i < end; i++) {
+        const float v = c ? r * (c[i] + x->epsilon) : first;
+        out[i - begin] = g[i] * x->grad_scale / sqrtf(v);
+    }
+}
+
+enum { moi_factored_piece = 1024 };
+
+static void moi_optim_factored_move(
+    const moi_optim_matrix *x, size_t at, size_t n, const float *u, float *buffer) {
+    float *p = MOI_CAT(moi_slot_load, scalar)(x->param, at, n, buffer);
+    for (size_t k = 0; k < n; k++) p[k] = p[k] * x->keep - x->step * u[k];
+    MOI_CAT(moi_slot_store, scalar)(x->param, at, n, p);
+}
+
+static void moi_optim_factored_task(const void *context, size_t begin, size_t end) {
+    const moi_optim_matrix *x = (const moi_optim_matrix *)context;
+    const size_t columns = x->state->columns;
+    float u[moi_factored_piece], buffer[moi_factored_piece];
+    for (; begin < end; begin++) {
+        size_t row, last;
+        double sum = 0;
+        moi_part(x->state->rows, 1, (int)begin, moi_accum_parts, &row, &last);
+        for (; row < last; row++)
+            for (size_t i = 0; i < columns; i += moi_factored_piece) {
+                const size_t n = moi_min(moi_factored_piece, columns - i);
+                moi_optim_factored_row(x, row, i, i + n, u);
+                sum += moi_accum_squares(u, n);
+                if (x->step != 0.0f) moi_optim_factored_move(x, row * columns + i, n, u, buffer);
+            }
+        x->square_sums[begin] = sum;
+    }
+}
+
+static double moi_optim_factored_pass(moi_optim_matrix *x, const mo_parallel *parallel) {
+    double sum = 0;
+    moi_for_rows(parallel, moi_accum_parts, 1, moi_optim_factored_task, x);
+    for (int i = 0; i < moi_accum_parts; i++) sum += x->square_sums[i];
+    return sum;
+}
+
+static moi_optim_matrix moi_optim_matrix_of(
+    const moi_optim_job *job, const mo_optim_desc *d, const mo_optim_state *s) {
+    moi_optim_matrix x;
+    memset(&x, 0, sizeof x);
+    x.state = s;
+    x.grad = job->grad;
+    x.param = &job->param;
+    x.grad_scale = job->factors.grad_scale;
+    x.beta2 = job->factors.beta2;
+    x.one_minus_beta2 = job->factors.one_minus_beta2;
+    x.keep = (float)(1 - d->lr * d->weight_decay);
+    return x;
+}
+
+/* Adafactor without momentum */
+static void moi_optim_adafactor(
+    moi_optim_job *job, const mo_optim_desc *d, uint64_t t, const mo_optim_state *s) {
+    double sums[moi_accum_parts], mean = 0;
+    moi_optim_matrix x = moi_optim_matrix_of(job, d, s);
+    const double decay = 1 - pow((double)t, -0.8);
+    x.square_sums = sums;
+    x.beta2 = (float)decay;
+    x.one_minus_beta2 = (float)(1 - decay);
+    x.epsilon = (float)d->epsilon;
+    moi_for_rows(d->parallel, s->rows, 1, moi_optim_rows_task, &x);
+    if (s->column) moi_for_rows(d->parallel, s->columns, 64, moi_optim_columns_task, &x);
+    for (size_t i = 0; i < s->rows; i++) mean += (double)s->row[i];
+    x.mean_row = (float)(mean / (double)s->rows) + x.epsilon;
+    const double rms = sqrt(moi_optim_factored_pass(&x, d->parallel) / (double)s->n);
+    x.step = (float)(d->lr / (rms > d->trust ? rms / d->trust : 1));
+    if (x.step != 0.0f) (void)moi_optim_factored_pass(&x, d->parallel);
+}
+
+/* ---- the step ------------------------------------------------------------------------------- */
+
+static int moi_optim_fits(const mo_optim_desc *d, const mo_optim_state *s) {
+    const unsigned traits = moi_optim_traits(d->kind, s->column ? s->columns : 0);
+    return !s->m == !(traits & MOI_HAS_M) && !s->slow == !(traits & MOI_HAS_SLOW) &&
+        !s->v == !(traits & MOI_HAS_V) && !s->row == !(traits & MOI_HAS_ROW) &&
+        !s->column == !(traits & MOI_HAS_COLUMN);
+}
+
+static mo_status moi_optim_run(
+    moi_optim_job *job, const mo_optim_desc *desc, uint64_t t, const mo_optim_state *state) {
+    if (!desc || !job->grad || !job->param.data || !state || t == 0) return MO_E_INVALID;
+    mo_optim_desc d = mo_optim_desc_defaults(desc);
+    moi_optim_coders coders;
+    d.block = state->block; /* chosen at init */
+    if (!moi_optim_valid(&d) || !moi_optim_fits(&d, state)) return MO_E_INVALID;
+    if (state->n == 0) return MO_OK;
+    const uint64_t seed = d.seed + t * 0x9e3779b97f4a7c15u;
+    job->kind = d.kind;
+    job->state = state;
+    job->n = state->n;
+    job->measure = 0;
+    job->chunk = moi_optim_is_blockwise(state->precision) ? state->block : 1024;
+    job->factors = moi_optim_factors_of(&d, t);
+    job->param.seed = seed;
+    job->param.offset = state->offset;
+    moi_optim_coders_begin(&coders, state);
+    moi_optim_slots(job, state, &coders, seed);
+    if ((moi_optim_traits(d.kind, 0) & MOI_WHOLE) && !moi_optim_whole_usable(job, &d)) return MO_OK;
+    if (d.kind == MO_OPTIM_ADAFACTOR) {
+        moi_optim_adafactor(job, &d, t, state);
+        if (job->rounded) mo_f32_to_bf16(state->master, job->rounded, job->n, d.parallel);
+        return MO_OK;
+    }
+    if ((d.kind == MO_OPTIM_LAMB || d.kind == MO_OPTIM_LARS) && !moi_optim_trust(job, &d))
+        return MO_OK;
+    if (d.kind == MO_OPTIM_ADAM_MINI) {
+        moi_optim_matrix x = moi_optim_matrix_of(job, &d, state);
+        moi_for_rows(d.parallel, state->rows, 1, moi_optim_rows_task, &x);
+    }
+    moi_for_rows(d.parallel, moi_ceil_div(job->n, job->chunk), 4, moi_optim_update_chunks, job);
+    return MO_OK;
 }
 
 mo_status mo_optim_step(const mo_optim_desc *desc, uint64_t t, float *param, const float *grad,
     const mo_optim_state *state) {
-    if (!desc || !param || !grad || !state || !state->m || t == 0) return MO_E_INVALID;
-    mo_optim_desc d = mo_optim_desc_defaults(desc);
-    d.block = state->block; /* chosen at init */
-    if (!moi_optim_valid(&d) || (d.kind == MO_OPTIM_ADAMW) != (state->v != NULL))
-        return MO_E_INVALID;
     moi_optim_job job;
-    job.factors = moi_optim_factors_of(&d, t);
-    job.state = state;
-    job.param = param;
+    memset(&job, 0, sizeof job);
     job.grad = grad;
-    if (state->precision == MO_OPTIM_8BIT) {
-        moi_q8_begin(&job.m_coder, MO_QUANT_SIGNED, 0);
-        moi_q8_begin(&job.v_coder, MO_QUANT_UNSIGNED, 1);
+    job.param.data = param;
+    return moi_optim_run(&job, desc, t, state);
+}
+
+mo_status mo_optim_step_bf16(const mo_optim_desc *desc, uint64_t t, uint16_t *param,
+    const float *grad, const mo_optim_state *state) {
+    moi_optim_job job;
+    memset(&job, 0, sizeof job);
+    if (!state || !param) return MO_E_INVALID;
+    job.grad = grad;
+    if (state->master) {
+        job.param.data = state->master;
+        job.rounded = param;
+    } else {
+        job.param.data = param;
+        job.param.precision = MO_OPTIM_BF16;
     }
-    moi_for_rows(d.parallel, state->n, moi_q8_max_block, moi_optim_rows, &job);
+    return moi_optim_run(&job, desc, t, state);
+}
+
+/* ---- from one precision to another ----------------------------------------------------------- */
+
+static void moi_optim_load(const moi_optim_slot *s, size_t begin, size_t n, float *x) {
+    const float *at = MOI_CAT(moi_slot_load, scalar)(s, begin, n, x);
+    if (at != x) memcpy(x, at, n * sizeof *x);
+}
+
+/* Numbers in stretches of to's blocks; from's blocks are decoded as they come. */
+static void moi_optim_recode(const moi_optim_slot *to, const moi_optim_slot *from, size_t n) {
+    float x[moi_q8_max_block];
+    const size_t chunk =
+        moi_optim_is_blockwise(to->precision) ? to->block : (size_t)moi_q8_max_block;
+    const size_t piece =
+        moi_optim_is_blockwise(from->precision) ? moi_min(from->block, chunk) : chunk;
+    for (size_t begin = 0; begin < n; begin += chunk) {
+        const size_t end = moi_min(n, begin + chunk);
+        for (size_t at = begin; at < end; at += piece)
+            moi_optim_load(from, at, moi_min(piece, end - at), x + (at - begin));
+        if (to->precision == MO_OPTIM_F32)
+            memcpy((float *)to->data + begin, x, (end - begin) * sizeof *x);
+        else MOI_CAT(moi_slot_store, scalar)(to, begin, end - begin, x);
+    }
+}
+
+/* The same coding: bit for bit. */
+static void moi_optim_move(
+    const moi_optim_slot *to, const moi_optim_slot *from, size_t n, int same_rules) {
+    size_t bytes = 0;
+    if (!to->data) return;
+    const int blockwise = moi_optim_is_blockwise(to->precision);
+    const int same = to->precision == from->precision && (!blockwise || to->block == from->block);
+    if (!same || !same_rules || !moi_optim_bytes(to->precision, n, &bytes)) {
+        moi_optim_recode(to, from, n);
+        return;
+    }
+    memcpy(to->data, from->data, bytes);
+    if (blockwise) memcpy(to->absmax, from->absmax, moi_ceil_div(n, to->block) * sizeof(float));
+}
+
+mo_status mo_optim_state_copy(mo_optim_state *to, const mo_optim_state *from, uint64_t seed) {
+    moi_optim_job a, b;
+    moi_optim_coders coders_a, coders_b;
+    if (!to || !from || to->n != from->n || !to->m != !from->m || !to->slow != !from->slow ||
+        !to->v != !from->v || !to->row != !from->row || !to->column != !from->column ||
+        !to->master != !from->master ||
+        (to->row && (to->rows != from->rows || to->columns != from->columns)))
+        return MO_E_INVALID;
+    moi_optim_coders_begin(&coders_a, to);
+    moi_optim_coders_begin(&coders_b, from);
+    moi_optim_slots(&a, to, &coders_a, seed);
+    moi_optim_slots(&b, from, &coders_b, seed);
+    moi_optim_move(&a.m, &b.m, to->n, 1);
+    moi_optim_move(&a.slow, &b.slow, to->n, 1);
+    moi_optim_move(&a.v, &b.v, to->n, !to->plain_v == !from->plain_v);
+    if (to->row) memcpy(to->row, from->row, to->rows * sizeof(float));
+    if (to->column) memcpy(to->column, from->column, to->columns * sizeof(float));
+    if (to->master) memcpy(to->master, from->master, to->n * sizeof(float));
     return MO_OK;
 }
