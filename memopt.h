@@ -10641,6 +10641,12 @@ typedef struct moi_optim_buffers {
     float slow[moi_optim_chunk_size], v[moi_optim_chunk_size];
 } moi_optim_buffers;
 
+/* Of the one loop that 8-bit and 4-bit AdamW have for themselves. */
+enum { moi_packed_max = 2048 };
+typedef struct moi_packed_buffer {
+    float m[moi_packed_max], v[moi_packed_max], roots[moi_packed_max];
+} moi_packed_buffer;
+
 /* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
 typedef struct moi_q4_coder {
     float map[16], threshold[16];
@@ -10692,6 +10698,12 @@ static float *moi_optim_keep(float *x, float *buffer, size_t n) {
     return buffer;
 }
 
+/* Whether a block of v, whose values other than 0 go from least to most, is kept as square roots:
+ * in 4 bits, and where it differs by more than 1000 times. */
+static int moi_optim_takes_roots(const moi_optim_slot *s, float least, float most) {
+    return s->may_root && (s->precision == MO_OPTIM_4BIT || least < most * 1e-3f);
+}
+
 /* ADAM_MINI: sqrt(v / k2) + eps of the row that each number is in. */
 static void moi_optim_row_scales(const moi_optim_job *job, size_t begin, size_t n, float *scale) {
     const mo_optim_state *s = job->state;
@@ -10730,24 +10742,25 @@ MOI_INLINE void MOI_FN(moi_optim_put)(MOI_VM usable, float *at, MOI_V value) {
     MOI_STORE(at, MOI_SELECT(usable, value, MOI_LOAD(at)));
 }
 
-/* One vector: p, and new m and v from the old ones. */
-MOI_INLINE void MOI_FN(moi_adam_vector)(
+/* One vector: p, and new m and v from the old ones; returns the square roots of v. */
+MOI_INLINE MOI_V MOI_FN(moi_adam_vector)(
     const moi_optim_factors *f, MOI_V g, float *p, MOI_V *m, MOI_V *v) {
     const MOI_VM usable = MOI_FN(moi_usable)(g);
     const MOI_V new_m = MOI_FN(moi_mix)(f->beta1, *m, f->one_minus_beta1, g);
-    const MOI_V new_v = MOI_FN(moi_second)(f, *v, g), root = MOI_SQRT(new_v);
+    *v = MOI_SELECT(usable, MOI_FN(moi_second)(f, *v, g), *v);
+    const MOI_V root = MOI_SQRT(*v);
     const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
     const MOI_V kept = MOI_MUL(MOI_LOAD(p), MOI_SET1(f->keep));
     const MOI_V new_p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(new_m, scale)));
     MOI_FN(moi_optim_put)(usable, p, new_p);
     *m = MOI_SELECT(usable, new_m, *m);
-    *v = MOI_SELECT(usable, new_v, *v);
+    return root;
 }
 
 MOI_INLINE void MOI_FN(moi_adam_lanes)(
     const moi_optim_factors *f, const moi_optim_arrays *a, size_t i, MOI_V g) {
     MOI_V m = MOI_LOAD(a->m + i), v = MOI_LOAD(a->v + i);
-    MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
+    (void)MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
     MOI_STORE(a->m + i, m);
     MOI_STORE(a->v + i, v);
 }
@@ -10964,20 +10977,6 @@ MOI_TARGET static void MOI_FN(moi_slot_encode)(
     else MOI_FN(moi_q4_encode_scaled)(s->q4, x, n, most, codes + begin / 2, absmax);
 }
 
-/* v, from least to most: as square roots in 4 bits, and where it differs by more than 1000
- * times. */
-MOI_TARGET static void MOI_FN(moi_slot_encode_v)(
-    const moi_optim_slot *s, size_t begin, size_t n, float least, float most, float *x) {
-    float *absmax = s->absmax + begin / s->block;
-    const int root = s->precision == MO_OPTIM_4BIT || least < most * 1e-3f;
-    if (root) {
-        MOI_FN(moi_row_power)(x, n, 1);
-        most = sqrtf(most);
-    }
-    MOI_FN(moi_slot_encode)(s, begin, n, most, x);
-    if (root) *absmax = 0.0f - *absmax; /* 0 stays 0 */
-}
-
 /* The numbers begin..begin + n - 1 of a slot as floats: where they are, or decoded into buffer. */
 MOI_TARGET static float *MOI_FN(moi_slot_load)(
     const moi_optim_slot *s, size_t begin, size_t n, float *buffer) {
@@ -11007,17 +11006,24 @@ MOI_TARGET static void MOI_FN(moi_slot_store)(
         moi_optim_dither(x, (uint16_t *)s->data + begin, n, s->seed, s->offset + begin);
         return;
     }
-    if (s->may_root) {
-        float least;
-        const float most = MOI_FN(moi_row_range)(x, n, &least);
-        MOI_FN(moi_slot_encode_v)(s, begin, n, least, most, x);
-    } else {
+    if (!s->may_root) {
         MOI_FN(moi_slot_encode)(s, begin, n, MOI_FN(moi_q8_absmax)(x, n), x);
+        return;
     }
+    float least;
+    const float most = MOI_FN(moi_row_range)(x, n, &least);
+    if (!moi_optim_takes_roots(s, least, most)) {
+        MOI_FN(moi_slot_encode)(s, begin, n, most, x);
+        return;
+    }
+    float *absmax = s->absmax + begin / s->block;
+    MOI_FN(moi_row_power)(x, n, 1);
+    MOI_FN(moi_slot_encode)(s, begin, n, sqrtf(most), x);
+    *absmax = 0.0f - *absmax; /* 0 stays 0 */
 }
 
-/* The next chunk on its way while this one is worked on. */
-MOI_TARGET static void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
+/* The next block on its way while this one is worked on. */
+MOI_INLINE void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
     const char *at = (const char *)data + begin;
     for (size_t i = 0; i < size; i += MOI_CACHE_LINE) MOI_PREFETCH(at + i, 0);
 }
@@ -11035,54 +11041,145 @@ MOI_INLINE void MOI_FN(moi_slot_pair)(
     }
 }
 
-/* What encoding needs to know of a block. */
-typedef struct MOI_FN(moi_adam_range) {
-    MOI_VI m;          /* largest magnitude */
-    MOI_V least, most; /* of v; least is not 0 */
-} MOI_FN(moi_adam_range);
-
-MOI_INLINE void MOI_FN(moi_adam_packed)(const moi_optim_job *job, moi_optim_buffers *b, int root,
-    size_t begin, size_t i, MOI_V m, MOI_V v, MOI_FN(moi_adam_range) *range) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
-    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
-    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + begin + i), scale);
-    if (root) v = MOI_MUL(v, v);
-    MOI_FN(moi_adam_vector)(&job->factors, g, (float *)job->param.data + begin + i, &m, &v);
-    MOI_STORE(b->m + i, m);
-    MOI_STORE(b->v + i, v);
-    range->m = MOI_IMAX(range->m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
-    range->most = MOI_MAX(v, range->most);
-    range->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), range->least);
+/* Codes of two vectors of scaled numbers, to number i on. */
+MOI_INLINE void MOI_FN(moi_slot_put_pair)(const moi_optim_slot *s, int four, uint32_t zero,
+    MOI_T16 thresholds, MOI_V first, MOI_V second, size_t i) {
+    uint8_t *codes = (uint8_t *)s->data + (four ? i / 2 : i);
+    if (four) {
+        MOI_STORE_NIBBLES(codes, MOI_FN(moi_q4_place)(thresholds, first),
+            MOI_FN(moi_q4_place)(thresholds, second));
+    } else {
+        MOI_STORE_U8(codes, MOI_FN(moi_q8_code)(s->q8, first, zero));
+        MOI_STORE_U8(codes + MOI_LANES, MOI_FN(moi_q8_code)(s->q8, second, zero));
+    }
 }
 
-/* A block of 8-bit or 4-bit AdamW in one loop: decoding hides behind the division and the square
- * root, and so does finding the largest and smallest values that encoding needs. The same bits as
- * moi_optim_chunk's; n is a multiple of two vectors. */
-MOI_INLINE void MOI_FN(moi_adamw_packed)(
-    const moi_optim_job *job, int four, size_t begin, size_t n, moi_optim_buffers *b) {
+/* A block of 8-bit or 4-bit AdamW on its way: what decoding needs, then what has been found when it
+ * is updated, and with that what encoding needs. */
+typedef struct MOI_FN(moi_packed) {
+    size_t begin;
+    int root;                 /* v is decoded from square roots */
+    MOI_V scale_m, scale_v;   /* of the old codes; of the new numbers, then */
+    MOI_VI most_m;            /* largest magnitude */
+    MOI_V least, most;        /* of v; least is not 0 */
+    float *m, *v, *roots;     /* buffers */
+} MOI_FN(moi_packed);
+
+MOI_INLINE void MOI_FN(moi_packed_begin)(
+    const moi_optim_job *job, size_t begin, moi_packed_buffer *b, MOI_FN(moi_packed) *x) {
     const size_t at = begin / job->m.block;
-    const int root = job->v.absmax[at] < 0.0f;
-    const MOI_V scale_m = MOI_SET1(job->m.absmax[at]), scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
-    const MOI_T16 map_m = MOI_TABLE16(four ? job->m.q4->map : job->m.q8->map);
-    const MOI_T16 map_v = MOI_TABLE16(four ? job->v.q4->map : job->v.q8->map);
-    MOI_FN(moi_adam_range) range;
-    range.m = MOI_ISET1(0);
-    range.most = MOI_SET1(0.0f);
-    range.least = MOI_SET1(HUGE_VALF);
-    for (size_t i = 0; i < n; i += 2 * MOI_LANES) {
+    x->begin = begin;
+    x->root = job->v.absmax[at] < 0.0f;
+    x->scale_m = MOI_SET1(job->m.absmax[at]);
+    x->scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
+    x->most_m = MOI_ISET1(0);
+    x->most = MOI_SET1(0.0f);
+    x->least = MOI_SET1(HUGE_VALF);
+    x->m = b->m;
+    x->v = b->v;
+    x->roots = b->roots;
+}
+
+MOI_INLINE void MOI_FN(moi_packed_vector)(
+    const moi_optim_job *job, MOI_FN(moi_packed) *x, size_t i, MOI_V m, MOI_V v) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
+    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + x->begin + i), scale);
+    float *p = (float *)job->param.data + x->begin + i;
+    m = MOI_MUL(m, x->scale_m);
+    v = MOI_MUL(v, x->scale_v);
+    if (x->root) v = MOI_MUL(v, v);
+    const MOI_V roots = MOI_FN(moi_adam_vector)(&job->factors, g, p, &m, &v);
+    MOI_STORE(x->m + i, m);
+    MOI_STORE(x->v + i, v);
+    MOI_STORE(x->roots + i, roots);
+    x->most_m = MOI_IMAX(x->most_m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
+    x->most = MOI_MAX(v, x->most);
+    x->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), x->least);
+}
+
+/* Sets a block's new scale; returns what its numbers are multiplied with. */
+MOI_INLINE float MOI_FN(moi_packed_scale)(int four, float most, int root, float *absmax) {
+    const int usable = most >= 1.17549435e-38f && (!four || most < 3.4e38f);
+    *absmax = usable ? root ? -most : most : 0.0f;
+    return usable ? 1.0f / most : 0.0f;
+}
+
+/* Everything is updated: from here on the block is encoded. */
+MOI_INLINE void MOI_FN(moi_packed_turn)(
+    const moi_optim_job *job, int four, MOI_FN(moi_packed) *x) {
+    const size_t at = x->begin / job->m.block;
+    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m)), most = MOI_MAXALL(x->most);
+    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), x->least));
+    const int root = moi_optim_takes_roots(&job->v, least, most);
+    if (root) x->v = x->roots;
+    x->scale_m = MOI_SET1(MOI_FN(moi_packed_scale)(four, most_m, 0, job->m.absmax + at));
+    x->scale_v = MOI_SET1(
+        MOI_FN(moi_packed_scale)(four, root ? sqrtf(most) : most, root, job->v.absmax + at));
+}
+
+/* Two vectors of each state from number i of the block on: encode finishes a block that has turned,
+ * update works on another. */
+MOI_INLINE void MOI_FN(moi_packed_pair)(const moi_optim_job *job, int four,
+    MOI_FN(moi_packed) *update, const MOI_FN(moi_packed) *encode, size_t i) {
+    const moi_optim_slot *m = &job->m, *v = &job->v;
+    if (update) {
+        const MOI_T16 map_m = MOI_TABLE16(four ? m->q4->map : m->q8->map);
+        const MOI_T16 map_v = MOI_TABLE16(four ? v->q4->map : v->q8->map);
         MOI_V m0, m1, v0, v1;
-        MOI_FN(moi_slot_pair)(&job->m, four, map_m, begin + i, &m0, &m1);
-        MOI_FN(moi_slot_pair)(&job->v, four, map_v, begin + i, &v0, &v1);
-        MOI_FN(moi_adam_packed)(
-            job, b, root, begin, i, MOI_MUL(m0, scale_m), MOI_MUL(v0, scale_v), &range);
-        MOI_FN(moi_adam_packed)(job, b, root, begin, i + MOI_LANES, MOI_MUL(m1, scale_m),
-            MOI_MUL(v1, scale_v), &range);
+        MOI_FN(moi_slot_pair)(m, four, map_m, update->begin + i, &m0, &m1);
+        MOI_FN(moi_slot_pair)(v, four, map_v, update->begin + i, &v0, &v1);
+        MOI_FN(moi_packed_vector)(job, update, i, m0, v0);
+        MOI_FN(moi_packed_vector)(job, update, i + MOI_LANES, m1, v1);
     }
-    MOI_FN(moi_slot_encode)(&job->m, begin, n, MOI_MAXALL(MOI_FROM_BITS(range.m)), b->m);
-    const float most = MOI_MAXALL(range.most);
-    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), range.least));
-    if (job->v.may_root) MOI_FN(moi_slot_encode_v)(&job->v, begin, n, least, most, b->v);
-    else MOI_FN(moi_slot_encode)(&job->v, begin, n, most, b->v);
+    if (encode) {
+        const MOI_T16 to_m = MOI_TABLE16(four ? m->q4->threshold : m->q8->map);
+        const MOI_T16 to_v = MOI_TABLE16(four ? v->q4->threshold : v->q8->map);
+        const MOI_V low = MOI_SET1(four ? -HUGE_VALF : m->q8->map[0]);
+        const MOI_V low_v = MOI_SET1(four ? -HUGE_VALF : 0.0f);
+        const size_t j = i + MOI_LANES, at = encode->begin + i;
+        const MOI_V m0 = MOI_MUL(MOI_LOAD(encode->m + i), encode->scale_m);
+        const MOI_V m1 = MOI_MUL(MOI_LOAD(encode->m + j), encode->scale_m);
+        const MOI_V v0 = MOI_MUL(MOI_LOAD(encode->v + i), encode->scale_v);
+        const MOI_V v1 = MOI_MUL(MOI_LOAD(encode->v + j), encode->scale_v);
+        MOI_FN(moi_slot_put_pair)(
+            m, four, 127, to_m, MOI_MAX(m0, low), MOI_MAX(m1, low), at);
+        MOI_FN(moi_slot_put_pair)(
+            v, four, 0, to_v, MOI_MAX(v0, low_v), MOI_MAX(v1, low_v), at);
+    }
+}
+
+/* The blocks begin..end - 1 of 8-bit or 4-bit AdamW, all whole. One is updated while the one before
+ * it is encoded, since finding the codes needs a scale that is known only at the end of a block,
+ * and a processor does both in the time of one: the update waits for the divider, the encoding for
+ * the loads of its tables. The same bits as moi_optim_chunk's. */
+MOI_INLINE void MOI_FN(moi_packed_blocks)(
+    const moi_optim_job *job, int four, size_t begin, size_t end, moi_packed_buffer *b) {
+    MOI_FN(moi_packed) old, now;
+    const size_t n = job->chunk;
+    MOI_FN(moi_packed_begin)(job, begin * n, &b[begin % 2], &old);
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+        MOI_FN(moi_packed_pair)(job, four, &old, NULL, i);
+    MOI_FN(moi_packed_turn)(job, four, &old);
+    while (++begin < end) {
+        MOI_FN(moi_packed_begin)(job, begin * n, &b[begin % 2], &now);
+        if (begin + 1 < end) {
+            MOI_FN(moi_optim_ahead)(job->grad + (begin + 1) * n, 0, n * 4);
+            MOI_FN(moi_optim_ahead)((float *)job->param.data + (begin + 1) * n, 0, n * 4);
+        }
+        for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+            MOI_FN(moi_packed_pair)(job, four, &now, &old, i);
+        old = now;
+        MOI_FN(moi_packed_turn)(job, four, &old);
+    }
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+        MOI_FN(moi_packed_pair)(job, four, NULL, &old, i);
+}
+
+MOI_TARGET static void MOI_FN(moi_optim_packed)(
+    const moi_optim_job *job, size_t begin, size_t end, moi_packed_buffer *b) {
+    if (job->m.precision == MO_OPTIM_4BIT) MOI_FN(moi_packed_blocks)(job, 1, begin, end, b);
+    else MOI_FN(moi_packed_blocks)(job, 0, begin, end, b);
 }
 
 /* One chunk: load, update, store. measure: nothing is stored, and for LAMB u is left in buffers. */
@@ -11096,13 +11193,6 @@ MOI_TARGET static void MOI_FN(moi_optim_chunk)(
             MOI_FN(moi_optim_ahead)(job->param.data, next * width, n * width);
         if (job->m.data) MOI_FN(moi_optim_ahead)(job->m.data, next, n);
         if (job->v.data) MOI_FN(moi_optim_ahead)(job->v.data, next, n);
-    }
-    const int four = job->m.precision == MO_OPTIM_4BIT;
-    if (job->kind == MO_OPTIM_ADAMW && (four || job->m.precision == MO_OPTIM_8BIT) &&
-        n % (2 * MOI_LANES) == 0 && !job->rounded && job->param.precision == MO_OPTIM_F32) {
-        if (four) MOI_FN(moi_adamw_packed)(job, 1, begin, n, b);
-        else MOI_FN(moi_adamw_packed)(job, 0, begin, n, b);
-        return;
     }
     a.g = job->grad + begin;
     a.p = MOI_FN(moi_slot_load)(&job->param, begin, n, b->p);
@@ -11155,24 +11245,25 @@ MOI_INLINE void MOI_FN(moi_optim_put)(MOI_VM usable, float *at, MOI_V value) {
     MOI_STORE(at, MOI_SELECT(usable, value, MOI_LOAD(at)));
 }
 
-/* One vector: p, and new m and v from the old ones. */
-MOI_INLINE void MOI_FN(moi_adam_vector)(
+/* One vector: p, and new m and v from the old ones; returns the square roots of v. */
+MOI_INLINE MOI_V MOI_FN(moi_adam_vector)(
     const moi_optim_factors *f, MOI_V g, float *p, MOI_V *m, MOI_V *v) {
     const MOI_VM usable = MOI_FN(moi_usable)(g);
     const MOI_V new_m = MOI_FN(moi_mix)(f->beta1, *m, f->one_minus_beta1, g);
-    const MOI_V new_v = MOI_FN(moi_second)(f, *v, g), root = MOI_SQRT(new_v);
+    *v = MOI_SELECT(usable, MOI_FN(moi_second)(f, *v, g), *v);
+    const MOI_V root = MOI_SQRT(*v);
     const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
     const MOI_V kept = MOI_MUL(MOI_LOAD(p), MOI_SET1(f->keep));
     const MOI_V new_p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(new_m, scale)));
     MOI_FN(moi_optim_put)(usable, p, new_p);
     *m = MOI_SELECT(usable, new_m, *m);
-    *v = MOI_SELECT(usable, new_v, *v);
+    return root;
 }
 
 MOI_INLINE void MOI_FN(moi_adam_lanes)(
     const moi_optim_factors *f, const moi_optim_arrays *a, size_t i, MOI_V g) {
     MOI_V m = MOI_LOAD(a->m + i), v = MOI_LOAD(a->v + i);
-    MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
+    (void)MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
     MOI_STORE(a->m + i, m);
     MOI_STORE(a->v + i, v);
 }
@@ -11389,20 +11480,6 @@ MOI_TARGET static void MOI_FN(moi_slot_encode)(
     else MOI_FN(moi_q4_encode_scaled)(s->q4, x, n, most, codes + begin / 2, absmax);
 }
 
-/* v, from least to most: as square roots in 4 bits, and where it differs by more than 1000
- * times. */
-MOI_TARGET static void MOI_FN(moi_slot_encode_v)(
-    const moi_optim_slot *s, size_t begin, size_t n, float least, float most, float *x) {
-    float *absmax = s->absmax + begin / s->block;
-    const int root = s->precision == MO_OPTIM_4BIT || least < most * 1e-3f;
-    if (root) {
-        MOI_FN(moi_row_power)(x, n, 1);
-        most = sqrtf(most);
-    }
-    MOI_FN(moi_slot_encode)(s, begin, n, most, x);
-    if (root) *absmax = 0.0f - *absmax; /* 0 stays 0 */
-}
-
 /* The numbers begin..begin + n - 1 of a slot as floats: where they are, or decoded into buffer. */
 MOI_TARGET static float *MOI_FN(moi_slot_load)(
     const moi_optim_slot *s, size_t begin, size_t n, float *buffer) {
@@ -11432,17 +11509,24 @@ MOI_TARGET static void MOI_FN(moi_slot_store)(
         moi_optim_dither(x, (uint16_t *)s->data + begin, n, s->seed, s->offset + begin);
         return;
     }
-    if (s->may_root) {
-        float least;
-        const float most = MOI_FN(moi_row_range)(x, n, &least);
-        MOI_FN(moi_slot_encode_v)(s, begin, n, least, most, x);
-    } else {
+    if (!s->may_root) {
         MOI_FN(moi_slot_encode)(s, begin, n, MOI_FN(moi_q8_absmax)(x, n), x);
+        return;
     }
+    float least;
+    const float most = MOI_FN(moi_row_range)(x, n, &least);
+    if (!moi_optim_takes_roots(s, least, most)) {
+        MOI_FN(moi_slot_encode)(s, begin, n, most, x);
+        return;
+    }
+    float *absmax = s->absmax + begin / s->block;
+    MOI_FN(moi_row_power)(x, n, 1);
+    MOI_FN(moi_slot_encode)(s, begin, n, sqrtf(most), x);
+    *absmax = 0.0f - *absmax; /* 0 stays 0 */
 }
 
-/* The next chunk on its way while this one is worked on. */
-MOI_TARGET static void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
+/* The next block on its way while this one is worked on. */
+MOI_INLINE void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
     const char *at = (const char *)data + begin;
     for (size_t i = 0; i < size; i += MOI_CACHE_LINE) MOI_PREFETCH(at + i, 0);
 }
@@ -11460,54 +11544,145 @@ MOI_INLINE void MOI_FN(moi_slot_pair)(
     }
 }
 
-/* What encoding needs to know of a block. */
-typedef struct MOI_FN(moi_adam_range) {
-    MOI_VI m;          /* largest magnitude */
-    MOI_V least, most; /* of v; least is not 0 */
-} MOI_FN(moi_adam_range);
-
-MOI_INLINE void MOI_FN(moi_adam_packed)(const moi_optim_job *job, moi_optim_buffers *b, int root,
-    size_t begin, size_t i, MOI_V m, MOI_V v, MOI_FN(moi_adam_range) *range) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
-    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
-    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + begin + i), scale);
-    if (root) v = MOI_MUL(v, v);
-    MOI_FN(moi_adam_vector)(&job->factors, g, (float *)job->param.data + begin + i, &m, &v);
-    MOI_STORE(b->m + i, m);
-    MOI_STORE(b->v + i, v);
-    range->m = MOI_IMAX(range->m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
-    range->most = MOI_MAX(v, range->most);
-    range->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), range->least);
+/* Codes of two vectors of scaled numbers, to number i on. */
+MOI_INLINE void MOI_FN(moi_slot_put_pair)(const moi_optim_slot *s, int four, uint32_t zero,
+    MOI_T16 thresholds, MOI_V first, MOI_V second, size_t i) {
+    uint8_t *codes = (uint8_t *)s->data + (four ? i / 2 : i);
+    if (four) {
+        MOI_STORE_NIBBLES(codes, MOI_FN(moi_q4_place)(thresholds, first),
+            MOI_FN(moi_q4_place)(thresholds, second));
+    } else {
+        MOI_STORE_U8(codes, MOI_FN(moi_q8_code)(s->q8, first, zero));
+        MOI_STORE_U8(codes + MOI_LANES, MOI_FN(moi_q8_code)(s->q8, second, zero));
+    }
 }
 
-/* A block of 8-bit or 4-bit AdamW in one loop: decoding hides behind the division and the square
- * root, and so does finding the largest and smallest values that encoding needs. The same bits as
- * moi_optim_chunk's; n is a multiple of two vectors. */
-MOI_INLINE void MOI_FN(moi_adamw_packed)(
-    const moi_optim_job *job, int four, size_t begin, size_t n, moi_optim_buffers *b) {
+/* A block of 8-bit or 4-bit AdamW on its way: what decoding needs, then what has been found when it
+ * is updated, and with that what encoding needs. */
+typedef struct MOI_FN(moi_packed) {
+    size_t begin;
+    int root;                 /* v is decoded from square roots */
+    MOI_V scale_m, scale_v;   /* of the old codes; of the new numbers, then */
+    MOI_VI most_m;            /* largest magnitude */
+    MOI_V least, most;        /* of v; least is not 0 */
+    float *m, *v, *roots;     /* buffers */
+} MOI_FN(moi_packed);
+
+MOI_INLINE void MOI_FN(moi_packed_begin)(
+    const moi_optim_job *job, size_t begin, moi_packed_buffer *b, MOI_FN(moi_packed) *x) {
     const size_t at = begin / job->m.block;
-    const int root = job->v.absmax[at] < 0.0f;
-    const MOI_V scale_m = MOI_SET1(job->m.absmax[at]), scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
-    const MOI_T16 map_m = MOI_TABLE16(four ? job->m.q4->map : job->m.q8->map);
-    const MOI_T16 map_v = MOI_TABLE16(four ? job->v.q4->map : job->v.q8->map);
-    MOI_FN(moi_adam_range) range;
-    range.m = MOI_ISET1(0);
-    range.most = MOI_SET1(0.0f);
-    range.least = MOI_SET1(HUGE_VALF);
-    for (size_t i = 0; i < n; i += 2 * MOI_LANES) {
+    x->begin = begin;
+    x->root = job->v.absmax[at] < 0.0f;
+    x->scale_m = MOI_SET1(job->m.absmax[at]);
+    x->scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
+    x->most_m = MOI_ISET1(0);
+    x->most = MOI_SET1(0.0f);
+    x->least = MOI_SET1(HUGE_VALF);
+    x->m = b->m;
+    x->v = b->v;
+    x->roots = b->roots;
+}
+
+MOI_INLINE void MOI_FN(moi_packed_vector)(
+    const moi_optim_job *job, MOI_FN(moi_packed) *x, size_t i, MOI_V m, MOI_V v) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
+    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + x->begin + i), scale);
+    float *p = (float *)job->param.data + x->begin + i;
+    m = MOI_MUL(m, x->scale_m);
+    v = MOI_MUL(v, x->scale_v);
+    if (x->root) v = MOI_MUL(v, v);
+    const MOI_V roots = MOI_FN(moi_adam_vector)(&job->factors, g, p, &m, &v);
+    MOI_STORE(x->m + i, m);
+    MOI_STORE(x->v + i, v);
+    MOI_STORE(x->roots + i, roots);
+    x->most_m = MOI_IMAX(x->most_m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
+    x->most = MOI_MAX(v, x->most);
+    x->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), x->least);
+}
+
+/* Sets a block's new scale; returns what its numbers are multiplied with. */
+MOI_INLINE float MOI_FN(moi_packed_scale)(int four, float most, int root, float *absmax) {
+    const int usable = most >= 1.17549435e-38f && (!four || most < 3.4e38f);
+    *absmax = usable ? root ? -most : most : 0.0f;
+    return usable ? 1.0f / most : 0.0f;
+}
+
+/* Everything is updated: from here on the block is encoded. */
+MOI_INLINE void MOI_FN(moi_packed_turn)(
+    const moi_optim_job *job, int four, MOI_FN(moi_packed) *x) {
+    const size_t at = x->begin / job->m.block;
+    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m)), most = MOI_MAXALL(x->most);
+    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), x->least));
+    const int root = moi_optim_takes_roots(&job->v, least, most);
+    if (root) x->v = x->roots;
+    x->scale_m = MOI_SET1(MOI_FN(moi_packed_scale)(four, most_m, 0, job->m.absmax + at));
+    x->scale_v = MOI_SET1(
+        MOI_FN(moi_packed_scale)(four, root ? sqrtf(most) : most, root, job->v.absmax + at));
+}
+
+/* Two vectors of each state from number i of the block on: encode finishes a block that has turned,
+ * update works on another. */
+MOI_INLINE void MOI_FN(moi_packed_pair)(const moi_optim_job *job, int four,
+    MOI_FN(moi_packed) *update, const MOI_FN(moi_packed) *encode, size_t i) {
+    const moi_optim_slot *m = &job->m, *v = &job->v;
+    if (update) {
+        const MOI_T16 map_m = MOI_TABLE16(four ? m->q4->map : m->q8->map);
+        const MOI_T16 map_v = MOI_TABLE16(four ? v->q4->map : v->q8->map);
         MOI_V m0, m1, v0, v1;
-        MOI_FN(moi_slot_pair)(&job->m, four, map_m, begin + i, &m0, &m1);
-        MOI_FN(moi_slot_pair)(&job->v, four, map_v, begin + i, &v0, &v1);
-        MOI_FN(moi_adam_packed)(
-            job, b, root, begin, i, MOI_MUL(m0, scale_m), MOI_MUL(v0, scale_v), &range);
-        MOI_FN(moi_adam_packed)(job, b, root, begin, i + MOI_LANES, MOI_MUL(m1, scale_m),
-            MOI_MUL(v1, scale_v), &range);
+        MOI_FN(moi_slot_pair)(m, four, map_m, update->begin + i, &m0, &m1);
+        MOI_FN(moi_slot_pair)(v, four, map_v, update->begin + i, &v0, &v1);
+        MOI_FN(moi_packed_vector)(job, update, i, m0, v0);
+        MOI_FN(moi_packed_vector)(job, update, i + MOI_LANES, m1, v1);
     }
-    MOI_FN(moi_slot_encode)(&job->m, begin, n, MOI_MAXALL(MOI_FROM_BITS(range.m)), b->m);
-    const float most = MOI_MAXALL(range.most);
-    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), range.least));
-    if (job->v.may_root) MOI_FN(moi_slot_encode_v)(&job->v, begin, n, least, most, b->v);
-    else MOI_FN(moi_slot_encode)(&job->v, begin, n, most, b->v);
+    if (encode) {
+        const MOI_T16 to_m = MOI_TABLE16(four ? m->q4->threshold : m->q8->map);
+        const MOI_T16 to_v = MOI_TABLE16(four ? v->q4->threshold : v->q8->map);
+        const MOI_V low = MOI_SET1(four ? -HUGE_VALF : m->q8->map[0]);
+        const MOI_V low_v = MOI_SET1(four ? -HUGE_VALF : 0.0f);
+        const size_t j = i + MOI_LANES, at = encode->begin + i;
+        const MOI_V m0 = MOI_MUL(MOI_LOAD(encode->m + i), encode->scale_m);
+        const MOI_V m1 = MOI_MUL(MOI_LOAD(encode->m + j), encode->scale_m);
+        const MOI_V v0 = MOI_MUL(MOI_LOAD(encode->v + i), encode->scale_v);
+        const MOI_V v1 = MOI_MUL(MOI_LOAD(encode->v + j), encode->scale_v);
+        MOI_FN(moi_slot_put_pair)(
+            m, four, 127, to_m, MOI_MAX(m0, low), MOI_MAX(m1, low), at);
+        MOI_FN(moi_slot_put_pair)(
+            v, four, 0, to_v, MOI_MAX(v0, low_v), MOI_MAX(v1, low_v), at);
+    }
+}
+
+/* The blocks begin..end - 1 of 8-bit or 4-bit AdamW, all whole. One is updated while the one before
+ * it is encoded, since finding the codes needs a scale that is known only at the end of a block,
+ * and a processor does both in the time of one: the update waits for the divider, the encoding for
+ * the loads of its tables. The same bits as moi_optim_chunk's. */
+MOI_INLINE void MOI_FN(moi_packed_blocks)(
+    const moi_optim_job *job, int four, size_t begin, size_t end, moi_packed_buffer *b) {
+    MOI_FN(moi_packed) old, now;
+    const size_t n = job->chunk;
+    MOI_FN(moi_packed_begin)(job, begin * n, &b[begin % 2], &old);
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+        MOI_FN(moi_packed_pair)(job, four, &old, NULL, i);
+    MOI_FN(moi_packed_turn)(job, four, &old);
+    while (++begin < end) {
+        MOI_FN(moi_packed_begin)(job, begin * n, &b[begin % 2], &now);
+        if (begin + 1 < end) {
+            MOI_FN(moi_optim_ahead)(job->grad + (begin + 1) * n, 0, n * 4);
+            MOI_FN(moi_optim_ahead)((float *)job->param.data + (begin + 1) * n, 0, n * 4);
+        }
+        for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+            MOI_FN(moi_packed_pair)(job, four, &now, &old, i);
+        old = now;
+        MOI_FN(moi_packed_turn)(job, four, &old);
+    }
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+        MOI_FN(moi_packed_pair)(job, four, NULL, &old, i);
+}
+
+MOI_TARGET static void MOI_FN(moi_optim_packed)(
+    const moi_optim_job *job, size_t begin, size_t end, moi_packed_buffer *b) {
+    if (job->m.precision == MO_OPTIM_4BIT) MOI_FN(moi_packed_blocks)(job, 1, begin, end, b);
+    else MOI_FN(moi_packed_blocks)(job, 0, begin, end, b);
 }
 
 /* One chunk: load, update, store. measure: nothing is stored, and for LAMB u is left in buffers. */
@@ -11521,13 +11696,6 @@ MOI_TARGET static void MOI_FN(moi_optim_chunk)(
             MOI_FN(moi_optim_ahead)(job->param.data, next * width, n * width);
         if (job->m.data) MOI_FN(moi_optim_ahead)(job->m.data, next, n);
         if (job->v.data) MOI_FN(moi_optim_ahead)(job->v.data, next, n);
-    }
-    const int four = job->m.precision == MO_OPTIM_4BIT;
-    if (job->kind == MO_OPTIM_ADAMW && (four || job->m.precision == MO_OPTIM_8BIT) &&
-        n % (2 * MOI_LANES) == 0 && !job->rounded && job->param.precision == MO_OPTIM_F32) {
-        if (four) MOI_FN(moi_adamw_packed)(job, 1, begin, n, b);
-        else MOI_FN(moi_adamw_packed)(job, 0, begin, n, b);
-        return;
     }
     a.g = job->grad + begin;
     a.p = MOI_FN(moi_slot_load)(&job->param, begin, n, b->p);
@@ -11579,24 +11747,25 @@ MOI_INLINE void MOI_FN(moi_optim_put)(MOI_VM usable, float *at, MOI_V value) {
     MOI_STORE(at, MOI_SELECT(usable, value, MOI_LOAD(at)));
 }
 
-/* One vector: p, and new m and v from the old ones. */
-MOI_INLINE void MOI_FN(moi_adam_vector)(
+/* One vector: p, and new m and v from the old ones; returns the square roots of v. */
+MOI_INLINE MOI_V MOI_FN(moi_adam_vector)(
     const moi_optim_factors *f, MOI_V g, float *p, MOI_V *m, MOI_V *v) {
     const MOI_VM usable = MOI_FN(moi_usable)(g);
     const MOI_V new_m = MOI_FN(moi_mix)(f->beta1, *m, f->one_minus_beta1, g);
-    const MOI_V new_v = MOI_FN(moi_second)(f, *v, g), root = MOI_SQRT(new_v);
+    *v = MOI_SELECT(usable, MOI_FN(moi_second)(f, *v, g), *v);
+    const MOI_V root = MOI_SQRT(*v);
     const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
     const MOI_V kept = MOI_MUL(MOI_LOAD(p), MOI_SET1(f->keep));
     const MOI_V new_p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(new_m, scale)));
     MOI_FN(moi_optim_put)(usable, p, new_p);
     *m = MOI_SELECT(usable, new_m, *m);
-    *v = MOI_SELECT(usable, new_v, *v);
+    return root;
 }
 
 MOI_INLINE void MOI_FN(moi_adam_lanes)(
     const moi_optim_factors *f, const moi_optim_arrays *a, size_t i, MOI_V g) {
     MOI_V m = MOI_LOAD(a->m + i), v = MOI_LOAD(a->v + i);
-    MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
+    (void)MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
     MOI_STORE(a->m + i, m);
     MOI_STORE(a->v + i, v);
 }
@@ -11813,20 +11982,6 @@ MOI_TARGET static void MOI_FN(moi_slot_encode)(
     else MOI_FN(moi_q4_encode_scaled)(s->q4, x, n, most, codes + begin / 2, absmax);
 }
 
-/* v, from least to most: as square roots in 4 bits, and where it differs by more than 1000
- * times. */
-MOI_TARGET static void MOI_FN(moi_slot_encode_v)(
-    const moi_optim_slot *s, size_t begin, size_t n, float least, float most, float *x) {
-    float *absmax = s->absmax + begin / s->block;
-    const int root = s->precision == MO_OPTIM_4BIT || least < most * 1e-3f;
-    if (root) {
-        MOI_FN(moi_row_power)(x, n, 1);
-        most = sqrtf(most);
-    }
-    MOI_FN(moi_slot_encode)(s, begin, n, most, x);
-    if (root) *absmax = 0.0f - *absmax; /* 0 stays 0 */
-}
-
 /* The numbers begin..begin + n - 1 of a slot as floats: where they are, or decoded into buffer. */
 MOI_TARGET static float *MOI_FN(moi_slot_load)(
     const moi_optim_slot *s, size_t begin, size_t n, float *buffer) {
@@ -11856,17 +12011,24 @@ MOI_TARGET static void MOI_FN(moi_slot_store)(
         moi_optim_dither(x, (uint16_t *)s->data + begin, n, s->seed, s->offset + begin);
         return;
     }
-    if (s->may_root) {
-        float least;
-        const float most = MOI_FN(moi_row_range)(x, n, &least);
-        MOI_FN(moi_slot_encode_v)(s, begin, n, least, most, x);
-    } else {
+    if (!s->may_root) {
         MOI_FN(moi_slot_encode)(s, begin, n, MOI_FN(moi_q8_absmax)(x, n), x);
+        return;
     }
+    float least;
+    const float most = MOI_FN(moi_row_range)(x, n, &least);
+    if (!moi_optim_takes_roots(s, least, most)) {
+        MOI_FN(moi_slot_encode)(s, begin, n, most, x);
+        return;
+    }
+    float *absmax = s->absmax + begin / s->block;
+    MOI_FN(moi_row_power)(x, n, 1);
+    MOI_FN(moi_slot_encode)(s, begin, n, sqrtf(most), x);
+    *absmax = 0.0f - *absmax; /* 0 stays 0 */
 }
 
-/* The next chunk on its way while this one is worked on. */
-MOI_TARGET static void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
+/* The next block on its way while this one is worked on. */
+MOI_INLINE void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
     const char *at = (const char *)data + begin;
     for (size_t i = 0; i < size; i += MOI_CACHE_LINE) MOI_PREFETCH(at + i, 0);
 }
@@ -11884,54 +12046,145 @@ MOI_INLINE void MOI_FN(moi_slot_pair)(
     }
 }
 
-/* What encoding needs to know of a block. */
-typedef struct MOI_FN(moi_adam_range) {
-    MOI_VI m;          /* largest magnitude */
-    MOI_V least, most; /* of v; least is not 0 */
-} MOI_FN(moi_adam_range);
-
-MOI_INLINE void MOI_FN(moi_adam_packed)(const moi_optim_job *job, moi_optim_buffers *b, int root,
-    size_t begin, size_t i, MOI_V m, MOI_V v, MOI_FN(moi_adam_range) *range) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
-    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
-    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + begin + i), scale);
-    if (root) v = MOI_MUL(v, v);
-    MOI_FN(moi_adam_vector)(&job->factors, g, (float *)job->param.data + begin + i, &m, &v);
-    MOI_STORE(b->m + i, m);
-    MOI_STORE(b->v + i, v);
-    range->m = MOI_IMAX(range->m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
-    range->most = MOI_MAX(v, range->most);
-    range->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), range->least);
+/* Codes of two vectors of scaled numbers, to number i on. */
+MOI_INLINE void MOI_FN(moi_slot_put_pair)(const moi_optim_slot *s, int four, uint32_t zero,
+    MOI_T16 thresholds, MOI_V first, MOI_V second, size_t i) {
+    uint8_t *codes = (uint8_t *)s->data + (four ? i / 2 : i);
+    if (four) {
+        MOI_STORE_NIBBLES(codes, MOI_FN(moi_q4_place)(thresholds, first),
+            MOI_FN(moi_q4_place)(thresholds, second));
+    } else {
+        MOI_STORE_U8(codes, MOI_FN(moi_q8_code)(s->q8, first, zero));
+        MOI_STORE_U8(codes + MOI_LANES, MOI_FN(moi_q8_code)(s->q8, second, zero));
+    }
 }
 
-/* A block of 8-bit or 4-bit AdamW in one loop: decoding hides behind the division and the square
- * root, and so does finding the largest and smallest values that encoding needs. The same bits as
- * moi_optim_chunk's; n is a multiple of two vectors. */
-MOI_INLINE void MOI_FN(moi_adamw_packed)(
-    const moi_optim_job *job, int four, size_t begin, size_t n, moi_optim_buffers *b) {
+/* A block of 8-bit or 4-bit AdamW on its way: what decoding needs, then what has been found when it
+ * is updated, and with that what encoding needs. */
+typedef struct MOI_FN(moi_packed) {
+    size_t begin;
+    int root;                 /* v is decoded from square roots */
+    MOI_V scale_m, scale_v;   /* of the old codes; of the new numbers, then */
+    MOI_VI most_m;            /* largest magnitude */
+    MOI_V least, most;        /* of v; least is not 0 */
+    float *m, *v, *roots;     /* buffers */
+} MOI_FN(moi_packed);
+
+MOI_INLINE void MOI_FN(moi_packed_begin)(
+    const moi_optim_job *job, size_t begin, moi_packed_buffer *b, MOI_FN(moi_packed) *x) {
     const size_t at = begin / job->m.block;
-    const int root = job->v.absmax[at] < 0.0f;
-    const MOI_V scale_m = MOI_SET1(job->m.absmax[at]), scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
-    const MOI_T16 map_m = MOI_TABLE16(four ? job->m.q4->map : job->m.q8->map);
-    const MOI_T16 map_v = MOI_TABLE16(four ? job->v.q4->map : job->v.q8->map);
-    MOI_FN(moi_adam_range) range;
-    range.m = MOI_ISET1(0);
-    range.most = MOI_SET1(0.0f);
-    range.least = MOI_SET1(HUGE_VALF);
-    for (size_t i = 0; i < n; i += 2 * MOI_LANES) {
+    x->begin = begin;
+    x->root = job->v.absmax[at] < 0.0f;
+    x->scale_m = MOI_SET1(job->m.absmax[at]);
+    x->scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
+    x->most_m = MOI_ISET1(0);
+    x->most = MOI_SET1(0.0f);
+    x->least = MOI_SET1(HUGE_VALF);
+    x->m = b->m;
+    x->v = b->v;
+    x->roots = b->roots;
+}
+
+MOI_INLINE void MOI_FN(moi_packed_vector)(
+    const moi_optim_job *job, MOI_FN(moi_packed) *x, size_t i, MOI_V m, MOI_V v) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
+    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + x->begin + i), scale);
+    float *p = (float *)job->param.data + x->begin + i;
+    m = MOI_MUL(m, x->scale_m);
+    v = MOI_MUL(v, x->scale_v);
+    if (x->root) v = MOI_MUL(v, v);
+    const MOI_V roots = MOI_FN(moi_adam_vector)(&job->factors, g, p, &m, &v);
+    MOI_STORE(x->m + i, m);
+    MOI_STORE(x->v + i, v);
+    MOI_STORE(x->roots + i, roots);
+    x->most_m = MOI_IMAX(x->most_m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
+    x->most = MOI_MAX(v, x->most);
+    x->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), x->least);
+}
+
+/* Sets a block's new scale; returns what its numbers are multiplied with. */
+MOI_INLINE float MOI_FN(moi_packed_scale)(int four, float most, int root, float *absmax) {
+    const int usable = most >= 1.17549435e-38f && (!four || most < 3.4e38f);
+    *absmax = usable ? root ? -most : most : 0.0f;
+    return usable ? 1.0f / most : 0.0f;
+}
+
+/* Everything is updated: from here on the block is encoded. */
+MOI_INLINE void MOI_FN(moi_packed_turn)(
+    const moi_optim_job *job, int four, MOI_FN(moi_packed) *x) {
+    const size_t at = x->begin / job->m.block;
+    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m)), most = MOI_MAXALL(x->most);
+    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), x->least));
+    const int root = moi_optim_takes_roots(&job->v, least, most);
+    if (root) x->v = x->roots;
+    x->scale_m = MOI_SET1(MOI_FN(moi_packed_scale)(four, most_m, 0, job->m.absmax + at));
+    x->scale_v = MOI_SET1(
+        MOI_FN(moi_packed_scale)(four, root ? sqrtf(most) : most, root, job->v.absmax + at));
+}
+
+/* Two vectors of each state from number i of the block on: encode finishes a block that has turned,
+ * update works on another. */
+MOI_INLINE void MOI_FN(moi_packed_pair)(const moi_optim_job *job, int four,
+    MOI_FN(moi_packed) *update, const MOI_FN(moi_packed) *encode, size_t i) {
+    const moi_optim_slot *m = &job->m, *v = &job->v;
+    if (update) {
+        const MOI_T16 map_m = MOI_TABLE16(four ? m->q4->map : m->q8->map);
+        const MOI_T16 map_v = MOI_TABLE16(four ? v->q4->map : v->q8->map);
         MOI_V m0, m1, v0, v1;
-        MOI_FN(moi_slot_pair)(&job->m, four, map_m, begin + i, &m0, &m1);
-        MOI_FN(moi_slot_pair)(&job->v, four, map_v, begin + i, &v0, &v1);
-        MOI_FN(moi_adam_packed)(
-            job, b, root, begin, i, MOI_MUL(m0, scale_m), MOI_MUL(v0, scale_v), &range);
-        MOI_FN(moi_adam_packed)(job, b, root, begin, i + MOI_LANES, MOI_MUL(m1, scale_m),
-            MOI_MUL(v1, scale_v), &range);
+        MOI_FN(moi_slot_pair)(m, four, map_m, update->begin + i, &m0, &m1);
+        MOI_FN(moi_slot_pair)(v, four, map_v, update->begin + i, &v0, &v1);
+        MOI_FN(moi_packed_vector)(job, update, i, m0, v0);
+        MOI_FN(moi_packed_vector)(job, update, i + MOI_LANES, m1, v1);
     }
-    MOI_FN(moi_slot_encode)(&job->m, begin, n, MOI_MAXALL(MOI_FROM_BITS(range.m)), b->m);
-    const float most = MOI_MAXALL(range.most);
-    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), range.least));
-    if (job->v.may_root) MOI_FN(moi_slot_encode_v)(&job->v, begin, n, least, most, b->v);
-    else MOI_FN(moi_slot_encode)(&job->v, begin, n, most, b->v);
+    if (encode) {
+        const MOI_T16 to_m = MOI_TABLE16(four ? m->q4->threshold : m->q8->map);
+        const MOI_T16 to_v = MOI_TABLE16(four ? v->q4->threshold : v->q8->map);
+        const MOI_V low = MOI_SET1(four ? -HUGE_VALF : m->q8->map[0]);
+        const MOI_V low_v = MOI_SET1(four ? -HUGE_VALF : 0.0f);
+        const size_t j = i + MOI_LANES, at = encode->begin + i;
+        const MOI_V m0 = MOI_MUL(MOI_LOAD(encode->m + i), encode->scale_m);
+        const MOI_V m1 = MOI_MUL(MOI_LOAD(encode->m + j), encode->scale_m);
+        const MOI_V v0 = MOI_MUL(MOI_LOAD(encode->v + i), encode->scale_v);
+        const MOI_V v1 = MOI_MUL(MOI_LOAD(encode->v + j), encode->scale_v);
+        MOI_FN(moi_slot_put_pair)(
+            m, four, 127, to_m, MOI_MAX(m0, low), MOI_MAX(m1, low), at);
+        MOI_FN(moi_slot_put_pair)(
+            v, four, 0, to_v, MOI_MAX(v0, low_v), MOI_MAX(v1, low_v), at);
+    }
+}
+
+/* The blocks begin..end - 1 of 8-bit or 4-bit AdamW, all whole. One is updated while the one before
+ * it is encoded, since finding the codes needs a scale that is known only at the end of a block,
+ * and a processor does both in the time of one: the update waits for the divider, the encoding for
+ * the loads of its tables. The same bits as moi_optim_chunk's. */
+MOI_INLINE void MOI_FN(moi_packed_blocks)(
+    const moi_optim_job *job, int four, size_t begin, size_t end, moi_packed_buffer *b) {
+    MOI_FN(moi_packed) old, now;
+    const size_t n = job->chunk;
+    MOI_FN(moi_packed_begin)(job, begin * n, &b[begin % 2], &old);
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+        MOI_FN(moi_packed_pair)(job, four, &old, NULL, i);
+    MOI_FN(moi_packed_turn)(job, four, &old);
+    while (++begin < end) {
+        MOI_FN(moi_packed_begin)(job, begin * n, &b[begin % 2], &now);
+        if (begin + 1 < end) {
+            MOI_FN(moi_optim_ahead)(job->grad + (begin + 1) * n, 0, n * 4);
+            MOI_FN(moi_optim_ahead)((float *)job->param.data + (begin + 1) * n, 0, n * 4);
+        }
+        for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+            MOI_FN(moi_packed_pair)(job, four, &now, &old, i);
+        old = now;
+        MOI_FN(moi_packed_turn)(job, four, &old);
+    }
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+        MOI_FN(moi_packed_pair)(job, four, NULL, &old, i);
+}
+
+MOI_TARGET static void MOI_FN(moi_optim_packed)(
+    const moi_optim_job *job, size_t begin, size_t end, moi_packed_buffer *b) {
+    if (job->m.precision == MO_OPTIM_4BIT) MOI_FN(moi_packed_blocks)(job, 1, begin, end, b);
+    else MOI_FN(moi_packed_blocks)(job, 0, begin, end, b);
 }
 
 /* One chunk: load, update, store. measure: nothing is stored, and for LAMB u is left in buffers. */
@@ -11945,13 +12198,6 @@ MOI_TARGET static void MOI_FN(moi_optim_chunk)(
             MOI_FN(moi_optim_ahead)(job->param.data, next * width, n * width);
         if (job->m.data) MOI_FN(moi_optim_ahead)(job->m.data, next, n);
         if (job->v.data) MOI_FN(moi_optim_ahead)(job->v.data, next, n);
-    }
-    const int four = job->m.precision == MO_OPTIM_4BIT;
-    if (job->kind == MO_OPTIM_ADAMW && (four || job->m.precision == MO_OPTIM_8BIT) &&
-        n % (2 * MOI_LANES) == 0 && !job->rounded && job->param.precision == MO_OPTIM_F32) {
-        if (four) MOI_FN(moi_adamw_packed)(job, 1, begin, n, b);
-        else MOI_FN(moi_adamw_packed)(job, 0, begin, n, b);
-        return;
     }
     a.g = job->grad + begin;
     a.p = MOI_FN(moi_slot_load)(&job->param, begin, n, b->p);
@@ -12005,24 +12251,25 @@ MOI_INLINE void MOI_FN(moi_optim_put)(MOI_VM usable, float *at, MOI_V value) {
     MOI_STORE(at, MOI_SELECT(usable, value, MOI_LOAD(at)));
 }
 
-/* One vector: p, and new m and v from the old ones. */
-MOI_INLINE void MOI_FN(moi_adam_vector)(
+/* One vector: p, and new m and v from the old ones; returns the square roots of v. */
+MOI_INLINE MOI_V MOI_FN(moi_adam_vector)(
     const moi_optim_factors *f, MOI_V g, float *p, MOI_V *m, MOI_V *v) {
     const MOI_VM usable = MOI_FN(moi_usable)(g);
     const MOI_V new_m = MOI_FN(moi_mix)(f->beta1, *m, f->one_minus_beta1, g);
-    const MOI_V new_v = MOI_FN(moi_second)(f, *v, g), root = MOI_SQRT(new_v);
+    *v = MOI_SELECT(usable, MOI_FN(moi_second)(f, *v, g), *v);
+    const MOI_V root = MOI_SQRT(*v);
     const MOI_V scale = MOI_ADD(MOI_MUL(root, MOI_SET1(f->debias)), MOI_SET1(f->epsilon));
     const MOI_V kept = MOI_MUL(MOI_LOAD(p), MOI_SET1(f->keep));
     const MOI_V new_p = MOI_SUB(kept, MOI_MUL(MOI_SET1(f->step), MOI_DIV(new_m, scale)));
     MOI_FN(moi_optim_put)(usable, p, new_p);
     *m = MOI_SELECT(usable, new_m, *m);
-    *v = MOI_SELECT(usable, new_v, *v);
+    return root;
 }
 
 MOI_INLINE void MOI_FN(moi_adam_lanes)(
     const moi_optim_factors *f, const moi_optim_arrays *a, size_t i, MOI_V g) {
     MOI_V m = MOI_LOAD(a->m + i), v = MOI_LOAD(a->v + i);
-    MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
+    (void)MOI_FN(moi_adam_vector)(f, g, a->p + i, &m, &v);
     MOI_STORE(a->m + i, m);
     MOI_STORE(a->v + i, v);
 }
@@ -12239,20 +12486,6 @@ MOI_TARGET static void MOI_FN(moi_slot_encode)(
     else MOI_FN(moi_q4_encode_scaled)(s->q4, x, n, most, codes + begin / 2, absmax);
 }
 
-/* v, from least to most: as square roots in 4 bits, and where it differs by more than 1000
- * times. */
-MOI_TARGET static void MOI_FN(moi_slot_encode_v)(
-    const moi_optim_slot *s, size_t begin, size_t n, float least, float most, float *x) {
-    float *absmax = s->absmax + begin / s->block;
-    const int root = s->precision == MO_OPTIM_4BIT || least < most * 1e-3f;
-    if (root) {
-        MOI_FN(moi_row_power)(x, n, 1);
-        most = sqrtf(most);
-    }
-    MOI_FN(moi_slot_encode)(s, begin, n, most, x);
-    if (root) *absmax = 0.0f - *absmax; /* 0 stays 0 */
-}
-
 /* The numbers begin..begin + n - 1 of a slot as floats: where they are, or decoded into buffer. */
 MOI_TARGET static float *MOI_FN(moi_slot_load)(
     const moi_optim_slot *s, size_t begin, size_t n, float *buffer) {
@@ -12282,17 +12515,24 @@ MOI_TARGET static void MOI_FN(moi_slot_store)(
         moi_optim_dither(x, (uint16_t *)s->data + begin, n, s->seed, s->offset + begin);
         return;
     }
-    if (s->may_root) {
-        float least;
-        const float most = MOI_FN(moi_row_range)(x, n, &least);
-        MOI_FN(moi_slot_encode_v)(s, begin, n, least, most, x);
-    } else {
+    if (!s->may_root) {
         MOI_FN(moi_slot_encode)(s, begin, n, MOI_FN(moi_q8_absmax)(x, n), x);
+        return;
     }
+    float least;
+    const float most = MOI_FN(moi_row_range)(x, n, &least);
+    if (!moi_optim_takes_roots(s, least, most)) {
+        MOI_FN(moi_slot_encode)(s, begin, n, most, x);
+        return;
+    }
+    float *absmax = s->absmax + begin / s->block;
+    MOI_FN(moi_row_power)(x, n, 1);
+    MOI_FN(moi_slot_encode)(s, begin, n, sqrtf(most), x);
+    *absmax = 0.0f - *absmax; /* 0 stays 0 */
 }
 
-/* The next chunk on its way while this one is worked on. */
-MOI_TARGET static void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
+/* The next block on its way while this one is worked on. */
+MOI_INLINE void MOI_FN(moi_optim_ahead)(const void *data, size_t begin, size_t size) {
     const char *at = (const char *)data + begin;
     for (size_t i = 0; i < size; i += MOI_CACHE_LINE) MOI_PREFETCH(at + i, 0);
 }
@@ -12310,54 +12550,145 @@ MOI_INLINE void MOI_FN(moi_slot_pair)(
     }
 }
 
-/* What encoding needs to know of a block. */
-typedef struct MOI_FN(moi_adam_range) {
-    MOI_VI m;          /* largest magnitude */
-    MOI_V least, most; /* of v; least is not 0 */
-} MOI_FN(moi_adam_range);
-
-MOI_INLINE void MOI_FN(moi_adam_packed)(const moi_optim_job *job, moi_optim_buffers *b, int root,
-    size_t begin, size_t i, MOI_V m, MOI_V v, MOI_FN(moi_adam_range) *range) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
-    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
-    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + begin + i), scale);
-    if (root) v = MOI_MUL(v, v);
-    MOI_FN(moi_adam_vector)(&job->factors, g, (float *)job->param.data + begin + i, &m, &v);
-    MOI_STORE(b->m + i, m);
-    MOI_STORE(b->v + i, v);
-    range->m = MOI_IMAX(range->m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
-    range->most = MOI_MAX(v, range->most);
-    range->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), range->least);
+/* Codes of two vectors of scaled numbers, to number i on. */
+MOI_INLINE void MOI_FN(moi_slot_put_pair)(const moi_optim_slot *s, int four, uint32_t zero,
+    MOI_T16 thresholds, MOI_V first, MOI_V second, size_t i) {
+    uint8_t *codes = (uint8_t *)s->data + (four ? i / 2 : i);
+    if (four) {
+        MOI_STORE_NIBBLES(codes, MOI_FN(moi_q4_place)(thresholds, first),
+            MOI_FN(moi_q4_place)(thresholds, second));
+    } else {
+        MOI_STORE_U8(codes, MOI_FN(moi_q8_code)(s->q8, first, zero));
+        MOI_STORE_U8(codes + MOI_LANES, MOI_FN(moi_q8_code)(s->q8, second, zero));
+    }
 }
 
-/* A block of 8-bit or 4-bit AdamW in one loop: decoding hides behind the division and the square
- * root, and so does finding the largest and smallest values that encoding needs. The same bits as
- * moi_optim_chunk's; n is a multiple of two vectors. */
-MOI_INLINE void MOI_FN(moi_adamw_packed)(
-    const moi_optim_job *job, int four, size_t begin, size_t n, moi_optim_buffers *b) {
+/* A block of 8-bit or 4-bit AdamW on its way: what decoding needs, then what has been found when it
+ * is updated, and with that what encoding needs. */
+typedef struct MOI_FN(moi_packed) {
+    size_t begin;
+    int root;                 /* v is decoded from square roots */
+    MOI_V scale_m, scale_v;   /* of the old codes; of the new numbers, then */
+    MOI_VI most_m;            /* largest magnitude */
+    MOI_V least, most;        /* of v; least is not 0 */
+    float *m, *v, *roots;     /* buffers */
+} MOI_FN(moi_packed);
+
+MOI_INLINE void MOI_FN(moi_packed_begin)(
+    const moi_optim_job *job, size_t begin, moi_packed_buffer *b, MOI_FN(moi_packed) *x) {
     const size_t at = begin / job->m.block;
-    const int root = job->v.absmax[at] < 0.0f;
-    const MOI_V scale_m = MOI_SET1(job->m.absmax[at]), scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
-    const MOI_T16 map_m = MOI_TABLE16(four ? job->m.q4->map : job->m.q8->map);
-    const MOI_T16 map_v = MOI_TABLE16(four ? job->v.q4->map : job->v.q8->map);
-    MOI_FN(moi_adam_range) range;
-    range.m = MOI_ISET1(0);
-    range.most = MOI_SET1(0.0f);
-    range.least = MOI_SET1(HUGE_VALF);
-    for (size_t i = 0; i < n; i += 2 * MOI_LANES) {
+    x->begin = begin;
+    x->root = job->v.absmax[at] < 0.0f;
+    x->scale_m = MOI_SET1(job->m.absmax[at]);
+    x->scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
+    x->most_m = MOI_ISET1(0);
+    x->most = MOI_SET1(0.0f);
+    x->least = MOI_SET1(HUGE_VALF);
+    x->m = b->m;
+    x->v = b->v;
+    x->roots = b->roots;
+}
+
+MOI_INLINE void MOI_FN(moi_packed_vector)(
+    const moi_optim_job *job, MOI_FN(moi_packed) *x, size_t i, MOI_V m, MOI_V v) {
+    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
+    const MOI_V scale = MOI_SET1(job->factors.grad_scale);
+    const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + x->begin + i), scale);
+    float *p = (float *)job->param.data + x->begin + i;
+    m = MOI_MUL(m, x->scale_m);
+    v = MOI_MUL(v, x->scale_v);
+    if (x->root) v = MOI_MUL(v, v);
+    const MOI_V roots = MOI_FN(moi_adam_vector)(&job->factors, g, p, &m, &v);
+    MOI_STORE(x->m + i, m);
+    MOI_STORE(x->v + i, v);
+    MOI_STORE(x->roots + i, roots);
+    x->most_m = MOI_IMAX(x->most_m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
+    x->most = MOI_MAX(v, x->most);
+    x->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), x->least);
+}
+
+/* Sets a block's new scale; returns what its numbers are multiplied with. */
+MOI_INLINE float MOI_FN(moi_packed_scale)(int four, float most, int root, float *absmax) {
+    const int usable = most >= 1.17549435e-38f && (!four || most < 3.4e38f);
+    *absmax = usable ? root ? -most : most : 0.0f;
+    return usable ? 1.0f / most : 0.0f;
+}
+
+/* Everything is updated: from here on the block is encoded. */
+MOI_INLINE void MOI_FN(moi_packed_turn)(
+    const moi_optim_job *job, int four, MOI_FN(moi_packed) *x) {
+    const size_t at = x->begin / job->m.block;
+    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m)), most = MOI_MAXALL(x->most);
+    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), x->least));
+    const int root = moi_optim_takes_roots(&job->v, least, most);
+    if (root) x->v = x->roots;
+    x->scale_m = MOI_SET1(MOI_FN(moi_packed_scale)(four, most_m, 0, job->m.absmax + at));
+    x->scale_v = MOI_SET1(
+        MOI_FN(moi_packed_scale)(four, root ? sqrtf(most) : most, root, job->v.absmax + at));
+}
+
+/* Two vectors of each state from number i of the block on: encode finishes a block that has turned,
+ * update works on another. */
+MOI_INLINE void MOI_FN(moi_packed_pair)(const moi_optim_job *job, int four,
+    MOI_FN(moi_packed) *update, const MOI_FN(moi_packed) *encode, size_t i) {
+    const moi_optim_slot *m = &job->m, *v = &job->v;
+    if (update) {
+        const MOI_T16 map_m = MOI_TABLE16(four ? m->q4->map : m->q8->map);
+        const MOI_T16 map_v = MOI_TABLE16(four ? v->q4->map : v->q8->map);
         MOI_V m0, m1, v0, v1;
-        MOI_FN(moi_slot_pair)(&job->m, four, map_m, begin + i, &m0, &m1);
-        MOI_FN(moi_slot_pair)(&job->v, four, map_v, begin + i, &v0, &v1);
-        MOI_FN(moi_adam_packed)(
-            job, b, root, begin, i, MOI_MUL(m0, scale_m), MOI_MUL(v0, scale_v), &range);
-        MOI_FN(moi_adam_packed)(job, b, root, begin, i + MOI_LANES, MOI_MUL(m1, scale_m),
-            MOI_MUL(v1, scale_v), &range);
+        MOI_FN(moi_slot_pair)(m, four, map_m, update->begin + i, &m0, &m1);
+        MOI_FN(moi_slot_pair)(v, four, map_v, update->begin + i, &v0, &v1);
+        MOI_FN(moi_packed_vector)(job, update, i, m0, v0);
+        MOI_FN(moi_packed_vector)(job, update, i + MOI_LANES, m1, v1);
     }
-    MOI_FN(moi_slot_encode)(&job->m, begin, n, MOI_MAXALL(MOI_FROM_BITS(range.m)), b->m);
-    const float most = MOI_MAXALL(range.most);
-    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), range.least));
-    if (job->v.may_root) MOI_FN(moi_slot_encode_v)(&job->v, begin, n, least, most, b->v);
-    else MOI_FN(moi_slot_encode)(&job->v, begin, n, most, b->v);
+    if (encode) {
+        const MOI_T16 to_m = MOI_TABLE16(four ? m->q4->threshold : m->q8->map);
+        const MOI_T16 to_v = MOI_TABLE16(four ? v->q4->threshold : v->q8->map);
+        const MOI_V low = MOI_SET1(four ? -HUGE_VALF : m->q8->map[0]);
+        const MOI_V low_v = MOI_SET1(four ? -HUGE_VALF : 0.0f);
+        const size_t j = i + MOI_LANES, at = encode->begin + i;
+        const MOI_V m0 = MOI_MUL(MOI_LOAD(encode->m + i), encode->scale_m);
+        const MOI_V m1 = MOI_MUL(MOI_LOAD(encode->m + j), encode->scale_m);
+        const MOI_V v0 = MOI_MUL(MOI_LOAD(encode->v + i), encode->scale_v);
+        const MOI_V v1 = MOI_MUL(MOI_LOAD(encode->v + j), encode->scale_v);
+        MOI_FN(moi_slot_put_pair)(
+            m, four, 127, to_m, MOI_MAX(m0, low), MOI_MAX(m1, low), at);
+        MOI_FN(moi_slot_put_pair)(
+            v, four, 0, to_v, MOI_MAX(v0, low_v), MOI_MAX(v1, low_v), at);
+    }
+}
+
+/* The blocks begin..end - 1 of 8-bit or 4-bit AdamW, all whole. One is updated while the one before
+ * it is encoded, since finding the codes needs a scale that is known only at the end of a block,
+ * and a processor does both in the time of one: the update waits for the divider, the encoding for
+ * the loads of its tables. The same bits as moi_optim_chunk's. */
+MOI_INLINE void MOI_FN(moi_packed_blocks)(
+    const moi_optim_job *job, int four, size_t begin, size_t end, moi_packed_buffer *b) {
+    MOI_FN(moi_packed) old, now;
+    const size_t n = job->chunk;
+    MOI_FN(moi_packed_begin)(job, begin * n, &b[begin % 2], &old);
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+        MOI_FN(moi_packed_pair)(job, four, &old, NULL, i);
+    MOI_FN(moi_packed_turn)(job, four, &old);
+    while (++begin < end) {
+        MOI_FN(moi_packed_begin)(job, begin * n, &b[begin % 2], &now);
+        if (begin + 1 < end) {
+            MOI_FN(moi_optim_ahead)(job->grad + (begin + 1) * n, 0, n * 4);
+            MOI_FN(moi_optim_ahead)((float *)job->param.data + (begin + 1) * n, 0, n * 4);
+        }
+        for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+            MOI_FN(moi_packed_pair)(job, four, &now, &old, i);
+        old = now;
+        MOI_FN(moi_packed_turn)(job, four, &old);
+    }
+    for (size_t i = 0; i < n; i += 2 * MOI_LANES)
+        MOI_FN(moi_packed_pair)(job, four, NULL, &old, i);
+}
+
+MOI_TARGET static void MOI_FN(moi_optim_packed)(
+    const moi_optim_job *job, size_t begin, size_t end, moi_packed_buffer *b) {
+    if (job->m.precision == MO_OPTIM_4BIT) MOI_FN(moi_packed_blocks)(job, 1, begin, end, b);
+    else MOI_FN(moi_packed_blocks)(job, 0, begin, end, b);
 }
 
 /* One chunk: load, update, store. measure: nothing is stored, and for LAMB u is left in buffers. */
@@ -12371,13 +12702,6 @@ MOI_TARGET static void MOI_FN(moi_optim_chunk)(
             MOI_FN(moi_optim_ahead)(job->param.data, next * width, n * width);
         if (job->m.data) MOI_FN(moi_optim_ahead)(job->m.data, next, n);
         if (job->v.data) MOI_FN(moi_optim_ahead)(job->v.data, next, n);
-    }
-    const int four = job->m.precision == MO_OPTIM_4BIT;
-    if (job->kind == MO_OPTIM_ADAMW && (four || job->m.precision == MO_OPTIM_8BIT) &&
-        n % (2 * MOI_LANES) == 0 && !job->rounded && job->param.precision == MO_OPTIM_F32) {
-        if (four) MOI_FN(moi_adamw_packed)(job, 1, begin, n, b);
-        else MOI_FN(moi_adamw_packed)(job, 0, begin, n, b);
-        return;
     }
     a.g = job->grad + begin;
     a.p = MOI_FN(moi_slot_load)(&job->param, begin, n, b->p);
@@ -12704,6 +13028,22 @@ static void moi_optim_dispatch(
     MOI_DISPATCH(moi_optim_chunk, (job, begin, n, b));
 }
 
+/* The whole blocks of 8-bit and 4-bit AdamW on fp32 parameters; the others go by chunks. */
+static size_t moi_optim_packed_blocks(const moi_optim_job *job) {
+    const mo_optim_precision precision = job->m.precision;
+    const int fits = job->kind == MO_OPTIM_ADAMW && !job->rounded && job->chunk <= moi_packed_max &&
+        job->param.precision == MO_OPTIM_F32 &&
+        (precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT);
+    return fits ? job->n / job->chunk : 0;
+}
+
+/* Rows are blocks. */
+static void moi_optim_update_packed(const void *context, size_t begin, size_t end) {
+    const moi_optim_job *job = (const moi_optim_job *)context;
+    moi_packed_buffer b[2];
+    if (begin < end) MOI_DISPATCH(moi_optim_packed, (job, begin, end, b));
+}
+
 /* Rows are chunks. */
 static void moi_optim_update_chunks(const void *context, size_t begin, size_t end) {
     const moi_optim_job *job = (const moi_optim_job *)context;
@@ -12947,7 +13287,10 @@ static mo_status moi_optim_run(
         moi_optim_matrix x = moi_optim_matrix_of(job, &d, state);
         moi_for_rows(d.parallel, state->rows, 1, moi_optim_rows_task, &x);
     }
-    moi_for_rows(d.parallel, moi_ceil_div(job->n, job->chunk), 4, moi_optim_update_chunks, job);
+    const size_t n_chunks = moi_ceil_div(job->n, job->chunk), packed = moi_optim_packed_blocks(job);
+    if (packed == 0) moi_for_rows(d.parallel, n_chunks, 4, moi_optim_update_chunks, job);
+    else moi_for_rows(d.parallel, packed, 4, moi_optim_update_packed, job);
+    if (packed != 0) moi_optim_update_chunks(job, packed, n_chunks); /* the tail */
     return MO_OK;
 }
 

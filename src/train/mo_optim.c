@@ -26,6 +26,12 @@ typedef struct moi_optim_buffers {
     float slow[moi_optim_chunk_size], v[moi_optim_chunk_size];
 } moi_optim_buffers;
 
+/* Of the one loop that 8-bit and 4-bit AdamW have for themselves. */
+enum { moi_packed_max = 2048 };
+typedef struct moi_packed_buffer {
+    float m[moi_packed_max], v[moi_packed_max], roots[moi_packed_max];
+} moi_packed_buffer;
+
 /* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
 typedef struct moi_q4_coder {
     float map[16], threshold[16];
@@ -75,6 +81,12 @@ static float *moi_optim_keep(float *x, float *buffer, size_t n) {
     if (!x || x == buffer) return x;
     memcpy(buffer, x, n * sizeof *x);
     return buffer;
+}
+
+/* Whether a block of v, whose values other than 0 go from least to most, is kept as square roots:
+ * in 4 bits, and where it differs by more than 1000 times. */
+static int moi_optim_takes_roots(const moi_optim_slot *s, float least, float most) {
+    return s->may_root && (s->precision == MO_OPTIM_4BIT || least < most * 1e-3f);
 }
 
 /* ADAM_MINI: sqrt(v / k2) + eps of the row that each number is in. */
@@ -405,6 +417,22 @@ static void moi_optim_dispatch(
     MOI_DISPATCH(moi_optim_chunk, (job, begin, n, b));
 }
 
+/* The whole blocks of 8-bit and 4-bit AdamW on fp32 parameters; the others go by chunks. */
+static size_t moi_optim_packed_blocks(const moi_optim_job *job) {
+    const mo_optim_precision precision = job->m.precision;
+    const int fits = job->kind == MO_OPTIM_ADAMW && !job->rounded && job->chunk <= moi_packed_max &&
+        job->param.precision == MO_OPTIM_F32 &&
+        (precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT);
+    return fits ? job->n / job->chunk : 0;
+}
+
+/* Rows are blocks. */
+static void moi_optim_update_packed(const void *context, size_t begin, size_t end) {
+    const moi_optim_job *job = (const moi_optim_job *)context;
+    moi_packed_buffer b[2];
+    if (begin < end) MOI_DISPATCH(moi_optim_packed, (job, begin, end, b));
+}
+
 /* Rows are chunks. */
 static void moi_optim_update_chunks(const void *context, size_t begin, size_t end) {
     const moi_optim_job *job = (const moi_optim_job *)context;
@@ -648,7 +676,10 @@ static mo_status moi_optim_run(
         moi_optim_matrix x = moi_optim_matrix_of(job, &d, state);
         moi_for_rows(d.parallel, state->rows, 1, moi_optim_rows_task, &x);
     }
-    moi_for_rows(d.parallel, moi_ceil_div(job->n, job->chunk), 4, moi_optim_update_chunks, job);
+    const size_t n_chunks = moi_ceil_div(job->n, job->chunk), packed = moi_optim_packed_blocks(job);
+    if (packed == 0) moi_for_rows(d.parallel, n_chunks, 4, moi_optim_update_chunks, job);
+    else moi_for_rows(d.parallel, packed, 4, moi_optim_update_packed, job);
+    if (packed != 0) moi_optim_update_chunks(job, packed, n_chunks); /* the tail */
     return MO_OK;
 }
 
