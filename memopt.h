@@ -43,8 +43,6 @@ int main(void) {
  *   trace        what track saw, as SVG timeline and Chrome trace
  *   half         fp16, bf16 and fp8, to nearest or stochastically
  *   quant        8-bit codes with one scale per block
- *   quant4       NF4 and FP4 codes, nested scales
- *   int8         rows of 8 bits, outliers apart
  *   quant4       4-bit codes, NF4 and FP4, with one scale per block; 8-bit codes for the scales
  *   int8         8-bit integers with one scale per row, outliers kept apart
  *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
@@ -80,7 +78,9 @@ int main(void) {
  *   MEMOPT_STATIC          makes every function static; default: off
  *   MEMOPT_API             stands before every declaration; default: extern
  *   MEMOPT_ASSERT(x)       catches bugs; default: assert(x), a few checks a call, none with NDEBUG
- *   MEMOPT_NO_SIMD         leaves only the scalar kernels, which are slower; default: off
+ *   MEMOPT_NO_SIMD         leaves only the scalar kernels, which are slower; default: off. Most of
+ *                          them the compiler makes vectors of by itself; gcc needs
+ *                          -fno-math-errno to do so with square roots (AdamW: 3 times faster)
  *   -fopenmp               runs loops on threads by OpenMP; default: one thread, or mo_parallel
  *
  * The kernels for AVX2, AVX-512 and NEON are always compiled in and chosen when the program runs;
@@ -7094,7 +7094,8 @@ MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
     size_t i = 0;
     if (n >= MOI_LANES) {
         MOI_V v = MOI_LOAD(x);
-        for (i = MOI_LANES; i + MOI_LANES <= n; i += MOI_LANES) v = MOI_MAX(v, MOI_LOAD(x + i));
+        for (i = MOI_LANES; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+            v = MOI_MAX(v, MOI_LOAD(x + i));
         most = MOI_MAXALL(v);
     }
     for (; i < n; i++) most = x[i] > most ? x[i] : most;
@@ -7106,7 +7107,7 @@ MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *
     MOI_V sum = MOI_SET1(0.0f);
     const MOI_V vs = MOI_SET1(shift);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(x + i), vs));
         MOI_STORE(y + i, e);
         sum = MOI_ADD(sum, e);
@@ -7120,14 +7121,14 @@ MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *
 MOI_TARGET static void MOI_FN(moi_row_scale)(float *x, float scale, size_t n) {
     const MOI_V vs = MOI_SET1(scale);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
     for (; i < n; i++) x[i] *= scale;
 }
 
 MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size_t n) {
     MOI_V sum = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         sum = MOI_FMA(MOI_LOAD(x + i), MOI_LOAD(y + i), sum);
     float total = MOI_SUM(sum);
     for (; i < n; i++) total += x[i] * y[i];
@@ -7164,7 +7165,8 @@ MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
     size_t i = 0;
     if (n >= MOI_LANES) {
         MOI_V v = MOI_LOAD(x);
-        for (i = MOI_LANES; i + MOI_LANES <= n; i += MOI_LANES) v = MOI_MAX(v, MOI_LOAD(x + i));
+        for (i = MOI_LANES; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+            v = MOI_MAX(v, MOI_LOAD(x + i));
         most = MOI_MAXALL(v);
     }
     for (; i < n; i++) most = x[i] > most ? x[i] : most;
@@ -7176,7 +7178,7 @@ MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *
     MOI_V sum = MOI_SET1(0.0f);
     const MOI_V vs = MOI_SET1(shift);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(x + i), vs));
         MOI_STORE(y + i, e);
         sum = MOI_ADD(sum, e);
@@ -7190,14 +7192,14 @@ MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *
 MOI_TARGET static void MOI_FN(moi_row_scale)(float *x, float scale, size_t n) {
     const MOI_V vs = MOI_SET1(scale);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
     for (; i < n; i++) x[i] *= scale;
 }
 
 MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size_t n) {
     MOI_V sum = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         sum = MOI_FMA(MOI_LOAD(x + i), MOI_LOAD(y + i), sum);
     float total = MOI_SUM(sum);
     for (; i < n; i++) total += x[i] * y[i];
@@ -7233,7 +7235,8 @@ MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
     size_t i = 0;
     if (n >= MOI_LANES) {
         MOI_V v = MOI_LOAD(x);
-        for (i = MOI_LANES; i + MOI_LANES <= n; i += MOI_LANES) v = MOI_MAX(v, MOI_LOAD(x + i));
+        for (i = MOI_LANES; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+            v = MOI_MAX(v, MOI_LOAD(x + i));
         most = MOI_MAXALL(v);
     }
     for (; i < n; i++) most = x[i] > most ? x[i] : most;
@@ -7245,7 +7248,7 @@ MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *
     MOI_V sum = MOI_SET1(0.0f);
     const MOI_V vs = MOI_SET1(shift);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(x + i), vs));
         MOI_STORE(y + i, e);
         sum = MOI_ADD(sum, e);
@@ -7259,14 +7262,14 @@ MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *
 MOI_TARGET static void MOI_FN(moi_row_scale)(float *x, float scale, size_t n) {
     const MOI_V vs = MOI_SET1(scale);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
     for (; i < n; i++) x[i] *= scale;
 }
 
 MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size_t n) {
     MOI_V sum = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         sum = MOI_FMA(MOI_LOAD(x + i), MOI_LOAD(y + i), sum);
     float total = MOI_SUM(sum);
     for (; i < n; i++) total += x[i] * y[i];
@@ -7304,7 +7307,8 @@ MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
     size_t i = 0;
     if (n >= MOI_LANES) {
         MOI_V v = MOI_LOAD(x);
-        for (i = MOI_LANES; i + MOI_LANES <= n; i += MOI_LANES) v = MOI_MAX(v, MOI_LOAD(x + i));
+        for (i = MOI_LANES; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+            v = MOI_MAX(v, MOI_LOAD(x + i));
         most = MOI_MAXALL(v);
     }
     for (; i < n; i++) most = x[i] > most ? x[i] : most;
@@ -7316,7 +7320,7 @@ MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *
     MOI_V sum = MOI_SET1(0.0f);
     const MOI_V vs = MOI_SET1(shift);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V e = MOI_FN(moi_exp)(MOI_SUB(MOI_LOAD(x + i), vs));
         MOI_STORE(y + i, e);
         sum = MOI_ADD(sum, e);
@@ -7330,14 +7334,14 @@ MOI_TARGET static float MOI_FN(moi_row_exp)(const float *x, float shift, float *
 MOI_TARGET static void MOI_FN(moi_row_scale)(float *x, float scale, size_t n) {
     const MOI_V vs = MOI_SET1(scale);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_STORE(x + i, MOI_MUL(MOI_LOAD(x + i), vs));
     for (; i < n; i++) x[i] *= scale;
 }
 
 MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size_t n) {
     MOI_V sum = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         sum = MOI_FMA(MOI_LOAD(x + i), MOI_LOAD(y + i), sum);
     float total = MOI_SUM(sum);
     for (; i < n; i++) total += x[i] * y[i];
@@ -7517,6 +7521,8 @@ static const float moi_q8_linear_unsigned[256] = {
 
 enum { moi_q8_ahead_bytes = 4096 };
 
+static const float moi_q8_lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 #define MOI_ISA scalar
 /* mo_quant.inc - one block of 8-bit codes for one instruction set. */
 
@@ -7528,7 +7534,7 @@ MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
     size_t i = 0;
     if (n >= MOI_LANES) {
         MOI_VI v = MOI_ISET1(0);
-        for (; i + MOI_LANES <= n; i += MOI_LANES)
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
             v = MOI_IMAX(v, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
         v = MOI_ISELECT(MOI_IGT(v, infinity), infinity, v);
         most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
@@ -7560,7 +7566,7 @@ MOI_INLINE void MOI_FN(moi_q8_encode_all)(const moi_q8_coder *coder, const float
     const float low = coder->map[0];
     const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
         MOI_PREFETCH(x + i, moi_q8_ahead_bytes); /* the next blocks, while this one is cached */
         MOI_STORE_U8(codes + i, MOI_FN(moi_q8_code)(coder, t, zero));
@@ -7596,7 +7602,7 @@ MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
     const float *map, const uint8_t *codes, size_t n, float absmax, float *x) {
     const MOI_V scale = MOI_SET1(absmax);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
     for (; i < n; i++) x[i] = map[codes[i]] * absmax;
 }
@@ -7622,15 +7628,14 @@ MOI_TARGET static void MOI_FN(moi_q8_decode_stream)(
     while (i + MOI_LANES <= n) {
         const size_t end = moi_min((i / block + 1) * block, n);
         const MOI_V scale = MOI_SET1(absmax[i / block]);
-        float both[16];
-        for (; i + MOI_LANES <= end; i += MOI_LANES) {
+        for (; i + (MOI_LANES - 1) < end; i += MOI_LANES) {
             MOI_PREFETCH(codes + i, moi_q8_ahead_bytes);
             MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
         }
         if (i == end || i + MOI_LANES > n) continue;
-        for (size_t j = 0; j < MOI_LANES; j++)
-            both[j] = map[codes[i + j]] * absmax[(i + j) / block];
-        MOI_STREAM(x + i, MOI_LOAD(both));
+        const MOI_VM before = MOI_LT(MOI_LOAD(moi_q8_lanes), MOI_SET1((float)(end - i)));
+        const MOI_V scales = MOI_SELECT(before, scale, MOI_SET1(absmax[end / block]));
+        MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scales));
         i += MOI_LANES;
     }
     for (; i < n; i++) x[i] = map[codes[i]] * absmax[i / block];
@@ -7649,7 +7654,7 @@ MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
     size_t i = 0;
     if (n >= MOI_LANES) {
         MOI_VI v = MOI_ISET1(0);
-        for (; i + MOI_LANES <= n; i += MOI_LANES)
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
             v = MOI_IMAX(v, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
         v = MOI_ISELECT(MOI_IGT(v, infinity), infinity, v);
         most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
@@ -7681,7 +7686,7 @@ MOI_INLINE void MOI_FN(moi_q8_encode_all)(const moi_q8_coder *coder, const float
     const float low = coder->map[0];
     const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
         MOI_PREFETCH(x + i, moi_q8_ahead_bytes); /* the next blocks, while this one is cached */
         MOI_STORE_U8(codes + i, MOI_FN(moi_q8_code)(coder, t, zero));
@@ -7717,7 +7722,7 @@ MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
     const float *map, const uint8_t *codes, size_t n, float absmax, float *x) {
     const MOI_V scale = MOI_SET1(absmax);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
     for (; i < n; i++) x[i] = map[codes[i]] * absmax;
 }
@@ -7743,15 +7748,14 @@ MOI_TARGET static void MOI_FN(moi_q8_decode_stream)(
     while (i + MOI_LANES <= n) {
         const size_t end = moi_min((i / block + 1) * block, n);
         const MOI_V scale = MOI_SET1(absmax[i / block]);
-        float both[16];
-        for (; i + MOI_LANES <= end; i += MOI_LANES) {
+        for (; i + (MOI_LANES - 1) < end; i += MOI_LANES) {
             MOI_PREFETCH(codes + i, moi_q8_ahead_bytes);
             MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
         }
         if (i == end || i + MOI_LANES > n) continue;
-        for (size_t j = 0; j < MOI_LANES; j++)
-            both[j] = map[codes[i + j]] * absmax[(i + j) / block];
-        MOI_STREAM(x + i, MOI_LOAD(both));
+        const MOI_VM before = MOI_LT(MOI_LOAD(moi_q8_lanes), MOI_SET1((float)(end - i)));
+        const MOI_V scales = MOI_SELECT(before, scale, MOI_SET1(absmax[end / block]));
+        MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scales));
         i += MOI_LANES;
     }
     for (; i < n; i++) x[i] = map[codes[i]] * absmax[i / block];
@@ -7769,7 +7773,7 @@ MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
     size_t i = 0;
     if (n >= MOI_LANES) {
         MOI_VI v = MOI_ISET1(0);
-        for (; i + MOI_LANES <= n; i += MOI_LANES)
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
             v = MOI_IMAX(v, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
         v = MOI_ISELECT(MOI_IGT(v, infinity), infinity, v);
         most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
@@ -7801,7 +7805,7 @@ MOI_INLINE void MOI_FN(moi_q8_encode_all)(const moi_q8_coder *coder, const float
     const float low = coder->map[0];
     const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
         MOI_PREFETCH(x + i, moi_q8_ahead_bytes); /* the next blocks, while this one is cached */
         MOI_STORE_U8(codes + i, MOI_FN(moi_q8_code)(coder, t, zero));
@@ -7837,7 +7841,7 @@ MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
     const float *map, const uint8_t *codes, size_t n, float absmax, float *x) {
     const MOI_V scale = MOI_SET1(absmax);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
     for (; i < n; i++) x[i] = map[codes[i]] * absmax;
 }
@@ -7863,15 +7867,14 @@ MOI_TARGET static void MOI_FN(moi_q8_decode_stream)(
     while (i + MOI_LANES <= n) {
         const size_t end = moi_min((i / block + 1) * block, n);
         const MOI_V scale = MOI_SET1(absmax[i / block]);
-        float both[16];
-        for (; i + MOI_LANES <= end; i += MOI_LANES) {
+        for (; i + (MOI_LANES - 1) < end; i += MOI_LANES) {
             MOI_PREFETCH(codes + i, moi_q8_ahead_bytes);
             MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
         }
         if (i == end || i + MOI_LANES > n) continue;
-        for (size_t j = 0; j < MOI_LANES; j++)
-            both[j] = map[codes[i + j]] * absmax[(i + j) / block];
-        MOI_STREAM(x + i, MOI_LOAD(both));
+        const MOI_VM before = MOI_LT(MOI_LOAD(moi_q8_lanes), MOI_SET1((float)(end - i)));
+        const MOI_V scales = MOI_SELECT(before, scale, MOI_SET1(absmax[end / block]));
+        MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scales));
         i += MOI_LANES;
     }
     for (; i < n; i++) x[i] = map[codes[i]] * absmax[i / block];
@@ -7891,7 +7894,7 @@ MOI_TARGET static float MOI_FN(moi_q8_absmax)(const float *x, size_t n) {
     size_t i = 0;
     if (n >= MOI_LANES) {
         MOI_VI v = MOI_ISET1(0);
-        for (; i + MOI_LANES <= n; i += MOI_LANES)
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
             v = MOI_IMAX(v, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
         v = MOI_ISELECT(MOI_IGT(v, infinity), infinity, v);
         most = moi_float_bits(MOI_MAXALL(MOI_FROM_BITS(v)));
@@ -7923,7 +7926,7 @@ MOI_INLINE void MOI_FN(moi_q8_encode_all)(const moi_q8_coder *coder, const float
     const float low = coder->map[0];
     const MOI_V vi = MOI_SET1(inverse), vlow = MOI_SET1(low);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V t = MOI_MAX(MOI_MUL(MOI_LOAD(x + i), vi), vlow);
         MOI_PREFETCH(x + i, moi_q8_ahead_bytes); /* the next blocks, while this one is cached */
         MOI_STORE_U8(codes + i, MOI_FN(moi_q8_code)(coder, t, zero));
@@ -7959,7 +7962,7 @@ MOI_TARGET static void MOI_FN(moi_q8_decode_block)(
     const float *map, const uint8_t *codes, size_t n, float absmax, float *x) {
     const MOI_V scale = MOI_SET1(absmax);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
     for (; i < n; i++) x[i] = map[codes[i]] * absmax;
 }
@@ -7985,15 +7988,14 @@ MOI_TARGET static void MOI_FN(moi_q8_decode_stream)(
     while (i + MOI_LANES <= n) {
         const size_t end = moi_min((i / block + 1) * block, n);
         const MOI_V scale = MOI_SET1(absmax[i / block]);
-        float both[16];
-        for (; i + MOI_LANES <= end; i += MOI_LANES) {
+        for (; i + (MOI_LANES - 1) < end; i += MOI_LANES) {
             MOI_PREFETCH(codes + i, moi_q8_ahead_bytes);
             MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scale));
         }
         if (i == end || i + MOI_LANES > n) continue;
-        for (size_t j = 0; j < MOI_LANES; j++)
-            both[j] = map[codes[i + j]] * absmax[(i + j) / block];
-        MOI_STREAM(x + i, MOI_LOAD(both));
+        const MOI_VM before = MOI_LT(MOI_LOAD(moi_q8_lanes), MOI_SET1((float)(end - i)));
+        const MOI_V scales = MOI_SELECT(before, scale, MOI_SET1(absmax[end / block]));
+        MOI_STREAM(x + i, MOI_MUL(MOI_GATHER(map, MOI_LOAD_U8(codes + i)), scales));
         i += MOI_LANES;
     }
     for (; i < n; i++) x[i] = map[codes[i]] * absmax[i / block];
@@ -8187,7 +8189,7 @@ MOI_INLINE MOI_VI MOI_FN(moi_q4_code)(MOI_T16 thresholds, int fp4, MOI_V t) {
     const MOI_V v = fp4 ? magnitude : t;
     const MOI_VI cell = MOI_TRUNCATE(MOI_FMA(v, slope, MOI_SET1(fp4 ? 0.42f : 7.235f)));
     const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, cell), v);
-    const MOI_VI place = MOI_ISELECT(above, MOI_IADD(cell, MOI_ISET1(1)), cell);
+    const MOI_VI place = MOI_IADD(cell, MOI_ISELECT(above, MOI_ISET1(1), MOI_ISET1(0)));
     if (!fp4) return place;
     /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
     const MOI_VI code = MOI_IXOR(place, MOI_ISLL(MOI_IAND(place, MOI_ISET1(2)), 1));
@@ -8319,7 +8321,7 @@ MOI_INLINE MOI_VI MOI_FN(moi_q4_code)(MOI_T16 thresholds, int fp4, MOI_V t) {
     const MOI_V v = fp4 ? magnitude : t;
     const MOI_VI cell = MOI_TRUNCATE(MOI_FMA(v, slope, MOI_SET1(fp4 ? 0.42f : 7.235f)));
     const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, cell), v);
-    const MOI_VI place = MOI_ISELECT(above, MOI_IADD(cell, MOI_ISET1(1)), cell);
+    const MOI_VI place = MOI_IADD(cell, MOI_ISELECT(above, MOI_ISET1(1), MOI_ISET1(0)));
     if (!fp4) return place;
     /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
     const MOI_VI code = MOI_IXOR(place, MOI_ISLL(MOI_IAND(place, MOI_ISET1(2)), 1));
@@ -8450,7 +8452,7 @@ MOI_INLINE MOI_VI MOI_FN(moi_q4_code)(MOI_T16 thresholds, int fp4, MOI_V t) {
     const MOI_V v = fp4 ? magnitude : t;
     const MOI_VI cell = MOI_TRUNCATE(MOI_FMA(v, slope, MOI_SET1(fp4 ? 0.42f : 7.235f)));
     const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, cell), v);
-    const MOI_VI place = MOI_ISELECT(above, MOI_IADD(cell, MOI_ISET1(1)), cell);
+    const MOI_VI place = MOI_IADD(cell, MOI_ISELECT(above, MOI_ISET1(1), MOI_ISET1(0)));
     if (!fp4) return place;
     /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
     const MOI_VI code = MOI_IXOR(place, MOI_ISLL(MOI_IAND(place, MOI_ISET1(2)), 1));
@@ -8583,7 +8585,7 @@ MOI_INLINE MOI_VI MOI_FN(moi_q4_code)(MOI_T16 thresholds, int fp4, MOI_V t) {
     const MOI_V v = fp4 ? magnitude : t;
     const MOI_VI cell = MOI_TRUNCATE(MOI_FMA(v, slope, MOI_SET1(fp4 ? 0.42f : 7.235f)));
     const MOI_VM above = MOI_LT(MOI_LOOKUP16(thresholds, cell), v);
-    const MOI_VI place = MOI_ISELECT(above, MOI_IADD(cell, MOI_ISET1(1)), cell);
+    const MOI_VI place = MOI_IADD(cell, MOI_ISELECT(above, MOI_ISET1(1), MOI_ISET1(0)));
     if (!fp4) return place;
     /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
     const MOI_VI code = MOI_IXOR(place, MOI_ISLL(MOI_IAND(place, MOI_ISET1(2)), 1));
@@ -8848,7 +8850,7 @@ MOI_INLINE uint32_t MOI_FN(moi_i8_most)(const float *x, size_t n, uint32_t limit
     if (n >= MOI_LANES) {
         MOI_VI v = MOI_ISET1(0);
         const MOI_VI zero = v;
-        for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
             const MOI_VI bits = MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude);
             MOI_PREFETCH(x + i, moi_i8_ahead_bytes);
             v = MOI_IMAX(v, MOI_ISELECT(MOI_IGT(vlimit, bits), bits, zero));
@@ -8876,7 +8878,7 @@ MOI_TARGET static void MOI_FN(moi_i8_encode_row)(
     const MOI_V vfactor = MOI_SET1(factor), low = MOI_SET1(-127.0f);
     const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit), zero = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V v = MOI_LOAD(x + i);
         const MOI_VM inside = MOI_IGT(vlimit, MOI_IAND(MOI_BITS(v), magnitude));
         const MOI_V kept = MOI_FROM_BITS(MOI_ISELECT(inside, MOI_BITS(v), zero));
@@ -8896,7 +8898,7 @@ MOI_TARGET static void MOI_FN(moi_i8_has_outlier)(
     const MOI_VI magnitude = MOI_ISET1(0x7fffffff);
     MOI_VI most = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         most = MOI_IMAX(most, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
     /* 1.0 where one is: the largest of NaN would be no number */
     const MOI_V found = MOI_SELECT(
@@ -8911,7 +8913,7 @@ MOI_INLINE void MOI_FN(moi_i8_decode_as)(
     const MOI_VI sign = MOI_ISET1(0x80), minus = MOI_ISET1(0xffffff80u);
     const MOI_V vscale = MOI_SET1(scale);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_PREFETCH(bytes + i, moi_i8_ahead_bytes);
         const MOI_VI code = MOI_IADD(MOI_IXOR(MOI_LOAD_U8(bytes + i), sign), minus);
         MOI_FN(moi_out)(type, x, i, MOI_MUL(MOI_TO_FLOAT(code), vscale));
@@ -8947,7 +8949,7 @@ MOI_INLINE uint32_t MOI_FN(moi_i8_most)(const float *x, size_t n, uint32_t limit
     if (n >= MOI_LANES) {
         MOI_VI v = MOI_ISET1(0);
         const MOI_VI zero = v;
-        for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
             const MOI_VI bits = MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude);
             MOI_PREFETCH(x + i, moi_i8_ahead_bytes);
             v = MOI_IMAX(v, MOI_ISELECT(MOI_IGT(vlimit, bits), bits, zero));
@@ -8975,7 +8977,7 @@ MOI_TARGET static void MOI_FN(moi_i8_encode_row)(
     const MOI_V vfactor = MOI_SET1(factor), low = MOI_SET1(-127.0f);
     const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit), zero = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V v = MOI_LOAD(x + i);
         const MOI_VM inside = MOI_IGT(vlimit, MOI_IAND(MOI_BITS(v), magnitude));
         const MOI_V kept = MOI_FROM_BITS(MOI_ISELECT(inside, MOI_BITS(v), zero));
@@ -8995,7 +8997,7 @@ MOI_TARGET static void MOI_FN(moi_i8_has_outlier)(
     const MOI_VI magnitude = MOI_ISET1(0x7fffffff);
     MOI_VI most = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         most = MOI_IMAX(most, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
     /* 1.0 where one is: the largest of NaN would be no number */
     const MOI_V found = MOI_SELECT(
@@ -9010,7 +9012,7 @@ MOI_INLINE void MOI_FN(moi_i8_decode_as)(
     const MOI_VI sign = MOI_ISET1(0x80), minus = MOI_ISET1(0xffffff80u);
     const MOI_V vscale = MOI_SET1(scale);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_PREFETCH(bytes + i, moi_i8_ahead_bytes);
         const MOI_VI code = MOI_IADD(MOI_IXOR(MOI_LOAD_U8(bytes + i), sign), minus);
         MOI_FN(moi_out)(type, x, i, MOI_MUL(MOI_TO_FLOAT(code), vscale));
@@ -9045,7 +9047,7 @@ MOI_INLINE uint32_t MOI_FN(moi_i8_most)(const float *x, size_t n, uint32_t limit
     if (n >= MOI_LANES) {
         MOI_VI v = MOI_ISET1(0);
         const MOI_VI zero = v;
-        for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
             const MOI_VI bits = MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude);
             MOI_PREFETCH(x + i, moi_i8_ahead_bytes);
             v = MOI_IMAX(v, MOI_ISELECT(MOI_IGT(vlimit, bits), bits, zero));
@@ -9073,7 +9075,7 @@ MOI_TARGET static void MOI_FN(moi_i8_encode_row)(
     const MOI_V vfactor = MOI_SET1(factor), low = MOI_SET1(-127.0f);
     const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit), zero = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V v = MOI_LOAD(x + i);
         const MOI_VM inside = MOI_IGT(vlimit, MOI_IAND(MOI_BITS(v), magnitude));
         const MOI_V kept = MOI_FROM_BITS(MOI_ISELECT(inside, MOI_BITS(v), zero));
@@ -9093,7 +9095,7 @@ MOI_TARGET static void MOI_FN(moi_i8_has_outlier)(
     const MOI_VI magnitude = MOI_ISET1(0x7fffffff);
     MOI_VI most = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         most = MOI_IMAX(most, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
     /* 1.0 where one is: the largest of NaN would be no number */
     const MOI_V found = MOI_SELECT(
@@ -9108,7 +9110,7 @@ MOI_INLINE void MOI_FN(moi_i8_decode_as)(
     const MOI_VI sign = MOI_ISET1(0x80), minus = MOI_ISET1(0xffffff80u);
     const MOI_V vscale = MOI_SET1(scale);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_PREFETCH(bytes + i, moi_i8_ahead_bytes);
         const MOI_VI code = MOI_IADD(MOI_IXOR(MOI_LOAD_U8(bytes + i), sign), minus);
         MOI_FN(moi_out)(type, x, i, MOI_MUL(MOI_TO_FLOAT(code), vscale));
@@ -9145,7 +9147,7 @@ MOI_INLINE uint32_t MOI_FN(moi_i8_most)(const float *x, size_t n, uint32_t limit
     if (n >= MOI_LANES) {
         MOI_VI v = MOI_ISET1(0);
         const MOI_VI zero = v;
-        for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
             const MOI_VI bits = MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude);
             MOI_PREFETCH(x + i, moi_i8_ahead_bytes);
             v = MOI_IMAX(v, MOI_ISELECT(MOI_IGT(vlimit, bits), bits, zero));
@@ -9173,7 +9175,7 @@ MOI_TARGET static void MOI_FN(moi_i8_encode_row)(
     const MOI_V vfactor = MOI_SET1(factor), low = MOI_SET1(-127.0f);
     const MOI_VI magnitude = MOI_ISET1(0x7fffffff), vlimit = MOI_ISET1(limit), zero = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V v = MOI_LOAD(x + i);
         const MOI_VM inside = MOI_IGT(vlimit, MOI_IAND(MOI_BITS(v), magnitude));
         const MOI_V kept = MOI_FROM_BITS(MOI_ISELECT(inside, MOI_BITS(v), zero));
@@ -9193,7 +9195,7 @@ MOI_TARGET static void MOI_FN(moi_i8_has_outlier)(
     const MOI_VI magnitude = MOI_ISET1(0x7fffffff);
     MOI_VI most = MOI_ISET1(0);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         most = MOI_IMAX(most, MOI_IAND(MOI_BITS(MOI_LOAD(x + i)), magnitude));
     /* 1.0 where one is: the largest of NaN would be no number */
     const MOI_V found = MOI_SELECT(
@@ -9208,7 +9210,7 @@ MOI_INLINE void MOI_FN(moi_i8_decode_as)(
     const MOI_VI sign = MOI_ISET1(0x80), minus = MOI_ISET1(0xffffff80u);
     const MOI_V vscale = MOI_SET1(scale);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_PREFETCH(bytes + i, moi_i8_ahead_bytes);
         const MOI_VI code = MOI_IADD(MOI_IXOR(MOI_LOAD_U8(bytes + i), sign), minus);
         MOI_FN(moi_out)(type, x, i, MOI_MUL(MOI_TO_FLOAT(code), vscale));
@@ -10867,7 +10869,7 @@ MOI_INLINE void MOI_FN(moi_lanes_mini)(
 }
 
 #define MOI_UPDATE_ROW(lanes)                                                                      \
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                             \
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                        \
     for (; i < n; i++) lanes##_scalar(f, a, i);                                                    \
     break
 
@@ -10941,24 +10943,39 @@ MOI_TARGET static void MOI_FN(moi_q4_decode_block)(
 /* x[i] = x[i]^2, or its square root */
 MOI_TARGET static void MOI_FN(moi_row_power)(float *x, size_t n, int root) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V v = MOI_LOAD(x + i);
         MOI_STORE(x + i, root ? MOI_SQRT(v) : MOI_MUL(v, v));
     }
     for (; i < n; i++) x[i] = root ? sqrtf(x[i]) : x[i] * x[i];
 }
 
+/* The largest of numbers and the smallest that is not 0, none of them negative, by the bits: as
+ * integers they are in the same order, and compilers make vectors of that by themselves. */
+typedef struct MOI_FN(moi_range) {
+    MOI_VI most, gap; /* gap: from the smallest to infinity */
+} MOI_FN(moi_range);
+
+MOI_INLINE void MOI_FN(moi_range_add)(MOI_FN(moi_range) *range, MOI_V x) {
+    const MOI_VI bits = MOI_BITS(x), zero = MOI_ISET1(0);
+    const MOI_VI gap = MOI_ISUB(MOI_ISET1(0x7f800000), bits);
+    range->most = MOI_IMAX(bits, range->most);
+    range->gap = MOI_IMAX(MOI_ISELECT(MOI_IGT(bits, zero), gap, zero), range->gap);
+}
+
+/* infinity when there is none */
+MOI_INLINE float MOI_FN(moi_range_least)(const MOI_FN(moi_range) *range) {
+    const float gap = MOI_MAXALL(MOI_FROM_BITS(range->gap));
+    return moi_bits_float(0x7f800000u - moi_float_bits(gap));
+}
+
 /* The largest of x[0..n-1], and in *least the smallest that is not 0; none is negative. */
 MOI_TARGET static float MOI_FN(moi_row_range)(const float *x, size_t n, float *least) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
-    MOI_V high = zero, low = infinity;
+    MOI_FN(moi_range) range;
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V v = MOI_LOAD(x + i);
-        high = MOI_MAX(v, high);
-        low = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), low);
-    }
-    float most = MOI_MAXALL(high), tail = -MOI_MAXALL(MOI_SUB(zero, low));
+    range.most = range.gap = MOI_ISET1(0);
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_FN(moi_range_add)(&range, MOI_LOAD(x + i));
+    float most = MOI_MAXALL(MOI_FROM_BITS(range.most)), tail = MOI_FN(moi_range_least)(&range);
     for (; i < n; i++) {
         most = moi_vmax_scalar(x[i], most);
         if (x[i] > 0.0f) tail = moi_vmin_scalar(x[i], tail);
@@ -11061,7 +11078,7 @@ typedef struct MOI_FN(moi_packed) {
     int root;                 /* v is decoded from square roots */
     MOI_V scale_m, scale_v;   /* of the old codes; of the new numbers, then */
     MOI_VI most_m;            /* largest magnitude */
-    MOI_V least, most;        /* of v; least is not 0 */
+    MOI_FN(moi_range) range;  /* of v */
     float *m, *v, *roots;     /* buffers */
 } MOI_FN(moi_packed);
 
@@ -11073,8 +11090,7 @@ MOI_INLINE void MOI_FN(moi_packed_begin)(
     x->scale_m = MOI_SET1(job->m.absmax[at]);
     x->scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
     x->most_m = MOI_ISET1(0);
-    x->most = MOI_SET1(0.0f);
-    x->least = MOI_SET1(HUGE_VALF);
+    x->range.most = x->range.gap = MOI_ISET1(0);
     x->m = b->m;
     x->v = b->v;
     x->roots = b->roots;
@@ -11082,7 +11098,6 @@ MOI_INLINE void MOI_FN(moi_packed_begin)(
 
 MOI_INLINE void MOI_FN(moi_packed_vector)(
     const moi_optim_job *job, MOI_FN(moi_packed) *x, size_t i, MOI_V m, MOI_V v) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
     const MOI_V scale = MOI_SET1(job->factors.grad_scale);
     const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + x->begin + i), scale);
     float *p = (float *)job->param.data + x->begin + i;
@@ -11094,8 +11109,7 @@ MOI_INLINE void MOI_FN(moi_packed_vector)(
     MOI_STORE(x->v + i, v);
     MOI_STORE(x->roots + i, roots);
     x->most_m = MOI_IMAX(x->most_m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
-    x->most = MOI_MAX(v, x->most);
-    x->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), x->least);
+    MOI_FN(moi_range_add)(&x->range, v);
 }
 
 /* Sets a block's new scale; returns what its numbers are multiplied with. */
@@ -11109,8 +11123,9 @@ MOI_INLINE float MOI_FN(moi_packed_scale)(int four, float most, int root, float 
 MOI_INLINE void MOI_FN(moi_packed_turn)(
     const moi_optim_job *job, int four, MOI_FN(moi_packed) *x) {
     const size_t at = x->begin / job->m.block;
-    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m)), most = MOI_MAXALL(x->most);
-    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), x->least));
+    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m));
+    const float most = MOI_MAXALL(MOI_FROM_BITS(x->range.most));
+    const float least = MOI_FN(moi_range_least)(&x->range);
     const int root = moi_optim_takes_roots(&job->v, least, most);
     if (root) x->v = x->roots;
     x->scale_m = MOI_SET1(MOI_FN(moi_packed_scale)(four, most_m, 0, job->m.absmax + at));
@@ -11370,7 +11385,7 @@ MOI_INLINE void MOI_FN(moi_lanes_mini)(
 }
 
 #define MOI_UPDATE_ROW(lanes)                                                                      \
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                             \
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                        \
     for (; i < n; i++) lanes##_scalar(f, a, i);                                                    \
     break
 
@@ -11444,24 +11459,39 @@ MOI_TARGET static void MOI_FN(moi_q4_decode_block)(
 /* x[i] = x[i]^2, or its square root */
 MOI_TARGET static void MOI_FN(moi_row_power)(float *x, size_t n, int root) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V v = MOI_LOAD(x + i);
         MOI_STORE(x + i, root ? MOI_SQRT(v) : MOI_MUL(v, v));
     }
     for (; i < n; i++) x[i] = root ? sqrtf(x[i]) : x[i] * x[i];
 }
 
+/* The largest of numbers and the smallest that is not 0, none of them negative, by the bits: as
+ * integers they are in the same order, and compilers make vectors of that by themselves. */
+typedef struct MOI_FN(moi_range) {
+    MOI_VI most, gap; /* gap: from the smallest to infinity */
+} MOI_FN(moi_range);
+
+MOI_INLINE void MOI_FN(moi_range_add)(MOI_FN(moi_range) *range, MOI_V x) {
+    const MOI_VI bits = MOI_BITS(x), zero = MOI_ISET1(0);
+    const MOI_VI gap = MOI_ISUB(MOI_ISET1(0x7f800000), bits);
+    range->most = MOI_IMAX(bits, range->most);
+    range->gap = MOI_IMAX(MOI_ISELECT(MOI_IGT(bits, zero), gap, zero), range->gap);
+}
+
+/* infinity when there is none */
+MOI_INLINE float MOI_FN(moi_range_least)(const MOI_FN(moi_range) *range) {
+    const float gap = MOI_MAXALL(MOI_FROM_BITS(range->gap));
+    return moi_bits_float(0x7f800000u - moi_float_bits(gap));
+}
+
 /* The largest of x[0..n-1], and in *least the smallest that is not 0; none is negative. */
 MOI_TARGET static float MOI_FN(moi_row_range)(const float *x, size_t n, float *least) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
-    MOI_V high = zero, low = infinity;
+    MOI_FN(moi_range) range;
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V v = MOI_LOAD(x + i);
-        high = MOI_MAX(v, high);
-        low = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), low);
-    }
-    float most = MOI_MAXALL(high), tail = -MOI_MAXALL(MOI_SUB(zero, low));
+    range.most = range.gap = MOI_ISET1(0);
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_FN(moi_range_add)(&range, MOI_LOAD(x + i));
+    float most = MOI_MAXALL(MOI_FROM_BITS(range.most)), tail = MOI_FN(moi_range_least)(&range);
     for (; i < n; i++) {
         most = moi_vmax_scalar(x[i], most);
         if (x[i] > 0.0f) tail = moi_vmin_scalar(x[i], tail);
@@ -11564,7 +11594,7 @@ typedef struct MOI_FN(moi_packed) {
     int root;                 /* v is decoded from square roots */
     MOI_V scale_m, scale_v;   /* of the old codes; of the new numbers, then */
     MOI_VI most_m;            /* largest magnitude */
-    MOI_V least, most;        /* of v; least is not 0 */
+    MOI_FN(moi_range) range;  /* of v */
     float *m, *v, *roots;     /* buffers */
 } MOI_FN(moi_packed);
 
@@ -11576,8 +11606,7 @@ MOI_INLINE void MOI_FN(moi_packed_begin)(
     x->scale_m = MOI_SET1(job->m.absmax[at]);
     x->scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
     x->most_m = MOI_ISET1(0);
-    x->most = MOI_SET1(0.0f);
-    x->least = MOI_SET1(HUGE_VALF);
+    x->range.most = x->range.gap = MOI_ISET1(0);
     x->m = b->m;
     x->v = b->v;
     x->roots = b->roots;
@@ -11585,7 +11614,6 @@ MOI_INLINE void MOI_FN(moi_packed_begin)(
 
 MOI_INLINE void MOI_FN(moi_packed_vector)(
     const moi_optim_job *job, MOI_FN(moi_packed) *x, size_t i, MOI_V m, MOI_V v) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
     const MOI_V scale = MOI_SET1(job->factors.grad_scale);
     const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + x->begin + i), scale);
     float *p = (float *)job->param.data + x->begin + i;
@@ -11597,8 +11625,7 @@ MOI_INLINE void MOI_FN(moi_packed_vector)(
     MOI_STORE(x->v + i, v);
     MOI_STORE(x->roots + i, roots);
     x->most_m = MOI_IMAX(x->most_m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
-    x->most = MOI_MAX(v, x->most);
-    x->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), x->least);
+    MOI_FN(moi_range_add)(&x->range, v);
 }
 
 /* Sets a block's new scale; returns what its numbers are multiplied with. */
@@ -11612,8 +11639,9 @@ MOI_INLINE float MOI_FN(moi_packed_scale)(int four, float most, int root, float 
 MOI_INLINE void MOI_FN(moi_packed_turn)(
     const moi_optim_job *job, int four, MOI_FN(moi_packed) *x) {
     const size_t at = x->begin / job->m.block;
-    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m)), most = MOI_MAXALL(x->most);
-    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), x->least));
+    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m));
+    const float most = MOI_MAXALL(MOI_FROM_BITS(x->range.most));
+    const float least = MOI_FN(moi_range_least)(&x->range);
     const int root = moi_optim_takes_roots(&job->v, least, most);
     if (root) x->v = x->roots;
     x->scale_m = MOI_SET1(MOI_FN(moi_packed_scale)(four, most_m, 0, job->m.absmax + at));
@@ -11872,7 +11900,7 @@ MOI_INLINE void MOI_FN(moi_lanes_mini)(
 }
 
 #define MOI_UPDATE_ROW(lanes)                                                                      \
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                             \
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                        \
     for (; i < n; i++) lanes##_scalar(f, a, i);                                                    \
     break
 
@@ -11946,24 +11974,39 @@ MOI_TARGET static void MOI_FN(moi_q4_decode_block)(
 /* x[i] = x[i]^2, or its square root */
 MOI_TARGET static void MOI_FN(moi_row_power)(float *x, size_t n, int root) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V v = MOI_LOAD(x + i);
         MOI_STORE(x + i, root ? MOI_SQRT(v) : MOI_MUL(v, v));
     }
     for (; i < n; i++) x[i] = root ? sqrtf(x[i]) : x[i] * x[i];
 }
 
+/* The largest of numbers and the smallest that is not 0, none of them negative, by the bits: as
+ * integers they are in the same order, and compilers make vectors of that by themselves. */
+typedef struct MOI_FN(moi_range) {
+    MOI_VI most, gap; /* gap: from the smallest to infinity */
+} MOI_FN(moi_range);
+
+MOI_INLINE void MOI_FN(moi_range_add)(MOI_FN(moi_range) *range, MOI_V x) {
+    const MOI_VI bits = MOI_BITS(x), zero = MOI_ISET1(0);
+    const MOI_VI gap = MOI_ISUB(MOI_ISET1(0x7f800000), bits);
+    range->most = MOI_IMAX(bits, range->most);
+    range->gap = MOI_IMAX(MOI_ISELECT(MOI_IGT(bits, zero), gap, zero), range->gap);
+}
+
+/* infinity when there is none */
+MOI_INLINE float MOI_FN(moi_range_least)(const MOI_FN(moi_range) *range) {
+    const float gap = MOI_MAXALL(MOI_FROM_BITS(range->gap));
+    return moi_bits_float(0x7f800000u - moi_float_bits(gap));
+}
+
 /* The largest of x[0..n-1], and in *least the smallest that is not 0; none is negative. */
 MOI_TARGET static float MOI_FN(moi_row_range)(const float *x, size_t n, float *least) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
-    MOI_V high = zero, low = infinity;
+    MOI_FN(moi_range) range;
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V v = MOI_LOAD(x + i);
-        high = MOI_MAX(v, high);
-        low = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), low);
-    }
-    float most = MOI_MAXALL(high), tail = -MOI_MAXALL(MOI_SUB(zero, low));
+    range.most = range.gap = MOI_ISET1(0);
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_FN(moi_range_add)(&range, MOI_LOAD(x + i));
+    float most = MOI_MAXALL(MOI_FROM_BITS(range.most)), tail = MOI_FN(moi_range_least)(&range);
     for (; i < n; i++) {
         most = moi_vmax_scalar(x[i], most);
         if (x[i] > 0.0f) tail = moi_vmin_scalar(x[i], tail);
@@ -12066,7 +12109,7 @@ typedef struct MOI_FN(moi_packed) {
     int root;                 /* v is decoded from square roots */
     MOI_V scale_m, scale_v;   /* of the old codes; of the new numbers, then */
     MOI_VI most_m;            /* largest magnitude */
-    MOI_V least, most;        /* of v; least is not 0 */
+    MOI_FN(moi_range) range;  /* of v */
     float *m, *v, *roots;     /* buffers */
 } MOI_FN(moi_packed);
 
@@ -12078,8 +12121,7 @@ MOI_INLINE void MOI_FN(moi_packed_begin)(
     x->scale_m = MOI_SET1(job->m.absmax[at]);
     x->scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
     x->most_m = MOI_ISET1(0);
-    x->most = MOI_SET1(0.0f);
-    x->least = MOI_SET1(HUGE_VALF);
+    x->range.most = x->range.gap = MOI_ISET1(0);
     x->m = b->m;
     x->v = b->v;
     x->roots = b->roots;
@@ -12087,7 +12129,6 @@ MOI_INLINE void MOI_FN(moi_packed_begin)(
 
 MOI_INLINE void MOI_FN(moi_packed_vector)(
     const moi_optim_job *job, MOI_FN(moi_packed) *x, size_t i, MOI_V m, MOI_V v) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
     const MOI_V scale = MOI_SET1(job->factors.grad_scale);
     const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + x->begin + i), scale);
     float *p = (float *)job->param.data + x->begin + i;
@@ -12099,8 +12140,7 @@ MOI_INLINE void MOI_FN(moi_packed_vector)(
     MOI_STORE(x->v + i, v);
     MOI_STORE(x->roots + i, roots);
     x->most_m = MOI_IMAX(x->most_m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
-    x->most = MOI_MAX(v, x->most);
-    x->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), x->least);
+    MOI_FN(moi_range_add)(&x->range, v);
 }
 
 /* Sets a block's new scale; returns what its numbers are multiplied with. */
@@ -12114,8 +12154,9 @@ MOI_INLINE float MOI_FN(moi_packed_scale)(int four, float most, int root, float 
 MOI_INLINE void MOI_FN(moi_packed_turn)(
     const moi_optim_job *job, int four, MOI_FN(moi_packed) *x) {
     const size_t at = x->begin / job->m.block;
-    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m)), most = MOI_MAXALL(x->most);
-    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), x->least));
+    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m));
+    const float most = MOI_MAXALL(MOI_FROM_BITS(x->range.most));
+    const float least = MOI_FN(moi_range_least)(&x->range);
     const int root = moi_optim_takes_roots(&job->v, least, most);
     if (root) x->v = x->roots;
     x->scale_m = MOI_SET1(MOI_FN(moi_packed_scale)(four, most_m, 0, job->m.absmax + at));
@@ -12376,7 +12417,7 @@ MOI_INLINE void MOI_FN(moi_lanes_mini)(
 }
 
 #define MOI_UPDATE_ROW(lanes)                                                                      \
-    for (; i + MOI_LANES <= n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                             \
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_FN(lanes)(f, a, i);                        \
     for (; i < n; i++) lanes##_scalar(f, a, i);                                                    \
     break
 
@@ -12450,24 +12491,39 @@ MOI_TARGET static void MOI_FN(moi_q4_decode_block)(
 /* x[i] = x[i]^2, or its square root */
 MOI_TARGET static void MOI_FN(moi_row_power)(float *x, size_t n, int root) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         const MOI_V v = MOI_LOAD(x + i);
         MOI_STORE(x + i, root ? MOI_SQRT(v) : MOI_MUL(v, v));
     }
     for (; i < n; i++) x[i] = root ? sqrtf(x[i]) : x[i] * x[i];
 }
 
+/* The largest of numbers and the smallest that is not 0, none of them negative, by the bits: as
+ * integers they are in the same order, and compilers make vectors of that by themselves. */
+typedef struct MOI_FN(moi_range) {
+    MOI_VI most, gap; /* gap: from the smallest to infinity */
+} MOI_FN(moi_range);
+
+MOI_INLINE void MOI_FN(moi_range_add)(MOI_FN(moi_range) *range, MOI_V x) {
+    const MOI_VI bits = MOI_BITS(x), zero = MOI_ISET1(0);
+    const MOI_VI gap = MOI_ISUB(MOI_ISET1(0x7f800000), bits);
+    range->most = MOI_IMAX(bits, range->most);
+    range->gap = MOI_IMAX(MOI_ISELECT(MOI_IGT(bits, zero), gap, zero), range->gap);
+}
+
+/* infinity when there is none */
+MOI_INLINE float MOI_FN(moi_range_least)(const MOI_FN(moi_range) *range) {
+    const float gap = MOI_MAXALL(MOI_FROM_BITS(range->gap));
+    return moi_bits_float(0x7f800000u - moi_float_bits(gap));
+}
+
 /* The largest of x[0..n-1], and in *least the smallest that is not 0; none is negative. */
 MOI_TARGET static float MOI_FN(moi_row_range)(const float *x, size_t n, float *least) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
-    MOI_V high = zero, low = infinity;
+    MOI_FN(moi_range) range;
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
-        const MOI_V v = MOI_LOAD(x + i);
-        high = MOI_MAX(v, high);
-        low = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), low);
-    }
-    float most = MOI_MAXALL(high), tail = -MOI_MAXALL(MOI_SUB(zero, low));
+    range.most = range.gap = MOI_ISET1(0);
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) MOI_FN(moi_range_add)(&range, MOI_LOAD(x + i));
+    float most = MOI_MAXALL(MOI_FROM_BITS(range.most)), tail = MOI_FN(moi_range_least)(&range);
     for (; i < n; i++) {
         most = moi_vmax_scalar(x[i], most);
         if (x[i] > 0.0f) tail = moi_vmin_scalar(x[i], tail);
@@ -12570,7 +12626,7 @@ typedef struct MOI_FN(moi_packed) {
     int root;                 /* v is decoded from square roots */
     MOI_V scale_m, scale_v;   /* of the old codes; of the new numbers, then */
     MOI_VI most_m;            /* largest magnitude */
-    MOI_V least, most;        /* of v; least is not 0 */
+    MOI_FN(moi_range) range;  /* of v */
     float *m, *v, *roots;     /* buffers */
 } MOI_FN(moi_packed);
 
@@ -12582,8 +12638,7 @@ MOI_INLINE void MOI_FN(moi_packed_begin)(
     x->scale_m = MOI_SET1(job->m.absmax[at]);
     x->scale_v = MOI_SET1(fabsf(job->v.absmax[at]));
     x->most_m = MOI_ISET1(0);
-    x->most = MOI_SET1(0.0f);
-    x->least = MOI_SET1(HUGE_VALF);
+    x->range.most = x->range.gap = MOI_ISET1(0);
     x->m = b->m;
     x->v = b->v;
     x->roots = b->roots;
@@ -12591,7 +12646,6 @@ MOI_INLINE void MOI_FN(moi_packed_begin)(
 
 MOI_INLINE void MOI_FN(moi_packed_vector)(
     const moi_optim_job *job, MOI_FN(moi_packed) *x, size_t i, MOI_V m, MOI_V v) {
-    const MOI_V zero = MOI_SET1(0.0f), infinity = MOI_SET1(HUGE_VALF);
     const MOI_V scale = MOI_SET1(job->factors.grad_scale);
     const MOI_V g = MOI_MUL(MOI_LOAD(job->grad + x->begin + i), scale);
     float *p = (float *)job->param.data + x->begin + i;
@@ -12603,8 +12657,7 @@ MOI_INLINE void MOI_FN(moi_packed_vector)(
     MOI_STORE(x->v + i, v);
     MOI_STORE(x->roots + i, roots);
     x->most_m = MOI_IMAX(x->most_m, MOI_IAND(MOI_BITS(m), MOI_ISET1(0x7fffffff)));
-    x->most = MOI_MAX(v, x->most);
-    x->least = MOI_MIN(MOI_SELECT(MOI_LT(zero, v), v, infinity), x->least);
+    MOI_FN(moi_range_add)(&x->range, v);
 }
 
 /* Sets a block's new scale; returns what its numbers are multiplied with. */
@@ -12618,8 +12671,9 @@ MOI_INLINE float MOI_FN(moi_packed_scale)(int four, float most, int root, float 
 MOI_INLINE void MOI_FN(moi_packed_turn)(
     const moi_optim_job *job, int four, MOI_FN(moi_packed) *x) {
     const size_t at = x->begin / job->m.block;
-    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m)), most = MOI_MAXALL(x->most);
-    const float least = -MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), x->least));
+    const float most_m = MOI_MAXALL(MOI_FROM_BITS(x->most_m));
+    const float most = MOI_MAXALL(MOI_FROM_BITS(x->range.most));
+    const float least = MOI_FN(moi_range_least)(&x->range);
     const int root = moi_optim_takes_roots(&job->v, least, most);
     if (root) x->v = x->roots;
     x->scale_m = MOI_SET1(MOI_FN(moi_packed_scale)(four, most_m, 0, job->m.absmax + at));
@@ -13388,12 +13442,12 @@ MOI_TARGET static void MOI_FN(moi_norm_stats)(
     const float *x, size_t n, float epsilon, float *mean, float *rstd) {
     MOI_V sum = MOI_SET1(0.0f), square = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
     float total = MOI_SUM(sum);
     for (; i < n; i++) total += x[i];
     const float m = total / (float)n;
     const MOI_V vm = MOI_SET1(m);
-    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (i = 0; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V d = MOI_SUB(MOI_LOAD(x + i), vm);
         square = MOI_FMA(d, d, square);
     }
@@ -13430,7 +13484,7 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
     const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
     MOI_V sum_g = MOI_SET1(0.0f), sum_gh = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
         sum_g = MOI_ADD(sum_g, g);
         sum_gh = MOI_FMA(g, MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr), sum_gh);
@@ -13443,7 +13497,7 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
     }
     const float mean_g = total_g / (float)n, mean_gh = total_gh / (float)n;
     const MOI_V vg = MOI_SET1(mean_g), vgh = MOI_SET1(mean_gh);
-    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (i = 0; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
         MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
         MOI_V v = MOI_MUL(vr, MOI_SUB(MOI_SUB(g, vg), MOI_MUL(h, vgh)));
@@ -13523,12 +13577,12 @@ MOI_TARGET static void MOI_FN(moi_norm_stats)(
     const float *x, size_t n, float epsilon, float *mean, float *rstd) {
     MOI_V sum = MOI_SET1(0.0f), square = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
     float total = MOI_SUM(sum);
     for (; i < n; i++) total += x[i];
     const float m = total / (float)n;
     const MOI_V vm = MOI_SET1(m);
-    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (i = 0; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V d = MOI_SUB(MOI_LOAD(x + i), vm);
         square = MOI_FMA(d, d, square);
     }
@@ -13565,7 +13619,7 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
     const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
     MOI_V sum_g = MOI_SET1(0.0f), sum_gh = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
         sum_g = MOI_ADD(sum_g, g);
         sum_gh = MOI_FMA(g, MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr), sum_gh);
@@ -13578,7 +13632,7 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
     }
     const float mean_g = total_g / (float)n, mean_gh = total_gh / (float)n;
     const MOI_V vg = MOI_SET1(mean_g), vgh = MOI_SET1(mean_gh);
-    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (i = 0; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
         MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
         MOI_V v = MOI_MUL(vr, MOI_SUB(MOI_SUB(g, vg), MOI_MUL(h, vgh)));
@@ -13657,12 +13711,12 @@ MOI_TARGET static void MOI_FN(moi_norm_stats)(
     const float *x, size_t n, float epsilon, float *mean, float *rstd) {
     MOI_V sum = MOI_SET1(0.0f), square = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
     float total = MOI_SUM(sum);
     for (; i < n; i++) total += x[i];
     const float m = total / (float)n;
     const MOI_V vm = MOI_SET1(m);
-    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (i = 0; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V d = MOI_SUB(MOI_LOAD(x + i), vm);
         square = MOI_FMA(d, d, square);
     }
@@ -13699,7 +13753,7 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
     const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
     MOI_V sum_g = MOI_SET1(0.0f), sum_gh = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
         sum_g = MOI_ADD(sum_g, g);
         sum_gh = MOI_FMA(g, MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr), sum_gh);
@@ -13712,7 +13766,7 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
     }
     const float mean_g = total_g / (float)n, mean_gh = total_gh / (float)n;
     const MOI_V vg = MOI_SET1(mean_g), vgh = MOI_SET1(mean_gh);
-    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (i = 0; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
         MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
         MOI_V v = MOI_MUL(vr, MOI_SUB(MOI_SUB(g, vg), MOI_MUL(h, vgh)));
@@ -13793,12 +13847,12 @@ MOI_TARGET static void MOI_FN(moi_norm_stats)(
     const float *x, size_t n, float epsilon, float *mean, float *rstd) {
     MOI_V sum = MOI_SET1(0.0f), square = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) sum = MOI_ADD(sum, MOI_LOAD(x + i));
     float total = MOI_SUM(sum);
     for (; i < n; i++) total += x[i];
     const float m = total / (float)n;
     const MOI_V vm = MOI_SET1(m);
-    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (i = 0; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V d = MOI_SUB(MOI_LOAD(x + i), vm);
         square = MOI_FMA(d, d, square);
     }
@@ -13835,7 +13889,7 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
     const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
     MOI_V sum_g = MOI_SET1(0.0f), sum_gh = MOI_SET1(0.0f);
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
         sum_g = MOI_ADD(sum_g, g);
         sum_gh = MOI_FMA(g, MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr), sum_gh);
@@ -13848,7 +13902,7 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
     }
     const float mean_g = total_g / (float)n, mean_gh = total_gh / (float)n;
     const MOI_V vg = MOI_SET1(mean_g), vgh = MOI_SET1(mean_gh);
-    for (i = 0; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (i = 0; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
         MOI_V h = MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vm), vr);
         MOI_V v = MOI_MUL(vr, MOI_SUB(MOI_SUB(g, vg), MOI_MUL(h, vgh)));
@@ -14004,7 +14058,7 @@ MOI_INLINE MOI_V MOI_FN(moi_gelu_slope)(MOI_V x) {
 
 MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t n) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V v = MOI_LOAD(x + i);
         MOI_STORE(y + i, MOI_MUL(v, MOI_FN(moi_gelu_gate)(v, MOI_MUL(v, v))));
     }
@@ -14014,7 +14068,7 @@ MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t
 MOI_TARGET static void MOI_FN(moi_gelu_backward)(
     const float *x, const float *dy, float *dx, size_t n) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
     for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
 }
@@ -14040,7 +14094,7 @@ MOI_INLINE MOI_V MOI_FN(moi_gelu_slope)(MOI_V x) {
 
 MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t n) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V v = MOI_LOAD(x + i);
         MOI_STORE(y + i, MOI_MUL(v, MOI_FN(moi_gelu_gate)(v, MOI_MUL(v, v))));
     }
@@ -14050,7 +14104,7 @@ MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t
 MOI_TARGET static void MOI_FN(moi_gelu_backward)(
     const float *x, const float *dy, float *dx, size_t n) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
     for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
 }
@@ -14075,7 +14129,7 @@ MOI_INLINE MOI_V MOI_FN(moi_gelu_slope)(MOI_V x) {
 
 MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t n) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V v = MOI_LOAD(x + i);
         MOI_STORE(y + i, MOI_MUL(v, MOI_FN(moi_gelu_gate)(v, MOI_MUL(v, v))));
     }
@@ -14085,7 +14139,7 @@ MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t
 MOI_TARGET static void MOI_FN(moi_gelu_backward)(
     const float *x, const float *dy, float *dx, size_t n) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
     for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
 }
@@ -14112,7 +14166,7 @@ MOI_INLINE MOI_V MOI_FN(moi_gelu_slope)(MOI_V x) {
 
 MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t n) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
         MOI_V v = MOI_LOAD(x + i);
         MOI_STORE(y + i, MOI_MUL(v, MOI_FN(moi_gelu_gate)(v, MOI_MUL(v, v))));
     }
@@ -14122,7 +14176,7 @@ MOI_TARGET static void MOI_FN(moi_gelu_forward)(const float *x, float *y, size_t
 MOI_TARGET static void MOI_FN(moi_gelu_backward)(
     const float *x, const float *dy, float *dx, size_t n) {
     size_t i = 0;
-    for (; i + MOI_LANES <= n; i += MOI_LANES)
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
     for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
 }

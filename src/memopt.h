@@ -17,8 +17,6 @@
  *   trace        what track saw, as SVG timeline and Chrome trace
  *   half         fp16, bf16 and fp8, to nearest or stochastically
  *   quant        8-bit codes with one scale per block
- *   quant4       NF4 and FP4 codes, nested scales
- *   int8         rows of 8 bits, outliers apart
  *   quant4       4-bit codes, NF4 and FP4, with one scale per block; 8-bit codes for the scales
  *   int8         8-bit integers with one scale per row, outliers kept apart
  *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
@@ -54,7 +52,9 @@
  *   MEMOPT_STATIC          makes every function static; default: off
  *   MEMOPT_API             stands before every declaration; default: extern
  *   MEMOPT_ASSERT(x)       catches bugs; default: assert(x), a few checks a call, none with NDEBUG
- *   MEMOPT_NO_SIMD         leaves only the scalar kernels, which are slower; default: off
+ *   MEMOPT_NO_SIMD         leaves only the scalar kernels, which are slower; default: off. Most of
+ *                          them the compiler makes vectors of by itself; gcc needs
+ *                          -fno-math-errno to do so with square roots (AdamW: 3 times faster)
  *   -fopenmp               runs loops on threads by OpenMP; default: one thread, or mo_parallel
  *
  * The kernels for AVX2, AVX-512 and NEON are always compiled in and chosen when the program runs;

@@ -340,9 +340,36 @@ gate_neon() {
     neon_run
 }
 
+# ---- plain: without SIMD the compiler makes vectors of the loops that matter ---------------------
+
+# The first loop of a function that the report names is on one of its own lines.
+vectorized() {
+    local function=$1 file=$2 report=$3 from to
+    from=$(grep -n "MOI_FN($function)(const" "$file" | head -n 1 | cut -d: -f1)
+    [ -n "$from" ] || { echo "$file: no $function"; return 1; }
+    to=$(awk -v from="$from" 'NR > from && /^}/ { print NR; exit }' "$file")
+    awk -F: -v file="$file" -v from="$from" -v to="$to" '
+        $1 == file && $2 > from && $2 < to && /loop vectorized/ { found = 1 }
+        END { exit !found }' "$report" || { echo "$file: $function: not vectorized"; return 1; }
+}
+
+plain_vectorizes() {
+    # shellcheck disable=SC2086
+    gcc -std=c99 -O3 -fno-math-errno -DMEMOPT_NO_SIMD $c_warnings "$@" $includes \
+        -fopt-info-vec-optimized="$dir/report" -c src/memopt.c -o "$dir/memopt.o" || return 1
+    vectorized moi_q8_absmax src/numeric/mo_quant.inc "$dir/report" &&
+        vectorized moi_row_range src/train/mo_optim.inc "$dir/report"
+}
+
+gate_plain() {
+    gcc -dumpversion > /dev/null 2>&1 || skip "gcc is not installed"
+    rejects plain_vectorizes -fno-tree-vectorize || return 1
+    plain_vectorizes
+}
+
 # -------------------------------------------------------------------------------------------------
 
-all="headers layering symbols matrix format text names manual install neon"
+all="headers layering symbols matrix format text names manual install neon plain"
 
 run_gate() {
     dir=build/gates/$1

@@ -6,6 +6,8 @@
 
 enum { moi_q8_ahead_bytes = 4096 };
 
+static const float moi_q8_lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
 #define MOI_ISA scalar
 #include "mo_quant.inc"
 #undef MOI_ISA
