@@ -298,6 +298,17 @@ MEMOPT_API int mo_parallel_threads(const mo_parallel *parallel);
 MEMOPT_API void mo_parallel_run(
     const mo_parallel *parallel, int n, void (*task)(void *context, int i), void *context);
 
+/* mo_parallel_for - cut 0..n-1 into one range for each thread, and run task(context, begin, end) for
+ * those that are not empty.
+ *
+ * grain  ranges begin at multiples of it; 0 = 1. There are at most n / grain ranges, so it is also
+ *        the least work that is worth a thread
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API void mo_parallel_for(const mo_parallel *parallel, size_t n, size_t grain,
+    void (*task)(const void *context, size_t begin, size_t end), const void *context);
+
 /* ---- CPU ----------------------------------------------------------------------------------- */
 
 /* Instruction sets that the kernels are written for. */
@@ -3275,6 +3286,32 @@ MEMOPT_UNUSED static void moi_part(
     size_t high = low + grains / parts + (at < grains % parts ? 1 : 0);
     *begin = moi_min(low * grain, n);
     *end = moi_min(high * grain, n);
+}
+
+typedef struct moi_ranges {
+    void (*task)(const void *context, size_t begin, size_t end);
+    const void *context;
+    size_t n, grain;
+    int n_parts;
+} moi_ranges;
+
+static void moi_ranges_task(void *context, int i) {
+    const moi_ranges *ranges = (const moi_ranges *)context;
+    size_t begin, end;
+    moi_part(ranges->n, ranges->grain, i, ranges->n_parts, &begin, &end);
+    if (begin < end) ranges->task(ranges->context, begin, end);
+}
+
+void mo_parallel_for(const mo_parallel *parallel, size_t n, size_t grain,
+    void (*task)(const void *context, size_t begin, size_t end), const void *context) {
+    const size_t threads = (size_t)mo_parallel_threads(parallel);
+    moi_ranges ranges;
+    ranges.task = task;
+    ranges.context = context;
+    ranges.n = n;
+    ranges.grain = grain ? grain : 1;
+    ranges.n_parts = (int)moi_min(threads, moi_ceil_div(n, ranges.grain));
+    mo_parallel_run(parallel, ranges.n_parts, moi_ranges_task, &ranges);
 }
 
 /* ---- CPU ----------------------------------------------------------------------------------- */
@@ -6951,7 +6988,7 @@ enum { moi_half_stream_bytes = 8 << 20 };
 
 typedef struct moi_half_job {
     moi_half_slice all; /* key and first are set for each slice */
-    int decode, n_parts;
+    int decode;
     size_t x_bytes, y_bytes; /* of an element */
     uint64_t seed, offset;
 } moi_half_job;
@@ -6987,10 +7024,8 @@ static void moi_half_piece(const moi_half_job *job, size_t begin, size_t n) {
     moi_half_scalar(job, begin + head + body, n - head - body);
 }
 
-static void moi_half_task(void *context, int i) {
+static void moi_half_range(const void *context, size_t begin, size_t end) {
     const moi_half_job *job = (const moi_half_job *)context;
-    size_t begin, end;
-    moi_part(job->all.n, 1024, i, job->n_parts, &begin, &end);
     while (begin < end) { /* the indices of a piece share their high half, and so the key */
         const uint64_t left = (UINT64_C(1) << 32) - (uint32_t)(job->offset + begin);
         const size_t n = left < end - begin ? (size_t)left : end - begin;
@@ -7015,8 +7050,7 @@ static void moi_half_run(const mo_half_desc *desc, int decode, const void *x, si
     job.all.stream = n >= moi_half_stream_bytes / job.y_bytes;
     job.seed = desc->seed;
     job.offset = desc->offset;
-    job.n_parts = (int)moi_min((size_t)mo_parallel_threads(desc->parallel), moi_ceil_div(n, 16384));
-    mo_parallel_run(desc->parallel, job.n_parts, moi_half_task, &job);
+    mo_parallel_for(desc->parallel, n, 16384, moi_half_range, &job);
 }
 
 size_t mo_half_bytes(mo_half_format format) {
@@ -7349,32 +7383,6 @@ MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size
 }
 #undef MOI_ISA
 #endif
-
-/* Rows 0..n-1 cut into one range per thread: task(job, begin, end). */
-typedef struct moi_rows {
-    void (*task)(const void *job, size_t begin, size_t end);
-    const void *job;
-    size_t n, grain;
-    int n_parts;
-} moi_rows;
-
-static void moi_rows_task(void *context, int i) {
-    const moi_rows *rows = (const moi_rows *)context;
-    size_t begin, end;
-    moi_part(rows->n, rows->grain, i, rows->n_parts, &begin, &end);
-    if (begin < end) rows->task(rows->job, begin, end);
-}
-
-static void moi_for_rows(const mo_parallel *parallel, size_t n, size_t grain,
-    void (*task)(const void *job, size_t begin, size_t end), const void *job) {
-    moi_rows rows;
-    rows.task = task;
-    rows.job = job;
-    rows.n = n;
-    rows.grain = grain;
-    rows.n_parts = (int)moi_min((size_t)mo_parallel_threads(parallel), moi_ceil_div(n, grain));
-    mo_parallel_run(parallel, rows.n_parts, moi_rows_task, &rows);
-}
 /* mo_quant_internal.h - one block at a time, for the optimizers. */
 #ifndef MEMOPT_QUANT_INTERNAL_H
 #define MEMOPT_QUANT_INTERNAL_H
@@ -8084,7 +8092,7 @@ mo_status mo_quant8_encode(
     job.from = x;
     job.to = codes;
     job.to_absmax = absmax;
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_encode_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_encode_rows, &job);
     return MO_OK;
 }
 
@@ -8113,7 +8121,7 @@ static mo_status moi_q8_decode_half(const mo_quant8_desc *desc, const uint8_t *c
     job.absmax = absmax;
     job.half = half;
     job.brain = brain;
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_half_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_half_rows, &job);
     return MO_OK;
 }
 
@@ -8138,7 +8146,7 @@ mo_status mo_quant8_decode(
     job.codes = codes;
     job.absmax = absmax;
     job.x = x;
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_rows, &job);
     return MO_OK;
 }
 /* mo_quant4.c - see mo_quant4.h. Tables of 16 numbers fit one or two registers, so codes are found
@@ -8752,7 +8760,7 @@ mo_status mo_quant4_encode(
     job.from = x;
     job.to = codes;
     job.to_absmax = absmax;
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_encode_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_encode_rows, &job);
     return MO_OK;
 }
 
@@ -8777,7 +8785,7 @@ static mo_status moi_q4_decode(const mo_quant4_desc *desc, const uint8_t *codes,
     job.x = x;
     job.type = type;
     if (first % 32 == 0) job.type = moi_out_type(type, x, n * (type < moi_out_bf16 ? 4 : 2));
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_decode_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_decode_rows, &job);
     return MO_OK;
 }
 
@@ -9319,7 +9327,7 @@ mo_status mo_int8_encode(const mo_int8_desc *desc, const float *x, int8_t *codes
     job.from = x;
     job.to = codes;
     job.to_absmax = absmax;
-    moi_for_rows(desc->parallel, desc->rows, 1, moi_i8_encode_rows, &job);
+    mo_parallel_for(desc->parallel, desc->rows, 1, moi_i8_encode_rows, &job);
     return MO_OK;
 }
 
@@ -9359,7 +9367,7 @@ static mo_status moi_i8_decode(const mo_int8_desc *desc, const int8_t *codes, co
     job.type = type;
     if (desc->columns % 32 == 0) /* every row is aligned then */
         job.type = moi_out_type(type, x, desc->rows * desc->columns * job.width);
-    moi_for_rows(desc->parallel, desc->rows, 1, moi_i8_decode_rows, &job);
+    mo_parallel_for(desc->parallel, desc->rows, 1, moi_i8_decode_rows, &job);
     for (size_t i = 0; outliers && i < outliers->n; i++) {
         const mo_int8_outlier *o = outliers->list + i;
         moi_out_scalar(type, x, o->row * desc->columns + o->column, o->value);
@@ -10477,7 +10485,7 @@ static void moi_accum_run(moi_accum_kind kind, moi_accum_slice all, const mo_acc
     const mo_parallel *parallel) {
     moi_accum_job job = {kind, all, {0, 0}};
     if (noise) job.noise = *noise;
-    moi_for_rows(parallel, all.n, moi_accum_grain, moi_accum_rows, &job);
+    mo_parallel_for(parallel, all.n, moi_accum_grain, moi_accum_rows, &job);
 }
 
 void mo_accum_add(
@@ -10528,7 +10536,7 @@ static void moi_accum_square_rows(const void *context, size_t begin, size_t end)
 double mo_accum_square_sum(const float *grad, size_t n, const mo_parallel *parallel) {
     double sums[moi_accum_parts], total = 0;
     moi_square_job job = {grad, n, sums};
-    moi_for_rows(parallel, moi_accum_parts, 1, moi_accum_square_rows, &job);
+    mo_parallel_for(parallel, moi_accum_parts, 1, moi_accum_square_rows, &job);
     for (int i = 0; i < moi_accum_parts; i++) total += sums[i];
     return total;
 }
@@ -13138,7 +13146,7 @@ static void moi_optim_measure(
     job->measure = 1;
     job->factors.step = 0; /* b.p are the parameters as they were */
     if (job->kind == MO_OPTIM_LARS) job->factors.beta1 = 0;
-    moi_for_rows(parallel, moi_accum_parts, 1, moi_optim_measure_parts, job);
+    mo_parallel_for(parallel, moi_accum_parts, 1, moi_optim_measure_parts, job);
     job->measure = 0;
     job->factors.step = step;
     *param = *other = 0;
@@ -13263,7 +13271,7 @@ static void moi_optim_factored_task(const void *context, size_t begin, size_t en
 
 static double moi_optim_factored_pass(moi_optim_matrix *x, const mo_parallel *parallel) {
     double sum = 0;
-    moi_for_rows(parallel, moi_accum_parts, 1, moi_optim_factored_task, x);
+    mo_parallel_for(parallel, moi_accum_parts, 1, moi_optim_factored_task, x);
     for (int i = 0; i < moi_accum_parts; i++) sum += x->square_sums[i];
     return sum;
 }
@@ -13292,8 +13300,8 @@ static void moi_optim_adafactor(
     x.beta2 = (float)decay;
     x.one_minus_beta2 = (float)(1 - decay);
     x.epsilon = (float)d->epsilon;
-    moi_for_rows(d->parallel, s->rows, 1, moi_optim_rows_task, &x);
-    if (s->column) moi_for_rows(d->parallel, s->columns, 64, moi_optim_columns_task, &x);
+    mo_parallel_for(d->parallel, s->rows, 1, moi_optim_rows_task, &x);
+    if (s->column) mo_parallel_for(d->parallel, s->columns, 64, moi_optim_columns_task, &x);
     for (size_t i = 0; i < s->rows; i++) mean += (double)s->row[i];
     x.mean_row = (float)(mean / (double)s->rows) + x.epsilon;
     const double rms = sqrt(moi_optim_factored_pass(&x, d->parallel) / (double)s->n);
@@ -13339,11 +13347,11 @@ static mo_status moi_optim_run(
         return MO_OK;
     if (d.kind == MO_OPTIM_ADAM_MINI) {
         moi_optim_matrix x = moi_optim_matrix_of(job, &d, state);
-        moi_for_rows(d.parallel, state->rows, 1, moi_optim_rows_task, &x);
+        mo_parallel_for(d.parallel, state->rows, 1, moi_optim_rows_task, &x);
     }
     const size_t n_chunks = moi_ceil_div(job->n, job->chunk), packed = moi_optim_packed_blocks(job);
-    if (packed == 0) moi_for_rows(d.parallel, n_chunks, 4, moi_optim_update_chunks, job);
-    else moi_for_rows(d.parallel, packed, 4, moi_optim_update_packed, job);
+    if (packed == 0) mo_parallel_for(d.parallel, n_chunks, 4, moi_optim_update_chunks, job);
+    else mo_parallel_for(d.parallel, packed, 4, moi_optim_update_packed, job);
     if (packed != 0) moi_optim_update_chunks(job, packed, n_chunks); /* the tail */
     return MO_OK;
 }
@@ -14016,14 +14024,14 @@ mo_status mo_layernorm_forward(const mo_layernorm_desc *desc, const float *x, fl
     if (!moi_norm_valid(desc, x, y)) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, y);
     job.stats = 1;
-    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
     return MO_OK;
 }
 
 mo_status mo_layernorm_apply(const mo_layernorm_desc *desc, const float *x, float *y) {
     if (!moi_norm_valid(desc, x, y)) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, y);
-    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
     return MO_OK;
 }
 
@@ -14032,8 +14040,9 @@ mo_status mo_layernorm_backward(
     if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight != !desc->dbias) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, dx);
     job.dy = dy;
-    if (desc->dweight) moi_for_rows(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
-    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
+    if (desc->dweight)
+        mo_parallel_for(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
     return MO_OK;
 }
 /* mo_act.c - see mo_act.h. */
@@ -14201,13 +14210,13 @@ enum { moi_act_grain = 4096 };
 
 void mo_gelu_forward(const float *x, float *y, size_t n, const mo_parallel *parallel) {
     moi_act_job job = {x, NULL, y};
-    moi_for_rows(parallel, n, moi_act_grain, moi_act_rows, &job);
+    mo_parallel_for(parallel, n, moi_act_grain, moi_act_rows, &job);
 }
 
 void mo_gelu_backward(
     const float *x, const float *dy, float *dx, size_t n, const mo_parallel *parallel) {
     moi_act_job job = {x, dy, dx};
-    moi_for_rows(parallel, n, moi_act_grain, moi_act_rows, &job);
+    mo_parallel_for(parallel, n, moi_act_grain, moi_act_rows, &job);
 }
 /* mo_attention.c - see mo_attention.h. Queries go in tiles of moi_attention_rows, keys in blocks of
  * moi_attention_keys: blocks as long as a short sequence, so that the running softmax of the papers
@@ -14860,7 +14869,7 @@ mo_status mo_linear_ce(
         status =
             mo_gemm(desc->env, &product, tensors->x + row * desc->channels, tensors->w, job.logits);
         if (status != MO_OK) break;
-        moi_for_rows(desc->env->parallel, rows, 1, moi_loss_task, &job);
+        mo_parallel_for(desc->env->parallel, rows, 1, moi_loss_task, &job);
         for (size_t i = 0; i < rows; i++) sum += job.losses[i];
         if (tensors->dx) status = moi_loss_gradients(desc, tensors, job.logits, row, rows);
     }

@@ -278,6 +278,34 @@ static void every_index_runs_once_on_any_number_of_threads(void **state) {
     }
 }
 
+typedef struct range_counts {
+    counts *c;
+    size_t grain;
+} range_counts;
+
+static void count_range(const void *context, size_t begin, size_t end) {
+    const range_counts *r = (const range_counts *)context;
+    assert_true(begin < end);
+    assert_int_equal(begin % r->grain, 0);
+    for (; begin < end; begin++) count_task(r->c, (int)begin);
+}
+
+static void ranges_cover_every_index_once_and_begin_at_multiples_of_grain(void **state) {
+    (void)state;
+    const int n[] = {0, 1, 2, 3, 7, 64, MOST_TASKS};
+    for (size_t i = 0; i < n_elements(n); i++)
+        for (size_t grain = 0; grain < 9; grain++)
+            for (int threads = 1; threads <= 5; threads++) {
+                backwards b = {0, 0};
+                const mo_parallel hook = {run_backwards, &b, threads};
+                counts c = {{0}};
+                const range_counts r = {&c, grain ? grain : 1};
+                mo_parallel_for(&hook, (size_t)n[i], grain, count_range, &r);
+                assert_each_once(&c, n[i]);
+                assert_true(b.last_n <= threads);
+            }
+}
+
 static void the_number_of_threads_is_at_least_one(void **state) {
     (void)state;
     const mo_parallel zero = {NULL, NULL, 0}, hook = {run_pthreads, NULL, 0};
@@ -340,6 +368,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(every_dtype_is_found_by_its_name),
         cmocka_unit_test(a_custom_hook_is_the_one_that_runs),
         cmocka_unit_test(every_index_runs_once_on_any_number_of_threads),
+        cmocka_unit_test(ranges_cover_every_index_once_and_begin_at_multiples_of_grain),
         cmocka_unit_test(the_number_of_threads_is_at_least_one),
         cmocka_unit_test(results_are_the_same_under_any_hook),
         cmocka_unit_test(a_heap_block_is_aligned_and_writable),

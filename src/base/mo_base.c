@@ -141,6 +141,32 @@ MEMOPT_UNUSED static void moi_part(
     *end = moi_min(high * grain, n);
 }
 
+typedef struct moi_ranges {
+    void (*task)(const void *context, size_t begin, size_t end);
+    const void *context;
+    size_t n, grain;
+    int n_parts;
+} moi_ranges;
+
+static void moi_ranges_task(void *context, int i) {
+    const moi_ranges *ranges = (const moi_ranges *)context;
+    size_t begin, end;
+    moi_part(ranges->n, ranges->grain, i, ranges->n_parts, &begin, &end);
+    if (begin < end) ranges->task(ranges->context, begin, end);
+}
+
+void mo_parallel_for(const mo_parallel *parallel, size_t n, size_t grain,
+    void (*task)(const void *context, size_t begin, size_t end), const void *context) {
+    const size_t threads = (size_t)mo_parallel_threads(parallel);
+    moi_ranges ranges;
+    ranges.task = task;
+    ranges.context = context;
+    ranges.n = n;
+    ranges.grain = grain ? grain : 1;
+    ranges.n_parts = (int)moi_min(threads, moi_ceil_div(n, ranges.grain));
+    mo_parallel_run(parallel, ranges.n_parts, moi_ranges_task, &ranges);
+}
+
 /* ---- CPU ----------------------------------------------------------------------------------- */
 
 #if MOI_X86

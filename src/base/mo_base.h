@@ -140,6 +140,17 @@ MEMOPT_API int mo_parallel_threads(const mo_parallel *parallel);
 MEMOPT_API void mo_parallel_run(
     const mo_parallel *parallel, int n, void (*task)(void *context, int i), void *context);
 
+/* mo_parallel_for - cut 0..n-1 into one range for each thread, and run task(context, begin, end) for
+ * those that are not empty.
+ *
+ * grain  ranges begin at multiples of it; 0 = 1. There are at most n / grain ranges, so it is also
+ *        the least work that is worth a thread
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API void mo_parallel_for(const mo_parallel *parallel, size_t n, size_t grain,
+    void (*task)(const void *context, size_t begin, size_t end), const void *context);
+
 /* ---- CPU ----------------------------------------------------------------------------------- */
 
 /* Instruction sets that the kernels are written for. */

@@ -62,7 +62,7 @@ enum { moi_half_stream_bytes = 8 << 20 };
 
 typedef struct moi_half_job {
     moi_half_slice all; /* key and first are set for each slice */
-    int decode, n_parts;
+    int decode;
     size_t x_bytes, y_bytes; /* of an element */
     uint64_t seed, offset;
 } moi_half_job;
@@ -98,10 +98,8 @@ static void moi_half_piece(const moi_half_job *job, size_t begin, size_t n) {
     moi_half_scalar(job, begin + head + body, n - head - body);
 }
 
-static void moi_half_task(void *context, int i) {
+static void moi_half_range(const void *context, size_t begin, size_t end) {
     const moi_half_job *job = (const moi_half_job *)context;
-    size_t begin, end;
-    moi_part(job->all.n, 1024, i, job->n_parts, &begin, &end);
     while (begin < end) { /* the indices of a piece share their high half, and so the key */
         const uint64_t left = (UINT64_C(1) << 32) - (uint32_t)(job->offset + begin);
         const size_t n = left < end - begin ? (size_t)left : end - begin;
@@ -126,8 +124,7 @@ static void moi_half_run(const mo_half_desc *desc, int decode, const void *x, si
     job.all.stream = n >= moi_half_stream_bytes / job.y_bytes;
     job.seed = desc->seed;
     job.offset = desc->offset;
-    job.n_parts = (int)moi_min((size_t)mo_parallel_threads(desc->parallel), moi_ceil_div(n, 16384));
-    mo_parallel_run(desc->parallel, job.n_parts, moi_half_task, &job);
+    mo_parallel_for(desc->parallel, n, 16384, moi_half_range, &job);
 }
 
 size_t mo_half_bytes(mo_half_format format) {

@@ -103,7 +103,7 @@ mo_status mo_int8_encode(const mo_int8_desc *desc, const float *x, int8_t *codes
     job.from = x;
     job.to = codes;
     job.to_absmax = absmax;
-    moi_for_rows(desc->parallel, desc->rows, 1, moi_i8_encode_rows, &job);
+    mo_parallel_for(desc->parallel, desc->rows, 1, moi_i8_encode_rows, &job);
     return MO_OK;
 }
 
@@ -143,7 +143,7 @@ static mo_status moi_i8_decode(const mo_int8_desc *desc, const int8_t *codes, co
     job.type = type;
     if (desc->columns % 32 == 0) /* every row is aligned then */
         job.type = moi_out_type(type, x, desc->rows * desc->columns * job.width);
-    moi_for_rows(desc->parallel, desc->rows, 1, moi_i8_decode_rows, &job);
+    mo_parallel_for(desc->parallel, desc->rows, 1, moi_i8_decode_rows, &job);
     for (size_t i = 0; outliers && i < outliers->n; i++) {
         const mo_int8_outlier *o = outliers->list + i;
         moi_out_scalar(type, x, o->row * desc->columns + o->column, o->value);

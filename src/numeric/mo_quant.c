@@ -105,7 +105,7 @@ mo_status mo_quant8_encode(
     job.from = x;
     job.to = codes;
     job.to_absmax = absmax;
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_encode_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_encode_rows, &job);
     return MO_OK;
 }
 
@@ -134,7 +134,7 @@ static mo_status moi_q8_decode_half(const mo_quant8_desc *desc, const uint8_t *c
     job.absmax = absmax;
     job.half = half;
     job.brain = brain;
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_half_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_half_rows, &job);
     return MO_OK;
 }
 
@@ -159,6 +159,6 @@ mo_status mo_quant8_decode(
     job.codes = codes;
     job.absmax = absmax;
     job.x = x;
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_q8_decode_rows, &job);
     return MO_OK;
 }

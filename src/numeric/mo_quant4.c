@@ -97,7 +97,7 @@ mo_status mo_quant4_encode(
     job.from = x;
     job.to = codes;
     job.to_absmax = absmax;
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_encode_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_encode_rows, &job);
     return MO_OK;
 }
 
@@ -122,7 +122,7 @@ static mo_status moi_q4_decode(const mo_quant4_desc *desc, const uint8_t *codes,
     job.x = x;
     job.type = type;
     if (first % 32 == 0) job.type = moi_out_type(type, x, n * (type < moi_out_bf16 ? 4 : 2));
-    moi_for_rows(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_decode_rows, &job);
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 64, moi_q4_decode_rows, &job);
     return MO_OK;
 }
 

@@ -99,7 +99,7 @@ static void moi_accum_run(moi_accum_kind kind, moi_accum_slice all, const mo_acc
     const mo_parallel *parallel) {
     moi_accum_job job = {kind, all, {0, 0}};
     if (noise) job.noise = *noise;
-    moi_for_rows(parallel, all.n, moi_accum_grain, moi_accum_rows, &job);
+    mo_parallel_for(parallel, all.n, moi_accum_grain, moi_accum_rows, &job);
 }
 
 void mo_accum_add(
@@ -150,7 +150,7 @@ static void moi_accum_square_rows(const void *context, size_t begin, size_t end)
 double mo_accum_square_sum(const float *grad, size_t n, const mo_parallel *parallel) {
     double sums[moi_accum_parts], total = 0;
     moi_square_job job = {grad, n, sums};
-    moi_for_rows(parallel, moi_accum_parts, 1, moi_accum_square_rows, &job);
+    mo_parallel_for(parallel, moi_accum_parts, 1, moi_accum_square_rows, &job);
     for (int i = 0; i < moi_accum_parts; i++) total += sums[i];
     return total;
 }

@@ -35,11 +35,11 @@ enum { moi_act_grain = 4096 };
 
 void mo_gelu_forward(const float *x, float *y, size_t n, const mo_parallel *parallel) {
     moi_act_job job = {x, NULL, y};
-    moi_for_rows(parallel, n, moi_act_grain, moi_act_rows, &job);
+    mo_parallel_for(parallel, n, moi_act_grain, moi_act_rows, &job);
 }
 
 void mo_gelu_backward(
     const float *x, const float *dy, float *dx, size_t n, const mo_parallel *parallel) {
     moi_act_job job = {x, dy, dx};
-    moi_for_rows(parallel, n, moi_act_grain, moi_act_rows, &job);
+    mo_parallel_for(parallel, n, moi_act_grain, moi_act_rows, &job);
 }

@@ -82,7 +82,7 @@ mo_status mo_linear_ce(
         status =
             mo_gemm(desc->env, &product, tensors->x + row * desc->channels, tensors->w, job.logits);
         if (status != MO_OK) break;
-        moi_for_rows(desc->env->parallel, rows, 1, moi_loss_task, &job);
+        mo_parallel_for(desc->env->parallel, rows, 1, moi_loss_task, &job);
         for (size_t i = 0; i < rows; i++) sum += job.losses[i];
         if (tensors->dx) status = moi_loss_gradients(desc, tensors, job.logits, row, rows);
     }

@@ -58,14 +58,14 @@ mo_status mo_layernorm_forward(const mo_layernorm_desc *desc, const float *x, fl
     if (!moi_norm_valid(desc, x, y)) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, y);
     job.stats = 1;
-    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
     return MO_OK;
 }
 
 mo_status mo_layernorm_apply(const mo_layernorm_desc *desc, const float *x, float *y) {
     if (!moi_norm_valid(desc, x, y)) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, y);
-    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_forward_rows, &job);
     return MO_OK;
 }
 
@@ -74,7 +74,8 @@ mo_status mo_layernorm_backward(
     if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight != !desc->dbias) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, dx);
     job.dy = dy;
-    if (desc->dweight) moi_for_rows(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
-    moi_for_rows(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
+    if (desc->dweight)
+        mo_parallel_for(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
     return MO_OK;
 }

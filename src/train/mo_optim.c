@@ -473,7 +473,7 @@ static void moi_optim_measure(
     job->measure = 1;
     job->factors.step = 0; /* b.p are the parameters as they were */
     if (job->kind == MO_OPTIM_LARS) job->factors.beta1 = 0;
-    moi_for_rows(parallel, moi_accum_parts, 1, moi_optim_measure_parts, job);
+    mo_parallel_for(parallel, moi_accum_parts, 1, moi_optim_measure_parts, job);
     job->measure = 0;
     job->factors.step = step;
     *param = *other = 0;
@@ -598,7 +598,7 @@ static void moi_optim_factored_task(const void *context, size_t begin, size_t en
 
 static double moi_optim_factored_pass(moi_optim_matrix *x, const mo_parallel *parallel) {
     double sum = 0;
-    moi_for_rows(parallel, moi_accum_parts, 1, moi_optim_factored_task, x);
+    mo_parallel_for(parallel, moi_accum_parts, 1, moi_optim_factored_task, x);
     for (int i = 0; i < moi_accum_parts; i++) sum += x->square_sums[i];
     return sum;
 }
@@ -627,8 +627,8 @@ static void moi_optim_adafactor(
     x.beta2 = (float)decay;
     x.one_minus_beta2 = (float)(1 - decay);
     x.epsilon = (float)d->epsilon;
-    moi_for_rows(d->parallel, s->rows, 1, moi_optim_rows_task, &x);
-    if (s->column) moi_for_rows(d->parallel, s->columns, 64, moi_optim_columns_task, &x);
+    mo_parallel_for(d->parallel, s->rows, 1, moi_optim_rows_task, &x);
+    if (s->column) mo_parallel_for(d->parallel, s->columns, 64, moi_optim_columns_task, &x);
     for (size_t i = 0; i < s->rows; i++) mean += (double)s->row[i];
     x.mean_row = (float)(mean / (double)s->rows) + x.epsilon;
     const double rms = sqrt(moi_optim_factored_pass(&x, d->parallel) / (double)s->n);
@@ -674,11 +674,11 @@ static mo_status moi_optim_run(
         return MO_OK;
     if (d.kind == MO_OPTIM_ADAM_MINI) {
         moi_optim_matrix x = moi_optim_matrix_of(job, &d, state);
-        moi_for_rows(d.parallel, state->rows, 1, moi_optim_rows_task, &x);
+        mo_parallel_for(d.parallel, state->rows, 1, moi_optim_rows_task, &x);
     }
     const size_t n_chunks = moi_ceil_div(job->n, job->chunk), packed = moi_optim_packed_blocks(job);
-    if (packed == 0) moi_for_rows(d.parallel, n_chunks, 4, moi_optim_update_chunks, job);
-    else moi_for_rows(d.parallel, packed, 4, moi_optim_update_packed, job);
+    if (packed == 0) mo_parallel_for(d.parallel, n_chunks, 4, moi_optim_update_chunks, job);
+    else mo_parallel_for(d.parallel, packed, 4, moi_optim_update_packed, job);
     if (packed != 0) moi_optim_update_chunks(job, packed, n_chunks); /* the tail */
     return MO_OK;
 }
