@@ -550,9 +550,9 @@ typedef struct mo_pool_desc {
 /* mo_pool - owned by the caller; every field is private. */
 typedef struct mo_pool {
     struct moi_pool_shared *shared;
-    uint32_t *next;        /* [n_blocks] free list */
-    uint8_t *used;         /* [n_blocks] 1 = acquired */
-    unsigned char *blocks; /* NULL = indices only */
+    struct moi_pool_link *links; /* [n_blocks] free list */
+    uint8_t *used;               /* [n_blocks] 1 = acquired */
+    unsigned char *blocks;       /* NULL = indices only */
     size_t block_size, stride, inverse;
     uint32_t n_blocks;
     int shift, thread_safe;
@@ -570,7 +570,7 @@ typedef struct mo_pool_stats {
 /* "No block", as an index. */
 #define MEMOPT_POOL_NONE 0xffffffffu
 
-/* mo_pool_workspace_size - bytes that the pool needs: the blocks, and 5 bytes for each of them.
+/* mo_pool_workspace_size - bytes that the pool needs: the blocks, and 9 bytes for each of them.
  *
  * Threads: safe
  * Errors:  MO_E_INVALID (block_size, n_blocks, align), MO_E_OVERFLOW
@@ -678,9 +678,11 @@ typedef struct mo_suballoc_move {
 /* mo_suballoc_stats - bytes are multiples of the granule.
  *
  * extent_bytes   end of the highest block that ever was
+ * top_bytes      end of the highest block that is allocated now
  * fragmentation  1 - largest_free_bytes / free_bytes; 0 when nothing is free */
 typedef struct mo_suballoc_stats {
-    uint64_t size_bytes, used_bytes, free_bytes, peak_bytes, extent_bytes, largest_free_bytes;
+    uint64_t size_bytes, used_bytes, free_bytes, peak_bytes, extent_bytes, top_bytes;
+    uint64_t largest_free_bytes;
     size_t n_allocs, n_free_blocks;
     double fragmentation;
 } mo_suballoc_stats;
@@ -689,7 +691,7 @@ typedef struct mo_suballoc_stats {
 typedef struct mo_suballoc {
     struct moi_suballoc_node *nodes; /* [max_nodes] */
     struct moi_suballoc_bins *bins;
-    uint32_t n_nodes, max_nodes, first, free_node, n_allocs, max_allocs, n_free;
+    uint32_t n_nodes, max_nodes, first, last, free_node, n_allocs, max_allocs, n_free;
     int shift;                         /* log2 of the granule */
     uint64_t size, used, peak, extent; /* in granules */
     uint64_t n_changes, planned_at;
@@ -730,6 +732,31 @@ MEMOPT_API void mo_suballoc_free(mo_suballoc *sub);
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_alloc(
     mo_suballoc *sub, uint64_t size, uint64_t align, mo_suballoc_block *block);
+
+/* mo_suballoc_alloc_at - the part of the range that begins at off, when it is free.
+ *
+ * off    multiple of the granule
+ * size   bytes, 1 or more; rounded up to the granule
+ * block  out  handle, offset, size
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (off, size), MO_E_NO_SPACE (some of it is in use, or max_allocs)
+ * Cost:    walks over the parts below off or over those above, whichever are fewer
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_alloc_at(
+    mo_suballoc *sub, uint64_t off, uint64_t size, mo_suballoc_block *block);
+
+/* mo_suballoc_split - cut a block in two: its first size bytes keep the handle, the rest becomes a
+ * block of its own. So a part of a block can be freed, at its end or in its middle.
+ *
+ * size  multiple of the granule, less than the block's
+ * rest  out  the new block; defragmentation takes it as aligned to the granule
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (handle, size), MO_E_NO_SPACE (max_allocs)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_split(
+    mo_suballoc *sub, uint64_t handle, uint64_t size, mo_suballoc_block *rest);
 
 /* mo_suballoc_dealloc - free a block; it joins free neighbours. mo_suballoc_get - its place now.
  * mo_suballoc_reset - free all blocks; their handles become stale.
@@ -3710,12 +3737,21 @@ void mo_arena_get_stats(const mo_arena *arena, mo_arena_stats *stats) {
  * The free list is a stack of indices outside the blocks, so that device memory can be managed too
  * and a thread never reads a block that another one owns. Shared, its head is one word of index and
  * tag; the tag grows with every change, so that a compare-and-swap never mistakes an index that was
- * popped and pushed meanwhile for an unchanged stack (Treiber 1986). */
+ * popped and pushed meanwhile for an unchanged stack (Treiber 1986). Each block of the stack knows
+ * how deep it lies, so that the number of free blocks can be read off the head: a counter would be
+ * one more word that all threads write. */
 
 typedef struct moi_pool_shared {
-    uint64_t head; /* tag << 32 | index */
-    uint32_t n_used, n_peak, n_failed;
+    uint64_t head;                                          /* tag << 32 | index */
+    unsigned char apart[MOI_CACHE_LINE - sizeof(uint64_t)]; /* the rest is rarely written */
+    uint32_t n_peak, n_failed;
+    uint32_t n_used; /* of a pool for one thread */
 } moi_pool_shared;
+
+/* A free block: the next one, and how many are free from this one down. */
+typedef struct moi_pool_link {
+    uint32_t next, depth;
+} moi_pool_link;
 
 /* ---- atomics ------------------------------------------------------------------------------- */
 
@@ -3743,6 +3779,7 @@ static int moi_pool_cas32(uint32_t *at, uint32_t *expected, uint32_t wanted) {
     *expected = was;
     return done;
 }
+static void moi_pool_store8(uint8_t *at, uint8_t value) { *(volatile uint8_t *)at = value; }
 static uint8_t moi_pool_exchange8(uint8_t *at, uint8_t value) {
     return (uint8_t)_InterlockedExchange8((volatile char *)at, (char)value);
 }
@@ -3765,16 +3802,27 @@ static uint32_t moi_pool_add32(uint32_t *at, uint32_t value) {
 static int moi_pool_cas32(uint32_t *at, uint32_t *expected, uint32_t wanted) {
     return __atomic_compare_exchange_n(at, expected, wanted, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
+static void moi_pool_store8(uint8_t *at, uint8_t value) {
+    __atomic_store_n(at, value, __ATOMIC_RELEASE);
+}
 static uint8_t moi_pool_exchange8(uint8_t *at, uint8_t value) {
     return __atomic_exchange_n(at, value, __ATOMIC_ACQ_REL);
 }
+#endif
+
+#if MOI_X86
+#define MOI_POOL_PAUSE() _mm_pause()
+#elif MOI_NEON && (defined(__GNUC__) || defined(__clang__))
+#define MOI_POOL_PAUSE() __asm__ volatile("yield")
+#else
+#define MOI_POOL_PAUSE() ((void)0)
 #endif
 
 /* ---- start and end ------------------------------------------------------------------------- */
 
 /* Where the parts lie in the workspace. Counters, table and blocks each begin a cache line. */
 typedef struct moi_pool_parts {
-    size_t stride, next_off, used_off, blocks_off, size;
+    size_t stride, links_off, used_off, blocks_off, size;
 } moi_pool_parts;
 
 /* Adds n * size bytes to the end of the parts and returns where they begin in *off. */
@@ -3792,7 +3840,7 @@ static mo_status moi_pool_layout(const mo_pool_desc *desc, moi_pool_parts *parts
     if (!has_memory) parts->stride = 0, align = 1;
     size_t line = moi_max(align, MOI_CACHE_LINE), n = desc->n_blocks;
     if (!moi_pool_part(&end, 1, sizeof(moi_pool_shared), MOI_CACHE_LINE, &head_off) ||
-        !moi_pool_part(&end, n, sizeof(uint32_t), MOI_CACHE_LINE, &parts->next_off) ||
+        !moi_pool_part(&end, n, sizeof(moi_pool_link), MOI_CACHE_LINE, &parts->links_off) ||
         !moi_pool_part(&end, n, 1, MOI_CACHE_LINE, &parts->used_off) ||
         !moi_pool_part(&end, n, parts->stride, line, &parts->blocks_off) ||
         !moi_add(end, line, &parts->size)) /* for a workspace that is not aligned */
@@ -3822,12 +3870,15 @@ static void moi_pool_set_stride(mo_pool *pool, size_t stride) {
 
 static void moi_pool_place(mo_pool *pool, unsigned char *base, const moi_pool_parts *parts) {
     pool->shared = (moi_pool_shared *)(void *)base;
-    pool->next = (uint32_t *)(void *)(base + parts->next_off);
+    pool->links = (moi_pool_link *)(void *)(base + parts->links_off);
     pool->used = base + parts->used_off;
     memset(pool->shared, 0, sizeof *pool->shared);
     memset(pool->used, 0, pool->n_blocks);
-    for (uint32_t i = 0; i < pool->n_blocks; i++) pool->next[i] = i + 1;
-    pool->next[pool->n_blocks - 1] = MEMOPT_POOL_NONE;
+    for (uint32_t i = 0; i < pool->n_blocks; i++) {
+        pool->links[i].next = i + 1;
+        pool->links[i].depth = pool->n_blocks - i;
+    }
+    pool->links[pool->n_blocks - 1].next = MEMOPT_POOL_NONE;
     if (parts->stride == 0) return;
     pool->blocks = base + parts->blocks_off;
     MOI_POISON(pool->blocks, pool->stride * pool->n_blocks);
@@ -3872,7 +3923,7 @@ static uint32_t moi_pool_pop(mo_pool *pool) {
         shared->n_failed++;
         return index;
     }
-    shared->head = pool->next[index];
+    shared->head = pool->links[index].next;
     pool->used[index] = 1;
     if (++shared->n_used > shared->n_peak) shared->n_peak = shared->n_used;
     return index;
@@ -3882,7 +3933,7 @@ static mo_status moi_pool_push(mo_pool *pool, uint32_t index) {
     if (!pool->used[index]) return MO_E_INVALID;
     if (pool->blocks) MOI_POISON(pool->blocks + index * pool->stride, pool->stride);
     pool->used[index] = 0;
-    pool->next[index] = (uint32_t)pool->shared->head;
+    pool->links[index].next = (uint32_t)pool->shared->head;
     pool->shared->head = index;
     pool->shared->n_used--;
     return MO_OK;
@@ -3900,22 +3951,34 @@ static uint64_t moi_pool_head(uint64_t old, uint32_t index) {
     return ((old >> 32) + 1) << 32 | index;
 }
 
-/* next[index] may be stale by the time it is read, but then the tag has changed and the swap fails.
- * n_used grows after the pop and shrinks before the push, so it never passes n_blocks. */
+static uint32_t moi_pool_depth(const mo_pool *pool, uint32_t index) {
+    return index == MEMOPT_POOL_NONE ? 0 : moi_pool_load32(&pool->links[index].depth);
+}
+
+/* Two threads that met once should not meet again at once. */
+static void moi_pool_back_off(unsigned *spins) {
+    for (unsigned i = 0; i < *spins; i++) MOI_POOL_PAUSE();
+    if (*spins < 64) *spins *= 2;
+}
+
+/* The link may be stale by the time it is read, but then the tag has changed and the swap fails.
+ * After the swap the block is this thread's: nobody else writes its used. */
 static uint32_t moi_pool_shared_pop(mo_pool *pool) {
     moi_pool_shared *shared = pool->shared;
-    uint64_t head = moi_pool_load64(&shared->head), wanted;
-    uint32_t index;
-    do {
+    uint64_t head = moi_pool_load64(&shared->head);
+    uint32_t index, depth;
+    for (unsigned spins = 1;; moi_pool_back_off(&spins)) {
         index = (uint32_t)head;
         if (index == MEMOPT_POOL_NONE) {
             moi_pool_add32(&shared->n_failed, 1);
             return index;
         }
-        wanted = moi_pool_head(head, moi_pool_load32(&pool->next[index]));
-    } while (!moi_pool_cas64(&shared->head, &head, wanted));
-    moi_pool_exchange8(&pool->used[index], 1);
-    moi_pool_shared_peak(shared, moi_pool_add32(&shared->n_used, 1));
+        depth = moi_pool_load32(&pool->links[index].depth);
+        uint32_t next = moi_pool_load32(&pool->links[index].next);
+        if (moi_pool_cas64(&shared->head, &head, moi_pool_head(head, next))) break;
+    }
+    moi_pool_store8(&pool->used[index], 1);
+    moi_pool_shared_peak(shared, pool->n_blocks - depth + 1);
     return index;
 }
 
@@ -3924,13 +3987,12 @@ static mo_status moi_pool_shared_push(mo_pool *pool, uint32_t index) {
     moi_pool_shared *shared = pool->shared;
     if (!moi_pool_exchange8(&pool->used[index], 0)) return MO_E_INVALID;
     if (pool->blocks) MOI_POISON(pool->blocks + index * pool->stride, pool->stride);
-    moi_pool_add32(&shared->n_used, (uint32_t)0 - 1);
-    uint64_t head = moi_pool_load64(&shared->head), wanted;
-    do {
-        moi_pool_store32(&pool->next[index], (uint32_t)head);
-        wanted = moi_pool_head(head, index);
-    } while (!moi_pool_cas64(&shared->head, &head, wanted));
-    return MO_OK;
+    uint64_t head = moi_pool_load64(&shared->head);
+    for (unsigned spins = 1;; moi_pool_back_off(&spins)) {
+        moi_pool_store32(&pool->links[index].next, (uint32_t)head);
+        moi_pool_store32(&pool->links[index].depth, moi_pool_depth(pool, (uint32_t)head) + 1);
+        if (moi_pool_cas64(&shared->head, &head, moi_pool_head(head, index))) return MO_OK;
+    }
 }
 
 /* ---- the API ------------------------------------------------------------------------------- */
@@ -3997,11 +4059,17 @@ mo_allocator mo_pool_allocator(mo_pool *pool) {
 
 void mo_pool_get_stats(const mo_pool *pool, mo_pool_stats *stats) {
     stats->n_blocks = pool->n_blocks;
-    stats->n_used = moi_pool_load32(&pool->shared->n_used);
+    stats->n_used = pool->shared->n_used;
+    if (pool->thread_safe) {
+        uint32_t index = (uint32_t)moi_pool_load64(&pool->shared->head);
+        stats->n_used = pool->n_blocks - moi_pool_depth(pool, index);
+    }
     stats->n_peak = moi_pool_load32(&pool->shared->n_peak);
     stats->n_failed = moi_pool_load32(&pool->shared->n_failed);
     stats->block_size = pool->block_size;
 }
+
+#undef MOI_POOL_PAUSE
 /* mo_suballoc.c - see mo_suballoc.h.
  *
  * TLSF's two levels of bins and bitmaps (Masmano et al. 2004), with the books in an array of nodes
@@ -4124,6 +4192,7 @@ static void moi_suballoc_drop_node(mo_suballoc *sub, uint32_t i) {
     if (node->prev != MOI_SUBALLOC_NONE) sub->nodes[node->prev].next = node->next;
     else sub->first = node->next;
     if (node->next != MOI_SUBALLOC_NONE) sub->nodes[node->next].prev = node->prev;
+    else sub->last = node->prev;
     node->used = 0;
     node->bin_next = sub->free_node;
     sub->free_node = i;
@@ -4138,6 +4207,7 @@ static uint32_t moi_suballoc_add_node(mo_suballoc *sub, uint32_t i, uint64_t off
     after->prev = i;
     after->next = node->next;
     if (node->next != MOI_SUBALLOC_NONE) sub->nodes[node->next].prev = added;
+    else sub->last = added;
     node->next = added;
     return added;
 }
@@ -4187,7 +4257,7 @@ void mo_suballoc_reset(mo_suballoc *sub) {
     sub->n_allocs = sub->n_free = 0;
     sub->used = 0;
     sub->n_changes++;
-    sub->first = moi_suballoc_new_node(sub);
+    sub->first = sub->last = moi_suballoc_new_node(sub);
     moi_suballoc_node *all = &sub->nodes[sub->first];
     all->off = 0;
     all->size = sub->size;
@@ -4333,6 +4403,54 @@ static uint32_t moi_suballoc_lookup(const mo_suballoc *sub, uint64_t handle) {
     return sub->nodes[i].generation == (uint32_t)(handle >> 32) ? i : MOI_SUBALLOC_NONE;
 }
 
+/* The part that granule off lies in, from both ends of the address order at once. */
+static uint32_t moi_suballoc_part_at(const mo_suballoc *sub, uint64_t off) {
+    uint32_t low = sub->first, high = sub->last;
+    for (;;) {
+        if (sub->nodes[low].off + sub->nodes[low].size > off) return low;
+        if (sub->nodes[high].off <= off) return high;
+        low = sub->nodes[low].next;
+        high = sub->nodes[high].prev;
+    }
+}
+
+mo_status mo_suballoc_alloc_at(
+    mo_suballoc *sub, uint64_t off, uint64_t size, mo_suballoc_block *block) {
+    uint64_t granule = (uint64_t)1 << sub->shift, range = sub->size << sub->shift;
+    if (!block || size == 0 || (off & (granule - 1)) != 0) return MO_E_INVALID;
+    if (off >= range || size > range - off) return MO_E_NO_SPACE;
+    if (sub->n_allocs == sub->max_allocs) return MO_E_NO_SPACE;
+    off >>= sub->shift;
+    size = (size + granule - 1) >> sub->shift;
+    uint32_t i = moi_suballoc_part_at(sub, off);
+    uint64_t padding = off - sub->nodes[i].off;
+    if (sub->nodes[i].used || sub->nodes[i].size - padding < size) return MO_E_NO_SPACE;
+    moi_suballoc_unput(sub, i);
+    i = moi_suballoc_skip(sub, i, padding);
+    moi_suballoc_cut(sub, i, size);
+    moi_suballoc_use(sub, i, 0);
+    moi_suballoc_show(sub, i, block);
+    return MO_OK;
+}
+
+mo_status mo_suballoc_split(
+    mo_suballoc *sub, uint64_t handle, uint64_t size, mo_suballoc_block *rest) {
+    uint32_t i = moi_suballoc_lookup(sub, handle);
+    uint64_t first = size >> sub->shift;
+    if (i == MOI_SUBALLOC_NONE || !rest) return MO_E_INVALID;
+    if (first == 0 || first << sub->shift != size) return MO_E_INVALID;
+    moi_suballoc_node *node = &sub->nodes[i];
+    if (first >= node->size) return MO_E_INVALID;
+    if (sub->n_allocs == sub->max_allocs) return MO_E_NO_SPACE;
+    uint64_t left = node->size - first;
+    uint32_t added = moi_suballoc_add_node(sub, i, node->off + first, left);
+    node->size = first;
+    sub->used -= left; /* which it counts again */
+    moi_suballoc_use(sub, added, 0);
+    moi_suballoc_show(sub, added, rest);
+    return MO_OK;
+}
+
 mo_status mo_suballoc_dealloc(mo_suballoc *sub, uint64_t handle) {
     uint32_t i = moi_suballoc_lookup(sub, handle);
     if (i == MOI_SUBALLOC_NONE) return MO_E_INVALID;
@@ -4384,11 +4502,13 @@ static uint64_t moi_suballoc_largest(const mo_suballoc *sub) {
 
 void mo_suballoc_get_stats(const mo_suballoc *sub, mo_suballoc_stats *stats) {
     uint64_t unused = sub->size - sub->used, largest = moi_suballoc_largest(sub);
+    const moi_suballoc_node *last = &sub->nodes[sub->last];
     stats->size_bytes = sub->size << sub->shift;
     stats->used_bytes = sub->used << sub->shift;
     stats->free_bytes = unused << sub->shift;
     stats->peak_bytes = sub->peak << sub->shift;
     stats->extent_bytes = sub->extent << sub->shift;
+    stats->top_bytes = (last->used ? last->off + last->size : last->off) << sub->shift;
     stats->largest_free_bytes = largest << sub->shift;
     stats->n_allocs = sub->n_allocs;
     stats->n_free_blocks = sub->n_free;

@@ -156,6 +156,60 @@ static void bad_arguments_are_refused(void **state) {
     mo_suballoc_free(&sub);
 }
 
+static void a_block_can_be_asked_for_at_an_offset(void **state) {
+    (void)state;
+    mo_suballoc sub = sub_of(4096, 256, 4);
+    mo_suballoc_block a, b, c = {0};
+    test_ok(mo_suballoc_alloc_at(&sub, 1024, 500, &a));
+    assert_int_equal(a.off, 1024);
+    assert_int_equal(a.size, 512);
+    assert_int_equal(stats_of(&sub).top_bytes, 1536);
+    test_ok(mo_suballoc_alloc_at(&sub, 1536, 2560, &b));
+    assert_int_equal(mo_suballoc_alloc_at(&sub, 1000, 1, &c), MO_E_INVALID);
+    assert_int_equal(mo_suballoc_alloc_at(&sub, 0, 0, &c), MO_E_INVALID);
+    assert_int_equal(mo_suballoc_alloc_at(&sub, 4096, 1, &c), MO_E_NO_SPACE);
+    assert_int_equal(mo_suballoc_alloc_at(&sub, 0, 1025, &c), MO_E_NO_SPACE);
+    assert_int_equal(mo_suballoc_alloc_at(&sub, 1280, 256, &c), MO_E_NO_SPACE);
+    assert_int_equal(mo_suballoc_alloc_at(&sub, 0, UINT64_MAX, &c), MO_E_NO_SPACE);
+    assert_int_equal(c.size, 0);
+    test_ok(mo_suballoc_alloc_at(&sub, 0, 1024, &c));
+    assert_int_equal(stats_of(&sub).free_bytes, 0);
+    test_ok(mo_suballoc_dealloc(&sub, b.handle));
+    assert_int_equal(stats_of(&sub).top_bytes, 1536);
+    assert_int_equal(stats_of(&sub).extent_bytes, 4096);
+    test_ok(mo_suballoc_alloc_at(&sub, 2048, 256, &b));
+    test_ok(mo_suballoc_alloc_at(&sub, 3072, 256, &c));
+    assert_int_equal(mo_suballoc_alloc_at(&sub, 3840, 256, &c), MO_E_NO_SPACE); /* max_allocs */
+    mo_suballoc_free(&sub);
+}
+
+static void a_part_of_a_block_can_be_freed_after_a_split(void **state) {
+    (void)state;
+    mo_suballoc sub = sub_of(4096, 256, 3);
+    mo_suballoc_block whole, middle, end, none = {0};
+    test_ok(mo_suballoc_alloc(&sub, 2048, 1024, &whole));
+    test_ok(mo_suballoc_split(&sub, whole.handle, 512, &middle));
+    assert_int_equal(middle.off, 512);
+    assert_int_equal(middle.size, 1536);
+    test_ok(mo_suballoc_split(&sub, middle.handle, 1280, &end));
+    assert_int_equal(mo_suballoc_split(&sub, middle.handle, 256, &none), MO_E_NO_SPACE);
+    test_ok(mo_suballoc_get(&sub, middle.handle, &middle));
+    assert_int_equal(middle.size, 1280);
+    assert_int_equal(stats_of(&sub).used_bytes, 2048);
+    assert_int_equal(stats_of(&sub).peak_bytes, 2048);
+    test_ok(mo_suballoc_dealloc(&sub, middle.handle));
+    assert_int_equal(stats_of(&sub).largest_free_bytes, 2048);
+    assert_int_equal(mo_suballoc_split(&sub, middle.handle, 256, &none), MO_E_INVALID);
+    assert_int_equal(mo_suballoc_split(&sub, whole.handle, 100, &none), MO_E_INVALID);
+    assert_int_equal(mo_suballoc_split(&sub, whole.handle, 0, &none), MO_E_INVALID);
+    assert_int_equal(mo_suballoc_split(&sub, whole.handle, 512, &none), MO_E_INVALID);
+    assert_int_equal(none.handle, 0);
+    test_ok(mo_suballoc_dealloc(&sub, end.handle));
+    test_ok(mo_suballoc_dealloc(&sub, whole.handle));
+    assert_int_equal(stats_of(&sub).largest_free_bytes, 4096);
+    mo_suballoc_free(&sub);
+}
+
 static void a_callers_workspace_of_any_alignment_is_enough(void **state) {
     (void)state;
     mo_suballoc_desc desc = {.size = 1 << 20, .max_allocs = 10};
@@ -228,7 +282,7 @@ typedef struct model {
 static void check(const mo_suballoc *sub, const model *m) {
     mo_suballoc_block part = {0};
     mo_suballoc_stats stats = stats_of(sub);
-    uint64_t end = 0, used = 0, largest = 0;
+    uint64_t end = 0, used = 0, largest = 0, top = 0;
     size_t n_used = 0, n_free = 0;
     int was_free = 0;
     while (mo_suballoc_next(sub, &part)) {
@@ -237,7 +291,7 @@ static void check(const mo_suballoc *sub, const model *m) {
         assert_false(is_free && was_free);
         end += part.size;
         if (is_free) n_free++, largest = part.size > largest ? part.size : largest;
-        else n_used++, used += part.size;
+        else n_used++, used += part.size, top = end;
         was_free = is_free;
     }
     assert_int_equal(end, stats.size_bytes);
@@ -246,6 +300,7 @@ static void check(const mo_suballoc *sub, const model *m) {
     assert_int_equal(n_free, stats.n_free_blocks);
     assert_int_equal(used, m->used);
     assert_int_equal(used, stats.used_bytes);
+    assert_int_equal(top, stats.top_bytes);
     assert_int_equal(end - used, stats.free_bytes);
     assert_int_equal(largest, stats.largest_free_bytes);
     for (size_t i = 0; i < m->n; i++) {
@@ -292,6 +347,38 @@ static void model_dealloc(mo_suballoc *sub, model *m, size_t i) {
     m->align[i] = m->align[m->n];
 }
 
+static void model_split(mo_suballoc *sub, model *m, size_t i, test_rng *rng) {
+    mo_suballoc_block *block = &m->live[i], *rest = &m->live[m->n < MAX_LIVE ? m->n : 0], unused;
+    uint64_t first = test_below(rng, block->size + 1);
+    int can = m->n < MAX_LIVE && first > 0 && first < block->size;
+    mo_status status = mo_suballoc_split(sub, block->handle, first, can ? rest : &unused);
+    assert_int_equal(status == MO_OK, can);
+    if (!can) return;
+    assert_int_equal(rest->off, block->off + first);
+    assert_int_equal(rest->size, block->size - first);
+    block->size = first;
+    m->align[m->n++] = 1;
+}
+
+/* Where the byte at off is free, so is the part from there to the next block. */
+static void model_alloc_at(mo_suballoc *sub, model *m, test_rng *rng) {
+    uint64_t off = test_below(rng, RANGE), size = 1 + test_below(rng, 300), end = RANGE;
+    mo_suballoc_block *block = &m->live[m->n < MAX_LIVE ? m->n : 0], unused;
+    int fits = m->n < MAX_LIVE && off + size <= RANGE;
+    for (size_t i = 0; i < m->n; i++) {
+        if (m->live[i].off <= off && off < m->live[i].off + m->live[i].size) fits = 0;
+        if (m->live[i].off > off && m->live[i].off < end) end = m->live[i].off;
+    }
+    fits = fits && off + size <= end;
+    mo_status status = mo_suballoc_alloc_at(sub, off, size, fits ? block : &unused);
+    assert_int_equal(status, fits ? MO_OK : MO_E_NO_SPACE);
+    if (!fits) return;
+    assert_int_equal(block->off, off);
+    assert_int_equal(block->size, size);
+    m->align[m->n++] = 1;
+    m->used += size;
+}
+
 static void random_use_agrees_with_a_brute_force_model(void **state) {
     (void)state;
     test_rng rng = test_rng_begin("suballoc");
@@ -301,6 +388,8 @@ static void random_use_agrees_with_a_brute_force_model(void **state) {
         int grow = round / 500 % 2 == 0;
         if (m->n == 0 || test_below(&rng, 10) < (grow ? 6u : 4u)) model_alloc(&sub, m, &rng);
         else model_dealloc(&sub, m, test_below(&rng, m->n));
+        if (round % 8 == 0) model_alloc_at(&sub, m, &rng);
+        if (round % 8 == 4 && m->n > 0) model_split(&sub, m, test_below(&rng, m->n), &rng);
         if (round % 20 == 0) check(&sub, m);
     }
     while (m->n > 0) model_dealloc(&sub, m, test_below(&rng, m->n));
@@ -388,6 +477,8 @@ int main(void) {
         cmocka_unit_test(max_allocs_is_reached_exactly),
         cmocka_unit_test(a_crowded_size_class_still_gives_its_only_fit),
         cmocka_unit_test(bad_arguments_are_refused),
+        cmocka_unit_test(a_block_can_be_asked_for_at_an_offset),
+        cmocka_unit_test(a_part_of_a_block_can_be_freed_after_a_split),
         cmocka_unit_test(a_callers_workspace_of_any_alignment_is_enough),
         cmocka_unit_test(a_plan_is_void_after_a_change),
         cmocka_unit_test(a_plan_keeps_to_the_byte_limit_and_the_capacity),

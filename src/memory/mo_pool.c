@@ -3,12 +3,21 @@
  * The free list is a stack of indices outside the blocks, so that device memory can be managed too
  * and a thread never reads a block that another one owns. Shared, its head is one word of index and
  * tag; the tag grows with every change, so that a compare-and-swap never mistakes an index that was
- * popped and pushed meanwhile for an unchanged stack (Treiber 1986). */
+ * popped and pushed meanwhile for an unchanged stack (Treiber 1986). Each block of the stack knows
+ * how deep it lies, so that the number of free blocks can be read off the head: a counter would be
+ * one more word that all threads write. */
 
 typedef struct moi_pool_shared {
-    uint64_t head; /* tag << 32 | index */
-    uint32_t n_used, n_peak, n_failed;
+    uint64_t head;                                          /* tag << 32 | index */
+    unsigned char apart[MOI_CACHE_LINE - sizeof(uint64_t)]; /* the rest is rarely written */
+    uint32_t n_peak, n_failed;
+    uint32_t n_used; /* of a pool for one thread */
 } moi_pool_shared;
+
+/* A free block: the next one, and how many are free from this one down. */
+typedef struct moi_pool_link {
+    uint32_t next, depth;
+} moi_pool_link;
 
 /* ---- atomics ------------------------------------------------------------------------------- */
 
@@ -36,6 +45,7 @@ static int moi_pool_cas32(uint32_t *at, uint32_t *expected, uint32_t wanted) {
     *expected = was;
     return done;
 }
+static void moi_pool_store8(uint8_t *at, uint8_t value) { *(volatile uint8_t *)at = value; }
 static uint8_t moi_pool_exchange8(uint8_t *at, uint8_t value) {
     return (uint8_t)_InterlockedExchange8((volatile char *)at, (char)value);
 }
@@ -58,16 +68,27 @@ static uint32_t moi_pool_add32(uint32_t *at, uint32_t value) {
 static int moi_pool_cas32(uint32_t *at, uint32_t *expected, uint32_t wanted) {
     return __atomic_compare_exchange_n(at, expected, wanted, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
 }
+static void moi_pool_store8(uint8_t *at, uint8_t value) {
+    __atomic_store_n(at, value, __ATOMIC_RELEASE);
+}
 static uint8_t moi_pool_exchange8(uint8_t *at, uint8_t value) {
     return __atomic_exchange_n(at, value, __ATOMIC_ACQ_REL);
 }
+#endif
+
+#if MOI_X86
+#define MOI_POOL_PAUSE() _mm_pause()
+#elif MOI_NEON && (defined(__GNUC__) || defined(__clang__))
+#define MOI_POOL_PAUSE() __asm__ volatile("yield")
+#else
+#define MOI_POOL_PAUSE() ((void)0)
 #endif
 
 /* ---- start and end ------------------------------------------------------------------------- */
 
 /* Where the parts lie in the workspace. Counters, table and blocks each begin a cache line. */
 typedef struct moi_pool_parts {
-    size_t stride, next_off, used_off, blocks_off, size;
+    size_t stride, links_off, used_off, blocks_off, size;
 } moi_pool_parts;
 
 /* Adds n * size bytes to the end of the parts and returns where they begin in *off. */
@@ -85,7 +106,7 @@ static mo_status moi_pool_layout(const mo_pool_desc *desc, moi_pool_parts *parts
     if (!has_memory) parts->stride = 0, align = 1;
     size_t line = moi_max(align, MOI_CACHE_LINE), n = desc->n_blocks;
     if (!moi_pool_part(&end, 1, sizeof(moi_pool_shared), MOI_CACHE_LINE, &head_off) ||
-        !moi_pool_part(&end, n, sizeof(uint32_t), MOI_CACHE_LINE, &parts->next_off) ||
+        !moi_pool_part(&end, n, sizeof(moi_pool_link), MOI_CACHE_LINE, &parts->links_off) ||
         !moi_pool_part(&end, n, 1, MOI_CACHE_LINE, &parts->used_off) ||
         !moi_pool_part(&end, n, parts->stride, line, &parts->blocks_off) ||
         !moi_add(end, line, &parts->size)) /* for a workspace that is not aligned */
@@ -115,12 +136,15 @@ static void moi_pool_set_stride(mo_pool *pool, size_t stride) {
 
 static void moi_pool_place(mo_pool *pool, unsigned char *base, const moi_pool_parts *parts) {
     pool->shared = (moi_pool_shared *)(void *)base;
-    pool->next = (uint32_t *)(void *)(base + parts->next_off);
+    pool->links = (moi_pool_link *)(void *)(base + parts->links_off);
     pool->used = base + parts->used_off;
     memset(pool->shared, 0, sizeof *pool->shared);
     memset(pool->used, 0, pool->n_blocks);
-    for (uint32_t i = 0; i < pool->n_blocks; i++) pool->next[i] = i + 1;
-    pool->next[pool->n_blocks - 1] = MEMOPT_POOL_NONE;
+    for (uint32_t i = 0; i < pool->n_blocks; i++) {
+        pool->links[i].next = i + 1;
+        pool->links[i].depth = pool->n_blocks - i;
+    }
+    pool->links[pool->n_blocks - 1].next = MEMOPT_POOL_NONE;
     if (parts->stride == 0) return;
     pool->blocks = base + parts->blocks_off;
     MOI_POISON(pool->blocks, pool->stride * pool->n_blocks);
@@ -165,7 +189,7 @@ static uint32_t moi_pool_pop(mo_pool *pool) {
         shared->n_failed++;
         return index;
     }
-    shared->head = pool->next[index];
+    shared->head = pool->links[index].next;
     pool->used[index] = 1;
     if (++shared->n_used > shared->n_peak) shared->n_peak = shared->n_used;
     return index;
@@ -175,7 +199,7 @@ static mo_status moi_pool_push(mo_pool *pool, uint32_t index) {
     if (!pool->used[index]) return MO_E_INVALID;
     if (pool->blocks) MOI_POISON(pool->blocks + index * pool->stride, pool->stride);
     pool->used[index] = 0;
-    pool->next[index] = (uint32_t)pool->shared->head;
+    pool->links[index].next = (uint32_t)pool->shared->head;
     pool->shared->head = index;
     pool->shared->n_used--;
     return MO_OK;
@@ -193,22 +217,34 @@ static uint64_t moi_pool_head(uint64_t old, uint32_t index) {
     return ((old >> 32) + 1) << 32 | index;
 }
 
-/* next[index] may be stale by the time it is read, but then the tag has changed and the swap fails.
- * n_used grows after the pop and shrinks before the push, so it never passes n_blocks. */
+static uint32_t moi_pool_depth(const mo_pool *pool, uint32_t index) {
+    return index == MEMOPT_POOL_NONE ? 0 : moi_pool_load32(&pool->links[index].depth);
+}
+
+/* Two threads that met once should not meet again at once. */
+static void moi_pool_back_off(unsigned *spins) {
+    for (unsigned i = 0; i < *spins; i++) MOI_POOL_PAUSE();
+    if (*spins < 64) *spins *= 2;
+}
+
+/* The link may be stale by the time it is read, but then the tag has changed and the swap fails.
+ * After the swap the block is this thread's: nobody else writes its used. */
 static uint32_t moi_pool_shared_pop(mo_pool *pool) {
     moi_pool_shared *shared = pool->shared;
-    uint64_t head = moi_pool_load64(&shared->head), wanted;
-    uint32_t index;
-    do {
+    uint64_t head = moi_pool_load64(&shared->head);
+    uint32_t index, depth;
+    for (unsigned spins = 1;; moi_pool_back_off(&spins)) {
         index = (uint32_t)head;
         if (index == MEMOPT_POOL_NONE) {
             moi_pool_add32(&shared->n_failed, 1);
             return index;
         }
-        wanted = moi_pool_head(head, moi_pool_load32(&pool->next[index]));
-    } while (!moi_pool_cas64(&shared->head, &head, wanted));
-    moi_pool_exchange8(&pool->used[index], 1);
-    moi_pool_shared_peak(shared, moi_pool_add32(&shared->n_used, 1));
+        depth = moi_pool_load32(&pool->links[index].depth);
+        uint32_t next = moi_pool_load32(&pool->links[index].next);
+        if (moi_pool_cas64(&shared->head, &head, moi_pool_head(head, next))) break;
+    }
+    moi_pool_store8(&pool->used[index], 1);
+    moi_pool_shared_peak(shared, pool->n_blocks - depth + 1);
     return index;
 }
 
@@ -217,13 +253,12 @@ static mo_status moi_pool_shared_push(mo_pool *pool, uint32_t index) {
     moi_pool_shared *shared = pool->shared;
     if (!moi_pool_exchange8(&pool->used[index], 0)) return MO_E_INVALID;
     if (pool->blocks) MOI_POISON(pool->blocks + index * pool->stride, pool->stride);
-    moi_pool_add32(&shared->n_used, (uint32_t)0 - 1);
-    uint64_t head = moi_pool_load64(&shared->head), wanted;
-    do {
-        moi_pool_store32(&pool->next[index], (uint32_t)head);
-        wanted = moi_pool_head(head, index);
-    } while (!moi_pool_cas64(&shared->head, &head, wanted));
-    return MO_OK;
+    uint64_t head = moi_pool_load64(&shared->head);
+    for (unsigned spins = 1;; moi_pool_back_off(&spins)) {
+        moi_pool_store32(&pool->links[index].next, (uint32_t)head);
+        moi_pool_store32(&pool->links[index].depth, moi_pool_depth(pool, (uint32_t)head) + 1);
+        if (moi_pool_cas64(&shared->head, &head, moi_pool_head(head, index))) return MO_OK;
+    }
 }
 
 /* ---- the API ------------------------------------------------------------------------------- */
@@ -290,8 +325,14 @@ mo_allocator mo_pool_allocator(mo_pool *pool) {
 
 void mo_pool_get_stats(const mo_pool *pool, mo_pool_stats *stats) {
     stats->n_blocks = pool->n_blocks;
-    stats->n_used = moi_pool_load32(&pool->shared->n_used);
+    stats->n_used = pool->shared->n_used;
+    if (pool->thread_safe) {
+        uint32_t index = (uint32_t)moi_pool_load64(&pool->shared->head);
+        stats->n_used = pool->n_blocks - moi_pool_depth(pool, index);
+    }
     stats->n_peak = moi_pool_load32(&pool->shared->n_peak);
     stats->n_failed = moi_pool_load32(&pool->shared->n_failed);
     stats->block_size = pool->block_size;
 }
+
+#undef MOI_POOL_PAUSE

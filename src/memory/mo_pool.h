@@ -36,9 +36,9 @@ typedef struct mo_pool_desc {
 /* mo_pool - owned by the caller; every field is private. */
 typedef struct mo_pool {
     struct moi_pool_shared *shared;
-    uint32_t *next;        /* [n_blocks] free list */
-    uint8_t *used;         /* [n_blocks] 1 = acquired */
-    unsigned char *blocks; /* NULL = indices only */
+    struct moi_pool_link *links; /* [n_blocks] free list */
+    uint8_t *used;               /* [n_blocks] 1 = acquired */
+    unsigned char *blocks;       /* NULL = indices only */
     size_t block_size, stride, inverse;
     uint32_t n_blocks;
     int shift, thread_safe;
@@ -56,7 +56,7 @@ typedef struct mo_pool_stats {
 /* "No block", as an index. */
 #define MEMOPT_POOL_NONE 0xffffffffu
 
-/* mo_pool_workspace_size - bytes that the pool needs: the blocks, and 5 bytes for each of them.
+/* mo_pool_workspace_size - bytes that the pool needs: the blocks, and 9 bytes for each of them.
  *
  * Threads: safe
  * Errors:  MO_E_INVALID (block_size, n_blocks, align), MO_E_OVERFLOW

@@ -120,6 +120,7 @@ static void moi_suballoc_drop_node(mo_suballoc *sub, uint32_t i) {
     if (node->prev != MOI_SUBALLOC_NONE) sub->nodes[node->prev].next = node->next;
     else sub->first = node->next;
     if (node->next != MOI_SUBALLOC_NONE) sub->nodes[node->next].prev = node->prev;
+    else sub->last = node->prev;
     node->used = 0;
     node->bin_next = sub->free_node;
     sub->free_node = i;
@@ -134,6 +135,7 @@ static uint32_t moi_suballoc_add_node(mo_suballoc *sub, uint32_t i, uint64_t off
     after->prev = i;
     after->next = node->next;
     if (node->next != MOI_SUBALLOC_NONE) sub->nodes[node->next].prev = added;
+    else sub->last = added;
     node->next = added;
     return added;
 }
@@ -183,7 +185,7 @@ void mo_suballoc_reset(mo_suballoc *sub) {
     sub->n_allocs = sub->n_free = 0;
     sub->used = 0;
     sub->n_changes++;
-    sub->first = moi_suballoc_new_node(sub);
+    sub->first = sub->last = moi_suballoc_new_node(sub);
     moi_suballoc_node *all = &sub->nodes[sub->first];
     all->off = 0;
     all->size = sub->size;
@@ -329,6 +331,54 @@ static uint32_t moi_suballoc_lookup(const mo_suballoc *sub, uint64_t handle) {
     return sub->nodes[i].generation == (uint32_t)(handle >> 32) ? i : MOI_SUBALLOC_NONE;
 }
 
+/* The part that granule off lies in, from both ends of the address order at once. */
+static uint32_t moi_suballoc_part_at(const mo_suballoc *sub, uint64_t off) {
+    uint32_t low = sub->first, high = sub->last;
+    for (;;) {
+        if (sub->nodes[low].off + sub->nodes[low].size > off) return low;
+        if (sub->nodes[high].off <= off) return high;
+        low = sub->nodes[low].next;
+        high = sub->nodes[high].prev;
+    }
+}
+
+mo_status mo_suballoc_alloc_at(
+    mo_suballoc *sub, uint64_t off, uint64_t size, mo_suballoc_block *block) {
+    uint64_t granule = (uint64_t)1 << sub->shift, range = sub->size << sub->shift;
+    if (!block || size == 0 || (off & (granule - 1)) != 0) return MO_E_INVALID;
+    if (off >= range || size > range - off) return MO_E_NO_SPACE;
+    if (sub->n_allocs == sub->max_allocs) return MO_E_NO_SPACE;
+    off >>= sub->shift;
+    size = (size + granule - 1) >> sub->shift;
+    uint32_t i = moi_suballoc_part_at(sub, off);
+    uint64_t padding = off - sub->nodes[i].off;
+    if (sub->nodes[i].used || sub->nodes[i].size - padding < size) return MO_E_NO_SPACE;
+    moi_suballoc_unput(sub, i);
+    i = moi_suballoc_skip(sub, i, padding);
+    moi_suballoc_cut(sub, i, size);
+    moi_suballoc_use(sub, i, 0);
+    moi_suballoc_show(sub, i, block);
+    return MO_OK;
+}
+
+mo_status mo_suballoc_split(
+    mo_suballoc *sub, uint64_t handle, uint64_t size, mo_suballoc_block *rest) {
+    uint32_t i = moi_suballoc_lookup(sub, handle);
+    uint64_t first = size >> sub->shift;
+    if (i == MOI_SUBALLOC_NONE || !rest) return MO_E_INVALID;
+    if (first == 0 || first << sub->shift != size) return MO_E_INVALID;
+    moi_suballoc_node *node = &sub->nodes[i];
+    if (first >= node->size) return MO_E_INVALID;
+    if (sub->n_allocs == sub->max_allocs) return MO_E_NO_SPACE;
+    uint64_t left = node->size - first;
+    uint32_t added = moi_suballoc_add_node(sub, i, node->off + first, left);
+    node->size = first;
+    sub->used -= left; /* which it counts again */
+    moi_suballoc_use(sub, added, 0);
+    moi_suballoc_show(sub, added, rest);
+    return MO_OK;
+}
+
 mo_status mo_suballoc_dealloc(mo_suballoc *sub, uint64_t handle) {
     uint32_t i = moi_suballoc_lookup(sub, handle);
     if (i == MOI_SUBALLOC_NONE) return MO_E_INVALID;
@@ -380,11 +430,13 @@ static uint64_t moi_suballoc_largest(const mo_suballoc *sub) {
 
 void mo_suballoc_get_stats(const mo_suballoc *sub, mo_suballoc_stats *stats) {
     uint64_t unused = sub->size - sub->used, largest = moi_suballoc_largest(sub);
+    const moi_suballoc_node *last = &sub->nodes[sub->last];
     stats->size_bytes = sub->size << sub->shift;
     stats->used_bytes = sub->used << sub->shift;
     stats->free_bytes = unused << sub->shift;
     stats->peak_bytes = sub->peak << sub->shift;
     stats->extent_bytes = sub->extent << sub->shift;
+    stats->top_bytes = (last->used ? last->off + last->size : last->off) << sub->shift;
     stats->largest_free_bytes = largest << sub->shift;
     stats->n_allocs = sub->n_allocs;
     stats->n_free_blocks = sub->n_free;

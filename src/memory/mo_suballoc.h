@@ -51,9 +51,11 @@ typedef struct mo_suballoc_move {
 /* mo_suballoc_stats - bytes are multiples of the granule.
  *
  * extent_bytes   end of the highest block that ever was
+ * top_bytes      end of the highest block that is allocated now
  * fragmentation  1 - largest_free_bytes / free_bytes; 0 when nothing is free */
 typedef struct mo_suballoc_stats {
-    uint64_t size_bytes, used_bytes, free_bytes, peak_bytes, extent_bytes, largest_free_bytes;
+    uint64_t size_bytes, used_bytes, free_bytes, peak_bytes, extent_bytes, top_bytes;
+    uint64_t largest_free_bytes;
     size_t n_allocs, n_free_blocks;
     double fragmentation;
 } mo_suballoc_stats;
@@ -62,7 +64,7 @@ typedef struct mo_suballoc_stats {
 typedef struct mo_suballoc {
     struct moi_suballoc_node *nodes; /* [max_nodes] */
     struct moi_suballoc_bins *bins;
-    uint32_t n_nodes, max_nodes, first, free_node, n_allocs, max_allocs, n_free;
+    uint32_t n_nodes, max_nodes, first, last, free_node, n_allocs, max_allocs, n_free;
     int shift;                         /* log2 of the granule */
     uint64_t size, used, peak, extent; /* in granules */
     uint64_t n_changes, planned_at;
@@ -103,6 +105,31 @@ MEMOPT_API void mo_suballoc_free(mo_suballoc *sub);
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_alloc(
     mo_suballoc *sub, uint64_t size, uint64_t align, mo_suballoc_block *block);
+
+/* mo_suballoc_alloc_at - the part of the range that begins at off, when it is free.
+ *
+ * off    multiple of the granule
+ * size   bytes, 1 or more; rounded up to the granule
+ * block  out  handle, offset, size
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (off, size), MO_E_NO_SPACE (some of it is in use, or max_allocs)
+ * Cost:    walks over the parts below off or over those above, whichever are fewer
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_alloc_at(
+    mo_suballoc *sub, uint64_t off, uint64_t size, mo_suballoc_block *block);
+
+/* mo_suballoc_split - cut a block in two: its first size bytes keep the handle, the rest becomes a
+ * block of its own. So a part of a block can be freed, at its end or in its middle.
+ *
+ * size  multiple of the granule, less than the block's
+ * rest  out  the new block; defragmentation takes it as aligned to the granule
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (handle, size), MO_E_NO_SPACE (max_allocs)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_split(
+    mo_suballoc *sub, uint64_t handle, uint64_t size, mo_suballoc_block *rest);
 
 /* mo_suballoc_dealloc - free a block; it joins free neighbours. mo_suballoc_get - its place now.
  * mo_suballoc_reset - free all blocks; their handles become stale.
