@@ -2291,32 +2291,86 @@ typedef struct mo_layout_item {
     size_t first, last;
 } mo_layout_item;
 
-/* mo_layout_desc - how to solve.
+/* mo_layout_gap - steps in which only a part of an item holds something.
  *
- * align      of items that have none, a power of two; 0 = 64
- * allocator  for the tables, during the call only; NULL = heap
- * log        told which item is wrong; NULL = silent */
+ * item         index of the item
+ * first, last  steps within its lifetime, inclusive; gaps of one item do not overlap
+ * low, high    bytes [low, high) of the item are in use meanwhile; low == high = nothing */
+typedef struct mo_layout_gap {
+    size_t item;
+    size_t first, last;
+    size_t low, high;
+} mo_layout_gap;
+
+/* mo_layout_alias - an output that may be written over an input: where the solver finds it good,
+ * the item lies at the offset of from.
+ *
+ * item  the output; no larger than from, first written at from's last step
+ * from  the input. It may be named by several outputs, and an output may name several inputs; each
+ *       takes and gives at most once. Nothing is taken where one of them is fixed or has a gap at
+ *       that step, nor where both live in that step only */
+typedef struct mo_layout_alias {
+    size_t item, from;
+} mo_layout_alias;
+
+/* mo_layout_desc - how to solve, and what else is known of the items. Arrays stay the caller's.
+ *
+ * align         of items that have none, a power of two; 0 = 64
+ * allocator     for the tables, during the call only; NULL = heap
+ * log           told which item is wrong; NULL = silent
+ * capacity      bytes: stop at the first layout that fits; 0 = as small as possible
+ * max_nodes     limit of the search, in placements tried: the same on every machine.
+ *               0 = the less of 4 n + 400 and n + 8400, or no limit where time_limit_s is set
+ * time_limit_s  seconds on the wall clock after which the search stops; 0 = none. Where it ends a
+ *               search, results differ from run to run
+ * fixed         in   [n] offsets that are given; SIZE_MAX = to be chosen; NULL = all. Fixed items
+ *                    lie in the first space
+ * gaps          in   [n_gaps] in any order
+ * aliases       in   [n_aliases] in any order
+ * taken         out of solve, in of check: [n] the item whose bytes this one took over; SIZE_MAX =
+ *                    none. Needed with aliases, else may be NULL
+ * spaces        in   [n_spaces] size of each space in bytes; NULL = one without limit
+ * space         out of solve, in of check: [n] the space of each item. Needed with spaces */
 typedef struct mo_layout_desc {
     size_t align;
     const mo_allocator *allocator;
     const mo_log *log;
+    size_t capacity;
+    uint64_t max_nodes;
+    double time_limit_s;
+    const size_t *fixed;
+    const mo_layout_gap *gaps;
+    size_t n_gaps;
+    const mo_layout_alias *aliases;
+    size_t n_aliases;
+    size_t *taken;
+    const size_t *spaces;
+    size_t n_spaces;
+    size_t *space;
 } mo_layout_desc;
 
 /* mo_layout_result - what was found.
  *
- * peak         bytes of the block: the highest offset + size
- * lower_bound  bytes that no layout can go below: the most bytes live at one step. Offsets are
- *              multiples of the smallest alignment, so each live size is rounded up to that, except
- *              that of the topmost buffer: the one with the largest rest is left as it is
+ * peak         bytes of the block: the highest offset + size. With spaces: the sum of their blocks
+ * lower_bound  bytes that no layout can go below: the live bound, or more where the search went
+ *              through all layouts of that size and found none
  * peak_step    the first step with the most rounded live bytes
- * proved       peak == lower_bound: no layout is smaller */
+ * proved       peak == lower_bound: no layout is smaller
+ * live_bound   the most bytes live at one step, after aliases. Offsets are multiples of the
+ *              smallest alignment, so each live size is rounded up to that, except that of the
+ *              topmost buffer: the one with the largest rest is left as it is. With spaces nothing
+ *              is rounded. At least the end of every fixed item
+ * n_nodes      placements that the search tried */
 typedef struct mo_layout_result {
     size_t peak, lower_bound;
     size_t peak_step;
     int proved;
+    size_t live_bound;
+    uint64_t n_nodes;
 } mo_layout_result;
 
-/* mo_layout_desc_defaults - the desc with every zero replaced. NULL = all defaults.
+/* mo_layout_desc_defaults - the desc with every zero replaced that does not depend on the items.
+ * NULL = all defaults.
  *
  * Threads: safe
  * Since:   0.1 */
@@ -2326,39 +2380,153 @@ MEMOPT_API mo_layout_desc mo_layout_desc_defaults(const mo_layout_desc *desc);
  *
  * desc     NULL = all defaults
  * items    in   [n]
- * offsets  out  [n] bytes from the start of a block that is aligned to the largest alignment
+ * offsets  out  [n] bytes from the start of a block (of the item's space) that is aligned to the
+ *               largest alignment
  * result   out  may be NULL
  *
- * A portfolio of greedy orders: size descending with first fit, then size and duration, duration
- * and size, area and size, first use and duration with best fit. It stops at the first order that
- * reaches the lower bound, else the smallest peak wins, of equal ones the earlier order. The same
- * input gives the same offsets on every machine.
+ * First a portfolio of greedy orders: size descending with first fit, then size and duration,
+ * duration and size, area and size, first use and duration with best fit. Where none reaches the
+ * lower bound or the capacity, a search goes through the layouts in which nothing can move down,
+ * each in one order only, at capacities from the lower bound upwards, until it fits, all have been
+ * seen, or the limits end. The answer is the best valid layout so far. Without time_limit_s the
+ * same input gives the same offsets on every machine.
  *
- * Memory:  88 bytes per item from desc->allocator during the call
+ * Gaps: an item that has parts in use with low > 0 is searched only below or above others as a
+ * whole, so there a full search proves nothing beyond the live bound.
+ * Aliases: all that lower the bound are taken, then others are tried.
+ * Spaces: a large item goes first, into the first space that has room; where that fails, other
+ * choices are tried. capacity bounds the sum.
+ *
+ * Memory:  330 bytes per item and 450 per gap, from desc->allocator during the call. The search:
+ *          400 more, 16 per pair of items that meet, 4 per item and section; it is left out where
+ *          these would pass 400 MB
  * Threads: safe
- * Errors:  MO_E_INVALID (NULL, alignment no power of two, first > last), MO_E_OVERFLOW,
- *          MO_E_NO_MEMORY
- * Cost:    O(n^2) per order; with all of them under 1 ms for 300 items, 1 s for 20,000
- * Source:  Pisarchyk & Lee 2020, arXiv:2001.03288 (greedy by size); XLA's best-fit heap (orders)
+ * Errors:  MO_E_INVALID (NULL, alignment no power of two, first > last, a gap outside its item, an
+ *          alias that does not fit, fixed items that overlap or are not aligned), MO_E_OVERFLOW,
+ *          MO_E_NO_SPACE (no layout was found that fits the spaces), MO_E_NO_MEMORY
+ * Cost:    greedy 0.3 ms for 600 items, up to 1 s for 20,000 and 2 s for 100,000; of many items
+ *          that mostly meet, fewer orders are tried. The search 1 to 5 us per node at 400 items. It
+ *          is left out where the block has 2^30 units or more; a unit divides all sizes
+ * Source:  Pisarchyk & Lee 2020, arXiv:2001.03288 (greedy by size); XLA's best-fit heap (orders);
+ *          google/minimalloc (the search: canonical order, section inference, decomposition)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_layout_solve(const mo_layout_desc *desc,
     const mo_layout_item *items, size_t n, size_t *offsets, mo_layout_result *result);
 
 /* mo_layout_check - whether offsets are a layout: every offset aligned, every item ends at or below
- * peak, and no two items that are live at the same step share a byte.
+ * peak, fixed items lie where they must, and no two items share a byte at a step at which both use
+ * it, unless one took it over from the other.
  *
- * desc     for align and log; NULL = all defaults
+ * desc     for align, log, fixed, gaps, aliases, taken, spaces, space; NULL = all defaults
  * items    in  [n]
  * offsets  in  [n]
- * peak     bytes of the block
+ * peak     bytes of the block. With spaces: at least the sum of the highest ends in each
  *
- * Memory:  none
+ * Memory:  90 bytes per item, 120 per gap, from desc->allocator during the call
  * Threads: safe
- * Errors:  MO_E_INVALID; the log names the item or the pair of items, with offsets and sizes
- * Cost:    O(n^2)
+ * Errors:  MO_E_INVALID; the log names the item or the pair of items, with offsets and sizes.
+ *          MO_E_NO_MEMORY
+ * Cost:    a sweep over the steps: O(n log n), and O(n) moves of 4 bytes per item at worst
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_layout_check(const mo_layout_desc *desc,
     const mo_layout_item *items, size_t n, const size_t *offsets, size_t peak);
+
+/* mo_layout_reason - why a layout is as large as it is.
+ *
+ * peak_step    the first step with the most rounded live bytes
+ * n_live       items in use at that step, in live
+ * live_bytes   the sum of what they use then
+ * n_set        items in set: they alone do not fit into the capacity; 0 = no such set was found
+ * irreducible  without any one of the set, the others fit */
+typedef struct mo_layout_reason {
+    size_t peak_step, n_live, live_bytes;
+    size_t n_set;
+    int irreducible;
+} mo_layout_reason;
+
+/* mo_layout_explain - which items make the peak, and which cannot lie together in the capacity.
+ *
+ * desc    as for mo_layout_solve, without spaces; aliases count as taken where that lowers the live
+ *         bound. The limits hold for each set that is tried
+ * items   in   [n]
+ * live    out  [n] the first n_live: items at the peak step, largest first
+ * set     out  [n] the first n_set: items that do not fit into desc->capacity, by index; may be
+ *              NULL. With capacity 0 the set is empty
+ *
+ * Where more is live at one step than the capacity, the set is the fewest of the largest items at
+ * that step. Else items are left out in halves, quarters, and so on, as long as a full search still
+ * proves that the rest does not fit.
+ *
+ * Memory:  as mo_layout_solve, and 24 bytes per item
+ * Threads: safe
+ * Errors:  as mo_layout_solve
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layout_explain(const mo_layout_desc *desc,
+    const mo_layout_item *items, size_t n, size_t *live, size_t *set, mo_layout_reason *reason);
+
+#endif
+/* mo_layout_svg.h - a layout as a picture: every buffer a rectangle over its steps and its
+ * addresses. */
+#ifndef MEMOPT_LAYOUT_SVG_H
+#define MEMOPT_LAYOUT_SVG_H
+
+/* mo_layout_label - how an item appears.
+ *
+ * name      NULL = its number
+ * category  its colour, that of mo_trace; where all are MO_CATEGORY_OTHER there is only one */
+typedef struct mo_layout_label {
+    const char *name;
+    mo_category category;
+} mo_layout_label;
+
+/* mo_layout_mark - a step with a name, such as the first one of an op. */
+typedef struct mo_layout_mark {
+    size_t step;
+    const char *name;
+} mo_layout_mark;
+
+/* mo_layout_svg_desc - what to draw beside the items. All of it is valid during the call.
+ *
+ * title      NULL = "Layout"
+ * labels     [n] one for each item; NULL = all are numbered, in one colour
+ * marks      [n_marks] by ascending step; NULL = none
+ * gaps       [n_gaps] in any order: what an item leaves unused is not drawn and not counted
+ * capacity   draws a line there; 0 = none
+ * width      of the picture in pixels, at least 480; 0 = 960
+ * height     of the map in pixels, at least 120; 0 = 420
+ * allocator  for the tables, during the call only; NULL = heap */
+typedef struct mo_layout_svg_desc {
+    const char *title;
+    const mo_layout_label *labels;
+    const mo_layout_mark *marks;
+    size_t n_marks;
+    const mo_layout_gap *gaps;
+    size_t n_gaps;
+    size_t capacity;
+    int width, height;
+    const mo_allocator *allocator;
+} mo_layout_svg_desc;
+
+/* mo_layout_write_svg - the layout as an SVG: above, the bytes live at each step with their peak;
+ * below, the address map, with the peak of the layout, the capacity and the marks. Each rectangle
+ * tells name, size, address and steps when pointed at. Light or dark as the viewer prefers; no
+ * scripts. Names are written as ASCII, other characters as '?'.
+ *
+ * desc     NULL = all defaults
+ * items    in  [n]
+ * offsets  in  [n]
+ *
+ * Rectangles of less than half a square pixel are left out and counted in the heading. The layout
+ * need not be valid: what overlaps is drawn so.
+ *
+ * Memory:  88 bytes per item and twice that per gap from desc->allocator during the call
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, first > last, gaps, size of the picture), MO_E_OVERFLOW,
+ *          MO_E_NO_MEMORY, MO_E_IO (the writer refused; what it took before stays written)
+ * Cost:    O(n log n); about 300 bytes of text per item
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_layout_write_svg(const mo_layout_svg_desc *desc,
+    const mo_layout_item *items, size_t n, const size_t *offsets, const mo_writer *writer);
 
 #endif
 /* mo_remat.h - rematerialization: a network as a chain of stages, and the schedule that says which
@@ -3171,6 +3339,9 @@ static int moi_os_commit(void *ptr, size_t size);
 static int moi_os_decommit(void *ptr, size_t size);
 static void moi_os_release(void *ptr, size_t size);
 
+/* Seconds since some moment, by a clock that never goes back. */
+MEMOPT_UNUSED static double moi_os_now_s(void);
+
 #endif
 /* mo_base.c - see mo_base.h. */
 
@@ -3479,9 +3650,16 @@ static void moi_os_release(void *ptr, size_t size) {
     (void)size;
     VirtualFree(ptr, 0, MEM_RELEASE);
 }
+static double moi_os_now_s(void) {
+    LARGE_INTEGER count, frequency;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&frequency);
+    return (double)count.QuadPart / (double)frequency.QuadPart;
+}
 
 #else
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #if !defined(MAP_ANONYMOUS) && defined(MAP_ANON)
 #define MAP_ANONYMOUS MAP_ANON
@@ -3511,6 +3689,11 @@ static int moi_os_decommit(void *ptr, size_t size) {
     return mmap(ptr, size, PROT_NONE, flags, -1, 0) != MAP_FAILED;
 }
 static void moi_os_release(void *ptr, size_t size) { munmap(ptr, size); }
+static double moi_os_now_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
 #endif
 /* mo_arena.c - see mo_arena.h.
  *
@@ -5114,22 +5297,19 @@ mo_status mo_track_write_leaks(const mo_track *track, const mo_writer *writer) {
 }
 
 #undef MOI_TRACK_NONE
-/* mo_trace.c - see mo_trace.h.
+/* mo_svg.c - the parts of an SVG picture that mo_trace and mo_layout_svg share.
  *
- * Nothing is stored: the events are read again for each layer of the picture. Layer k is drawn as
- * the area of the categories 0..k together, the highest first, so each covers the part below it and
- * needs no lower edge. Numbers are written without %f, whose decimal point follows the locale. */
+ * Numbers are written without %f, whose decimal point follows the locale. */
 
-enum { MOI_TRACE_COLUMNS = 2000, MOI_TRACE_BLOCKS = 10, MOI_TRACE_MAX_BLOCKS = 32 };
-enum { MOI_TRACE_LEFT = 72, MOI_TRACE_RIGHT = 24, MOI_TRACE_ROW = 22 };
+enum { MOI_SVG_LEFT = 72, MOI_SVG_RIGHT = 24, MOI_SVG_EDGE = 24 };
 
 /* From the bottom of the stack up: what stays comes first, so that it draws as a quiet base. */
-static const mo_category moi_trace_stack[MO_CATEGORY_COUNT] = {MO_CATEGORY_INPUT, MO_CATEGORY_PARAM,
+static const mo_category moi_svg_stack[MO_CATEGORY_COUNT] = {MO_CATEGORY_INPUT, MO_CATEGORY_PARAM,
     MO_CATEGORY_OPTIMIZER, MO_CATEGORY_GRAD, MO_CATEGORY_ACTIVATION, MO_CATEGORY_WORKSPACE,
     MO_CATEGORY_OTHER};
 
 /* The colours of PyTorch's memory timeline; on dark ground the dark ones are lighter. */
-static const char *const moi_trace_style[] = {
+static const char *const moi_svg_style[] = {
     "<style>\n",
     "text{font:13px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;",
     "fill:#1f2328}\n",
@@ -5143,44 +5323,36 @@ static const char *const moi_trace_style[] = {
     ".halo{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}\n",
     ".param{fill:darkgreen}.optimizer{fill:goldenrod}.grad{fill:mediumblue}\n",
     ".activation{fill:red}.workspace{fill:mediumpurple}.input{fill:black}.other{fill:grey}\n",
+    ".plain{fill:steelblue}.item{fill-opacity:.5;stroke:#fff;stroke-width:.7}\n",
     "@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.bg{fill:#0d1117}\n",
     ".muted{fill:#9198a1}.grid{stroke:#3d444d}.axis,.mark{stroke:#9198a1}\n",
     ".budget{stroke:#ff7b72}.over,.failed{fill:#ff7b72}.failed{stroke:#0d1117}\n",
-    ".dot{fill:#f0f6fc;stroke:#0d1117}\n",
+    ".dot{fill:#f0f6fc;stroke:#0d1117}.item{stroke:#0d1117}\n",
     ".track{fill:#21262d}.halo{stroke:#0d1117}.param{fill:#2ea043}.grad{fill:#6f8cff}\n",
     ".activation{fill:#ff5c5c}.input{fill:#c9d1d9}}\n",
     "</style>\n",
 };
 
-/* The picture: the plot is [left, right] x [top, bottom] in pixels. */
-typedef struct moi_trace_chart {
-    const mo_track *track;
-    mo_trace_desc desc;
-    moi_track_out out;
+/* Bytes over something: [left, right] x [top, bottom] in pixels. */
+typedef struct moi_svg_plot {
+    moi_track_out *out;
     double left, right, top, bottom;
-    double full_bytes;  /* at the top of the plot */
-    uint64_t max_bytes; /* highest total of the events kept */
-    uint64_t n_events, first_event, first_ns, last_ns;
-    size_t n_columns;
-    mo_track_block blocks[MOI_TRACE_MAX_BLOCKS];
-    size_t n_blocks;
-    char summary[256];
-    int is_narrow;
-} moi_trace_chart;
+    double full_bytes; /* at the top */
+} moi_svg_plot;
 
 /* ---- numbers and text ---------------------------------------------------------------------- */
 
 /* One decimal, for coordinates and ticks. */
-static moi_track_text moi_trace_number(double value) {
+static moi_track_text moi_svg_number(double value) {
     moi_track_text out;
-    long tenths = (long)(value * 10 + 0.5);
-    if (tenths % 10) snprintf(out.text, sizeof out.text, "%ld.%ld", tenths / 10, tenths % 10);
-    else snprintf(out.text, sizeof out.text, "%ld", tenths / 10);
+    long long tenths = (long long)(value * 10 + 0.5);
+    if (tenths % 10) snprintf(out.text, sizeof out.text, "%lld.%lld", tenths / 10, tenths % 10);
+    else snprintf(out.text, sizeof out.text, "%lld", tenths / 10);
     return out;
 }
 
 /* Text that may hold anything, as it may stand in XML or in a JSON string. */
-static void moi_trace_put_escaped(moi_track_out *out, const char *text, int json) {
+static void moi_svg_put_escaped(moi_track_out *out, const char *text, int json) {
     for (; *text; text++) {
         unsigned char c = (unsigned char)*text;
         if (c < 32 || c > 126) moi_track_put(out, "?", 1);
@@ -5190,18 +5362,172 @@ static void moi_trace_put_escaped(moi_track_out *out, const char *text, int json
     }
 }
 
-static uint64_t moi_trace_total(const uint64_t bytes[]) {
-    uint64_t total = 0;
-    for (int i = 0; i < MO_CATEGORY_COUNT; i++) total += bytes[i];
-    return total;
-}
-
 /* The smallest of 1, 2, 5, 10, 20, .. times unit that cuts range into at most n steps. */
-static double moi_trace_step(double range, double unit, int n) {
+static double moi_svg_step(double range, double unit, int n) {
     static const double factors[] = {2, 2.5, 2};
     double step = unit;
     for (int i = 0; step * n < range; i = (i + 1) % 3) step *= factors[i];
     return step;
+}
+
+static void moi_svg_begin_text(
+    moi_track_out *out, const char *style, const char *anchor, double x, double y) {
+    moi_track_print(out, "<text class=\"%s\" text-anchor=\"%s\" x=\"%s\" y=\"%s\">", style, anchor,
+        moi_svg_number(x).text, moi_svg_number(y).text);
+}
+
+static void moi_svg_text(moi_track_out *out, const char *style, const char *anchor, double x,
+    double y, const char *text) {
+    moi_svg_begin_text(out, style, anchor, x, y);
+    moi_svg_put_escaped(out, text, 0);
+    moi_track_print(out, "</text>\n");
+}
+
+/* ---- the picture --------------------------------------------------------------------------- */
+
+static void moi_svg_begin(moi_track_out *out, int width, int height) {
+    moi_track_print(out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" "
+        "height=\"%d\" role=\"img\">\n",
+        width, height, width, height);
+    for (size_t i = 0; i < sizeof moi_svg_style / sizeof *moi_svg_style; i++)
+        moi_track_put(out, moi_svg_style[i], strlen(moi_svg_style[i]));
+    moi_track_print(out, "<rect class=\"bg\" width=\"%d\" height=\"%d\"/>\n", width, height);
+}
+
+/* Whether the summary goes below the title, as there is no room at its right. */
+static int moi_svg_is_narrow(const char *title, const char *summary, int width) {
+    return 10 * strlen(title) + 7 * strlen(summary) + 60 > (size_t)width;
+}
+
+static void moi_svg_heading(moi_track_out *out, const char *title, const char *summary, int width) {
+    int is_narrow = moi_svg_is_narrow(title, summary, width);
+    moi_svg_text(out, "title", "start", MOI_SVG_EDGE, 34, title);
+    if (is_narrow) moi_svg_text(out, "muted", "start", MOI_SVG_EDGE, 56, summary);
+    else moi_svg_text(out, "muted", "end", width - MOI_SVG_RIGHT, 34, summary);
+}
+
+static void moi_svg_legend_item(
+    moi_track_out *out, mo_category category, double x, double y, const char *bytes) {
+    const char *name = mo_category_name(category);
+    moi_track_print(out,
+        "<rect class=\"%s\" x=\"%s\" y=\"%s\" width=\"11\" height=\"11\" rx=\"2\"/>\n", name,
+        moi_svg_number(x).text, moi_svg_number(y).text);
+    moi_svg_begin_text(out, "small", "start", x + 16, y + 10);
+    moi_track_print(out, "%s <tspan class=\"muted num\">%s</tspan></text>\n", name, bytes);
+}
+
+/* The categories that are used, with their bytes; y is where the legend begins, returned is where
+ * it ends. Only measures without out. */
+static double moi_svg_legend(
+    moi_track_out *out, const uint64_t bytes[], const int is_used[], int width, double y) {
+    double x = MOI_SVG_EDGE;
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++) {
+        mo_category category = moi_svg_stack[i];
+        if (!is_used[category]) continue;
+        moi_track_text text = moi_track_bytes(bytes[category]);
+        size_t n = strlen(mo_category_name(category)) + strlen(text.text) + 1;
+        double wide = 34 + 7 * (double)n;
+        if (x > MOI_SVG_EDGE && x + wide > width) x = MOI_SVG_EDGE, y += 20;
+        if (out) moi_svg_legend_item(out, category, x, y, text.text);
+        x += wide;
+    }
+    return y + 11;
+}
+
+/* ---- in a plot ----------------------------------------------------------------------------- */
+
+static double moi_svg_y(const moi_svg_plot *plot, double bytes) {
+    return plot->bottom - (plot->bottom - plot->top) * bytes / plot->full_bytes;
+}
+
+static void moi_svg_line(
+    moi_track_out *out, const char *style, double x1, double y1, double x2, double y2) {
+    moi_track_print(out, "<line class=\"%s\" x1=\"%s\" y1=\"%s\" x2=\"%s\" y2=\"%s\"/>\n", style,
+        moi_svg_number(x1).text, moi_svg_number(y1).text, moi_svg_number(x2).text,
+        moi_svg_number(y2).text);
+}
+
+/* Round numbers of B, KiB, MiB or GiB. */
+static void moi_svg_y_axis(const moi_svg_plot *plot) {
+    double kib = 1024, mib = 1024 * kib, top = plot->full_bytes;
+    double unit = top < kib ? 1 : top < 2 * mib ? kib : top < 20480 * mib ? mib : 1024 * mib;
+    const char *name = unit < kib ? "B" : unit < mib ? "KiB" : unit > mib ? "GiB" : "MiB";
+    double least = unit < kib ? 1 : unit / 10;
+    double height = plot->bottom - plot->top;
+    double step = moi_svg_step(top, least, (int)(height / (height < 120 ? 28 : 40)));
+    moi_svg_text(plot->out, "muted small", "end", plot->left - 8, plot->top - 8, name);
+    for (int i = 0; i * step <= top * 1.0001; i++) {
+        double y = moi_svg_y(plot, i * step);
+        moi_svg_line(plot->out, i ? "grid" : "axis", plot->left, y, plot->right, y);
+        moi_svg_text(plot->out, "muted small num", "end", plot->left - 8, y + 4,
+            moi_svg_number(i * step / unit).text);
+    }
+}
+
+/* Where the last mark and its label ended. */
+typedef struct moi_svg_marks {
+    double free_line, free_label;
+} moi_svg_marks;
+
+/* A dotted line down to bottom; a label only where it does not run into the one before or out of
+ * the picture. */
+static void moi_svg_mark(
+    const moi_svg_plot *plot, moi_svg_marks *marks, double x, double bottom, const char *name) {
+    double width = 7.2 * (double)strlen(name) + 10;
+    if (x < marks->free_line) return;
+    marks->free_line = x + 24;
+    moi_svg_line(plot->out, "mark", x, plot->top, x, bottom);
+    if (x < marks->free_label || x + width > plot->right + 16) return;
+    marks->free_label = x + width;
+    moi_svg_text(plot->out, "muted small", "start", x, plot->top - 8, name);
+}
+
+/* A limit that must not be passed, with its label at one end. */
+static void moi_svg_limit(const moi_svg_plot *plot, const char *name, uint64_t bytes, int at_left) {
+    char text[96];
+    double y = moi_svg_y(plot, (double)bytes);
+    snprintf(text, sizeof text, "%s %s", name, moi_track_bytes(bytes).text);
+    moi_svg_line(plot->out, "budget", plot->left, y, plot->right, y);
+    moi_svg_text(plot->out, "over halo small strong", at_left ? "start" : "end",
+        at_left ? plot->left + 6 : plot->right - 6, y - 6, text);
+}
+
+static void moi_svg_peak(const moi_svg_plot *plot, double x, uint64_t peak) {
+    double y = moi_svg_y(plot, (double)peak);
+    char text[96];
+    const char *anchor = x < plot->left + 60 ? "start" : x > plot->right - 60 ? "end" : "middle";
+    snprintf(text, sizeof text, "peak %s", moi_track_bytes(peak).text);
+    moi_track_print(plot->out, "<circle class=\"dot\" cx=\"%s\" cy=\"%s\" r=\"5\"/>\n",
+        moi_svg_number(x).text, moi_svg_number(y).text);
+    moi_svg_text(plot->out, "halo strong", anchor, x, y - 11, text);
+}
+/* mo_trace.c - see mo_trace.h.
+ *
+ * Nothing is stored: the events are read again for each layer of the picture. Layer k is drawn as
+ * the area of the categories 0..k together, the highest first, so each covers the part below it and
+ * needs no lower edge. */
+
+enum { MOI_TRACE_COLUMNS = 2000, MOI_TRACE_BLOCKS = 10, MOI_TRACE_MAX_BLOCKS = 32 };
+enum { MOI_TRACE_ROW = 22 };
+
+typedef struct moi_trace_chart {
+    const mo_track *track;
+    mo_trace_desc desc;
+    moi_track_out out;
+    moi_svg_plot plot;
+    uint64_t max_bytes; /* highest total of the events kept */
+    uint64_t n_events, first_event, first_ns, last_ns;
+    size_t n_columns;
+    mo_track_block blocks[MOI_TRACE_MAX_BLOCKS];
+    size_t n_blocks;
+    char summary[256];
+} moi_trace_chart;
+
+static uint64_t moi_trace_total(const uint64_t bytes[]) {
+    uint64_t total = 0;
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++) total += bytes[i];
+    return total;
 }
 
 /* ---- columns ------------------------------------------------------------------------------- */
@@ -5219,15 +5545,12 @@ static size_t moi_trace_column(const moi_trace_chart *chart, const mo_track_even
 }
 
 static double moi_trace_column_x(const moi_trace_chart *chart, double column) {
-    return chart->left + (chart->right - chart->left) * column / (double)chart->n_columns;
+    return chart->plot.left +
+        (chart->plot.right - chart->plot.left) * column / (double)chart->n_columns;
 }
 
 static double moi_trace_event_x(const moi_trace_chart *chart, const mo_track_event *event) {
     return moi_trace_column_x(chart, (double)moi_trace_column(chart, event) + 0.5);
-}
-
-static double moi_trace_y(const moi_trace_chart *chart, double bytes) {
-    return chart->bottom - (chart->bottom - chart->top) * bytes / chart->full_bytes;
 }
 
 typedef struct moi_trace_columns {
@@ -5260,70 +5583,33 @@ static int moi_trace_next_column(const moi_trace_chart *chart, moi_trace_columns
 static void moi_trace_area(moi_trace_chart *chart, int n) {
     moi_track_out *out = &chart->out;
     moi_trace_columns at;
-    double y = chart->bottom;
-    const char *name = mo_category_name(moi_trace_stack[n - 1]);
+    double y = chart->plot.bottom;
+    const char *name = mo_category_name(moi_svg_stack[n - 1]);
     memset(&at, 0, sizeof at);
-    moi_track_print(out, "<path class=\"%s\" d=\"M%s %s", name, moi_trace_number(chart->left).text,
-        moi_trace_number(chart->bottom).text);
+    moi_track_print(out, "<path class=\"%s\" d=\"M%s %s", name,
+        moi_svg_number(chart->plot.left).text, moi_svg_number(chart->plot.bottom).text);
     for (size_t column = 0; moi_trace_next_column(chart, &at); column++) {
         uint64_t bytes = 0;
-        for (int i = 0; i < n; i++) bytes += at.bytes[moi_trace_stack[i]];
-        double next_y = moi_trace_y(chart, (double)bytes);
+        for (int i = 0; i < n; i++) bytes += at.bytes[moi_svg_stack[i]];
+        double next_y = moi_svg_y(&chart->plot, (double)bytes);
         if (fabs(next_y - y) < 0.05) continue;
         y = next_y;
         moi_track_print(out, "H%sV%s",
-            moi_trace_number(moi_trace_column_x(chart, (double)column)).text,
-            moi_trace_number(y).text);
+            moi_svg_number(moi_trace_column_x(chart, (double)column)).text, moi_svg_number(y).text);
     }
     moi_track_print(out, "H%sV%sZ\"><title>%s</title></path>\n",
-        moi_trace_number(chart->right).text, moi_trace_number(chart->bottom).text, name);
+        moi_svg_number(chart->plot.right).text, moi_svg_number(chart->plot.bottom).text, name);
 }
 
 static void moi_trace_areas(moi_trace_chart *chart) {
     const mo_track_stats *stats = &chart->track->stats;
     for (int n = MO_CATEGORY_COUNT; n > 0 && chart->n_events > 0; n--)
-        if (stats->by_category[moi_trace_stack[n - 1]].n_allocated) moi_trace_area(chart, n);
-}
-
-static void moi_trace_line(
-    moi_track_out *out, const char *style, double x1, double y1, double x2, double y2) {
-    moi_track_print(out, "<line class=\"%s\" x1=\"%s\" y1=\"%s\" x2=\"%s\" y2=\"%s\"/>\n", style,
-        moi_trace_number(x1).text, moi_trace_number(y1).text, moi_trace_number(x2).text,
-        moi_trace_number(y2).text);
-}
-
-static void moi_trace_begin_text(
-    moi_track_out *out, const char *style, const char *anchor, double x, double y) {
-    moi_track_print(out, "<text class=\"%s\" text-anchor=\"%s\" x=\"%s\" y=\"%s\">", style, anchor,
-        moi_trace_number(x).text, moi_trace_number(y).text);
-}
-
-static void moi_trace_text(moi_track_out *out, const char *style, const char *anchor, double x,
-    double y, const char *text) {
-    moi_trace_begin_text(out, style, anchor, x, y);
-    moi_trace_put_escaped(out, text, 0);
-    moi_track_print(out, "</text>\n");
-}
-
-/* Round numbers of KiB, MiB or GiB. */
-static void moi_trace_y_axis(moi_trace_chart *chart) {
-    moi_track_out *out = &chart->out;
-    double mib = 1024 * 1024, top = chart->full_bytes;
-    double unit = top < 2 * mib ? 1024 : top < 20 * 1024 * mib ? mib : 1024 * mib;
-    double step = moi_trace_step(top, unit / 10, (int)((chart->bottom - chart->top) / 40));
-    const char *name = unit < mib ? "KiB" : unit > mib ? "GiB" : "MiB";
-    moi_trace_text(out, "muted small", "end", chart->left - 8, chart->top - 8, name);
-    for (int i = 0; i * step <= top * 1.0001; i++) {
-        double y = moi_trace_y(chart, i * step);
-        moi_trace_line(out, i ? "grid" : "axis", chart->left, y, chart->right, y);
-        moi_trace_text(out, "muted small num", "end", chart->left - 8, y + 4,
-            moi_trace_number(i * step / unit).text);
-    }
+        if (stats->by_category[moi_svg_stack[n - 1]].n_allocated) moi_trace_area(chart, n);
 }
 
 static void moi_trace_x_axis(moi_trace_chart *chart) {
     moi_track_out *out = &chart->out;
-    int n_ticks = (int)((chart->right - chart->left) / 90), by_time = chart->desc.by_time;
+    int n_ticks = (int)((chart->plot.right - chart->plot.left) / 90), by_time = chart->desc.by_time;
     double range =
         by_time ? (double)(chart->last_ns - chart->first_ns) + 1 : (double)chart->n_events;
     double unit = !by_time ? 1 : range < 2e3 ? 1 : range < 2e6 ? 1e3 : range < 2e9 ? 1e6 : 1e9;
@@ -5332,31 +5618,24 @@ static void moi_trace_x_axis(moi_trace_chart *chart) {
         : unit < 1e6            ? "us"
         : unit < 1e9            ? "ms"
                                 : "s";
-    double step = moi_trace_step(range, by_time ? unit / 10 : 1, n_ticks);
+    double step = moi_svg_step(range, by_time ? unit / 10 : 1, n_ticks);
     double first = by_time ? 0 : (double)(chart->first_event - 1);
     for (double at = 0; at <= range - step / 2; at += step)
-        moi_trace_text(out, "muted small num", "middle",
-            chart->left + (chart->right - chart->left) * at / range, chart->bottom + 18,
-            moi_trace_number((first + at) / unit).text);
-    moi_trace_text(out, "muted small", "end", chart->right, chart->bottom + 18, name);
+        moi_svg_text(out, "muted small num", "middle",
+            chart->plot.left + (chart->plot.right - chart->plot.left) * at / range,
+            chart->plot.bottom + 18, moi_svg_number((first + at) / unit).text);
+    moi_svg_text(out, "muted small", "end", chart->plot.right, chart->plot.bottom + 18, name);
 }
 
-/* Dotted lines; a label only where it does not run into the one before or out of the picture. */
-static void moi_trace_marks(moi_trace_chart *chart) {
+static void moi_trace_marks(const moi_trace_chart *chart) {
     mo_track_cursor cursor;
-    double free_line = 0, free_label = chart->left - 1;
+    moi_svg_marks marks = {0, chart->plot.left - 1};
     memset(&cursor, 0, sizeof cursor);
     while (mo_track_next(chart->track, &cursor)) {
         if (cursor.event.kind != MO_TRACK_MARK) continue;
         moi_track_text name = moi_track_label(cursor.event.name, 0);
         double x = moi_trace_event_x(chart, &cursor.event);
-        double width = 7.2 * (double)strlen(name.text) + 10;
-        if (x < free_line) continue;
-        free_line = x + 24;
-        moi_trace_line(&chart->out, "mark", x, chart->top, x, chart->bottom);
-        if (x < free_label || x + width > chart->right + 16) continue;
-        free_label = x + width;
-        moi_trace_text(&chart->out, "muted small", "start", x, chart->top - 8, name.text);
+        moi_svg_mark(&chart->plot, &marks, x, chart->plot.bottom, name.text);
     }
 }
 
@@ -5368,10 +5647,10 @@ static void moi_trace_failures(moi_trace_chart *chart) {
     while (mo_track_next(chart->track, &cursor)) {
         double x = moi_trace_event_x(chart, &cursor.event);
         if (cursor.event.kind != MO_TRACK_OOM || x < free_from) continue;
-        double y = moi_trace_y(chart, (double)moi_trace_total(cursor.event.bytes)) - 2;
+        double y = moi_svg_y(&chart->plot, (double)moi_trace_total(cursor.event.bytes)) - 2;
         free_from = x + 10;
         moi_track_print(&chart->out, "<path class=\"failed\" d=\"M%s %sl5 -9h-10z\"><title>",
-            moi_trace_number(x).text, moi_trace_number(y).text);
+            moi_svg_number(x).text, moi_svg_number(y).text);
         moi_track_print(&chart->out, "out of memory: %s requested</title></path>\n",
             moi_track_bytes(cursor.event.size).text);
     }
@@ -5390,28 +5669,11 @@ static double moi_trace_peak_x(const moi_trace_chart *chart) {
     return -1;
 }
 
-static void moi_trace_budget(moi_trace_chart *chart, double peak_x) {
+static void moi_trace_budget(const moi_trace_chart *chart, double peak_x) {
     uint64_t budget = chart->track->stats.budget_bytes;
-    char text[96];
-    if (!budget || (double)budget > chart->full_bytes) return;
-    double y = moi_trace_y(chart, (double)budget);
-    int at_left = peak_x > (chart->left + chart->right) / 2;
-    snprintf(text, sizeof text, "budget %s", moi_track_bytes(budget).text);
-    moi_trace_line(&chart->out, "budget", chart->left, y, chart->right, y);
-    moi_trace_text(&chart->out, "over halo small strong", at_left ? "start" : "end",
-        at_left ? chart->left + 6 : chart->right - 6, y - 6, text);
-}
-
-static void moi_trace_peak(moi_trace_chart *chart, double x) {
-    uint64_t peak = chart->track->stats.total.peak_bytes;
-    double y = moi_trace_y(chart, (double)peak);
-    char text[96];
-    if (x < 0 || peak == 0) return;
-    const char *anchor = x < chart->left + 60 ? "start" : x > chart->right - 60 ? "end" : "middle";
-    snprintf(text, sizeof text, "peak %s", moi_track_bytes(peak).text);
-    moi_track_print(&chart->out, "<circle class=\"dot\" cx=\"%s\" cy=\"%s\" r=\"5\"/>\n",
-        moi_trace_number(x).text, moi_trace_number(y).text);
-    moi_trace_text(&chart->out, "halo strong", anchor, x, y - 11, text);
+    int at_left = peak_x > (chart->plot.left + chart->plot.right) / 2;
+    if (!budget || (double)budget > chart->plot.full_bytes) return;
+    moi_svg_limit(&chart->plot, "budget", budget, at_left);
 }
 
 /* ---- around the plot ----------------------------------------------------------------------- */
@@ -5429,67 +5691,39 @@ static void moi_trace_set_summary(moi_trace_chart *chart) {
         of_budget, failed);
 }
 
-/* The summary stands at the right of the title, or below it where there is no room. */
-static void moi_trace_heading(moi_trace_chart *chart) {
-    double right = chart->desc.width - MOI_TRACE_RIGHT;
-    moi_trace_text(&chart->out, "title", "start", 24, 34, chart->desc.title);
-    if (chart->is_narrow) moi_trace_text(&chart->out, "muted", "start", 24, 56, chart->summary);
-    else moi_trace_text(&chart->out, "muted", "end", right, 34, chart->summary);
-}
-
-static void moi_trace_legend_item(
-    moi_trace_chart *chart, mo_category category, double x, double y, const char *bytes) {
-    const char *name = mo_category_name(category);
-    moi_track_print(&chart->out,
-        "<rect class=\"%s\" x=\"%s\" y=\"%s\" width=\"11\" height=\"11\" rx=\"2\"/>\n", name,
-        moi_trace_number(x).text, moi_trace_number(y).text);
-    moi_trace_begin_text(&chart->out, "small", "start", x + 16, y + 10);
-    moi_track_print(&chart->out, "%s <tspan class=\"muted num\">%s</tspan></text>\n", name, bytes);
-}
-
-/* The categories with their bytes at the peak; returns where the legend ends. Only measures when
- * asked not to draw. */
-static double moi_trace_legend(moi_trace_chart *chart, int draw) {
+/* The categories with their bytes at the peak; returns where the legend ends. */
+static double moi_trace_legend(const moi_trace_chart *chart, moi_track_out *out) {
     const mo_track_stats *stats = &chart->track->stats;
-    double x = 24, y = chart->is_narrow ? 74 : 52;
-    for (int i = 0; i < MO_CATEGORY_COUNT; i++) {
-        mo_category category = moi_trace_stack[i];
-        if (!stats->by_category[category].n_allocated) continue;
-        moi_track_text bytes = moi_track_bytes(stats->at_peak_bytes[category]);
-        size_t n = strlen(mo_category_name(category)) + strlen(bytes.text) + 1;
-        double width = 34 + 7 * (double)n;
-        if (x > 24 && x + width > chart->desc.width) x = 24, y += 20;
-        if (draw) moi_trace_legend_item(chart, category, x, y, bytes.text);
-        x += width;
-    }
-    return y + 11;
+    int is_used[MO_CATEGORY_COUNT], width = chart->desc.width;
+    int is_narrow = moi_svg_is_narrow(chart->desc.title, chart->summary, width);
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++) is_used[i] = stats->by_category[i].n_allocated != 0;
+    return moi_svg_legend(out, stats->at_peak_bytes, is_used, width, is_narrow ? 74 : 52);
 }
 
 static void moi_trace_table_row(moi_trace_chart *chart, size_t i, double y) {
     const mo_track_block *block = &chart->blocks[i];
     moi_track_out *out = &chart->out;
     const char *name = mo_category_name(block->category);
-    double right = chart->desc.width - MOI_TRACE_RIGHT, bar = right - 150, left = 24 + 340;
+    double right = chart->desc.width - MOI_SVG_RIGHT, bar = right - 150, left = 24 + 340;
     double peak = (double)chart->track->stats.total.peak_bytes;
     double width = (bar - left) * (double)block->size / (double)chart->blocks[0].size;
-    moi_trace_text(
-        out, "small", "start", 24, y + 12, moi_track_label(block->name, block->line).text);
+    moi_svg_text(out, "small", "start", 24, y + 12, moi_track_label(block->name, block->line).text);
     if (chart->desc.width >= 720) {
-        moi_trace_text(out, "small muted", "start", left - 86, y + 12, name);
+        moi_svg_text(out, "small muted", "start", left - 86, y + 12, name);
         moi_track_print(out,
             "<rect class=\"%s\" x=\"%s\" y=\"%s\" width=\"%s\" height=\"11\" rx=\"2\"/>\n", name,
-            moi_trace_number(left).text, moi_trace_number(y + 2).text,
-            moi_trace_number(width < 1 ? 1 : width).text);
+            moi_svg_number(left).text, moi_svg_number(y + 2).text,
+            moi_svg_number(width < 1 ? 1 : width).text);
     }
-    moi_trace_text(out, "small num", "end", right - 56, y + 12, moi_track_bytes(block->size).text);
-    moi_trace_begin_text(out, "small muted num", "end", right, y + 12);
-    moi_track_print(out, "%s %%</text>\n", moi_trace_number(100 * (double)block->size / peak).text);
+    moi_svg_text(out, "small num", "end", right - 56, y + 12, moi_track_bytes(block->size).text);
+    moi_svg_begin_text(out, "small muted num", "end", right, y + 12);
+    moi_track_print(out, "%s %%</text>\n", moi_svg_number(100 * (double)block->size / peak).text);
 }
 
 static void moi_trace_table(moi_trace_chart *chart) {
-    double y = chart->bottom + 52;
+    double y = chart->plot.bottom + 52;
     if (chart->n_blocks == 0) return;
-    moi_trace_text(&chart->out, "strong", "start", 24, y, "Largest blocks at the peak");
+    moi_svg_text(&chart->out, "strong", "start", 24, y, "Largest blocks at the peak");
     for (size_t i = 0; i < chart->n_blocks; i++)
         moi_trace_table_row(chart, i, y + 10 + MOI_TRACE_ROW * (double)i);
 }
@@ -5517,8 +5751,9 @@ static void moi_trace_scan(moi_trace_chart *chart) {
 /* Room above the peak for its label; a budget far above all bytes is left to the heading. */
 static void moi_trace_scale(moi_trace_chart *chart) {
     double max = (double)chart->max_bytes, budget = (double)chart->track->stats.budget_bytes;
-    chart->full_bytes = max > 0 ? max * 1.12 : 1024;
-    if (budget <= 3 * max && budget * 1.08 > chart->full_bytes) chart->full_bytes = budget * 1.08;
+    chart->plot.full_bytes = max > 0 ? max * 1.12 : 1024;
+    if (budget <= 3 * max && budget * 1.08 > chart->plot.full_bytes)
+        chart->plot.full_bytes = budget * 1.08;
 }
 
 static mo_status moi_trace_set_up(moi_trace_chart *chart, const mo_track *track,
@@ -5534,13 +5769,12 @@ static mo_status moi_trace_set_up(moi_trace_chart *chart, const mo_track *track,
     if (chart->desc.n_blocks > MOI_TRACE_MAX_BLOCKS) return MO_E_INVALID;
     chart->track = track;
     chart->out.writer = writer;
-    chart->left = MOI_TRACE_LEFT;
-    chart->right = chart->desc.width - MOI_TRACE_RIGHT;
+    chart->plot.out = &chart->out;
+    chart->plot.left = MOI_SVG_LEFT;
+    chart->plot.right = chart->desc.width - MOI_SVG_RIGHT;
     moi_trace_set_summary(chart);
-    chart->is_narrow = 10 * strlen(chart->desc.title) + 7 * strlen(chart->summary) + 60 >
-        (size_t)chart->desc.width;
-    chart->top = moi_trace_legend(chart, 0) + 49;
-    chart->bottom = chart->top + chart->desc.height;
+    chart->plot.top = moi_trace_legend(chart, NULL) + 49;
+    chart->plot.bottom = chart->plot.top + chart->desc.height;
     if (!chart->desc.no_table)
         chart->n_blocks = mo_track_top_peak(track, chart->blocks, chart->desc.n_blocks);
     moi_trace_scan(chart);
@@ -5549,16 +5783,10 @@ static mo_status moi_trace_set_up(moi_trace_chart *chart, const mo_track *track,
 }
 
 static void moi_trace_begin(moi_trace_chart *chart) {
-    moi_track_out *out = &chart->out;
     int table = chart->n_blocks ? 38 + MOI_TRACE_ROW * (int)chart->n_blocks : 0;
-    int width = chart->desc.width, height = (int)chart->bottom + 40 + table;
-    moi_track_print(out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" "
-        "height=\"%d\" role=\"img\">\n",
-        width, height, width, height);
-    for (size_t i = 0; i < sizeof moi_trace_style / sizeof *moi_trace_style; i++)
-        moi_track_put(out, moi_trace_style[i], strlen(moi_trace_style[i]));
-    moi_track_print(out, "<rect class=\"bg\" width=\"%d\" height=\"%d\"/>\n", width, height);
+    int width = chart->desc.width, height = (int)chart->plot.bottom + 40 + table;
+    moi_svg_begin(&chart->out, width, height);
+    moi_svg_heading(&chart->out, chart->desc.title, chart->summary, width);
 }
 
 mo_status mo_trace_write_svg(
@@ -5566,17 +5794,17 @@ mo_status mo_trace_write_svg(
     moi_trace_chart chart;
     mo_status status = moi_trace_set_up(&chart, track, desc, writer);
     if (status != MO_OK) return status;
+    uint64_t peak = track->stats.total.peak_bytes;
     double peak_x = moi_trace_peak_x(&chart);
     moi_trace_begin(&chart);
-    moi_trace_heading(&chart);
-    moi_trace_legend(&chart, 1);
-    moi_trace_y_axis(&chart);
+    moi_trace_legend(&chart, &chart.out);
+    moi_svg_y_axis(&chart.plot);
     moi_trace_areas(&chart);
     moi_trace_x_axis(&chart);
     moi_trace_marks(&chart);
     moi_trace_budget(&chart, peak_x);
     moi_trace_failures(&chart);
-    moi_trace_peak(&chart, peak_x);
+    if (peak_x >= 0 && peak) moi_svg_peak(&chart.plot, peak_x, peak);
     moi_trace_table(&chart);
     moi_track_print(&chart.out, "</svg>\n");
     return chart.out.status;
@@ -5589,7 +5817,7 @@ static void moi_trace_json_event(moi_track_out *out, const mo_track_event *event
     const char *kind = event->kind == MO_TRACK_MARK ? event->name : "out of memory";
     if (event->kind == MO_TRACK_MARK || event->kind == MO_TRACK_OOM) {
         moi_track_print(out, ",\n{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":1,\"name\":\"");
-        moi_trace_put_escaped(out, kind ? kind : "mark", 1);
+        moi_svg_put_escaped(out, kind ? kind : "mark", 1);
         moi_track_print(out, "\",\"ts\":%llu.%03llu}", ns / 1000, ns % 1000);
         return;
     }
@@ -14997,7 +15225,14 @@ mo_status mo_linear_ce(
     return status;
 }
 
-/* mo_layout.c - see mo_layout.h. */
+/* mo_layout_internal.h - what the files of mo_layout share.
+ *
+ * A call (the caller's arrays) becomes a problem of blocks: a block is an item, or several items of
+ * which each took over the bytes of the one before. The pieces of a block say which of its bytes
+ * are in use when. Blocks and pieces are measured in units: offsets of every layout worth looking
+ * at are multiples of the unit. */
+#ifndef MEMOPT_LAYOUT_INTERNAL_H
+#define MEMOPT_LAYOUT_INTERNAL_H
 
 /* A place in a sorted list: ascending by a, then b, then index, so that no two are equal. */
 typedef struct moi_layout_key {
@@ -15005,23 +15240,125 @@ typedef struct moi_layout_key {
     size_t index;
 } moi_layout_key;
 
-/* An item that has its place. */
+/* Up to so many pieces, a block looks at all that are placed. */
+enum { MOI_LAYOUT_SCANNED = 2048 };
+
+/* Arrays carved from one piece of memory: counted while base is NULL, handed out afterwards. */
+typedef struct moi_layout_memory {
+    char *base;
+    size_t size, used; /* used = SIZE_MAX: does not fit into size_t */
+} moi_layout_memory;
+
+/* What is left of the limits. */
+typedef struct moi_layout_effort {
+    uint64_t n_nodes, max_nodes;
+    double end_s; /* by moi_os_now_s; 0 = none */
+} moi_layout_effort;
+
+/* One call: the full desc, and which of the items are looked at. */
+typedef struct moi_layout_call {
+    mo_layout_desc desc;
+    const mo_layout_item *items;
+    size_t n;
+    moi_layout_key *gaps; /* [n_gaps] a = item, b = first step, index */
+    const size_t *taken;  /* [n], or NULL: nothing is taken over */
+    const size_t *group;  /* [n], or NULL: every item is looked at, else those with group == pick */
+    size_t pick;
+    int ignore_align; /* for a bound that holds in any number of spaces */
+    moi_layout_effort *effort;
+} moi_layout_call;
+
+/* Bytes or units [low, high) of a block or item that are in use from step first to last. */
+typedef struct moi_layout_piece {
+    size_t first, last;
+    size_t low, high;
+    size_t block;
+} moi_layout_piece;
+
+typedef struct moi_layout_block {
+    size_t size, align;    /* units */
+    size_t fixed;          /* units; SIZE_MAX = anywhere */
+    size_t bytes;          /* without rounding */
+    size_t first, last;    /* steps */
+    size_t piece, n_piece; /* its pieces, by step */
+} moi_layout_block;
+
+/* A piece that has its place. */
 typedef struct moi_layout_span {
     size_t begin, end;
     size_t first, last;
 } moi_layout_span;
 
-/* What one call works on. Alignments are the items' own, or the desc's. */
+/* A range in use, or a free one. */
+typedef struct moi_layout_used {
+    size_t begin, end;
+} moi_layout_used;
+
 typedef struct moi_layout {
-    const mo_layout_item *items;
-    size_t n, align;
-    moi_layout_key *keys;    /* [n] the order in which items are placed */
-    moi_layout_key *ends;    /* [n] the sweep: items by last step */
-    moi_layout_span *placed; /* [n] by offset */
-    size_t *offsets;         /* [n] of the order being tried */
+    const moi_layout_call *call;
+    size_t n, n_pieces; /* blocks, pieces */
+    size_t unit;        /* bytes */
+    size_t grain;       /* the smallest alignment of an item in bytes, divides unit */
+    size_t max_rest;    /* most bytes by which rounding enlarged a block */
+    int partial;        /* some piece has low > 0 */
+    int has_fixed;
+    int has_tree; /* placed pieces are found by tree, not by a scan */
+    moi_layout_block *blocks;
+    moi_layout_piece *pieces;
+    size_t *block_of;        /* [call n] SIZE_MAX = no place is needed */
+    moi_layout_key *begins;  /* [n_pieces] by first step */
+    moi_layout_key *ends;    /* [n_pieces] by last step */
+    moi_layout_key *keys;    /* [n] the order of placing */
+    moi_layout_key *by_last; /* [n] blocks by last step, for a replay */
+    moi_layout_span *placed; /* [n_pieces] */
+    moi_layout_used *near;   /* [n_near] */
+    moi_layout_used *sorted; /* [n_near] */
+    size_t n_near;           /* n_pieces where blocks gather what they meet, else 0 */
+    size_t *rank;            /* [n_pieces] of each piece in begins */
+    size_t *tree;            /* [2 * leaves] */
+    size_t leaves;           /* a power of two >= n_pieces */
+    size_t *offsets;         /* [n] of the layout being tried, in units */
+    size_t *best;            /* [n] of the best one */
+    moi_layout_memory memory;
 } moi_layout;
 
-/* ---- sorting ------------------------------------------------------------------------------- */
+static void moi_layout_sort(moi_layout_key *keys, size_t n);
+static void *moi_layout_take(moi_layout_memory *memory, size_t n, size_t size);
+static mo_status moi_layout_provide(moi_layout_memory *memory, const mo_allocator *allocator);
+static size_t moi_layout_first_gap(const moi_layout_call *call, size_t i);
+static int moi_layout_overlap(size_t first, size_t last, size_t other_first, size_t other_last);
+static size_t moi_layout_align(const mo_layout_desc *desc, const mo_layout_item *item);
+/* The pieces of item i in bytes, n_gaps * 2 + 1 at most; returns their number. */
+static size_t moi_layout_expand(const moi_layout_call *call, size_t i, moi_layout_piece *pieces);
+static mo_status moi_layout_check_call(moi_layout_call *call);
+static mo_status moi_layout_begin_call(
+    moi_layout_call *call, const mo_layout_desc *desc, const mo_layout_item *items, size_t n);
+static void moi_layout_end_call(moi_layout_call *call);
+
+/* Whether the items lie apart; those at SIZE_MAX are left out. */
+static mo_status moi_layout_check_overlaps(
+    moi_layout_call *call, const size_t *offsets, const size_t *space);
+
+static mo_status moi_layout_create(moi_layout *layout, const moi_layout_call *call);
+static void moi_layout_destroy(moi_layout *layout);
+/* Bytes of the best layout so far, or of the one being tried. */
+static size_t moi_layout_peak(const moi_layout *layout, const size_t *offsets);
+
+/* Fills best; result->peak and lower_bound in bytes. */
+static mo_status moi_layout_portfolio(moi_layout *layout, mo_layout_result *result);
+static mo_status moi_layout_search(moi_layout *layout, mo_layout_result *result);
+/* The items that the call picks, in one space. */
+static mo_status moi_layout_solve_call(
+    const moi_layout_call *call, size_t *offsets, mo_layout_result *result);
+static mo_status moi_layout_solve_aliases(
+    moi_layout_call *call, size_t *offsets, mo_layout_result *result);
+static mo_status moi_layout_solve_spaces(
+    moi_layout_call *call, size_t *offsets, mo_layout_result *result);
+
+#endif
+/* mo_layout.c - the calls, and items to blocks; see mo_layout.h. */
+
+/* ---- sorting and memory -------------------------------------------------------------------- */
 
 static int moi_layout_less(const moi_layout_key *x, const moi_layout_key *y) {
     if (x->a != y->a) return x->a < y->a;
@@ -15041,6 +15378,9 @@ static void moi_layout_sift(moi_layout_key *keys, size_t n, size_t at) {
 
 /* Heapsort: the C library's qsort takes memory behind our back and may order ties as it likes. */
 static void moi_layout_sort(moi_layout_key *keys, size_t n) {
+    size_t sorted = 1;
+    while (sorted < n && moi_layout_less(&keys[sorted - 1], &keys[sorted])) sorted++;
+    if (sorted >= n) return;
     for (size_t i = n / 2; i > 0; i--) moi_layout_sift(keys, n, i - 1);
     for (size_t i = n; i > 1; i--) {
         moi_layout_key top = keys[0];
@@ -15050,109 +15390,448 @@ static void moi_layout_sort(moi_layout_key *keys, size_t n) {
     }
 }
 
-/* ---- items --------------------------------------------------------------------------------- */
+static void *moi_layout_take(moi_layout_memory *memory, size_t n, size_t size) {
+    size_t at = memory->used, bytes;
+    if (at == SIZE_MAX || !moi_mul(n, size, &bytes) ||
+        !moi_align_up(bytes, MOI_CACHE_LINE, &bytes) || !moi_add(at, bytes, &memory->used)) {
+        memory->used = SIZE_MAX;
+        return NULL;
+    }
+    return memory->base ? memory->base + at : NULL;
+}
 
-static size_t moi_layout_align(const moi_layout *layout, size_t i) {
-    return layout->items[i].align ? layout->items[i].align : layout->align;
+static mo_status moi_layout_provide(moi_layout_memory *memory, const mo_allocator *allocator) {
+    if (memory->used == SIZE_MAX) return MO_E_OVERFLOW;
+    memory->size = moi_max(memory->used, MOI_CACHE_LINE);
+    memory->used = 0;
+    memory->base = (char *)mo_alloc(allocator, memory->size, MOI_CACHE_LINE);
+    return memory->base ? MO_OK : MO_E_NO_MEMORY;
 }
 
 static int moi_layout_overlap(size_t first, size_t last, size_t other_first, size_t other_last) {
     return first <= other_last && other_first <= last;
 }
 
-static mo_status moi_layout_check_items(const moi_layout *layout, const mo_log *log) {
-    for (size_t i = 0; i < layout->n; i++) {
-        const mo_layout_item *item = &layout->items[i];
-        if (item->first > item->last) {
-            moi_log(log, MO_LOG_ERROR, "layout: item %zu: first step %zu > last step %zu", i,
-                item->first, item->last);
-            return MO_E_INVALID;
-        }
-        if (!moi_is_pow2(moi_layout_align(layout, i))) {
-            moi_log(log, MO_LOG_ERROR, "layout: item %zu: alignment %zu is no power of two", i,
-                moi_layout_align(layout, i));
-            return MO_E_INVALID;
-        }
+/* ---- what the caller gave ------------------------------------------------------------------ */
+
+static size_t moi_layout_align(const mo_layout_desc *desc, const mo_layout_item *item) {
+    return item->align ? item->align : desc->align;
+}
+
+static mo_status moi_layout_check_item(const moi_layout_call *call, size_t i) {
+    const mo_layout_item *item = &call->items[i];
+    const mo_log *log = call->desc.log;
+    size_t align = moi_layout_align(&call->desc, item), end;
+    if (item->first > item->last) {
+        moi_log(log, MO_LOG_ERROR, "layout: item %zu: first step %zu > last step %zu", i,
+            item->first, item->last);
+        return MO_E_INVALID;
     }
+    if (!moi_is_pow2(align)) {
+        moi_log(log, MO_LOG_ERROR, "layout: item %zu: alignment %zu is no power of two", i, align);
+        return MO_E_INVALID;
+    }
+    if (!call->desc.fixed || call->desc.fixed[i] == SIZE_MAX || item->size == 0) return MO_OK;
+    if (call->desc.fixed[i] % align != 0) {
+        moi_log(log, MO_LOG_ERROR, "layout: item %zu: fixed offset %zu is no multiple of %zu", i,
+            call->desc.fixed[i], align);
+        return MO_E_INVALID;
+    }
+    return moi_add(call->desc.fixed[i], item->size, &end) ? MO_OK : MO_E_OVERFLOW;
+}
+
+static int moi_layout_gap_ok(const moi_layout_call *call, size_t k) {
+    const mo_layout_gap *gap = &call->desc.gaps[call->gaps[k].index];
+    if (gap->item >= call->n) return 0;
+    const mo_layout_item *item = &call->items[gap->item];
+    if (gap->first > gap->last || gap->first < item->first || gap->last > item->last) return 0;
+    if (gap->low > gap->high || gap->high > item->size) return 0;
+    if (k == 0) return 1;
+    const mo_layout_gap *before = &call->desc.gaps[call->gaps[k - 1].index];
+    return before->item != gap->item || before->last < gap->first;
+}
+
+static int moi_layout_alias_ok(const moi_layout_call *call, const mo_layout_alias *alias) {
+    if (alias->item >= call->n || alias->from >= call->n || alias->item == alias->from) return 0;
+    const mo_layout_item *item = &call->items[alias->item], *from = &call->items[alias->from];
+    return item->size <= from->size && item->first == from->last;
+}
+
+static mo_status moi_layout_check_call(moi_layout_call *call) {
+    const mo_layout_desc *desc = &call->desc;
+    mo_status status = MO_OK;
+    for (size_t i = 0; status == MO_OK && i < call->n; i++) status = moi_layout_check_item(call, i);
+    for (size_t k = 0; status == MO_OK && k < desc->n_gaps; k++) {
+        if (moi_layout_gap_ok(call, k)) continue;
+        moi_log(desc->log, MO_LOG_ERROR, "layout: gap %zu does not lie within item %zu",
+            call->gaps[k].index, desc->gaps[call->gaps[k].index].item);
+        status = MO_E_INVALID;
+    }
+    for (size_t k = 0; status == MO_OK && k < desc->n_aliases; k++) {
+        if (moi_layout_alias_ok(call, &desc->aliases[k])) continue;
+        moi_log(desc->log, MO_LOG_ERROR, "layout: item %zu cannot take over item %zu",
+            desc->aliases[k].item, desc->aliases[k].from);
+        status = MO_E_INVALID;
+    }
+    return status;
+}
+
+static mo_status moi_layout_begin_call(
+    moi_layout_call *call, const mo_layout_desc *desc, const mo_layout_item *items, size_t n) {
+    memset(call, 0, sizeof *call);
+    call->desc = mo_layout_desc_defaults(desc);
+    call->items = items;
+    call->n = n;
+    if (n != 0 && !items) return MO_E_INVALID;
+    if ((call->desc.n_gaps && !call->desc.gaps) || (call->desc.n_aliases && !call->desc.aliases))
+        return MO_E_INVALID;
+    if ((call->desc.n_aliases && !call->desc.taken) || (call->desc.n_spaces && !call->desc.space) ||
+        (call->desc.n_spaces && !call->desc.spaces))
+        return MO_E_INVALID;
+    if (call->desc.n_gaps == 0) return moi_layout_check_call(call);
+    call->gaps = (moi_layout_key *)moi_alloc_array(
+        call->desc.allocator, call->desc.n_gaps, sizeof *call->gaps);
+    if (!call->gaps) return MO_E_NO_MEMORY;
+    for (size_t k = 0; k < call->desc.n_gaps; k++) {
+        moi_layout_key key = {call->desc.gaps[k].item, call->desc.gaps[k].first, k};
+        call->gaps[k] = key;
+    }
+    moi_layout_sort(call->gaps, call->desc.n_gaps);
+    mo_status status = moi_layout_check_call(call);
+    if (status != MO_OK) moi_layout_end_call(call);
+    return status;
+}
+
+static void moi_layout_end_call(moi_layout_call *call) {
+    moi_free_array(call->desc.allocator, call->gaps, call->desc.n_gaps, sizeof *call->gaps);
+    call->gaps = NULL;
+}
+
+/* ---- items to blocks ----------------------------------------------------------------------- */
+
+/* The first of the item's gaps in call->gaps. */
+static size_t moi_layout_first_gap(const moi_layout_call *call, size_t i) {
+    size_t low = 0, high = call->desc.n_gaps;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (call->gaps[middle].a < i) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static size_t moi_layout_add_piece(moi_layout_piece *pieces, size_t n, moi_layout_piece piece) {
+    if (piece.low < piece.high) pieces[n++] = piece;
+    return n;
+}
+
+static int moi_layout_is_picked(const moi_layout_call *call, size_t i) {
+    if (call->group && call->group[i] != call->pick) return 0;
+    return call->items[i].size != 0;
+}
+
+/* Whose bytes item i took over, of those looked at; SIZE_MAX = none. */
+static size_t moi_layout_from(const moi_layout_call *call, size_t i) {
+    size_t from = call->taken ? call->taken[i] : SIZE_MAX;
+    return from != SIZE_MAX && moi_layout_is_picked(call, from) ? from : SIZE_MAX;
+}
+
+/* An item that took over another one's bytes shares the step with it, and begins behind it. */
+static size_t moi_layout_expand(const moi_layout_call *call, size_t i, moi_layout_piece *pieces) {
+    const mo_layout_item *item = &call->items[i];
+    moi_layout_piece piece = {item->first, item->last, 0, item->size, 0};
+    size_t n = 0, k = moi_layout_first_gap(call, i);
+    if (moi_layout_from(call, i) != SIZE_MAX && piece.first++ == item->last) return 0;
+    for (; k < call->desc.n_gaps && call->gaps[k].a == i; k++) {
+        const mo_layout_gap *gap = &call->desc.gaps[call->gaps[k].index];
+        moi_layout_piece within = {gap->first, gap->last, gap->low, gap->high, 0};
+        if (gap->first > piece.first) {
+            piece.last = gap->first - 1;
+            n = moi_layout_add_piece(pieces, n, piece);
+        }
+        n = moi_layout_add_piece(pieces, n, within);
+        if (gap->last == item->last) return n;
+        piece.first = gap->last + 1;
+    }
+    piece.last = item->last;
+    return moi_layout_add_piece(pieces, n, piece);
+}
+
+static void moi_layout_carve(moi_layout *layout) {
+    moi_layout_memory *memory = &layout->memory;
+    size_t n = layout->call->n, n_pieces = layout->n_pieces;
+    layout->blocks = (moi_layout_block *)moi_layout_take(memory, n, sizeof *layout->blocks);
+    layout->block_of = (size_t *)moi_layout_take(memory, n, sizeof *layout->block_of);
+    layout->pieces = (moi_layout_piece *)moi_layout_take(memory, n_pieces, sizeof *layout->pieces);
+    layout->begins = (moi_layout_key *)moi_layout_take(memory, n_pieces, sizeof *layout->begins);
+    layout->ends = (moi_layout_key *)moi_layout_take(memory, n_pieces, sizeof *layout->ends);
+    layout->keys = (moi_layout_key *)moi_layout_take(memory, n, sizeof *layout->keys);
+    layout->placed = (moi_layout_span *)moi_layout_take(memory, n_pieces, sizeof *layout->placed);
+    layout->by_last =
+        (moi_layout_key *)moi_layout_take(memory, layout->n_near ? n : 0, sizeof *layout->by_last);
+    layout->near = (moi_layout_used *)moi_layout_take(memory, layout->n_near, sizeof *layout->near);
+    layout->sorted =
+        (moi_layout_used *)moi_layout_take(memory, layout->n_near, sizeof *layout->sorted);
+    layout->rank = (size_t *)moi_layout_take(memory, n_pieces, sizeof *layout->rank);
+    layout->tree = (size_t *)moi_layout_take(memory, 2 * layout->leaves, sizeof *layout->tree);
+    layout->offsets = (size_t *)moi_layout_take(memory, n, sizeof *layout->offsets);
+    layout->best = (size_t *)moi_layout_take(memory, n, sizeof *layout->best);
+}
+
+/* Items that go into one block, beginning with the one that took over nothing. */
+static void moi_layout_add_block(moi_layout *layout, size_t head, const size_t *next) {
+    const moi_layout_call *call = layout->call;
+    const mo_layout_item *items = call->items;
+    moi_layout_block block = {
+        0, 0, SIZE_MAX, items[head].size, items[head].first, 0, layout->n_pieces, 0};
+    for (size_t i = head; i != SIZE_MAX; i = next ? next[i] : SIZE_MAX) {
+        size_t n = moi_layout_expand(call, i, layout->pieces + layout->n_pieces);
+        for (size_t k = 0; k < n; k++) layout->pieces[layout->n_pieces + k].block = layout->n;
+        layout->n_pieces += n;
+        size_t align = call->ignore_align ? 1 : moi_layout_align(&call->desc, &items[i]);
+        block.align = moi_max(block.align, align);
+        layout->grain = moi_min(layout->grain, align);
+        block.last = items[i].last;
+        if (call->desc.fixed && call->desc.fixed[i] != SIZE_MAX) {
+            block.fixed = call->desc.fixed[i];
+            layout->has_fixed = 1;
+        }
+        layout->block_of[i] = layout->n;
+    }
+    block.n_piece = layout->n_pieces - block.piece;
+    layout->blocks[layout->n++] = block;
+}
+
+/* next[i]: the item that takes over i. It lies in offsets, which are not needed yet. */
+static void moi_layout_make_blocks(moi_layout *layout) {
+    const moi_layout_call *call = layout->call;
+    size_t *next = call->taken ? layout->offsets : NULL;
+    layout->n = layout->n_pieces = 0;
+    layout->grain = SIZE_MAX;
+    for (size_t i = 0; i < call->n; i++) {
+        layout->block_of[i] = SIZE_MAX;
+        if (next) next[i] = SIZE_MAX;
+    }
+    for (size_t i = 0; next && i < call->n; i++) {
+        size_t from = moi_layout_is_picked(call, i) ? moi_layout_from(call, i) : SIZE_MAX;
+        if (from != SIZE_MAX) next[from] = i;
+    }
+    for (size_t i = 0; i < call->n; i++)
+        if (moi_layout_is_picked(call, i) && moi_layout_from(call, i) == SIZE_MAX)
+            moi_layout_add_block(layout, i, next);
+}
+
+static size_t moi_layout_gcd(size_t a, size_t b) {
+    while (b != 0) {
+        size_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* The unit divides every size, rounded up to the smallest alignment, every bound of a piece and
+ * every fixed offset; an alignment either divides it or is a multiple of it. */
+static mo_status moi_layout_find_unit(moi_layout *layout) {
+    size_t grain = layout->grain, unit = 0;
+    for (size_t i = 0; i < layout->n; i++) {
+        moi_layout_block *block = &layout->blocks[i];
+        if (!moi_align_up(block->bytes, grain, &block->size)) return MO_E_OVERFLOW;
+        layout->max_rest = moi_max(layout->max_rest, block->size - block->bytes);
+        unit = moi_layout_gcd(block->size, unit);
+        if (block->fixed != SIZE_MAX) unit = moi_layout_gcd(block->fixed, unit);
+    }
+    for (size_t k = 0; k < layout->n_pieces; k++) {
+        moi_layout_piece *piece = &layout->pieces[k];
+        piece->low &= ~(grain - 1);
+        if (!moi_align_up(piece->high, grain, &piece->high)) return MO_E_OVERFLOW;
+        layout->partial |= piece->low != 0;
+        unit = moi_layout_gcd(piece->high, moi_layout_gcd(piece->low, unit));
+    }
+    for (size_t i = 0; i < layout->n; i++)
+        if (unit % layout->blocks[i].align != 0)
+            unit = moi_layout_gcd(unit, layout->blocks[i].align);
+    layout->unit = layout->n ? unit : 1;
     return MO_OK;
+}
+
+static void moi_layout_to_units(moi_layout *layout) {
+    size_t unit = layout->unit;
+    for (size_t i = 0; i < layout->n; i++) {
+        moi_layout_block *block = &layout->blocks[i];
+        block->size /= unit;
+        block->align = moi_max(block->align / unit, 1);
+        if (block->fixed != SIZE_MAX) block->fixed /= unit;
+    }
+    for (size_t k = 0; k < layout->n_pieces; k++) {
+        moi_layout_piece *piece = &layout->pieces[k];
+        moi_layout_key begin = {piece->first, 0, k}, end = {piece->last, 0, k};
+        piece->low /= unit;
+        piece->high /= unit;
+        layout->begins[k] = begin;
+        layout->ends[k] = end;
+    }
+    moi_layout_sort(layout->begins, layout->n_pieces);
+    moi_layout_sort(layout->ends, layout->n_pieces);
+    for (size_t k = 0; k < layout->n_pieces; k++) layout->rank[layout->begins[k].index] = k;
+}
+
+static mo_status moi_layout_create(moi_layout *layout, const moi_layout_call *call) {
+    memset(layout, 0, sizeof *layout);
+    layout->call = call;
+    if (call->desc.n_gaps > SIZE_MAX / 8 ||
+        !moi_add(call->n, 2 * call->desc.n_gaps + 1, &layout->n_pieces) ||
+        layout->n_pieces > SIZE_MAX / 4)
+        return MO_E_OVERFLOW;
+    for (layout->leaves = 1; layout->leaves < layout->n_pieces;) layout->leaves *= 2;
+    if (layout->n_pieces > MOI_LAYOUT_SCANNED || call->desc.n_gaps || call->taken)
+        layout->n_near = layout->n_pieces;
+    moi_layout_carve(layout);
+    mo_status status = moi_layout_provide(&layout->memory, call->desc.allocator);
+    if (status != MO_OK) return status;
+    moi_layout_carve(layout);
+    moi_layout_make_blocks(layout);
+    status = moi_layout_find_unit(layout);
+    if (status == MO_OK) moi_layout_to_units(layout);
+    else moi_layout_destroy(layout);
+    return status;
+}
+
+static void moi_layout_destroy(moi_layout *layout) {
+    mo_free(layout->call->desc.allocator, layout->memory.base, layout->memory.size, MOI_CACHE_LINE);
+}
+
+static size_t moi_layout_peak(const moi_layout *layout, const size_t *offsets) {
+    size_t peak = 0;
+    for (size_t i = 0; i < layout->n; i++)
+        peak = moi_max(peak, offsets[i] * layout->unit + layout->blocks[i].bytes);
+    return peak;
 }
 
 /* ---- lower bound --------------------------------------------------------------------------- */
 
-/* A sweep over the steps at which items begin: the live bytes can only peak there. */
-typedef struct moi_layout_sweep {
-    size_t n_begun, n_ended;
-    size_t step, live;
-} moi_layout_sweep;
-
-/* What an item takes where all offsets are multiples of grain. */
-static size_t moi_layout_rounded(const moi_layout *layout, size_t i, size_t grain) {
-    size_t size = SIZE_MAX; /* of an item that does not fit; the sum then overflows as well */
-    (void)moi_align_up(layout->items[i].size, grain, &size);
-    return size;
+/* The largest rest of what is live: the topmost block alone can do without its rounding. Rests are
+ * the leaves of a tree of maxima. */
+static void moi_layout_set_rest(moi_layout *layout, size_t piece, int is_live) {
+    const moi_layout_block *block = &layout->blocks[layout->pieces[piece].block];
+    size_t at = layout->leaves + piece;
+    if (layout->max_rest == 0) return;
+    layout->tree[at] = is_live ? block->size * layout->unit - block->bytes : 0;
+    for (at /= 2; at > 0; at /= 2)
+        layout->tree[at] = moi_max(layout->tree[2 * at], layout->tree[2 * at + 1]);
 }
 
-/* To the next step at which items begin: 1, or 0 at the end, or -1 on overflow. */
-static int moi_layout_sweep_next(const moi_layout *layout, size_t grain, moi_layout_sweep *sweep) {
-    if (sweep->n_begun == layout->n) return 0;
-    sweep->step = layout->items[layout->keys[sweep->n_begun].index].first;
-    for (; layout->ends[sweep->n_ended].a < sweep->step; sweep->n_ended++)
-        sweep->live -= moi_layout_rounded(layout, layout->ends[sweep->n_ended].index, grain);
-    for (; sweep->n_begun < layout->n; sweep->n_begun++) {
-        size_t i = layout->keys[sweep->n_begun].index;
-        if (layout->items[i].first != sweep->step) break;
-        if (!moi_add(sweep->live, moi_layout_rounded(layout, i, grain), &sweep->live)) return -1;
-    }
-    return 1;
-}
-
-/* The largest rest of an item live at this step: only the topmost item can do without its
- * rounding. */
-static size_t moi_layout_rest(const moi_layout *layout, size_t grain, size_t step) {
-    size_t rest = 0;
-    for (size_t i = 0; i < layout->n; i++) {
-        const mo_layout_item *item = &layout->items[i];
-        if (item->size == 0 || !moi_layout_overlap(item->first, item->last, step, step)) continue;
-        rest = moi_max(rest, moi_layout_rounded(layout, i, grain) - item->size);
-    }
-    return rest;
-}
-
-static size_t moi_layout_grain(const moi_layout *layout) {
-    size_t grain = SIZE_MAX;
-    for (size_t i = 0; i < layout->n; i++)
-        if (layout->items[i].size) grain = moi_min(grain, moi_layout_align(layout, i));
-    return grain == SIZE_MAX ? 1 : grain;
-}
-
-/* Two sweeps: the rest at a step costs a look at every item and is less than grain, so only steps
- * within grain of the highest one can decide. */
+/* A sweep over the steps at which pieces begin: the live bytes can only peak there. */
 static mo_status moi_layout_bound(moi_layout *layout, mo_layout_result *result) {
-    size_t grain = moi_layout_grain(layout), highest = 0;
-    moi_layout_sweep sweep = {0, 0, 0, 0}, again = {0, 0, 0, 0};
-    int more;
+    size_t live = 0, highest = 0, bytes = 0, ended = 0;
+    memset(layout->tree, 0, 2 * layout->leaves * sizeof *layout->tree);
+    for (size_t k = 0; k < layout->n_pieces;) {
+        size_t step = layout->begins[k].a;
+        for (; layout->ends[ended].a < step; ended++) {
+            const moi_layout_piece *piece = &layout->pieces[layout->ends[ended].index];
+            live -= piece->high - piece->low;
+            moi_layout_set_rest(layout, layout->ends[ended].index, 0);
+        }
+        for (; k < layout->n_pieces && layout->begins[k].a == step; k++) {
+            const moi_layout_piece *piece = &layout->pieces[layout->begins[k].index];
+            if (!moi_add(live, piece->high - piece->low, &live) ||
+                !moi_mul(live, layout->unit, &bytes))
+                return MO_E_OVERFLOW;
+            moi_layout_set_rest(layout, layout->begins[k].index, 1);
+        }
+        if (live > highest) {
+            highest = live;
+            result->peak_step = step;
+        }
+        result->live_bound = moi_max(result->live_bound, live * layout->unit - layout->tree[1]);
+    }
     for (size_t i = 0; i < layout->n; i++) {
-        moi_layout_key begin = {layout->items[i].first, 0, i}, end = {layout->items[i].last, 0, i};
-        layout->keys[i] = begin;
-        layout->ends[i] = end;
+        const moi_layout_block *block = &layout->blocks[i];
+        size_t low = block->fixed == SIZE_MAX ? 0 : block->fixed * layout->unit;
+        result->live_bound = moi_max(result->live_bound, low + block->bytes);
     }
-    moi_layout_sort(layout->keys, layout->n);
-    moi_layout_sort(layout->ends, layout->n);
-    while ((more = moi_layout_sweep_next(layout, grain, &sweep)) > 0) {
-        if (sweep.live <= highest) continue;
-        highest = sweep.live;
-        result->peak_step = sweep.step;
-    }
-    if (more < 0) return MO_E_OVERFLOW;
-    result->lower_bound = 0;
-    while (result->lower_bound < highest && moi_layout_sweep_next(layout, grain, &again) > 0)
-        if (again.live > result->lower_bound && highest - again.live < grain)
-            result->lower_bound = moi_max(
-                result->lower_bound, again.live - moi_layout_rest(layout, grain, again.step));
+    result->lower_bound = result->live_bound;
     return MO_OK;
 }
 
-/* ---- placing ------------------------------------------------------------------------------- */
+/* ---- the calls ----------------------------------------------------------------------------- */
+
+mo_layout_desc mo_layout_desc_defaults(const mo_layout_desc *desc) {
+    mo_layout_desc full;
+    memset(&full, 0, sizeof full);
+    if (desc) full = *desc;
+    if (full.align == 0) full.align = MOI_CACHE_LINE;
+    return full;
+}
+
+static mo_status moi_layout_solve_call(
+    const moi_layout_call *call, size_t *offsets, mo_layout_result *result) {
+    moi_layout layout;
+    uint64_t n_nodes = call->effort->n_nodes;
+    memset(result, 0, sizeof *result);
+    mo_status status = moi_layout_create(&layout, call);
+    if (status != MO_OK) return status;
+    status = moi_layout_bound(&layout, result);
+    if (status == MO_OK) status = moi_layout_portfolio(&layout, result);
+    if (status == MO_OK && result->peak > moi_max(call->desc.capacity, result->lower_bound))
+        status = moi_layout_search(&layout, result);
+    for (size_t i = 0; status == MO_OK && i < call->n; i++) {
+        if (call->group && call->group[i] != call->pick) continue;
+        size_t block = layout.block_of[i];
+        offsets[i] = block == SIZE_MAX ? 0 : layout.best[block] * layout.unit;
+    }
+    moi_layout_destroy(&layout);
+    result->proved = result->peak == result->lower_bound;
+    result->n_nodes = call->effort->n_nodes - n_nodes;
+    return status;
+}
+
+static moi_layout_effort moi_layout_begin_effort(const mo_layout_desc *desc, size_t n) {
+    moi_layout_effort effort = {0, desc->max_nodes, 0};
+    if (desc->time_limit_s > 0) effort.end_s = moi_os_now_s() + desc->time_limit_s;
+    if (effort.max_nodes == 0 && desc->time_limit_s > 0) effort.max_nodes = UINT64_MAX;
+    if (effort.max_nodes == 0) effort.max_nodes = moi_min(4 * n + 400, n + 8400);
+    return effort;
+}
+
+static mo_status moi_layout_solve_any(
+    moi_layout_call *call, size_t *offsets, mo_layout_result *result) {
+    if (call->desc.n_spaces) return moi_layout_solve_spaces(call, offsets, result);
+    if (call->desc.n_aliases) return moi_layout_solve_aliases(call, offsets, result);
+    mo_status status = moi_layout_solve_call(call, offsets, result);
+    for (size_t i = 0; status == MO_OK && call->desc.taken && i < call->n; i++)
+        call->desc.taken[i] = SIZE_MAX;
+    return status;
+}
+
+mo_status mo_layout_solve(const mo_layout_desc *desc, const mo_layout_item *items, size_t n,
+    size_t *offsets, mo_layout_result *result) {
+    moi_layout_call call;
+    mo_layout_result found;
+    memset(&found, 0, sizeof found);
+    found.proved = 1;
+    if (n != 0) {
+        if (!offsets) return MO_E_INVALID;
+        mo_status status = moi_layout_begin_call(&call, desc, items, n);
+        if (status != MO_OK) return status;
+        moi_layout_effort effort = moi_layout_begin_effort(&call.desc, n);
+        call.effort = &effort;
+        if (call.desc.fixed) status = moi_layout_check_overlaps(&call, call.desc.fixed, NULL);
+        if (status == MO_OK) status = moi_layout_solve_any(&call, offsets, &found);
+        moi_layout_end_call(&call);
+        if (status != MO_OK) return status;
+    }
+    if (result) *result = found;
+    return MO_OK;
+}
+/* mo_layout_greedy.c - orders in which blocks go, one after the other, where there is room. */
+
+enum {
+    MOI_LAYOUT_CUT = 64,            /* pieces of a block beyond which greedy takes it as a whole */
+    MOI_LAYOUT_MAX_FREE = 4096,     /* free ranges that a replay remembers */
+    MOI_LAYOUT_GATHER_COST = 24,    /* what a gathered piece costs, where a scanned one costs 1 */
+    MOI_LAYOUT_MAX_COST = 700000000 /* of all orders */
+};
 
 /* The orders of the portfolio: the first decides, the second breaks ties. */
 typedef enum moi_layout_measure {
@@ -15167,47 +15846,52 @@ typedef struct moi_layout_order {
     int best_fit; /* the smallest gap that is large enough; else the lowest */
 } moi_layout_order;
 
-static uint64_t moi_layout_value(const mo_layout_item *item, moi_layout_measure measure) {
-    double area = (double)item->size * ((double)(item->last - item->first) + 1);
+enum { MOI_LAYOUT_N_GREEDY = 5 };
+static const moi_layout_order moi_layout_orders[MOI_LAYOUT_N_GREEDY] = {
+    {MOI_LAYOUT_SIZE, MOI_LAYOUT_EARLY, 0},
+    {MOI_LAYOUT_SIZE, MOI_LAYOUT_DURATION, 1},
+    {MOI_LAYOUT_DURATION, MOI_LAYOUT_SIZE, 1},
+    {MOI_LAYOUT_AREA, MOI_LAYOUT_SIZE, 1},
+    {MOI_LAYOUT_EARLY, MOI_LAYOUT_DURATION, 1},
+};
+
+static uint64_t moi_layout_value(const moi_layout_block *block, moi_layout_measure measure) {
+    double area = (double)block->size * ((double)(block->last - block->first) + 1);
     switch (measure) {
-    case MOI_LAYOUT_SIZE: return item->size;
-    case MOI_LAYOUT_DURATION: return item->last - item->first;
+    case MOI_LAYOUT_SIZE: return block->size;
+    case MOI_LAYOUT_DURATION: return block->last - block->first;
     case MOI_LAYOUT_AREA: return area < 1.8e19 ? (uint64_t)area : UINT64_MAX;
     case MOI_LAYOUT_EARLY: break;
     }
-    return UINT64_MAX - item->first;
+    return UINT64_MAX - block->first;
 }
 
 static void moi_layout_sort_by(moi_layout *layout, const moi_layout_order *order) {
     for (size_t i = 0; i < layout->n; i++) {
-        const mo_layout_item *item = &layout->items[i];
-        layout->keys[i].a = UINT64_MAX - moi_layout_value(item, order->by);
-        layout->keys[i].b = UINT64_MAX - moi_layout_value(item, order->then);
+        const moi_layout_block *block = &layout->blocks[i];
+        layout->keys[i].a = UINT64_MAX - moi_layout_value(block, order->by);
+        layout->keys[i].b = UINT64_MAX - moi_layout_value(block, order->then);
         layout->keys[i].index = i;
     }
     moi_layout_sort(layout->keys, layout->n);
 }
 
-/* An offset for item i among the n_placed; SIZE_MAX when none fits into size_t. */
-static size_t moi_layout_find(const moi_layout *layout, size_t n_placed, size_t i, int best_fit) {
-    const mo_layout_item *item = &layout->items[i];
-    size_t align = moi_layout_align(layout, i), top = 0, at = 0;
-    size_t best = SIZE_MAX, best_gap = SIZE_MAX;
-    for (size_t k = 0; k < n_placed; k++) {
-        const moi_layout_span *span = &layout->placed[k];
-        if (!moi_layout_overlap(item->first, item->last, span->first, span->last)) continue;
-        if (span->begin >= at && span->begin - at >= item->size && span->begin - at < best_gap) {
-            if (!best_fit) return at;
-            best = at;
-            best_gap = span->begin - at;
-        }
-        top = moi_max(top, span->end);
-        if (!moi_align_up(top, align, &at)) return best;
-    }
-    return best != SIZE_MAX ? best : at;
-}
+/* ---- what is placed ------------------------------------------------------------------------ */
 
-static void moi_layout_insert(moi_layout *layout, size_t n_placed, moi_layout_span span) {
+/* Pieces lie in placed by offset and are all looked at; or, where a block meets few of many, they
+ * lie there in the order of their first steps, under a tree
+ * of the last steps + 1 of what is placed: 0 = nothing is. Steps of SIZE_MAX are taken as one less,
+ * which makes them overlap no fewer others: the last step of all is met by rank. */
+static void moi_layout_put(moi_layout *layout, size_t n_placed, size_t piece, size_t offset) {
+    const moi_layout_piece *p = &layout->pieces[piece];
+    moi_layout_span span = {offset + p->low, offset + p->high, p->first, p->last};
+    if (layout->has_tree) {
+        size_t at = layout->rank[piece];
+        layout->placed[at] = span;
+        for (at += layout->leaves; at > 0; at /= 2)
+            layout->tree[at] = moi_max(layout->tree[at], moi_min(p->last, SIZE_MAX - 1) + 1);
+        return;
+    }
     size_t low = 0, high = n_placed;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -15218,103 +15902,1706 @@ static void moi_layout_insert(moi_layout *layout, size_t n_placed, moi_layout_sp
     layout->placed[low] = span;
 }
 
-/* Place everything in the order of the keys; gives up at the first item that ends above limit.
- * Returns the peak, SIZE_MAX when it gave up. */
-static size_t moi_layout_place(moi_layout *layout, int best_fit, size_t limit) {
+/* ---- what a block meets -------------------------------------------------------------------- */
+
+static int moi_layout_is_whole(const moi_layout *layout, const moi_layout_block *block) {
+    const moi_layout_piece *piece = &layout->pieces[block->piece];
+    return block->n_piece == 1 && piece->low == 0 && piece->high == block->size &&
+        piece->first == block->first && piece->last == block->last;
+}
+
+/* A placed span as the block sees it: the block ends below begin or starts at or above end. For a
+ * block with pieces both move, so far that every one of its pieces that meets the span is clear. */
+static size_t moi_layout_add_near(
+    moi_layout *layout, const moi_layout_block *block, const moi_layout_span *span, size_t n) {
+    moi_layout_used seen = {SIZE_MAX, 0};
+    if (!moi_layout_overlap(block->first, block->last, span->first, span->last)) return n;
+    if (moi_layout_is_whole(layout, block) || block->n_piece > MOI_LAYOUT_CUT) {
+        seen.begin = span->begin;
+        seen.end = span->end;
+        layout->near[n] = seen;
+        return n + 1;
+    }
+    for (size_t k = 0; k < block->n_piece; k++) {
+        const moi_layout_piece *piece = &layout->pieces[block->piece + k];
+        if (!moi_layout_overlap(piece->first, piece->last, span->first, span->last)) continue;
+        seen.begin = moi_min(seen.begin, span->begin + (block->size - piece->high));
+        seen.end = moi_max(seen.end, span->end > piece->low ? span->end - piece->low : 0);
+    }
+    if (seen.end == 0) return n; /* they do not meet, or the block can lie anywhere above */
+    layout->near[n] = seen;
+    return n + 1;
+}
+
+/* Pieces with a first step up to this one: a prefix of the ranks. */
+static size_t moi_layout_begun(const moi_layout *layout, size_t step) {
+    size_t low = 0, high = layout->n_pieces;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (layout->begins[middle].a <= step) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* Of many: every placed piece with a first step up to the block's last one (by rank) and a last
+ * step from the block's first one (by the tree). */
+static size_t moi_layout_gather_tree(moi_layout *layout, const moi_layout_block *block) {
+    struct {
+        size_t node, leaf, width;
+    } stack[8 * sizeof(size_t) + 2];
+    size_t begun = moi_layout_begun(layout, block->last), depth = 1, n = 0;
+    stack[0].node = 1;
+    stack[0].leaf = 0;
+    stack[0].width = layout->leaves;
+    while (depth > 0) {
+        size_t node = stack[--depth].node, leaf = stack[depth].leaf, width = stack[depth].width;
+        if (leaf >= begun || layout->tree[node] <= moi_min(block->first, SIZE_MAX - 1)) continue;
+        if (width == 1) {
+            n = moi_layout_add_near(layout, block, &layout->placed[leaf], n);
+            continue;
+        }
+        stack[depth].node = 2 * node + 1;
+        stack[depth].leaf = leaf + width / 2;
+        stack[depth++].width = width / 2;
+        stack[depth].node = 2 * node;
+        stack[depth].leaf = leaf;
+        stack[depth++].width = width / 2;
+    }
+    return n;
+}
+
+static size_t moi_layout_gather(
+    moi_layout *layout, const moi_layout_block *block, size_t n_placed) {
+    size_t n = 0;
+    if (layout->has_tree) return moi_layout_gather_tree(layout, block);
+    for (size_t k = 0; k < n_placed; k++)
+        n = moi_layout_add_near(layout, block, &layout->placed[k], n);
+    return n;
+}
+
+static void moi_layout_merge(
+    const moi_layout_used *from, size_t n, size_t run, moi_layout_used *to) {
+    for (size_t begin = 0; begin < n; begin += 2 * run) {
+        size_t middle = moi_min(begin + run, n), end = moi_min(begin + 2 * run, n);
+        size_t left = begin, right = middle, k = begin;
+        while (left < middle && right < end)
+            to[k++] = from[left].begin <= from[right].begin ? from[left++] : from[right++];
+        memcpy(&to[k], &from[left], (middle - left) * sizeof *to);
+        memcpy(&to[k + middle - left], &from[right], (end - right) * sizeof *to);
+    }
+}
+
+/* Runs of 8 by insertion, then merged. Returns where the sorted ranges are. */
+static const moi_layout_used *moi_layout_sort_near(moi_layout *layout, size_t n) {
+    moi_layout_used *from = layout->near, *to = layout->sorted;
+    enum { RUN = 8 };
+    for (size_t i = 1; i < n; i++) {
+        moi_layout_used used = from[i];
+        size_t at = i;
+        for (; at % RUN != 0 && from[at - 1].begin > used.begin; at--) from[at] = from[at - 1];
+        from[at] = used;
+    }
+    for (size_t run = RUN; run < n; run *= 2) {
+        moi_layout_merge(from, n, run, to);
+        moi_layout_used *swap = from;
+        from = to;
+        to = swap;
+    }
+    return from;
+}
+
+/* ---- placing ------------------------------------------------------------------------------- */
+
+/* Gaps between what is in use, looked at from the lowest one up. */
+typedef struct moi_layout_fit {
+    size_t size, align, top, at;
+    size_t best, best_gap;
+    int best_fit;
+} moi_layout_fit;
+
+static moi_layout_fit moi_layout_begin_fit(const moi_layout_block *block, int best_fit) {
+    moi_layout_fit fit = {block->size, block->align, 0, 0, SIZE_MAX, SIZE_MAX, best_fit};
+    return fit;
+}
+
+/* The next range in use. Returns 1 when no later one matters. */
+MOI_ALWAYS_INLINE int moi_layout_pass(moi_layout_fit *fit, size_t begin, size_t end) {
+    if (begin >= fit->at && begin - fit->at >= fit->size && begin - fit->at < fit->best_gap) {
+        fit->best = fit->at;
+        fit->best_gap = begin - fit->at;
+        if (!fit->best_fit) return 1;
+    }
+    if (end <= fit->top) return 0;
+    fit->top = end;
+    return !moi_align_up(end, fit->align, &fit->at);
+}
+
+/* The offset that was found; SIZE_MAX when none fits into size_t. */
+static size_t moi_layout_end_fit(const moi_layout_fit *fit) {
+    if (fit->best != SIZE_MAX) return fit->best;
+    return fit->at >= fit->top ? fit->at : SIZE_MAX;
+}
+
+static size_t moi_layout_find(
+    const moi_layout *layout, const moi_layout_block *block, size_t n_placed, int best_fit) {
+    moi_layout_fit fit = moi_layout_begin_fit(block, best_fit);
+    for (size_t k = 0; k < n_placed; k++) {
+        const moi_layout_span *span = &layout->placed[k];
+        if (!moi_layout_overlap(block->first, block->last, span->first, span->last)) continue;
+        if (moi_layout_pass(&fit, span->begin, span->end)) break;
+    }
+    return moi_layout_end_fit(&fit);
+}
+
+static size_t moi_layout_find_near(
+    moi_layout *layout, const moi_layout_block *block, size_t n, int best_fit) {
+    moi_layout_fit fit = moi_layout_begin_fit(block, best_fit);
+    const moi_layout_used *used = moi_layout_sort_near(layout, n);
+    for (size_t k = 0; k < n; k++)
+        if (moi_layout_pass(&fit, used[k].begin, used[k].end)) break;
+    return moi_layout_end_fit(&fit);
+}
+
+static size_t moi_layout_choose(
+    moi_layout *layout, const moi_layout_block *block, size_t n_placed, int best_fit) {
+    if (block->fixed != SIZE_MAX) return block->fixed;
+    if (!layout->has_tree && moi_layout_is_whole(layout, block))
+        return moi_layout_find(layout, block, n_placed, best_fit);
+    size_t n = moi_layout_gather(layout, block, n_placed);
+    return moi_layout_find_near(layout, block, n, best_fit);
+}
+
+/* The end of a block in bytes; SIZE_MAX when it does not fit into size_t. */
+static size_t moi_layout_end(const moi_layout *layout, size_t i, size_t offset) {
+    size_t bytes, end;
+    if (!moi_mul(offset, layout->unit, &bytes) || !moi_add(bytes, layout->blocks[i].bytes, &end))
+        return SIZE_MAX;
+    return end;
+}
+
+/* Place everything in the order of the keys, but what is fixed first. A block that would end above
+ * limit is left out, with the offset SIZE_MAX, or the end of it all. Returns the peak in bytes,
+ * SIZE_MAX when it gave up. */
+static size_t moi_layout_place(moi_layout *layout, int best_fit, size_t limit, int leave_out) {
     size_t n_placed = 0, peak = 0;
+    if (layout->has_tree) memset(layout->tree, 0, 2 * layout->leaves * sizeof *layout->tree);
+    for (int fixed = layout->has_fixed; fixed >= 0; fixed--)
+        for (size_t k = 0; k < layout->n; k++) {
+            size_t i = layout->keys[k].index, end;
+            const moi_layout_block *block = &layout->blocks[i];
+            if ((block->fixed != SIZE_MAX) != fixed) continue;
+            layout->offsets[i] = moi_layout_choose(layout, block, n_placed, best_fit);
+            end = moi_layout_end(layout, i, layout->offsets[i]);
+            if (end == SIZE_MAX || end > limit) {
+                if (!leave_out) return SIZE_MAX;
+                layout->offsets[i] = SIZE_MAX;
+                continue;
+            }
+            peak = moi_max(peak, end);
+            for (size_t p = 0; p < block->n_piece; p++)
+                moi_layout_put(layout, n_placed++, block->piece + p, layout->offsets[i]);
+        }
+    return peak;
+}
+
+/* ---- replay -------------------------------------------------------------------------------- */
+
+/* Free ranges below top, ascending, in near. */
+typedef struct moi_layout_heap {
+    moi_layout_used *free;
+    size_t n_free, max_free;
+    size_t top;
+} moi_layout_heap;
+
+static void moi_layout_heap_remove(moi_layout_heap *heap, size_t at) {
+    heap->n_free--;
+    memmove(&heap->free[at], &heap->free[at + 1], (heap->n_free - at) * sizeof *heap->free);
+}
+
+static void moi_layout_heap_insert(moi_layout_heap *heap, size_t begin, size_t end) {
+    size_t at = 0, high = heap->n_free;
+    moi_layout_used range = {begin, end};
+    while (at < high) {
+        size_t middle = at + (high - at) / 2;
+        if (heap->free[middle].begin < begin) at = middle + 1;
+        else high = middle;
+    }
+    if (at < heap->n_free && heap->free[at].begin == range.end) {
+        range.end = heap->free[at].end;
+        moi_layout_heap_remove(heap, at);
+    }
+    if (at > 0 && heap->free[at - 1].end == begin) {
+        range.begin = heap->free[--at].begin;
+        moi_layout_heap_remove(heap, at);
+    }
+    if (range.end == heap->top) heap->top = range.begin;
+    else if (heap->n_free < heap->max_free && range.begin < range.end) {
+        memmove(&heap->free[at + 1], &heap->free[at], (heap->n_free - at) * sizeof range);
+        heap->free[at] = range;
+        heap->n_free++;
+    }
+}
+
+/* The smallest free range that is large enough, else the top; SIZE_MAX when that overflows. */
+static size_t moi_layout_heap_take(moi_layout_heap *heap, size_t size, size_t align) {
+    size_t best = heap->n_free, best_size = SIZE_MAX, at = 0, end;
+    for (size_t k = 0; k < heap->n_free; k++) {
+        const moi_layout_used *range = &heap->free[k];
+        size_t bytes = range->end - range->begin;
+        if (bytes < size || bytes >= best_size) continue;
+        if (!moi_align_up(range->begin, align, &at) || at > range->end || range->end - at < size)
+            continue;
+        best = k;
+        best_size = bytes;
+    }
+    if (best < heap->n_free) {
+        moi_layout_used range = heap->free[best];
+        moi_layout_heap_remove(heap, best);
+        (void)moi_align_up(range.begin, align, &at);
+        moi_layout_heap_insert(heap, range.begin, at);
+        moi_layout_heap_insert(heap, at + size, range.end);
+        return at;
+    }
+    size_t top = heap->top;
+    if (!moi_align_up(top, align, &at) || !moi_add(at, size, &end)) return SIZE_MAX;
+    heap->top = end;
+    moi_layout_heap_insert(heap, top, at);
+    return at;
+}
+
+/* What an allocator would do that sees one step after the other, above everything fixed: the only
+ * order that stays cheap where most blocks meet most others. */
+static size_t moi_layout_replay(moi_layout *layout) {
+    moi_layout_heap heap = {layout->near, 0, moi_min(layout->n_pieces, MOI_LAYOUT_MAX_FREE), 0};
+    moi_layout_key *by_first = layout->keys, *by_last = layout->by_last;
+    size_t n_ended = 0, peak = 0;
+    for (size_t i = 0; i < layout->n; i++) {
+        const moi_layout_block *block = &layout->blocks[i];
+        moi_layout_key begin = {block->first, UINT64_MAX - block->size, i};
+        moi_layout_key end = {block->last, 0, i};
+        by_first[i] = begin;
+        by_last[i] = end;
+        if (block->fixed != SIZE_MAX) heap.top = moi_max(heap.top, block->fixed + block->size);
+    }
+    moi_layout_sort(by_first, layout->n);
+    moi_layout_sort(by_last, layout->n);
     for (size_t k = 0; k < layout->n; k++) {
-        size_t i = layout->keys[k].index;
-        const mo_layout_item *item = &layout->items[i];
-        moi_layout_span span = {0, 0, item->first, item->last};
-        layout->offsets[i] = 0;
-        if (item->size == 0) continue;
-        span.begin = moi_layout_find(layout, n_placed, i, best_fit);
-        if (!moi_add(span.begin, item->size, &span.end) || span.end > limit) return SIZE_MAX;
-        layout->offsets[i] = span.begin;
-        peak = moi_max(peak, span.end);
-        moi_layout_insert(layout, n_placed++, span);
+        size_t i = by_first[k].index;
+        const moi_layout_block *block = &layout->blocks[i];
+        for (; by_last[n_ended].a < block->first; n_ended++) {
+            size_t ended = by_last[n_ended].index, at = layout->offsets[ended];
+            if (layout->blocks[ended].fixed == SIZE_MAX)
+                moi_layout_heap_insert(&heap, at, at + layout->blocks[ended].size);
+        }
+        layout->offsets[i] = block->fixed;
+        if (block->fixed == SIZE_MAX)
+            layout->offsets[i] = moi_layout_heap_take(&heap, block->size, block->align);
+        if (layout->offsets[i] == SIZE_MAX) return SIZE_MAX;
+        size_t end = moi_layout_end(layout, i, layout->offsets[i]);
+        if (end == SIZE_MAX) return SIZE_MAX;
+        peak = moi_max(peak, end);
     }
     return peak;
 }
 
-static mo_status moi_layout_portfolio(
-    moi_layout *layout, size_t *offsets, mo_layout_result *result) {
-    static const moi_layout_order orders[] = {
-        {MOI_LAYOUT_SIZE, MOI_LAYOUT_EARLY, 0},
-        {MOI_LAYOUT_SIZE, MOI_LAYOUT_DURATION, 1},
-        {MOI_LAYOUT_DURATION, MOI_LAYOUT_SIZE, 1},
-        {MOI_LAYOUT_AREA, MOI_LAYOUT_SIZE, 1},
-        {MOI_LAYOUT_EARLY, MOI_LAYOUT_DURATION, 1},
-    };
-    size_t best = SIZE_MAX;
-    for (size_t i = 0; i < sizeof orders / sizeof *orders && best != result->lower_bound; i++) {
-        moi_layout_sort_by(layout, &orders[i]);
-        size_t peak = moi_layout_place(layout, orders[i].best_fit, best - 1);
-        if (peak == SIZE_MAX) continue;
-        best = peak;
-        memcpy(offsets, layout->offsets, layout->n * sizeof *offsets);
+/* ---- the portfolio ------------------------------------------------------------------------- */
+
+/* Pairs of pieces that meet: what one order looks at. */
+static double moi_layout_count_pairs(const moi_layout *layout) {
+    double n = 0;
+    for (size_t k = 0; k < layout->n_pieces; k++)
+        n += (double)(moi_layout_begun(layout, layout->pieces[layout->begins[k].index].last) - k -
+            1);
+    return n;
+}
+
+static void moi_layout_keep(moi_layout *layout, size_t peak, mo_layout_result *result) {
+    if (peak >= result->peak) return;
+    result->peak = peak;
+    memcpy(layout->best, layout->offsets, layout->n * sizeof *layout->best);
+}
+
+static int moi_layout_is_enough(const moi_layout *layout, const mo_layout_result *result) {
+    return result->peak <= moi_max(layout->call->desc.capacity, result->lower_bound);
+}
+
+/* What one order costs, and whether it gathers. */
+static double moi_layout_choose_tree(moi_layout *layout) {
+    double n = (double)layout->n_pieces, scan = n * n / 2, gather;
+    if (layout->n_near == 0 || layout->n_pieces <= MOI_LAYOUT_SCANNED) return scan;
+    gather = moi_layout_count_pairs(layout) * MOI_LAYOUT_GATHER_COST;
+    layout->has_tree = gather < scan;
+    return layout->has_tree ? gather : scan;
+}
+
+static mo_status moi_layout_portfolio(moi_layout *layout, mo_layout_result *result) {
+    double each = moi_layout_choose_tree(layout), cost = each;
+    result->peak = layout->n ? SIZE_MAX : 0;
+    if (layout->n_pieces > MOI_LAYOUT_SCANNED)
+        moi_layout_keep(layout, moi_layout_replay(layout), result);
+    for (size_t i = 0; i < MOI_LAYOUT_N_GREEDY && cost < MOI_LAYOUT_MAX_COST; i++, cost += each) {
+        const moi_layout_order *order = &moi_layout_orders[i];
+        if (moi_layout_is_enough(layout, result)) break;
+        moi_layout_sort_by(layout, order);
+        moi_layout_keep(
+            layout, moi_layout_place(layout, order->best_fit, result->peak - 1, 0), result);
     }
-    result->peak = best;
-    result->proved = best == result->lower_bound;
-    return best == SIZE_MAX ? MO_E_OVERFLOW : MO_OK;
+    return result->peak == SIZE_MAX ? MO_E_OVERFLOW : MO_OK;
+}
+/* mo_layout_search.c - a search through the layouts in which no block can move down.
+ *
+ * Each such layout is built in one order only: by offset, of equal ones by rank. So a block goes
+ * exactly to its minimal offset, the lowest one above all placed blocks that it meets, and later
+ * blocks go no lower. A block that is passed over can only return when one below it raises it. What
+ * cannot end below the capacity is cut off as early as it shows:
+ *
+ * - a section is a step at which most is live; what is still to be placed there must fit between
+ *   the current offset, or the lowest offset that any of it can take, and the capacity
+ * - a block is not placed where a hole would stay below it that holds another one
+ * - where no unplaced block spans two sections, the sides are solved on their own
+ *
+ * The rules are those of google/minimalloc. New here: no floors are stored (the minimal offsets of
+ * the unplaced say it), a section remembers the block that passed its test last, and a passed-over
+ * block counts with the lowest offset to which others can still raise it. */
+
+typedef uint32_t moi_layout_pos;
+
+/* Of a block that is placed: above every capacity, and adding a size to it does not overflow. */
+#define MOI_LAYOUT_PLACED ((moi_layout_pos)0x7fffffff)
+
+enum {
+    MOI_LAYOUT_MAX_UNITS = 1 << 30,
+    MOI_LAYOUT_MAX_LISTED = 1 << 25, /* entries of a list: 128 MB */
+    MOI_LAYOUT_N_ORDERS = 3,
+    MOI_LAYOUT_RESORTED = 1024, /* larger parts keep the order of the whole */
+    MOI_LAYOUT_CLOCK_EVERY = 256
+};
+
+typedef enum moi_layout_verdict {
+    MOI_LAYOUT_FOUND,
+    MOI_LAYOUT_NONE, /* there is no layout */
+    MOI_LAYOUT_LIMIT
+} moi_layout_verdict;
+
+/* Sections [begin, end) and the blocks that live in them, by rank. */
+typedef struct moi_layout_part {
+    uint32_t list, n; /* in lists */
+    uint32_t begin, end;
+} moi_layout_part;
+
+/* One level of the search. A node places one block after the other; a fork solves parts, of which
+ * each must be solved. */
+typedef struct moi_layout_frame {
+    moi_layout_part part;
+    moi_layout_pos limit;         /* node: blocks at or above it cannot go next */
+    moi_layout_pos offset;        /* node: of the block placed last */
+    uint32_t at;                  /* node: its place in the list; UINT32_MAX = none yet */
+    uint32_t block;               /* node: what is placed now; UINT32_MAX = nothing */
+    uint32_t trail;               /* node: undone down to here */
+    uint32_t next, n_parts;       /* fork: parts [next, n_parts) are to be solved */
+    uint32_t first_part, n_lists; /* fork: given back at its end */
+    int is_fork;
+    int is_hatless; /* node: nothing is left above the block */
+} moi_layout_frame;
+
+typedef struct moi_layout_change {
+    uint32_t block;
+    moi_layout_pos offset;
+} moi_layout_change;
+
+/* A piece in the sections [begin, end). */
+typedef struct moi_layout_range {
+    uint32_t begin, end;
+    moi_layout_pos low, high;
+} moi_layout_range;
+
+typedef struct moi_layout_search_state {
+    moi_layout *layout;
+    uint32_t n, n_sections;
+    /* blocks */
+    moi_layout_pos *size, *align;
+    moi_layout_pos *low;     /* minimal offsets; PLACED */
+    moi_layout_pos *highest; /* offsets that the capacity allows */
+    moi_layout_pos *offset;  /* where they were placed */
+    uint32_t *rank;
+    uint32_t *begin, *end;         /* sections in which any piece lies */
+    uint32_t *class_wa, *class_aw; /* rank by duration and area, by area and duration */
+    moi_layout_range *ranges;      /* of the pieces */
+    /* meets[meets_begin[i]..meets_begin[i + 1]): blocks that meet i, ascending by size */
+    size_t *meets_begin, *fill;
+    uint32_t *meets;
+    moi_layout_pos *above; /* by how much a block above i must lie higher; NULL = the size of i */
+    moi_layout_pos *below; /* by how much i must lie higher when above; NULL = the other's size */
+    /* sections */
+    size_t *members_begin;
+    uint32_t *members;
+    moi_layout_pos *member_low; /* NULL = 0 */
+    uint32_t *witness;
+    moi_layout_pos *total, *total_at_start; /* unplaced */
+    uint32_t *spanning, *spanning_at_start; /* unplaced blocks in this section and the next */
+    uint32_t *part_of;                      /* scratch */
+    /* the search */
+    moi_layout_change *trail;
+    moi_layout_frame *stack;
+    moi_layout_part *parts;
+    uint32_t *lists;
+    uint32_t n_trail, n_stack, n_parts, n_lists;
+    size_t max_trail, max_parts, max_lists;
+    moi_layout_key *keys;
+    moi_layout_pos capacity;
+    uint64_t n_nodes, max_nodes; /* of the attempt */
+    int order;
+    int has_lags; /* some block is not wholly in use from its first step to its last */
+    moi_layout_memory memory, list_memory;
+} moi_layout_search_state;
+
+/* ---- placing and undoing ------------------------------------------------------------------- */
+
+static void moi_layout_set_low(moi_layout_search_state *s, uint32_t i, moi_layout_pos low) {
+    moi_layout_change *change = &s->trail[s->n_trail++];
+    change->block = i;
+    change->offset = s->low[i];
+    s->low[i] = low;
 }
 
-/* ---- the calls ----------------------------------------------------------------------------- */
-
-mo_layout_desc mo_layout_desc_defaults(const mo_layout_desc *desc) {
-    mo_layout_desc full = {0, NULL, NULL};
-    if (desc) full = *desc;
-    if (full.align == 0) full.align = MOI_CACHE_LINE;
-    return full;
-}
-
-static void moi_layout_free(moi_layout *layout, const mo_allocator *allocator) {
-    moi_free_array(allocator, layout->keys, layout->n, sizeof *layout->keys);
-    moi_free_array(allocator, layout->ends, layout->n, sizeof *layout->ends);
-    moi_free_array(allocator, layout->placed, layout->n, sizeof *layout->placed);
-    moi_free_array(allocator, layout->offsets, layout->n, sizeof *layout->offsets);
-}
-
-static mo_status moi_layout_alloc(moi_layout *layout, const mo_allocator *allocator) {
-    size_t n = layout->n;
-    layout->keys = (moi_layout_key *)moi_alloc_array(allocator, n, sizeof *layout->keys);
-    layout->ends = (moi_layout_key *)moi_alloc_array(allocator, n, sizeof *layout->ends);
-    layout->placed = (moi_layout_span *)moi_alloc_array(allocator, n, sizeof *layout->placed);
-    layout->offsets = (size_t *)moi_alloc_array(allocator, n, sizeof *layout->offsets);
-    if (layout->keys && layout->ends && layout->placed && layout->offsets) return MO_OK;
-    moi_layout_free(layout, allocator);
-    return MO_E_NO_MEMORY;
-}
-
-mo_status mo_layout_solve(const mo_layout_desc *desc, const mo_layout_item *items, size_t n,
-    size_t *offsets, mo_layout_result *result) {
-    mo_layout_desc full = mo_layout_desc_defaults(desc);
-    moi_layout layout = {items, n, full.align, NULL, NULL, NULL, NULL};
-    mo_layout_result found = {0, 0, 0, 1};
-    if (n != 0) {
-        if (!items || !offsets) return MO_E_INVALID;
-        mo_status status = moi_layout_check_items(&layout, full.log);
-        if (status == MO_OK) status = moi_layout_alloc(&layout, full.allocator);
-        if (status != MO_OK) return status;
-        status = moi_layout_bound(&layout, &found);
-        if (status == MO_OK) status = moi_layout_portfolio(&layout, offsets, &found);
-        moi_layout_free(&layout, full.allocator);
-        if (status != MO_OK) return status;
+/* Takes block i out of its sections, or puts it back. Returns whether it was the last one that
+ * spans some two sections. */
+static int moi_layout_count(moi_layout_search_state *s, uint32_t i, int sign) {
+    const moi_layout_block *block = &s->layout->blocks[i];
+    int is_last = 0;
+    for (size_t k = 0; k < block->n_piece; k++) {
+        const moi_layout_range *range = &s->ranges[block->piece + k];
+        moi_layout_pos size = range->high - range->low;
+        if (sign < 0)
+            for (uint32_t c = range->begin; c < range->end; c++) s->total[c] -= size;
+        else
+            for (uint32_t c = range->begin; c < range->end; c++) s->total[c] += size;
     }
-    if (result) *result = found;
+    for (uint32_t c = s->begin[i]; c + 1 < s->end[i]; c++) {
+        s->spanning[c] += (uint32_t)sign;
+        is_last |= s->spanning[c] == 0;
+    }
+    return is_last;
+}
+
+static void moi_layout_undo(moi_layout_search_state *s, moi_layout_frame *node) {
+    while (s->n_trail > node->trail) {
+        const moi_layout_change *change = &s->trail[--s->n_trail];
+        if (s->low[change->block] == MOI_LAYOUT_PLACED) moi_layout_count(s, change->block, 1);
+        s->low[change->block] = change->offset;
+    }
+    node->block = UINT32_MAX;
+}
+
+/* Whether block i, which was passed over, can still come to lie at or below limit: on top of an
+ * unplaced one. Those are sorted by size, where pieces do not matter. */
+static int moi_layout_can_return(
+    const moi_layout_search_state *s, uint32_t i, moi_layout_pos offset, moi_layout_pos limit) {
+    moi_layout_pos align = s->align[i];
+    if (limit > s->highest[i]) limit = s->highest[i];
+    for (size_t e = s->meets_begin[i]; e < s->meets_begin[i + 1]; e++) {
+        uint32_t other = s->meets[e];
+        moi_layout_pos size = s->below ? s->below[e] : s->size[other], top = s->low[other];
+        if (!s->below && size + offset > limit) return 0;
+        if (top == MOI_LAYOUT_PLACED) continue;
+        if (top < offset) top = offset;
+        top = (top + size + align - 1) & ~(align - 1);
+        if (top <= limit) return 1;
+    }
+    return 0;
+}
+
+/* Whether some unplaced block of the section can lie low enough for the rest to fit above it. */
+static int moi_layout_section_fits(
+    moi_layout_search_state *s, uint32_t section, moi_layout_pos offset, uint32_t rank) {
+    moi_layout_pos limit = s->capacity - s->total[section];
+    size_t begin = s->members_begin[section], end = s->members_begin[section + 1];
+    uint32_t witness = s->witness[section];
+    moi_layout_pos low = s->low[witness];
+    if (!s->member_low && low > offset && low <= limit) return 1;
+    for (size_t e = begin; e < end; e++) {
+        uint32_t i = s->members[e];
+        moi_layout_pos in_use = s->member_low ? s->member_low[e] : 0;
+        low = s->low[i];
+        if (low + in_use > limit) continue;
+        if (low < offset || (low == offset && s->rank[i] < rank)) continue;
+        s->witness[section] = i;
+        return 1;
+    }
+    for (size_t e = begin; e < end; e++) {
+        uint32_t i = s->members[e];
+        moi_layout_pos in_use = s->member_low ? s->member_low[e] : 0;
+        low = s->low[i];
+        if (low > offset || (low == offset && s->rank[i] >= rank) || in_use > limit) continue;
+        if (moi_layout_can_return(s, i, offset, limit - in_use)) return 1;
+    }
+    return 0;
+}
+
+/* Raises what meets block i at this offset. 0 when one of them rises too high. */
+static int moi_layout_raise(moi_layout_search_state *s, uint32_t i, moi_layout_pos offset,
+    moi_layout_pos *highest, uint32_t *begin, uint32_t *end, int *is_hatless) {
+    moi_layout_pos top = offset + s->size[i];
+    for (size_t e = s->meets_begin[i]; e < s->meets_begin[i + 1]; e++) {
+        uint32_t j = s->meets[e];
+        moi_layout_pos low = s->low[j], raised = s->above ? offset + s->above[e] : top;
+        if (low == MOI_LAYOUT_PLACED) continue;
+        *is_hatless = 0;
+        if (low >= raised) continue;
+        raised = (raised + s->align[j] - 1) & ~(s->align[j] - 1);
+        if (raised > s->highest[j]) return 0;
+        moi_layout_set_low(s, j, raised);
+        if (*highest < raised) *highest = raised;
+        if (*begin > s->begin[j]) *begin = s->begin[j];
+        if (*end < s->end[j]) *end = s->end[j];
+    }
+    return 1;
+}
+
+/* Places the node's block. Returns 0 when it cannot lie there, 2 when it parts the sections. */
+static int moi_layout_put_block(moi_layout_search_state *s, moi_layout_frame *node) {
+    uint32_t i = node->block, begin = s->begin[i], end = s->end[i];
+    moi_layout_pos offset = node->offset, highest = offset + s->size[i];
+    int is_last = moi_layout_count(s, i, -1);
+    node->is_hatless = 1;
+    s->offset[i] = offset;
+    moi_layout_set_low(s, i, MOI_LAYOUT_PLACED);
+    if (!moi_layout_raise(s, i, offset, &highest, &begin, &end, &node->is_hatless)) return 0;
+    /* What was raised ends no higher than this where less than that is missing. */
+    moi_layout_pos enough = s->member_low || highest > s->capacity ? 0 : s->capacity - highest;
+    for (uint32_t c = begin; c < end; c++) {
+        if (s->total[c] <= enough || s->total[c] == 0) continue;
+        if (!moi_layout_section_fits(s, c, offset, s->rank[i])) return 0;
+    }
+    return is_last ? 2 : 1;
+}
+
+/* ---- parts --------------------------------------------------------------------------------- */
+
+/* By what the order looks at: T the most unplaced bytes in a section, W duration, A area; the
+ * orders are TWA, TAW, WAT. */
+static void moi_layout_sort_part(moi_layout_search_state *s, const moi_layout_part *part) {
+    uint32_t *list = s->lists + part->list;
+    for (uint32_t k = 0; k < part->n; k++) {
+        uint32_t i = list[k], total = 0, class_of = s->order == 1 ? s->class_aw[i] : s->class_wa[i];
+        for (uint32_t c = s->begin[i]; c < s->end[i]; c++)
+            if (total < s->total[c]) total = s->total[c];
+        s->keys[k].a = s->order == 2 ? class_of : UINT32_MAX - total;
+        s->keys[k].b = s->order == 2 ? UINT32_MAX - total : class_of;
+        s->keys[k].index = i;
+    }
+    moi_layout_sort(s->keys, part->n);
+    for (uint32_t k = 0; k < part->n; k++) list[k] = (uint32_t)s->keys[k].index;
+}
+
+static void moi_layout_rank_part(moi_layout_search_state *s, const moi_layout_part *part) {
+    for (uint32_t k = 0; k < part->n; k++) s->rank[s->lists[part->list + k]] = k;
+}
+
+/* Numbers the parts into which the sections fall; returns how many. */
+static uint32_t moi_layout_number_parts(moi_layout_search_state *s, const moi_layout_part *whole) {
+    uint32_t n = 0;
+    for (uint32_t c = whole->begin; c < whole->end; c++) {
+        s->part_of[c] = n;
+        n += c + 1 == whole->end || s->spanning[c] == 0;
+    }
+    return n;
+}
+
+/* Fills in where each of the n parts lies; returns how many hold blocks. A part that is too large
+ * to be sorted again keeps the list of the whole: it is moved behind the others, and once they are
+ * solved, nothing else in that list is unplaced. */
+static uint32_t moi_layout_size_parts(
+    moi_layout_search_state *s, const moi_layout_part *whole, moi_layout_part *parts, uint32_t n) {
+    uint32_t n_kept = 0, largest = 0;
+    memset(parts, 0, n * sizeof *parts);
+    for (uint32_t k = 0; k < whole->n; k++) {
+        uint32_t i = s->lists[whole->list + k];
+        if (s->low[i] != MOI_LAYOUT_PLACED) parts[s->part_of[s->begin[i]]].n++;
+    }
+    for (uint32_t p = 0, c = whole->begin; p < n; p++) {
+        parts[p].begin = c;
+        while (c < whole->end && s->part_of[c] == p) c++;
+        parts[p].end = c;
+        n_kept += parts[p].n != 0;
+        if (parts[p].n > parts[largest].n) largest = p;
+    }
+    uint32_t n_lists = s->n_lists;
+    for (uint32_t p = 0; p < n; p++) {
+        int is_shared = s->n_stack > 0 && p == largest && parts[p].n > MOI_LAYOUT_RESORTED &&
+            parts[p].n > whole->n / 2;
+        parts[p].list = is_shared ? UINT32_MAX : n_lists;
+        if (!is_shared) n_lists += parts[p].n;
+    }
+    if (n_kept < 2 || n_lists > s->max_lists) return 0;
+    s->n_lists = n_lists;
+    return n_kept;
+}
+
+/* Splits a part where no unplaced block spans two sections. Returns the number of parts with
+ * blocks, which lie behind s->n_parts; 0 when there is one at most, or no room: then the whole goes
+ * on. */
+static uint32_t moi_layout_split(moi_layout_search_state *s, const moi_layout_part *whole) {
+    uint32_t n = moi_layout_number_parts(s, whole), n_kept = 0;
+    moi_layout_part *parts = s->parts + s->n_parts, shared = {0, 0, 0, 0};
+    if (n > s->max_parts - s->n_parts || !moi_layout_size_parts(s, whole, parts, n)) return 0;
+    for (uint32_t k = 0; k < whole->n; k++) {
+        uint32_t i = s->lists[whole->list + k];
+        if (s->low[i] == MOI_LAYOUT_PLACED) continue;
+        moi_layout_part *part = &parts[s->part_of[s->begin[i]]];
+        if (part->list != UINT32_MAX) s->lists[part->list++] = i;
+    }
+    for (uint32_t p = 0; p < n; p++) {
+        moi_layout_part *part = &parts[p];
+        if (part->n == 0) continue;
+        if (part->list == UINT32_MAX) {
+            shared = *part;
+            shared.list = whole->list;
+            shared.n = whole->n;
+            continue;
+        }
+        part->list -= part->n;
+        if (part->n <= MOI_LAYOUT_RESORTED || s->n_stack == 0) moi_layout_sort_part(s, part);
+        moi_layout_rank_part(s, part);
+        parts[n_kept++] = *part;
+    }
+    if (shared.n) parts[n_kept++] = shared;
+    return n_kept;
+}
+
+/* ---- the walk ------------------------------------------------------------------------------ */
+
+/* The next block of a node: the lowest (minimal offset, rank) behind the one before. */
+static int moi_layout_next_block(moi_layout_search_state *s, moi_layout_frame *node) {
+    const uint32_t *list = s->lists + node->part.list;
+    moi_layout_pos best = node->limit, from = node->offset;
+    uint32_t best_at = UINT32_MAX, begin = node->at + 1;
+    for (uint32_t k = 0; k < node->part.n; k++) {
+        moi_layout_pos low = s->low[list[k]];
+        if (low >= best || low < from || (low == from && k < begin)) continue;
+        best = low;
+        best_at = k;
+    }
+    if (best_at == UINT32_MAX) return 0;
+    node->at = best_at;
+    node->offset = best;
+    node->block = list[best_at];
+    node->trail = s->n_trail;
+    return 1;
+}
+
+/* A node behind the block at place at: blocks go at its offset or higher, but not so high that a
+ * section overflows, nor so that another block would fit below them. Returns 0 when none is
+ * left. */
+static int moi_layout_push_node(
+    moi_layout_search_state *s, const moi_layout_part *part, moi_layout_pos offset, uint32_t at) {
+    moi_layout_frame *node = &s->stack[s->n_stack];
+    moi_layout_pos lowest_top = UINT32_MAX, total = 0;
+    for (uint32_t k = 0; k < part->n; k++) {
+        uint32_t i = s->lists[part->list + k];
+        moi_layout_pos top = s->low[i] + s->size[i];
+        if (s->low[i] != MOI_LAYOUT_PLACED && top < lowest_top) lowest_top = top;
+    }
+    if (lowest_top == UINT32_MAX) return 0;
+    for (uint32_t c = part->begin; c < part->end; c++)
+        if (total < s->total[c]) total = s->total[c];
+    memset(node, 0, sizeof *node);
+    node->part = *part;
+    node->limit = s->capacity - total + 1;
+    if (node->limit > lowest_top) node->limit = lowest_top;
+    node->offset = offset;
+    node->at = at;
+    node->block = UINT32_MAX;
+    s->n_stack++;
+    s->n_nodes++;
+    return 1;
+}
+
+static void moi_layout_push_fork(
+    moi_layout_search_state *s, uint32_t n_parts, uint32_t n_lists, moi_layout_pos offset) {
+    moi_layout_frame *fork = &s->stack[s->n_stack++];
+    memset(fork, 0, sizeof *fork);
+    fork->is_fork = 1;
+    fork->offset = offset;
+    fork->n_lists = n_lists;
+    fork->first_part = fork->next = s->n_parts;
+    s->n_parts += n_parts;
+    fork->n_parts = s->n_parts;
+}
+
+/* Everything up to the fork below is placed. */
+static void moi_layout_pop_solved(moi_layout_search_state *s) {
+    while (!s->stack[s->n_stack - 1].is_fork) s->n_stack--;
+}
+
+/* A node has no block left to try: this part cannot be solved, nor can what needs it. */
+static void moi_layout_pop_failed(moi_layout_search_state *s) {
+    s->n_stack--;
+    if (s->n_stack > 0 && s->stack[s->n_stack - 1].is_fork) {
+        const moi_layout_frame *fork = &s->stack[--s->n_stack];
+        s->n_parts = fork->first_part;
+        s->n_lists = fork->n_lists;
+        if (s->n_stack > 0) moi_layout_rank_part(s, &s->stack[s->n_stack - 1].part);
+    }
+}
+
+/* Goes one block further in the node on top. */
+static void moi_layout_step_node(moi_layout_search_state *s) {
+    moi_layout_frame *node = &s->stack[s->n_stack - 1];
+    int placed = 0;
+    if (node->block != UINT32_MAX) {
+        moi_layout_undo(s, node);
+        if (node->is_hatless) {
+            moi_layout_pop_failed(s);
+            return;
+        }
+    }
+    while (!placed && moi_layout_next_block(s, node)) {
+        placed = moi_layout_put_block(s, node);
+        if (!placed) moi_layout_undo(s, node);
+    }
+    if (!placed) {
+        moi_layout_pop_failed(s);
+        return;
+    }
+    uint32_t n_lists = s->n_lists;
+    uint32_t n_parts = placed == 2 ? moi_layout_split(s, &node->part) : 0;
+    if (n_parts) moi_layout_push_fork(s, n_parts, n_lists, node->offset);
+    else if (!moi_layout_push_node(s, &node->part, node->offset, node->at))
+        moi_layout_pop_solved(s);
+}
+
+/* Goes on from the fork on top: 0 when it was the last one, and all is placed. */
+static int moi_layout_step_fork(moi_layout_search_state *s) {
+    moi_layout_frame *fork = &s->stack[s->n_stack - 1];
+    if (fork->next < fork->n_parts) {
+        const moi_layout_part *part = &s->parts[fork->next++];
+        moi_layout_push_node(s, part, fork->offset, UINT32_MAX);
+        return 1;
+    }
+    if (s->n_stack == 1) return 0;
+    s->n_parts = fork->first_part;
+    s->n_lists = fork->n_lists;
+    s->n_stack--;
+    moi_layout_pop_solved(s);
+    return 1;
+}
+
+static int moi_layout_is_over(const moi_layout_search_state *s) {
+    const moi_layout_effort *effort = s->layout->call->effort;
+    if (s->n_nodes >= s->max_nodes) return 1;
+    return effort->end_s > 0 && s->n_nodes % MOI_LAYOUT_CLOCK_EVERY == 0 &&
+        moi_os_now_s() >= effort->end_s;
+}
+
+static moi_layout_verdict moi_layout_walk(moi_layout_search_state *s) {
+    while (s->n_stack > 0) {
+        if (!s->stack[s->n_stack - 1].is_fork) {
+            if (moi_layout_is_over(s)) return MOI_LAYOUT_LIMIT;
+            moi_layout_step_node(s);
+        } else if (!moi_layout_step_fork(s)) {
+            return MOI_LAYOUT_FOUND;
+        }
+    }
+    return MOI_LAYOUT_NONE;
+}
+
+/* ---- one attempt --------------------------------------------------------------------------- */
+
+/* Blocks as high as a capacity in bytes allows. 0 when one of them does not fit at all. */
+static int moi_layout_set_capacity(moi_layout_search_state *s, size_t bytes) {
+    const moi_layout *layout = s->layout;
+    s->capacity = (moi_layout_pos)((bytes + layout->max_rest) / layout->unit);
+    for (uint32_t i = 0; i < s->n; i++) {
+        const moi_layout_block *block = &layout->blocks[i];
+        if (block->bytes > bytes) return 0;
+        size_t highest = (bytes - block->bytes) / layout->unit;
+        if (block->fixed != SIZE_MAX && block->fixed > highest) return 0;
+        if (block->fixed != SIZE_MAX) highest = block->fixed;
+        s->highest[i] = (moi_layout_pos)highest;
+        s->low[i] = block->fixed != SIZE_MAX ? (moi_layout_pos)block->fixed : 0;
+        s->offset[i] = s->low[i];
+        if (block->n_piece == 0) s->low[i] = MOI_LAYOUT_PLACED;
+    }
+    for (uint32_t c = 0; c < s->n_sections; c++)
+        if (s->total_at_start[c] > s->capacity) return 0;
+    return 1;
+}
+
+/* The parts of the whole that the best layout so far does not keep below the capacity. */
+static void moi_layout_push_root(moi_layout_search_state *s, size_t bytes) {
+    moi_layout *layout = s->layout;
+    moi_layout_part whole = {0, s->n, 0, s->n_sections};
+    uint32_t n_parts, n_kept = 0;
+    for (uint32_t i = 0; i < s->n; i++) s->lists[i] = i;
+    s->n_lists = s->n;
+    n_parts = moi_layout_split(s, &whole);
+    if (n_parts == 0) {
+        moi_layout_sort_part(s, &whole);
+        moi_layout_rank_part(s, &whole);
+        s->parts[0] = whole;
+        n_parts = 1;
+    }
+    for (uint32_t p = 0; p < n_parts; p++) {
+        const moi_layout_part *part = &s->parts[p];
+        size_t peak = 0;
+        for (uint32_t k = 0; k < part->n; k++) {
+            uint32_t i = s->lists[part->list + k];
+            if (s->low[i] == MOI_LAYOUT_PLACED) continue;
+            peak = moi_max(peak, layout->best[i] * layout->unit + layout->blocks[i].bytes);
+        }
+        if (peak > bytes) s->parts[n_kept++] = *part;
+    }
+    moi_layout_push_fork(s, n_kept, 0, 0);
+}
+
+/* Takes over the parts that are solved, also where others are not. */
+static void moi_layout_accept(moi_layout_search_state *s, moi_layout_verdict verdict) {
+    const moi_layout_frame *root = &s->stack[0];
+    uint32_t n_solved = verdict == MOI_LAYOUT_FOUND ? root->n_parts : root->next - 1;
+    for (uint32_t p = 0; p < n_solved; p++)
+        for (uint32_t k = 0; k < s->parts[p].n; k++) {
+            uint32_t i = s->lists[s->parts[p].list + k];
+            s->layout->best[i] = s->offset[i];
+        }
+}
+
+static moi_layout_verdict moi_layout_attempt(
+    moi_layout_search_state *s, size_t bytes, int order, uint64_t max_nodes) {
+    moi_layout_effort *effort = s->layout->call->effort;
+    if (!moi_layout_set_capacity(s, bytes)) return MOI_LAYOUT_NONE;
+    memcpy(s->total, s->total_at_start, s->n_sections * sizeof *s->total);
+    memcpy(s->spanning, s->spanning_at_start, s->n_sections * sizeof *s->spanning);
+    for (uint32_t c = 0; c < s->n_sections; c++) s->witness[c] = s->members[s->members_begin[c]];
+    s->n_trail = s->n_stack = s->n_parts = s->n_lists = 0;
+    s->order = order;
+    s->n_nodes = 0;
+    s->max_nodes = effort->max_nodes - effort->n_nodes;
+    if (s->max_nodes > max_nodes) s->max_nodes = max_nodes;
+    moi_layout_push_root(s, bytes);
+    moi_layout_verdict verdict = moi_layout_walk(s);
+    effort->n_nodes += s->n_nodes;
+    moi_layout_accept(s, verdict);
+    return verdict;
+}
+#undef MOI_LAYOUT_PLACED
+/* mo_layout_tables.c - what the search looks up: sections, and which blocks meet. */
+
+/* What is known before sections and pairs are counted. */
+static void moi_layout_carve_blocks(moi_layout_search_state *s) {
+    moi_layout_memory *m = &s->memory;
+    size_t n = s->layout->n, pieces = s->layout->n_pieces;
+    s->size = (moi_layout_pos *)moi_layout_take(m, n, sizeof *s->size);
+    s->align = (moi_layout_pos *)moi_layout_take(m, n, sizeof *s->align);
+    s->low = (moi_layout_pos *)moi_layout_take(m, n, sizeof *s->low);
+    s->highest = (moi_layout_pos *)moi_layout_take(m, n, sizeof *s->highest);
+    s->offset = (moi_layout_pos *)moi_layout_take(m, n, sizeof *s->offset);
+    s->rank = (uint32_t *)moi_layout_take(m, n, sizeof *s->rank);
+    s->begin = (uint32_t *)moi_layout_take(m, n, sizeof *s->begin);
+    s->end = (uint32_t *)moi_layout_take(m, n, sizeof *s->end);
+    s->class_wa = (uint32_t *)moi_layout_take(m, n, sizeof *s->class_wa);
+    s->class_aw = (uint32_t *)moi_layout_take(m, n, sizeof *s->class_aw);
+    s->keys = (moi_layout_key *)moi_layout_take(m, n, sizeof *s->keys);
+    s->ranges = (moi_layout_range *)moi_layout_take(m, pieces, sizeof *s->ranges);
+    s->meets_begin = (size_t *)moi_layout_take(m, n + 1, sizeof *s->meets_begin);
+    s->fill = (size_t *)moi_layout_take(m, n, sizeof *s->fill);
+    s->members_begin = (size_t *)moi_layout_take(m, pieces + 1, sizeof *s->members_begin);
+    s->witness = (uint32_t *)moi_layout_take(m, pieces, sizeof *s->witness);
+    s->total = (moi_layout_pos *)moi_layout_take(m, pieces, sizeof *s->total);
+    s->total_at_start = (moi_layout_pos *)moi_layout_take(m, pieces, sizeof *s->total);
+    s->spanning = (uint32_t *)moi_layout_take(m, pieces, sizeof *s->spanning);
+    s->spanning_at_start = (uint32_t *)moi_layout_take(m, pieces, sizeof *s->spanning);
+    s->part_of = (uint32_t *)moi_layout_take(m, pieces, sizeof *s->part_of);
+    s->stack = (moi_layout_frame *)moi_layout_take(m, 2 * n + 4, sizeof *s->stack);
+    s->max_parts = pieces + 2 * n + 2;
+    s->parts = (moi_layout_part *)moi_layout_take(m, s->max_parts, sizeof *s->parts);
+    size_t resorted = moi_min(n, MOI_LAYOUT_RESORTED);
+    s->max_lists = 20 * n + resorted * resorted / 2;
+    s->lists = (uint32_t *)moi_layout_take(m, s->max_lists, sizeof *s->lists);
+}
+
+static void moi_layout_carve_lists(
+    moi_layout_search_state *s, moi_layout_memory *m, size_t n_meets, size_t n_members) {
+    size_t n_lags = s->has_lags ? n_meets : 0;
+    s->meets = (uint32_t *)moi_layout_take(m, n_meets, sizeof *s->meets);
+    s->trail = (moi_layout_change *)moi_layout_take(m, n_meets / 2 + s->n, sizeof *s->trail);
+    s->members = (uint32_t *)moi_layout_take(m, n_members, sizeof *s->members);
+    s->above = (moi_layout_pos *)moi_layout_take(m, n_lags, sizeof *s->above);
+    s->below = (moi_layout_pos *)moi_layout_take(m, n_lags, sizeof *s->below);
+    s->member_low =
+        (moi_layout_pos *)moi_layout_take(m, n_lags ? n_members : 0, sizeof *s->member_low);
+    if (!s->has_lags) s->above = s->below = s->member_low = NULL;
+}
+
+/* A section ends where a piece ends and others have begun since the section before. */
+static void moi_layout_make_sections(moi_layout_search_state *s) {
+    const moi_layout *layout = s->layout;
+    size_t n = layout->n_pieces, begun = 0;
+    int is_open = 0;
+    for (size_t k = 0; k < n; k++) {
+        for (; begun < n && layout->begins[begun].a <= layout->ends[k].a; begun++) {
+            s->ranges[layout->begins[begun].index].begin = s->n_sections;
+            is_open = 1;
+        }
+        s->n_sections += (uint32_t)is_open;
+        is_open = 0;
+        s->ranges[layout->ends[k].index].end = s->n_sections;
+    }
+}
+
+static void moi_layout_make_blocks_searchable(moi_layout_search_state *s) {
+    const moi_layout *layout = s->layout;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const moi_layout_block *block = &layout->blocks[i];
+        s->size[i] = (moi_layout_pos)block->size;
+        s->align[i] = (moi_layout_pos)block->align;
+        s->begin[i] = s->end[i] = 0;
+        for (size_t k = block->piece; k < block->piece + block->n_piece; k++) {
+            moi_layout_range *range = &s->ranges[k];
+            range->low = (moi_layout_pos)layout->pieces[k].low;
+            range->high = (moi_layout_pos)layout->pieces[k].high;
+            if (k == block->piece) s->begin[i] = range->begin;
+            s->end[i] = range->end;
+            s->has_lags |= range->low != 0 || range->high != s->size[i] || block->n_piece != 1;
+        }
+    }
+}
+
+static void moi_layout_classify(moi_layout_search_state *s, int area_first, uint32_t *class_of) {
+    uint32_t n_classes = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        const moi_layout_block *block = &s->layout->blocks[i];
+        uint64_t width = UINT64_MAX - moi_layout_value(block, MOI_LAYOUT_DURATION);
+        uint64_t area = UINT64_MAX - moi_layout_value(block, MOI_LAYOUT_AREA);
+        s->keys[i].a = area_first ? area : width;
+        s->keys[i].b = area_first ? width : area;
+        s->keys[i].index = i;
+    }
+    moi_layout_sort(s->keys, s->n);
+    for (uint32_t k = 0; k < s->n; k++) {
+        n_classes +=
+            k > 0 && (s->keys[k].a != s->keys[k - 1].a || s->keys[k].b != s->keys[k - 1].b);
+        class_of[s->keys[k].index] = n_classes;
+    }
+}
+
+/* How much higher block j must lie when above i, and i when above j, in units. 0 when they never
+ * use the same step. */
+static int moi_layout_meet(const moi_layout_search_state *s, uint32_t i, uint32_t j,
+    moi_layout_pos *up, moi_layout_pos *down) {
+    const moi_layout_block *x = &s->layout->blocks[i], *y = &s->layout->blocks[j];
+    size_t a = x->piece, b = y->piece;
+    int they_meet = 0;
+    *up = *down = 0;
+    while (a < x->piece + x->n_piece && b < y->piece + y->n_piece) {
+        const moi_layout_range *p = &s->ranges[a], *q = &s->ranges[b];
+        if (p->begin < q->end && q->begin < p->end) {
+            they_meet = 1;
+            if (p->high > q->low && *up < p->high - q->low) *up = p->high - q->low;
+            if (q->high > p->low && *down < q->high - p->low) *down = q->high - p->low;
+        }
+        if (p->end <= q->end) a++;
+        else b++;
+    }
+    return they_meet;
+}
+
+/* Counts (meets NULL) or lists what meets what, of keys by first section. SIZE_MAX: too many. */
+static size_t moi_layout_list_pairs(moi_layout_search_state *s, uint32_t *meets) {
+    size_t n_pairs = 0, work = 0;
+    moi_layout_pos up, down;
+    for (uint32_t k = 0; k < s->n; k++) {
+        uint32_t i = (uint32_t)s->keys[k].index;
+        for (uint32_t l = k + 1; l < s->n; l++) {
+            uint32_t j = (uint32_t)s->keys[l].index;
+            if (s->begin[j] >= s->end[i]) break;
+            work += 1 + (s->layout->blocks[i].n_piece + s->layout->blocks[j].n_piece) / 8;
+            if (work > MOI_LAYOUT_MAX_LISTED / 2) return SIZE_MAX;
+            if (!moi_layout_meet(s, i, j, &up, &down)) continue;
+            n_pairs++;
+            size_t at_i = s->meets_begin[i]++, at_j = s->meets_begin[j]++;
+            if (!meets) continue;
+            meets[at_i] = j;
+            meets[at_j] = i;
+            if (!s->above) continue;
+            s->above[at_i] = s->below[at_j] = up;
+            s->above[at_j] = s->below[at_i] = down;
+        }
+    }
+    return n_pairs;
+}
+
+/* Counts to begins: [i] = where the list of i begins, which is where it ends after filling. */
+static void moi_layout_sum_counts(size_t *counts, size_t n) {
+    size_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t count = counts[i];
+        counts[i] = sum;
+        sum += count;
+    }
+    counts[n] = sum;
+}
+
+static void moi_layout_shift_begins(size_t *begins, size_t n) {
+    memmove(begins + 1, begins, n * sizeof *begins);
+    begins[0] = 0;
+}
+
+/* Lists what meets what. Filled by ascending size, so that each list is; not so with lags, where
+ * the size does not say how much a block raises. */
+static void moi_layout_fill_meets(moi_layout_search_state *s) {
+    uint32_t *raw = s->above ? s->meets : (uint32_t *)(void *)s->trail;
+    moi_layout_list_pairs(s, raw);
+    moi_layout_shift_begins(s->meets_begin, s->n);
+    if (s->above) return;
+    for (uint32_t i = 0; i < s->n; i++) {
+        moi_layout_key key = {s->size[i], 0, i};
+        s->keys[i] = key;
+    }
+    moi_layout_sort(s->keys, s->n);
+    memcpy(s->fill, s->meets_begin, s->n * sizeof *s->fill);
+    for (uint32_t k = 0; k < s->n; k++) {
+        size_t i = s->keys[k].index;
+        for (size_t e = s->meets_begin[i]; e < s->meets_begin[i + 1]; e++)
+            s->meets[s->fill[raw[e]]++] = (uint32_t)i;
+    }
+}
+
+static void moi_layout_fill_sections(moi_layout_search_state *s) {
+    const moi_layout *layout = s->layout;
+    for (size_t k = 0; k < layout->n_pieces; k++) {
+        const moi_layout_range *range = &s->ranges[k];
+        for (uint32_t c = range->begin; c < range->end; c++) {
+            size_t at = s->members_begin[c]++;
+            s->members[at] = (uint32_t)layout->pieces[k].block;
+            if (s->member_low) s->member_low[at] = range->low;
+            s->total_at_start[c] += range->high - range->low;
+        }
+    }
+    moi_layout_shift_begins(s->members_begin, s->n_sections);
+    for (uint32_t i = 0; i < s->n; i++)
+        for (uint32_t c = s->begin[i]; c + 1 < s->end[i]; c++) s->spanning_at_start[c]++;
+}
+
+/* Pairs and members of sections, counted; 0 when there are too many to list. */
+static int moi_layout_count_lists(moi_layout_search_state *s, size_t *n_meets, size_t *n_members) {
+    *n_members = 0;
+    for (size_t k = 0; k < s->layout->n_pieces; k++) {
+        const moi_layout_range *range = &s->ranges[k];
+        *n_members += range->end - range->begin;
+        for (uint32_t c = range->begin; *n_members <= MOI_LAYOUT_MAX_LISTED && c < range->end; c++)
+            s->members_begin[c]++;
+    }
+    for (uint32_t i = 0; i < s->n; i++) {
+        moi_layout_key key = {s->begin[i], 0, i};
+        s->keys[i] = key;
+    }
+    moi_layout_sort(s->keys, s->n);
+    *n_meets = moi_layout_list_pairs(s, NULL);
+    if (*n_meets > MOI_LAYOUT_MAX_LISTED / 2 || *n_members > MOI_LAYOUT_MAX_LISTED) return 0;
+    *n_meets *= 2;
+    return 1;
+}
+
+static mo_status moi_layout_make_lists(moi_layout_search_state *s, int *is_searchable) {
+    size_t n_meets, n_members;
+    *is_searchable = moi_layout_count_lists(s, &n_meets, &n_members);
+    if (!*is_searchable) return MO_OK;
+    moi_layout_carve_lists(s, &s->list_memory, n_meets, n_members);
+    mo_status status = moi_layout_provide(&s->list_memory, s->layout->call->desc.allocator);
+    if (status != MO_OK) return status;
+    moi_layout_carve_lists(s, &s->list_memory, n_meets, n_members);
+    moi_layout_sum_counts(s->meets_begin, s->n);
+    moi_layout_sum_counts(s->members_begin, s->n_sections);
+    moi_layout_fill_meets(s);
+    moi_layout_fill_sections(s);
+    moi_layout_classify(s, 0, s->class_wa);
+    moi_layout_classify(s, 1, s->class_aw);
     return MO_OK;
 }
 
-/* Whether i and j, both live at some step, lie apart. */
-static int moi_layout_apart(const moi_layout *layout, const size_t *offsets, size_t i, size_t j) {
-    const mo_layout_item *x = &layout->items[i], *y = &layout->items[j];
-    if (!moi_layout_overlap(x->first, x->last, y->first, y->last)) return 1;
-    return offsets[i] + x->size <= offsets[j] || offsets[j] + y->size <= offsets[i];
+static void moi_layout_destroy_search(moi_layout_search_state *s) {
+    const mo_allocator *allocator = s->layout->call->desc.allocator;
+    mo_free(allocator, s->list_memory.base, s->list_memory.size, MOI_CACHE_LINE);
+    mo_free(allocator, s->memory.base, s->memory.size, MOI_CACHE_LINE);
 }
 
+static mo_status moi_layout_create_search(
+    moi_layout_search_state *s, moi_layout *layout, int *is_searchable) {
+    memset(s, 0, sizeof *s);
+    s->layout = layout;
+    s->n = (uint32_t)layout->n;
+    moi_layout_carve_blocks(s);
+    mo_status status = moi_layout_provide(&s->memory, layout->call->desc.allocator);
+    if (status != MO_OK) return status;
+    moi_layout_carve_blocks(s);
+    memset(s->meets_begin, 0, (layout->n + 1) * sizeof *s->meets_begin);
+    memset(s->members_begin, 0, (layout->n_pieces + 1) * sizeof *s->members_begin);
+    memset(s->total_at_start, 0, layout->n_pieces * sizeof *s->total_at_start);
+    memset(s->spanning_at_start, 0, layout->n_pieces * sizeof *s->spanning_at_start);
+    moi_layout_make_sections(s);
+    moi_layout_make_blocks_searchable(s);
+    status = moi_layout_make_lists(s, is_searchable);
+    if (status != MO_OK) moi_layout_destroy_search(s);
+    return status;
+}
+/* mo_layout_minimum.c - which capacities the search tries, and for how long. */
+
+/* The lowest end of a block above bytes: the least that a layout can take which bytes cannot
+ * hold. */
+static size_t moi_layout_bytes_above(const moi_layout *layout, size_t bytes) {
+    size_t above = SIZE_MAX;
+    for (size_t i = 0; i < layout->n; i++) {
+        const moi_layout_block *block = &layout->blocks[i];
+        size_t units = bytes < block->bytes ? 0 : (bytes - block->bytes) / layout->unit + 1;
+        above = moi_min(above, units * layout->unit + block->bytes);
+    }
+    return above;
+}
+
+/* The three orders in turn at one capacity; a verdict of any of them is one. */
+static moi_layout_verdict moi_layout_try(
+    moi_layout_search_state *s, size_t bytes, uint64_t max_nodes) {
+    moi_layout_verdict verdict = MOI_LAYOUT_LIMIT;
+    for (int order = 0; order < MOI_LAYOUT_N_ORDERS && verdict == MOI_LAYOUT_LIMIT; order++) {
+        const moi_layout_effort *effort = s->layout->call->effort;
+        if (effort->n_nodes >= effort->max_nodes) break;
+        verdict = moi_layout_attempt(s, bytes, order, max_nodes);
+    }
+    return verdict;
+}
+
+static int moi_layout_may_go_on(const moi_layout *layout, const mo_layout_result *result) {
+    const moi_layout_effort *effort = layout->call->effort;
+    size_t capacity = layout->call->desc.capacity;
+    if (moi_layout_is_enough(layout, result)) return 0;
+    if (capacity != 0 && result->lower_bound > capacity) return 0;
+    return effort->n_nodes < effort->max_nodes &&
+        (effort->end_s == 0 || moi_os_now_s() < effort->end_s);
+}
+
+/* Whether a layout is found gets neither easier nor harder with the capacity, so each round gives
+ * several of them a limited try: the lower bound, where the search is tightest, and values towards
+ * the best known; or the one asked for. */
+static size_t moi_layout_target(
+    const moi_layout *layout, const mo_layout_result *result, int which) {
+    size_t low = result->lower_bound, gap = result->peak - low;
+    if (layout->call->desc.capacity != 0)
+        return which == 0 ? moi_max(layout->call->desc.capacity, low) : low;
+    if (which == 0) return low;
+    return which == 1 ? low + gap / 2 : low + gap / 8 * 7;
+}
+
+static void moi_layout_rounds(moi_layout_search_state *s, mo_layout_result *result) {
+    moi_layout *layout = s->layout;
+    for (uint64_t limit = 2 * (uint64_t)s->n; moi_layout_may_go_on(layout, result); limit *= 2) {
+        size_t before = SIZE_MAX;
+        for (int which = 0; which < 3 && moi_layout_may_go_on(layout, result); which++) {
+            size_t bytes = moi_layout_target(layout, result, which);
+            if (bytes >= result->peak || bytes == before) continue;
+            before = bytes;
+            uint64_t nodes = which != 0 && limit / 4 >= 2 * (uint64_t)s->n ? limit / 4 : limit;
+            moi_layout_verdict verdict = moi_layout_try(s, bytes, nodes);
+            result->peak = moi_layout_peak(layout, layout->best);
+            if (verdict == MOI_LAYOUT_NONE && !layout->partial)
+                result->lower_bound = moi_layout_bytes_above(layout, bytes);
+        }
+    }
+}
+
+static int moi_layout_fits_search(const moi_layout *layout, const mo_layout_result *result) {
+    if (result->peak / layout->unit >= MOI_LAYOUT_MAX_UNITS) return 0;
+    for (size_t i = 0; i < layout->n; i++)
+        if (layout->blocks[i].align > MOI_LAYOUT_MAX_UNITS) return 0;
+    return layout->n_pieces < MOI_LAYOUT_MAX_LISTED;
+}
+
+static mo_status moi_layout_search(moi_layout *layout, mo_layout_result *result) {
+    moi_layout_search_state s;
+    int is_searchable;
+    if (!moi_layout_fits_search(layout, result) || !moi_layout_may_go_on(layout, result))
+        return MO_OK;
+    mo_status status = moi_layout_create_search(&s, layout, &is_searchable);
+    if (status != MO_OK) return status;
+    if (is_searchable) moi_layout_rounds(&s, result);
+    moi_layout_destroy_search(&s);
+    return MO_OK;
+}
+/* mo_layout_alias.c - which outputs are written over which inputs. */
+
+enum {
+    MOI_LAYOUT_MAX_ENUMERATED = 6, /* up to so many aliases every choice is tried */
+    MOI_LAYOUT_MAX_LEFT_OUT = 32   /* else so many are left out, one at a time */
+};
+
+/* A choice of aliases, and the best one so far. */
+typedef struct moi_layout_choice {
+    moi_layout_call *call;
+    moi_layout_key *edges; /* [n_edges] a = the larger outputs first, b = output, index = input */
+    size_t n_edges;
+    size_t *taken, *given; /* [n] of the choice: whose bytes an output has, and who has them */
+    size_t *best_taken, *offsets; /* [n] */
+    size_t *edge_begin;           /* [n] an output's first edge; SIZE_MAX = none */
+    size_t *previous, *queue;     /* [n] for a path through outputs and inputs */
+    mo_layout_result best;
+    size_t lower_bound; /* of all choices that were tried */
+    moi_layout_memory memory;
+} moi_layout_choice;
+
+static int moi_layout_has_gap_at(const moi_layout_call *call, size_t i, size_t step) {
+    for (size_t k = moi_layout_first_gap(call, i);
+         k < call->desc.n_gaps && call->gaps[k].a == i && call->gaps[k].b <= step; k++)
+        if (call->desc.gaps[call->gaps[k].index].last >= step) return 1;
+    return 0;
+}
+
+/* Two items of one same step could take each other over in a circle, and a fixed one cannot
+ * move. */
+static int moi_layout_may_take(const moi_layout_call *call, const mo_layout_alias *alias) {
+    const mo_layout_item *item = &call->items[alias->item], *from = &call->items[alias->from];
+    const size_t *fixed = call->desc.fixed;
+    if (item->size == 0 || (item->last == item->first && from->last == from->first)) return 0;
+    if (fixed && (fixed[alias->item] != SIZE_MAX || fixed[alias->from] != SIZE_MAX)) return 0;
+    return !moi_layout_has_gap_at(call, alias->item, item->first) &&
+        !moi_layout_has_gap_at(call, alias->from, item->first);
+}
+
+static void moi_layout_carve_choice(moi_layout_choice *c) {
+    size_t n = c->call->n,
+           **arrays[] = {&c->taken, &c->given, &c->best_taken, &c->offsets, &c->edge_begin,
+               &c->previous, &c->queue};
+    for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++)
+        *arrays[k] = (size_t *)moi_layout_take(&c->memory, n, sizeof **arrays[k]);
+    c->edges =
+        (moi_layout_key *)moi_layout_take(&c->memory, c->call->desc.n_aliases, sizeof *c->edges);
+}
+
+static mo_status moi_layout_begin_choice(moi_layout_choice *c, moi_layout_call *call) {
+    memset(c, 0, sizeof *c);
+    c->call = call;
+    moi_layout_carve_choice(c);
+    mo_status status = moi_layout_provide(&c->memory, call->desc.allocator);
+    if (status != MO_OK) return status;
+    moi_layout_carve_choice(c);
+    for (size_t k = 0; k < call->desc.n_aliases; k++) {
+        const mo_layout_alias *alias = &call->desc.aliases[k];
+        moi_layout_key key = {SIZE_MAX - call->items[alias->item].size, alias->item, alias->from};
+        if (moi_layout_may_take(call, alias)) c->edges[c->n_edges++] = key;
+    }
+    moi_layout_sort(c->edges, c->n_edges);
+    for (size_t i = 0; i < call->n; i++) {
+        c->taken[i] = c->given[i] = c->edge_begin[i] = SIZE_MAX;
+        c->previous[i] = SIZE_MAX;
+    }
+    for (size_t k = c->n_edges; k > 0; k--) c->edge_begin[c->edges[k - 1].b] = k - 1;
+    c->best.peak = c->lower_bound = SIZE_MAX;
+    return MO_OK;
+}
+
+static void moi_layout_end_choice(moi_layout_choice *c) {
+    mo_free(c->call->desc.allocator, c->memory.base, c->memory.size, MOI_CACHE_LINE);
+}
+
+/* Gives the input at the end of a path to the output before it, whose own input is free then for
+ * the output before that. */
+static void moi_layout_give(moi_layout_choice *c, size_t input) {
+    while (input != SIZE_MAX) {
+        size_t output = c->previous[input], freed = c->taken[output];
+        c->taken[output] = input;
+        c->given[input] = output;
+        input = freed;
+    }
+}
+
+/* Finds an input for the output, moving other outputs to other inputs where that helps. */
+static void moi_layout_augment(moi_layout_choice *c, size_t output) {
+    size_t n_queue = 0, n_done = 0, found = SIZE_MAX;
+    c->queue[n_queue++] = output;
+    while (n_done < n_queue && found == SIZE_MAX) {
+        size_t at = c->queue[n_done++];
+        for (size_t k = c->edge_begin[at]; k < c->n_edges && c->edges[k].b == at; k++) {
+            size_t input = c->edges[k].index;
+            if (c->previous[input] != SIZE_MAX) continue;
+            c->previous[input] = at;
+            if (c->given[input] == SIZE_MAX) {
+                found = input;
+                break;
+            }
+            c->queue[n_queue++] = c->given[input];
+        }
+    }
+    moi_layout_give(c, found);
+    for (size_t done = 0; done < n_done; done++)
+        for (size_t k = c->edge_begin[c->queue[done]];
+             k < c->n_edges && c->edges[k].b == c->queue[done]; k++)
+            c->previous[c->edges[k].index] = SIZE_MAX;
+}
+
+/* Outputs by size, the largest first, each along a path: what a step saves is the most possible, so
+ * no other choice has a lower live bound. */
+static void moi_layout_take_most(moi_layout_choice *c) {
+    for (size_t k = 0; k < c->n_edges; k++)
+        if (k == 0 || c->edges[k].b != c->edges[k - 1].b) moi_layout_augment(c, c->edges[k].b);
+}
+
+static mo_status moi_layout_try_choice(moi_layout_choice *c) {
+    mo_layout_result result;
+    c->call->taken = c->taken;
+    mo_status status = moi_layout_solve_call(c->call, c->queue, &result);
+    if (status != MO_OK) return status;
+    c->lower_bound = moi_min(c->lower_bound, result.lower_bound);
+    if (result.peak >= c->best.peak) return MO_OK;
+    c->best = result;
+    memcpy(c->offsets, c->queue, c->call->n * sizeof *c->offsets);
+    memcpy(c->best_taken, c->taken, c->call->n * sizeof *c->taken);
+    return MO_OK;
+}
+
+static int moi_layout_choice_is_done(const moi_layout_choice *c, size_t live_bound) {
+    return c->best.peak <= moi_max(c->call->desc.capacity, live_bound);
+}
+
+/* Takes the edges in the set; 0 when two of them need the same item. */
+static int moi_layout_take_set(moi_layout_choice *c, size_t set) {
+    int is_valid = 1;
+    for (size_t i = 0; i < c->call->n; i++) c->taken[i] = c->given[i] = SIZE_MAX;
+    for (size_t k = 0; k < c->n_edges; k++) {
+        size_t output = c->edges[k].b, input = c->edges[k].index;
+        if (!(set >> k & 1)) continue;
+        if (c->taken[output] != SIZE_MAX || c->given[input] != SIZE_MAX) is_valid = 0;
+        c->taken[output] = input;
+        c->given[input] = output;
+    }
+    return is_valid;
+}
+
+static mo_status moi_layout_try_all(moi_layout_choice *c, size_t live_bound) {
+    mo_status status = MO_OK;
+    size_t set = 0, n_sets = (size_t)1 << c->n_edges;
+    for (; status == MO_OK && set < n_sets; set++) {
+        if (moi_layout_choice_is_done(c, live_bound)) break;
+        if (moi_layout_take_set(c, set)) status = moi_layout_try_choice(c);
+    }
+    if (set < n_sets) c->lower_bound = live_bound;
+    return status;
+}
+
+static mo_status moi_layout_leave_out(moi_layout_choice *c, size_t live_bound) {
+    mo_status status = MO_OK;
+    size_t n_tried = 0;
+    for (size_t k = 0; status == MO_OK && k < c->n_edges; k++) {
+        size_t output = c->edges[k].b, input = c->edges[k].index;
+        if (c->taken[output] != input) continue;
+        if (moi_layout_choice_is_done(c, live_bound) || n_tried++ == MOI_LAYOUT_MAX_LEFT_OUT) break;
+        size_t before = c->best.peak;
+        c->taken[output] = SIZE_MAX;
+        status = moi_layout_try_choice(c);
+        if (c->best.peak == before) c->taken[output] = input;
+    }
+    c->lower_bound = live_bound;
+    return status;
+}
+
+static mo_status moi_layout_solve_aliases(
+    moi_layout_call *call, size_t *offsets, mo_layout_result *result) {
+    moi_layout_choice c;
+    uint64_t n_nodes = call->effort->n_nodes;
+    mo_status status = moi_layout_begin_choice(&c, call);
+    if (status != MO_OK) return status;
+    moi_layout_take_most(&c);
+    status = moi_layout_try_choice(&c);
+    size_t live_bound = c.best.live_bound, peak_step = c.best.peak_step;
+    if (status == MO_OK)
+        status = c.n_edges <= MOI_LAYOUT_MAX_ENUMERATED ? moi_layout_try_all(&c, live_bound)
+                                                        : moi_layout_leave_out(&c, live_bound);
+    if (status == MO_OK) {
+        *result = c.best;
+        result->live_bound = live_bound;
+        result->peak_step = peak_step;
+        result->lower_bound = c.lower_bound;
+        result->proved = result->peak == result->lower_bound;
+        result->n_nodes = call->effort->n_nodes - n_nodes;
+        memcpy(offsets, c.offsets, call->n * sizeof *offsets);
+        memcpy(call->desc.taken, c.best_taken, call->n * sizeof *offsets);
+    }
+    call->taken = NULL;
+    moi_layout_end_choice(&c);
+    return status;
+}
+/* mo_layout_spaces.c - items over several spaces, each with its own size. */
+
+enum { MOI_LAYOUT_MAX_SPREAD = 128 }; /* more items than this are not searched */
+
+/* An assignment of items to spaces. Items that took over others go where those go. */
+typedef struct moi_layout_spread {
+    moi_layout_call *call;
+    size_t n, n_heads;
+    moi_layout_key *heads; /* [n] the larger first: index = item that took over nothing */
+    size_t *group;         /* [n] the space of each item; n_spaces = none yet */
+    size_t *offsets;       /* [n] */
+    size_t *best_group, *best_offsets;
+    size_t *taken;
+    size_t capacity; /* of the sum; each space on its own is made as small as possible */
+    size_t best;     /* the sum of the peaks; SIZE_MAX = none found */
+    size_t live_bound, peak_step;
+    int is_complete; /* every assignment was decided */
+    moi_layout_memory memory;
+} moi_layout_spread;
+
+static void moi_layout_carve_spread(moi_layout_spread *s) {
+    size_t n = s->n,
+           **arrays[] = {&s->group, &s->offsets, &s->best_group, &s->best_offsets, &s->taken};
+    for (size_t k = 0; k < sizeof arrays / sizeof *arrays; k++)
+        *arrays[k] = (size_t *)moi_layout_take(&s->memory, n, sizeof **arrays[k]);
+    s->heads = (moi_layout_key *)moi_layout_take(&s->memory, n, sizeof *s->heads);
+}
+
+static int moi_layout_is_fixed(const moi_layout_call *call, size_t i) {
+    return call->desc.fixed && call->desc.fixed[i] != SIZE_MAX;
+}
+
+/* The aliases are those that lower the live bound the most. */
+static mo_status moi_layout_take_aliases(moi_layout_spread *s) {
+    moi_layout_choice c;
+    for (size_t i = 0; i < s->n; i++) s->taken[i] = SIZE_MAX;
+    if (s->call->desc.n_aliases == 0) return MO_OK;
+    mo_status status = moi_layout_begin_choice(&c, s->call);
+    if (status != MO_OK) return status;
+    moi_layout_take_most(&c);
+    memcpy(s->taken, c.taken, s->n * sizeof *s->taken);
+    moi_layout_end_choice(&c);
+    s->call->taken = s->taken;
+    return MO_OK;
+}
+
+/* Without rounding, since each space has a topmost block of its own. */
+static mo_status moi_layout_bound_spread(moi_layout_spread *s) {
+    moi_layout layout;
+    mo_layout_result result;
+    memset(&result, 0, sizeof result);
+    s->call->ignore_align = 1;
+    mo_status status = moi_layout_create(&layout, s->call);
+    if (status == MO_OK) {
+        status = moi_layout_bound(&layout, &result);
+        moi_layout_destroy(&layout);
+    }
+    s->call->ignore_align = 0;
+    s->live_bound = result.live_bound;
+    s->peak_step = result.peak_step;
+    return status;
+}
+
+static mo_status moi_layout_begin_spread(moi_layout_spread *s, moi_layout_call *call) {
+    memset(s, 0, sizeof *s);
+    s->call = call;
+    s->n = call->n;
+    s->best = SIZE_MAX;
+    s->capacity = call->desc.capacity;
+    call->desc.capacity = 0;
+    moi_layout_carve_spread(s);
+    mo_status status = moi_layout_provide(&s->memory, call->desc.allocator);
+    if (status != MO_OK) return status;
+    moi_layout_carve_spread(s);
+    status = moi_layout_take_aliases(s);
+    if (status == MO_OK) status = moi_layout_bound_spread(s);
+    if (status != MO_OK)
+        mo_free(call->desc.allocator, s->memory.base, s->memory.size, MOI_CACHE_LINE);
+    call->group = s->group;
+    for (size_t i = 0; status == MO_OK && i < s->n; i++) {
+        moi_layout_key key = {SIZE_MAX - call->items[i].size, call->items[i].first, i};
+        if (call->items[i].size != 0 && s->taken[i] == SIZE_MAX) s->heads[s->n_heads++] = key;
+    }
+    if (status == MO_OK) moi_layout_sort(s->heads, s->n_heads);
+    return status;
+}
+
+/* Sends the item, and what took over its bytes, to a space. */
+static void moi_layout_follow_heads(moi_layout_spread *s) {
+    for (size_t i = 0; i < s->n; i++) {
+        size_t head = i;
+        while (s->taken[head] != SIZE_MAX) head = s->taken[head];
+        s->group[i] = s->group[head];
+    }
+}
+
+/* Solves each space by itself and keeps the assignment if the sum is the smallest so far. Returns 0
+ * in *is_decided when some space might hold what it did not. */
+static mo_status moi_layout_solve_spread(moi_layout_spread *s, int *is_decided) {
+    size_t sum = 0;
+    *is_decided = 1;
+    for (size_t k = 0; k < s->call->desc.n_spaces; k++) {
+        mo_layout_result result;
+        s->call->pick = k;
+        mo_status status = moi_layout_solve_call(s->call, s->offsets, &result);
+        if (status != MO_OK) return status;
+        *is_decided &= result.proved || result.lower_bound > s->call->desc.spaces[k];
+        if (result.peak > s->call->desc.spaces[k] || !moi_add(sum, result.peak, &sum)) return MO_OK;
+    }
+    if (sum >= s->best) return MO_OK;
+    s->best = sum;
+    memcpy(s->best_offsets, s->offsets, s->n * sizeof *s->offsets);
+    memcpy(s->best_group, s->group, s->n * sizeof *s->group);
+    return MO_OK;
+}
+
+/* Sends to space k what one order places there; the rest stays. Returns how many items moved. */
+static mo_status moi_layout_fill_space(
+    moi_layout_spread *s, size_t k, const moi_layout_order *order, size_t *n_moved) {
+    moi_layout layout;
+    s->call->pick = s->call->desc.n_spaces;
+    mo_status status = moi_layout_create(&layout, s->call);
+    if (status != MO_OK) return status;
+    moi_layout_sort_by(&layout, order);
+    moi_layout_place(&layout, order->best_fit, s->call->desc.spaces[k], 1);
+    for (size_t i = 0; i < s->n; i++) {
+        size_t block = layout.block_of[i];
+        if (block == SIZE_MAX || layout.offsets[block] == SIZE_MAX) continue;
+        s->group[i] = k;
+        ++*n_moved;
+    }
+    moi_layout_destroy(&layout);
+    return MO_OK;
+}
+
+/* One order after the other over all spaces in turn, the first space first. */
+static mo_status moi_layout_spread_greedy(moi_layout_spread *s) {
+    size_t n_spaces = s->call->desc.n_spaces, n_items = 0;
+    int is_decided;
+    for (size_t i = 0; i < s->n; i++) n_items += s->call->items[i].size != 0;
+    for (size_t o = 0; o < MOI_LAYOUT_N_GREEDY; o++) {
+        size_t n_moved = 0;
+        for (size_t i = 0; i < s->n; i++) s->group[i] = s->call->items[i].size != 0 ? n_spaces : 0;
+        for (size_t k = 0; k < n_spaces; k++) {
+            mo_status status = moi_layout_fill_space(s, k, &moi_layout_orders[o], &n_moved);
+            if (status != MO_OK) return status;
+        }
+        if (n_moved < n_items) continue;
+        mo_status status = moi_layout_solve_spread(s, &is_decided);
+        if (status != MO_OK) return status;
+        if (s->best <= moi_max(s->capacity, s->live_bound)) break;
+    }
+    return MO_OK;
+}
+
+/* Whether the space before is as large, and none of the first n heads lies there: either would
+ * do. */
+static int moi_layout_is_same_again(const moi_layout_spread *s, size_t n, size_t space) {
+    const size_t *spaces = s->call->desc.spaces;
+    if (space == 0 || spaces[space] != spaces[space - 1]) return 0;
+    if (space == 1 && s->call->desc.fixed) return 0;
+    for (size_t k = 0; k < n; k++)
+        if (s->group[s->heads[k].index] == space - 1) return 0;
+    return 1;
+}
+
+/* Whether the live bytes of the first n heads fit each space, where the last of them was added. */
+static int moi_layout_spread_fits(const moi_layout_spread *s, size_t n) {
+    const mo_layout_item *items = s->call->items;
+    size_t added = s->heads[n - 1].index, space = s->group[added];
+    if (moi_layout_is_fixed(s->call, added) && space != 0) return 0;
+    if (moi_layout_is_same_again(s, n - 1, space)) return 0;
+    if (s->call->desc.n_gaps) return items[added].size <= s->call->desc.spaces[space];
+    for (size_t k = 0; k < n; k++) {
+        size_t step = items[s->heads[k].index].first, live = 0;
+        if (step < items[added].first || step > items[added].last) continue;
+        for (size_t l = 0; l < n; l++) {
+            size_t i = s->heads[l].index;
+            if (s->group[i] != space || items[i].first > step || items[i].last < step) continue;
+            if (!moi_add(live, items[i].size, &live)) return 0;
+        }
+        if (live > s->call->desc.spaces[space]) return 0;
+    }
+    return 1;
+}
+
+/* Every assignment, one head after the other; each counts as a node. */
+static mo_status moi_layout_spread_search(moi_layout_spread *s) {
+    moi_layout_effort *effort = s->call->effort;
+    size_t depth = 0, n_spaces = s->call->desc.n_spaces;
+    int is_new = 1, is_decided;
+    s->is_complete = s->call->desc.n_aliases == 0; /* other choices of aliases are not tried */
+    for (size_t i = 0; i < s->n; i++) s->group[i] = 0;
+    while (s->best > moi_max(s->capacity, s->live_bound)) {
+        if (effort->n_nodes >= effort->max_nodes ||
+            (effort->end_s > 0 && moi_os_now_s() >= effort->end_s)) {
+            s->is_complete = 0;
+            break;
+        }
+        if (is_new && depth == s->n_heads) {
+            moi_layout_follow_heads(s);
+            mo_status status = moi_layout_solve_spread(s, &is_decided);
+            if (status != MO_OK) return status;
+            s->is_complete &= is_decided;
+            is_new = 0;
+        } else if (!is_new) {
+            if (depth == 0) break;
+            if (++s->group[s->heads[depth - 1].index] >= n_spaces) depth--;
+            else is_new = moi_layout_spread_fits(s, depth);
+        } else {
+            effort->n_nodes++;
+            s->group[s->heads[depth++].index] = 0;
+            is_new = moi_layout_spread_fits(s, depth);
+        }
+    }
+    return MO_OK;
+}
+
+static void moi_layout_give_spread(
+    const moi_layout_spread *s, size_t *offsets, mo_layout_result *result) {
+    result->peak = s->best;
+    result->live_bound = s->live_bound;
+    result->peak_step = s->peak_step;
+    result->lower_bound = s->is_complete ? s->best : s->live_bound;
+    result->proved = result->peak == result->lower_bound;
+    memcpy(offsets, s->best_offsets, s->n * sizeof *offsets);
+    memcpy(s->call->desc.space, s->best_group, s->n * sizeof *offsets);
+    if (s->call->desc.taken) memcpy(s->call->desc.taken, s->taken, s->n * sizeof *offsets);
+}
+
+static mo_status moi_layout_solve_spaces(
+    moi_layout_call *call, size_t *offsets, mo_layout_result *result) {
+    moi_layout_spread s;
+    uint64_t n_nodes = call->effort->n_nodes;
+    mo_status status = moi_layout_begin_spread(&s, call);
+    if (status == MO_OK) {
+        status = moi_layout_spread_greedy(&s);
+        if (status == MO_OK && s.n_heads <= MOI_LAYOUT_MAX_SPREAD)
+            status = moi_layout_spread_search(&s);
+        if (status == MO_OK && s.best == SIZE_MAX) {
+            moi_log(call->desc.log, MO_LOG_ERROR, "layout: %zu items fit no %zu spaces%s", s.n,
+                call->desc.n_spaces, s.is_complete ? "" : " by what was tried");
+            status = MO_E_NO_SPACE;
+        }
+        if (status == MO_OK) moi_layout_give_spread(&s, offsets, result);
+        mo_free(call->desc.allocator, s.memory.base, s.memory.size, MOI_CACHE_LINE);
+    }
+    result->n_nodes = call->effort->n_nodes - n_nodes;
+    call->group = call->taken = NULL;
+    return status;
+}
+/* mo_layout_check.c - whether offsets are a layout, and why a layout is as large as it is. */
+
+/* ---- check --------------------------------------------------------------------------------- */
+
+/* A sweep over the steps that keeps the bytes in use sorted by space and offset: as long as each
+ * piece lies apart from its neighbours there, all do. */
+typedef struct moi_layout_sweep {
+    const moi_layout_call *call;
+    const size_t *offsets;
+    const size_t *space;      /* NULL = one */
+    moi_layout_piece *pieces; /* [max_pieces] in bytes from the start of the space; block = item */
+    size_t n_pieces, max_pieces;
+    moi_layout_key *begins, *ends; /* [n_pieces] by first and last step */
+    size_t *live;                  /* [n_pieces] pieces by space and offset */
+    size_t n_live;
+    moi_layout_memory memory;
+} moi_layout_sweep;
+
 static mo_status moi_layout_check_place(
-    const moi_layout *layout, const size_t *offsets, size_t i, size_t peak, const mo_log *log) {
-    size_t size = layout->items[i].size, align = moi_layout_align(layout, i);
+    const moi_layout_call *call, const size_t *offsets, size_t i, size_t peak) {
+    const mo_log *log = call->desc.log;
+    size_t size = call->items[i].size, align = moi_layout_align(&call->desc, &call->items[i]);
     if (offsets[i] % align != 0) {
         moi_log(log, MO_LOG_ERROR, "layout: item %zu: offset %zu is no multiple of %zu", i,
             offsets[i], align);
@@ -15325,26 +17612,731 @@ static mo_status moi_layout_check_place(
             offsets[i], size, peak);
         return MO_E_INVALID;
     }
+    if (call->desc.fixed && call->desc.fixed[i] != SIZE_MAX && call->desc.fixed[i] != offsets[i]) {
+        moi_log(log, MO_LOG_ERROR, "layout: item %zu: offset %zu, but it is fixed at %zu", i,
+            offsets[i], call->desc.fixed[i]);
+        return MO_E_INVALID;
+    }
     return MO_OK;
+}
+
+static int moi_layout_took_rightly(const moi_layout_sweep *s, moi_layout_choice *c, size_t i) {
+    size_t from = s->call->taken[i];
+    if (from >= s->call->n || s->offsets[i] != s->offsets[from]) return 0;
+    if (s->space && s->space[i] != s->space[from]) return 0;
+    for (size_t k = c->edge_begin[i]; k < c->n_edges && c->edges[k].b == i; k++)
+        if (c->edges[k].index == from && c->given[from] == SIZE_MAX) {
+            c->given[from] = i;
+            return 1;
+        }
+    return 0;
+}
+
+static mo_status moi_layout_check_taken(const moi_layout_sweep *s, moi_layout_call *call) {
+    moi_layout_choice c;
+    if (!call->taken) return MO_OK;
+    mo_status status = moi_layout_begin_choice(&c, call);
+    if (status != MO_OK) return status;
+    for (size_t i = 0; status == MO_OK && i < call->n; i++) {
+        if (call->taken[i] == SIZE_MAX || moi_layout_took_rightly(s, &c, i)) continue;
+        moi_log(call->desc.log, MO_LOG_ERROR, "layout: item %zu cannot lie over item %zu", i,
+            call->taken[i]);
+        status = MO_E_INVALID;
+    }
+    moi_layout_end_choice(&c);
+    return status;
+}
+
+/* The items that overlap, the lower index first. */
+static mo_status moi_layout_say_overlap(const moi_layout_sweep *sweep, size_t p, size_t q) {
+    const moi_layout_call *call = sweep->call;
+    size_t x = sweep->pieces[p].block, y = sweep->pieces[q].block;
+    size_t i = moi_min(x, y), j = moi_max(x, y);
+    moi_log(call->desc.log, MO_LOG_ERROR,
+        "layout: items %zu (offset %zu, size %zu) and %zu (offset %zu, size %zu) overlap", i,
+        sweep->offsets[i], call->items[i].size, j, sweep->offsets[j], call->items[j].size);
+    return MO_E_INVALID;
+}
+
+static int moi_layout_lies_before(const moi_layout_sweep *sweep, size_t p, size_t q) {
+    const moi_layout_piece *x = &sweep->pieces[p], *y = &sweep->pieces[q];
+    if (sweep->space && sweep->space[x->block] != sweep->space[y->block])
+        return sweep->space[x->block] < sweep->space[y->block];
+    return x->low < y->low;
+}
+
+static int moi_layout_lies_apart(const moi_layout_sweep *sweep, size_t lower, size_t upper) {
+    const moi_layout_piece *x = &sweep->pieces[lower], *y = &sweep->pieces[upper];
+    if (sweep->space && sweep->space[x->block] != sweep->space[y->block]) return 1;
+    return x->high <= y->low;
+}
+
+/* Where piece p lies or would lie among what is live. */
+static size_t moi_layout_live_at(const moi_layout_sweep *sweep, size_t p) {
+    size_t low = 0, high = sweep->n_live;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (moi_layout_lies_before(sweep, sweep->live[middle], p)) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static mo_status moi_layout_sweep_begin(moi_layout_sweep *sweep, size_t p) {
+    size_t at = moi_layout_live_at(sweep, p), *live = sweep->live;
+    if (at < sweep->n_live && !moi_layout_lies_apart(sweep, p, live[at]))
+        return moi_layout_say_overlap(sweep, p, live[at]);
+    if (at > 0 && !moi_layout_lies_apart(sweep, live[at - 1], p))
+        return moi_layout_say_overlap(sweep, live[at - 1], p);
+    memmove(&live[at + 1], &live[at], (sweep->n_live - at) * sizeof *live);
+    live[at] = p;
+    sweep->n_live++;
+    return MO_OK;
+}
+
+static void moi_layout_sweep_end(moi_layout_sweep *sweep, size_t p) {
+    size_t at = moi_layout_live_at(sweep, p), *live = sweep->live;
+    sweep->n_live--;
+    memmove(&live[at], &live[at + 1], (sweep->n_live - at) * sizeof *live);
+}
+
+static void moi_layout_carve_sweep(moi_layout_sweep *s) {
+    size_t n = s->max_pieces;
+    s->pieces = (moi_layout_piece *)moi_layout_take(&s->memory, n, sizeof *s->pieces);
+    s->begins = (moi_layout_key *)moi_layout_take(&s->memory, n, sizeof *s->begins);
+    s->ends = (moi_layout_key *)moi_layout_take(&s->memory, n, sizeof *s->ends);
+    s->live = (size_t *)moi_layout_take(&s->memory, n, sizeof *s->live);
+}
+
+static void moi_layout_fill_sweep(moi_layout_sweep *s) {
+    for (size_t i = 0; i < s->call->n; i++) {
+        if (s->call->items[i].size == 0 || s->offsets[i] == SIZE_MAX) continue;
+        size_t n = moi_layout_expand(s->call, i, s->pieces + s->n_pieces);
+        for (; n > 0; n--) {
+            moi_layout_piece *piece = &s->pieces[s->n_pieces];
+            moi_layout_key begin = {piece->first, 0, s->n_pieces};
+            moi_layout_key end = {piece->last, 0, s->n_pieces};
+            piece->low += s->offsets[i];
+            piece->high += s->offsets[i];
+            piece->block = i;
+            s->begins[s->n_pieces] = begin;
+            s->ends[s->n_pieces++] = end;
+        }
+    }
+    moi_layout_sort(s->begins, s->n_pieces);
+    moi_layout_sort(s->ends, s->n_pieces);
+}
+
+static mo_status moi_layout_run_sweep(moi_layout_sweep *s) {
+    mo_status status = MO_OK;
+    size_t n_ended = 0;
+    moi_layout_fill_sweep(s);
+    for (size_t k = 0; status == MO_OK && k < s->n_pieces; k++) {
+        for (; s->ends[n_ended].a < s->begins[k].a; n_ended++)
+            moi_layout_sweep_end(s, s->ends[n_ended].index);
+        status = moi_layout_sweep_begin(s, s->begins[k].index);
+    }
+    return status;
+}
+
+/* The highest end in each space is within its size, and their sum within the peak. */
+static mo_status moi_layout_check_spaces(
+    const moi_layout_call *call, const size_t *offsets, size_t peak) {
+    size_t n_spaces = call->desc.n_spaces, sum = 0;
+    for (size_t i = 0; n_spaces && i < call->n; i++) {
+        if (call->items[i].size == 0 || call->desc.space[i] < n_spaces) continue;
+        moi_log(call->desc.log, MO_LOG_ERROR, "layout: item %zu: no space %zu of %zu", i,
+            call->desc.space[i], n_spaces);
+        return MO_E_INVALID;
+    }
+    for (size_t k = 0; k < n_spaces; k++) {
+        size_t end = 0;
+        for (size_t i = 0; i < call->n; i++)
+            if (call->items[i].size != 0 && call->desc.space[i] == k)
+                end = moi_max(end, offsets[i] + call->items[i].size);
+        if (end <= call->desc.spaces[k] && moi_add(sum, end, &sum) && sum <= peak) continue;
+        moi_log(call->desc.log, MO_LOG_ERROR,
+            "layout: space %zu: end %zu passes its size %zu or the peak %zu", k, end,
+            call->desc.spaces[k], peak);
+        return MO_E_INVALID;
+    }
+    return MO_OK;
+}
+
+/* Items at SIZE_MAX are left out. */
+static mo_status moi_layout_check_overlaps(
+    moi_layout_call *call, const size_t *offsets, const size_t *space) {
+    moi_layout_sweep sweep;
+    memset(&sweep, 0, sizeof sweep);
+    sweep.call = call;
+    sweep.offsets = offsets;
+    sweep.space = space;
+    if (!moi_add(call->n, 2 * call->desc.n_gaps + 1, &sweep.max_pieces)) return MO_E_OVERFLOW;
+    moi_layout_carve_sweep(&sweep);
+    mo_status status = moi_layout_provide(&sweep.memory, call->desc.allocator);
+    if (status != MO_OK) return status;
+    moi_layout_carve_sweep(&sweep);
+    status = moi_layout_check_taken(&sweep, call);
+    if (status == MO_OK) status = moi_layout_run_sweep(&sweep);
+    mo_free(call->desc.allocator, sweep.memory.base, sweep.memory.size, MOI_CACHE_LINE);
+    return status;
+}
+
+static mo_status moi_layout_check_offsets(
+    moi_layout_call *call, const size_t *offsets, size_t peak) {
+    mo_status status = MO_OK;
+    for (size_t i = 0; status == MO_OK && i < call->n; i++)
+        if (call->items[i].size != 0) status = moi_layout_check_place(call, offsets, i, peak);
+    if (status == MO_OK) status = moi_layout_check_spaces(call, offsets, peak);
+    if (status != MO_OK) return status;
+    return moi_layout_check_overlaps(call, offsets, call->desc.n_spaces ? call->desc.space : NULL);
 }
 
 mo_status mo_layout_check(const mo_layout_desc *desc, const mo_layout_item *items, size_t n,
     const size_t *offsets, size_t peak) {
-    mo_layout_desc full = mo_layout_desc_defaults(desc);
-    moi_layout layout = {items, n, full.align, NULL, NULL, NULL, NULL};
-    if (n != 0 && (!items || !offsets)) return MO_E_INVALID;
-    mo_status status = moi_layout_check_items(&layout, full.log);
-    for (size_t i = 0; status == MO_OK && i < n; i++) {
-        if (items[i].size == 0) continue;
-        status = moi_layout_check_place(&layout, offsets, i, peak, full.log);
-        for (size_t j = 0; status == MO_OK && j < i; j++) {
-            if (items[j].size == 0 || moi_layout_apart(&layout, offsets, i, j)) continue;
-            moi_log(full.log, MO_LOG_ERROR,
-                "layout: items %zu (offset %zu, size %zu) and %zu (offset %zu, size %zu) overlap",
-                j, offsets[j], items[j].size, i, offsets[i], items[i].size);
-            status = MO_E_INVALID;
+    moi_layout_call call;
+    if (n == 0) return MO_OK;
+    if (!offsets) return MO_E_INVALID;
+    mo_status status = moi_layout_begin_call(&call, desc, items, n);
+    if (status != MO_OK) return status;
+    call.taken = call.desc.n_aliases ? call.desc.taken : NULL;
+    status = moi_layout_check_offsets(&call, offsets, peak);
+    moi_layout_end_call(&call);
+    return status;
+}
+
+/* ---- explain ------------------------------------------------------------------------------- */
+
+/* What is in use of each item at a step, the most first; in keys, which has room for each item. */
+static size_t moi_layout_list_live(moi_layout *layout, size_t step, size_t *bytes) {
+    const moi_layout_call *call = layout->call;
+    size_t n = 0;
+    *bytes = 0;
+    for (size_t i = 0; i < call->n; i++) {
+        if (!moi_layout_is_picked(call, i)) continue;
+        size_t n_pieces = moi_layout_expand(call, i, layout->pieces);
+        for (size_t k = 0; k < n_pieces; k++) {
+            const moi_layout_piece *piece = &layout->pieces[k];
+            if (step < piece->first || step > piece->last) continue;
+            moi_layout_key key = {SIZE_MAX - (piece->high - piece->low), 0, i};
+            layout->keys[n++] = key;
+            *bytes += piece->high - piece->low;
         }
     }
+    moi_layout_sort(layout->keys, n);
+    return n;
+}
+
+/* What a search at the capacity says of the items with group 1: 1 = they do not fit, 0 = they do,
+ * -1 = not known. */
+static mo_status moi_layout_is_infeasible(moi_layout_call *call, size_t *offsets, int *answer) {
+    moi_layout_effort effort = moi_layout_begin_effort(&call->desc, call->n);
+    mo_layout_result result;
+    call->effort = &effort;
+    mo_status status = moi_layout_solve_call(call, offsets, &result);
+    if (status != MO_OK) return status;
+    *answer = result.lower_bound > call->desc.capacity ? 1
+        : result.peak <= call->desc.capacity           ? 0
+                                                       : -1;
+    return MO_OK;
+}
+
+static void moi_layout_mark(const size_t *set, size_t n, size_t *group, size_t mark) {
+    for (size_t k = 0; k < n; k++) group[set[k]] = mark;
+}
+
+/* A deletion filter: parts of the set go where the rest still does not fit, first halves, at last
+ * single items. What is needed once stays needed, since the set only shrinks. */
+static mo_status moi_layout_filter(
+    moi_layout_call *call, size_t *set, size_t *offsets, size_t *group, mo_layout_reason *reason) {
+    reason->irreducible = 1;
+    for (size_t part = moi_max(reason->n_set / 2, 1);; part /= 2) {
+        for (size_t k = 0; k < reason->n_set;) {
+            size_t n = moi_min(part, reason->n_set - k);
+            int answer;
+            moi_layout_mark(set + k, n, group, 0);
+            mo_status status = moi_layout_is_infeasible(call, offsets, &answer);
+            if (status != MO_OK) return status;
+            if (answer == 1) {
+                reason->n_set -= n;
+                memmove(set + k, set + k + n, (reason->n_set - k) * sizeof *set);
+                continue;
+            }
+            moi_layout_mark(set + k, n, group, 1);
+            if (part == 1 && answer < 0) reason->irreducible = 0;
+            k += n;
+        }
+        if (part == 1) return MO_OK;
+    }
+}
+
+/* The fewest of the largest live items that do not fit, else every item. */
+static mo_status moi_layout_find_set(moi_layout_call *call, const size_t *live, size_t *set,
+    size_t *offsets, size_t *group, mo_layout_reason *reason) {
+    int answer = 0;
+    for (size_t i = 0; i < call->n; i++) group[i] = 0;
+    moi_layout_mark(live, reason->n_live, group, 1);
+    call->group = group;
+    call->pick = 1;
+    mo_status status = moi_layout_is_infeasible(call, offsets, &answer);
+    if (status == MO_OK && answer != 1) {
+        for (size_t i = 0; i < call->n; i++) group[i] = call->items[i].size != 0;
+        status = moi_layout_is_infeasible(call, offsets, &answer);
+    }
+    if (status != MO_OK || answer != 1) return status;
+    for (size_t i = 0; i < call->n; i++)
+        if (group[i]) set[reason->n_set++] = i;
+    return moi_layout_filter(call, set, offsets, group, reason);
+}
+
+static mo_status moi_layout_explain_call(
+    moi_layout_call *call, size_t *live, size_t *set, mo_layout_reason *reason) {
+    moi_layout layout;
+    mo_layout_result result;
+    memset(&result, 0, sizeof result);
+    mo_status status = moi_layout_create(&layout, call);
+    if (status != MO_OK) return status;
+    status = moi_layout_bound(&layout, &result);
+    if (status == MO_OK) {
+        reason->peak_step = result.peak_step;
+        reason->n_live = moi_layout_list_live(&layout, result.peak_step, &reason->live_bytes);
+        for (size_t k = 0; k < reason->n_live; k++) live[k] = layout.keys[k].index;
+    }
+    moi_layout_destroy(&layout);
+    if (status != MO_OK || !set || call->desc.capacity == 0) return status;
+    size_t *scratch = (size_t *)moi_alloc_array(call->desc.allocator, 3 * call->n, sizeof *scratch);
+    if (!scratch) return MO_E_NO_MEMORY;
+    size_t *found = scratch + 2 * call->n;
+    status = moi_layout_find_set(call, live, found, scratch, scratch + call->n, reason);
+    if (status == MO_OK) memcpy(set, found, reason->n_set * sizeof *set);
+    moi_free_array(call->desc.allocator, scratch, 3 * call->n, sizeof *scratch);
+    return status;
+}
+
+static mo_status moi_layout_explain_aliases(
+    moi_layout_call *call, size_t *live, size_t *set, mo_layout_reason *reason) {
+    moi_layout_choice c;
+    if (call->desc.n_aliases == 0) return moi_layout_explain_call(call, live, set, reason);
+    mo_status status = moi_layout_begin_choice(&c, call);
+    if (status != MO_OK) return status;
+    moi_layout_take_most(&c);
+    call->taken = c.taken;
+    status = moi_layout_explain_call(call, live, set, reason);
+    moi_layout_end_choice(&c);
+    return status;
+}
+
+mo_status mo_layout_explain(const mo_layout_desc *desc, const mo_layout_item *items, size_t n,
+    size_t *live, size_t *set, mo_layout_reason *reason) {
+    moi_layout_call call;
+    mo_layout_reason found;
+    memset(&found, 0, sizeof found);
+    if (!reason || (n != 0 && !live)) return MO_E_INVALID;
+    if (n != 0) {
+        mo_status status = moi_layout_begin_call(&call, desc, items, n);
+        if (status != MO_OK) return status;
+        status = call.desc.n_spaces ? MO_E_INVALID
+                                    : moi_layout_explain_aliases(&call, live, set, &found);
+        moi_layout_end_call(&call);
+        if (status != MO_OK) return status;
+    }
+    *reason = found;
+    return MO_OK;
+}
+/* mo_layout_svg.c - see mo_layout_svg.h. */
+
+enum { MOI_LAYOUT_SVG_COLUMNS = 2000, MOI_LAYOUT_SVG_CURVE = 90 };
+
+typedef struct moi_layout_svg {
+    mo_layout_svg_desc desc;
+    const mo_layout_item *items;
+    const size_t *offsets;
+    size_t n;
+    mo_layout_gap *pieces; /* [n_pieces] the bytes [low, high) of items that are in use */
+    size_t n_pieces, max_pieces;
+    moi_layout_key *begins, *ends; /* [n_pieces] by first step, by last step */
+    moi_track_out out;
+    moi_svg_plot curve, map;
+    size_t first_step, last_step;
+    double n_steps;
+    size_t peak, live_peak, peak_step;
+    size_t n_hidden;
+    uint64_t at_peak[MO_CATEGORY_COUNT];
+    int is_used[MO_CATEGORY_COUNT];
+    int has_categories; /* not all are MO_CATEGORY_OTHER */
+    char summary[384];
+} moi_layout_svg;
+
+/* ---- pieces -------------------------------------------------------------------------------- */
+
+static void moi_layout_svg_add(
+    moi_layout_svg *svg, size_t item, size_t first, size_t last, size_t low, size_t high) {
+    mo_layout_gap piece = {item, first, last, low, high};
+    if (low < high) svg->pieces[svg->n_pieces++] = piece;
+}
+
+/* An item around its gaps, the first of which is gap n_read by item and step. */
+static mo_status moi_layout_svg_cut(moi_layout_svg *svg, size_t i, size_t *n_read) {
+    const mo_layout_item *item = &svg->items[i];
+    size_t first = item->first;
+    int at_end = 0;
+    if (item->first > item->last) return MO_E_INVALID;
+    for (; *n_read < svg->desc.n_gaps && svg->begins[*n_read].a == i; ++*n_read) {
+        const mo_layout_gap *gap = &svg->desc.gaps[svg->begins[*n_read].index];
+        if (at_end || gap->first < first || gap->last < gap->first || gap->last > item->last ||
+            gap->low > gap->high || gap->high > item->size)
+            return MO_E_INVALID;
+        if (gap->first > first) moi_layout_svg_add(svg, i, first, gap->first - 1, 0, item->size);
+        moi_layout_svg_add(svg, i, gap->first, gap->last, gap->low, gap->high);
+        at_end = gap->last == item->last;
+        first = gap->last + 1;
+    }
+    if (!at_end) moi_layout_svg_add(svg, i, first, item->last, 0, item->size);
+    return MO_OK;
+}
+
+static mo_status moi_layout_svg_cut_all(moi_layout_svg *svg) {
+    size_t n_read = 0, n_gaps = svg->desc.n_gaps;
+    mo_status status = MO_OK;
+    for (size_t i = 0; i < n_gaps; i++) {
+        moi_layout_key key = {svg->desc.gaps[i].item, svg->desc.gaps[i].first, i};
+        svg->begins[i] = key;
+    }
+    moi_layout_sort(svg->begins, n_gaps);
+    for (size_t i = 0; i < svg->n && status == MO_OK; i++)
+        status = moi_layout_svg_cut(svg, i, &n_read);
+    return status == MO_OK && n_read < n_gaps ? MO_E_INVALID : status;
+}
+
+/* ---- over the steps ------------------------------------------------------------------------ */
+
+/* After each change of the live bytes; `at` counts steps from the first one. */
+typedef struct moi_layout_svg_sweep {
+    size_t n_begun, n_ended;
+    size_t live;
+    double at;
+} moi_layout_svg_sweep;
+
+static size_t moi_layout_svg_size(const moi_layout_svg *svg, size_t i) {
+    return svg->pieces[i].high - svg->pieces[i].low;
+}
+
+/* Pieces that begin at the next step, or end there when none does; 0 when all have ended, -1 on
+ * overflow. What ends at a step is gone before the step after it. */
+static int moi_layout_svg_next(const moi_layout_svg *svg, moi_layout_svg_sweep *sweep) {
+    size_t n = svg->n_pieces, begin, end;
+    if (sweep->n_ended == n) return 0;
+    end = svg->ends[sweep->n_ended].a;
+    begin = sweep->n_begun < n ? svg->begins[sweep->n_begun].a : end;
+    if (sweep->n_begun == n || end < begin) {
+        for (; sweep->n_ended < n && svg->ends[sweep->n_ended].a == end; sweep->n_ended++)
+            sweep->live -= moi_layout_svg_size(svg, svg->ends[sweep->n_ended].index);
+        sweep->at = (double)(end - svg->first_step) + 1;
+        return 1;
+    }
+    for (; sweep->n_begun < n && svg->begins[sweep->n_begun].a == begin; sweep->n_begun++) {
+        size_t size = moi_layout_svg_size(svg, svg->begins[sweep->n_begun].index);
+        if (!moi_add(sweep->live, size, &sweep->live)) return -1;
+    }
+    sweep->at = (double)(begin - svg->first_step);
+    return 1;
+}
+
+static void moi_layout_svg_sort(moi_layout_svg *svg) {
+    size_t n = svg->n_pieces;
+    for (size_t i = 0; i < n; i++) {
+        moi_layout_key begin = {svg->pieces[i].first, 0, i}, end = {svg->pieces[i].last, 0, i};
+        svg->begins[i] = begin;
+        svg->ends[i] = end;
+    }
+    moi_layout_sort(svg->begins, n);
+    moi_layout_sort(svg->ends, n);
+    svg->first_step = n ? svg->begins[0].a : 0;
+    svg->last_step = n ? svg->ends[n - 1].a : 0;
+    svg->n_steps = (double)(svg->last_step - svg->first_step) + 1;
+}
+
+static mo_category moi_layout_svg_category(const moi_layout_svg *svg, size_t i) {
+    mo_category category = svg->desc.labels[i].category;
+    return (unsigned)category < MO_CATEGORY_COUNT ? category : MO_CATEGORY_OTHER;
+}
+
+static mo_status moi_layout_svg_scan(moi_layout_svg *svg) {
+    moi_layout_svg_sweep sweep = {0, 0, 0, 0};
+    int more;
+    while ((more = moi_layout_svg_next(svg, &sweep)) > 0) {
+        if (sweep.live <= svg->live_peak) continue;
+        svg->live_peak = sweep.live;
+        svg->peak_step = svg->begins[sweep.n_begun - 1].a;
+    }
+    if (more < 0) return MO_E_OVERFLOW;
+    for (size_t i = 0; i < svg->n; i++) {
+        size_t end;
+        if (!moi_add(svg->offsets[i], svg->items[i].size, &end)) return MO_E_OVERFLOW;
+        svg->peak = moi_max(svg->peak, end);
+    }
+    for (size_t i = 0; i < svg->n_pieces && svg->desc.labels; i++) {
+        const mo_layout_gap *piece = &svg->pieces[i];
+        mo_category category = moi_layout_svg_category(svg, piece->item);
+        svg->is_used[category] = 1;
+        svg->has_categories |= category != MO_CATEGORY_OTHER;
+        if (moi_layout_overlap(piece->first, piece->last, svg->peak_step, svg->peak_step))
+            svg->at_peak[category] += moi_layout_svg_size(svg, i);
+    }
+    return MO_OK;
+}
+
+/* ---- rectangles ---------------------------------------------------------------------------- */
+
+static double moi_layout_svg_x(const moi_layout_svg *svg, double at) {
+    return svg->map.left + (svg->map.right - svg->map.left) * at / svg->n_steps;
+}
+
+typedef struct moi_layout_svg_rect {
+    double x, y, width, height;
+} moi_layout_svg_rect;
+
+static moi_layout_svg_rect moi_layout_svg_place(const moi_layout_svg *svg, size_t i) {
+    const mo_layout_gap *piece = &svg->pieces[i];
+    double offset = (double)svg->offsets[piece->item];
+    moi_layout_svg_rect r;
+    r.x = moi_layout_svg_x(svg, (double)(piece->first - svg->first_step));
+    r.width = moi_layout_svg_x(svg, (double)(piece->last - svg->first_step) + 1) - r.x;
+    r.y = moi_svg_y(&svg->map, offset + (double)piece->high);
+    r.height = moi_svg_y(&svg->map, offset + (double)piece->low) - r.y;
+    return r;
+}
+
+static int moi_layout_svg_is_hidden(const moi_layout_svg_rect *r) {
+    return r->width * r->height < 0.5;
+}
+
+static moi_track_text moi_layout_svg_name(const moi_layout_svg *svg, size_t i) {
+    moi_track_text name;
+    if (svg->desc.labels && svg->desc.labels[i].name)
+        return moi_track_label(svg->desc.labels[i].name, 0);
+    snprintf(name.text, sizeof name.text, "%zu", i);
+    return name;
+}
+
+/* The name stands inside where it fits. */
+static void moi_layout_svg_piece(moi_layout_svg *svg, size_t i) {
+    const mo_layout_gap *piece = &svg->pieces[i];
+    moi_layout_svg_rect r = moi_layout_svg_place(svg, i);
+    moi_track_text name = moi_layout_svg_name(svg, piece->item);
+    moi_track_out *out = &svg->out;
+    if (moi_layout_svg_is_hidden(&r)) return;
+    moi_track_print(out, "<rect class=\"item %s\" x=\"%s\" y=\"%s\" width=\"%s\" height=\"%s\">",
+        svg->has_categories ? mo_category_name(moi_layout_svg_category(svg, piece->item)) : "plain",
+        moi_svg_number(r.x).text, moi_svg_number(r.y).text,
+        moi_svg_number(r.width < 0.3 ? 0.3 : r.width).text,
+        moi_svg_number(r.height < 0.3 ? 0.3 : r.height).text);
+    moi_track_print(out, "<title>");
+    moi_svg_put_escaped(out, name.text, 0);
+    moi_track_print(out, ": %zu bytes at %zu, steps %zu to %zu</title></rect>\n",
+        piece->high - piece->low, svg->offsets[piece->item] + piece->low, piece->first,
+        piece->last);
+    if (r.height >= 13 && r.width >= 7.2 * (double)strlen(name.text) + 8)
+        moi_svg_text(out, "small", "start", r.x + 4, r.y + r.height / 2 + 4, name.text);
+}
+
+/* ---- curve and axes ------------------------------------------------------------------------ */
+
+typedef struct moi_layout_svg_pen {
+    double y;
+    size_t column, high;
+} moi_layout_svg_pen;
+
+static void moi_layout_svg_draw(
+    moi_layout_svg *svg, moi_layout_svg_pen *pen, double n_columns, size_t column, size_t bytes) {
+    double y = moi_svg_y(&svg->curve, (double)bytes);
+    if (fabs(y - pen->y) < 0.05) return;
+    pen->y = y;
+    moi_track_print(&svg->out, "H%s",
+        moi_svg_number(moi_layout_svg_x(svg, (double)column * svg->n_steps / n_columns)).text);
+    moi_track_print(&svg->out, "V%s", moi_svg_number(y).text);
+}
+
+/* Many changes are gathered in columns that show the highest one, so the peak is never lost. */
+static void moi_layout_svg_curve(moi_layout_svg *svg) {
+    moi_layout_svg_sweep sweep = {0, 0, 0, 0};
+    moi_layout_svg_pen pen = {svg->curve.bottom, 0, 0};
+    double n = fmin(svg->n_steps, MOI_LAYOUT_SVG_COLUMNS);
+    size_t live = 0;
+    moi_track_print(&svg->out, "<path class=\"item plain\" d=\"M%s %s",
+        moi_svg_number(svg->curve.left).text, moi_svg_number(svg->curve.bottom).text);
+    while (moi_layout_svg_next(svg, &sweep) > 0) {
+        size_t column = (size_t)(sweep.at * n / svg->n_steps);
+        if (column != pen.column) {
+            moi_layout_svg_draw(svg, &pen, n, pen.column, pen.high);
+            moi_layout_svg_draw(svg, &pen, n, pen.column + 1, live);
+            pen.column = column;
+            pen.high = 0;
+        }
+        pen.high = moi_max(pen.high, sweep.live);
+        live = sweep.live;
+    }
+    moi_layout_svg_draw(svg, &pen, n, pen.column, pen.high);
+    moi_track_print(&svg->out, "H%sV%sZ\"><title>live bytes</title></path>\n",
+        moi_svg_number(svg->curve.right).text, moi_svg_number(svg->curve.bottom).text);
+}
+
+/* The number of a step stands at its begin, or in its middle where every step has one. */
+static void moi_layout_svg_x_axis(moi_layout_svg *svg) {
+    double width = svg->map.right - svg->map.left, y = svg->map.bottom + 18;
+    double step = moi_svg_step(svg->n_steps, 1, (int)(width / 60));
+    char text[32];
+    for (double at = 0; at <= svg->n_steps - 1; at += step) {
+        double x = moi_layout_svg_x(svg, step > 1 ? at : at + 0.5);
+        if (x > svg->map.right - 50 && svg->n_steps > 1) break;
+        snprintf(text, sizeof text, "%zu", svg->first_step + (size_t)at);
+        moi_svg_text(&svg->out, "muted small num", "middle", x, y, text);
+    }
+    moi_svg_text(&svg->out, "muted small", "end", svg->map.right, y, "steps");
+}
+
+static void moi_layout_svg_marks(moi_layout_svg *svg) {
+    moi_svg_marks marks = {0, svg->map.left - 1};
+    for (size_t i = 0; i < svg->desc.n_marks; i++) {
+        const mo_layout_mark *mark = &svg->desc.marks[i];
+        if (mark->step < svg->first_step || mark->step > svg->last_step) continue;
+        moi_svg_mark(&svg->curve, &marks,
+            moi_layout_svg_x(svg, (double)(mark->step - svg->first_step)), svg->map.bottom,
+            moi_track_label(mark->name, 0).text);
+    }
+}
+
+/* The step with the most live bytes in both plots, the top of the layout, the capacity. */
+static void moi_layout_svg_limits(moi_layout_svg *svg) {
+    size_t capacity = svg->desc.capacity;
+    double x, y = moi_svg_y(&svg->map, (double)svg->peak);
+    char text[96];
+    if (svg->peak == 0) return;
+    snprintf(text, sizeof text, "top %s", moi_track_bytes(svg->peak).text);
+    moi_svg_line(&svg->out, "axis", svg->map.left, y, svg->map.right, y);
+    moi_svg_text(&svg->out, "halo small strong", "start", svg->map.left + 6, y - 6, text);
+    if (capacity && (double)capacity <= svg->map.full_bytes)
+        moi_svg_limit(&svg->map, "capacity", capacity, 0);
+    x = moi_layout_svg_x(svg, (double)(svg->peak_step - svg->first_step) + 0.5);
+    moi_svg_line(&svg->out, "mark", x, svg->curve.top, x, svg->map.bottom);
+    int at_left = x > (svg->curve.left + svg->curve.right) / 2;
+    moi_svg_text(&svg->out, "muted halo small", at_left ? "start" : "end",
+        at_left ? svg->curve.left + 6 : svg->curve.right - 6, svg->curve.top + 12, "live bytes");
+    moi_svg_peak(&svg->curve, x, svg->live_peak);
+}
+
+/* ---- the picture --------------------------------------------------------------------------- */
+
+static mo_status moi_layout_svg_check(const moi_layout_svg *svg, const mo_writer *writer) {
+    const mo_layout_svg_desc *desc = &svg->desc;
+    if (!writer || !writer->write || (svg->n && (!svg->items || !svg->offsets)))
+        return MO_E_INVALID;
+    if (desc->width < 480 || desc->height < 120 || desc->width > 1 << 20 || desc->height > 1 << 20)
+        return MO_E_INVALID;
+    return (desc->n_marks && !desc->marks) || (desc->n_gaps && !desc->gaps) ? MO_E_INVALID : MO_OK;
+}
+
+static void moi_layout_svg_summarize(moi_layout_svg *svg) {
+    char hidden[64] = "", capacity[96] = "";
+    double percent = svg->live_peak ? 100 * (double)svg->peak / (double)svg->live_peak : 100;
+    if (svg->desc.capacity)
+        snprintf(
+            capacity, sizeof capacity, ", capacity %s", moi_track_bytes(svg->desc.capacity).text);
+    if (svg->n_hidden) snprintf(hidden, sizeof hidden, ", %zu too small to draw", svg->n_hidden);
+    snprintf(svg->summary, sizeof svg->summary, "%zu buffers, top %s: %s %% of the live bytes%s%s",
+        svg->n, moi_track_bytes(svg->peak).text, moi_svg_number(percent).text, capacity, hidden);
+}
+
+/* Room above the top for its label; a capacity far above it is left to the heading. The heading
+ * decides where the plots begin, and their scale what it counts: its length changes nothing. */
+static void moi_layout_svg_scale(moi_layout_svg *svg) {
+    double peak = (double)svg->peak, capacity = (double)svg->desc.capacity;
+    moi_svg_plot *curve = &svg->curve, *map = &svg->map;
+    const char *title = svg->desc.title;
+    curve->out = map->out = &svg->out;
+    curve->left = map->left = MOI_SVG_LEFT;
+    curve->right = map->right = svg->desc.width - MOI_SVG_RIGHT;
+    curve->full_bytes = svg->live_peak ? 1.3 * (double)svg->live_peak : 1024;
+    map->full_bytes = peak > 0 ? peak * 1.06 : 1024;
+    if (capacity <= 3 * peak && capacity * 1.06 > map->full_bytes)
+        map->full_bytes = capacity * 1.06;
+    map->top = 0;
+    map->bottom = svg->desc.height;
+    for (size_t i = 0; i < svg->n_pieces; i++) {
+        moi_layout_svg_rect r = moi_layout_svg_place(svg, i);
+        svg->n_hidden += moi_layout_svg_is_hidden(&r) != 0;
+    }
+    moi_layout_svg_summarize(svg);
+    double y = moi_svg_is_narrow(title, svg->summary, svg->desc.width) ? 74 : 52;
+    curve->top = 49 +
+        (svg->has_categories ? moi_svg_legend(NULL, svg->at_peak, svg->is_used, svg->desc.width, y)
+                             : y - 11);
+    curve->bottom = curve->top + MOI_LAYOUT_SVG_CURVE;
+    map->top = curve->bottom + 40;
+    map->bottom = map->top + svg->desc.height;
+}
+
+static mo_status moi_layout_svg_write(moi_layout_svg *svg) {
+    const mo_layout_svg_desc *desc = &svg->desc;
+    double y = moi_svg_is_narrow(desc->title, svg->summary, desc->width) ? 74 : 52;
+    moi_svg_begin(&svg->out, desc->width, (int)svg->map.bottom + 40);
+    moi_svg_heading(&svg->out, desc->title, svg->summary, desc->width);
+    if (svg->has_categories) moi_svg_legend(&svg->out, svg->at_peak, svg->is_used, desc->width, y);
+    moi_svg_y_axis(&svg->curve);
+    moi_svg_y_axis(&svg->map);
+    moi_layout_svg_curve(svg);
+    for (size_t i = 0; i < svg->n_pieces; i++) moi_layout_svg_piece(svg, i);
+    moi_layout_svg_x_axis(svg);
+    moi_layout_svg_marks(svg);
+    moi_layout_svg_limits(svg);
+    moi_track_print(&svg->out, "</svg>\n");
+    return svg->out.status;
+}
+
+static mo_status moi_layout_svg_create(moi_layout_svg *svg) {
+    const mo_allocator *allocator = svg->desc.allocator;
+    size_t n;
+    if (!moi_mul(svg->desc.n_gaps, 2, &n) || !moi_add(n, svg->n, &n) || !moi_add(n, 1, &n))
+        return MO_E_OVERFLOW;
+    svg->max_pieces = n;
+    svg->pieces = (mo_layout_gap *)moi_alloc_array(allocator, n, sizeof *svg->pieces);
+    svg->begins = (moi_layout_key *)moi_alloc_array(allocator, n, sizeof *svg->begins);
+    svg->ends = (moi_layout_key *)moi_alloc_array(allocator, n, sizeof *svg->ends);
+    return svg->pieces && svg->begins && svg->ends ? MO_OK : MO_E_NO_MEMORY;
+}
+
+static void moi_layout_svg_destroy(moi_layout_svg *svg) {
+    const mo_allocator *allocator = svg->desc.allocator;
+    moi_free_array(allocator, svg->pieces, svg->max_pieces, sizeof *svg->pieces);
+    moi_free_array(allocator, svg->begins, svg->max_pieces, sizeof *svg->begins);
+    moi_free_array(allocator, svg->ends, svg->max_pieces, sizeof *svg->ends);
+}
+
+mo_status mo_layout_write_svg(const mo_layout_svg_desc *desc, const mo_layout_item *items, size_t n,
+    const size_t *offsets, const mo_writer *writer) {
+    moi_layout_svg svg;
+    mo_status status;
+    memset(&svg, 0, sizeof svg);
+    if (desc) svg.desc = *desc;
+    if (!svg.desc.title) svg.desc.title = "Layout";
+    if (svg.desc.width == 0) svg.desc.width = 960;
+    if (svg.desc.height == 0) svg.desc.height = 420;
+    svg.items = items;
+    svg.offsets = offsets;
+    svg.n = n;
+    svg.out.writer = writer;
+    status = moi_layout_svg_check(&svg, writer);
+    if (status == MO_OK) status = moi_layout_svg_create(&svg);
+    if (status == MO_OK) status = moi_layout_svg_cut_all(&svg);
+    if (status == MO_OK) {
+        moi_layout_svg_sort(&svg);
+        status = moi_layout_svg_scan(&svg);
+    }
+    if (status == MO_OK) {
+        moi_layout_svg_scale(&svg);
+        status = moi_layout_svg_write(&svg);
+    }
+    moi_layout_svg_destroy(&svg);
     return status;
 }
 /* mo_remat.c - see mo_remat.h. */
@@ -16110,8 +19102,14 @@ static mo_status moi_plan_apply_layout(
 
 static mo_status moi_plan_layout(mo_plan *plan) {
     size_t n = plan->n_lives - 1, n_bytes = sizeof(mo_layout_item) + sizeof(size_t);
-    mo_layout_desc desc = {plan->align, &plan->allocator, &plan->log};
-    mo_layout_result result = {0, 0, 0, 1};
+    mo_layout_desc desc;
+    mo_layout_result result;
+    memset(&desc, 0, sizeof desc);
+    memset(&result, 0, sizeof result);
+    desc.align = plan->align;
+    desc.allocator = &plan->allocator;
+    desc.log = &plan->log;
+    result.proved = 1;
     if (n == 0) return moi_plan_apply_layout(plan, NULL, &result);
     mo_layout_item *items = (mo_layout_item *)moi_alloc_array(&plan->allocator, n, n_bytes);
     if (!items) return MO_E_NO_MEMORY;

@@ -6,27 +6,85 @@
 // ---- layout ---------------------------------------------------------------------------------
 
 typedef struct problem {
-    mo_layout_item items[GPT_MAX_ITEMS];
-    size_t offsets[GPT_MAX_ITEMS];
+    mo_layout_item *items;
+    size_t *offsets;
     size_t n;
+    mo_layout_desc desc;
     mo_layout_result result;
 } problem;
 
 static void layout_solve(void *state) {
     problem *s = state;
-    must(mo_layout_solve(NULL, s->items, s->n, s->offsets, &s->result));
+    must(mo_layout_solve(&s->desc, s->items, s->n, s->offsets, &s->result));
 }
 
-static bool setup_layout(work *w) {
+static problem *new_problem(work *w, size_t n) {
     problem *s = take(w, sizeof *s);
-    if (!s) return false;
-    gpt_shape shape = {12, 4, 256, 768, 12, 8192};
-    s->n = gpt_lifetimes(&shape, 0, s->items);
+    if (!s) return NULL;
+    memset(s, 0, sizeof *s);
+    s->n = n;
+    s->items = take(w, n * sizeof *s->items);
+    s->offsets = take(w, n * sizeof *s->offsets);
+    return s->items && s->offsets ? s : NULL;
+}
+
+static void measure_layout(work *w, problem *s) {
     layout_solve(s);
     w->state = s;
     w->units = w->threads = 1;
     add_extra(w, "items", (double)s->n);
-    add_extra(w, "peak_per_bound", (double)s->result.peak / (double)s->result.lower_bound);
+    add_extra(w, "nodes", (double)s->result.n_nodes);
+    add_extra(w, "peak_per_bound", (double)s->result.peak / (double)s->result.live_bound);
+}
+
+static bool setup_layout(work *w) {
+    problem *s = new_problem(w, GPT_MAX_ITEMS);
+    if (!s) return false;
+    gpt_shape shape = {12, 4, 256, 768, 12, 8192};
+    s->n = gpt_lifetimes(&shape, 0, s->items);
+    measure_layout(w, s);
+    return true;
+}
+
+// Rectangles that fill 64 steps x 4096 bytes, cut at random: no greedy order puts them together
+// again.
+static bool setup_jigsaw(work *w) {
+    enum { PIECES = 48, STEPS = 64, BYTES = 4096 };
+    problem *s = new_problem(w, PIECES);
+    if (!s) return false;
+    uint32_t seed = 12345;
+    s->items[0] = (mo_layout_item){BYTES, 1, 0, STEPS - 1};
+    for (s->n = 1; s->n < PIECES;) {
+        seed = seed * 1664525 + 1013904223;
+        mo_layout_item *item = &s->items[(seed >> 8) % s->n], *other = &s->items[s->n];
+        *other = *item;
+        if (seed >> 31 && item->last > item->first) {
+            item->last = item->first + (seed >> 16) % (item->last - item->first);
+            other->first = item->last + 1;
+            s->n++;
+        } else if (!(seed >> 31) && item->size > 1) {
+            item->size = 1 + (seed >> 16) % (item->size - 1);
+            other->size -= item->size;
+            s->n++;
+        }
+    }
+    s->desc.max_nodes = 20000;
+    measure_layout(w, s);
+    return true;
+}
+
+// Short lives beside a few long ones.
+static bool setup_many(work *w) {
+    problem *s = new_problem(w, (size_t)w->variant);
+    if (!s) return false;
+    uint32_t seed = 1;
+    for (size_t i = 0; i < s->n; i++) {
+        seed = seed * 1664525 + 1013904223;
+        size_t life = seed >> 30 ? (seed >> 8) % 10 : (seed >> 8) % 200;
+        s->items[i] = (mo_layout_item){64 * (1 + (seed >> 16) % 5000), 0, i, i + life};
+    }
+    s->desc.max_nodes = 1; // greedy
+    measure_layout(w, s);
     return true;
 }
 
@@ -100,6 +158,10 @@ static bool setup_plan(work *w) {
 const bench_case cases_plan[] = {
     {"layout.gpt", "solve", "lifetimes of a 12-layer training step to offsets", 0, setup_layout,
         layout_solve, 0},
+    {"layout.jigsaw", "solve", "48 pieces that fill a block: greedy, then the search", 0,
+        setup_jigsaw, layout_solve, 0},
+    {"layout.greedy_10k", "solve", "10,000 items by greedy", 0, setup_many, layout_solve, 10000},
+    {"layout.greedy_100k", "solve", "100,000 items by greedy", 0, setup_many, layout_solve, 100000},
     {"remat.plan_block", "plan", "12 blocks of 15 tensors: schedule and layout", 0, setup_plan,
         plan_create, 0},
     {0}};

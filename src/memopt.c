@@ -30,6 +30,7 @@
 #include "mo_pool.c"
 #include "mo_suballoc.c"
 #include "mo_track.c"
+#include "mo_svg.c"
 #include "mo_trace.c"
 
 #include "mo_simd.h"
@@ -49,7 +50,16 @@
 #include "mo_attention.c"
 #include "mo_loss.c"
 
+#include "mo_layout_internal.h"
 #include "mo_layout.c"
+#include "mo_layout_greedy.c"
+#include "mo_layout_search.c"
+#include "mo_layout_tables.c"
+#include "mo_layout_minimum.c"
+#include "mo_layout_alias.c"
+#include "mo_layout_spaces.c"
+#include "mo_layout_check.c"
+#include "mo_layout_svg.c"
 #include "mo_remat.c"
 #include "mo_plan.c"
 

@@ -130,6 +130,7 @@ extern "C" {
 #include "mo_loss.h"
 
 #include "mo_layout.h"
+#include "mo_layout_svg.h"
 #include "mo_remat.h"
 #include "mo_plan.h"
 

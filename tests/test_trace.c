@@ -1,34 +1,6 @@
 /* test_trace.c - mo_trace */
-#include "test_util.h"
+#include "test_svg.h"
 #include <math.h>
-
-typedef struct text {
-    char at[1 << 20];
-    size_t size;
-    int n_calls, fail_at;
-} text;
-static text out;
-static int text_write(void *self, const char *from, size_t size) {
-    (void)self;
-    if (out.n_calls++ == out.fail_at) return 1;
-    assert_true(out.size + size < sizeof out.at);
-    memcpy(out.at + out.size, from, size);
-    out.size += size;
-    out.at[out.size] = 0;
-    return 0;
-}
-static mo_writer text_begin(int fail_at) {
-    out.size = 0;
-    out.n_calls = 0;
-    out.fail_at = fail_at;
-    return (mo_writer){text_write, NULL};
-}
-
-static size_t count(const char *what) {
-    size_t n = 0;
-    for (const char *at = out.at; (at = strstr(at, what)) != NULL; at++) n++;
-    return n;
-}
 
 static mo_track *track_of(size_t max_events, uint64_t budget, uint64_t (*now_ns)(void)) {
     static mo_track track; /* it must not move */
@@ -48,32 +20,6 @@ static void drop(mo_track *track, size_t key) {
 static void write_svg(const mo_track *track) {
     mo_writer writer = text_begin(-1);
     test_ok(mo_trace_write_svg(track, NULL, &writer));
-}
-
-/* Every tag is closed in order, and no character stands where XML does not allow it. */
-static void assert_well_formed(void) {
-    char open[16][16];
-    size_t depth = 0;
-    for (const char *at = out.at; *at; at++) {
-        assert_true((*at >= 32 && *at < 127) || *at == '\n');
-        if (*at != '<') continue;
-        const char *end = strchr(at, '>');
-        assert_non_null(end);
-        size_t size = strcspn(at + 1 + (at[1] == '/'), " />");
-        assert_in_range(size, 1, 15);
-        if (at[1] == '/') {
-            assert_in_range(depth, 1, 16);
-            depth--;
-            assert_int_equal(strlen(open[depth]), size);
-            assert_memory_equal(open[depth], at + 2, size);
-        } else if (end[-1] != '/') {
-            assert_in_range(depth, 0, 15);
-            memcpy(open[depth], at + 1, size);
-            open[depth++][size] = 0;
-        }
-        at = end;
-    }
-    assert_int_equal(depth, 0);
 }
 
 /* The smallest y of any area: the highest point of the timeline. */

@@ -27,9 +27,16 @@ static void moi_os_release(void *ptr, size_t size) {
     (void)size;
     VirtualFree(ptr, 0, MEM_RELEASE);
 }
+static double moi_os_now_s(void) {
+    LARGE_INTEGER count, frequency;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&frequency);
+    return (double)count.QuadPart / (double)frequency.QuadPart;
+}
 
 #else
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 #if !defined(MAP_ANONYMOUS) && defined(MAP_ANON)
 #define MAP_ANONYMOUS MAP_ANON
@@ -59,4 +66,9 @@ static int moi_os_decommit(void *ptr, size_t size) {
     return mmap(ptr, size, PROT_NONE, flags, -1, 0) != MAP_FAILED;
 }
 static void moi_os_release(void *ptr, size_t size) { munmap(ptr, size); }
+static double moi_os_now_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
 #endif

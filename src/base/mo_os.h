@@ -11,4 +11,7 @@ static int moi_os_commit(void *ptr, size_t size);
 static int moi_os_decommit(void *ptr, size_t size);
 static void moi_os_release(void *ptr, size_t size);
 
+/* Seconds since some moment, by a clock that never goes back. */
+MEMOPT_UNUSED static double moi_os_now_s(void);
+
 #endif

@@ -332,8 +332,14 @@ static mo_status moi_plan_apply_layout(
 
 static mo_status moi_plan_layout(mo_plan *plan) {
     size_t n = plan->n_lives - 1, n_bytes = sizeof(mo_layout_item) + sizeof(size_t);
-    mo_layout_desc desc = {plan->align, &plan->allocator, &plan->log};
-    mo_layout_result result = {0, 0, 0, 1};
+    mo_layout_desc desc;
+    mo_layout_result result;
+    memset(&desc, 0, sizeof desc);
+    memset(&result, 0, sizeof result);
+    desc.align = plan->align;
+    desc.allocator = &plan->allocator;
+    desc.log = &plan->log;
+    result.proved = 1;
     if (n == 0) return moi_plan_apply_layout(plan, NULL, &result);
     mo_layout_item *items = (mo_layout_item *)moi_alloc_array(&plan->allocator, n, n_bytes);
     if (!items) return MO_E_NO_MEMORY;
