@@ -298,8 +298,8 @@ MEMOPT_API int mo_parallel_threads(const mo_parallel *parallel);
 MEMOPT_API void mo_parallel_run(
     const mo_parallel *parallel, int n, void (*task)(void *context, int i), void *context);
 
-/* mo_parallel_for - cut 0..n-1 into one range for each thread, and run task(context, begin, end) for
- * those that are not empty.
+/* mo_parallel_for - cut 0..n-1 into one range for each thread, and run task(context, begin, end)
+ * for those that are not empty.
  *
  * grain  ranges begin at multiples of it; 0 = 1. There are at most n / grain ranges, so it is also
  *        the least work that is worth a thread
@@ -2527,6 +2527,343 @@ typedef struct mo_layout_svg_desc {
  * Since:   0.1 */
 MEMOPT_API mo_status mo_layout_write_svg(const mo_layout_svg_desc *desc,
     const mo_layout_item *items, size_t n, const size_t *offsets, const mo_writer *writer);
+
+#endif
+/* mo_graph.h - a computation as ops and tensors: drops what nobody needs, merges what is computed
+ * twice, finds an order with a low peak, and says from when to when each tensor needs its bytes.
+ *
+ *     mo_graph *graph;
+ *     if (mo_graph_parse(NULL, text, size, &graph) != MO_OK) ... or mo_graph_create, mo_graph_add_x
+ *     if (mo_graph_prune(graph, NULL, NULL) != MO_OK) ...
+ *     if (mo_graph_order(graph, NULL, order, NULL) != MO_OK) ...
+ *     if (mo_graph_lifetimes(graph, order, items, takes_over, NULL, NULL) != MO_OK) ...
+ *     mo_graph_destroy(graph);
+ *
+ * Tensors and ops are numbered from 0 as they are added. Every tensor is an input of the graph, or
+ * is written by one op, once. Ops may be added in any order.
+ *
+ * LIVE BYTES. A step is one op of an order. A tensor is live from the step that writes it, an input
+ * of the graph from step 0, to the last step that reads it; to the last step of all when it is an
+ * output, an input without MO_GRAPH_REUSE, or an input that nobody reads. A tensor that nobody
+ * reads is live while it is written. The live bytes of a step are the bytes of the tensors live
+ * then, less those of the outputs that take over the bytes of an input.
+ *
+ * IN PLACE. The output of an op takes over the bytes of an input when a pair added with the op
+ * allows it, this step is the last that needs the input, and the output is neither larger nor more
+ * aligned. The op's first output chooses first, of its pairs the first that is left; every input is
+ * taken once.
+ */
+#ifndef MEMOPT_GRAPH_H
+#define MEMOPT_GRAPH_H
+
+/* What a tensor is beside being written and read. */
+enum {
+    MO_GRAPH_INPUT = 1,  /* has its data before the first op; no op writes it */
+    MO_GRAPH_OUTPUT = 2, /* needed after the last op */
+    MO_GRAPH_REUSE = 4   /* of an input: its bytes are free after its last reader */
+};
+
+/* What an op does beside writing its outputs. */
+enum {
+    MO_GRAPH_EFFECT = 1, /* something outside the graph: never dropped, never merged */
+    MO_GRAPH_RANDOM = 2  /* twice the same op gives two results: never merged */
+};
+
+/* mo_graph_tensor - one value.
+ *
+ * name      unique among the tensors, not empty
+ * size      bytes; 0 = takes no place, and orders two ops that share no data
+ * align     of its address, a power of two; 0 = the layout's
+ * category  for reports
+ * flags     MO_GRAPH_INPUT, _OUTPUT, _REUSE
+ * writer    number of the op that writes it, SIZE_MAX = none; set by the graph */
+typedef struct mo_graph_tensor {
+    const char *name;
+    size_t size;
+    size_t align;
+    mo_category category;
+    unsigned flags;
+    size_t writer;
+} mo_graph_tensor;
+
+/* mo_graph_alias - the bytes of input may become those of output; both are tensors of the op. */
+typedef struct mo_graph_alias {
+    size_t output, input;
+} mo_graph_alias;
+
+/* mo_graph_op - one step of the computation.
+ *
+ * name     unique among the ops, not empty
+ * kind     what it does, not empty
+ * attrs    whatever else decides its result, as text; NULL = ""
+ * cost_s   seconds, finite, 0 or more
+ * flags    MO_GRAPH_EFFECT, MO_GRAPH_RANDOM
+ * inputs   [n_inputs] tensors that it reads; one may stand there twice
+ * outputs  [n_outputs] tensors that it writes
+ * aliases  [n_aliases] outputs that may be computed in place; for each the best pair first */
+typedef struct mo_graph_op {
+    const char *name, *kind, *attrs;
+    double cost_s;
+    unsigned flags;
+    const size_t *inputs;
+    size_t n_inputs;
+    const size_t *outputs;
+    size_t n_outputs;
+    const mo_graph_alias *aliases;
+    size_t n_aliases;
+} mo_graph_op;
+
+/* mo_graph_desc - what a graph works with.
+ *
+ * allocator  for everything, until mo_graph_destroy; copied; NULL = heap
+ * log        told which op or tensor is wrong, and the line of a text; copied; NULL = silent */
+typedef struct mo_graph_desc {
+    const mo_allocator *allocator;
+    const mo_log *log;
+} mo_graph_desc;
+
+/* mo_graph_order_desc - how to look for an order.
+ *
+ * no_in_place  judge orders as if no output took over an input
+ * as_given     leave the order as given: no search
+ * max_nodes    most sets of ops that the search looks at, up to 2^30; 0 = 131072. Bounds the time,
+ *              and the memory of about 100 bytes for each with up to 64 ops, for an eighth of them
+ *              with more */
+typedef struct mo_graph_order_desc {
+    int no_in_place;
+    int as_given;
+    size_t max_nodes;
+} mo_graph_order_desc;
+
+/* mo_graph_order_result - what was found.
+ *
+ * peak_bytes         most live bytes at one step
+ * given_peak_bytes   the same for the order as given
+ * lower_bound_bytes  no order has less: what the largest op needs at once
+ * proved             no order has a lower peak
+ * n_nodes            sets of ops that the search looked at */
+typedef struct mo_graph_order_result {
+    size_t peak_bytes, given_peak_bytes, lower_bound_bytes;
+    int proved;
+    size_t n_nodes;
+} mo_graph_order_result;
+
+/* mo_graph_live - what an order needs.
+ *
+ * peak_bytes      most live bytes at one step
+ * peak_step       the first step with that many
+ * n_in_place      outputs that take over an input
+ * in_place_bytes  bytes of those outputs
+ * cost_s          sum over the ops */
+typedef struct mo_graph_live {
+    size_t peak_bytes, peak_step;
+    size_t n_in_place, in_place_bytes;
+    double cost_s;
+} mo_graph_live;
+
+/* mo_graph_svg_desc - what to draw.
+ *
+ * title  valid during the call; NULL = "Graph"
+ * width  of the picture in pixels, at least 480; 0 = 960
+ * n_bars most tensors that get a bar, the largest ones; up to 1000; 0 = 40 */
+typedef struct mo_graph_svg_desc {
+    const char *title;
+    int width;
+    size_t n_bars;
+} mo_graph_svg_desc;
+
+typedef struct mo_graph mo_graph;
+
+/* ---- building ------------------------------------------------------------------------------ */
+
+/* mo_graph_create - a graph without ops and tensors. mo_graph_destroy - give its memory back; NULL
+ * does nothing.
+ *
+ * desc   NULL = all defaults
+ * graph  out
+ *
+ * Threads: safe for distinct graphs
+ * Errors:  MO_E_INVALID (NULL), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_create(const mo_graph_desc *desc, mo_graph **graph);
+MEMOPT_API void mo_graph_destroy(mo_graph *graph);
+
+/* mo_graph_add_tensor, mo_graph_add_op - one more; on failure the graph is as before.
+ *
+ * tensor, op  in   copied with all they point to; writer is not read
+ * id          out  its number; may be NULL
+ *
+ * Memory:  from the graph's allocator, doubled as it grows
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID; the log says what: a name that is empty or taken, an alignment, category
+ *          or flag that does not exist, MO_GRAPH_REUSE of what is no input; a tensor that does not
+ *          exist, is written twice, is an input of the graph and written, or is read and written
+ *          by the same op; a cost that is negative or no number; a pair of tensors of which one is
+ *          not the op's. MO_E_OVERFLOW (the sizes of all tensors exceed SIZE_MAX / 2),
+ *          MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_add_tensor(
+    mo_graph *graph, const mo_graph_tensor *tensor, size_t *id);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_add_op(
+    mo_graph *graph, const mo_graph_op *op, size_t *id);
+
+/* mo_graph_n_tensors, mo_graph_n_ops - how many there are.
+ * mo_graph_get_tensor, mo_graph_get_op - one of them; what it points to is valid until the graph
+ *                    changes.
+ * mo_graph_find_tensor, mo_graph_find_op - its number; SIZE_MAX = no such name.
+ *
+ * Threads: safe while the graph does not change
+ * Errors:  MO_E_INVALID (NULL, no such number)
+ * Cost:    O(1)
+ * Since:   0.1 */
+MEMOPT_API size_t mo_graph_n_tensors(const mo_graph *graph);
+MEMOPT_API size_t mo_graph_n_ops(const mo_graph *graph);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_get_tensor(
+    const mo_graph *graph, size_t id, mo_graph_tensor *tensor);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_get_op(
+    const mo_graph *graph, size_t id, mo_graph_op *op);
+MEMOPT_API size_t mo_graph_find_tensor(const mo_graph *graph, const char *name);
+MEMOPT_API size_t mo_graph_find_op(const mo_graph *graph, const char *name);
+
+/* mo_graph_check - whether the graph is whole: no op waits for itself, and every tensor that is
+ * read or an output is an input of the graph or written by an op. The calls below check it too.
+ *
+ * Memory:  about 50 bytes per op, 20 per tensor, 16 per tensor read, during the call
+ * Threads: safe while the graph does not change
+ * Errors:  MO_E_INVALID (the log names an op of the cycle, or the tensor), MO_E_NO_MEMORY
+ * Cost:    O((ops + tensors read) log ops)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_check(const mo_graph *graph);
+
+/* ---- passes -------------------------------------------------------------------------------- */
+
+/* mo_graph_prune - drop every op that no output of the graph and no op with MO_GRAPH_EFFECT needs,
+ * and the tensors that are left to nobody. An op that is needed keeps all its outputs.
+ * mo_graph_merge - of ops that compute the same keep one: same kind, attrs and inputs (after
+ * merging), sizes and alignments of the outputs. An op that writes an output of the graph stays,
+ * and is the one that is kept where there is one; else it is the first.
+ *
+ * op_map      out  [ops before] new number; SIZE_MAX = dropped; of a merged op that of the kept
+ *                  one. May be NULL
+ * tensor_map  out  [tensors before] the same for tensors. May be NULL
+ *
+ * Both number what stays anew, from 0, in the order as before. Merging saves time and may lengthen
+ * the life of a tensor.
+ *
+ * Memory:  about 110 bytes per op, 45 per tensor, 16 per tensor read, during the call
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (as mo_graph_check), MO_E_NO_MEMORY; the graph is as before then
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_prune(
+    mo_graph *graph, size_t *op_map, size_t *tensor_map);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_merge(
+    mo_graph *graph, size_t *op_map, size_t *tensor_map);
+
+/* mo_graph_order - an order of the ops with a low peak of live bytes, never a higher one than that
+ * of the order as given: by number, where an op that was added before one that it needs comes as
+ * soon as it can.
+ *
+ * desc    NULL = all defaults
+ * order   out  [ops] their numbers, first to last
+ * result  out  may be NULL
+ *
+ * First five greedy orders: the op after which the fewest bytes are live, of equal ones the newest
+ * or the first, or with a look at the op behind it; and the same from the last op backwards. Then,
+ * with up to 64 ops, an exact search over the sets of ops that can be done. With more, or when
+ * three quarters of max_nodes are spent, the same search over windows of 16, 32 and 64 ops around
+ * the peak, and a beam search where that takes too long. The same graph gives the same order on
+ * every machine.
+ *
+ * Memory:  about 140 bytes per op, 35 per tensor, 16 per tensor read, and the nodes; during the
+ *          call
+ * Threads: safe while the graph does not change
+ * Errors:  MO_E_INVALID (NULL, max_nodes, as mo_graph_check), MO_E_NO_MEMORY
+ * Cost:    under a second for 100,000 ops
+ * Source:  the exact search is the shortest path, by its largest step, over the down-sets, as in
+ *          Ahn et al. 2020, Ordering Chaos, arXiv:2003.02369, with an early exit for ops that free
+ *          more than they take
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_order(const mo_graph *graph,
+    const mo_graph_order_desc *desc, size_t *order, mo_graph_order_result *result);
+
+/* mo_graph_lifetimes - what an order needs: an array for mo_layout_solve, and who computes in
+ * place.
+ *
+ * order       in   [ops] as from mo_graph_order; NULL = as given
+ * items       out  [tensors] size, alignment, first and last step; a tensor that is neither written
+ *                  nor an input has size 0. May be NULL
+ * takes_over  out  [tensors] k = takes over the bytes of tensor k, whose last step is its first;
+ *                  SIZE_MAX = has its own. NULL = nothing is computed in place
+ * live        out  [ops] live bytes at each step; may be NULL
+ * result      out  may be NULL
+ *
+ * Memory:  about 75 bytes per op, 25 per tensor, 16 per tensor read, during the call
+ * Threads: safe while the graph does not change
+ * Errors:  MO_E_INVALID (NULL graph; the log names an op that stands twice or too early, and the
+ *          tensor that it lacks; as mo_graph_check), MO_E_NO_MEMORY
+ * Cost:    linear
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_lifetimes(const mo_graph *graph, const size_t *order,
+    mo_layout_item *items, size_t *takes_over, size_t *live, mo_graph_live *result);
+
+/* ---- text and pictures --------------------------------------------------------------------- */
+
+/* mo_graph_parse - a graph from text, one tensor or op per line:
+ *
+ *     # tensors before the ops that use them; sizes in bytes, KiB, MiB, GiB
+ *     tensor x 4KiB input reuse
+ *     tensor w 1MiB input category=param align=64
+ *     tensor "a name" 4096
+ *     tensor y 4096 output
+ *     op mul1 matmul cost=0.002 attrs="transposed" : x w -> "a name"
+ *     op act1 relu : "a name" -> y="a name"
+ *
+ * y=x after the arrow: y may take over x; y=x=z: x or else z. Further words of an op: effect,
+ * random. A name with other characters than letters, digits and _ . / - + * @ % $ stands in quotes,
+ * with \" \\ and \x0a inside.
+ *
+ * desc   NULL = all defaults
+ * text   in   [size] need not be terminated
+ * graph  out  to be destroyed by the caller
+ *
+ * Memory:  from desc->allocator
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_FORMAT (the log names line and column), MO_E_OVERFLOW,
+ *          MO_E_NO_MEMORY. A graph that is not whole is no error here: see mo_graph_check
+ * Cost:    linear
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_parse(
+    const mo_graph_desc *desc, const char *text, size_t size, mo_graph **graph);
+
+/* mo_graph_write - the graph as such text; parsed again it is the same graph.
+ * mo_graph_write_dot - for Graphviz: ops as boxes, tensors as ellipses with their bytes, dashed
+ * lines for what may be in place.
+ *
+ * Memory:  none
+ * Threads: safe while the graph does not change
+ * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_write(
+    const mo_graph *graph, const mo_writer *writer);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_write_dot(
+    const mo_graph *graph, const mo_writer *writer);
+
+/* mo_graph_write_svg - the live bytes over the steps with the peak marked, and below a bar from
+ * first to last step for each of the largest tensors. Light or dark as the viewer prefers; no
+ * scripts.
+ * Names are written as ASCII, other characters as '?'.
+ *
+ * order  in  [ops]; NULL = as given
+ * desc   NULL = all defaults
+ *
+ * More than 2000 steps are gathered in columns that show their highest step.
+ *
+ * Memory:  as mo_graph_lifetimes, and 50 bytes per tensor and 16 per op, during the call
+ * Threads: safe while the graph does not change
+ * Errors:  MO_E_INVALID (NULL, width, n_bars, as mo_graph_lifetimes), MO_E_NO_MEMORY, MO_E_IO
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_graph_write_svg(const mo_graph *graph, const size_t *order,
+    const mo_graph_svg_desc *desc, const mo_writer *writer);
 
 #endif
 /* mo_remat.h - rematerialization: a network as a chain of stages, and the schedule that says which
@@ -18337,6 +18674,2557 @@ mo_status mo_layout_write_svg(const mo_layout_svg_desc *desc, const mo_layout_it
         status = moi_layout_svg_write(&svg);
     }
     moi_layout_svg_destroy(&svg);
+    return status;
+}
+/* mo_graph_internal.h - how a graph is kept, and the tables that its passes work on; for the files
+ * mo_graph*.c alone. */
+#ifndef MEMOPT_GRAPH_INTERNAL_H
+#define MEMOPT_GRAPH_INTERNAL_H
+
+/* name is an offset into the characters. mark and slot are scratch of the op being added: marks are
+ * never used twice. */
+typedef struct moi_graph_tensor {
+    size_t name, size, align;
+    size_t writer;
+    size_t mark, slot;
+    mo_category category;
+    unsigned flags;
+} moi_graph_tensor;
+
+/* inputs and outputs are offsets into the numbers, aliases into the pairs. */
+typedef struct moi_graph_op {
+    size_t name, kind, attrs;
+    size_t inputs, n_inputs, outputs, n_outputs, aliases, n_aliases;
+    double cost_s;
+    unsigned flags;
+} moi_graph_op;
+
+/* Names to numbers: open addressing, number + 1 in a slot; at most half full. */
+typedef struct moi_graph_names {
+    size_t *slots;
+    size_t n_slots;
+} moi_graph_names;
+
+struct mo_graph {
+    mo_allocator allocator;
+    mo_log log;
+    moi_graph_tensor *tensors;
+    moi_graph_op *ops;
+    size_t *numbers;
+    mo_graph_alias *pairs;
+    char *characters;
+    size_t n_tensors, n_ops, n_numbers, n_pairs, n_characters;
+    size_t max_tensors, max_ops, max_numbers, max_pairs, max_characters;
+    moi_graph_names tensor_names, op_names;
+    size_t total_bytes, n_marks;
+};
+
+/* Lists of numbers, one after the other: list i is at[begin[i]] to at[begin[i + 1] - 1]. */
+typedef struct moi_graph_lists {
+    size_t *begin, *at;
+    size_t n, max; /* lists; numbers that there is room for */
+} moi_graph_lists;
+
+/* What the passes look at: who reads what, each pair once, and who may take over what.
+ *
+ * made   bytes of all outputs; dead: of those that end with the op
+ * dying  [tensors] set and cleared by who walks an order: inputs that end with the op
+ * taken  [tensors] stamp of the op whose output took it or is it */
+typedef struct moi_graph_view {
+    const mo_graph *graph;
+    size_t n_ops, n_tensors;
+    moi_graph_lists reads;   /* op to tensors */
+    moi_graph_lists readers; /* tensor to ops */
+    size_t *made, *dead;
+    size_t *taken, stamp;
+    size_t *missing;     /* [ops] scratch */
+    size_t *given;       /* [ops] the order as given */
+    unsigned char *kept; /* tensor is live to the end */
+    unsigned char *dying;
+    int no_in_place;
+} moi_graph_view;
+
+/* An order and what it needs.
+ *
+ * last    [tensors] last step that reads it; not set where nobody does
+ * bytes   [ops] live at the step; before: left live by the step before it */
+typedef struct moi_graph_walk {
+    size_t *order, *last, *bytes, *before;
+} moi_graph_walk;
+
+#endif
+/* mo_graph.c - see mo_graph.h. Building, and the passes that drop and merge. */
+
+enum { MOI_GRAPH_FLAGS = MO_GRAPH_INPUT | MO_GRAPH_OUTPUT | MO_GRAPH_REUSE };
+enum { MOI_GRAPH_FIRST_SIZE = 16 };
+
+/* ---- storage ------------------------------------------------------------------------------- */
+
+static const char *moi_graph_text(const mo_graph *graph, size_t at) {
+    return graph->characters + at;
+}
+
+static const char *moi_graph_tensor_name(const mo_graph *graph, size_t id) {
+    return moi_graph_text(graph, graph->tensors[id].name);
+}
+
+static const char *moi_graph_op_name(const mo_graph *graph, size_t id) {
+    return moi_graph_text(graph, graph->ops[id].name);
+}
+
+/* Room for `more` elements behind the n that are there. */
+static mo_status moi_graph_reserve(
+    mo_graph *graph, void **array, size_t n, size_t *max, size_t more, size_t size) {
+    size_t need, bytes, grown = *max ? *max : (size_t)MOI_GRAPH_FIRST_SIZE;
+    if (!moi_add(n, more, &need)) return MO_E_OVERFLOW;
+    if (need <= *max) return MO_OK;
+    while (grown < need)
+        if (!moi_mul(grown, 2, &grown)) return MO_E_OVERFLOW;
+    if (!moi_mul(grown, size, &bytes)) return MO_E_OVERFLOW;
+    void *moved = moi_alloc_array(&graph->allocator, grown, size);
+    if (!moved) return MO_E_NO_MEMORY;
+    if (n) memcpy(moved, *array, n * size);
+    moi_free_array(&graph->allocator, *array, *max, size);
+    *array = moved;
+    *max = grown;
+    return MO_OK;
+}
+
+static mo_status moi_graph_reserve_numbers(mo_graph *graph, size_t more) {
+    void *array = graph->numbers;
+    mo_status status = moi_graph_reserve(
+        graph, &array, graph->n_numbers, &graph->max_numbers, more, sizeof *graph->numbers);
+    graph->numbers = (size_t *)array;
+    return status;
+}
+
+static mo_status moi_graph_reserve_pairs(mo_graph *graph, size_t more) {
+    void *array = graph->pairs;
+    mo_status status = moi_graph_reserve(
+        graph, &array, graph->n_pairs, &graph->max_pairs, more, sizeof *graph->pairs);
+    graph->pairs = (mo_graph_alias *)array;
+    return status;
+}
+
+static mo_status moi_graph_reserve_characters(mo_graph *graph, size_t more) {
+    void *array = graph->characters;
+    mo_status status =
+        moi_graph_reserve(graph, &array, graph->n_characters, &graph->max_characters, more, 1);
+    graph->characters = (char *)array;
+    return status;
+}
+
+static mo_status moi_graph_reserve_tensor(mo_graph *graph) {
+    void *array = graph->tensors;
+    mo_status status = moi_graph_reserve(
+        graph, &array, graph->n_tensors, &graph->max_tensors, 1, sizeof *graph->tensors);
+    graph->tensors = (moi_graph_tensor *)array;
+    return status;
+}
+
+static mo_status moi_graph_reserve_op(mo_graph *graph) {
+    void *array = graph->ops;
+    mo_status status =
+        moi_graph_reserve(graph, &array, graph->n_ops, &graph->max_ops, 1, sizeof *graph->ops);
+    graph->ops = (moi_graph_op *)array;
+    return status;
+}
+
+/* Behind a reservation. */
+static size_t moi_graph_put_text(mo_graph *graph, const char *text) {
+    size_t at = graph->n_characters, size = strlen(text) + 1;
+    memcpy(graph->characters + at, text, size);
+    graph->n_characters += size;
+    return at;
+}
+
+static size_t moi_graph_put_numbers(mo_graph *graph, const size_t *from, size_t n) {
+    size_t at = graph->n_numbers;
+    if (n) memcpy(graph->numbers + at, from, n * sizeof *from);
+    graph->n_numbers += n;
+    return at;
+}
+
+/* ---- names --------------------------------------------------------------------------------- */
+
+/* FNV-1a, over a text or over numbers, then mixed so that the low bits depend on all. */
+static uint64_t moi_graph_hash(uint64_t hash, const void *bytes, size_t size) {
+    const unsigned char *at = (const unsigned char *)bytes;
+    for (size_t i = 0; i < size; i++) hash = (hash ^ at[i]) * 0x100000001b3u;
+    return hash ^ hash >> 29;
+}
+
+static const char *moi_graph_name_of(const mo_graph *graph, int is_op, size_t id) {
+    return is_op ? moi_graph_op_name(graph, id) : moi_graph_tensor_name(graph, id);
+}
+
+/* The slot that holds the name, or the free one where it belongs. */
+static size_t *moi_graph_slot(const mo_graph *graph, int is_op, const char *name) {
+    const moi_graph_names *names = is_op ? &graph->op_names : &graph->tensor_names;
+    size_t mask = names->n_slots - 1;
+    size_t at = (size_t)moi_graph_hash(0xcbf29ce484222325u, name, strlen(name)) & mask;
+    for (; names->slots[at]; at = (at + 1) & mask)
+        if (strcmp(moi_graph_name_of(graph, is_op, names->slots[at] - 1), name) == 0) break;
+    return &names->slots[at];
+}
+
+static size_t moi_graph_find(const mo_graph *graph, int is_op, const char *name) {
+    const moi_graph_names *names = is_op ? &graph->op_names : &graph->tensor_names;
+    if (names->n_slots == 0) return SIZE_MAX;
+    return *moi_graph_slot(graph, is_op, name) - 1; /* 0 - 1 = SIZE_MAX: not there */
+}
+
+static void moi_graph_enter_all(mo_graph *graph, int is_op) {
+    moi_graph_names *names = is_op ? &graph->op_names : &graph->tensor_names;
+    size_t n = is_op ? graph->n_ops : graph->n_tensors;
+    if (names->n_slots) memset(names->slots, 0, names->n_slots * sizeof *names->slots);
+    for (size_t i = 0; i < n; i++)
+        *moi_graph_slot(graph, is_op, moi_graph_name_of(graph, is_op, i)) = i + 1;
+}
+
+/* Room for one more name. */
+static mo_status moi_graph_reserve_name(mo_graph *graph, int is_op) {
+    moi_graph_names *names = is_op ? &graph->op_names : &graph->tensor_names, old = *names;
+    size_t n = is_op ? graph->n_ops : graph->n_tensors, bytes;
+    if (n < old.n_slots / 2) return MO_OK;
+    size_t grown = old.n_slots ? 2 * old.n_slots : 4 * MOI_GRAPH_FIRST_SIZE;
+    if (!moi_mul(grown, sizeof *old.slots, &bytes)) return MO_E_OVERFLOW;
+    size_t *slots = (size_t *)moi_alloc_array(&graph->allocator, grown, sizeof *slots);
+    if (!slots) return MO_E_NO_MEMORY;
+    moi_free_array(&graph->allocator, old.slots, old.n_slots, sizeof *slots);
+    names->slots = slots;
+    names->n_slots = grown;
+    moi_graph_enter_all(graph, is_op);
+    return MO_OK;
+}
+
+/* ---- building ------------------------------------------------------------------------------ */
+
+mo_status mo_graph_create(const mo_graph_desc *desc, mo_graph **graph) {
+    if (!graph) return MO_E_INVALID;
+    mo_allocator allocator =
+        desc && desc->allocator && desc->allocator->alloc ? *desc->allocator : mo_allocator_heap();
+    mo_graph *made = (mo_graph *)mo_alloc(&allocator, sizeof *made, MOI_CACHE_LINE);
+    if (!made) return MO_E_NO_MEMORY;
+    memset(made, 0, sizeof *made);
+    made->allocator = allocator;
+    if (desc && desc->log) made->log = *desc->log;
+    *graph = made;
+    return MO_OK;
+}
+
+void mo_graph_destroy(mo_graph *graph) {
+    if (!graph) return;
+    mo_allocator allocator = graph->allocator;
+    moi_free_array(&allocator, graph->tensors, graph->max_tensors, sizeof *graph->tensors);
+    moi_free_array(&allocator, graph->ops, graph->max_ops, sizeof *graph->ops);
+    moi_free_array(&allocator, graph->numbers, graph->max_numbers, sizeof *graph->numbers);
+    moi_free_array(&allocator, graph->pairs, graph->max_pairs, sizeof *graph->pairs);
+    moi_free_array(&allocator, graph->characters, graph->max_characters, 1);
+    moi_free_array(&allocator, graph->tensor_names.slots, graph->tensor_names.n_slots,
+        sizeof *graph->tensor_names.slots);
+    moi_free_array(
+        &allocator, graph->op_names.slots, graph->op_names.n_slots, sizeof *graph->op_names.slots);
+    mo_free(&allocator, graph, sizeof *graph, MOI_CACHE_LINE);
+}
+
+static mo_status moi_graph_check_tensor(const mo_graph *graph, const mo_graph_tensor *tensor) {
+    const char *wrong = NULL;
+    if (!tensor->name || !tensor->name[0]) wrong = "has no name";
+    else if (moi_graph_find(graph, 0, tensor->name) != SIZE_MAX) wrong = "is there already";
+    else if (tensor->align && !moi_is_pow2(tensor->align)) wrong = "alignment is no power of two";
+    else if ((unsigned)tensor->category >= MO_CATEGORY_COUNT) wrong = "category does not exist";
+    else if (tensor->flags & ~(unsigned)MOI_GRAPH_FLAGS) wrong = "flag does not exist";
+    else if ((tensor->flags & MO_GRAPH_REUSE) && !(tensor->flags & MO_GRAPH_INPUT))
+        wrong = "reuse is for inputs of the graph";
+    if (!wrong) return MO_OK;
+    moi_log(&graph->log, MO_LOG_ERROR, "graph: tensor '%s': %s", tensor->name ? tensor->name : "",
+        wrong);
+    return MO_E_INVALID;
+}
+
+mo_status mo_graph_add_tensor(mo_graph *graph, const mo_graph_tensor *tensor, size_t *id) {
+    size_t total;
+    if (!graph || !tensor) return MO_E_INVALID;
+    mo_status status = moi_graph_check_tensor(graph, tensor);
+    if (status != MO_OK) return status;
+    if (!moi_add(graph->total_bytes, tensor->size, &total) || total > SIZE_MAX / 2) {
+        moi_log(&graph->log, MO_LOG_ERROR, "graph: tensor '%s': the sum of all sizes is too large",
+            tensor->name);
+        return MO_E_OVERFLOW;
+    }
+    status = moi_graph_reserve_tensor(graph);
+    if (status == MO_OK) status = moi_graph_reserve_name(graph, 0);
+    if (status == MO_OK) status = moi_graph_reserve_characters(graph, strlen(tensor->name) + 1);
+    if (status != MO_OK) return status;
+    moi_graph_tensor *made = &graph->tensors[graph->n_tensors];
+    memset(made, 0, sizeof *made);
+    *moi_graph_slot(graph, 0, tensor->name) = graph->n_tensors + 1;
+    made->name = moi_graph_put_text(graph, tensor->name);
+    made->size = tensor->size;
+    made->align = tensor->align;
+    made->category = tensor->category;
+    made->flags = tensor->flags;
+    made->writer = SIZE_MAX;
+    graph->total_bytes = total;
+    if (id) *id = graph->n_tensors;
+    graph->n_tensors++;
+    return MO_OK;
+}
+
+static mo_status moi_graph_check_op(const mo_graph *graph, const mo_graph_op *op) {
+    const char *wrong = NULL;
+    if (!op->name || !op->name[0]) wrong = "has no name";
+    else if (moi_graph_find(graph, 1, op->name) != SIZE_MAX) wrong = "is there already";
+    else if (!op->kind || !op->kind[0]) wrong = "has no kind";
+    else if (!(op->cost_s >= 0 && op->cost_s < HUGE_VAL)) wrong = "cost is negative or no number";
+    else if (op->flags & ~(unsigned)(MO_GRAPH_EFFECT | MO_GRAPH_RANDOM))
+        wrong = "flag does not exist";
+    else if ((op->n_inputs && !op->inputs) || (op->n_outputs && !op->outputs) ||
+        (op->n_aliases && !op->aliases))
+        wrong = "a list is NULL";
+    if (!wrong) return MO_OK;
+    moi_log(&graph->log, MO_LOG_ERROR, "graph: op '%s': %s", op->name ? op->name : "", wrong);
+    return MO_E_INVALID;
+}
+
+static mo_status moi_graph_wrong_tensor(
+    const mo_graph *graph, const mo_graph_op *op, size_t id, const char *wrong) {
+    if (id < graph->n_tensors)
+        moi_log(&graph->log, MO_LOG_ERROR, "graph: op '%s': tensor '%s' %s", op->name,
+            moi_graph_tensor_name(graph, id), wrong);
+    else moi_log(&graph->log, MO_LOG_ERROR, "graph: op '%s': there is no tensor %zu", op->name, id);
+    return MO_E_INVALID;
+}
+
+/* Marks the inputs with one stamp, the outputs with the next, and checks both. */
+static mo_status moi_graph_mark_tensors(mo_graph *graph, const mo_graph_op *op) {
+    size_t reads = ++graph->n_marks, writes = ++graph->n_marks;
+    for (size_t i = 0; i < op->n_inputs; i++) {
+        if (op->inputs[i] >= graph->n_tensors)
+            return moi_graph_wrong_tensor(graph, op, op->inputs[i], "");
+        graph->tensors[op->inputs[i]].mark = reads;
+    }
+    for (size_t i = 0; i < op->n_outputs; i++) {
+        size_t id = op->outputs[i];
+        const char *wrong = NULL;
+        if (id >= graph->n_tensors) return moi_graph_wrong_tensor(graph, op, id, "");
+        moi_graph_tensor *tensor = &graph->tensors[id];
+        if (tensor->mark == reads) wrong = "is read and written by it";
+        else if (tensor->flags & MO_GRAPH_INPUT) wrong = "is an input of the graph";
+        else if (tensor->writer != SIZE_MAX || tensor->mark == writes) wrong = "is written twice";
+        if (wrong) return moi_graph_wrong_tensor(graph, op, id, wrong);
+        tensor->mark = writes;
+        tensor->slot = i;
+    }
+    for (size_t i = 0; i < op->n_aliases; i++) {
+        const mo_graph_alias *pair = &op->aliases[i];
+        if (pair->output >= graph->n_tensors || graph->tensors[pair->output].mark != writes)
+            return moi_graph_wrong_tensor(graph, op, pair->output, "is not its output");
+        if (pair->input >= graph->n_tensors || graph->tensors[pair->input].mark != reads)
+            return moi_graph_wrong_tensor(graph, op, pair->input, "is not its input");
+    }
+    return MO_OK;
+}
+
+static mo_status moi_graph_reserve_for_op(mo_graph *graph, const mo_graph_op *op) {
+    size_t numbers, characters = strlen(op->name) + 1;
+    if (!moi_add(op->n_inputs, op->n_outputs, &numbers)) return MO_E_OVERFLOW;
+    if (!moi_add(characters, strlen(op->kind) + 1, &characters)) return MO_E_OVERFLOW;
+    if (!moi_add(characters, op->attrs ? strlen(op->attrs) + 1 : 1, &characters))
+        return MO_E_OVERFLOW;
+    mo_status status = moi_graph_reserve_op(graph);
+    if (status == MO_OK) status = moi_graph_reserve_name(graph, 1);
+    if (status == MO_OK) status = moi_graph_reserve_numbers(graph, numbers);
+    if (status == MO_OK) status = moi_graph_reserve_pairs(graph, op->n_aliases);
+    if (status == MO_OK) status = moi_graph_reserve_characters(graph, characters);
+    return status;
+}
+
+/* By output, in the order of the op's outputs; pairs of one output stay as they are. Nearly always
+ * they come sorted. */
+static void moi_graph_put_aliases(mo_graph *graph, const mo_graph_op *op) {
+    mo_graph_alias *pairs = graph->pairs + graph->n_pairs;
+    for (size_t i = 0; i < op->n_aliases; i++) {
+        size_t at = i, slot = graph->tensors[op->aliases[i].output].slot;
+        for (; at > 0 && graph->tensors[pairs[at - 1].output].slot > slot; at--)
+            pairs[at] = pairs[at - 1];
+        pairs[at] = op->aliases[i];
+    }
+    graph->n_pairs += op->n_aliases;
+}
+
+mo_status mo_graph_add_op(mo_graph *graph, const mo_graph_op *op, size_t *id) {
+    if (!graph || !op) return MO_E_INVALID;
+    mo_status status = moi_graph_check_op(graph, op);
+    if (status == MO_OK) status = moi_graph_mark_tensors(graph, op);
+    if (status == MO_OK) status = moi_graph_reserve_for_op(graph, op);
+    if (status != MO_OK) return status;
+    moi_graph_op *made = &graph->ops[graph->n_ops];
+    memset(made, 0, sizeof *made);
+    *moi_graph_slot(graph, 1, op->name) = graph->n_ops + 1;
+    made->name = moi_graph_put_text(graph, op->name);
+    made->kind = moi_graph_put_text(graph, op->kind);
+    made->attrs = moi_graph_put_text(graph, op->attrs ? op->attrs : "");
+    made->cost_s = op->cost_s;
+    made->flags = op->flags;
+    made->n_inputs = op->n_inputs;
+    made->n_outputs = op->n_outputs;
+    made->n_aliases = op->n_aliases;
+    made->inputs = moi_graph_put_numbers(graph, op->inputs, op->n_inputs);
+    made->outputs = moi_graph_put_numbers(graph, op->outputs, op->n_outputs);
+    made->aliases = graph->n_pairs;
+    moi_graph_put_aliases(graph, op);
+    for (size_t i = 0; i < op->n_outputs; i++) graph->tensors[op->outputs[i]].writer = graph->n_ops;
+    if (id) *id = graph->n_ops;
+    graph->n_ops++;
+    return MO_OK;
+}
+
+/* ---- looking ------------------------------------------------------------------------------- */
+
+size_t mo_graph_n_tensors(const mo_graph *graph) { return graph ? graph->n_tensors : 0; }
+
+size_t mo_graph_n_ops(const mo_graph *graph) { return graph ? graph->n_ops : 0; }
+
+mo_status mo_graph_get_tensor(const mo_graph *graph, size_t id, mo_graph_tensor *tensor) {
+    if (!graph || !tensor || id >= graph->n_tensors) return MO_E_INVALID;
+    const moi_graph_tensor *from = &graph->tensors[id];
+    tensor->name = moi_graph_text(graph, from->name);
+    tensor->size = from->size;
+    tensor->align = from->align;
+    tensor->category = from->category;
+    tensor->flags = from->flags;
+    tensor->writer = from->writer;
+    return MO_OK;
+}
+
+mo_status mo_graph_get_op(const mo_graph *graph, size_t id, mo_graph_op *op) {
+    if (!graph || !op || id >= graph->n_ops) return MO_E_INVALID;
+    const moi_graph_op *from = &graph->ops[id];
+    op->name = moi_graph_text(graph, from->name);
+    op->kind = moi_graph_text(graph, from->kind);
+    op->attrs = moi_graph_text(graph, from->attrs);
+    op->cost_s = from->cost_s;
+    op->flags = from->flags;
+    op->inputs = graph->numbers + from->inputs;
+    op->n_inputs = from->n_inputs;
+    op->outputs = graph->numbers + from->outputs;
+    op->n_outputs = from->n_outputs;
+    op->aliases = graph->pairs + from->aliases;
+    op->n_aliases = from->n_aliases;
+    return MO_OK;
+}
+
+size_t mo_graph_find_tensor(const mo_graph *graph, const char *name) {
+    return graph && name ? moi_graph_find(graph, 0, name) : SIZE_MAX;
+}
+
+size_t mo_graph_find_op(const mo_graph *graph, const char *name) {
+    return graph && name ? moi_graph_find(graph, 1, name) : SIZE_MAX;
+}
+/* mo_graph_pass.c - see mo_graph.h. The tables of a pass, the order as given, dropping, merging. */
+
+/* ---- tables -------------------------------------------------------------------------------- */
+
+static size_t *moi_graph_alloc(const moi_graph_view *view, size_t n) {
+    size_t one_more;
+    if (!moi_add(n, 1, &one_more)) return NULL;
+    return (size_t *)moi_alloc_array(&view->graph->allocator, one_more, sizeof(size_t));
+}
+
+static void moi_graph_free(const moi_graph_view *view, size_t *array, size_t n) {
+    moi_free_array(&view->graph->allocator, array, n + 1, sizeof(size_t));
+}
+
+static int moi_graph_alloc_lists(
+    const moi_graph_view *view, moi_graph_lists *lists, size_t n, size_t max) {
+    lists->n = n;
+    lists->max = max;
+    lists->begin = moi_graph_alloc(view, n);
+    lists->at = moi_graph_alloc(view, max);
+    return lists->begin && lists->at;
+}
+
+static void moi_graph_free_lists(const moi_graph_view *view, moi_graph_lists *lists) {
+    moi_graph_free(view, lists->begin, lists->n);
+    moi_graph_free(view, lists->at, lists->max);
+}
+
+static void moi_graph_view_free(moi_graph_view *view) {
+    const mo_allocator *allocator = &view->graph->allocator;
+    moi_graph_free_lists(view, &view->reads);
+    moi_graph_free_lists(view, &view->readers);
+    moi_graph_free(view, view->made, view->n_ops);
+    moi_graph_free(view, view->dead, view->n_ops);
+    moi_graph_free(view, view->missing, view->n_ops);
+    moi_graph_free(view, view->given, view->n_ops);
+    moi_graph_free(view, view->taken, view->n_tensors);
+    moi_free_array(allocator, view->kept, view->n_tensors + 1, 1);
+    moi_free_array(allocator, view->dying, view->n_tensors + 1, 1);
+}
+
+static mo_status moi_graph_view_alloc(moi_graph_view *view, const mo_graph *graph) {
+    size_t n_reads = 0;
+    memset(view, 0, sizeof *view);
+    view->graph = graph;
+    view->n_ops = graph->n_ops;
+    view->n_tensors = graph->n_tensors;
+    for (size_t i = 0; i < graph->n_ops; i++) n_reads += graph->ops[i].n_inputs;
+    int ok = moi_graph_alloc_lists(view, &view->reads, view->n_ops, n_reads);
+    ok &= moi_graph_alloc_lists(view, &view->readers, view->n_tensors, n_reads);
+    view->made = moi_graph_alloc(view, view->n_ops);
+    view->dead = moi_graph_alloc(view, view->n_ops);
+    view->missing = moi_graph_alloc(view, view->n_ops);
+    view->given = moi_graph_alloc(view, view->n_ops);
+    view->taken = moi_graph_alloc(view, view->n_tensors);
+    view->kept = (unsigned char *)moi_alloc_array(&graph->allocator, view->n_tensors + 1, 1);
+    view->dying = (unsigned char *)moi_alloc_array(&graph->allocator, view->n_tensors + 1, 1);
+    ok = ok && view->made && view->dead && view->missing && view->given && view->taken &&
+        view->kept && view->dying;
+    if (ok) return MO_OK;
+    moi_graph_view_free(view);
+    return MO_E_NO_MEMORY;
+}
+
+/* Each tensor that an op reads once, however often the op names it. */
+static void moi_graph_fill_reads(moi_graph_view *view) {
+    const mo_graph *graph = view->graph;
+    size_t n = 0;
+    memset(view->taken, 0, (view->n_tensors + 1) * sizeof *view->taken);
+    memset(view->readers.begin, 0, (view->n_tensors + 1) * sizeof *view->readers.begin);
+    for (size_t i = 0; i < view->n_ops; i++) {
+        const moi_graph_op *op = &graph->ops[i];
+        view->reads.begin[i] = n;
+        view->stamp++;
+        for (size_t k = 0; k < op->n_inputs; k++) {
+            size_t id = graph->numbers[op->inputs + k];
+            if (view->taken[id] == view->stamp) continue;
+            view->taken[id] = view->stamp;
+            view->reads.at[n++] = id;
+            view->readers.begin[id + 1]++;
+        }
+    }
+    view->reads.begin[view->n_ops] = n;
+}
+
+/* The lists of readers from the lists of reads; their lengths are counted one place ahead. */
+static void moi_graph_fill_readers(moi_graph_view *view) {
+    size_t *begin = view->readers.begin, *at = view->readers.at;
+    for (size_t i = 0; i < view->n_tensors; i++) begin[i + 1] += begin[i];
+    for (size_t i = view->n_ops; i > 0; i--)
+        for (size_t k = view->reads.begin[i - 1]; k < view->reads.begin[i]; k++)
+            at[--begin[view->reads.at[k] + 1]] = i - 1;
+    /* now begin[i + 1] is where list i begins */
+    for (size_t i = 0; i < view->n_tensors; i++) begin[i] = begin[i + 1];
+    begin[view->n_tensors] = view->reads.begin[view->n_ops];
+}
+
+static size_t moi_graph_n_readers(const moi_graph_view *view, size_t id) {
+    return view->readers.begin[id + 1] - view->readers.begin[id];
+}
+
+static void moi_graph_fill_bytes(moi_graph_view *view) {
+    const mo_graph *graph = view->graph;
+    memset(view->made, 0, (view->n_ops + 1) * sizeof *view->made);
+    memset(view->dead, 0, (view->n_ops + 1) * sizeof *view->dead);
+    memset(view->dying, 0, view->n_tensors + 1);
+    for (size_t i = 0; i < view->n_tensors; i++) {
+        const moi_graph_tensor *tensor = &graph->tensors[i];
+        int is_read = moi_graph_n_readers(view, i) > 0, is_input = tensor->flags & MO_GRAPH_INPUT;
+        view->kept[i] = (tensor->flags & MO_GRAPH_OUTPUT) ||
+            (is_input && (!is_read || !(tensor->flags & MO_GRAPH_REUSE)));
+        if (tensor->writer == SIZE_MAX) continue;
+        view->made[tensor->writer] += tensor->size;
+        if (!is_read && !view->kept[i]) view->dead[tensor->writer] += tensor->size;
+    }
+}
+
+/* ---- the order as given -------------------------------------------------------------------- */
+
+static mo_status moi_graph_check_written(const moi_graph_view *view) {
+    const mo_graph *graph = view->graph;
+    for (size_t i = 0; i < view->n_tensors; i++) {
+        const moi_graph_tensor *tensor = &graph->tensors[i];
+        const char *name = moi_graph_text(graph, tensor->name);
+        if (tensor->writer != SIZE_MAX || (tensor->flags & MO_GRAPH_INPUT)) continue;
+        if (moi_graph_n_readers(view, i)) {
+            moi_log(&graph->log, MO_LOG_ERROR,
+                "graph: op '%s': tensor '%s' is read, but nothing writes it and it is no input",
+                moi_graph_op_name(graph, view->readers.at[view->readers.begin[i]]), name);
+            return MO_E_INVALID;
+        }
+        if (tensor->flags & MO_GRAPH_OUTPUT) {
+            moi_log(&graph->log, MO_LOG_ERROR,
+                "graph: tensor '%s' is an output, but nothing writes it and it is no input", name);
+            return MO_E_INVALID;
+        }
+    }
+    return MO_OK;
+}
+
+/* The op that still misses something which is written by an op that misses something .. until one
+ * comes again: that one is in a cycle. */
+static mo_status moi_graph_name_cycle(const moi_graph_view *view) {
+    const mo_graph *graph = view->graph;
+    size_t *missing = view->missing, op = 0;
+    while (missing[op] == 0) op++;
+    while (missing[op] != SIZE_MAX) {
+        size_t k = view->reads.begin[op], writer;
+        do writer = graph->tensors[view->reads.at[k++]].writer;
+        while (writer == SIZE_MAX || missing[writer] == 0);
+        missing[op] = SIZE_MAX;
+        op = writer;
+    }
+    moi_log(
+        &graph->log, MO_LOG_ERROR, "graph: op '%s' waits for itself", moi_graph_op_name(graph, op));
+    return MO_E_INVALID;
+}
+
+/* A heap of ops, the smallest number on top. */
+static void moi_graph_heap_push(size_t *heap, size_t n, size_t op) {
+    for (; n > 0 && heap[(n - 1) / 2] > op; n = (n - 1) / 2) heap[n] = heap[(n - 1) / 2];
+    heap[n] = op;
+}
+
+static size_t moi_graph_heap_pop(size_t *heap, size_t n) {
+    size_t top = heap[0], op = heap[n - 1], at = 0;
+    for (size_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && heap[child + 1] < heap[child]) child++;
+        if (op <= heap[child]) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = op;
+    return top;
+}
+
+static void moi_graph_count_missing(const moi_graph_view *view) {
+    for (size_t i = 0; i < view->n_ops; i++) {
+        view->missing[i] = 0;
+        for (size_t k = view->reads.begin[i]; k < view->reads.begin[i + 1]; k++)
+            view->missing[i] += view->graph->tensors[view->reads.at[k]].writer != SIZE_MAX;
+    }
+}
+
+/* Of the ops that can be done, the one added first. heap has room for all ops. */
+static mo_status moi_graph_order_as_given(moi_graph_view *view, size_t *heap) {
+    const mo_graph *graph = view->graph;
+    size_t n_heap = 0, n = 0;
+    moi_graph_count_missing(view);
+    for (size_t i = 0; i < view->n_ops; i++)
+        if (view->missing[i] == 0) moi_graph_heap_push(heap, n_heap++, i);
+    while (n_heap > 0) {
+        size_t op = moi_graph_heap_pop(heap, n_heap--);
+        view->given[n++] = op;
+        for (size_t i = 0; i < graph->ops[op].n_outputs; i++) {
+            size_t id = graph->numbers[graph->ops[op].outputs + i];
+            for (size_t k = view->readers.begin[id]; k < view->readers.begin[id + 1]; k++)
+                if (--view->missing[view->readers.at[k]] == 0)
+                    moi_graph_heap_push(heap, n_heap++, view->readers.at[k]);
+        }
+    }
+    return n == view->n_ops ? MO_OK : moi_graph_name_cycle(view);
+}
+
+/* The tables of a graph that is whole. */
+static mo_status moi_graph_view_init(moi_graph_view *view, const mo_graph *graph) {
+    mo_status status = moi_graph_view_alloc(view, graph);
+    if (status != MO_OK) return status;
+    moi_graph_fill_reads(view);
+    moi_graph_fill_readers(view);
+    moi_graph_fill_bytes(view);
+    status = moi_graph_check_written(view);
+    if (status == MO_OK) {
+        size_t *heap = moi_graph_alloc(view, view->n_ops);
+        status = heap ? moi_graph_order_as_given(view, heap) : MO_E_NO_MEMORY;
+        moi_graph_free(view, heap, view->n_ops);
+    }
+    if (status != MO_OK) moi_graph_view_free(view);
+    return status;
+}
+
+mo_status mo_graph_check(const mo_graph *graph) {
+    moi_graph_view view;
+    if (!graph) return MO_E_INVALID;
+    mo_status status = moi_graph_view_init(&view, graph);
+    if (status == MO_OK) moi_graph_view_free(&view);
+    return status;
+}
+
+/* ---- what stays ---------------------------------------------------------------------------- */
+
+/* Where ops and tensors go: their own number = stay, another = merged into that one, which stays,
+ * SIZE_MAX = dropped. new_x: the numbers after. */
+typedef struct moi_graph_cut {
+    size_t *ops, *tensors;
+    size_t *new_ops, *new_tensors;
+} moi_graph_cut;
+
+static void moi_graph_cut_free(const moi_graph_view *view, moi_graph_cut *cut) {
+    moi_graph_free(view, cut->ops, view->n_ops);
+    moi_graph_free(view, cut->tensors, view->n_tensors);
+    moi_graph_free(view, cut->new_ops, view->n_ops);
+    moi_graph_free(view, cut->new_tensors, view->n_tensors);
+}
+
+static mo_status moi_graph_cut_alloc(const moi_graph_view *view, moi_graph_cut *cut) {
+    cut->ops = moi_graph_alloc(view, view->n_ops);
+    cut->tensors = moi_graph_alloc(view, view->n_tensors);
+    cut->new_ops = moi_graph_alloc(view, view->n_ops);
+    cut->new_tensors = moi_graph_alloc(view, view->n_tensors);
+    if (cut->ops && cut->tensors && cut->new_ops && cut->new_tensors) return MO_OK;
+    moi_graph_cut_free(view, cut);
+    return MO_E_NO_MEMORY;
+}
+
+/* Numbers from 0 for those that stay; then the others get the number that theirs has. Returns how
+ * many stay. */
+static size_t moi_graph_number(const size_t *to, size_t *numbers, size_t n) {
+    size_t n_stay = 0;
+    for (size_t i = 0; i < n; i++)
+        if (to[i] == i) numbers[i] = n_stay++;
+    for (size_t i = 0; i < n; i++)
+        if (to[i] != i) numbers[i] = to[i] == SIZE_MAX ? SIZE_MAX : numbers[to[i]];
+    return n_stay;
+}
+
+static void moi_graph_renumber_op(mo_graph *graph, const moi_graph_op *op, const size_t *to) {
+    size_t *inputs = graph->numbers + op->inputs, *outputs = graph->numbers + op->outputs;
+    mo_graph_alias *pairs = graph->pairs + op->aliases;
+    for (size_t i = 0; i < op->n_inputs; i++) inputs[i] = to[inputs[i]];
+    for (size_t i = 0; i < op->n_outputs; i++) outputs[i] = to[outputs[i]];
+    for (size_t i = 0; i < op->n_aliases; i++) {
+        pairs[i].output = to[pairs[i].output];
+        pairs[i].input = to[pairs[i].input];
+    }
+}
+
+/* Nothing here can fail. The names and lists of what went stay behind unused. */
+static void moi_graph_apply(mo_graph *graph, const moi_graph_cut *cut) {
+    size_t n_ops = graph->n_ops, n_tensors = graph->n_tensors;
+    graph->n_ops = moi_graph_number(cut->ops, cut->new_ops, n_ops);
+    graph->n_tensors = moi_graph_number(cut->tensors, cut->new_tensors, n_tensors);
+    graph->total_bytes = 0;
+    for (size_t i = 0; i < n_ops; i++) {
+        if (cut->ops[i] != i) continue;
+        moi_graph_renumber_op(graph, &graph->ops[i], cut->new_tensors);
+        graph->ops[cut->new_ops[i]] = graph->ops[i];
+    }
+    for (size_t i = 0; i < n_tensors; i++) {
+        if (cut->tensors[i] != i) continue;
+        moi_graph_tensor *tensor = &graph->tensors[cut->new_tensors[i]];
+        *tensor = graph->tensors[i];
+        if (tensor->writer != SIZE_MAX) tensor->writer = cut->new_ops[tensor->writer];
+        graph->total_bytes += tensor->size;
+    }
+    moi_graph_enter_all(graph, 0);
+    moi_graph_enter_all(graph, 1);
+}
+
+/* A pass decides what stays; this does the rest. */
+static mo_status moi_graph_pass(mo_graph *graph,
+    mo_status (*decide)(moi_graph_view *view, moi_graph_cut *cut), size_t *op_map,
+    size_t *tensor_map) {
+    moi_graph_view view;
+    moi_graph_cut cut;
+    if (!graph) return MO_E_INVALID;
+    mo_status status = moi_graph_view_init(&view, graph);
+    if (status != MO_OK) return status;
+    status = moi_graph_cut_alloc(&view, &cut);
+    if (status == MO_OK) {
+        status = decide(&view, &cut);
+        if (status == MO_OK) {
+            moi_graph_apply(graph, &cut);
+            if (op_map) memcpy(op_map, cut.new_ops, view.n_ops * sizeof *op_map);
+            if (tensor_map)
+                memcpy(tensor_map, cut.new_tensors, view.n_tensors * sizeof *tensor_map);
+        }
+        moi_graph_cut_free(&view, &cut);
+    }
+    moi_graph_view_free(&view);
+    return status;
+}
+
+/* ---- prune --------------------------------------------------------------------------------- */
+
+static int moi_graph_writes_output(const mo_graph *graph, const moi_graph_op *op) {
+    for (size_t i = 0; i < op->n_outputs; i++)
+        if (graph->tensors[graph->numbers[op->outputs + i]].flags & MO_GRAPH_OUTPUT) return 1;
+    return 0;
+}
+
+/* From the last op to the first: every reader of an op's outputs has been decided before it. */
+static mo_status moi_graph_decide_prune(moi_graph_view *view, moi_graph_cut *cut) {
+    const mo_graph *graph = view->graph;
+    for (size_t i = 0; i < view->n_ops; i++) cut->ops[i] = SIZE_MAX;
+    for (size_t i = 0; i < view->n_tensors; i++)
+        cut->tensors[i] = graph->tensors[i].flags & MO_GRAPH_OUTPUT ? i : SIZE_MAX;
+    for (size_t step = view->n_ops; step > 0; step--) {
+        size_t id = view->given[step - 1], is_needed = 0;
+        const moi_graph_op *op = &graph->ops[id];
+        const size_t *outputs = graph->numbers + op->outputs;
+        for (size_t i = 0; i < op->n_outputs; i++)
+            is_needed |= cut->tensors[outputs[i]] != SIZE_MAX;
+        if (!is_needed && !(op->flags & MO_GRAPH_EFFECT)) continue;
+        cut->ops[id] = id;
+        for (size_t i = 0; i < op->n_outputs; i++) cut->tensors[outputs[i]] = outputs[i];
+        for (size_t k = view->reads.begin[id]; k < view->reads.begin[id + 1]; k++)
+            cut->tensors[view->reads.at[k]] = view->reads.at[k];
+    }
+    return MO_OK;
+}
+
+mo_status mo_graph_prune(mo_graph *graph, size_t *op_map, size_t *tensor_map) {
+    return moi_graph_pass(graph, moi_graph_decide_prune, op_map, tensor_map);
+}
+
+/* ---- merge --------------------------------------------------------------------------------- */
+
+/* Ops that compute the same are a class; tensors of equal value have the same first tensor.
+ *
+ * same     [ops] the first op of the class
+ * values   [tensors] the output of the class's first op in its place
+ * keepers  [ops] of the class with this first op: the op that stays
+ * slots    open addressing by hash: first op of a class + 1 */
+typedef struct moi_graph_merge {
+    size_t *same, *values, *keepers, *hashes, *slots;
+    size_t n_slots;
+} moi_graph_merge;
+
+static size_t moi_graph_hash_op(const moi_graph_view *view, const size_t *values, size_t id) {
+    const mo_graph *graph = view->graph;
+    const moi_graph_op *op = &graph->ops[id];
+    const char *kind = moi_graph_text(graph, op->kind), *attrs = moi_graph_text(graph, op->attrs);
+    uint64_t hash = moi_graph_hash(0xcbf29ce484222325u, kind, strlen(kind) + 1);
+    hash = moi_graph_hash(hash, attrs, strlen(attrs) + 1);
+    for (size_t i = 0; i < op->n_inputs; i++) {
+        size_t value = values[graph->numbers[op->inputs + i]];
+        hash = moi_graph_hash(hash, &value, sizeof value);
+    }
+    for (size_t i = 0; i < op->n_outputs; i++) {
+        size_t size = graph->tensors[graph->numbers[op->outputs + i]].size;
+        hash = moi_graph_hash(hash, &size, sizeof size);
+    }
+    return (size_t)hash;
+}
+
+static int moi_graph_same_op(const mo_graph *graph, const size_t *values, size_t x, size_t y) {
+    const moi_graph_op *a = &graph->ops[x], *b = &graph->ops[y];
+    if (a->n_inputs != b->n_inputs || a->n_outputs != b->n_outputs) return 0;
+    if (strcmp(moi_graph_text(graph, a->kind), moi_graph_text(graph, b->kind)) != 0) return 0;
+    if (strcmp(moi_graph_text(graph, a->attrs), moi_graph_text(graph, b->attrs)) != 0) return 0;
+    for (size_t i = 0; i < a->n_inputs; i++)
+        if (values[graph->numbers[a->inputs + i]] != values[graph->numbers[b->inputs + i]])
+            return 0;
+    for (size_t i = 0; i < a->n_outputs; i++) {
+        const moi_graph_tensor *s = &graph->tensors[graph->numbers[a->outputs + i]];
+        const moi_graph_tensor *t = &graph->tensors[graph->numbers[b->outputs + i]];
+        if (s->size != t->size || s->align != t->align) return 0;
+    }
+    return 1;
+}
+
+/* The first op of the class of id; id itself where it is the first. */
+static size_t moi_graph_class_of(const moi_graph_view *view, moi_graph_merge *merge, size_t id) {
+    const moi_graph_op *op = &view->graph->ops[id];
+    size_t mask = merge->n_slots - 1;
+    if ((op->flags & (MO_GRAPH_EFFECT | MO_GRAPH_RANDOM)) || op->n_outputs == 0) return id;
+    size_t hash = moi_graph_hash_op(view, merge->values, id), at = hash & mask;
+    merge->hashes[id] = hash;
+    for (; merge->slots[at]; at = (at + 1) & mask) {
+        size_t other = merge->slots[at] - 1;
+        if (merge->hashes[other] == hash &&
+            moi_graph_same_op(view->graph, merge->values, other, id))
+            return other;
+    }
+    merge->slots[at] = id + 1;
+    return id;
+}
+
+static void moi_graph_find_classes(const moi_graph_view *view, moi_graph_merge *merge) {
+    const mo_graph *graph = view->graph;
+    for (size_t i = 0; i < view->n_tensors; i++) merge->values[i] = i;
+    for (size_t step = 0; step < view->n_ops; step++) {
+        size_t id = view->given[step], first = moi_graph_class_of(view, merge, id);
+        const moi_graph_op *op = &graph->ops[id], *as = &graph->ops[first];
+        merge->same[id] = first;
+        if (first == id) merge->keepers[id] = id;
+        else if (moi_graph_writes_output(graph, op) &&
+            !moi_graph_writes_output(graph, &graph->ops[merge->keepers[first]]))
+            merge->keepers[first] = id;
+        for (size_t i = 0; i < op->n_outputs; i++)
+            merge->values[graph->numbers[op->outputs + i]] = graph->numbers[as->outputs + i];
+    }
+}
+
+/* Every op that is not its class's keeper goes, unless it writes an output of the graph. */
+static void moi_graph_cut_classes(
+    const moi_graph_view *view, const moi_graph_merge *merge, moi_graph_cut *cut) {
+    const mo_graph *graph = view->graph;
+    for (size_t i = 0; i < view->n_tensors; i++) cut->tensors[i] = i;
+    for (size_t id = 0; id < view->n_ops; id++) {
+        const moi_graph_op *op = &graph->ops[id];
+        size_t keeper = merge->keepers[merge->same[id]];
+        cut->ops[id] = moi_graph_writes_output(graph, op) ? id : keeper;
+        if (cut->ops[id] == id) continue;
+        for (size_t i = 0; i < op->n_outputs; i++)
+            cut->tensors[graph->numbers[op->outputs + i]] =
+                graph->numbers[graph->ops[keeper].outputs + i];
+    }
+}
+
+static mo_status moi_graph_decide_merge(moi_graph_view *view, moi_graph_cut *cut) {
+    moi_graph_merge merge;
+    size_t n = view->n_ops;
+    merge.n_slots = MOI_GRAPH_FIRST_SIZE;
+    while (merge.n_slots / 2 <= n) merge.n_slots *= 2;
+    merge.same = moi_graph_alloc(view, n);
+    merge.keepers = moi_graph_alloc(view, n);
+    merge.hashes = moi_graph_alloc(view, n);
+    merge.values = moi_graph_alloc(view, view->n_tensors);
+    merge.slots = moi_graph_alloc(view, merge.n_slots);
+    int ok = merge.same && merge.keepers && merge.hashes && merge.values && merge.slots;
+    if (ok) {
+        memset(merge.slots, 0, merge.n_slots * sizeof *merge.slots);
+        moi_graph_find_classes(view, &merge);
+        moi_graph_cut_classes(view, &merge, cut);
+    }
+    moi_graph_free(view, merge.same, n);
+    moi_graph_free(view, merge.keepers, n);
+    moi_graph_free(view, merge.hashes, n);
+    moi_graph_free(view, merge.values, view->n_tensors);
+    moi_graph_free(view, merge.slots, merge.n_slots);
+    return ok ? MO_OK : MO_E_NO_MEMORY;
+}
+
+mo_status mo_graph_merge(mo_graph *graph, size_t *op_map, size_t *tensor_map) {
+    return moi_graph_pass(graph, moi_graph_decide_merge, op_map, tensor_map);
+}
+/* mo_graph_live.c - see mo_graph.h. Walks an order: live bytes, lifetimes, who takes over what. */
+
+/* ---- in place ------------------------------------------------------------------------------ */
+
+static int moi_graph_fits(const moi_graph_view *view, const mo_graph_alias *pair) {
+    const moi_graph_tensor *output = &view->graph->tensors[pair->output];
+    const moi_graph_tensor *input = &view->graph->tensors[pair->input];
+    if (output->size == 0 || output->size > input->size) return 0;
+    /* 0 is the layout's alignment, which is not known here */
+    return output->align == input->align || (output->align && output->align <= input->align);
+}
+
+/* Which outputs of the op take over the inputs that are marked as dying; returns their bytes. */
+static size_t moi_graph_match(moi_graph_view *view, size_t id, size_t *takes_over) {
+    const moi_graph_op *op = &view->graph->ops[id];
+    size_t bytes = 0, stamp = ++view->stamp;
+    if (view->no_in_place) return 0;
+    for (size_t i = 0; i < op->n_aliases; i++) {
+        const mo_graph_alias *pair = &view->graph->pairs[op->aliases + i];
+        if (!view->dying[pair->input] || view->taken[pair->input] == stamp) continue;
+        if (view->taken[pair->output] == stamp || !moi_graph_fits(view, pair)) continue;
+        view->taken[pair->input] = view->taken[pair->output] = stamp;
+        bytes += view->graph->tensors[pair->output].size;
+        if (takes_over) takes_over[pair->output] = pair->input;
+    }
+    return bytes;
+}
+
+/* ---- walking ------------------------------------------------------------------------------- */
+
+static void moi_graph_walk_free(const moi_graph_view *view, moi_graph_walk *walk) {
+    moi_graph_free(view, walk->order, view->n_ops);
+    moi_graph_free(view, walk->bytes, view->n_ops);
+    moi_graph_free(view, walk->before, view->n_ops);
+    moi_graph_free(view, walk->last, view->n_tensors);
+}
+
+static mo_status moi_graph_walk_alloc(const moi_graph_view *view, moi_graph_walk *walk) {
+    walk->order = moi_graph_alloc(view, view->n_ops);
+    walk->bytes = moi_graph_alloc(view, view->n_ops);
+    walk->before = moi_graph_alloc(view, view->n_ops);
+    walk->last = moi_graph_alloc(view, view->n_tensors);
+    if (walk->order && walk->bytes && walk->before && walk->last) return MO_OK;
+    moi_graph_walk_free(view, walk);
+    return MO_E_NO_MEMORY;
+}
+
+static size_t moi_graph_input_bytes(const moi_graph_view *view) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < view->n_tensors; i++)
+        if (view->graph->tensors[i].flags & MO_GRAPH_INPUT) bytes += view->graph->tensors[i].size;
+    return bytes;
+}
+
+/* The last step of every tensor that the ops of the steps [begin, end) read, where they are the
+ * last readers. */
+static void moi_graph_walk_last(
+    const moi_graph_view *view, moi_graph_walk *walk, size_t begin, size_t end) {
+    for (size_t step = begin; step < end; step++) {
+        size_t id = walk->order[step];
+        for (size_t k = view->reads.begin[id]; k < view->reads.begin[id + 1]; k++) {
+            size_t *last = &walk->last[view->reads.at[k]];
+            if (*last < end) *last = step;
+        }
+    }
+}
+
+/* The live bytes of the steps [begin, end); live bytes before begin are known. Returns the most. */
+static size_t moi_graph_walk_steps(moi_graph_view *view, moi_graph_walk *walk, size_t begin,
+    size_t end, size_t live, size_t *takes_over) {
+    size_t peak = 0;
+    for (size_t step = begin; step < end; step++) {
+        size_t id = walk->order[step], freed = view->dead[id];
+        const size_t *reads = view->reads.at + view->reads.begin[id];
+        size_t n_reads = view->reads.begin[id + 1] - view->reads.begin[id];
+        for (size_t k = 0; k < n_reads; k++) {
+            if (view->kept[reads[k]] || walk->last[reads[k]] != step) continue;
+            view->dying[reads[k]] = 1;
+            freed += view->graph->tensors[reads[k]].size;
+        }
+        walk->before[step] = live;
+        walk->bytes[step] = live + view->made[id] - moi_graph_match(view, id, takes_over);
+        live = live + view->made[id] - freed;
+        peak = moi_max(peak, walk->bytes[step]);
+        for (size_t k = 0; k < n_reads; k++) view->dying[reads[k]] = 0;
+    }
+    return peak;
+}
+
+/* All of it, for the order that stands in walk->order; without ops the inputs are the peak. */
+static size_t moi_graph_walk_all(moi_graph_view *view, moi_graph_walk *walk, size_t *takes_over) {
+    size_t inputs = moi_graph_input_bytes(view);
+    for (size_t i = 0; i < view->n_tensors; i++) walk->last[i] = 0;
+    moi_graph_walk_last(view, walk, 0, view->n_ops);
+    size_t peak = moi_graph_walk_steps(view, walk, 0, view->n_ops, inputs, takes_over);
+    return view->n_ops ? peak : inputs;
+}
+
+/* ---- lifetimes ----------------------------------------------------------------------------- */
+
+/* Whether every op stands once, behind those that it needs. missing becomes the steps, + 1. */
+static mo_status moi_graph_check_order(const moi_graph_view *view, const size_t *order) {
+    const mo_graph *graph = view->graph;
+    memset(view->missing, 0, (view->n_ops + 1) * sizeof *view->missing);
+    for (size_t step = 0; step < view->n_ops; step++) {
+        size_t id = order[step];
+        if (id >= view->n_ops || view->missing[id] != 0) {
+            moi_log(&graph->log, MO_LOG_ERROR, "graph: order: step %zu: op %zu %s", step, id,
+                id >= view->n_ops ? "does not exist" : "stands there twice");
+            return MO_E_INVALID;
+        }
+        for (size_t k = view->reads.begin[id]; k < view->reads.begin[id + 1]; k++) {
+            size_t tensor = view->reads.at[k], writer = graph->tensors[tensor].writer;
+            if (writer == SIZE_MAX || view->missing[writer]) continue;
+            moi_log(&graph->log, MO_LOG_ERROR,
+                "graph: order: step %zu: op '%s' reads '%s' before it is written", step,
+                moi_graph_op_name(graph, id), moi_graph_tensor_name(graph, tensor));
+            return MO_E_INVALID;
+        }
+        view->missing[id] = step + 1;
+    }
+    return MO_OK;
+}
+
+static void moi_graph_fill_items(
+    const moi_graph_view *view, const moi_graph_walk *walk, mo_layout_item *items) {
+    for (size_t i = 0; i < view->n_tensors; i++) {
+        const moi_graph_tensor *tensor = &view->graph->tensors[i];
+        int is_input = tensor->flags & MO_GRAPH_INPUT;
+        memset(&items[i], 0, sizeof items[i]);
+        items[i].align = tensor->align;
+        if (!is_input && tensor->writer == SIZE_MAX) continue;
+        items[i].size = tensor->size;
+        items[i].first = is_input ? 0 : view->missing[tensor->writer] - 1;
+        items[i].last = items[i].first;
+        if (view->kept[i]) items[i].last = view->n_ops ? view->n_ops - 1 : 0;
+        else if (moi_graph_n_readers(view, i)) items[i].last = walk->last[i];
+    }
+}
+
+static void moi_graph_fill_live(const moi_graph_view *view, const moi_graph_walk *walk,
+    const size_t *takes_over, size_t peak, mo_graph_live *result) {
+    memset(result, 0, sizeof *result);
+    result->peak_bytes = peak;
+    for (size_t step = view->n_ops; step > 0; step--)
+        if (walk->bytes[step - 1] == peak) result->peak_step = step - 1;
+    for (size_t i = 0; i < view->n_ops; i++) result->cost_s += view->graph->ops[i].cost_s;
+    for (size_t i = 0; takes_over && i < view->n_tensors; i++) {
+        if (takes_over[i] == SIZE_MAX) continue;
+        result->n_in_place++;
+        result->in_place_bytes += view->graph->tensors[i].size;
+    }
+}
+
+/* Behind the checks; nothing here can fail. */
+static void moi_graph_live_run(moi_graph_view *view, moi_graph_walk *walk, mo_layout_item *items,
+    size_t *takes_over, size_t *live, mo_graph_live *result) {
+    for (size_t i = 0; takes_over && i < view->n_tensors; i++) takes_over[i] = SIZE_MAX;
+    size_t peak = moi_graph_walk_all(view, walk, takes_over);
+    if (items) moi_graph_fill_items(view, walk, items);
+    if (live && view->n_ops) memcpy(live, walk->bytes, view->n_ops * sizeof *live);
+    if (result) moi_graph_fill_live(view, walk, takes_over, peak, result);
+}
+
+mo_status mo_graph_lifetimes(const mo_graph *graph, const size_t *order, mo_layout_item *items,
+    size_t *takes_over, size_t *live, mo_graph_live *result) {
+    moi_graph_view view;
+    moi_graph_walk walk;
+    if (!graph) return MO_E_INVALID;
+    mo_status status = moi_graph_view_init(&view, graph);
+    if (status != MO_OK) return status;
+    view.no_in_place = !takes_over;
+    if (!order) order = view.given;
+    status = moi_graph_check_order(&view, order);
+    if (status == MO_OK) status = moi_graph_walk_alloc(&view, &walk);
+    if (status == MO_OK) {
+        memcpy(walk.order, order, view.n_ops * sizeof *order);
+        moi_graph_live_run(&view, &walk, items, takes_over, live, result);
+        moi_graph_walk_free(&view, &walk);
+    }
+    moi_graph_view_free(&view);
+    return status;
+}
+/* mo_graph_greedy.c - see mo_graph.h. Orders by list scheduling: of the ops that can be done, the
+ * one after which the fewest bytes are live.
+ *
+ * Backwards the same is asked of the last op: before which one are the fewest bytes live? Keys only
+ * ever get smaller, by tensors of which one reader is left, or backwards by tensors that are live
+ * already; so a heap of ops with their places is enough. */
+
+#define MOI_GRAPH_ZERO (SIZE_MAX / 2 + 1) /* a key of no growth; sums of sizes are below it */
+#define MOI_GRAPH_DONE (SIZE_MAX - 1)     /* the place of an op that is done; SIZE_MAX: not ready */
+
+typedef enum moi_graph_rule {
+    MOI_GRAPH_NEWEST,      /* of equal ones that which could be done last */
+    MOI_GRAPH_FIRST,       /* that which comes first in the order as given */
+    MOI_GRAPH_AHEAD,       /* as before; a key counts the best op that only waits for it */
+    MOI_GRAPH_BACK_NEWEST, /* from the last op backwards */
+    MOI_GRAPH_BACK_LAST,
+    MOI_GRAPH_RULES
+} moi_graph_rule;
+
+/* growth   [ops] of the live bytes, + MOI_GRAPH_ZERO
+ * ahead    [ops] the smallest growth of an op that only waits for this one, + MOI_GRAPH_ZERO
+ * rank     [ops] which of equal growth comes first
+ * waits    [ops] how many of its reads are not written; backwards: reads of its outputs not done
+ * awaited  [ops] who writes the one tensor that it waits for; SIZE_MAX = not looked up
+ * left     [tensors] readers not done; backwards: 0 = live already
+ * step_of  [ops] step in the order as given */
+typedef struct moi_graph_sched {
+    moi_graph_view *view;
+    moi_graph_rule rule;
+    size_t *growth, *ahead, *rank, *waits, *left, *step_of;
+    size_t *awaited, *heap, *place;
+    size_t n_heap, n_ready;
+} moi_graph_sched;
+
+/* ---- the heap ------------------------------------------------------------------------------ */
+
+static size_t moi_graph_sched_key(const moi_graph_sched *s, size_t op) {
+    size_t gain = s->rule == MOI_GRAPH_AHEAD ? s->ahead[op] - MOI_GRAPH_ZERO : 0;
+    return s->growth[op] + gain; /* gain is 0 or below, modulo the range of size_t */
+}
+
+static int moi_graph_sched_less(const moi_graph_sched *s, size_t x, size_t y) {
+    size_t a = moi_graph_sched_key(s, x), b = moi_graph_sched_key(s, y);
+    return a != b ? a < b : s->rank[x] < s->rank[y];
+}
+
+static void moi_graph_sched_set(moi_graph_sched *s, size_t at, size_t op) {
+    s->heap[at] = op;
+    s->place[op] = at;
+}
+
+/* Up to where it belongs: its key got smaller. */
+static void moi_graph_sched_up(moi_graph_sched *s, size_t op) {
+    size_t at = s->place[op];
+    if (at >= MOI_GRAPH_DONE) return;
+    for (; at > 0 && moi_graph_sched_less(s, op, s->heap[(at - 1) / 2]); at = (at - 1) / 2)
+        moi_graph_sched_set(s, at, s->heap[(at - 1) / 2]);
+    moi_graph_sched_set(s, at, op);
+}
+
+static void moi_graph_sched_push(moi_graph_sched *s, size_t op) {
+    size_t n = s->view->n_ops, number = s->n_ready++;
+    if (s->rule == MOI_GRAPH_NEWEST || s->rule == MOI_GRAPH_BACK_NEWEST) s->rank[op] = n - number;
+    else s->rank[op] = s->rule == MOI_GRAPH_BACK_LAST ? n - s->step_of[op] : s->step_of[op];
+    moi_graph_sched_set(s, s->n_heap++, op);
+    moi_graph_sched_up(s, op);
+}
+
+static size_t moi_graph_sched_pop(moi_graph_sched *s) {
+    size_t top = s->heap[0], op = s->heap[--s->n_heap], at = 0;
+    for (size_t child; (child = 2 * at + 1) < s->n_heap; at = child) {
+        if (child + 1 < s->n_heap && moi_graph_sched_less(s, s->heap[child + 1], s->heap[child]))
+            child++;
+        if (!moi_graph_sched_less(s, s->heap[child], op)) break;
+        moi_graph_sched_set(s, at, s->heap[child]);
+    }
+    if (s->n_heap) moi_graph_sched_set(s, at, op);
+    s->place[top] = MOI_GRAPH_DONE;
+    return top;
+}
+
+/* ---- forwards ------------------------------------------------------------------------------ */
+
+static size_t moi_graph_size_of(const moi_graph_sched *s, size_t tensor) {
+    return s->view->graph->tensors[tensor].size;
+}
+
+/* The writer of the one tensor that op waits for; SIZE_MAX while that writer is being done. */
+static size_t moi_graph_sched_awaited(moi_graph_sched *s, size_t op) {
+    const moi_graph_view *view = s->view;
+    for (size_t k = view->reads.begin[op];
+         k < view->reads.begin[op + 1] && s->awaited[op] == SIZE_MAX; k++) {
+        size_t writer = view->graph->tensors[view->reads.at[k]].writer;
+        if (writer != SIZE_MAX && s->place[writer] != MOI_GRAPH_DONE) s->awaited[op] = writer;
+    }
+    return s->awaited[op];
+}
+
+/* An op that only waits for one tensor lends its growth to the writer, when that is smaller. */
+static void moi_graph_sched_lend(moi_graph_sched *s, size_t op) {
+    if (s->rule != MOI_GRAPH_AHEAD || s->waits[op] != 1) return;
+    size_t writer = moi_graph_sched_awaited(s, op);
+    if (writer == SIZE_MAX || s->growth[op] >= s->ahead[writer]) return;
+    s->ahead[writer] = s->growth[op];
+    moi_graph_sched_up(s, writer);
+}
+
+/* The one reader of the tensor that is left will free it. */
+static void moi_graph_sched_last_reader(moi_graph_sched *s, size_t tensor) {
+    const moi_graph_lists *readers = &s->view->readers;
+    size_t k = readers->begin[tensor];
+    while (s->place[readers->at[k]] == MOI_GRAPH_DONE) k++;
+    s->growth[readers->at[k]] -= moi_graph_size_of(s, tensor);
+    moi_graph_sched_up(s, readers->at[k]);
+    moi_graph_sched_lend(s, readers->at[k]);
+}
+
+static void moi_graph_sched_forwards(moi_graph_sched *s, size_t op) {
+    const moi_graph_view *view = s->view;
+    const moi_graph_op *from = &view->graph->ops[op];
+    for (size_t k = view->reads.begin[op]; k < view->reads.begin[op + 1]; k++) {
+        size_t tensor = view->reads.at[k];
+        if (--s->left[tensor] == 1 && !view->kept[tensor]) moi_graph_sched_last_reader(s, tensor);
+    }
+    for (size_t i = 0; i < from->n_outputs; i++) {
+        size_t tensor = view->graph->numbers[from->outputs + i];
+        for (size_t k = view->readers.begin[tensor]; k < view->readers.begin[tensor + 1]; k++) {
+            size_t reader = view->readers.at[k];
+            if (--s->waits[reader] == 0) moi_graph_sched_push(s, reader);
+            else moi_graph_sched_lend(s, reader);
+        }
+    }
+}
+
+static void moi_graph_sched_begin_forwards(moi_graph_sched *s) {
+    const moi_graph_view *view = s->view;
+    for (size_t op = 0; op < view->n_ops; op++) {
+        s->growth[op] = MOI_GRAPH_ZERO + view->made[op] - view->dead[op];
+        s->waits[op] = 0;
+        for (size_t k = view->reads.begin[op]; k < view->reads.begin[op + 1]; k++) {
+            size_t tensor = view->reads.at[k];
+            s->waits[op] += view->graph->tensors[tensor].writer != SIZE_MAX;
+            if (s->left[tensor] == 1 && !view->kept[tensor])
+                s->growth[op] -= moi_graph_size_of(s, tensor);
+        }
+    }
+    for (size_t op = 0; op < view->n_ops; op++) moi_graph_sched_lend(s, op);
+}
+
+/* ---- backwards ----------------------------------------------------------------------------- */
+
+/* The tensor is live now whatever comes before it. */
+static void moi_graph_sched_revive(moi_graph_sched *s, size_t tensor) {
+    const moi_graph_lists *readers = &s->view->readers;
+    if (s->left[tensor] == 0 || s->view->kept[tensor]) return;
+    s->left[tensor] = 0;
+    for (size_t k = readers->begin[tensor]; k < readers->begin[tensor + 1]; k++) {
+        s->growth[readers->at[k]] -= moi_graph_size_of(s, tensor);
+        moi_graph_sched_up(s, readers->at[k]);
+    }
+}
+
+static void moi_graph_sched_backwards(moi_graph_sched *s, size_t op) {
+    const moi_graph_view *view = s->view;
+    for (size_t k = view->reads.begin[op]; k < view->reads.begin[op + 1]; k++) {
+        size_t tensor = view->reads.at[k], writer = view->graph->tensors[tensor].writer;
+        moi_graph_sched_revive(s, tensor);
+        if (writer != SIZE_MAX && --s->waits[writer] == 0) moi_graph_sched_push(s, writer);
+    }
+}
+
+static void moi_graph_sched_begin_backwards(moi_graph_sched *s) {
+    const moi_graph_view *view = s->view;
+    for (size_t op = 0; op < view->n_ops; op++) {
+        const moi_graph_op *from = &view->graph->ops[op];
+        s->growth[op] = MOI_GRAPH_ZERO - (view->made[op] - view->dead[op]);
+        s->waits[op] = 0;
+        for (size_t i = 0; i < from->n_outputs; i++)
+            s->waits[op] += s->left[view->graph->numbers[from->outputs + i]];
+        for (size_t k = view->reads.begin[op]; k < view->reads.begin[op + 1]; k++)
+            if (!view->kept[view->reads.at[k]])
+                s->growth[op] += moi_graph_size_of(s, view->reads.at[k]);
+    }
+}
+
+/* ---- the call ------------------------------------------------------------------------------ */
+
+static int moi_graph_is_back(moi_graph_rule rule) { return rule >= MOI_GRAPH_BACK_NEWEST; }
+
+static void moi_graph_sched_run(moi_graph_sched *s, moi_graph_rule rule, size_t *order) {
+    const moi_graph_view *view = s->view;
+    size_t n = view->n_ops;
+    s->rule = rule;
+    s->n_heap = s->n_ready = 0;
+    for (size_t i = 0; i < view->n_tensors; i++) s->left[i] = moi_graph_n_readers(view, i);
+    for (size_t i = 0; i < n; i++) {
+        s->place[i] = s->awaited[i] = SIZE_MAX;
+        s->ahead[i] = MOI_GRAPH_ZERO;
+        s->step_of[view->given[i]] = i;
+    }
+    if (moi_graph_is_back(rule)) moi_graph_sched_begin_backwards(s);
+    else moi_graph_sched_begin_forwards(s);
+    for (size_t i = 0; i < n; i++)
+        if (s->waits[view->given[i]] == 0) moi_graph_sched_push(s, view->given[i]);
+    for (size_t i = 0; i < n; i++) {
+        size_t op = moi_graph_sched_pop(s);
+        order[moi_graph_is_back(rule) ? n - 1 - i : i] = op;
+        if (moi_graph_is_back(rule)) moi_graph_sched_backwards(s, op);
+        else moi_graph_sched_forwards(s, op);
+    }
+}
+
+static void moi_graph_sched_free(moi_graph_sched *s) {
+    size_t n = s->view->n_ops;
+    moi_graph_free(s->view, s->growth, n);
+    moi_graph_free(s->view, s->ahead, n);
+    moi_graph_free(s->view, s->rank, n);
+    moi_graph_free(s->view, s->waits, n);
+    moi_graph_free(s->view, s->step_of, n);
+    moi_graph_free(s->view, s->awaited, n);
+    moi_graph_free(s->view, s->heap, n);
+    moi_graph_free(s->view, s->place, n);
+    moi_graph_free(s->view, s->left, s->view->n_tensors);
+}
+
+static mo_status moi_graph_sched_alloc(moi_graph_sched *s, moi_graph_view *view) {
+    size_t n = view->n_ops;
+    memset(s, 0, sizeof *s);
+    s->view = view;
+    s->growth = moi_graph_alloc(view, n);
+    s->ahead = moi_graph_alloc(view, n);
+    s->rank = moi_graph_alloc(view, n);
+    s->waits = moi_graph_alloc(view, n);
+    s->step_of = moi_graph_alloc(view, n);
+    s->awaited = moi_graph_alloc(view, n);
+    s->heap = moi_graph_alloc(view, n);
+    s->place = moi_graph_alloc(view, n);
+    s->left = moi_graph_alloc(view, view->n_tensors);
+    if (s->growth && s->ahead && s->rank && s->waits && s->step_of && s->awaited && s->heap &&
+        s->place && s->left)
+        return MO_OK;
+    moi_graph_sched_free(s);
+    return MO_E_NO_MEMORY;
+}
+
+#undef MOI_GRAPH_ZERO
+#undef MOI_GRAPH_DONE
+/* mo_graph_order.c - see mo_graph.h. The exact search over sets of ops, and who calls what.
+ *
+ * What is live after a set of ops has been done does not depend on their order. So an order is a
+ * path through the sets, and the lowest peak is the path whose largest step is smallest: Dijkstra's
+ * algorithm with max in place of the sum. Of equal ones the set with more ops comes first, so that
+ * an order without a rise above the lower bound is found straight away.
+ *
+ * An op that fits under the peak so far and leaves no more live than there was can be done at once:
+ * moved to the front of any order that follows, it makes no later step larger: what it would have
+ * freed later is freed by others instead, and with more inputs that end at an op, no output that
+ * was computed in place is computed elsewhere.
+ *
+ * Where that takes too many sets, windows around the peak are searched in the same way, and by a
+ * beam that keeps the best sets of each size. */
+
+enum {
+    MOI_GRAPH_WINDOW = 64, /* ops in a set */
+    MOI_GRAPH_MAX_NODES = 1 << 17,
+    MOI_GRAPH_MAX_ROUNDS = 1000
+};
+
+/* A set of ops of the window. peak: the largest step on the best way to it; live: after it. */
+typedef struct moi_graph_node {
+    uint64_t set;
+    size_t peak, live;
+    uint32_t from;
+    unsigned char op, n_done, is_final;
+} moi_graph_node;
+
+/* then: of equal peaks the smaller first; ops left, or live bytes. */
+typedef struct moi_graph_entry {
+    size_t peak, then;
+    uint32_t node;
+} moi_graph_entry;
+
+/* The steps [begin, begin + n) of an order.
+ *
+ * needs  [n] set of ops that come before; masks: [tensors] readers of a tensor that ends here */
+typedef struct moi_graph_search {
+    moi_graph_view *view;
+    moi_graph_walk *walk;
+    size_t begin, n;
+    size_t op[MOI_GRAPH_WINDOW];
+    uint64_t needs[MOI_GRAPH_WINDOW];
+    uint64_t *masks;
+    size_t *window_of; /* [ops] place in the window, SIZE_MAX = not there */
+    moi_graph_node *nodes;
+    moi_graph_entry *heap;
+    uint32_t *slots;                     /* node + 1 by set */
+    size_t max_nodes, max_heap, n_slots; /* there is room for */
+    size_t limit, mask, n_nodes, n_heap; /* of this search; mask: of the slots in use */
+    size_t spent;
+    int is_beam;
+} moi_graph_search;
+
+typedef enum moi_graph_found {
+    MOI_GRAPH_BETTER,
+    MOI_GRAPH_NONE_BETTER,
+    MOI_GRAPH_GAVE_UP
+} moi_graph_found;
+
+/* ---- nodes --------------------------------------------------------------------------------- */
+
+static int moi_graph_entry_less(const moi_graph_entry *x, const moi_graph_entry *y) {
+    if (x->peak != y->peak) return x->peak < y->peak;
+    if (x->then != y->then) return x->then < y->then;
+    return x->node < y->node;
+}
+
+static int moi_graph_enqueue(moi_graph_search *search, uint32_t node, size_t then) {
+    moi_graph_entry entry, *heap = search->heap;
+    size_t at = search->n_heap;
+    if (at == search->max_heap) return 0;
+    entry.peak = search->nodes[node].peak;
+    entry.node = node;
+    entry.then = then;
+    for (; at > 0 && moi_graph_entry_less(&entry, &heap[(at - 1) / 2]); at = (at - 1) / 2)
+        heap[at] = heap[(at - 1) / 2];
+    heap[at] = entry;
+    search->n_heap++;
+    return 1;
+}
+
+static uint32_t moi_graph_dequeue(moi_graph_search *search) {
+    moi_graph_entry *heap = search->heap, last = heap[--search->n_heap];
+    uint32_t node = heap[0].node;
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < search->n_heap; at = child) {
+        if (child + 1 < search->n_heap && moi_graph_entry_less(&heap[child + 1], &heap[child]))
+            child++;
+        if (!moi_graph_entry_less(&heap[child], &last)) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = last;
+    return node;
+}
+
+/* A way to a set: new, better than the one known, or of no use. 0 = no room for a new one. */
+static int moi_graph_reach(moi_graph_search *search, const moi_graph_node *node) {
+    size_t mask = search->mask, n_left = search->n - node->n_done;
+    size_t at = (size_t)moi_graph_hash(0xcbf29ce484222325u, &node->set, sizeof node->set) & mask;
+    for (; search->slots[at]; at = (at + 1) & mask) {
+        moi_graph_node *known = &search->nodes[search->slots[at] - 1];
+        if (known->set != node->set) continue;
+        if (known->is_final || known->peak <= node->peak) return 1;
+        *known = *node;
+        return search->is_beam || moi_graph_enqueue(search, search->slots[at] - 1, n_left);
+    }
+    if (search->n_nodes == search->limit) return 0;
+    search->nodes[search->n_nodes] = *node;
+    search->slots[at] = (uint32_t)++search->n_nodes;
+    return search->is_beam || moi_graph_enqueue(search, (uint32_t)search->n_nodes - 1, n_left);
+}
+
+/* ---- steps --------------------------------------------------------------------------------- */
+
+/* Does op i of the window behind the node: next is the set with it. Returns the live bytes of the
+ * step. */
+static size_t moi_graph_do_op(
+    const moi_graph_search *search, const moi_graph_node *node, size_t i, moi_graph_node *next) {
+    moi_graph_view *view = search->view;
+    size_t id = search->op[i], freed = view->dead[id];
+    const size_t *reads = view->reads.at + view->reads.begin[id];
+    size_t n_reads = view->reads.begin[id + 1] - view->reads.begin[id];
+    uint64_t bit = (uint64_t)1 << i;
+    for (size_t k = 0; k < n_reads; k++) {
+        if ((search->masks[reads[k]] & ~node->set) != bit) continue;
+        view->dying[reads[k]] = 1;
+        freed += view->graph->tensors[reads[k]].size;
+    }
+    size_t bytes = node->live + view->made[id] - moi_graph_match(view, id, NULL);
+    for (size_t k = 0; k < n_reads; k++) view->dying[reads[k]] = 0;
+    next->set = node->set | bit;
+    next->live = node->live + view->made[id] - freed;
+    next->peak = moi_max(node->peak, bytes);
+    next->op = (unsigned char)i;
+    next->n_done = (unsigned char)(node->n_done + 1);
+    next->is_final = 0;
+    return bytes;
+}
+
+/* All sets one op further; only steps below bound count. 0 = no room. */
+static int moi_graph_expand(moi_graph_search *search, uint32_t from, size_t bound) {
+    moi_graph_node node = search->nodes[from], next[MOI_GRAPH_WINDOW];
+    size_t n = 0;
+    for (size_t i = 0; i < search->n; i++) {
+        if (node.set >> i & 1 || (search->needs[i] & ~node.set)) continue;
+        size_t bytes = moi_graph_do_op(search, &node, i, &next[n]);
+        if (bytes >= bound) continue;
+        next[n].from = from;
+        if (next[n].live <= node.live && bytes <= node.peak)
+            return moi_graph_reach(search, &next[n]);
+        n++;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (!moi_graph_reach(search, &next[i])) return 0;
+    return 1;
+}
+
+static void moi_graph_take_path(moi_graph_search *search, uint32_t node) {
+    for (size_t i = search->n; i > 0; i--, node = search->nodes[node].from)
+        search->walk->order[search->begin + i - 1] = search->op[search->nodes[node].op];
+}
+
+/* Empty tables with the set of no ops. 0 = no room, or nothing to look for. */
+static int moi_graph_begin_search(
+    moi_graph_search *search, int is_beam, size_t floor, size_t bound, size_t limit) {
+    moi_graph_node root;
+    memset(&root, 0, sizeof root);
+    root.peak = floor;
+    root.live = search->walk->before[search->begin];
+    search->is_beam = is_beam;
+    search->limit = moi_min(limit, search->max_nodes);
+    search->n_nodes = search->n_heap = 0;
+    search->mask = MOI_GRAPH_FIRST_SIZE - 1;
+    while (search->mask < 2 * search->limit) search->mask = 2 * search->mask + 1;
+    memset(search->slots, 0, (search->mask + 1) * sizeof *search->slots);
+    return floor < bound && moi_graph_reach(search, &root);
+}
+
+/* Looks for an order of the window whose steps are all below bound; none is below floor. */
+static moi_graph_found moi_graph_best_first(
+    moi_graph_search *search, size_t floor, size_t bound, size_t limit) {
+    moi_graph_found found = MOI_GRAPH_NONE_BETTER;
+    int has_room = moi_graph_begin_search(search, 0, floor, bound, limit);
+    if (!has_room && floor < bound) found = MOI_GRAPH_GAVE_UP;
+    while (found == MOI_GRAPH_NONE_BETTER && search->n_heap > 0) {
+        uint32_t node = moi_graph_dequeue(search);
+        if (search->nodes[node].is_final) continue;
+        search->nodes[node].is_final = 1;
+        if (search->nodes[node].n_done == search->n) {
+            moi_graph_take_path(search, node);
+            found = MOI_GRAPH_BETTER;
+        } else if (!moi_graph_expand(search, node, bound)) found = MOI_GRAPH_GAVE_UP;
+    }
+    search->spent += search->n_nodes;
+    return found;
+}
+
+/* The same where that took too many sets: of those with k ops only the best go on, by peak, then by
+ * live bytes. Every k gets its share of the nodes; a quarter of them go on. */
+static moi_graph_found moi_graph_beam(
+    moi_graph_search *search, size_t floor, size_t bound, size_t limit) {
+    size_t begin = 0, end, n = search->n;
+    int has_begun = moi_graph_begin_search(search, 1, floor, bound, limit);
+    size_t all = search->limit;
+    for (size_t k = 0; has_begun && k < n && begin < search->n_nodes; k++, begin = end) {
+        size_t share = (all - search->n_nodes) / (n - k);
+        end = search->n_nodes;
+        search->limit = end + share;
+        search->n_heap = 0;
+        for (size_t i = begin; i < end; i++)
+            (void)moi_graph_enqueue(search, (uint32_t)i, search->nodes[i].live);
+        for (size_t i = 0; i <= share / 4 && search->n_heap > 0; i++)
+            if (!moi_graph_expand(search, moi_graph_dequeue(search), bound)) break;
+    }
+    search->spent += search->n_nodes;
+    if (!has_begun || begin == search->n_nodes) return MOI_GRAPH_GAVE_UP;
+    moi_graph_take_path(search, (uint32_t)search->n_nodes - 1);
+    return MOI_GRAPH_BETTER;
+}
+
+/* ---- windows ------------------------------------------------------------------------------- */
+
+static void moi_graph_open_window(moi_graph_search *search, size_t begin, size_t n) {
+    const moi_graph_view *view = search->view;
+    search->begin = begin;
+    search->n = n;
+    for (size_t i = 0; i < n; i++) {
+        search->op[i] = search->walk->order[begin + i];
+        search->window_of[search->op[i]] = i;
+        search->needs[i] = 0;
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = view->reads.begin[search->op[i]]; k < view->reads.begin[search->op[i] + 1];
+             k++) {
+            size_t tensor = view->reads.at[k], writer = view->graph->tensors[tensor].writer;
+            if (writer != SIZE_MAX && search->window_of[writer] != SIZE_MAX)
+                search->needs[i] |= (uint64_t)1 << search->window_of[writer];
+            if (!view->kept[tensor] && search->walk->last[tensor] < begin + n)
+                search->masks[tensor] |= (uint64_t)1 << i;
+        }
+}
+
+static void moi_graph_close_window(moi_graph_search *search) {
+    const moi_graph_view *view = search->view;
+    for (size_t i = 0; i < search->n; i++) {
+        size_t id = search->op[i];
+        search->window_of[id] = SIZE_MAX;
+        for (size_t k = view->reads.begin[id]; k < view->reads.begin[id + 1]; k++)
+            search->masks[view->reads.at[k]] = 0;
+    }
+}
+
+typedef moi_graph_found (*moi_graph_method)(
+    moi_graph_search *search, size_t floor, size_t bound, size_t limit);
+
+/* Orders one window below bound, if that can be done. */
+static moi_graph_found moi_graph_improve(moi_graph_search *search, moi_graph_method method,
+    size_t begin, size_t n, size_t floor, size_t bound, size_t limit) {
+    moi_graph_walk *walk = search->walk;
+    moi_graph_open_window(search, begin, n);
+    moi_graph_found found = method(search, floor, bound, limit);
+    moi_graph_close_window(search);
+    if (found != MOI_GRAPH_BETTER) return found;
+    moi_graph_walk_last(search->view, walk, begin, begin + n);
+    (void)moi_graph_walk_steps(search->view, walk, begin, begin + n, walk->before[begin], NULL);
+    return found;
+}
+
+static size_t moi_graph_peak_step(const moi_graph_view *view, const moi_graph_walk *walk) {
+    size_t step = 0;
+    for (size_t i = 1; i < view->n_ops; i++)
+        if (walk->bytes[i] > walk->bytes[step]) step = i;
+    return step;
+}
+
+/* One window of n ops that holds the peak, in three places, until one gets below it. */
+static int moi_graph_improve_peak(
+    moi_graph_search *search, moi_graph_method method, size_t n, size_t floor, size_t max_nodes) {
+    const moi_graph_walk *walk = search->walk;
+    size_t n_ops = search->view->n_ops, step = moi_graph_peak_step(search->view, walk);
+    size_t bound = walk->bytes[step];
+    const size_t behind[3] = {n / 2, n - 1, 0}; /* ops of the window before the peak */
+    for (int i = 0; i < (n < n_ops ? 3 : 1) && search->spent < max_nodes; i++) {
+        size_t begin = moi_min(step - moi_min(step, behind[i]), n_ops - n);
+        size_t limit = moi_min(max_nodes - search->spent, max_nodes / 8);
+        if (moi_graph_improve(search, method, begin, n, floor, bound, limit) == MOI_GRAPH_BETTER)
+            return 1;
+    }
+    return 0;
+}
+
+/* Windows in growing sizes, the largest also by the beam, as long as one gets below the peak. */
+static void moi_graph_improve_windows(moi_graph_search *search, size_t floor, size_t max_nodes) {
+    size_t n_ops = search->view->n_ops, largest = moi_min(n_ops, (size_t)MOI_GRAPH_WINDOW);
+    for (int round = 0, is_better = 1; is_better && round < MOI_GRAPH_MAX_ROUNDS; round++) {
+        is_better = 0;
+        for (size_t n = 16; !is_better && n <= MOI_GRAPH_WINDOW && n < n_ops; n *= 2)
+            is_better = moi_graph_improve_peak(search, moi_graph_best_first, n, floor, max_nodes);
+        if (!is_better)
+            is_better = moi_graph_improve_peak(search, moi_graph_beam, largest, floor, max_nodes);
+    }
+}
+
+/* ---- bounds and rules ---------------------------------------------------------------------- */
+
+/* Bytes of the outputs of an op that may be in place, each once. */
+static size_t moi_graph_may_save(moi_graph_view *view, size_t id) {
+    const moi_graph_op *op = &view->graph->ops[id];
+    size_t bytes = 0, stamp = ++view->stamp;
+    for (size_t i = 0; i < op->n_aliases && !view->no_in_place; i++) {
+        const mo_graph_alias *pair = &view->graph->pairs[op->aliases + i];
+        if (view->kept[pair->input] || view->taken[pair->output] == stamp) continue;
+        if (!moi_graph_fits(view, pair)) continue;
+        view->taken[pair->output] = stamp;
+        bytes += view->graph->tensors[pair->output].size;
+    }
+    return bytes;
+}
+
+/* No order has less: what is there at the start, at the end, and around each op. */
+static size_t moi_graph_lower_bound(moi_graph_view *view) {
+    const moi_graph_tensor *tensors = view->graph->tensors;
+    size_t fixed = 0, at_end = 0, bound;
+    for (size_t i = 0; i < view->n_tensors; i++) {
+        int is_there = tensors[i].writer != SIZE_MAX || (tensors[i].flags & MO_GRAPH_INPUT);
+        if (!view->kept[i] || !is_there) continue;
+        at_end += tensors[i].size;
+        if (tensors[i].flags & MO_GRAPH_INPUT) fixed += tensors[i].size;
+    }
+    bound = moi_max(at_end, moi_graph_input_bytes(view));
+    for (size_t id = 0; id < view->n_ops; id++) {
+        size_t bytes = fixed + view->made[id] - moi_graph_may_save(view, id);
+        for (size_t k = view->reads.begin[id]; k < view->reads.begin[id + 1]; k++) {
+            size_t tensor = view->reads.at[k];
+            if (!view->kept[tensor] || !(tensors[tensor].flags & MO_GRAPH_INPUT))
+                bytes += tensors[tensor].size;
+        }
+        bound = moi_max(bound, bytes);
+    }
+    return bound;
+}
+
+/* The best of the greedy orders, where it is below the order as given. */
+static mo_status moi_graph_try_rules(
+    moi_graph_view *view, moi_graph_walk *walk, size_t floor, size_t *peak) {
+    moi_graph_sched sched;
+    size_t *best = moi_graph_alloc(view, view->n_ops);
+    mo_status status = best ? moi_graph_sched_alloc(&sched, view) : MO_E_NO_MEMORY;
+    if (status == MO_OK) {
+        memcpy(best, walk->order, view->n_ops * sizeof *best);
+        for (int rule = 0; rule<MOI_GRAPH_RULES && * peak> floor; rule++) {
+            moi_graph_sched_run(&sched, (moi_graph_rule)rule, walk->order);
+            size_t found = moi_graph_walk_all(view, walk, NULL);
+            if (found >= *peak) continue;
+            *peak = found;
+            memcpy(best, walk->order, view->n_ops * sizeof *best);
+        }
+        memcpy(walk->order, best, view->n_ops * sizeof *best);
+        *peak = moi_graph_walk_all(view, walk, NULL);
+        moi_graph_sched_free(&sched);
+    }
+    moi_graph_free(view, best, view->n_ops);
+    return status;
+}
+
+/* ---- the call ------------------------------------------------------------------------------ */
+
+static void moi_graph_search_free(moi_graph_search *search) {
+    const mo_allocator *allocator = &search->view->graph->allocator;
+    moi_free_array(allocator, search->masks, search->view->n_tensors + 1, sizeof *search->masks);
+    moi_graph_free(search->view, search->window_of, search->view->n_ops);
+    moi_free_array(allocator, search->nodes, search->max_nodes, sizeof *search->nodes);
+    moi_free_array(allocator, search->heap, search->max_heap, sizeof *search->heap);
+    moi_free_array(allocator, search->slots, search->n_slots, sizeof *search->slots);
+}
+
+/* A set of n ops has 2^n parts. */
+static mo_status moi_graph_search_alloc(
+    moi_graph_search *search, moi_graph_view *view, moi_graph_walk *walk, size_t max_nodes) {
+    const mo_allocator *allocator = &view->graph->allocator;
+    memset(search, 0, sizeof *search);
+    search->view = view;
+    search->walk = walk;
+    search->max_nodes = view->n_ops < 30 ? moi_min(max_nodes, (size_t)1 << view->n_ops) : max_nodes;
+    search->max_heap = 2 * search->max_nodes;
+    search->n_slots = MOI_GRAPH_FIRST_SIZE;
+    while (search->n_slots <= 2 * search->max_nodes) search->n_slots *= 2;
+    search->masks =
+        (uint64_t *)moi_alloc_array(allocator, view->n_tensors + 1, sizeof *search->masks);
+    search->window_of = moi_graph_alloc(view, view->n_ops);
+    search->nodes =
+        (moi_graph_node *)moi_alloc_array(allocator, search->max_nodes, sizeof *search->nodes);
+    search->heap =
+        (moi_graph_entry *)moi_alloc_array(allocator, search->max_heap, sizeof *search->heap);
+    search->slots = (uint32_t *)moi_alloc_array(allocator, search->n_slots, sizeof *search->slots);
+    if (!search->masks || !search->window_of || !search->nodes || !search->heap || !search->slots) {
+        moi_graph_search_free(search);
+        return MO_E_NO_MEMORY;
+    }
+    memset(search->masks, 0, (view->n_tensors + 1) * sizeof *search->masks);
+    for (size_t i = 0; i < view->n_ops; i++) search->window_of[i] = SIZE_MAX;
+    return MO_OK;
+}
+
+/* All ops at once where a set can hold them, with three quarters of the nodes; else, or when they
+ * are spent, the windows. */
+static mo_status moi_graph_try_search(
+    moi_graph_view *view, moi_graph_walk *walk, size_t max_nodes, mo_graph_order_result *result) {
+    moi_graph_search search;
+    moi_graph_found found = MOI_GRAPH_GAVE_UP;
+    size_t floor = result->lower_bound_bytes, whole = max_nodes - max_nodes / 4;
+    int is_small = view->n_ops <= MOI_GRAPH_WINDOW;
+    mo_status status =
+        moi_graph_search_alloc(&search, view, walk, is_small ? whole : max_nodes / 8 + 1);
+    if (status != MO_OK) return status;
+    if (is_small)
+        found = moi_graph_improve(
+            &search, moi_graph_best_first, 0, view->n_ops, floor, result->peak_bytes, whole);
+    if (found == MOI_GRAPH_GAVE_UP) moi_graph_improve_windows(&search, floor, max_nodes);
+    result->peak_bytes = walk->bytes[moi_graph_peak_step(view, walk)];
+    result->proved = found != MOI_GRAPH_GAVE_UP || result->peak_bytes == floor;
+    result->n_nodes = search.spent;
+    moi_graph_search_free(&search);
+    return MO_OK;
+}
+
+static mo_status moi_graph_order_run(moi_graph_view *view, moi_graph_walk *walk,
+    const mo_graph_order_desc *desc, mo_graph_order_result *result) {
+    memcpy(walk->order, view->given, view->n_ops * sizeof *walk->order);
+    result->given_peak_bytes = moi_graph_walk_all(view, walk, NULL);
+    result->lower_bound_bytes = moi_graph_lower_bound(view);
+    result->peak_bytes = result->given_peak_bytes;
+    result->proved = result->peak_bytes == result->lower_bound_bytes;
+    if (desc->as_given || result->proved) return MO_OK;
+    mo_status status =
+        moi_graph_try_rules(view, walk, result->lower_bound_bytes, &result->peak_bytes);
+    result->proved = result->peak_bytes == result->lower_bound_bytes;
+    if (status != MO_OK || result->proved) return status;
+    size_t max_nodes = desc->max_nodes ? desc->max_nodes : (size_t)MOI_GRAPH_MAX_NODES;
+    return moi_graph_try_search(view, walk, max_nodes, result);
+}
+
+mo_status mo_graph_order(const mo_graph *graph, const mo_graph_order_desc *desc, size_t *order,
+    mo_graph_order_result *result) {
+    const mo_graph_order_desc none = {0, 0, 0};
+    mo_graph_order_result found;
+    moi_graph_view view;
+    moi_graph_walk walk;
+    if (!desc) desc = &none;
+    if (!graph || (!order && graph->n_ops)) return MO_E_INVALID;
+    if (desc->max_nodes > (size_t)1 << 30) return MO_E_INVALID;
+    mo_status status = moi_graph_view_init(&view, graph);
+    if (status != MO_OK) return status;
+    view.no_in_place = desc->no_in_place;
+    memset(&found, 0, sizeof found);
+    status = moi_graph_walk_alloc(&view, &walk);
+    if (status == MO_OK) {
+        status = moi_graph_order_run(&view, &walk, desc, &found);
+        if (status == MO_OK && view.n_ops) memcpy(order, walk.order, view.n_ops * sizeof *order);
+        if (status == MO_OK && result) *result = found;
+        moi_graph_walk_free(&view, &walk);
+    }
+    moi_graph_view_free(&view);
+    return status;
+}
+/* mo_graph_text.c - see mo_graph.h. The text form, in and out. */
+
+/* ---- numbers ------------------------------------------------------------------------------- */
+
+/* What the locale has for a decimal point: the middle of 0.5. */
+static void moi_graph_point(char point[16]) {
+    char half[24];
+    int n = snprintf(half, sizeof half, "%.1f", 0.5);
+    size_t size = n > 2 && n < 16 ? (size_t)n - 2 : 0;
+    memcpy(point, half + 1, size);
+    point[size] = 0;
+}
+
+/* The shortest text that reads as the same number, with a point in every locale. */
+static moi_track_text moi_graph_seconds(double value) {
+    moi_track_text out;
+    char point[16], text[48];
+    int saved = errno;
+    moi_graph_point(point);
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (!(strtod(text, NULL) < value || strtod(text, NULL) > value)) break;
+    }
+    errno = saved;
+    char *at = point[0] ? strstr(text, point) : NULL;
+    if (at)
+        snprintf(out.text, sizeof out.text, "%.*s.%s", (int)(at - text), text, at + strlen(point));
+    else snprintf(out.text, sizeof out.text, "%s", text);
+    return out;
+}
+
+/* The whole word as a number; 0 = it is none. */
+static int moi_graph_read_seconds(const char *word, double *value) {
+    char point[16], text[96], *end;
+    size_t n = strlen(word), n_before = strcspn(word, ".");
+    int saved = errno;
+    if (n > 64 || n == 0 || strspn(word, "0123456789.eE+-") != n) return 0;
+    moi_graph_point(point);
+    snprintf(text, sizeof text, "%.*s%s%s", (int)n_before, word, word[n_before] ? point : "",
+        word[n_before] ? word + n_before + 1 : "");
+    *value = strtod(text, &end);
+    errno = saved;
+    return end != text && *end == 0;
+}
+
+/* Digits and perhaps a unit; 0 = it is none, or too large. */
+static int moi_graph_read_bytes(const char *word, size_t *value) {
+    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    size_t n = 0;
+    const char *at = word;
+    for (; *at >= '0' && *at <= '9'; at++)
+        if (!moi_mul(n, 10, &n) || !moi_add(n, (size_t)(*at - '0'), &n)) return 0;
+    if (at == word) return 0;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (strcmp(at, units[i]) == 0) {
+            *value = n;
+            return 1;
+        }
+        if (!moi_mul(n, 1024, &n)) return 0;
+    }
+    return 0;
+}
+
+/* ---- words --------------------------------------------------------------------------------- */
+
+/* token_at is where the word that an error is about begins; strings holds the words of a line, each
+ * with its 0, which never takes more than the line itself and one byte. */
+typedef struct moi_graph_parser {
+    mo_graph *graph;
+    mo_log log;
+    const char *text;
+    size_t size, at, line, line_at, token_at;
+    char *strings;
+    size_t n_strings;
+    size_t *inputs, *outputs;
+    mo_graph_alias *pairs;
+    size_t n_inputs, n_outputs, n_pairs;
+    size_t max_inputs, max_outputs, max_pairs;
+} moi_graph_parser;
+
+static mo_status moi_graph_wrong(moi_graph_parser *p, const char *what, const char *word) {
+    moi_log(&p->log, MO_LOG_ERROR, "graph: line %zu, column %zu: %s%s%s%s", p->line,
+        p->token_at - p->line_at + 1, what, word ? " '" : "", word ? word : "", word ? "'" : "");
+    return MO_E_FORMAT;
+}
+
+/* What adding an op or tensor has to say, with the place in the text. */
+static void moi_graph_relay(void *self, mo_log_level level, const char *text) {
+    moi_graph_parser *p = (moi_graph_parser *)self;
+    const char *colon = strchr(text, ':');
+    (void)level;
+    (void)moi_graph_wrong(p, colon ? colon + 2 : text, NULL);
+}
+
+static int moi_graph_is_bare(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+        (c != 0 && strchr("_./-+*@%$", c));
+}
+
+/* 0 at the end of the text. */
+static char moi_graph_peek(const moi_graph_parser *p, size_t ahead) {
+    return p->size - p->at > ahead ? p->text[p->at + ahead] : (char)0;
+}
+
+static void moi_graph_skip_blanks(moi_graph_parser *p) {
+    while (
+        moi_graph_peek(p, 0) == ' ' || moi_graph_peek(p, 0) == '\t' || moi_graph_peek(p, 0) == '\r')
+        p->at++;
+    p->token_at = p->at;
+}
+
+static int moi_graph_at_end(moi_graph_parser *p) {
+    moi_graph_skip_blanks(p);
+    return p->at == p->size || p->text[p->at] == '\n' || p->text[p->at] == '#';
+}
+
+/* Whether this comes next; then it is behind us. */
+static int moi_graph_accept(moi_graph_parser *p, const char *what) {
+    size_t n = strlen(what);
+    moi_graph_skip_blanks(p);
+    if (p->size - p->at < n || memcmp(p->text + p->at, what, n) != 0) return 0;
+    p->at += n;
+    return 1;
+}
+
+static int moi_graph_hex(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* One character behind a backslash, or 0. */
+static char moi_graph_escape(moi_graph_parser *p) {
+    char c = moi_graph_peek(p, 0);
+    if (c == '"' || c == '\\') {
+        p->at++;
+        return c;
+    }
+    int high = moi_graph_hex(moi_graph_peek(p, 1)), low = moi_graph_hex(moi_graph_peek(p, 2));
+    if (c != 'x' || high < 0 || low < 0) return 0;
+    p->at += 3;
+    return (char)(16 * high + low);
+}
+
+/* The word between two quotes; 0 = not ended, or a character that may not be there. */
+static int moi_graph_quoted(moi_graph_parser *p) {
+    for (p->at++; moi_graph_peek(p, 0) != '"';) {
+        unsigned char c = (unsigned char)moi_graph_peek(p, 0);
+        if (c < 32 || c == 127) return 0;
+        p->at++;
+        if (c == '\\' && (c = (unsigned char)moi_graph_escape(p)) == 0) return 0;
+        p->strings[p->n_strings++] = (char)c;
+    }
+    p->at++;
+    return 1;
+}
+
+/* The next word; NULL when there is none, which is logged. */
+static const char *moi_graph_word(moi_graph_parser *p, const char *what) {
+    const char *word = p->strings + p->n_strings;
+    moi_graph_skip_blanks(p);
+    if (moi_graph_peek(p, 0) == '"') {
+        if (!moi_graph_quoted(p)) {
+            p->token_at = p->at;
+            (void)moi_graph_wrong(p, "no such character or escape in quotes", NULL);
+            return NULL;
+        }
+    } else {
+        while (moi_graph_is_bare(moi_graph_peek(p, 0)) &&
+            !(moi_graph_peek(p, 0) == '-' && moi_graph_peek(p, 1) == '>'))
+            p->strings[p->n_strings++] = p->text[p->at++];
+        if (p->at == p->token_at) {
+            (void)moi_graph_wrong(p, what, NULL);
+            return NULL;
+        }
+    }
+    p->strings[p->n_strings++] = 0;
+    return word;
+}
+
+/* ---- lines --------------------------------------------------------------------------------- */
+
+static int moi_graph_read_category(const char *word, mo_category *category) {
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++)
+        if (strcmp(word, mo_category_name((mo_category)i)) == 0) {
+            *category = (mo_category)i;
+            return 1;
+        }
+    return 0;
+}
+
+static mo_status moi_graph_tensor_option(moi_graph_parser *p, mo_graph_tensor *tensor) {
+    const char *word = moi_graph_word(p, "expected an option"), *value;
+    size_t at = p->token_at;
+    if (!word) return MO_E_FORMAT;
+    if (strcmp(word, "input") == 0) tensor->flags |= MO_GRAPH_INPUT;
+    else if (strcmp(word, "output") == 0) tensor->flags |= MO_GRAPH_OUTPUT;
+    else if (strcmp(word, "reuse") == 0) tensor->flags |= MO_GRAPH_REUSE;
+    else if (moi_graph_accept(p, "=")) {
+        if (!(value = moi_graph_word(p, "expected a value"))) return MO_E_FORMAT;
+        if (strcmp(word, "align") == 0 && moi_graph_read_bytes(value, &tensor->align)) return MO_OK;
+        if (strcmp(word, "category") == 0 && moi_graph_read_category(value, &tensor->category))
+            return MO_OK;
+        p->token_at = at;
+        return moi_graph_wrong(p, "no such option, or no such value of", word);
+    } else {
+        p->token_at = at;
+        return moi_graph_wrong(p, "no such option of a tensor:", word);
+    }
+    return MO_OK;
+}
+
+static mo_status moi_graph_tensor_line(moi_graph_parser *p) {
+    mo_graph_tensor tensor;
+    memset(&tensor, 0, sizeof tensor);
+    tensor.name = moi_graph_word(p, "expected the name of the tensor");
+    size_t name_at = p->token_at;
+    const char *size = tensor.name ? moi_graph_word(p, "expected a number of bytes") : NULL;
+    if (!size) return MO_E_FORMAT;
+    if (!moi_graph_read_bytes(size, &tensor.size))
+        return moi_graph_wrong(p, "no number of bytes that fits:", size);
+    while (!moi_graph_at_end(p)) {
+        mo_status status = moi_graph_tensor_option(p, &tensor);
+        if (status != MO_OK) return status;
+    }
+    p->token_at = name_at;
+    return mo_graph_add_tensor(p->graph, &tensor, NULL);
+}
+
+static mo_status moi_graph_op_option(moi_graph_parser *p, mo_graph_op *op) {
+    const char *word = moi_graph_word(p, "expected an option or ':'"), *value;
+    size_t at = p->token_at;
+    if (!word) return MO_E_FORMAT;
+    if (strcmp(word, "effect") == 0) op->flags |= MO_GRAPH_EFFECT;
+    else if (strcmp(word, "random") == 0) op->flags |= MO_GRAPH_RANDOM;
+    else if (moi_graph_accept(p, "=")) {
+        if (!(value = moi_graph_word(p, "expected a value"))) return MO_E_FORMAT;
+        if (strcmp(word, "cost") == 0 && moi_graph_read_seconds(value, &op->cost_s)) return MO_OK;
+        if (strcmp(word, "attrs") == 0) {
+            op->attrs = value;
+            return MO_OK;
+        }
+        p->token_at = at;
+        return moi_graph_wrong(p, "no such option, or no such value of", word);
+    } else {
+        p->token_at = at;
+        return moi_graph_wrong(p, "no such option of an op:", word);
+    }
+    return MO_OK;
+}
+
+static mo_status moi_graph_read_tensor(moi_graph_parser *p, size_t *id) {
+    const char *name = moi_graph_word(p, "expected the name of a tensor");
+    if (!name) return MO_E_FORMAT;
+    *id = moi_graph_find(p->graph, 0, name);
+    return *id == SIZE_MAX ? moi_graph_wrong(p, "there is no tensor", name) : MO_OK;
+}
+
+static mo_status moi_graph_keep_number(
+    moi_graph_parser *p, size_t **list, size_t *n, size_t *max, size_t id) {
+    void *array = *list;
+    mo_status status = moi_graph_reserve(p->graph, &array, *n, max, 1, sizeof **list);
+    *list = (size_t *)array;
+    if (status == MO_OK) (*list)[(*n)++] = id;
+    return status;
+}
+
+static mo_status moi_graph_keep_pair(moi_graph_parser *p, size_t output, size_t input) {
+    void *array = p->pairs;
+    mo_status status =
+        moi_graph_reserve(p->graph, &array, p->n_pairs, &p->max_pairs, 1, sizeof *p->pairs);
+    p->pairs = (mo_graph_alias *)array;
+    if (status != MO_OK) return status;
+    p->pairs[p->n_pairs].output = output;
+    p->pairs[p->n_pairs++].input = input;
+    return MO_OK;
+}
+
+/* One output, with the inputs that it may take over: y=x=w */
+static mo_status moi_graph_output(moi_graph_parser *p) {
+    size_t output, input;
+    mo_status status = moi_graph_read_tensor(p, &output);
+    if (status == MO_OK)
+        status = moi_graph_keep_number(p, &p->outputs, &p->n_outputs, &p->max_outputs, output);
+    while (status == MO_OK && moi_graph_accept(p, "=")) {
+        status = moi_graph_read_tensor(p, &input);
+        if (status == MO_OK) status = moi_graph_keep_pair(p, output, input);
+    }
+    return status;
+}
+
+/* Inputs, the arrow, outputs. */
+static mo_status moi_graph_op_tensors(moi_graph_parser *p) {
+    mo_status status = MO_OK;
+    size_t id;
+    p->n_inputs = p->n_outputs = p->n_pairs = 0;
+    while (status == MO_OK && !moi_graph_accept(p, "->")) {
+        if (moi_graph_at_end(p)) return moi_graph_wrong(p, "expected '->'", NULL);
+        status = moi_graph_read_tensor(p, &id);
+        if (status == MO_OK)
+            status = moi_graph_keep_number(p, &p->inputs, &p->n_inputs, &p->max_inputs, id);
+    }
+    while (status == MO_OK && !moi_graph_at_end(p)) status = moi_graph_output(p);
+    return status;
+}
+
+static mo_status moi_graph_op_line(moi_graph_parser *p) {
+    mo_graph_op op;
+    mo_status status = MO_OK;
+    memset(&op, 0, sizeof op);
+    op.name = moi_graph_word(p, "expected the name of the op");
+    size_t name_at = p->token_at;
+    if (!op.name || !(op.kind = moi_graph_word(p, "expected the kind of the op")))
+        return MO_E_FORMAT;
+    while (status == MO_OK && !moi_graph_accept(p, ":")) status = moi_graph_op_option(p, &op);
+    if (status == MO_OK) status = moi_graph_op_tensors(p);
+    if (status != MO_OK) return status;
+    op.inputs = p->inputs;
+    op.n_inputs = p->n_inputs;
+    op.outputs = p->outputs;
+    op.n_outputs = p->n_outputs;
+    op.aliases = p->pairs;
+    op.n_aliases = p->n_pairs;
+    p->token_at = name_at;
+    return mo_graph_add_op(p->graph, &op, NULL);
+}
+
+static mo_status moi_graph_line(moi_graph_parser *p) {
+    mo_status status = MO_E_INVALID;
+    p->n_strings = 0;
+    p->line_at = p->at;
+    if (!moi_graph_at_end(p)) {
+        const char *word = moi_graph_word(p, "expected 'tensor' or 'op'");
+        if (!word) return MO_E_FORMAT;
+        if (strcmp(word, "tensor") == 0) status = moi_graph_tensor_line(p);
+        else if (strcmp(word, "op") == 0) status = moi_graph_op_line(p);
+        else return moi_graph_wrong(p, "expected 'tensor' or 'op' in place of", word);
+        if (status != MO_OK) return status == MO_E_INVALID ? MO_E_FORMAT : status;
+    }
+    while (p->at < p->size && p->text[p->at] != '\n') p->at++;
+    p->at += p->at < p->size;
+    p->line++;
+    return MO_OK;
+}
+
+/* ---- parse --------------------------------------------------------------------------------- */
+
+static mo_status moi_graph_parse_lines(moi_graph_parser *p) {
+    const mo_allocator *allocator = &p->graph->allocator;
+    mo_status status = MO_OK;
+    size_t n_strings;
+    if (!moi_add(p->size, 2, &n_strings)) return MO_E_OVERFLOW;
+    p->strings = (char *)moi_alloc_array(allocator, n_strings, 1);
+    if (!p->strings) return MO_E_NO_MEMORY;
+    while (status == MO_OK && p->at < p->size) status = moi_graph_line(p);
+    moi_free_array(allocator, p->strings, n_strings, 1);
+    moi_free_array(allocator, p->inputs, p->max_inputs, sizeof *p->inputs);
+    moi_free_array(allocator, p->outputs, p->max_outputs, sizeof *p->outputs);
+    moi_free_array(allocator, p->pairs, p->max_pairs, sizeof *p->pairs);
+    return status;
+}
+
+mo_status mo_graph_parse(
+    const mo_graph_desc *desc, const char *text, size_t size, mo_graph **graph) {
+    moi_graph_parser p;
+    memset(&p, 0, sizeof p);
+    if (!graph || (!text && size)) return MO_E_INVALID;
+    mo_status status = mo_graph_create(desc, &p.graph);
+    if (status != MO_OK) return status;
+    p.log = p.graph->log;
+    p.text = text;
+    p.size = size;
+    p.line = 1;
+    p.graph->log.write = moi_graph_relay;
+    p.graph->log.self = &p;
+    status = moi_graph_parse_lines(&p);
+    p.graph->log = p.log;
+    if (status == MO_OK) *graph = p.graph;
+    else mo_graph_destroy(p.graph);
+    return status;
+}
+
+/* ---- write --------------------------------------------------------------------------------- */
+
+static void moi_graph_put_quoted(moi_track_out *out, const char *text) {
+    moi_track_put(out, "\"", 1);
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < 32 || c == 127) moi_track_print(out, "\\x%02x", c);
+        else if (c == '"' || c == '\\') moi_track_print(out, "\\%c", c);
+        else moi_track_put(out, text, 1);
+    }
+    moi_track_put(out, "\"", 1);
+}
+
+static void moi_graph_put_name(moi_track_out *out, const char *before, const char *name) {
+    size_t n = 0;
+    moi_track_put(out, before, strlen(before));
+    while (moi_graph_is_bare(name[n])) n++;
+    if (name[n] == 0) moi_track_put(out, name, n);
+    else moi_graph_put_quoted(out, name);
+}
+
+static void moi_graph_write_tensor(moi_track_out *out, const mo_graph *graph, size_t id) {
+    const moi_graph_tensor *tensor = &graph->tensors[id];
+    moi_graph_put_name(out, "tensor ", moi_graph_tensor_name(graph, id));
+    moi_track_print(out, " %zu", tensor->size);
+    if (tensor->flags & MO_GRAPH_INPUT) moi_track_print(out, " input");
+    if (tensor->flags & MO_GRAPH_OUTPUT) moi_track_print(out, " output");
+    if (tensor->flags & MO_GRAPH_REUSE) moi_track_print(out, " reuse");
+    if (tensor->align) moi_track_print(out, " align=%zu", tensor->align);
+    if (tensor->category != MO_CATEGORY_OTHER)
+        moi_track_print(out, " category=%s", mo_category_name(tensor->category));
+    moi_track_print(out, "\n");
+}
+
+static void moi_graph_write_op(moi_track_out *out, const mo_graph *graph, size_t id) {
+    const moi_graph_op *op = &graph->ops[id];
+    const mo_graph_alias *pair = graph->pairs + op->aliases, *end = pair + op->n_aliases;
+    const char *attrs = moi_graph_text(graph, op->attrs);
+    moi_graph_put_name(out, "op ", moi_graph_op_name(graph, id));
+    moi_graph_put_name(out, " ", moi_graph_text(graph, op->kind));
+    if (op->cost_s > 0) moi_track_print(out, " cost=%s", moi_graph_seconds(op->cost_s).text);
+    if (op->flags & MO_GRAPH_EFFECT) moi_track_print(out, " effect");
+    if (op->flags & MO_GRAPH_RANDOM) moi_track_print(out, " random");
+    if (attrs[0]) {
+        moi_track_print(out, " attrs=");
+        moi_graph_put_quoted(out, attrs);
+    }
+    moi_track_print(out, " :");
+    for (size_t i = 0; i < op->n_inputs; i++)
+        moi_graph_put_name(out, " ", moi_graph_tensor_name(graph, graph->numbers[op->inputs + i]));
+    moi_track_print(out, " ->");
+    for (size_t i = 0; i < op->n_outputs; i++) {
+        size_t output = graph->numbers[op->outputs + i];
+        moi_graph_put_name(out, " ", moi_graph_tensor_name(graph, output));
+        for (; pair < end && pair->output == output; pair++)
+            moi_graph_put_name(out, "=", moi_graph_tensor_name(graph, pair->input));
+    }
+    moi_track_print(out, "\n");
+}
+
+mo_status mo_graph_write(const mo_graph *graph, const mo_writer *writer) {
+    moi_track_out out = {writer, MO_OK};
+    if (!graph || !writer || !writer->write) return MO_E_INVALID;
+    for (size_t i = 0; i < graph->n_tensors; i++) moi_graph_write_tensor(&out, graph, i);
+    for (size_t i = 0; i < graph->n_ops; i++) moi_graph_write_op(&out, graph, i);
+    return out.status;
+}
+/* mo_graph_draw.c - see mo_graph.h. DOT and SVG. */
+
+/* ---- DOT ----------------------------------------------------------------------------------- */
+
+static void moi_graph_dot_tensor(moi_track_out *out, const mo_graph *graph, size_t id) {
+    const moi_graph_tensor *tensor = &graph->tensors[id];
+    moi_track_print(out, "t%zu [label=\"", id);
+    moi_svg_put_escaped(out, moi_graph_tensor_name(graph, id), 1);
+    moi_track_print(out, "\\n%s\",shape=ellipse", moi_track_bytes(tensor->size).text);
+    if (tensor->flags & MO_GRAPH_INPUT) moi_track_print(out, ",style=bold");
+    if (tensor->flags & MO_GRAPH_OUTPUT) moi_track_print(out, ",peripheries=2");
+    moi_track_print(out, "];\n");
+}
+
+static void moi_graph_dot_op(moi_track_out *out, const mo_graph *graph, size_t id) {
+    const moi_graph_op *op = &graph->ops[id];
+    moi_track_print(out, "o%zu [label=\"", id);
+    moi_svg_put_escaped(out, moi_graph_op_name(graph, id), 1);
+    moi_track_print(out, "\\n");
+    moi_svg_put_escaped(out, moi_graph_text(graph, op->kind), 1);
+    moi_track_print(out, "\"];\n");
+    for (size_t i = 0; i < op->n_inputs; i++)
+        moi_track_print(out, "t%zu -> o%zu;\n", graph->numbers[op->inputs + i], id);
+    for (size_t i = 0; i < op->n_outputs; i++)
+        moi_track_print(out, "o%zu -> t%zu;\n", id, graph->numbers[op->outputs + i]);
+    for (size_t i = 0; i < op->n_aliases; i++)
+        moi_track_print(out, "t%zu -> t%zu [style=dashed,arrowhead=none,constraint=false];\n",
+            graph->pairs[op->aliases + i].output, graph->pairs[op->aliases + i].input);
+}
+
+mo_status mo_graph_write_dot(const mo_graph *graph, const mo_writer *writer) {
+    moi_track_out out = {writer, MO_OK};
+    if (!graph || !writer || !writer->write) return MO_E_INVALID;
+    moi_track_print(&out, "digraph memopt {\nnode [shape=box];\n");
+    for (size_t i = 0; i < graph->n_tensors; i++) moi_graph_dot_tensor(&out, graph, i);
+    for (size_t i = 0; i < graph->n_ops; i++) moi_graph_dot_op(&out, graph, i);
+    moi_track_print(&out, "}\n");
+    return out.status;
+}
+
+/* ---- SVG: the picture ---------------------------------------------------------------------- */
+
+enum { MOI_GRAPH_COLUMNS = 2000, MOI_GRAPH_BARS = 40, MOI_GRAPH_MAX_BARS = 1000 };
+enum { MOI_GRAPH_LEFT = 72, MOI_GRAPH_RIGHT = 24, MOI_GRAPH_TOP = 84, MOI_GRAPH_HEIGHT = 240 };
+enum { MOI_GRAPH_ROW = 18, MOI_GRAPH_LABEL = 18 };
+
+/* Below the curve are the names or numbers of the steps,
+ * then the bars from rows on.
+ *
+ * bars   [n_bars] tensors by first step
+ * steps  [ops] the order */
+typedef struct moi_graph_chart {
+    const mo_graph *graph;
+    const size_t *order; /* NULL = as given */
+    mo_graph_svg_desc desc;
+    moi_track_out out;
+    moi_svg_plot plot; /* the curve */
+    double rows;
+    mo_layout_item *items;
+    size_t *takes_over, *live, *bars, *steps;
+    size_t n_bars;
+    mo_graph_live result;
+    int has_names;
+} moi_graph_chart;
+
+static double moi_graph_x(const moi_graph_chart *chart, double step) {
+    double n = chart->graph->n_ops ? (double)chart->graph->n_ops : 1;
+    return chart->plot.left + (chart->plot.right - chart->plot.left) * step / n;
+}
+
+static double moi_graph_y(const moi_graph_chart *chart, double bytes) {
+    return moi_svg_y(&chart->plot, bytes);
+}
+
+/* The live bytes; of more steps than columns the highest in each. */
+static void moi_graph_curve(moi_graph_chart *chart) {
+    moi_track_out *out = &chart->out;
+    size_t n = chart->graph->n_ops, n_columns = moi_min(n, (size_t)MOI_GRAPH_COLUMNS), step = 0;
+    moi_track_print(out, "<path class=\"workspace\" d=\"M%s %s",
+        moi_svg_number(chart->plot.left).text, moi_svg_number(chart->plot.bottom).text);
+    for (size_t column = 1; column <= n_columns; column++) {
+        double end = (double)n * (double)column / (double)n_columns, bytes = 0;
+        for (; step < n && (double)step < end; step++)
+            bytes = (double)chart->live[step] > bytes ? (double)chart->live[step] : bytes;
+        moi_track_print(out, "V%sH%s", moi_svg_number(moi_graph_y(chart, bytes)).text,
+            moi_svg_number(moi_graph_x(chart, end)).text);
+    }
+    moi_track_print(
+        out, "V%sZ\"><title>live bytes</title></path>\n", moi_svg_number(chart->plot.bottom).text);
+}
+
+/* The start of a name. */
+static moi_track_text moi_graph_short(const char *name) {
+    moi_track_text out;
+    snprintf(out.text, sizeof out.text, "%.*s%s", MOI_GRAPH_LABEL, name,
+        strlen(name) > MOI_GRAPH_LABEL ? ".." : "");
+    return out;
+}
+
+/* Names of the ops where they have room, else numbers of steps. */
+static void moi_graph_x_axis(moi_graph_chart *chart) {
+    moi_track_out *out = &chart->out;
+    size_t n = chart->graph->n_ops;
+    if (!chart->has_names) {
+        double step =
+            moi_svg_step((double)n, 1, (int)((chart->plot.right - chart->plot.left) / 90));
+        for (double at = 0; at < (double)n; at += step)
+            moi_svg_text(out, "muted small num", "middle", moi_graph_x(chart, at + 0.5),
+                chart->plot.bottom + 18, moi_svg_number(at).text);
+        moi_svg_text(
+            out, "muted small", "end", chart->plot.right, chart->plot.bottom + 34, "steps");
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        moi_track_text x = moi_svg_number(moi_graph_x(chart, (double)i + 0.5) + 4);
+        moi_track_text y = moi_svg_number(chart->plot.bottom + 12);
+        moi_track_print(out,
+            "<text class=\"muted small\" text-anchor=\"end\" x=\"%s\" y=\"%s\" "
+            "transform=\"rotate(-60 %s %s)\">",
+            x.text, y.text, x.text, y.text);
+        moi_svg_put_escaped(
+            out, moi_graph_short(moi_graph_op_name(chart->graph, chart->steps[i])).text, 0);
+        moi_track_print(out, "</text>\n");
+    }
+}
+
+static void moi_graph_mark_peak(moi_graph_chart *chart) {
+    double x = moi_graph_x(chart, (double)chart->result.peak_step + 0.5);
+    double y = moi_graph_y(chart, (double)chart->result.peak_bytes);
+    if (chart->graph->n_ops == 0) return;
+    moi_svg_line(&chart->out, "mark", x, y, x, chart->rows + MOI_GRAPH_ROW * (double)chart->n_bars);
+    moi_svg_peak(&chart->plot, x, chart->result.peak_bytes);
+}
+
+/* The name stands behind the bar, else before it, else on it. */
+static void moi_graph_bar(moi_graph_chart *chart, size_t row) {
+    moi_track_out *out = &chart->out;
+    size_t id = chart->bars[row], over = chart->takes_over[id];
+    const mo_layout_item *item = &chart->items[id];
+    moi_track_text name = moi_graph_short(moi_graph_tensor_name(chart->graph, id));
+    double x = moi_graph_x(chart, (double)item->first),
+           y = chart->rows + MOI_GRAPH_ROW * (double)row;
+    double end = moi_graph_x(chart, (double)item->last + 1),
+           room = 7 * (double)strlen(name.text) + 6;
+    moi_track_print(out,
+        "<rect class=\"%s\" x=\"%s\" y=\"%s\" width=\"%s\" height=\"12\" rx=\"2\">",
+        mo_category_name(chart->graph->tensors[id].category), moi_svg_number(x).text,
+        moi_svg_number(y).text, moi_svg_number(end - x < 1 ? 1 : end - x).text);
+    moi_track_print(out, "<title>");
+    moi_svg_put_escaped(out, moi_graph_tensor_name(chart->graph, id), 0);
+    moi_track_print(
+        out, ": %s, steps %zu to %zu", moi_track_bytes(item->size).text, item->first, item->last);
+    if (over != SIZE_MAX) {
+        moi_track_print(out, ", in place of ");
+        moi_svg_put_escaped(out, moi_graph_tensor_name(chart->graph, over), 0);
+    }
+    moi_track_print(out, "</title></rect>\n");
+    if (end + room < chart->plot.right)
+        moi_svg_text(out, "small", "start", end + 4, y + 10, name.text);
+    else if (x - room > chart->plot.left)
+        moi_svg_text(out, "small", "end", x - 4, y + 10, name.text);
+    else moi_svg_text(out, "small halo", "start", x + 4, y + 10, name.text);
+}
+
+static void moi_graph_heading(moi_graph_chart *chart) {
+    moi_track_text peak = moi_track_bytes(chart->result.peak_bytes);
+    moi_track_text in_place = moi_track_bytes(chart->result.in_place_bytes);
+    char text[256];
+    snprintf(text, sizeof text, "%zu ops, %zu tensors, peak %s at step %zu, %zu in place (%s)",
+        chart->graph->n_ops, chart->graph->n_tensors, peak.text, chart->result.peak_step,
+        chart->result.n_in_place, in_place.text);
+    moi_svg_text(&chart->out, "title", "start", 24, 34, chart->desc.title);
+    moi_svg_text(&chart->out, "muted", "start", 24, 56, text);
+}
+
+static void moi_graph_begin_svg(moi_graph_chart *chart) {
+    int width = chart->desc.width;
+    int height = (int)chart->rows + MOI_GRAPH_ROW * (int)chart->n_bars + 24;
+    moi_svg_begin(&chart->out, width, height);
+}
+
+/* ---- SVG: what it shows -------------------------------------------------------------------- */
+
+/* Whether x goes before y: by size for choosing bars, by first step for drawing them. */
+static int moi_graph_bar_before(const moi_graph_chart *chart, int by_size, size_t x, size_t y) {
+    const mo_layout_item *a = &chart->items[x], *b = &chart->items[y];
+    if (by_size && a->size != b->size) return a->size > b->size;
+    if (!by_size && a->first != b->first) return a->first < b->first;
+    return x < y;
+}
+
+/* Into the sorted list; of a full one the last falls off. */
+static void moi_graph_insert_bar(moi_graph_chart *chart, int by_size, size_t id, size_t max) {
+    size_t at = chart->n_bars;
+    if (at == max && !moi_graph_bar_before(chart, by_size, id, chart->bars[at - 1])) return;
+    if (at == max) at--;
+    else chart->n_bars++;
+    for (; at > 0 && moi_graph_bar_before(chart, by_size, id, chart->bars[at - 1]); at--)
+        chart->bars[at] = chart->bars[at - 1];
+    chart->bars[at] = id;
+}
+
+static void moi_graph_choose_bars(moi_graph_chart *chart) {
+    for (size_t i = 0; i < chart->graph->n_tensors; i++)
+        if (chart->items[i].size) moi_graph_insert_bar(chart, 1, i, chart->desc.n_bars);
+    size_t n = chart->n_bars;
+    chart->n_bars = 0;
+    for (size_t i = 0; i < n; i++) moi_graph_insert_bar(chart, 0, chart->bars[i], n);
+}
+
+static void moi_graph_measure(moi_graph_chart *chart) {
+    double peak = (double)chart->result.peak_bytes;
+    chart->plot.out = &chart->out;
+    chart->plot.left = MOI_GRAPH_LEFT;
+    chart->plot.right = chart->desc.width - MOI_GRAPH_RIGHT;
+    chart->plot.top = MOI_GRAPH_TOP;
+    chart->plot.bottom = MOI_GRAPH_TOP + MOI_GRAPH_HEIGHT;
+    chart->plot.full_bytes = peak > 0 ? peak * 1.12 : 1024;
+    chart->has_names = chart->graph->n_ops > 0 &&
+        (chart->plot.right - chart->plot.left) / (double)chart->graph->n_ops >= 14;
+    chart->rows = chart->plot.bottom + (chart->has_names ? 130 : 50);
+}
+
+static mo_status moi_graph_draw(moi_graph_chart *chart) {
+    mo_graph_order_desc as_given = {0, 1, 0};
+    mo_status status = MO_OK;
+    if (!chart->order) status = mo_graph_order(chart->graph, &as_given, chart->steps, NULL);
+    else memcpy(chart->steps, chart->order, chart->graph->n_ops * sizeof *chart->steps);
+    if (status == MO_OK)
+        status = mo_graph_lifetimes(chart->graph, chart->steps, chart->items, chart->takes_over,
+            chart->live, &chart->result);
+    if (status != MO_OK) return status;
+    moi_graph_choose_bars(chart);
+    moi_graph_measure(chart);
+    moi_graph_begin_svg(chart);
+    moi_graph_heading(chart);
+    moi_svg_y_axis(&chart->plot);
+    moi_graph_curve(chart);
+    moi_graph_x_axis(chart);
+    for (size_t i = 0; i < chart->n_bars; i++) moi_graph_bar(chart, i);
+    moi_graph_mark_peak(chart);
+    moi_track_print(&chart->out, "</svg>\n");
+    return chart->out.status;
+}
+
+static mo_status moi_graph_chart_init(moi_graph_chart *chart, const mo_graph *graph,
+    const size_t *order, const mo_graph_svg_desc *desc, const mo_writer *writer) {
+    memset(chart, 0, sizeof *chart);
+    if (!graph || !writer || !writer->write) return MO_E_INVALID;
+    if (desc) chart->desc = *desc;
+    if (!chart->desc.title) chart->desc.title = "Graph";
+    if (chart->desc.width == 0) chart->desc.width = 960;
+    if (chart->desc.n_bars == 0) chart->desc.n_bars = MOI_GRAPH_BARS;
+    if (chart->desc.width < 480 || chart->desc.n_bars > MOI_GRAPH_MAX_BARS) return MO_E_INVALID;
+    chart->graph = graph;
+    chart->order = order;
+    chart->out.writer = writer;
+    return MO_OK;
+}
+
+mo_status mo_graph_write_svg(const mo_graph *graph, const size_t *order,
+    const mo_graph_svg_desc *desc, const mo_writer *writer) {
+    moi_graph_chart chart;
+    mo_status status = moi_graph_chart_init(&chart, graph, order, desc, writer);
+    if (status != MO_OK) return status;
+    const mo_allocator *from = &graph->allocator;
+    size_t n = graph->n_tensors + 1, n_ops = graph->n_ops + 1, n_bars = chart.desc.n_bars;
+    chart.items = (mo_layout_item *)moi_alloc_array(from, n, sizeof *chart.items);
+    chart.takes_over = (size_t *)moi_alloc_array(from, n, sizeof *chart.takes_over);
+    chart.live = (size_t *)moi_alloc_array(from, n_ops, sizeof *chart.live);
+    chart.steps = (size_t *)moi_alloc_array(from, n_ops, sizeof *chart.steps);
+    chart.bars = (size_t *)moi_alloc_array(from, n_bars, sizeof *chart.bars);
+    int ok = chart.items && chart.takes_over && chart.live && chart.steps && chart.bars;
+    status = ok ? moi_graph_draw(&chart) : MO_E_NO_MEMORY;
+    moi_free_array(from, chart.items, n, sizeof *chart.items);
+    moi_free_array(from, chart.takes_over, n, sizeof *chart.takes_over);
+    moi_free_array(from, chart.live, n_ops, sizeof *chart.live);
+    moi_free_array(from, chart.steps, n_ops, sizeof *chart.steps);
+    moi_free_array(from, chart.bars, n_bars, sizeof *chart.bars);
     return status;
 }
 /* mo_remat.c - see mo_remat.h. */

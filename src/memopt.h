@@ -131,6 +131,7 @@ extern "C" {
 
 #include "mo_layout.h"
 #include "mo_layout_svg.h"
+#include "mo_graph.h"
 #include "mo_remat.h"
 #include "mo_plan.h"
 

@@ -140,8 +140,8 @@ MEMOPT_API int mo_parallel_threads(const mo_parallel *parallel);
 MEMOPT_API void mo_parallel_run(
     const mo_parallel *parallel, int n, void (*task)(void *context, int i), void *context);
 
-/* mo_parallel_for - cut 0..n-1 into one range for each thread, and run task(context, begin, end) for
- * those that are not empty.
+/* mo_parallel_for - cut 0..n-1 into one range for each thread, and run task(context, begin, end)
+ * for those that are not empty.
  *
  * grain  ranges begin at multiples of it; 0 = 1. There are at most n / grain ranges, so it is also
  *        the least work that is worth a thread
