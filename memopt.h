@@ -53,9 +53,19 @@ int main(void) {
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
- *   layout       lifetimes to offsets: buffers that are needed at different times share bytes
- *   remat        which activations to keep and which to compute again, under a budget
- *   plan         a training step planned to the byte: the schedule and every address
+ *   layout       lifetimes to offsets: buffers that are needed at different times share bytes, as
+ *                few as can be; layout_svg draws it
+ *   graph        ops and tensors: dropped, merged, computed in place, ordered for a low peak
+ *   remat        schedules of a chain of stages: what to keep, what to compute again
+ *   remat_flat, remat_optimal, remat_baseline, remat_offload, remat_profile
+ *                the fastest schedule within a budget; what others do; activations in another
+ *                memory; what the stages cost on this machine
+ *   plan         a training step planned to the byte: the schedule, every address, every copy
+ *   plan_build, plan_check, plan_write
+ *                the fastest plan within a budget, in one call; a proof that its addresses are
+ *                right; as text, JSON and picture
+ *   dtr          evict and compute again on the fly, where no chain is known
+ *   replay       an allocator that records a step, plans it, and serves the next ones from the plan
  *   safetensors  read and write safetensors files
  *   optim_file   optimizer states in them: split, merged, requantized
  *
@@ -2917,7 +2927,9 @@ typedef struct mo_stage_tensor {
  * backward_s
  * light_s         what backward takes more at the light level
  * output_s        part of forward_s that only makes x[i + 1]: a recompute whose x[i + 1] nobody
- *                 reads leaves it out */
+ *                 reads leaves it out
+ * in_place        not 0 = backward may write dx[i] over dx[i + 1]: one address for both, where they
+ *                 have the same size */
 typedef struct mo_stage {
     const char *name;
     size_t output_size;
@@ -2926,6 +2938,7 @@ typedef struct mo_stage {
     const mo_stage_tensor *tensors;
     size_t n_tensors;
     double forward_s, backward_s, light_s, output_s;
+    int in_place;
 } mo_stage;
 
 /* mo_chain - the network.
@@ -2961,17 +2974,23 @@ typedef struct mo_remat_desc {
     int keep_cheap;
 } mo_remat_desc;
 
-/* What a step does. */
+/* What a step does. The last four move bytes between the memory that is planned and another, larger
+ * one, the store: host memory or a file. The copies run beside the other steps. */
 typedef enum mo_step_op {
-    MO_STEP_FORWARD = 0, /* the first run of a stage's forward */
-    MO_STEP_RECOMPUTE,   /* its forward again: the same input gives the same tensors */
-    MO_STEP_LOSS,        /* the last stage: the loss, and the gradient of its input */
-    MO_STEP_BACKWARD
+    MO_STEP_FORWARD = 0,  /* the first run of a stage's forward */
+    MO_STEP_RECOMPUTE,    /* its forward again: the same input gives the same tensors */
+    MO_STEP_LOSS,         /* the last stage: the loss, and the gradient of its input */
+    MO_STEP_BACKWARD,     /* its gradients */
+    MO_STEP_OFFLOAD,      /* start to copy something into the store; it may still be read */
+    MO_STEP_OFFLOAD_WAIT, /* wait for that copy: behind this step its bytes are free */
+    MO_STEP_PREFETCH,     /* it has bytes again: start to copy it back */
+    MO_STEP_PREFETCH_WAIT /* wait for that copy: behind this step it may be read */
 } mo_step_op;
 
 /* mo_remat_op - one op of a schedule.
  *
- * save   FORWARD, RECOMPUTE: keep the tensors that backward needs
+ * save   FORWARD, RECOMPUTE: keep the tensors that backward needs. OFFLOAD, PREFETCH and their
+ *        WAITs: not 0 = what the stage saved is moved, 0 = x[stage]. Both are two ops
  * light  with save: at the light level; BACKWARD: the level at which this stage was saved, so not 0
  *        means that backward computes the CHEAP tensors again */
 typedef struct mo_remat_op {
@@ -3029,30 +3048,832 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_schedule(const mo_chain *chain,
  * - FORWARD of every stage once, in order, and RECOMPUTE only after it, so that every input exists;
  * - LOSS once, after them, and BACKWARD of every stage once, in reverse order; or, for inference,
  *   neither of the two and FORWARD of the last stage;
- * - a stage that keeps tensors is saved exactly once before its BACKWARD, at the level of that op.
+ * - a stage that keeps tensors is saved exactly once before its BACKWARD, at the level of that op;
+ * - what is moved goes OFFLOAD, OFFLOAD_WAIT, PREFETCH, PREFETCH_WAIT, with any other ops between;
+ *   it is moved out once, and comes back at least once. What the stage saved is back before its
+ *   BACKWARD. x[i] may come back several times, since the store keeps it until its last PREFETCH;
+ * - no op reads x[i] behind OFFLOAD_WAIT until PREFETCH_WAIT, unless x[i] was computed again.
+ *   x[0] leaves after FORWARD of stage 0, since the caller writes it there.
  *
- * x needs no op that drops it: each read takes the latest x[i] computed before it, and x[i] is live
- * only until the last such read. So running a stage again shortens the life of its first output.
+ * x needs no op that drops it: each read takes the latest x[i] that was computed or came back
+ * before it, and x[i] is live only until the last such read, OFFLOAD_WAIT counting as one. So
+ * running a stage again shortens the life of its first output.
  *
  * log  NULL = silent
  *
  * Memory:  none
  * Threads: safe
  * Errors:  MO_E_INVALID; the log names the op, the stage and what is missing
- * Cost:    O(n_stages * n_ops)
+ * Cost:    O(n_ops) for up to 256 stages, and once more for each further 256
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_check(
     const mo_chain *chain, const mo_remat_op *ops, size_t n_ops, const mo_log *log);
 
-/* mo_remat_cost - time of a schedule in the unit of the stages' costs. mo_remat_ideal_cost - the
- * same when everything is kept and nothing runs twice. mo_remat_forward_cost - of the forward
- * alone.
+/* mo_remat_copy_bytes - what OFFLOAD or PREFETCH moves; SIZE_MAX when that is more than a size_t
+ * holds, 0 for other ops.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_remat_copy_bytes(const mo_chain *chain, const mo_remat_op *op);
+
+/* mo_remat_cost - time of a schedule in the unit of the stages' costs; copies to and from the store
+ * take none. mo_remat_ideal_cost - the same when everything is kept and nothing runs twice.
+ * mo_remat_forward_cost - of the forward alone.
  *
  * Threads: safe
  * Since:   0.1 */
 MEMOPT_API double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops);
 MEMOPT_API double mo_remat_ideal_cost(const mo_chain *chain);
 MEMOPT_API double mo_remat_forward_cost(const mo_chain *chain);
+
+#endif
+/* mo_remat_flat.h - the flat chain: each stage by a few numbers, for solvers that look at millions
+ * of schedules. A schedule of it is simulated to the byte.
+ *
+ * The network is x[0] -> stage 0 -> x[1] -> ... -> x[n - 1] -> stage n - 1, the loss. dx[i] is the
+ * gradient of x[i] and has its size. kept[i] is what stage i keeps for its backward by one of its
+ * options, x[i + 1] included. */
+#ifndef MEMOPT_REMAT_FLAT_H
+#define MEMOPT_REMAT_FLAT_H
+
+/* mo_flat_option - one way to save a stage for its backward.
+ *
+ * kept          bytes of kept[i], at least those of x[i + 1]
+ * extra_s       what backward costs more by this option
+ * forward_tmp   bytes more while forward runs and saves
+ * backward_tmp  bytes more while backward runs
+ * unread_s      part of forward_s that a run leaves out when nobody reads its x[i + 1] */
+typedef struct mo_flat_option {
+    size_t kept;
+    double extra_s;
+    size_t forward_tmp, backward_tmp;
+    double unread_s;
+} mo_flat_option;
+
+/* mo_flat_stage - one stage.
+ *
+ * name         for messages; NULL = "stage"
+ * forward_s    costs in seconds, or in any other unit; the loss's op costs forward_s + backward_s
+ * backward_s
+ * output_size  bytes of x[i + 1]; unused by the loss
+ * forward_tmp  bytes more while forward runs and saves nothing, or while the loss runs
+ * options      [n_options], at least 1, the first is the one that store-all takes; unused by the
+ *              loss */
+typedef struct mo_flat_stage {
+    const char *name;
+    double forward_s, backward_s;
+    size_t output_size;
+    size_t forward_tmp;
+    const mo_flat_option *options;
+    size_t n_options;
+} mo_flat_stage;
+
+/* mo_flat_chain - the network.
+ *
+ * input_size  bytes of x[0] and of dx[0]; x[0] is there from the start
+ * stages      [n_stages], at least 1; the last one is the loss */
+typedef struct mo_flat_chain {
+    size_t input_size;
+    const mo_flat_stage *stages;
+    size_t n_stages;
+} mo_flat_chain;
+
+/* What an op does to the items in memory: x, kept and dx. Its peak is what is there before it, plus
+ * what it creates, plus its tmp.
+ *
+ * KEEP       needs x[i], plain or in kept[i - 1]; creates plain x[i + 1]
+ * DROP       as KEEP, then frees plain x[i]
+ * SAVE       needs x[i]; creates kept[i]
+ * SAVE_DROP  as SAVE, then frees plain x[i]
+ * LOSS       needs x[n - 1]; creates dx[n - 1]
+ * BACKWARD   needs dx[i + 1], kept[i] and x[i]; creates dx[i], then frees dx[i + 1], kept[i] and
+ *            plain x[i] */
+typedef enum mo_flat_kind {
+    MO_FLAT_KEEP = 0,
+    MO_FLAT_DROP,
+    MO_FLAT_SAVE,
+    MO_FLAT_SAVE_DROP,
+    MO_FLAT_LOSS,
+    MO_FLAT_BACKWARD
+} mo_flat_kind;
+
+/* mo_flat_op - one op of a schedule.
+ *
+ * option  SAVE, SAVE_DROP: which one; BACKWARD: the one by which kept[stage] was saved; else 0 */
+typedef struct mo_flat_op {
+    size_t stage;
+    mo_flat_kind kind;
+    unsigned option;
+} mo_flat_op;
+
+/* mo_flat_result - what a schedule needs.
+ *
+ * peak_bytes  the most that is there at once, tmp included
+ * peak_op     the first op with it, counted from 0
+ * cost_s      time of all ops
+ * ideal_s     the same when nothing runs twice and each stage takes the fastest option */
+typedef struct mo_flat_result {
+    size_t peak_bytes, peak_op;
+    double cost_s, ideal_s;
+} mo_flat_result;
+
+/* mo_remat_flat_check - whether a flat chain makes sense: costs finite and not negative, options
+ * there and not smaller than the stage's output.
+ *
+ * log  NULL = silent
+ *
+ * Memory:  none
+ * Threads: safe
+ * Errors:  MO_E_INVALID; the log names the stage and the value
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_flat_check(
+    const mo_flat_chain *chain, const mo_log *log);
+
+/* mo_remat_flat_simulate - run a schedule on the flat chain from stage first on: at the start there
+ * is x[first] alone, at the end dx[first] alone, and no op names an earlier stage.
+ *
+ * chain   checked
+ * first   0 = the whole chain; at most n_stages - 1
+ * ops     in   [n_ops]
+ * bytes   out  [n_ops] bytes at the peak of each op, tmp included; NULL = not wanted
+ * result  out  may be NULL
+ *
+ * Memory:  10 bytes per stage from allocator during the call; NULL = heap
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, or the schedule lacks something: the log names op, stage, item),
+ *          MO_E_OVERFLOW (more bytes than size_t counts), MO_E_NO_MEMORY
+ * Cost:    O(n_stages + n_ops)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_flat_simulate(const mo_flat_chain *chain,
+    size_t first, const mo_flat_op *ops, size_t n_ops, const mo_allocator *allocator,
+    const mo_log *log, size_t *bytes, mo_flat_result *result);
+
+/* mo_remat_flat_ideal - the cost when nothing runs twice and each stage takes the fastest option,
+ * from stage first on.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API double mo_remat_flat_ideal(const mo_flat_chain *chain, size_t first);
+
+/* mo_remat_flatten - the flat chain of a detailed one. Option 0 of a stage keeps SAVED and CHEAP
+ * tensors; option 1, where there are CHEAP ones, is the light level. The tmp of an op follows from
+ * the sub-steps in which its tensors live: no op has more bytes live in a plan of the schedule than
+ * the flat chain counts. It counts more where x[i + 1] is dropped before backward of stage i.
+ *
+ * flat   out  owned by the caller; names point into the detailed chain
+ *
+ * Memory:  one block from allocator (NULL = heap), freed by mo_remat_flat_free with the same one
+ * Threads: safe
+ * Errors:  MO_E_INVALID (chain), MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Cost:    O(tensors^2) per stage
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_flatten(
+    const mo_chain *chain, const mo_allocator *allocator, const mo_log *log, mo_flat_chain *flat);
+MEMOPT_API void mo_remat_flat_free(mo_flat_chain *flat, const mo_allocator *allocator);
+
+/* mo_remat_unflatten - the schedule of the detailed chain for one of its flat chain: KEEP and DROP
+ * become FORWARD or RECOMPUTE that saves nothing, SAVE and SAVE_DROP one that saves. A save of a
+ * stage that keeps no tensor and whose output nobody reads is left out.
+ *
+ * ops       in   [n_ops] of the whole flat chain
+ * out       out  [n_ops]
+ * n_out     out  at most n_ops
+ *
+ * Memory:  1 byte per stage from allocator during the call; NULL = heap
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, chain, a stage that is not there), MO_E_NO_MEMORY
+ * Cost:    O(n_stages + n_ops)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_unflatten(const mo_chain *chain,
+    const mo_flat_op *ops, size_t n_ops, const mo_allocator *allocator, mo_remat_op *out,
+    size_t *n_out);
+
+#endif
+/* mo_remat_optimal.h - the schedule of least time under a byte budget: which stages of a flat chain
+ * to save at once, by which option, which inputs to keep, and what to run again.
+ *
+ *     mo_remat_table_desc desc = {0};
+ *     desc.chain = &chain;
+ *     desc.budget = 4u << 30;
+ *     mo_remat_table *table;
+ *     mo_remat_solution solution;
+ *     if (mo_remat_table_create(&table, &desc) != MO_OK) ...
+ *     if (mo_remat_table_solve(table, 0, desc.budget, &solution) != MO_OK) ...
+ *     if (!solution.feasible) ...          solution.floor_bytes is the least that would do
+ *     for (size_t i = 0; i < solution.n_ops; i++) run(&solution.ops[i]);
+ *     mo_remat_solution_free(&solution);
+ *     mo_remat_table_destroy(table);
+ */
+#ifndef MEMOPT_REMAT_OPTIMAL_H
+#define MEMOPT_REMAT_OPTIMAL_H
+
+/* Which schedules are looked at. */
+typedef enum mo_remat_mode {
+    MO_REMAT_MODE_ANY = 0,   /* also SAVE_DROP: keep what backward of a stage needs, run its input
+                                again; by option 0 alone where some stage has more */
+    MO_REMAT_MODE_KEEP_INPUT /* a saved stage keeps its input: rotor */
+} mo_remat_mode;
+
+/* mo_remat_table_desc - what is solved. The chain is copied; nothing needs to stay valid.
+ *
+ * chain      the network
+ * budget     bytes, the largest that will be asked for
+ * slots      in how many parts the budget is cut; sizes are rounded to the nearest part, and every
+ *            schedule is simulated in bytes. A budget of fewer bytes is not rounded. 0 = 1000; for
+ *            more than 128 stages 750, and at least 2 per stage; 500 for groups. At most 2^24
+ * mode       0 = MO_REMAT_MODE_ANY
+ * n_groups   the chain is solved as at most this many groups of stages, and the loss; n_stages or
+ *            more = as it is; 0 = as it is, or 128 groups for more than 256 stages
+ * tolerance  stages of equal sizes whose costs differ by less than this part count as equal, which
+ *            makes chains of measured repeated blocks fast; 0 = only equal ones
+ * allocator  NULL = heap
+ * log        told what is wrong with the chain; NULL = silent */
+typedef struct mo_remat_table_desc {
+    const mo_flat_chain *chain;
+    size_t budget;
+    size_t slots;
+    mo_remat_mode mode;
+    size_t n_groups;
+    double tolerance;
+    const mo_allocator *allocator;
+    const mo_log *log;
+} mo_remat_table_desc;
+
+/* mo_remat_table - opaque: the least cost of every part of the chain at every number of slots. */
+typedef struct mo_remat_table mo_remat_table;
+
+/* mo_remat_table_info - about a table.
+ *
+ * n_columns  columns: a column is a number of slots
+ * n_groups   groups that the chain was solved as, the loss included; n_stages = as it is
+ * n_rows     different parts of the chain, with equal parts counted once
+ * bytes      memory of the table
+ * unit       bytes of a slot */
+typedef struct mo_remat_table_info {
+    size_t n_columns, n_groups, n_rows, bytes;
+    double unit;
+} mo_remat_table_info;
+
+/* mo_remat_solution - a schedule with what it needs, by mo_remat_flat_simulate.
+ *
+ * feasible     0 = no schedule fits; ops is NULL then
+ * ops          [n_ops], owned by the solution
+ * peak_bytes   at most the budget
+ * cost_s       ideal_s: see mo_flat_result
+ * floor_bytes  the least budget with a schedule (of groups of stages, where the table has those);
+ *              only when not feasible, else 0
+ * column       of the table; SIZE_MAX = it is the schedule of the floor */
+typedef struct mo_remat_solution {
+    int feasible;
+    mo_flat_op *ops;
+    size_t n_ops;
+    size_t peak_bytes;
+    double cost_s, ideal_s;
+    size_t floor_bytes;
+    size_t column;
+    size_t capacity;
+    mo_allocator allocator;
+} mo_remat_solution;
+
+/* mo_remat_point - one point of the frontier: with fewer bytes the cost is higher. */
+typedef struct mo_remat_point {
+    size_t bytes;
+    double cost_s;
+    size_t column;
+} mo_remat_point;
+
+/* mo_remat_table_create - fill the table for all budgets up to desc->budget.
+ * mo_remat_table_destroy - free it; NULL does nothing.
+ *
+ * table  out  owned by the caller
+ *
+ * Memory:  4 bytes per slot, row and table from desc->allocator; a row is a part of the chain:
+ *          11 MB for 50 stages that all differ, 127 MB for 200, 35 MB for 128 groups; less where
+ *          parts are equal. There are two tables, three where stages have up to two options, and
+ *          one with MODE_KEEP_INPUT
+ * Threads: safe for distinct tables
+ * Errors:  MO_E_INVALID (NULL, chain, tolerance, mode; the log names stage and value),
+ *          MO_E_OVERFLOW (a group's bytes, or more than 30000 stages in one), MO_E_NO_MEMORY
+ * Cost:    O(slots * n_stages^3): 10 ms for 50 stages that all differ, 0.7 s for 200, 0.15 s for
+ *          1000 in 128 groups
+ * Source:  Beaumont, Eyraud-Dubois, Herrmann, Joly, Shilova 2019, Optimal checkpointing for
+ *          heterogeneous chains (the interval recurrence); SAVE_DROP, options and rounding are ours
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_table_create(
+    mo_remat_table **table, const mo_remat_table_desc *desc);
+MEMOPT_API void mo_remat_table_destroy(mo_remat_table *table);
+
+/* mo_remat_table_describe - its shape. Threads: safe. Since: 0.1 */
+MEMOPT_API mo_remat_table_info mo_remat_table_describe(const mo_remat_table *table);
+
+/* mo_remat_table_estimate - least cost of stages first.. under a budget, in O(1) and before
+ * rounding is checked: what solve finds is a little higher or lower. The offload search and batch
+ * searches ask this first.
+ *
+ * first   0 = the whole chain. x[first] counts within the budget. In a table of groups: a stage
+ *         that begins a group
+ * budget  bytes; more than the desc's counts as that
+ *
+ * Threads: safe
+ * Errors:  INFINITY (no schedule fits, first does not begin a group or is past the end)
+ * Since:   0.1 */
+MEMOPT_API double mo_remat_table_estimate(const mo_remat_table *table, size_t first, size_t budget);
+
+/* mo_remat_table_solve - the schedule of stages first.. with the least cost whose peak, simulated
+ * to the byte, is at most the budget.
+ *
+ * first     see mo_remat_table_estimate
+ * budget    bytes; more than the desc's counts as that
+ * solution  out  owned by the caller until mo_remat_solution_free
+ *
+ * That nothing fits is an outcome, not an error. A schedule is found whenever the budget is at
+ * least floor_bytes.
+ *
+ * Memory:  the ops, and as much during the call, from the table's allocator
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, first), MO_E_NO_MEMORY
+ * Cost:    0.1 ms for 50 stages; where nothing fits, mo_remat_floor besides
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_table_solve(
+    const mo_remat_table *table, size_t first, size_t budget, mo_remat_solution *solution);
+
+/* mo_remat_table_schedule - the schedule of one column, whatever its peak: for a caller who checks
+ * peaks by other means, such as a plan's layout, and walks the columns down.
+ *
+ * column    0..n_columns - 1: slots beside x[first]
+ * solution  out  not feasible where the column has no schedule
+ *
+ * Memory, Threads, Errors: see mo_remat_table_solve
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_table_schedule(
+    const mo_remat_table *table, size_t first, size_t column, mo_remat_solution *solution);
+
+/* mo_remat_table_frontier - every trade of bytes for time: points by rising bytes and falling cost,
+ * each that of a simulated schedule, none better in both.
+ *
+ * points    out  [capacity]; n_columns is always enough
+ * n_points  out
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, first), MO_E_NO_SPACE (capacity), MO_E_NO_MEMORY; points are
+ *          undefined then
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_table_frontier(const mo_remat_table *table,
+    size_t first, mo_remat_point *points, size_t capacity, size_t *n_points);
+
+/* mo_remat_floor - the least budget that has a schedule for stages first.., exact in bytes.
+ *
+ * bytes  out
+ *
+ * Memory:  at most 52 bytes per pair of stages from allocator during the call; NULL = heap
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, chain, first), MO_E_OVERFLOW (no schedule fits into size_t),
+ *          MO_E_NO_MEMORY
+ * Cost:    O(n_stages^3): 0.5 ms for 50 stages that all differ, 30 ms for 200
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_floor(const mo_flat_chain *chain, size_t first,
+    mo_remat_mode mode, const mo_allocator *allocator, size_t *bytes);
+
+/* mo_remat_solution_free - free the ops; of a solution of zeros it does nothing.
+ *
+ * Since: 0.1 */
+MEMOPT_API void mo_remat_solution_free(mo_remat_solution *solution);
+
+/* mo_remat_optimal - one budget in one call: create, solve, destroy.
+ *
+ * Memory, Threads, Errors, Cost: see mo_remat_table_create, mo_remat_table_solve
+ * Since: 0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_optimal(
+    const mo_remat_table_desc *desc, mo_remat_solution *solution);
+
+#endif
+/* mo_remat_baseline.h - the schedules that others use, on the flat chain: to compare with, and for
+ * programs that cannot run another. */
+#ifndef MEMOPT_REMAT_BASELINE_H
+#define MEMOPT_REMAT_BASELINE_H
+
+/* Which schedules of L stages before the loss are tried.
+ *
+ * NONE      every stage is saved by its option 0
+ * LIGHT     every stage is saved by the option that keeps least
+ * BLOCK     every stage keeps its input alone and runs again before its backward
+ * SEGMENTS  as torch's checkpoint_sequential: k segments of L / k stages keep their inputs alone,
+ *           but the last one, with the rest, is saved; the k that costs least
+ * FIRST_N   the first n stages as BLOCK, the others as NONE; the least n
+ * GREEDY    single stages as BLOCK, those first that free most bytes per second; the fewest
+ *
+ * What runs again is saved by option 0. */
+typedef enum mo_remat_baseline {
+    MO_BASELINE_NONE = 0,
+    MO_BASELINE_LIGHT,
+    MO_BASELINE_BLOCK,
+    MO_BASELINE_SEGMENTS,
+    MO_BASELINE_FIRST_N,
+    MO_BASELINE_GREEDY,
+    MO_BASELINE_COUNT
+} mo_remat_baseline;
+
+/* mo_remat_baseline_name - "none", "light", ...; "?" out of range. Threads: safe. Since: 0.1 */
+MEMOPT_API const char *mo_remat_baseline_name(mo_remat_baseline baseline);
+
+/* mo_remat_baseline_solve - the cheapest schedule of this kind whose peak is within the budget.
+ *
+ * solution  out  as of mo_remat_table_solve; floor_bytes is the lowest peak of this kind. column is
+ *                k of SEGMENTS, n of FIRST_N and GREEDY, else 0
+ *
+ * Memory:  the ops, and 10 bytes per stage during the call, from allocator; NULL = heap
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, chain, baseline), MO_E_NO_MEMORY
+ * Cost:    O(n_stages), for the last three O(n_stages^2)
+ * Source:  Chen et al. 2016, arXiv:1604.06174 (segments)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_baseline_solve(const mo_flat_chain *chain,
+    mo_remat_baseline baseline, size_t budget, const mo_allocator *allocator, const mo_log *log,
+    mo_remat_solution *solution);
+
+/* mo_remat_revolve_extra - forward runs beyond one per step that n equal steps need with s slots
+ * for inputs, x[0] in one of them, and room for one saved step:
+ *
+ *   E(n, s) = r n - C(s + r, s + 1)   with r the least number for which C(s + r, s) >= n
+ *
+ * extra  out
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (n or s is 0, NULL), MO_E_OVERFLOW (n >= 2^32)
+ * Source:  Griewank & Walther 2000, Algorithm 799: Revolve
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_revolve_extra(size_t n, size_t s, uint64_t *extra);
+
+/* mo_remat_revolve_advance - how many steps to go before the next input is kept: a split that
+ * reaches E(n, s). 1 when n is less than 3, n - 1 when s is 1.
+ *
+ * Threads: safe
+ * Errors:  0 (n or s is 0, n is 1, n >= 2^32)
+ * Source:  as above
+ * Since:   0.1 */
+MEMOPT_API size_t mo_remat_revolve_advance(size_t n, size_t s);
+
+/* mo_remat_revolve_solve - that schedule for a chain, as if its stages were equal. Its peak is what
+ * it is: the solution is always feasible.
+ *
+ * s  slots, x[0] in one of them; at least 1
+ *
+ * Memory, Threads: see mo_remat_baseline_solve
+ * Errors:  MO_E_INVALID (NULL, chain, s), MO_E_OVERFLOW (the bytes), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_revolve_solve(const mo_flat_chain *chain, size_t s,
+    const mo_allocator *allocator, const mo_log *log, mo_remat_solution *solution);
+
+#endif
+/* mo_remat_offload.h - activations in another memory: which stages' tensors travel over a link to
+ * host memory and back while the chain runs, and which are kept or run again, chosen together.
+ *
+ *     mo_offload_desc desc = {0};
+ *     desc.chain = &chain;
+ *     desc.budget = 4u << 30;
+ *     desc.link.out_bytes_per_s = desc.link.in_bytes_per_s = 25e9;
+ *     mo_offload_solution solution;
+ *     if (mo_remat_offload(&desc, &solution) != MO_OK) ...
+ *     for (size_t i = 0; i < solution.n_ops; i++) run(&solution.ops[i]);
+ *     mo_offload_solution_free(&solution);
+ */
+#ifndef MEMOPT_REMAT_OFFLOAD_H
+#define MEMOPT_REMAT_OFFLOAD_H
+
+/* mo_offload_link - two channels, one each way, that copy beside the computation, each one copy
+ * after the other.
+ *
+ * out_bytes_per_s  bandwidth to the store, in bytes per unit of the chain's costs; 0 = no link
+ * in_bytes_per_s   and back; 0 = as out
+ * latency_s        before each copy */
+typedef struct mo_offload_link {
+    double out_bytes_per_s, in_bytes_per_s;
+    double latency_s;
+} mo_offload_link;
+
+/* mo_offload_desc - what is solved. Nothing needs to stay valid.
+ *
+ * chain        the network
+ * budget       bytes
+ * link         0 = nothing can be offloaded
+ * store_bytes  most bytes in the store at once; 0 = no limit
+ * table        of this chain, for at least this budget; NULL = one is made for the call, with the
+ *              defaults of mo_remat_table_desc
+ * allocator    NULL = heap
+ * log          told what is wrong with the chain; NULL = silent */
+typedef struct mo_offload_desc {
+    const mo_flat_chain *chain;
+    size_t budget;
+    mo_offload_link link;
+    size_t store_bytes;
+    const mo_remat_table *table;
+    const mo_allocator *allocator;
+    const mo_log *log;
+} mo_offload_desc;
+
+/* What happens to an item. Waits stand where the bytes must be free, or there, so that an executor
+ * that copies at once is right as well, and needs no more bytes. */
+typedef enum mo_offload_kind {
+    MO_OFFLOAD_RUN = 0,  /* run an op of the flat chain */
+    MO_OFFLOAD_OUT,      /* start to copy an item to the store; it may still be read */
+    MO_OFFLOAD_OUT_WAIT, /* wait for that copy, then free the item's bytes */
+    MO_OFFLOAD_IN,       /* take bytes for the item, start to copy it back */
+    MO_OFFLOAD_IN_WAIT   /* wait for that copy: the item may be read */
+} mo_offload_kind;
+
+/* mo_offload_op - one op of the schedule.
+ *
+ * flat   RUN: the op. Else the item: kind MO_FLAT_SAVE is kept[stage], x[stage + 1] included, as
+ *        saved by option; kind MO_FLAT_KEEP is plain x[stage + 1]
+ * bytes  of the item; 0 for RUN */
+typedef struct mo_offload_op {
+    mo_offload_kind kind;
+    mo_flat_op flat;
+    size_t bytes;
+} mo_offload_op;
+
+/* mo_offload_solution - a schedule, with what a simulation of it says.
+ *
+ * feasible     0 = nothing fits that was looked at; ops is NULL then
+ * ops          [n_ops], owned by the solution
+ * peak_bytes   at most the budget. Bytes of an item are counted from the op that creates it, or
+ *              from IN, to the last op that needs it, or to OUT_WAIT
+ * store_bytes  in the store at most
+ * n_items      that travel to the store and back; 0 = recomputation alone
+ * makespan_s   time of the whole schedule: cost_s of its ops and stall_s of waiting
+ * recompute_s  time of the best schedule without a link; INFINITY = there is none
+ * ideal_s      see mo_flat_result */
+typedef struct mo_offload_solution {
+    int feasible;
+    mo_offload_op *ops;
+    size_t n_ops;
+    size_t peak_bytes, store_bytes;
+    size_t n_items;
+    double makespan_s, cost_s, stall_s, recompute_s, ideal_s;
+    size_t capacity;
+    mo_allocator allocator;
+} mo_offload_solution;
+
+/* mo_remat_offload - the fastest schedule found under the budget.
+ *
+ * Looks at every n: of the first n stages all but the last, or only those with many bytes for their
+ * cost, leave for the store, either with what they keep, or with their output alone, to be run
+ * again; in regular patterns of both. The stages behind take the best schedule of the table for the
+ * bytes that are left. Each candidate is simulated event by event; where bytes are missing, the
+ * computation waits. Never slower than recomputation alone.
+ *
+ * solution  out  owned by the caller until mo_offload_solution_free
+ *
+ * That nothing fits is an outcome, not an error.
+ *
+ * Memory:  the ops, and some 100 bytes per op during the call, beside a table
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, chain, link; the log names stage and value), MO_E_OVERFLOW,
+ *          MO_E_NO_MEMORY
+ * Cost:    beside the table: 2 to 4 ms for 34 stages, 10 to 20 ms for 98
+ * Source:  the problem: Beaumont et al. 2021, Efficient combination of rematerialization and
+ *          offloading for training DNNs (POFO); the search is ours
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_offload(
+    const mo_offload_desc *desc, mo_offload_solution *solution);
+
+/* mo_offload_solution_free - free the ops; of a solution of zeros it does nothing.
+ *
+ * Since: 0.1 */
+MEMOPT_API void mo_offload_solution_free(mo_offload_solution *solution);
+
+/* mo_remat_offload_unflatten - the same schedule for the detailed chain, as a plan takes it. What a
+ * stage keeps and its output travel as two copies there.
+ *
+ * ops       in   [n_ops] of the whole flat chain
+ * out       out  [2 * n_ops] is always enough
+ * n_out     out
+ *
+ * Memory:  1 byte per stage from allocator during the call; NULL = heap
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, chain, a stage that is not there), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_offload_unflatten(const mo_chain *chain,
+    const mo_offload_op *ops, size_t n_ops, const mo_allocator *allocator, mo_remat_op *out,
+    size_t *n_out);
+
+#endif
+/* mo_dtr.h - dynamic tensor rematerialization: a program without a known graph runs its ops one by
+ * one under a byte budget. When an output does not fit, tensors are evicted, the least missed
+ * first; when an evicted tensor is needed again, the ops that made it run again.
+ *
+ *     mo_dtr dtr;
+ *     mo_dtr_desc desc = {0};
+ *     desc.block = block, desc.size = budget;
+ *     if (mo_dtr_init(&dtr, &desc) != MO_OK) ...
+ *     mo_dtr_tensor x, y;
+ *     mo_dtr_constant(&dtr, "x", bytes, pixels, &x);
+ *     op.run = relu, op.inputs = &x, op.n_inputs = 1, op.output_sizes = &bytes, op.n_outputs = 1;
+ *     if (mo_dtr_op(&dtr, &op, &y) != MO_OK) ...                     relu runs now
+ *     if (mo_dtr_acquire(&dtr, y, &address) != MO_OK) ...            and here again, if y is gone
+ *     mo_dtr_release(&dtr, y);
+ *     mo_dtr_drop(&dtr, y);
+ */
+#ifndef MEMOPT_DTR_H
+#define MEMOPT_DTR_H
+
+/* mo_dtr_tensor - the name of a tensor; never 0. It is recognized as stale once dropped. */
+typedef uint64_t mo_dtr_tensor;
+
+/* Which tensors to evict: of all neighbours in the block that make enough room in one piece, those
+ * with the smallest sum of h. cost = of the op that made it, size = its bytes, stale = cost of all
+ * that ran since it was last used. */
+typedef enum mo_dtr_heuristic {
+    MO_DTR_EQ = 0, /* (cost + cost of the evicted components that it touches) / (size * stale) */
+    MO_DTR_FULL,   /* (cost + cost of its evicted ancestors and descendants) / (size * stale) */
+    MO_DTR_LOCAL,  /* cost / (size * stale) */
+    MO_DTR_LRU,    /* 1 / stale */
+    MO_DTR_SIZE,   /* 1 / size */
+    MO_DTR_MSPS    /* (cost + cost of its evicted ancestors) / size */
+} mo_dtr_heuristic;
+
+/* mo_dtr_call - what an op gets. The addresses are valid during the call, aligned to 64.
+ *
+ * inputs   [n_inputs] in the order of the op's desc
+ * outputs  [n_outputs] to be written in full; when the op runs again, some may hold their bytes
+ *          still, and get the same ones
+ * seed     of the op's desc: the same in every run
+ * again    0 = the first run; else it is a recompute */
+typedef struct mo_dtr_call {
+    const void *const *inputs;
+    size_t n_inputs;
+    void *const *outputs;
+    size_t n_outputs;
+    uint64_t seed;
+    int again;
+} mo_dtr_call;
+
+/* mo_dtr_op_desc - an op. It must be a pure function: the same inputs and seed give the same bytes,
+ * and nothing else is written.
+ *
+ * name          for reports, valid as long as an output; NULL = "op"
+ * run           runs it; must not call mo_dtr. A status other than MO_OK ends the whole call
+ * self          given to run, valid as long as an output, or anything made from one, may be needed
+ * inputs        [n_inputs] tensors, also the same one twice
+ * output_sizes  [n_outputs] bytes, 1 or more each; at least one output
+ * cost          in any unit, not negative; 0 = bytes of its inputs and outputs
+ * seed          for ops with randomness */
+typedef struct mo_dtr_op_desc {
+    const char *name;
+    mo_status (*run)(void *self, const mo_dtr_call *call);
+    void *self;
+    const mo_dtr_tensor *inputs;
+    size_t n_inputs;
+    const size_t *output_sizes;
+    size_t n_outputs;
+    double cost;
+    uint64_t seed;
+} mo_dtr_op_desc;
+
+/* mo_dtr_desc - budget and size of the books.
+ *
+ * block        caller's memory for the tensors, aligned to 64, valid until mo_dtr_free; an arena's
+ *              will do
+ * size         bytes of block: the budget
+ * heuristic    0 = MO_DTR_EQ
+ * max_tensors  most tensors known at once, evicted and dropped ones that others are made from
+ *              included, up to 2^28; 0 = 16384
+ * max_inputs   most inputs of all known ops together, up to 2^30; 0 = 4 * max_tensors
+ * max_args     most inputs and outputs of one op; 0 = 64
+ * workspace    caller's memory of mo_dtr_workspace_size bytes, any alignment, valid until
+ *              mo_dtr_free; NULL = taken from allocator
+ * allocator    copied; NULL = heap
+ * log          copied; told when the budget is too small, and for what; NULL = silent */
+typedef struct mo_dtr_desc {
+    void *block;
+    size_t size;
+    mo_dtr_heuristic heuristic;
+    size_t max_tensors, max_inputs, max_args;
+    void *workspace;
+    const mo_allocator *allocator;
+    const mo_log *log;
+} mo_dtr_desc;
+
+/* mo_dtr_stats - figures of this moment; costs in the unit of the ops.
+ *
+ * n_evictions      because something did not fit; those by mo_dtr_drop are not counted
+ * n_recomputes     ops that ran again
+ * cost             of all first runs; recompute_cost: of the others
+ * resident_bytes   in the block now, rounded up to 64 for each tensor
+ * peak_bytes       the most that ever were; at most the budget
+ * n_tensors        known now, see mo_dtr_desc; n_resident of them are in the block */
+typedef struct mo_dtr_stats {
+    uint64_t n_evictions, n_recomputes;
+    double cost, recompute_cost;
+    uint64_t resident_bytes, peak_bytes;
+    size_t n_tensors, n_ops, n_resident;
+} mo_dtr_stats;
+
+/* mo_dtr - owned by the caller; every field is private. */
+typedef struct mo_dtr {
+    mo_suballoc sub;
+    unsigned char *block;
+    struct moi_dtr_tensor *tensors; /* [max_tensors] */
+    struct moi_dtr_op *ops;         /* [max_tensors] */
+    struct moi_dtr_edge *edges;     /* [max_inputs] */
+    struct moi_dtr_group *groups;   /* [max_tensors] */
+    uint32_t *owners;               /* tensor by the low half of its handle in the block */
+    void **args;                    /* [max_args] */
+    uint32_t max_tensors, max_edges, max_args;
+    uint32_t n_tensors, n_ops, n_edges, n_groups; /* slots that were ever used */
+    uint32_t free_tensor, free_op, free_edge, free_group;
+    uint32_t live_tensors, live_ops, live_edges;
+    uint32_t first_resident, waiting; /* waiting: ops for the one that runs */
+    uint64_t epoch;
+    mo_dtr_heuristic heuristic;
+    int running;
+    double clock, cost, recompute_cost;
+    uint64_t n_evictions, n_recomputes;
+    mo_log log;
+    void *workspace; /* to be given back; NULL = the caller's */
+    size_t workspace_size;
+    mo_allocator allocator;
+} mo_dtr;
+
+/* mo_dtr_workspace_size - bytes of the books: 500 to 600 bytes per max_tensors.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, limits), MO_E_OVERFLOW
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dtr_workspace_size(const mo_dtr_desc *desc, size_t *size);
+
+/* mo_dtr_init - no tensors yet. mo_dtr_free - give the workspace back; all tensors are gone.
+ *
+ * Threads: one at a time, as everything here
+ * Errors:  as mo_dtr_workspace_size; MO_E_INVALID (block, size below 64, heuristic), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dtr_init(mo_dtr *dtr, const mo_dtr_desc *desc);
+MEMOPT_API void mo_dtr_free(mo_dtr *dtr);
+
+/* mo_dtr_constant - a tensor that no op made and that is never evicted: an input, a parameter. Its
+ * bytes must not change while anything made from it may be needed.
+ *
+ * name     for reports, valid as long as the tensor; NULL = "constant"
+ * size     bytes, 1 or more
+ * address  where the caller keeps it, valid as long as the tensor or anything made from it; NULL =
+ *          in the block, uninitialised: the caller writes it at the address that mo_dtr_acquire
+ *          gives
+ * tensor   out
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size), MO_E_NO_SPACE (budget, max_tensors), MO_E_STATE (inside an
+ *          op), and what an op returned
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dtr_constant(
+    mo_dtr *dtr, const char *name, size_t size, void *address, mo_dtr_tensor *tensor);
+
+/* mo_dtr_op - run an op once now, and again whenever an output is needed that has been evicted.
+ *
+ * outputs  out  [n_outputs]
+ *
+ * Inputs that are evicted are made again first. Inputs and outputs stay in the block while it runs;
+ * nothing else that is not acquired does.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, sizes, an input that was dropped), MO_E_NO_SPACE (budget: the log
+ *          names what is pinned; max_tensors, max_inputs, max_args), MO_E_STATE (inside an op), and
+ *          what an op returned. The op is forgotten then; all other tensors are as before, though
+ *          some may have been evicted
+ * Cost:    an eviction looks at every tensor in the block: with MO_DTR_EQ at its inputs and users
+ *          too, with MO_DTR_FULL and MO_DTR_MSPS at the whole evicted region around it
+ * Source:  Kirisame et al. 2021, Dynamic Tensor Rematerialization, arXiv:2006.09616; neighbours:
+ *          Zhang et al. 2023, Coop: Memory is not a Commodity, arXiv:2311.00591
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dtr_op(
+    mo_dtr *dtr, const mo_dtr_op_desc *desc, mo_dtr_tensor *outputs);
+
+/* mo_dtr_acquire - pin a tensor: it is made again if it is evicted, and stays at its address until
+ * it was released as often as acquired. mo_dtr_release - the counterpart.
+ *
+ * address  out  aligned to 64 when in the block
+ *
+ * Threads: one at a time
+ * Errors:  acquire: as mo_dtr_op. release: MO_E_INVALID (dropped), MO_E_STATE (not acquired)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dtr_acquire(
+    mo_dtr *dtr, mo_dtr_tensor tensor, void **address);
+MEMOPT_API mo_status mo_dtr_release(mo_dtr *dtr, mo_dtr_tensor tensor);
+
+/* mo_dtr_drop - the caller needs the tensor no more. Its bytes are freed at once, except a
+ * constant's or kept one's that others are made from; how it was made is remembered while those
+ * live.
+ * mo_dtr_keep - from now on the tensor is never evicted, and how it was made is forgotten, so that
+ * what it was made from can go: for parameters that a step replaces.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (dropped before), MO_E_STATE (drop of an acquired tensor; inside an op).
+ *          keep: as mo_dtr_acquire
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_dtr_drop(mo_dtr *dtr, mo_dtr_tensor tensor);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dtr_keep(mo_dtr *dtr, mo_dtr_tensor tensor);
+
+/* mo_dtr_get_stats - figures of this moment. Threads: one at a time. Since: 0.1 */
+MEMOPT_API void mo_dtr_get_stats(const mo_dtr *dtr, mo_dtr_stats *stats);
 
 #endif
 /* mo_plan.h - a training step planned to the byte: the schedule of a chain of stages, and the
@@ -3089,7 +3910,8 @@ typedef struct mo_plan_fixed {
  * remat      how to choose the schedule
  * ops        [n_ops] a schedule written by hand, instead of remat; NULL = by remat
  * fixed      [n_fixed] placed at the front, in this order
- * align      of every address, a power of two; 0 = 64
+ * align      of every address, and of every offset in the store, a power of two; 0 = 64
+ * seed       of the steps' seeds
  * allocator  for the plan itself; NULL = heap
  * log        told what is wrong with chain or schedule; NULL = silent */
 typedef struct mo_plan_desc {
@@ -3100,6 +3922,7 @@ typedef struct mo_plan_desc {
     const mo_plan_fixed *fixed;
     size_t n_fixed;
     size_t align;
+    uint64_t seed;
     const mo_allocator *allocator;
     const mo_log *log;
 } mo_plan_desc;
@@ -3112,6 +3935,8 @@ typedef struct mo_plan_desc {
  * live_bytes   the most bytes live at once: the sum of bytes
  * bytes        live_bytes by category; the gradients dx of x count as activation, x[0] as input
  * gap_bytes    peak_bytes - live_bytes: alignment, and holes that no live tensor fills then
+ * store_bytes  of the other memory, the store, when the schedule moves something there
+ * out_bytes    moved to the store in one pass; in_bytes: and back
  * n_steps      steps that mo_plan_next gives
  * n_tensors    tensors that begin and end in them: what a track must have room for, and half of its
  *              events in one pass
@@ -3124,25 +3949,37 @@ typedef struct mo_plan_info {
     size_t live_bytes;
     size_t bytes[MO_CATEGORY_COUNT];
     size_t gap_bytes;
+    size_t store_bytes, out_bytes, in_bytes;
     size_t n_steps, n_tensors, peak_step;
     int proved;
     double cost_s, ideal_s;
 } mo_plan_info;
 
+/* mo_plan_copy - bytes that go from an address to an offset in the store, or back. */
+typedef struct mo_plan_copy {
+    void *address;
+    size_t size, store_off;
+} mo_plan_copy;
+
 /* mo_step - one step, with its addresses in the arena. An address is valid during the step, and
  * until the last step that gives it again for the same tensor.
  *
  * op, stage, save, light  see mo_remat_op
- * x        FORWARD, RECOMPUTE, LOSS, BACKWARD: input of the stage. NULL for stage 0 when the caller
- *          keeps the input (mo_chain.input_size == 0); else the caller writes x[0] into the first
- *          step's x before running it
+ * x        input of the stage. NULL for stage 0 when the caller keeps the input
+ *          (mo_chain.input_size == 0); else the caller writes x[0] into the first step's x before
+ *          running it. In steps that move something: x[stage], when that is moved
  * y        FORWARD, RECOMPUTE, LOSS: output of the stage; NULL = nobody reads it, so the stage need
  *          not finish it. Of the last stage: valid during this step only
  * dy       BACKWARD: gradient of the output
  * dx       LOSS, BACKWARD: gradient of the input, to be written (not added to); NULL for stage 0
- *          when the caller keeps the input
- * tensors  [n_tensors of the stage] addresses; NULL where the tensor is not live in this step.
- *          Valid until the next mo_plan_next
+ *          when the caller keeps the input; dy for a stage with in_place
+ * tensors  [n_tensors of the stage] addresses; NULL where the tensor is not live in this step, or
+ *          not moved. Valid until the next mo_plan_next
+ * copies   [n_copies] OFFLOAD: what to copy into the store, PREFETCH: out of it. The copies may go
+ *          on until the WAIT, which gives the same list; a program that copies at once does nothing
+ *          there. Neighbours are one copy. Valid until the next mo_plan_next
+ * seed     for random numbers of this stage, such as dropout: in one pass the same in FORWARD,
+ *          RECOMPUTE, LOSS and BACKWARD of a stage; another one for each stage and pass
  *
  * All are uninitialised when they are given for the first time. */
 typedef struct mo_step {
@@ -3155,6 +3992,9 @@ typedef struct mo_step {
     const void *dy;
     void *dx;
     void *const *tensors;
+    const mo_plan_copy *copies;
+    size_t n_copies;
+    uint64_t seed;
 } mo_step;
 
 /* mo_plan - opaque: schedule, lifetimes, offsets, position. */
@@ -3166,11 +4006,11 @@ typedef struct mo_plan mo_plan;
  *
  * plan  out  owned by the caller
  *
- * Memory:  about 150 bytes per tensor and op from desc->allocator, and as much during create
+ * Memory:  about 200 bytes per tensor and op from desc->allocator, and as much during create
  * Threads: safe for distinct plans
  * Errors:  MO_E_INVALID (NULL, chain, schedule, alignment; the log names stage, tensor and value),
  *          MO_E_OVERFLOW, MO_E_NO_MEMORY
- * Cost:    0.05 to 0.4 ms for 8 stages of 15 tensors: so a caller may try many
+ * Cost:    2 us per stage of 10 tensors, and mo_layout_solve: so a caller may try many
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_plan_create(mo_plan **plan, const mo_plan_desc *desc);
 MEMOPT_API void mo_plan_destroy(mo_plan *plan);
@@ -3206,8 +4046,11 @@ MEMOPT_API void mo_plan_unbind(mo_plan *plan);
  * Since:   0.1 */
 MEMOPT_API void *mo_plan_fixed_address(const mo_plan *plan, size_t i);
 
-/* mo_plan_begin - go to the first step: once per micro-batch. mo_plan_next - the next step.
+/* mo_plan_begin - go to the first step: once per micro-batch. mo_plan_begin_pass - the same for a
+ * pass of this number. mo_plan_next - the next step.
  *
+ * pass  makes the steps' seeds, so a run that is resumed goes on with the number it would have had.
+ *       mo_plan_begin takes the one behind the pass that has run; bind, 0
  * step  out
  *
  * next returns 1, or 0 after the last step or when the plan is not bound. It claims every tensor
@@ -3220,15 +4063,467 @@ MEMOPT_API void *mo_plan_fixed_address(const mo_plan *plan, size_t i);
  * Cost:    about 10 ns per tensor, 50 ns with a track
  * Since:   0.1 */
 MEMOPT_API void mo_plan_begin(mo_plan *plan);
+MEMOPT_API void mo_plan_begin_pass(mo_plan *plan, uint64_t pass);
 MEMOPT_API int mo_plan_next(mo_plan *plan, mo_step *step);
 
+#endif
+/* mo_plan_check.h - a proof that the addresses of a plan are right, which does not ask how they
+ * were found: the steps are played over a map of which byte was last written by whom. */
+#ifndef MEMOPT_PLAN_CHECK_H
+#define MEMOPT_PLAN_CHECK_H
+
+/* mo_plan_check_desc - steps as mo_plan_next gave them, or as another program made them.
+ *
+ * chain        the network
+ * steps        [n_steps] one whole pass
+ * base         address of the block that the steps' addresses are in
+ * fixed_bytes  at its front: no step may touch them
+ * size         of the block, fixed_bytes included
+ * store_bytes  of the store
+ * align        of every address of a tensor, counted from base; a power of two, 0 = 1
+ * allocator    during the call only; NULL = heap
+ * log          told what is wrong; NULL = silent */
+typedef struct mo_plan_check_desc {
+    const mo_chain *chain;
+    const mo_step *steps;
+    size_t n_steps;
+    const void *base;
+    size_t fixed_bytes, size;
+    size_t store_bytes;
+    size_t align;
+    const mo_allocator *allocator;
+    const mo_log *log;
+} mo_plan_check_desc;
+
+/* mo_plan_check_steps - whether a program that runs these steps computes what it would compute with
+ * all memory of its own:
+ *
+ * - the schedule is one that mo_remat_check accepts;
+ * - every step has the addresses that its op needs, inside the block and behind the fixed bytes;
+ * - every byte that a step reads, from x, dy and what forward has kept, holds what was last written
+ *   there for that tensor, in all sub-steps in which the step may read it;
+ * - so does every byte that a step has written, for as long as the stage says;
+ * - what is copied does not change until the WAIT, which gives the same copies; nobody writes to
+ *   where it goes; and both ends lie within block and store.
+ *
+ * mo_plan_check - the same for the steps of a plan, bound or not.
+ *
+ * A recompute writes the bytes that the first run wrote. What is never read may be overwritten.
+ *
+ * log  NULL = silent
+ *
+ * Memory:  about 150 bytes per step and 50 per tensor in it, from the allocator of desc or plan
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL; the log names step, stage, tensor, and who wrote the byte last),
+ *          MO_E_NO_MEMORY
+ * Cost:    about 1 ms for 200 steps of 10 tensors
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_plan_check_steps(const mo_plan_check_desc *desc);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_plan_check(const mo_plan *plan, const mo_log *log);
+
+#endif
+/* mo_plan_write.h - a plan to read: as text, as JSON, as a picture. */
+#ifndef MEMOPT_PLAN_WRITE_H
+#define MEMOPT_PLAN_WRITE_H
+
 /* mo_plan_write_text - the plan as text: the figures, the fixed blocks, then every step with the
- * tensors that begin in it: offset, size, category, and the step that needs it last.
+ * tensors that begin in it: offset, size, category, and the step that needs it last; and with what
+ * it moves: offset, size, offset in the store.
  *
  * Threads: safe
  * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
  * Since:   0.1 */
 MEMOPT_API mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *writer);
+
+/* mo_plan_write_json - the plan as one JSON object, on one line:
+ *
+ *     {"peak_bytes": .., "fixed_bytes": .., "lower_bound": .., "live_bytes": .., "gap_bytes": ..,
+ *      "store_bytes": .., "out_bytes": .., "in_bytes": .., "align": .., "proved": true,
+ *      "cost_s": .., "ideal_s": .., "peak_step": .., "bytes": {"param": .., ..},
+ *      "fixed": [{"name": .., "category": .., "offset": .., "size": ..}, ..],
+ *      "steps": [{"op": "forward", "stage": 0, "name": .., "save": true, "light": false,
+ *                 "first": 0, "last": 3,
+ *                 "copies": [{"offset": .., "size": .., "store_offset": ..}, ..]}, ..],
+ *      "tensors": [{"name": .., "category": .., "offset": .., "size": .., "first": .., "last": ..,
+ *                   "first_step": .., "last_step": ..}, ..]}
+ *
+ * first and last are sub-steps, inclusive; first_step and last_step are indices in steps. A tensor
+ * that is computed twice stands there twice. Costs are numbers, null where they are not finite.
+ * Names are written as ASCII, other characters as '?'.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_plan_write_json(const mo_plan *plan, const mo_writer *writer);
+
+/* mo_plan_write_svg - the plan as a picture: time in sub-steps to the right, addresses upwards,
+ * every tensor a rectangle; the bytes live and their peak. See mo_layout_write_svg.
+ *
+ * title  valid during the call; NULL = "Plan"
+ *
+ * Memory:  100 bytes per tensor and step, during the call, from the plan's allocator
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_NO_MEMORY, MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_plan_write_svg(
+    const mo_plan *plan, const char *title, const mo_writer *writer);
+
+#endif
+/* mo_plan_build.h - the plan of least time within a byte budget, in one call: what to keep, what to
+ * run again, what to move to another memory, and where everything lies.
+ *
+ *     mo_plan_build_desc desc = {0};
+ *     desc.plan.chain = &chain;
+ *     desc.budget = 200u << 20;
+ *     mo_plan *plan;
+ *     mo_plan_build_result result;
+ *     if (mo_plan_build(&plan, &desc, &result) != MO_OK) ...
+ *     if (!result.fits) ...                  result.least_bytes would do
+ *     if (mo_plan_bind(plan, &arena, NULL) != MO_OK) ...
+ */
+#ifndef MEMOPT_PLAN_BUILD_H
+#define MEMOPT_PLAN_BUILD_H
+
+/* mo_plan_build_desc - what is wanted.
+ *
+ * plan         what is planned; its remat and ops are not used
+ * budget       bytes that peak_bytes of the plan may reach, fixed blocks included; 0 = no limit
+ * link         to the store, costs being in seconds; 0 = nothing is moved
+ * store_bytes  of the store at most; 0 = no limit
+ * slots        see mo_remat_table_desc */
+typedef struct mo_plan_build_desc {
+    mo_plan_desc plan;
+    size_t budget;
+    mo_offload_link link;
+    size_t store_bytes;
+    size_t slots;
+} mo_plan_build_desc;
+
+/* mo_plan_build_result - what was found.
+ *
+ * fits         peak_bytes of the plan is at most the budget
+ * least_bytes  the smallest peak_bytes of all plans that were looked at
+ * cost_s       as the plan's, and what waiting for copies adds
+ * n_plans      that were laid out */
+typedef struct mo_plan_build_result {
+    int fits;
+    size_t least_bytes;
+    double cost_s;
+    size_t n_plans;
+} mo_plan_build_result;
+
+/* mo_plan_build - make the plan.
+ *
+ * plan    out  owned by the caller, see mo_plan_destroy. That nothing fits is an outcome, not an
+ *              error: it is the plan with the smallest peak then
+ * result  out  may be NULL
+ *
+ * Schedules come from the simple policies of mo_remat, from mo_remat_table in rising order of time,
+ * and with a link from mo_remat_offload. Each is laid out, and the fastest that fits to the byte is
+ * the answer: never slower than a simple policy that fits. Without a link the smallest plan does
+ * not depend on budget and costs, so that least_bytes of a refusal always fits, and no less.
+ *
+ * Memory:  from plan.allocator: some plans at once, and the table
+ * Threads: safe for distinct plans
+ * Errors:  those of mo_plan_create and mo_remat_table_create
+ * Cost:    10 ms for 14 stages of 8 tensors; see mo_remat_table_create
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_plan_build(
+    mo_plan **plan, const mo_plan_build_desc *desc, mo_plan_build_result *result);
+
+#endif
+/* mo_remat_profile.h - the costs of a chain's stages, measured on the spot: a plan is run a few
+ * times, and every step's time is taken. Schedules and offloading are then chosen by what this
+ * machine does, in seconds.
+ *
+ *     mo_profile profile;
+ *     mo_profile_desc desc = {0};
+ *     desc.plan = plan, desc.run = run_step, desc.self = model;      a plan that is bound
+ *     if (mo_profile_init(&profile, chain.n_stages, 0, NULL) != MO_OK) ...
+ *     if (mo_profile_run(&profile, &desc) != MO_OK) ...
+ *     mo_profile_fill(&profile, stages);                             the caller's copy of them
+ *     mo_profile_free(&profile);
+ *
+ * Any plan will do that fits: one that recomputes shows what a run without output costs, one that
+ * keeps everything what backward costs alone. Plans may be profiled one after the other into the
+ * same profile. The steps are real: gradients add up, and are to be cleared afterwards. */
+#ifndef MEMOPT_REMAT_PROFILE_H
+#define MEMOPT_REMAT_PROFILE_H
+
+/* mo_profile_clock - what tells the time.
+ *
+ * now_s  seconds since any moment, never falling; NULL = the system's monotonic clock */
+typedef struct mo_profile_clock {
+    double (*now_s)(void *self);
+    void *self;
+} mo_profile_clock;
+
+/* mo_profile_desc - how to run a plan.
+ *
+ * plan         bound; its chain has the stages of the profile
+ * run          runs a step to its end: work on other threads or devices is waited for
+ * self         given to run
+ * min_repeats  passes over the plan at least, beside a first one that is not counted; 0 = 3
+ * limit_s      when this much has gone by, no further pass begins; 0 = 1 second. Up to the limit
+ *              passes are repeated while the profile has room
+ * clock        0 = the system's */
+typedef struct mo_profile_desc {
+    mo_plan *plan;
+    void (*run)(void *self, const mo_step *step);
+    void *self;
+    size_t min_repeats;
+    double limit_s;
+    mo_profile_clock clock;
+} mo_profile_desc;
+
+/* mo_profile - owned by the caller; every field is private. */
+typedef struct mo_profile {
+    double *samples;  /* [n_stages][kinds][max_repeats] */
+    uint32_t *counts; /* [n_stages][kinds] */
+    size_t n_stages, max_repeats;
+    mo_allocator allocator;
+} mo_profile;
+
+/* mo_profile_init - no samples yet. mo_profile_free - give the memory back.
+ *
+ * n_stages     of the chain
+ * max_repeats  samples that are kept of each step, the latest ones; 0 = 16
+ * allocator    copied; NULL = heap
+ *
+ * Memory:  44 bytes per stage and repeat
+ * Threads: one at a time, as everything here
+ * Errors:  MO_E_INVALID (NULL, 0 stages), MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_init(
+    mo_profile *profile, size_t n_stages, size_t max_repeats, const mo_allocator *allocator);
+MEMOPT_API void mo_profile_free(mo_profile *profile);
+
+/* mo_profile_run - run a plan several times and take the times. A pass takes every step once, so a
+ * disturbance of the machine hits few samples of each.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, limit), MO_E_STATE (the plan is not bound, or gives a stage that the
+ *          profile does not have)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_run(
+    mo_profile *profile, const mo_profile_desc *desc);
+
+/* mo_profile_fill - write the medians as costs of the stages.
+ *
+ * stages  in and out  [n_stages] forward_s, backward_s, light_s, output_s
+ *
+ *   forward_s   = time of FORWARD
+ *   output_s    = forward_s - time of a RECOMPUTE whose output nobody reads
+ *   backward_s  = time of BACKWARD; light_s = what it takes more at the light level
+ *   the loss:     forward_s + backward_s = time of LOSS
+ *
+ * What no plan has shown keeps its ratio to the rest: light_s and output_s to the cost that they
+ * are a part of, and a sum of two that was measured is split as they were before. Estimates of any
+ * unit may so stand in the stages before.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a stage has not run; no stage is changed)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_fill(const mo_profile *profile, mo_stage *stages);
+
+/* mo_profile_link_desc - what is copied.
+ *
+ * copy      copies to its end; NULL = memcpy
+ * self      given to copy
+ * to, from  blocks of size bytes, owned by the caller; only copy touches them
+ * size      bytes, as many as an item of the schedule has
+ * repeats   copies that are timed, beside a first one that is not, up to 64; 0 = 5
+ * clock     NULL = the system's */
+typedef struct mo_profile_link_desc {
+    void (*copy)(void *self, void *to, const void *from, size_t size);
+    void *self;
+    void *to;
+    const void *from;
+    size_t size;
+    size_t repeats;
+    const mo_profile_clock *clock;
+} mo_profile_link_desc;
+
+/* mo_profile_link - how fast bytes are copied: to another memory, or a file, for offloading.
+ *
+ * bytes_per_s  out  by the median of the times
+ *
+ * Memory:  none
+ * Threads: one at a time for a block
+ * Errors:  MO_E_INVALID (NULL, size 0, repeats), MO_E_UNSUPPORTED (the clock did not move: the copy
+ *          is too short)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_link(
+    const mo_profile_link_desc *desc, double *bytes_per_s);
+
+#endif
+/* mo_replay.h - an allocator for steps that repeat: one step is recorded, its blocks are laid out
+ * as a whole, and later steps are served from that plan. So a training run, of sequences of many
+ * lengths too, takes no more than the most bytes that are live at once. What comes differently than
+ * planned is served all the same.
+ *
+ *     mo_replay replay;
+ *     mo_replay_desc desc = {0};
+ *     desc.arena = &arena;
+ *     if (mo_replay_init(&replay, &desc) != MO_OK) ...
+ *     mo_allocator allocator = mo_replay_allocator(&replay);
+ *     for (;;) {
+ *         must(mo_replay_begin_step(&replay, batch << 32 | seq));
+ *         train(&allocator, batch, seq);
+ *         must(mo_replay_end_step(&replay));
+ *     }
+ */
+#ifndef MEMOPT_REPLAY_H
+#define MEMOPT_REPLAY_H
+
+/* mo_replay_desc - the range to allocate from, one of three kinds, and how to plan.
+ *
+ * arena         the range is size bytes of this arena, behind what it holds already, committed as
+ *               needed. Until mo_replay_free the arena is neither reset nor rewound and no mo_plan
+ *               is bound to it; what it allocates meanwhile lies behind the range
+ * block         or the range is the caller's memory, size bytes, valid until mo_replay_free;
+ *               neither of them: offsets alone, for a device buffer or a file
+ * size          bytes of the range; 0 = all that the arena may still use
+ * granule       power of two; offsets and sizes are multiples of it; 0 = 64
+ * max_live      most blocks at once, up to 2^28; 0 = 16384
+ * max_plans     plans that are kept; the one not used for longest makes room; 0 = 16
+ * ordered_keys  keys grow with the shape, as the number of tokens does: a step that has no plan is
+ *               served by the plan of the largest key above its own, as long as its blocks fit
+ *               into those places. So one plan serves all shorter steps
+ * layout        how plans are solved; its align is not used; its pointers stay valid
+ * allocator     for the tables, and for a plan when it is made; copied; NULL = heap */
+typedef struct mo_replay_desc {
+    mo_arena *arena;
+    void *block;
+    size_t size;
+    size_t granule;
+    size_t max_live;
+    size_t max_plans;
+    int ordered_keys;
+    mo_layout_desc layout;
+    const mo_allocator *allocator;
+} mo_replay_desc;
+
+/* mo_replay_stats - bytes of the range, from its first byte; live bytes as they were asked for.
+ *
+ * reserved_bytes    end of the highest block or plan that ever was
+ * replayed_bytes    end of the highest block or plan in steps that a plan served in full
+ * n_live, n_plans   blocks and plans there are now
+ * n_hits            steps that a plan served in full
+ * n_misses          steps without a plan
+ * n_fallbacks       steps that left their plan
+ * n_layouts         plans made, also those that others have replaced */
+typedef struct mo_replay_stats {
+    size_t live_bytes, live_peak_bytes;
+    size_t reserved_bytes, replayed_bytes;
+    size_t n_live, n_plans;
+    uint64_t n_hits, n_misses, n_fallbacks, n_layouts;
+} mo_replay_stats;
+
+/* mo_replay - owned by the caller; every field is private. */
+typedef struct mo_replay {
+    mo_suballoc sub;
+    mo_replay_desc desc; /* with every zero replaced */
+    unsigned char *memory;
+    size_t start, backed, size; /* where the range lies in the arena; bytes that are committed */
+    size_t max_align;
+    struct moi_replay_block *table; /* [table_mask + 1] live blocks by offset */
+    size_t table_mask;
+    int table_shift;
+    struct moi_replay_item *record; /* [n_record] what this step has asked for */
+    size_t n_record, max_record;
+    struct moi_replay_plan *plans; /* [n_plans] */
+    struct moi_replay_plan *plan;  /* that this step follows; NULL = none */
+    size_t at, n_planned;          /* next item of it; live blocks in it */
+    uint64_t key, clock, epoch;    /* epoch: changes of the blocks outside of steps */
+    int in_step, has_left, is_complete;
+    size_t step_top;
+    size_t n_live;
+    mo_replay_stats stats;
+    mo_allocator allocator;
+} mo_replay;
+
+/* mo_replay_init - a range that is all free. mo_replay_free - the end of all its blocks.
+ *
+ * Memory:  210 bytes per max_live, 145 for a power of two
+ * Threads: one at a time, as everything here
+ * Errors:  MO_E_INVALID (arena and block, no size, granule, max_live), MO_E_STATE (the arena has a
+ *          plan or a replay already), MO_E_NO_SPACE (the arena has no room), MO_E_OVERFLOW,
+ *          MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_replay_init(mo_replay *replay, const mo_replay_desc *desc);
+MEMOPT_API void mo_replay_free(mo_replay *replay);
+
+/* mo_replay_begin_step, mo_replay_end_step - the bounds of what repeats, as one training step.
+ *
+ * key  names the shape: steps with the same key ask for the same blocks in the same order
+ *
+ * A step without a plan is recorded and served as mo_suballoc does; its end makes the plan. A later
+ * step takes for its i-th block the i-th place, as long as size and alignment fit into that and all
+ * blocks that the plan counts on are freed. At the first difference the step leaves the plan: its
+ * blocks stay where they are, the rest of the plan becomes free, further blocks go wherever there
+ * is room, and the end makes a new plan.
+ *
+ * A block may outlive its step, as lazily made gradients do: it stays where it is, and later plans
+ * go around it. Blocks from outside of steps, or freed there, are fine too; many of them at the
+ * bottom of the range cost least.
+ *
+ * Memory:  at the end of a step that was recorded 72 bytes for each of its blocks, and while the
+ *          plan is made 64 more and what mo_layout_solve takes; the record grows in such a step.
+ *          Nothing in a step that follows its plan
+ * Threads: one at a time
+ * Errors:  begin: MO_E_STATE (in a step). end: MO_E_STATE (not in a step); MO_E_NO_MEMORY,
+ *          MO_E_OVERFLOW and what the layout can say: no plan was made, all else is done
+ * Cost:    end: as mo_layout_solve after a step that was recorded. begin: O(n) copies for n blocks;
+ *          O(n^2), 1 ms for 500, when blocks outside of steps have changed and no single free part
+ *          takes the plan
+ * Source:  record, plan and fall back: STAlloc, arXiv:2507.16274
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_replay_begin_step(mo_replay *replay, uint64_t key);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_replay_end_step(mo_replay *replay);
+
+/* mo_replay_add_plan - a plan from lifetimes that are known before the step has run, so that even
+ * the first one takes no more than its plan.
+ *
+ * key    of the steps that it is for
+ * items  in   [n] what a step allocates, in that order, so first never falls; no size is 0
+ *
+ * Memory:  as the end of a step
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, n, an item), MO_E_STATE (in a step), and as mo_layout_solve
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_replay_add_plan(
+    mo_replay *replay, uint64_t key, const mo_layout_item *items, size_t n);
+
+/* mo_replay_alloc - a block of the range. mo_replay_dealloc - free it.
+ *
+ * size   bytes, 1 or more
+ * align  of the offset, and of the address; a power of two, up to that of the range's first byte
+ *        (a page in an arena over address space); 0 = granule
+ * off    out  where the block begins; in, to free it
+ *
+ * Threads: one at a time
+ * Errors:  alloc: MO_E_INVALID (size, align), MO_E_NO_SPACE (no room, or max_live),
+ *          MO_E_NO_MEMORY (the system refused to commit).
+ *          dealloc: MO_E_INVALID (no block begins there, so a second time too)
+ * Cost:    a few ns in a step that follows its plan, else as mo_suballoc
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_replay_alloc(
+    mo_replay *replay, size_t size, size_t align, size_t *off);
+MEMOPT_API mo_status mo_replay_dealloc(mo_replay *replay, size_t off);
+
+/* mo_replay_allocator - the range as a mo_allocator, valid while the replay is; one over offsets
+ * alone always returns NULL. Threads: one at a time. Since: 0.1 */
+MEMOPT_API mo_allocator mo_replay_allocator(mo_replay *replay);
+
+/* mo_replay_trim - give committed memory of the arena that neither a block nor a plan needs back to
+ * the system: what a recorded step took beyond its plan. Threads: one at a time. Since: 0.1 */
+MEMOPT_API void mo_replay_trim(mo_replay *replay);
+
+/* mo_replay_get_stats - figures of this moment. Threads: one at a time. Since: 0.1 */
+MEMOPT_API void mo_replay_get_stats(const mo_replay *replay, mo_replay_stats *stats);
 
 #endif
 
@@ -21381,49 +22676,82 @@ static double moi_remat_kept_bytes(const mo_stage *stage, int light) {
     return bytes;
 }
 
-/* Peak while stages [begin, end) are run with saving and then backward, without x[begin]; behind
- * the last stage comes the loss. */
-static double moi_remat_segment_peak(const mo_chain *chain, size_t begin, size_t end, int light) {
-    double inside = 0, peak = 0, end_x = (double)moi_remat_x_size(chain, end);
-    for (size_t i = begin; i < end; i++) {
-        const mo_stage *stage = &chain->stages[i];
-        double x = (double)moi_remat_x_size(chain, i), y = (double)stage->output_size;
-        inside += moi_remat_kept_bytes(stage, light);
-        peak =
-            fmax(peak, inside + moi_remat_transient(stage, MOI_REMAT_FORWARD, light) + y + end_x);
-        peak = fmax(peak, inside + moi_remat_transient(stage, MOI_REMAT_BACKWARD, light) + y + x);
-        inside += i + 1 < end ? y : 0;
-    }
-    if (end + 1 < chain->n_stages) return peak;
-    return fmax(
-        peak, inside + moi_remat_transient(&chain->stages[end], MOI_REMAT_LOSS, light) + 2 * end_x);
+/* What the estimate needs of a stage; it is the same for every number of segments. */
+typedef struct moi_remat_sizes {
+    double x, y, kept, forward, backward;
+} moi_remat_sizes;
+
+static moi_remat_sizes moi_remat_sizes_of(const mo_chain *chain, size_t i, int light) {
+    const mo_stage *stage = &chain->stages[i];
+    moi_remat_sizes sizes;
+    sizes.x = (double)moi_remat_x_size(chain, i);
+    sizes.y = (double)stage->output_size;
+    sizes.kept = moi_remat_kept_bytes(stage, light);
+    sizes.forward = moi_remat_transient(stage, MOI_REMAT_FORWARD, light);
+    sizes.backward = moi_remat_transient(stage, MOI_REMAT_BACKWARD, light);
+    return sizes;
 }
 
-static double moi_remat_sqrt_peak(const mo_chain *chain, size_t n_segments, int light) {
+/* A number of segments being tried: the segment reached and its end, the inputs of all segments so
+ * far, what is kept inside the last one, and the peak. */
+typedef struct moi_remat_trial {
+    size_t n_segments, segment, end;
+    double inputs, inside, peak;
+} moi_remat_trial;
+enum { MOI_REMAT_TRIALS = 64 };
+
+/* Stage i is run with saving, and backward, while the segments before hold their inputs. */
+static void moi_remat_try_stage(
+    moi_remat_trial *trial, const mo_chain *chain, size_t i, const moi_remat_sizes *stage) {
     size_t n = chain->n_stages - 1;
-    double inputs = 0, peak = 0;
-    for (size_t i = 0; i < n_segments; i++) {
-        size_t begin = moi_remat_segment(n, n_segments, i);
-        size_t end = moi_remat_segment(n, n_segments, i + 1);
-        inputs += (double)moi_remat_x_size(chain, begin);
-        peak = fmax(peak, inputs + moi_remat_segment_peak(chain, begin, end, light));
+    if (i == trial->end) {
+        trial->inputs += stage->x;
+        trial->inside = 0;
+        trial->end = moi_remat_segment(n, trial->n_segments, ++trial->segment);
     }
-    return peak;
+    double end_x = (double)moi_remat_x_size(chain, trial->end);
+    trial->inside += stage->kept;
+    double live = trial->inputs + trial->inside + stage->y;
+    trial->peak = fmax(trial->peak, live + stage->forward + end_x);
+    trial->peak = fmax(trial->peak, live + stage->backward + stage->x);
+    trial->inside += i + 1 < trial->end ? stage->y : 0;
+}
+
+/* All trials go through the chain together; behind its last stage comes the loss. The first of the
+ * best ones. */
+static const moi_remat_trial *moi_remat_try(
+    moi_remat_trial *trials, size_t n_trials, const mo_chain *chain, int light) {
+    size_t n = chain->n_stages - 1;
+    const moi_remat_trial *best = trials;
+    double loss = moi_remat_transient(&chain->stages[n], MOI_REMAT_LOSS, light) +
+        2 * (double)moi_remat_x_size(chain, n);
+    for (size_t i = 0; i < n; i++) {
+        moi_remat_sizes stage = moi_remat_sizes_of(chain, i, light);
+        for (size_t k = 0; k < n_trials; k++) moi_remat_try_stage(&trials[k], chain, i, &stage);
+    }
+    for (size_t k = 0; k < n_trials; k++) {
+        trials[k].peak = fmax(trials[k].peak, trials[k].inputs + trials[k].inside + loss);
+        if (trials[k].peak < best->peak) best = &trials[k];
+    }
+    return best;
 }
 
 /* Only the fewest segments of each length are tried: more of the same length keep more inputs. */
 static size_t moi_remat_best_segments(const mo_chain *chain, int light) {
-    size_t n = chain->n_stages - 1, best = 1;
-    double best_peak = moi_remat_sqrt_peak(chain, 1, light);
-    for (size_t length = n; length > 1; length--) {
-        size_t n_segments = moi_ceil_div(n, length - 1);
-        if (n_segments == moi_ceil_div(n, length)) continue;
-        double peak = moi_remat_sqrt_peak(chain, n_segments, light);
-        if (peak >= best_peak) continue;
-        best = n_segments;
-        best_peak = peak;
+    moi_remat_trial trials[MOI_REMAT_TRIALS], best = {1, 0, 0, 0, 0, HUGE_VAL};
+    size_t n = chain->n_stages - 1, n_trials = 0, before = 0;
+    for (size_t length = n; length > 0; length--) {
+        size_t n_segments = moi_ceil_div(n, length);
+        if (n_segments != before) {
+            memset(&trials[n_trials], 0, sizeof *trials);
+            trials[n_trials++].n_segments = before = n_segments;
+        }
+        if (n_trials < MOI_REMAT_TRIALS && length > 1) continue;
+        const moi_remat_trial *found = moi_remat_try(trials, n_trials, chain, light);
+        if (n_trials > 0 && found->peak < best.peak) best = *found;
+        n_trials = 0;
     }
-    return best;
+    return best.n_segments;
 }
 
 mo_remat_desc mo_remat_desc_defaults(const mo_remat_desc *desc, const mo_chain *chain) {
@@ -21524,29 +22852,76 @@ mo_status mo_remat_schedule(const mo_chain *chain, const mo_remat_desc *desc, mo
 
 /* ---- checking ------------------------------------------------------------------------------ */
 
+/* Where a thing is that is moved to the store and back. */
+typedef enum moi_remat_place {
+    MOI_REMAT_HERE, /* never moved */
+    MOI_REMAT_LEAVING,
+    MOI_REMAT_AWAY,
+    MOI_REMAT_COMING,
+    MOI_REMAT_BACK
+} moi_remat_place;
+
+/* What is known of a stage. x_is_new: x was computed, or computed again, since its last OFFLOAD. */
+typedef struct moi_remat_state {
+    unsigned char is_saved, light;
+    unsigned char x_is_here, x_is_new;
+    unsigned char places[2]; /* moi_remat_place of x, and of what the stage saved */
+} moi_remat_state;
+
+/* The stages that one pass over the ops looks at: so checking needs no memory from anywhere. */
+enum { MOI_REMAT_STAGES = 256 };
+
 /* How far a schedule has come: forward of stages [0, n_forward) has run, and backward of stages
- * [n_backward, last); n_backward is n_stages before the loss. */
+ * [n_backward, last); n_backward is n_stages before the loss. The states are those of the stages
+ * from begin on. */
 typedef struct moi_remat_progress {
     const mo_chain *chain;
-    const mo_remat_op *ops;
     size_t n_forward, n_backward;
+    size_t begin;
+    moi_remat_state states[MOI_REMAT_STAGES];
 } moi_remat_progress;
 
 static const char *moi_remat_op_name(mo_step_op op) {
-    static const char *const names[] = {"forward", "recompute", "loss", "backward"};
+    static const char *const names[] = {"forward", "recompute", "loss", "backward", "offload",
+        "offload_wait", "prefetch", "prefetch_wait"};
     return (unsigned)op < sizeof names / sizeof *names ? names[op] : "?";
 }
 
+/* NULL for the stages of other passes. */
+static moi_remat_state *moi_remat_state_of(moi_remat_progress *p, size_t stage) {
+    size_t i = stage - p->begin;
+    return i < MOI_REMAT_STAGES && stage < p->chain->n_stages ? &p->states[i] : NULL;
+}
+
+static const char *moi_remat_check_reads_x(moi_remat_progress *p, size_t stage) {
+    const moi_remat_state *state = moi_remat_state_of(p, stage);
+    return state && !state->x_is_here ? "its x is in the store" : NULL;
+}
+
+static const char *moi_remat_check_save(moi_remat_progress *p, const mo_remat_op *op) {
+    moi_remat_state *state = moi_remat_state_of(p, op->stage);
+    if (!op->save) return NULL;
+    if (op->stage >= p->n_backward) return "saves for a backward that has run";
+    if (!state) return NULL;
+    if (state->is_saved) return "saved more than once";
+    state->is_saved = 1;
+    state->light = op->light != 0;
+    return NULL;
+}
+
 static const char *moi_remat_check_forward(moi_remat_progress *p, const mo_remat_op *op) {
+    moi_remat_state *next = moi_remat_state_of(p, op->stage + 1);
     if (op->op == MO_STEP_FORWARD && op->stage != p->n_forward)
         return "forward must run once per stage, in order";
     if (op->op == MO_STEP_RECOMPUTE && op->stage >= p->n_forward)
         return "recompute of a stage whose forward has not run";
     if (op->op == MO_STEP_RECOMPUTE && op->stage + 1 == p->chain->n_stages)
         return "the last stage never runs again";
-    if (op->save && op->stage >= p->n_backward) return "saves for a backward that has run";
+    if (next && next->places[0] == MOI_REMAT_COMING) return "its output is on the way back";
+    if (next) next->x_is_here = next->x_is_new = 1;
     p->n_forward += op->op == MO_STEP_FORWARD;
-    return NULL;
+    const char *wrong = moi_remat_check_reads_x(p, op->stage);
+    return wrong ? wrong : moi_remat_check_save(p, op);
 }
 
 static const char *moi_remat_check_loss(moi_remat_progress *p, const mo_remat_op *op) {
@@ -21554,24 +22929,64 @@ static const char *moi_remat_check_loss(moi_remat_progress *p, const mo_remat_op
     if (p->n_forward != op->stage) return "the stages before the loss have not all run";
     p->n_forward++;
     p->n_backward = op->stage;
-    return NULL;
+    return moi_remat_check_reads_x(p, op->stage);
 }
 
-/* The tensors must be there: saved once, at the level that backward expects. */
+/* The tensors must be there: saved at the level that backward expects, and not in the store. */
 static const char *moi_remat_check_backward(moi_remat_progress *p, const mo_remat_op *op) {
-    int n_saves = 0, light = op->light != 0;
+    const moi_remat_state *state = moi_remat_state_of(p, op->stage);
+    int light = op->light != 0;
     if (op->stage + 1 != p->n_backward || p->n_backward == p->chain->n_stages)
         return "backward must follow the loss, once per stage, in reverse order";
-    for (const mo_remat_op *before = p->ops; before < op; before++) {
-        if (before->op > MO_STEP_RECOMPUTE || before->stage != op->stage || !before->save) continue;
-        if ((before->light != 0) != light) return "saved at another level than backward expects";
-        n_saves++;
-    }
-    if (n_saves > 1) return "saved more than once";
-    if (n_saves == 0 && moi_remat_keeps(&p->chain->stages[op->stage], light))
-        return "backward without saved tensors";
     p->n_backward--;
-    return NULL;
+    if (!state) return NULL;
+    if (state->is_saved && state->light != light)
+        return "saved at another level than backward expects";
+    if (!state->is_saved && moi_remat_keeps(&p->chain->stages[op->stage], light))
+        return "backward without saved tensors";
+    if (state->places[1] != MOI_REMAT_HERE && state->places[1] != MOI_REMAT_BACK)
+        return "what it saved is in the store";
+    return moi_remat_check_reads_x(p, op->stage);
+}
+
+/* Whether there is anything to move. */
+static const char *moi_remat_check_moved(
+    const moi_remat_progress *p, const mo_remat_op *op, const moi_remat_state *state) {
+    if (!op->save) return p->n_forward < moi_max(op->stage, 1) ? "its x is not there yet" : NULL;
+    if (op->stage >= p->n_backward) return "moves for a backward that has run";
+    if (!state->is_saved) return "moves what is not saved";
+    return state->light != (op->light != 0) ? "saved at another level than it says" : NULL;
+}
+
+static const char *moi_remat_check_move(moi_remat_progress *p, const mo_remat_op *op) {
+    moi_remat_state *state = moi_remat_state_of(p, op->stage);
+    if (!state) return NULL;
+    const char *wrong = moi_remat_check_moved(p, op, state);
+    unsigned char *place = &state->places[op->save != 0];
+    if (wrong) return wrong;
+    switch (op->op) {
+    case MO_STEP_OFFLOAD:
+        if (*place != MOI_REMAT_HERE) return "moved out more than once";
+        *place = MOI_REMAT_LEAVING;
+        if (!op->save) state->x_is_new = 0;
+        return NULL;
+    case MO_STEP_OFFLOAD_WAIT:
+        if (*place != MOI_REMAT_LEAVING) return "nothing is on the way out";
+        *place = MOI_REMAT_AWAY;
+        if (!op->save) state->x_is_here = state->x_is_new;
+        return NULL;
+    case MO_STEP_PREFETCH:
+        if (*place != MOI_REMAT_AWAY && (op->save || *place != MOI_REMAT_BACK))
+            return "nothing is in the store";
+        *place = MOI_REMAT_COMING;
+        if (!op->save) state->x_is_here = 0;
+        return NULL;
+    default:
+        if (*place != MOI_REMAT_COMING) return "nothing is on the way back";
+        *place = MOI_REMAT_BACK;
+        if (!op->save) state->x_is_here = 1;
+        return NULL;
+    }
 }
 
 static const char *moi_remat_check_op(moi_remat_progress *p, const mo_remat_op *op) {
@@ -21581,48 +22996,103 @@ static const char *moi_remat_check_op(moi_remat_progress *p, const mo_remat_op *
     case MO_STEP_RECOMPUTE: return moi_remat_check_forward(p, op);
     case MO_STEP_LOSS: return moi_remat_check_loss(p, op);
     case MO_STEP_BACKWARD: return moi_remat_check_backward(p, op);
+    case MO_STEP_OFFLOAD:
+    case MO_STEP_OFFLOAD_WAIT:
+    case MO_STEP_PREFETCH:
+    case MO_STEP_PREFETCH_WAIT: return moi_remat_check_move(p, op);
     }
     return "unknown op";
 }
 
 /* What is missing at the end. Inference has no loss op: n_backward still stands at n_stages. */
-static const char *moi_remat_check_end(const moi_remat_progress *p, size_t n_ops) {
+static const char *moi_remat_check_end(const moi_remat_progress *p) {
     if (p->n_forward < p->chain->n_stages) return "not every stage has run";
-    if (p->n_backward == 0) return NULL;
-    if (p->n_backward < p->chain->n_stages) return "not every stage has run backward";
-    for (size_t i = 0; i < n_ops; i++)
-        if (p->ops[i].save) return "saves without a backward";
+    if (p->n_backward > 0 && p->n_backward < p->chain->n_stages)
+        return "not every stage has run backward";
+    for (size_t i = 0; i < MOI_REMAT_STAGES; i++) {
+        const moi_remat_state *state = &p->states[i];
+        if (p->n_backward > 0 && state->is_saved) return "saves without a backward";
+        for (int k = 0; k < 2; k++)
+            if (state->places[k] != MOI_REMAT_HERE && state->places[k] != MOI_REMAT_BACK)
+                return "not everything that was moved out is back";
+    }
     return NULL;
 }
 
+/* One pass over ops [0, *n). When an op is wrong, *n is its index. */
+static const char *moi_remat_check_pass(
+    const mo_chain *chain, size_t begin, const mo_remat_op *ops, size_t *n) {
+    moi_remat_progress p;
+    memset(&p, 0, sizeof p);
+    p.chain = chain;
+    p.n_backward = chain->n_stages;
+    p.begin = begin;
+    p.states[0].x_is_here = begin == 0; /* x[0] is the caller's */
+    for (size_t i = 0; i < *n; i++) {
+        const char *wrong = moi_remat_check_op(&p, &ops[i]);
+        if (!wrong) continue;
+        *n = i;
+        return wrong;
+    }
+    return moi_remat_check_end(&p);
+}
+
+/* The passes meet different errors; the first one in the schedule is told. */
 mo_status mo_remat_check(
     const mo_chain *chain, const mo_remat_op *ops, size_t n_ops, const mo_log *log) {
     mo_status status = mo_chain_check(chain, log);
+    const char *wrong = NULL;
+    size_t n = n_ops;
     if (status != MO_OK) return status;
     if (!ops && n_ops) return MO_E_INVALID;
-    moi_remat_progress progress = {chain, ops, 0, chain->n_stages};
-    for (size_t i = 0; i < n_ops; i++) {
-        const char *wrong = moi_remat_check_op(&progress, &ops[i]);
-        if (!wrong) continue;
-        moi_log(log, MO_LOG_ERROR, "schedule: op %zu (%s of stage %zu): %s", i,
-            moi_remat_op_name(ops[i].op), ops[i].stage, wrong);
-        return MO_E_INVALID;
+    for (size_t begin = 0; begin < chain->n_stages; begin += MOI_REMAT_STAGES) {
+        size_t at = n;
+        const char *found = moi_remat_check_pass(chain, begin, ops, &at);
+        if (found && (at < n || !wrong)) wrong = found;
+        n = at;
     }
-    const char *wrong = moi_remat_check_end(&progress, n_ops);
     if (!wrong) return MO_OK;
-    moi_log(log, MO_LOG_ERROR, "schedule: after op %zu: %s", n_ops, wrong);
+    if (n == n_ops) moi_log(log, MO_LOG_ERROR, "schedule: after op %zu: %s", n, wrong);
+    else
+        moi_log(log, MO_LOG_ERROR, "schedule: op %zu (%s of stage %zu): %s", n,
+            moi_remat_op_name(ops[n].op), ops[n].stage, wrong);
     return MO_E_INVALID;
 }
 
 /* ---- costs --------------------------------------------------------------------------------- */
 
-/* Whether somebody reads x[stage + 1] of op k before it is computed again. */
-static int moi_remat_output_is_read(const mo_remat_op *ops, size_t n_ops, size_t k) {
-    for (size_t i = k + 1; i < n_ops; i++) {
-        if (ops[i].stage == ops[k].stage + 1) return 1;
-        if (ops[i].stage == ops[k].stage && ops[i].op != MO_STEP_BACKWARD) return 0;
+size_t mo_remat_copy_bytes(const mo_chain *chain, const mo_remat_op *op) {
+    const mo_stage *stage = &chain->stages[op->stage];
+    size_t bytes = 0;
+    if (op->op != MO_STEP_OFFLOAD && op->op != MO_STEP_PREFETCH) return 0;
+    if (!op->save) return moi_remat_x_size(chain, op->stage);
+    for (size_t i = 0; i < stage->n_tensors; i++)
+        if (moi_remat_kept(&stage->tensors[i], op->light) &&
+            !moi_add(bytes, stage->tensors[i].size, &bytes))
+            return SIZE_MAX;
+    return bytes;
+}
+
+/* What recomputes of the stages from begin on leave out, because nobody reads their output before
+ * it is there again. Backwards in time, so that one flag for each x is enough. */
+static double moi_remat_unread(
+    const mo_chain *chain, const mo_remat_op *ops, size_t n_ops, size_t begin) {
+    unsigned char is_read[MOI_REMAT_STAGES] = {0}; /* of x[begin + 1 + i] */
+    double cost = 0;
+    for (size_t k = n_ops; k > 0; k--) {
+        const mo_remat_op *op = &ops[k - 1];
+        size_t x = op->stage - 1 - begin, y = op->stage - begin;
+        int is_move = op->op >= MO_STEP_OFFLOAD;
+        if (op->op <= MO_STEP_RECOMPUTE && y < MOI_REMAT_STAGES) {
+            if (op->op == MO_STEP_RECOMPUTE && !is_read[y])
+                cost += chain->stages[op->stage].output_s;
+            is_read[y] = 0;
+        }
+        if (x >= MOI_REMAT_STAGES || (is_move && op->save)) continue;
+        if (!is_move || op->op == MO_STEP_OFFLOAD) is_read[x] = 1;
+        if (op->op == MO_STEP_PREFETCH) is_read[x] = 0;
     }
-    return 0;
+    return cost;
 }
 
 double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops) {
@@ -21630,17 +23100,20 @@ double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops
     for (size_t i = 0; i < n_ops; i++) {
         const mo_stage *stage = &chain->stages[ops[i].stage];
         switch (ops[i].op) {
-        case MO_STEP_FORWARD: cost += stage->forward_s; break;
-        case MO_STEP_RECOMPUTE:
-            cost += stage->forward_s;
-            if (!moi_remat_output_is_read(ops, n_ops, i)) cost -= stage->output_s;
-            break;
+        case MO_STEP_FORWARD:
+        case MO_STEP_RECOMPUTE: cost += stage->forward_s; break;
         case MO_STEP_LOSS: cost += stage->forward_s + stage->backward_s; break;
         case MO_STEP_BACKWARD:
             cost += stage->backward_s + (ops[i].light ? stage->light_s : 0);
             break;
+        case MO_STEP_OFFLOAD:
+        case MO_STEP_OFFLOAD_WAIT:
+        case MO_STEP_PREFETCH:
+        case MO_STEP_PREFETCH_WAIT: break;
         }
     }
+    for (size_t begin = 0; begin < chain->n_stages; begin += MOI_REMAT_STAGES)
+        cost -= moi_remat_unread(chain, ops, n_ops, begin);
     return cost;
 }
 
@@ -21656,11 +23129,4193 @@ double mo_remat_forward_cost(const mo_chain *chain) {
     for (size_t i = 0; i < chain->n_stages; i++) cost += chain->stages[i].forward_s;
     return cost;
 }
-/* mo_plan.c - see mo_plan.h.
+/* mo_remat_flat.c - see mo_remat_flat.h. */
+
+static const char *moi_flat_name(const mo_flat_stage *stage) {
+    return stage->name ? stage->name : "stage";
+}
+
+/* Bytes of x[i], and of dx[i]. */
+static size_t moi_flat_x(const mo_flat_chain *chain, size_t i) {
+    return i == 0 ? chain->input_size : chain->stages[i - 1].output_size;
+}
+
+/* ---- checking ------------------------------------------------------------------------------ */
+
+static int moi_flat_is_cost(double cost) { return cost >= 0 && cost < HUGE_VAL; }
+
+static mo_status moi_flat_check_option(
+    const mo_flat_stage *stage, size_t i, size_t k, const mo_log *log) {
+    const mo_flat_option *option = &stage->options[k];
+    if (option->kept < stage->output_size) {
+        moi_log(log, MO_LOG_ERROR, "flat chain: stage %zu (%s): option %zu keeps %zu of %zu bytes",
+            i, moi_flat_name(stage), k, option->kept, stage->output_size);
+        return MO_E_INVALID;
+    }
+    if (!moi_flat_is_cost(option->extra_s) || !moi_flat_is_cost(option->unread_s) ||
+        option->unread_s > stage->forward_s) {
+        moi_log(log, MO_LOG_ERROR, "flat chain: stage %zu (%s): option %zu: extra %g, unread %g", i,
+            moi_flat_name(stage), k, option->extra_s, option->unread_s);
+        return MO_E_INVALID;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_flat_check_stage(
+    const mo_flat_stage *stage, size_t i, int is_loss, const mo_log *log) {
+    mo_status status = MO_OK;
+    if (!moi_flat_is_cost(stage->forward_s) || !moi_flat_is_cost(stage->backward_s)) {
+        moi_log(log, MO_LOG_ERROR, "flat chain: stage %zu (%s): costs %g, %g", i,
+            moi_flat_name(stage), stage->forward_s, stage->backward_s);
+        return MO_E_INVALID;
+    }
+    if (is_loss) return MO_OK;
+    if (!stage->options || stage->n_options == 0 ||
+        (unsigned)stage->n_options != stage->n_options) {
+        moi_log(log, MO_LOG_ERROR, "flat chain: stage %zu (%s): %zu options", i,
+            moi_flat_name(stage), stage->options ? stage->n_options : 0);
+        return MO_E_INVALID;
+    }
+    for (size_t k = 0; status == MO_OK && k < stage->n_options; k++)
+        status = moi_flat_check_option(stage, i, k, log);
+    return status;
+}
+
+mo_status mo_remat_flat_check(const mo_flat_chain *chain, const mo_log *log) {
+    mo_status status = MO_OK;
+    if (!chain || !chain->stages || chain->n_stages == 0) {
+        moi_log(log, MO_LOG_ERROR, "flat chain: no stages");
+        return MO_E_INVALID;
+    }
+    for (size_t i = 0; status == MO_OK && i < chain->n_stages; i++)
+        status = moi_flat_check_stage(&chain->stages[i], i, i + 1 == chain->n_stages, log);
+    return status;
+}
+
+/* ---- simulation ---------------------------------------------------------------------------- */
+
+/* What is there of x[i], kept[i] and dx[i]. */
+enum { MOI_FLAT_X = 1, MOI_FLAT_KEPT = 2, MOI_FLAT_DX = 4 };
+
+typedef struct moi_flat_run {
+    const mo_flat_chain *chain;
+    size_t first;
+    unsigned char *items; /* [n_stages] */
+    unsigned *options;    /* [n_stages] by which kept[i] was saved */
+    size_t live, used;    /* bytes before the op, and at its peak */
+} moi_flat_run;
+
+static int moi_flat_has_x(const moi_flat_run *run, size_t i) {
+    return (run->items[i] & MOI_FLAT_X) || (i > run->first && (run->items[i - 1] & MOI_FLAT_KEPT));
+}
+
+static void moi_flat_drop_x(moi_flat_run *run, size_t i) {
+    if (run->items[i] & MOI_FLAT_X) run->live -= moi_flat_x(run->chain, i);
+    run->items[i] &= (unsigned char)~MOI_FLAT_X;
+}
+
+/* The op's item, and what it needs beside that. */
+static int moi_flat_create(moi_flat_run *run, size_t size, size_t tmp) {
+    return moi_add(run->live, size, &run->live) && moi_add(run->live, tmp, &run->used);
+}
+
+/* What is wrong, or NULL; overflow is "". */
+static const char *moi_flat_forward(moi_flat_run *run, const mo_flat_op *op) {
+    const mo_flat_stage *stage = &run->chain->stages[op->stage];
+    if (op->stage + 1 == run->chain->n_stages) return "the last stage is the loss";
+    if (!moi_flat_has_x(run, op->stage)) return "its input is not there";
+    if (op->kind == MO_FLAT_KEEP || op->kind == MO_FLAT_DROP) {
+        if (moi_flat_has_x(run, op->stage + 1)) return "its output is there already";
+        if (!moi_flat_create(run, stage->output_size, stage->forward_tmp)) return "";
+        run->items[op->stage + 1] |= MOI_FLAT_X;
+    } else {
+        if (op->option >= stage->n_options) return "it has no such option";
+        const mo_flat_option *option = &stage->options[op->option];
+        if (run->items[op->stage] & MOI_FLAT_KEPT) return "it is saved already";
+        if (!moi_flat_create(run, option->kept, option->forward_tmp)) return "";
+        run->items[op->stage] |= MOI_FLAT_KEPT;
+        run->options[op->stage] = op->option;
+    }
+    if (op->kind == MO_FLAT_DROP || op->kind == MO_FLAT_SAVE_DROP) moi_flat_drop_x(run, op->stage);
+    return NULL;
+}
+
+static const char *moi_flat_loss(moi_flat_run *run, const mo_flat_op *op) {
+    size_t n = run->chain->n_stages;
+    if (op->stage + 1 != n) return "only the last stage is the loss";
+    if (!moi_flat_has_x(run, n - 1)) return "its input is not there";
+    for (size_t i = run->first; i < n; i++)
+        if (run->items[i] & MOI_FLAT_DX) return "it has run";
+    if (!moi_flat_create(run, moi_flat_x(run->chain, n - 1), run->chain->stages[n - 1].forward_tmp))
+        return "";
+    moi_flat_drop_x(run, n - 1);
+    run->items[n - 1] |= MOI_FLAT_DX;
+    return NULL;
+}
+
+static const char *moi_flat_backward(moi_flat_run *run, const mo_flat_op *op) {
+    size_t i = op->stage;
+    const mo_flat_stage *stage = &run->chain->stages[i];
+    if (i + 1 == run->chain->n_stages || !(run->items[i + 1] & MOI_FLAT_DX))
+        return "the gradient of its output is not there";
+    if (!(run->items[i] & MOI_FLAT_KEPT)) return "it is not saved";
+    if (run->options[i] != op->option) return "it is saved by another option";
+    if (!moi_flat_has_x(run, i)) return "its input is not there";
+    const mo_flat_option *option = &stage->options[op->option];
+    if (!moi_flat_create(run, moi_flat_x(run->chain, i), option->backward_tmp)) return "";
+    run->live -= stage->output_size + option->kept;
+    run->items[i + 1] &= (unsigned char)~MOI_FLAT_DX;
+    run->items[i] &= (unsigned char)~MOI_FLAT_KEPT;
+    moi_flat_drop_x(run, i);
+    run->items[i] |= MOI_FLAT_DX;
+    return NULL;
+}
+
+static const char *moi_flat_step(moi_flat_run *run, const mo_flat_op *op) {
+    if (op->stage < run->first || op->stage >= run->chain->n_stages) return "no such stage";
+    switch (op->kind) {
+    case MO_FLAT_KEEP:
+    case MO_FLAT_DROP:
+    case MO_FLAT_SAVE:
+    case MO_FLAT_SAVE_DROP: return moi_flat_forward(run, op);
+    case MO_FLAT_LOSS: return moi_flat_loss(run, op);
+    case MO_FLAT_BACKWARD: return moi_flat_backward(run, op);
+    }
+    return "unknown op";
+}
+
+static const char *moi_flat_end(const moi_flat_run *run) {
+    for (size_t i = run->first; i < run->chain->n_stages; i++)
+        if (run->items[i] != (i == run->first ? MOI_FLAT_DX : 0))
+            return i == run->first ? "the backward of the first stage has not run"
+                                   : "something is left over";
+    return NULL;
+}
+
+static mo_status moi_flat_wrong(
+    const char *wrong, const mo_flat_op *op, size_t at, const mo_log *log) {
+    if (!*wrong) return MO_E_OVERFLOW;
+    if (op)
+        moi_log(log, MO_LOG_ERROR, "flat schedule: op %zu (kind %d of stage %zu): %s", at,
+            (int)op->kind, op->stage, wrong);
+    else moi_log(log, MO_LOG_ERROR, "flat schedule: after op %zu: %s", at, wrong);
+    return MO_E_INVALID;
+}
+
+static double moi_flat_op_cost(const mo_flat_chain *chain, const mo_flat_op *op) {
+    const mo_flat_stage *stage = &chain->stages[op->stage];
+    if (op->kind == MO_FLAT_LOSS) return stage->forward_s + stage->backward_s;
+    if (op->kind != MO_FLAT_BACKWARD) return stage->forward_s;
+    return stage->backward_s + stage->options[op->option].extra_s;
+}
+
+/* From the last op to the first: whether the next op that has to do with x[i + 1] reads it. What
+ * saves that run again leave out. flags are 0 before. */
+static double moi_flat_unread(
+    const mo_flat_chain *chain, const mo_flat_op *ops, size_t n_ops, unsigned char *is_read) {
+    double unread = 0;
+    for (size_t k = n_ops; k > 0; k--) {
+        const mo_flat_op *op = &ops[k - 1];
+        if (op->kind == MO_FLAT_SAVE || op->kind == MO_FLAT_SAVE_DROP)
+            unread +=
+                is_read[op->stage] ? 0 : chain->stages[op->stage].options[op->option].unread_s;
+        if (op->kind != MO_FLAT_BACKWARD) is_read[op->stage] = 0;
+        if (op->stage > 0) is_read[op->stage - 1] = 1;
+    }
+    return unread;
+}
+
+/* result may be NULL; items and options are 0 before and undefined after. */
+static mo_status moi_flat_run_ops(moi_flat_run *run, const mo_flat_op *ops, size_t n_ops,
+    const mo_log *log, size_t *bytes, mo_flat_result *result) {
+    mo_flat_result found = {0, 0, 0, 0};
+    run->items[run->first] = MOI_FLAT_X;
+    run->live = found.peak_bytes = moi_flat_x(run->chain, run->first);
+    for (size_t k = 0; k < n_ops; k++) {
+        const char *wrong = moi_flat_step(run, &ops[k]);
+        if (wrong) return moi_flat_wrong(wrong, &ops[k], k, log);
+        if (bytes) bytes[k] = run->used;
+        if (run->used > found.peak_bytes) {
+            found.peak_bytes = run->used;
+            found.peak_op = k;
+        }
+        found.cost_s += moi_flat_op_cost(run->chain, &ops[k]);
+    }
+    const char *wrong = moi_flat_end(run);
+    if (wrong) return moi_flat_wrong(wrong, NULL, n_ops, log);
+    memset(run->items, 0, run->chain->n_stages);
+    found.cost_s -= moi_flat_unread(run->chain, ops, n_ops, run->items);
+    found.ideal_s = mo_remat_flat_ideal(run->chain, run->first);
+    if (result) *result = found;
+    return MO_OK;
+}
+
+mo_status mo_remat_flat_simulate(const mo_flat_chain *chain, size_t first, const mo_flat_op *ops,
+    size_t n_ops, const mo_allocator *allocator, const mo_log *log, size_t *bytes,
+    mo_flat_result *result) {
+    mo_status status = MO_E_NO_MEMORY;
+    if (!chain || first >= chain->n_stages || (!ops && n_ops)) return MO_E_INVALID;
+    size_t n = chain->n_stages;
+    moi_flat_run run = {chain, first, NULL, NULL, 0, 0};
+    run.items = (unsigned char *)moi_alloc_array(allocator, n, 1);
+    run.options = (unsigned *)moi_alloc_array(allocator, n, sizeof *run.options);
+    if (run.items && run.options) {
+        memset(run.items, 0, n);
+        status = moi_flat_run_ops(&run, ops, n_ops, log, bytes, result);
+    }
+    moi_free_array(allocator, run.items, n, 1);
+    moi_free_array(allocator, run.options, n, sizeof *run.options);
+    return status;
+}
+
+double mo_remat_flat_ideal(const mo_flat_chain *chain, size_t first) {
+    double ideal = 0;
+    for (size_t i = first; i < chain->n_stages; i++) {
+        const mo_flat_stage *stage = &chain->stages[i];
+        double least = i + 1 < chain->n_stages ? stage->options[0].extra_s : 0;
+        for (size_t k = 1; i + 1 < chain->n_stages && k < stage->n_options; k++)
+            least = fmin(least, stage->options[k].extra_s);
+        ideal += stage->forward_s + stage->backward_s + least;
+    }
+    return ideal;
+}
+
+/* ---- from the detailed chain --------------------------------------------------------------- */
+
+typedef enum moi_flat_phase {
+    MOI_FLAT_RUN, /* forward that saves nothing, or the loss */
+    MOI_FLAT_SAVE,
+    MOI_FLAT_BACKWARD
+} moi_flat_phase;
+
+/* A stage of the detailed chain in one of its ops. */
+typedef struct moi_flat_view {
+    const mo_stage *stage;
+    moi_flat_phase phase;
+    int is_loss, light;
+    size_t input_size;
+} moi_flat_view;
+
+static int moi_flat_is_live(
+    const moi_flat_view *view, const mo_stage_tensor *tensor, unsigned step) {
+    int kept = moi_remat_kept(tensor, view->light);
+    if (view->phase == MOI_FLAT_BACKWARD) {
+        if (tensor->role == MO_TENSOR_FORWARD || step > tensor->backward_last) return 0;
+        return kept || tensor->backward_first <= step;
+    }
+    if (tensor->role == MO_TENSOR_BACKWARD || step < tensor->forward_first) return 0;
+    return (kept && view->phase == MOI_FLAT_SAVE) || step <= tensor->forward_last;
+}
+
+/* Bytes at a sub-step, without the input and the gradient of the output. */
+static int moi_flat_bytes_at(const moi_flat_view *view, unsigned step, size_t *bytes) {
+    const mo_stage *stage = view->stage;
+    int is_backward = view->phase == MOI_FLAT_BACKWARD;
+    size_t sum = !is_backward && step >= stage->output_first ? stage->output_size : 0;
+    if ((is_backward || view->is_loss) && step >= stage->gradient_first &&
+        !moi_add(sum, view->input_size, &sum))
+        return 0;
+    for (size_t i = 0; i < stage->n_tensors; i++)
+        if (moi_flat_is_live(view, &stage->tensors[i], step) &&
+            !moi_add(sum, stage->tensors[i].size, &sum))
+            return 0;
+    *bytes = moi_max(*bytes, sum);
+    return 1;
+}
+
+/* The most bytes at a sub-step: they only grow where something begins. */
+static int moi_flat_most_bytes(const moi_flat_view *view, size_t *bytes) {
+    const mo_stage *stage = view->stage;
+    int is_backward = view->phase == MOI_FLAT_BACKWARD;
+    *bytes = 0;
+    int fits = moi_flat_bytes_at(view, 0, bytes);
+    if (fits && !is_backward) fits = moi_flat_bytes_at(view, stage->output_first, bytes);
+    if (fits && (is_backward || view->is_loss))
+        fits = moi_flat_bytes_at(view, stage->gradient_first, bytes);
+    for (size_t i = 0; fits && i < stage->n_tensors; i++) {
+        const mo_stage_tensor *tensor = &stage->tensors[i];
+        if (tensor->role == (is_backward ? MO_TENSOR_FORWARD : MO_TENSOR_BACKWARD)) continue;
+        fits = moi_flat_bytes_at(
+            view, is_backward ? tensor->backward_first : tensor->forward_first, bytes);
+    }
+    return fits;
+}
+
+/* Bytes beyond those that the flat chain counts anyway. */
+static size_t moi_flat_beyond(size_t most, size_t counted) {
+    return most > counted ? most - counted : 0;
+}
+
+static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *option) {
+    const mo_stage *stage = view->stage;
+    size_t most, counted;
+    view->light = light;
+    option->kept = stage->output_size;
+    for (size_t i = 0; i < stage->n_tensors; i++)
+        if (moi_remat_kept(&stage->tensors[i], light) &&
+            !moi_add(option->kept, stage->tensors[i].size, &option->kept))
+            return 0;
+    option->extra_s = light ? stage->light_s : 0;
+    option->unread_s =
+        moi_remat_keeps(stage, light) ? fmin(stage->output_s, stage->forward_s) : stage->forward_s;
+    view->phase = MOI_FLAT_SAVE;
+    if (!moi_flat_most_bytes(view, &most)) return 0;
+    option->forward_tmp = moi_flat_beyond(most, option->kept);
+    view->phase = MOI_FLAT_BACKWARD;
+    if (!moi_flat_most_bytes(view, &most)) return 0;
+    if (!moi_add(option->kept, view->input_size, &counted)) return 0;
+    option->backward_tmp = moi_flat_beyond(most, counted);
+    return 1;
+}
+
+static int moi_flat_has_cheap(const mo_stage *stage) {
+    for (size_t i = 0; i < stage->n_tensors; i++)
+        if (stage->tensors[i].role == MO_TENSOR_CHEAP && stage->tensors[i].size) return 1;
+    return 0;
+}
+
+static int moi_flat_make_stage(
+    const mo_chain *chain, size_t i, mo_flat_stage *to, mo_flat_option *options) {
+    const mo_stage *from = &chain->stages[i];
+    int is_loss = i + 1 == chain->n_stages;
+    moi_flat_view view = {from, MOI_FLAT_RUN, is_loss, 0, moi_remat_x_size(chain, i)};
+    size_t most;
+    memset(to, 0, sizeof *to);
+    to->name = from->name;
+    to->forward_s = from->forward_s;
+    to->backward_s = from->backward_s;
+    to->output_size = is_loss ? 0 : from->output_size;
+    if (!moi_flat_most_bytes(&view, &most)) return 0;
+    to->forward_tmp = moi_flat_beyond(most, is_loss ? view.input_size : from->output_size);
+    if (is_loss) return 1;
+    to->options = options;
+    to->n_options = moi_flat_has_cheap(from) ? 2 : 1;
+    return moi_flat_make_option(&view, 0, &options[0]) &&
+        (to->n_options == 1 || moi_flat_make_option(&view, 1, &options[1]));
+}
+
+enum { MOI_FLAT_STAGE_BYTES = sizeof(mo_flat_stage) + 2 * sizeof(mo_flat_option) };
+
+mo_status mo_remat_flatten(
+    const mo_chain *chain, const mo_allocator *allocator, const mo_log *log, mo_flat_chain *flat) {
+    if (!flat) return MO_E_INVALID;
+    mo_status status = mo_chain_check(chain, log);
+    if (status != MO_OK) return status;
+    size_t n = chain->n_stages;
+    mo_flat_stage *stages = (mo_flat_stage *)moi_alloc_array(allocator, n, MOI_FLAT_STAGE_BYTES);
+    if (!stages) return MO_E_NO_MEMORY;
+    mo_flat_option *options = (mo_flat_option *)(void *)(stages + n);
+    for (size_t i = 0; i < n; i++) {
+        if (moi_flat_make_stage(chain, i, &stages[i], options + 2 * i)) continue;
+        moi_log(log, MO_LOG_ERROR, "flat chain: stage %zu (%s) has more bytes than size_t counts",
+            i, moi_remat_stage_name(&chain->stages[i]));
+        moi_free_array(allocator, stages, n, MOI_FLAT_STAGE_BYTES);
+        return MO_E_OVERFLOW;
+    }
+    flat->input_size = chain->input_size;
+    flat->stages = stages;
+    flat->n_stages = n;
+    return MO_OK;
+}
+
+void mo_remat_flat_free(mo_flat_chain *flat, const mo_allocator *allocator) {
+    if (!flat || !flat->stages) return;
+    mo_free(allocator, (void *)(uintptr_t)flat->stages, flat->n_stages * MOI_FLAT_STAGE_BYTES,
+        MOI_CACHE_LINE);
+    flat->stages = NULL;
+    flat->n_stages = 0;
+}
+
+/* ---- back to it ---------------------------------------------------------------------------- */
+
+static mo_remat_op moi_flat_detailed_op(const mo_flat_op *op, unsigned char *has_run) {
+    mo_remat_op out;
+    out.stage = op->stage;
+    out.save = op->kind == MO_FLAT_SAVE || op->kind == MO_FLAT_SAVE_DROP;
+    out.light = op->option != 0;
+    if (op->kind == MO_FLAT_LOSS) out.op = MO_STEP_LOSS;
+    else if (op->kind == MO_FLAT_BACKWARD) out.op = MO_STEP_BACKWARD;
+    else {
+        out.op = has_run[op->stage] ? MO_STEP_RECOMPUTE : MO_STEP_FORWARD;
+        has_run[op->stage] = 1;
+    }
+    return out;
+}
+
+/* Saves of nothing, whose output nobody reads, go; the rest moves up. */
+static size_t moi_flat_leave_out(
+    const mo_chain *chain, mo_remat_op *out, size_t n_ops, unsigned char *is_read) {
+    size_t n = 0;
+    for (size_t k = n_ops; k > 0; k--) {
+        mo_remat_op *op = &out[k - 1];
+        int was_read = is_read[op->stage];
+        if (op->op != MO_STEP_BACKWARD) is_read[op->stage] = 0;
+        if (op->op == MO_STEP_RECOMPUTE && op->save && !was_read &&
+            !moi_remat_keeps(&chain->stages[op->stage], op->light))
+            op->stage = chain->n_stages;
+        else if (op->stage > 0) is_read[op->stage - 1] = 1;
+    }
+    for (size_t k = 0; k < n_ops; k++)
+        if (out[k].stage < chain->n_stages) out[n++] = out[k];
+    return n;
+}
+
+mo_status mo_remat_unflatten(const mo_chain *chain, const mo_flat_op *ops, size_t n_ops,
+    const mo_allocator *allocator, mo_remat_op *out, size_t *n_out) {
+    if (!n_out || ((!ops || !out) && n_ops)) return MO_E_INVALID;
+    mo_status status = mo_chain_check(chain, NULL);
+    if (status != MO_OK) return status;
+    for (size_t k = 0; k < n_ops; k++)
+        if (ops[k].stage >= chain->n_stages) return MO_E_INVALID;
+    unsigned char *flags = (unsigned char *)moi_alloc_array(allocator, chain->n_stages, 1);
+    if (!flags) return MO_E_NO_MEMORY;
+    memset(flags, 0, chain->n_stages);
+    for (size_t k = 0; k < n_ops; k++) out[k] = moi_flat_detailed_op(&ops[k], flags);
+    memset(flags, 0, chain->n_stages);
+    *n_out = moi_flat_leave_out(chain, out, n_ops, flags);
+    moi_free_array(allocator, flags, chain->n_stages, 1);
+    return MO_OK;
+}
+/* mo_remat_model.h - private: the recurrence over parts of a flat chain, in bytes or in slots. The
+ * table of costs, the floor and the way back from either to a schedule all walk it.
  *
- * Time is counted in sub-steps: every op takes as many as its stage's forward or backward has. A
- * "life" is one stretch of time in which a tensor must keep its bytes; a tensor that is computed
- * twice has two. Lives are what the layout places and what steps hand out. */
+ * A cell is stages first..last with x[first] there, and not counted; it ends with dx[first].
+ * pending 0: dx[last + 1] is there (or last is the loss), and is counted.
+ * pending 1 + o: last has been saved by option o, its input dropped; kept[last] and dx[last + 1]
+ * are there and counted, and x[last] must be made again. */
+#ifndef MEMOPT_REMAT_MODEL_H
+#define MEMOPT_REMAT_MODEL_H
+
+typedef struct moi_rm_cell {
+    size_t first, last, pending;
+} moi_rm_cell;
+
+/* What happens first in a cell.
+ *
+ * BASE       its only stage: save (unless pending), then backward; or the loss
+ * SAVE       first is saved; then first + 1..; then backward of first
+ * KEEP       forward to x[k], which is kept; then k..; then first..k - 1
+ * SAVE_DROP  forward to x[k]; k is saved and x[k] dropped; then k + 1..; then first..k pending */
+typedef enum moi_rm_choice {
+    MOI_RM_BASE,
+    MOI_RM_SAVE,
+    MOI_RM_KEEP,
+    MOI_RM_SAVE_DROP
+} moi_rm_choice;
+
+/* need   units without which it cannot start
+ * shift  units that it keeps while sub[0] runs; sub[1] has the cell's own
+ * cost   its own, without that of the subs */
+typedef struct moi_rm_candidate {
+    moi_rm_choice choice;
+    size_t k, option;
+    size_t need, shift;
+    double cost;
+    size_t n_subs;
+    moi_rm_cell sub[2];
+} moi_rm_candidate;
+
+/* The chain in units, with costs scaled by a power of two so that they fit into floats. Sums of
+ * sizes saturate. Equal parts of the chain have the same row. */
+typedef struct moi_rm_model {
+    mo_allocator allocator;
+    size_t n, n_options;
+    size_t n_pending; /* options by which a stage may wait; 0 = a saved stage keeps its input */
+    size_t *sizes;    /* one block: the arrays below */
+    size_t *x, *tmp, *first_option, *kept, *forward_tmp, *backward_tmp;
+    double *costs;            /* one block: the arrays below */
+    double *forward;          /* [n + 1] of stages before i */
+    double *backward;         /* [n] */
+    double *extra, *unread;   /* [n_options] */
+    double scale;             /* cost * scale = cost of the chain */
+    uint32_t *rows;           /* one block: the arrays below */
+    uint32_t *row, *type;     /* [n * (n + 1) / 2] by last and first; [n] */
+    uint32_t *firsts, *lasts; /* [n_rows] the first part of the chain with this row */
+    size_t n_rows;            /* a part's row is above those of the parts within it */
+} moi_rm_model;
+
+typedef struct moi_rm_scan {
+    const moi_rm_model *model;
+    moi_rm_cell cell;
+    size_t held;    /* counted from the start: dx[last + 1], kept[last] */
+    size_t highest; /* needed by forward from first to k, without held */
+    size_t k, option;
+} moi_rm_scan;
+
+/* Stages of the chain put together to groups, with the flat chain that has a stage for each.
+ *
+ * begins  [n_groups + 1] the first stage of each group; the last group is the loss
+ * levels  [n_options][n_stages] by which option a group's option saves a stage, or MOI_RG_NOT: it
+ *         keeps x of the stage alone, and runs it again before its backward */
+typedef struct moi_rg_groups {
+    const mo_flat_chain *fine;
+    mo_flat_chain chain;
+    mo_flat_stage *stages;
+    mo_flat_option *options;
+    size_t n_groups;
+    size_t *begins;
+    uint32_t *levels;
+} moi_rg_groups;
+enum { MOI_RG_OPTIONS = 8 };
+#define MOI_RG_NOT UINT32_MAX
+
+/* A schedule that grows. */
+typedef struct moi_rm_list {
+    mo_allocator allocator;
+    mo_flat_op *ops;
+    size_t n, capacity;
+} moi_rm_list;
+
+#endif
+/* mo_remat_model.c - see mo_remat_model.h. */
+
+/* ---- making it ----------------------------------------------------------------------------- */
+
+static size_t moi_rm_add(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
+
+static size_t moi_rm_pair(size_t first, size_t last) { return last * (last + 1) / 2 + first; }
+
+static size_t moi_rm_row(const moi_rm_model *model, size_t first, size_t last) {
+    return model->row[moi_rm_pair(first, last)];
+}
+
+/* Elements of the three blocks. */
+static size_t moi_rm_n_sizes(const moi_rm_model *m) { return 3 * m->n + 2 + 3 * m->n_options; }
+static size_t moi_rm_n_costs(const moi_rm_model *m) { return 2 * m->n + 1 + 2 * m->n_options; }
+static size_t moi_rm_n_pairs(const moi_rm_model *m) { return m->n * (m->n + 1) / 2; }
+static size_t moi_rm_n_row_words(const moi_rm_model *m) { return 3 * moi_rm_n_pairs(m) + m->n; }
+
+static void moi_rm_free(moi_rm_model *m) {
+    moi_free_array(&m->allocator, m->sizes, moi_rm_n_sizes(m), sizeof *m->sizes);
+    moi_free_array(&m->allocator, m->costs, moi_rm_n_costs(m), sizeof *m->costs);
+    moi_free_array(&m->allocator, m->rows, moi_rm_n_row_words(m), sizeof *m->rows);
+    m->sizes = NULL;
+    m->costs = NULL;
+    m->rows = NULL;
+}
+
+/* The whole triangle is addressed by 32 bits, and its size must not overflow. */
+enum { MOI_RM_MOST_STAGES = 30000 };
+
+static mo_status moi_rm_alloc(moi_rm_model *m) {
+    if (m->n > MOI_RM_MOST_STAGES || m->n_options > SIZE_MAX / 64) return MO_E_OVERFLOW;
+    m->sizes = (size_t *)moi_alloc_array(&m->allocator, moi_rm_n_sizes(m), sizeof *m->sizes);
+    m->costs = (double *)moi_alloc_array(&m->allocator, moi_rm_n_costs(m), sizeof *m->costs);
+    m->rows = (uint32_t *)moi_alloc_array(&m->allocator, moi_rm_n_row_words(m), sizeof *m->rows);
+    if (!m->sizes || !m->costs || !m->rows) {
+        moi_rm_free(m);
+        return MO_E_NO_MEMORY;
+    }
+    m->x = m->sizes;
+    m->tmp = m->x + m->n + 1;
+    m->first_option = m->tmp + m->n;
+    m->kept = m->first_option + m->n + 1;
+    m->forward_tmp = m->kept + m->n_options;
+    m->backward_tmp = m->forward_tmp + m->n_options;
+    m->forward = m->costs;
+    m->backward = m->forward + m->n + 1;
+    m->extra = m->backward + m->n;
+    m->unread = m->extra + m->n_options;
+    m->row = m->rows;
+    m->type = m->row + moi_rm_n_pairs(m);
+    m->firsts = m->type + m->n;
+    m->lasts = m->firsts + moi_rm_n_pairs(m);
+    return MO_OK;
+}
+
+/* To the nearest unit; what is larger than most never fits. unit 1: as it is. */
+static size_t moi_rm_units(size_t bytes, double unit, size_t most) {
+    if (unit > 1) {
+        double units = floor((double)bytes / unit + 0.5);
+        return units < (double)most ? (size_t)units : most;
+    }
+    return moi_min(bytes, most);
+}
+
+static void moi_rm_fill_sizes(
+    moi_rm_model *m, const mo_flat_chain *chain, double unit, size_t most) {
+    size_t at = 0;
+    m->x[0] = moi_rm_units(chain->input_size, unit, most);
+    for (size_t i = 0; i < m->n; i++) {
+        const mo_flat_stage *stage = &chain->stages[i];
+        int is_loss = i + 1 == m->n;
+        m->x[i + 1] = is_loss ? 0 : moi_rm_units(stage->output_size, unit, most);
+        m->tmp[i] = moi_rm_units(stage->forward_tmp, unit, most);
+        m->first_option[i] = at;
+        for (size_t k = 0; !is_loss && k < stage->n_options; k++, at++) {
+            m->kept[at] = moi_rm_units(stage->options[k].kept, unit, most);
+            m->forward_tmp[at] = moi_rm_units(stage->options[k].forward_tmp, unit, most);
+            m->backward_tmp[at] = moi_rm_units(stage->options[k].backward_tmp, unit, most);
+        }
+    }
+    m->first_option[m->n] = at;
+}
+
+/* The power of two that brings the largest sum of costs below 1. Each term is scaled down first, so
+ * that the sum does not overflow. */
+static double moi_rm_scale(const mo_flat_chain *chain) {
+    double sum = 0;
+    int exponent;
+    for (size_t i = 0; i < chain->n_stages; i++) {
+        const mo_flat_stage *stage = &chain->stages[i];
+        size_t n_options = i + 1 < chain->n_stages ? stage->n_options : 0;
+        sum += ldexp(stage->forward_s, -64) + ldexp(stage->backward_s, -64);
+        for (size_t k = 0; k < n_options; k++) sum += ldexp(stage->options[k].extra_s, -64);
+    }
+    if (sum == 0) return 1;
+    (void)frexp(sum, &exponent);
+    return ldexp(1, exponent > 900 ? 964 : exponent + 64);
+}
+
+static void moi_rm_fill_costs(moi_rm_model *m, const mo_flat_chain *chain) {
+    m->scale = moi_rm_scale(chain);
+    m->forward[0] = 0;
+    for (size_t i = 0; i < m->n; i++) {
+        const mo_flat_stage *stage = &chain->stages[i];
+        m->forward[i + 1] = m->forward[i] + stage->forward_s / m->scale;
+        m->backward[i] = stage->backward_s / m->scale;
+        for (size_t at = m->first_option[i]; at < m->first_option[i + 1]; at++) {
+            const mo_flat_option *option = &stage->options[at - m->first_option[i]];
+            m->extra[at] = option->extra_s / m->scale;
+            m->unread[at] = option->unread_s / m->scale;
+        }
+    }
+}
+
+/* ---- equal parts --------------------------------------------------------------------------- */
+
+static int moi_rm_same_cost(double a, double b, double tolerance) {
+    return fabs(a - b) <= tolerance * fmax(a, b);
+}
+
+static int moi_rm_same_option(const moi_rm_model *m, size_t a, size_t b, double tolerance) {
+    return m->kept[a] == m->kept[b] && m->forward_tmp[a] == m->forward_tmp[b] &&
+        m->backward_tmp[a] == m->backward_tmp[b] &&
+        moi_rm_same_cost(m->extra[a], m->extra[b], tolerance) &&
+        moi_rm_same_cost(m->unread[a], m->unread[b], tolerance);
+}
+
+static int moi_rm_same_stage(
+    const moi_rm_model *m, const mo_flat_chain *chain, size_t i, size_t j, double tolerance) {
+    const mo_flat_stage *p = &chain->stages[i], *q = &chain->stages[j];
+    size_t a = m->first_option[i], b = m->first_option[j];
+    if (m->x[i] != m->x[j] || m->x[i + 1] != m->x[j + 1] || m->tmp[i] != m->tmp[j]) return 0;
+    if (p->n_options != q->n_options || !moi_rm_same_cost(p->forward_s, q->forward_s, tolerance) ||
+        !moi_rm_same_cost(p->backward_s, q->backward_s, tolerance))
+        return 0;
+    for (size_t k = 0; k < p->n_options; k++)
+        if (!moi_rm_same_option(m, a + k, b + k, tolerance)) return 0;
+    return 1;
+}
+
+/* type: the first stage that is the same; the loss is like no other. */
+static void moi_rm_fill_types(moi_rm_model *m, const mo_flat_chain *chain, double tolerance) {
+    for (size_t i = 0; i < m->n; i++) {
+        size_t j = i + 1 < m->n ? 0 : i;
+        while (j < i && (m->type[j] != j || !moi_rm_same_stage(m, chain, i, j, tolerance))) j++;
+        m->type[i] = (uint32_t)j;
+    }
+}
+
+/* A part is known by the row of all but its last stage, and the type of that. */
+static int moi_rm_same_part(const moi_rm_model *m, uint32_t row, size_t first, size_t last) {
+    size_t f = m->firsts[row], l = m->lasts[row];
+    if (l - f != last - first || m->type[l] != m->type[last]) return 0;
+    return first == last || moi_rm_row(m, f, l - 1) == moi_rm_row(m, first, last - 1);
+}
+
+static size_t moi_rm_hash(const moi_rm_model *m, size_t first, size_t last) {
+    uint64_t a = first == last ? UINT32_MAX : moi_rm_row(m, first, last - 1);
+    uint64_t h = (a << 32 | m->type[last]) * 0x9e3779b97f4a7c15u;
+    return (size_t)(h >> 32);
+}
+
+/* Parts in an order in which each comes after those within it, and those with the same end follow
+ * each other, which is kind to caches. Open addressing; row + 1, 0 = free. */
+static void moi_rm_fill_rows(moi_rm_model *m, uint32_t *table, size_t n_table) {
+    m->n_rows = 0;
+    for (size_t last = 0; last < m->n; last++) {
+        for (size_t first = last + 1; first-- > 0;) {
+            size_t at = moi_rm_hash(m, first, last) & (n_table - 1);
+            while (table[at] && !moi_rm_same_part(m, table[at] - 1, first, last))
+                at = (at + 1) & (n_table - 1);
+            if (!table[at]) {
+                m->firsts[m->n_rows] = (uint32_t)first;
+                m->lasts[m->n_rows] = (uint32_t)last;
+                table[at] = (uint32_t)++m->n_rows;
+            }
+            m->row[moi_rm_pair(first, last)] = table[at] - 1;
+        }
+    }
+}
+
+static mo_status moi_rm_find_rows(moi_rm_model *m, const mo_flat_chain *chain, double tolerance) {
+    size_t n_table = 16;
+    while (n_table < 2 * moi_rm_n_pairs(m)) n_table *= 2;
+    uint32_t *table = (uint32_t *)moi_alloc_array(&m->allocator, n_table, sizeof *table);
+    if (!table) return MO_E_NO_MEMORY;
+    memset(table, 0, n_table * sizeof *table);
+    moi_rm_fill_types(m, chain, tolerance);
+    moi_rm_fill_rows(m, table, n_table);
+    moi_free_array(&m->allocator, table, n_table, sizeof *table);
+    return MO_OK;
+}
+
+/* With two options a stage may wait by either; with more, by the first alone: a table for each
+ * would cost more than it gains. */
+static size_t moi_rm_count_pending(const mo_flat_chain *chain, mo_remat_mode mode) {
+    size_t most = 1;
+    for (size_t i = 0; i + 1 < chain->n_stages; i++)
+        most = moi_max(most, chain->stages[i].n_options);
+    return mode == MO_REMAT_MODE_KEEP_INPUT ? 0 : most == 2 ? 2 : 1;
+}
+
+/* chain: checked, not needed after. most: what never fits, in units. */
+static mo_status moi_rm_make(moi_rm_model *m, const mo_flat_chain *chain, mo_remat_mode mode,
+    double unit, size_t most, double tolerance, const mo_allocator *allocator) {
+    memset(m, 0, sizeof *m);
+    if (allocator) m->allocator = *allocator;
+    m->n = chain->n_stages;
+    m->n_pending = moi_rm_count_pending(chain, mode);
+    for (size_t i = 0; i + 1 < m->n; i++)
+        m->n_options = moi_rm_add(m->n_options, chain->stages[i].n_options);
+    mo_status status = moi_rm_alloc(m);
+    if (status != MO_OK) return status;
+    moi_rm_fill_sizes(m, chain, unit, most);
+    moi_rm_fill_costs(m, chain);
+    status = moi_rm_find_rows(m, chain, tolerance);
+    if (status != MO_OK) moi_rm_free(m);
+    return status;
+}
+
+/* ---- the recurrence ------------------------------------------------------------------------ */
+
+static double moi_rm_forward_cost(const moi_rm_model *m, size_t first, size_t end) {
+    return m->forward[end] - m->forward[first];
+}
+
+/* Whether there is a cell: stage last has the option that it waits by. */
+static int moi_rm_is_cell(const moi_rm_model *m, size_t last, size_t pending) {
+    if (pending == 0) return 1;
+    return last + 1 < m->n && pending <= m->first_option[last + 1] - m->first_option[last];
+}
+
+static moi_rm_scan moi_rm_begin(const moi_rm_model *m, moi_rm_cell cell) {
+    moi_rm_scan scan = {m, cell, m->x[cell.last + 1], 0, cell.first, 0};
+    if (cell.pending) {
+        size_t option = m->first_option[cell.last] + cell.pending - 1;
+        scan.held = moi_rm_add(scan.held, m->kept[option]);
+    }
+    return scan;
+}
+
+static void moi_rm_sub(moi_rm_candidate *candidate, size_t first, size_t last, size_t pending) {
+    moi_rm_cell *sub = &candidate->sub[candidate->n_subs++];
+    sub->first = first;
+    sub->last = last;
+    sub->pending = pending;
+}
+
+/* Save stage k by the option: what it and backward need. */
+static size_t moi_rm_save_need(const moi_rm_scan *scan, size_t option) {
+    const moi_rm_model *m = scan->model;
+    size_t i = scan->cell.first;
+    size_t backward = moi_rm_add(moi_rm_add(m->x[i], m->x[i + 1]), m->backward_tmp[option]);
+    return moi_rm_add(
+        m->kept[option], moi_max(moi_rm_add(m->forward_tmp[option], scan->held), backward));
+}
+
+static int moi_rm_next_base(moi_rm_scan *scan, moi_rm_candidate *out) {
+    const moi_rm_model *m = scan->model;
+    size_t i = scan->cell.first, option = m->first_option[i] + scan->option;
+    out->choice = MOI_RM_BASE;
+    out->cost = m->backward[i];
+    if (i + 1 == m->n) {
+        out->need = moi_rm_add(m->x[i], m->tmp[i]);
+        out->cost += moi_rm_forward_cost(m, i, i + 1);
+        return scan->option++ == 0;
+    }
+    if (scan->cell.pending) {
+        option += scan->cell.pending - 1;
+        out->option = scan->cell.pending - 1;
+        out->need = moi_rm_add(moi_rm_add(scan->held, m->x[i]), m->backward_tmp[option]);
+        out->cost += m->extra[option];
+        return scan->option++ == 0;
+    }
+    if (option == m->first_option[i + 1]) return 0;
+    out->option = scan->option++;
+    out->need = moi_rm_save_need(scan, option);
+    out->cost += moi_rm_forward_cost(m, i, i + 1) - m->unread[option] + m->extra[option];
+    return 1;
+}
+
+static int moi_rm_next_save(moi_rm_scan *scan, moi_rm_candidate *out) {
+    const moi_rm_model *m = scan->model;
+    size_t i = scan->cell.first, option = m->first_option[i] + scan->option;
+    if (option == m->first_option[i + 1]) return 0;
+    out->choice = MOI_RM_SAVE;
+    out->option = scan->option++;
+    out->need = moi_rm_save_need(scan, option);
+    out->shift = m->kept[option];
+    out->cost = moi_rm_forward_cost(m, i, i + 1) + m->backward[i] + m->extra[option];
+    moi_rm_sub(out, i + 1, scan->cell.last, scan->cell.pending);
+    return 1;
+}
+
+/* The next k: forward from first to x[k] passes x[k - 1] and x[k]. */
+static void moi_rm_step_k(moi_rm_scan *scan) {
+    const moi_rm_model *m = scan->model;
+    size_t j = scan->k++, from = j > scan->cell.first ? m->x[j] : 0;
+    scan->option = 0;
+    scan->highest = moi_max(scan->highest, moi_rm_add(moi_rm_add(from, m->x[j + 1]), m->tmp[j]));
+}
+
+static void moi_rm_keep(moi_rm_scan *scan, moi_rm_candidate *out) {
+    const moi_rm_model *m = scan->model;
+    size_t i = scan->cell.first, k = scan->k;
+    out->choice = MOI_RM_KEEP;
+    out->k = k;
+    out->need = moi_rm_add(scan->held, scan->highest);
+    out->shift = m->x[k];
+    out->cost = moi_rm_forward_cost(m, i, k);
+    moi_rm_sub(out, k, scan->cell.last, scan->cell.pending);
+    moi_rm_sub(out, i, k - 1, 0);
+}
+
+static void moi_rm_save_drop(moi_rm_scan *scan, moi_rm_candidate *out) {
+    const moi_rm_model *m = scan->model;
+    size_t i = scan->cell.first, k = scan->k, option = m->first_option[k] + scan->option;
+    size_t save = moi_rm_add(m->x[k], moi_rm_add(m->kept[option], m->forward_tmp[option]));
+    out->choice = MOI_RM_SAVE_DROP;
+    out->k = k;
+    out->option = scan->option;
+    out->need = moi_rm_add(scan->held, moi_max(scan->highest, save));
+    out->shift = m->kept[option];
+    out->cost = moi_rm_forward_cost(m, i, k + 1);
+    moi_rm_sub(out, k + 1, scan->cell.last, scan->cell.pending);
+    moi_rm_sub(out, i, k, 1 + scan->option);
+}
+
+/* The next candidate: 1, or 0 when there is none. */
+static int moi_rm_next(moi_rm_scan *scan, moi_rm_candidate *out) {
+    const moi_rm_model *m = scan->model;
+    out->n_subs = out->k = out->option = out->shift = 0;
+    if (scan->cell.first == scan->cell.last) return moi_rm_next_base(scan, out);
+    if (scan->k == scan->cell.first) {
+        if (moi_rm_next_save(scan, out)) return 1;
+        moi_rm_step_k(scan);
+    } else {
+        if (scan->k == scan->cell.last) return 0;
+        if (scan->option < m->n_pending && moi_rm_is_cell(m, scan->k, 1 + scan->option)) {
+            moi_rm_save_drop(scan, out);
+            scan->option++;
+            return 1;
+        }
+        moi_rm_step_k(scan);
+    }
+    moi_rm_keep(scan, out);
+    return 1;
+}
+/* mo_remat_groups.c - long chains: stages put together to groups of about equal bytes. A group has
+ * options that save only some of its stages; which, a greedy choice by seconds per byte says. */
+
+/* ---- a copy of a chain --------------------------------------------------------------------- */
+
+static size_t moi_rg_count_options(const mo_flat_chain *chain) {
+    size_t n = 0;
+    for (size_t i = 0; i + 1 < chain->n_stages; i++) n += chain->stages[i].n_options;
+    return n;
+}
+
+static void moi_rg_free(mo_flat_chain *copy, const mo_allocator *allocator) {
+    size_t n_options = copy->stages ? moi_rg_count_options(copy) : 0;
+    mo_free(allocator, (void *)(uintptr_t)copy->stages,
+        copy->n_stages * sizeof *copy->stages + n_options * sizeof(mo_flat_option), MOI_CACHE_LINE);
+    copy->stages = NULL;
+}
+
+/* Stages and options in one block; names stay the caller's and go. */
+static mo_status moi_rg_copy(
+    mo_flat_chain *copy, const mo_flat_chain *chain, const mo_allocator *allocator) {
+    size_t n = chain->n_stages, stage_bytes, option_bytes, bytes;
+    if (!moi_mul(n, sizeof(mo_flat_stage), &stage_bytes) ||
+        !moi_mul(moi_rg_count_options(chain), sizeof(mo_flat_option), &option_bytes) ||
+        !moi_add(stage_bytes, option_bytes, &bytes))
+        return MO_E_OVERFLOW;
+    mo_flat_stage *stages = (mo_flat_stage *)mo_alloc(allocator, bytes, MOI_CACHE_LINE);
+    if (!stages) return MO_E_NO_MEMORY;
+    mo_flat_option *options = (mo_flat_option *)(void *)(stages + n);
+    for (size_t i = 0; i < n; i++) {
+        stages[i] = chain->stages[i];
+        stages[i].name = NULL;
+        if (i + 1 == n) continue;
+        memcpy(options, stages[i].options, stages[i].n_options * sizeof *options);
+        stages[i].options = options;
+        options += stages[i].n_options;
+    }
+    copy->input_size = chain->input_size;
+    copy->stages = stages;
+    copy->n_stages = n;
+    return MO_OK;
+}
+
+/* ---- where groups begin -------------------------------------------------------------------- */
+
+static void moi_rg_cut(moi_rg_groups *groups, size_t n_wanted) {
+    const mo_flat_chain *fine = groups->fine;
+    size_t n = fine->n_stages - 1, group = 0;
+    double total = 0, before = 0;
+    for (size_t i = 0; i < n; i++) total += (double)fine->stages[i].options[0].kept + 1;
+    groups->begins[0] = 0;
+    for (size_t i = 0; i < n; i++) {
+        double half = ((double)fine->stages[i].options[0].kept + 1) / 2;
+        size_t to = (size_t)((before + half) / total * (double)n_wanted);
+        if (i > 0 && to > group) groups->begins[++groups->n_groups] = i;
+        group = to;
+        before += 2 * half;
+    }
+    groups->begins[++groups->n_groups] = n;
+    groups->begins[++groups->n_groups] = n + 1;
+}
+
+/* The group that begins with this stage, or SIZE_MAX. */
+static size_t moi_rg_find(const moi_rg_groups *groups, size_t first) {
+    for (size_t g = 0; g < groups->n_groups; g++)
+        if (groups->begins[g] == first) return g;
+    return SIZE_MAX;
+}
+
+/* ---- what a group's option keeps and costs ------------------------------------------------- */
+
+/* The level of a stage in an option of its group. */
+static uint32_t *moi_rg_level(const moi_rg_groups *groups, size_t option, size_t stage) {
+    return &groups->levels[option * groups->fine->n_stages + stage];
+}
+
+/* A stage that is not saved is run again by its fastest option. */
+static uint32_t moi_rg_fastest(const mo_flat_stage *stage) {
+    uint32_t best = 0;
+    for (uint32_t k = 1; k < stage->n_options; k++)
+        if (stage->options[k].extra_s < stage->options[best].extra_s) best = k;
+    return best;
+}
+
+static size_t moi_rg_kept(const mo_flat_stage *stage, uint32_t level) {
+    return level == MOI_RG_NOT ? stage->output_size : stage->options[level].kept;
+}
+
+static double moi_rg_extra(const mo_flat_stage *stage, uint32_t level) {
+    if (level != MOI_RG_NOT) return stage->options[level].extra_s;
+    const mo_flat_option *again = &stage->options[moi_rg_fastest(stage)];
+    return stage->forward_s - again->unread_s + again->extra_s;
+}
+
+/* Bytes beyond the input while forward saves the group; 0 = overflow. */
+static int moi_rg_forward_peak(
+    const moi_rg_groups *groups, size_t g, size_t option, size_t *kept, size_t *peak) {
+    *kept = *peak = 0;
+    for (size_t i = groups->begins[g]; i < groups->begins[g + 1]; i++) {
+        const mo_flat_stage *stage = &groups->fine->stages[i];
+        uint32_t level = *moi_rg_level(groups, option, i);
+        size_t used,
+            tmp = level == MOI_RG_NOT ? stage->forward_tmp : stage->options[level].forward_tmp;
+        if (!moi_add(*kept, moi_rg_kept(stage, level), kept) || !moi_add(*kept, tmp, &used))
+            return 0;
+        *peak = moi_max(*peak, used);
+    }
+    return 1;
+}
+
+/* The same while backward runs; kept: what the stages keep at its start. */
+static int moi_rg_backward_peak(
+    const moi_rg_groups *groups, size_t g, size_t option, size_t kept, size_t *peak) {
+    *peak = 0;
+    for (size_t i = groups->begins[g + 1]; i > groups->begins[g]; i--) {
+        const mo_flat_stage *stage = &groups->fine->stages[i - 1];
+        uint32_t level = *moi_rg_level(groups, option, i - 1);
+        const mo_flat_option *by =
+            &stage->options[level == MOI_RG_NOT ? moi_rg_fastest(stage) : level];
+        size_t used, save, backward;
+        kept -= moi_rg_kept(stage, level);
+        if (!moi_add(kept, stage->output_size, &used) || !moi_add(used, by->kept, &used) ||
+            !moi_add(used, by->forward_tmp, &save) ||
+            !moi_add(used, moi_flat_x(groups->fine, i - 1), &backward) ||
+            !moi_add(backward, by->backward_tmp, &backward))
+            return 0;
+        *peak = moi_max(*peak, level == MOI_RG_NOT ? moi_max(save, backward) : backward);
+    }
+    return 1;
+}
+
+static int moi_rg_make_option(
+    const moi_rg_groups *groups, size_t g, size_t option, mo_flat_option *out) {
+    size_t begin = groups->begins[g], end = groups->begins[g + 1], peak, counted;
+    const mo_flat_stage *last = &groups->fine->stages[end - 1];
+    uint32_t level = *moi_rg_level(groups, option, end - 1);
+    out->extra_s = 0;
+    for (size_t i = begin; i < end; i++)
+        out->extra_s += moi_rg_extra(&groups->fine->stages[i], *moi_rg_level(groups, option, i));
+    out->unread_s = level == MOI_RG_NOT ? last->forward_s : last->options[level].unread_s;
+    if (!moi_rg_forward_peak(groups, g, option, &out->kept, &peak)) return 0;
+    out->forward_tmp = peak - out->kept;
+    if (!moi_rg_backward_peak(groups, g, option, out->kept, &peak) ||
+        !moi_add(out->kept, last->output_size, &counted) ||
+        !moi_add(counted, moi_flat_x(groups->fine, begin), &counted))
+        return 0;
+    out->backward_tmp = moi_flat_beyond(peak, counted);
+    return 1;
+}
+
+/* ---- the options of a group ---------------------------------------------------------------- */
+
+/* The step to fewer bytes at stage i that costs least per byte: 1, or 0 when there is none. */
+static int moi_rg_best_step(
+    const mo_flat_stage *stage, uint32_t level, uint32_t *to, double *cost_per_byte) {
+    size_t kept = moi_rg_kept(stage, level);
+    int found = 0;
+    if (level == MOI_RG_NOT) return 0;
+    for (uint32_t k = 0; k <= stage->n_options; k++) {
+        uint32_t next = k < stage->n_options ? k : MOI_RG_NOT;
+        size_t left = moi_rg_kept(stage, next);
+        if (left >= kept) continue;
+        double more = moi_rg_extra(stage, next) - moi_rg_extra(stage, level);
+        double rate = fmax(more, 0) / (double)(kept - left);
+        if (found && rate >= *cost_per_byte) continue;
+        found = 1;
+        *to = next;
+        *cost_per_byte = rate;
+    }
+    return found;
+}
+
+/* One greedy step of a group's option: the bytes that it no longer keeps, 0 at the end. */
+static size_t moi_rg_step(const moi_rg_groups *groups, size_t g, size_t option) {
+    size_t best = SIZE_MAX;
+    uint32_t best_to = 0;
+    double best_rate = 0;
+    for (size_t i = groups->begins[g]; i < groups->begins[g + 1]; i++) {
+        uint32_t to = 0;
+        double rate = 0;
+        const mo_flat_stage *stage = &groups->fine->stages[i];
+        if (!moi_rg_best_step(stage, *moi_rg_level(groups, option, i), &to, &rate)) continue;
+        if (best != SIZE_MAX && rate >= best_rate) continue;
+        best = i;
+        best_to = to;
+        best_rate = rate;
+    }
+    if (best == SIZE_MAX) return 0;
+    const mo_flat_stage *stage = &groups->fine->stages[best];
+    uint32_t *level = moi_rg_level(groups, option, best);
+    size_t freed = moi_rg_kept(stage, *level) - moi_rg_kept(stage, best_to);
+    *level = best_to;
+    return freed;
+}
+
+/* What all steps together free: up to x alone. */
+static double moi_rg_freeable(const moi_rg_groups *groups, size_t g) {
+    double bytes = 0;
+    for (size_t i = groups->begins[g]; i < groups->begins[g + 1]; i++) {
+        const mo_flat_stage *stage = &groups->fine->stages[i];
+        bytes += (double)(stage->options[0].kept - stage->output_size);
+    }
+    return bytes;
+}
+
+/* Option 0 saves every stage by its option 0; the last keeps x alone; between, equal bytes. */
+static void moi_rg_choose_levels(const moi_rg_groups *groups, size_t g) {
+    size_t begin = groups->begins[g], end = groups->begins[g + 1];
+    double freed = 0, freeable = moi_rg_freeable(groups, g);
+    for (size_t i = begin; i < end; i++) *moi_rg_level(groups, 0, i) = 0;
+    for (size_t option = 1; option < MOI_RG_OPTIONS; option++) {
+        double until = freeable * (double)option / (MOI_RG_OPTIONS - 1);
+        size_t more = 1;
+        for (size_t i = begin; i < end; i++)
+            *moi_rg_level(groups, option, i) = *moi_rg_level(groups, option - 1, i);
+        while (more && (freed < until || option == MOI_RG_OPTIONS - 1)) {
+            more = moi_rg_step(groups, g, option);
+            freed += (double)more;
+        }
+    }
+}
+
+/* Bytes beyond the input while forward passes the group and keeps nothing within it. */
+static int moi_rg_pass_peak(const moi_rg_groups *groups, size_t g, size_t *peak) {
+    *peak = 0;
+    for (size_t i = groups->begins[g]; i < groups->begins[g + 1]; i++) {
+        const mo_flat_stage *stage = &groups->fine->stages[i];
+        size_t used = i > groups->begins[g] ? moi_flat_x(groups->fine, i) : 0;
+        if (!moi_add(used, stage->output_size, &used) || !moi_add(used, stage->forward_tmp, &used))
+            return 0;
+        *peak = moi_max(*peak, used);
+    }
+    return 1;
+}
+
+static int moi_rg_make_group(moi_rg_groups *groups, size_t g) {
+    mo_flat_stage *to = &groups->stages[g];
+    mo_flat_option *options = groups->options + g * MOI_RG_OPTIONS;
+    size_t end = groups->begins[g + 1], peak;
+    memset(to, 0, sizeof *to);
+    for (size_t i = groups->begins[g]; i < end; i++) {
+        to->forward_s += groups->fine->stages[i].forward_s;
+        to->backward_s += groups->fine->stages[i].backward_s;
+    }
+    to->output_size = groups->fine->stages[end - 1].output_size;
+    if (!moi_rg_pass_peak(groups, g, &peak)) return 0;
+    to->forward_tmp = peak - to->output_size;
+    to->options = options;
+    to->n_options = MOI_RG_OPTIONS;
+    moi_rg_choose_levels(groups, g);
+    for (size_t k = 0; k < MOI_RG_OPTIONS; k++)
+        if (!moi_rg_make_option(groups, g, k, &options[k])) return 0;
+    return 1;
+}
+
+/* ---- create -------------------------------------------------------------------------------- */
+
+static void moi_rg_destroy(moi_rg_groups *groups, const mo_allocator *allocator) {
+    if (!groups) return;
+    size_t n = groups->fine->n_stages;
+    moi_free_array(allocator, groups->begins, n + 1, sizeof *groups->begins);
+    moi_free_array(allocator, groups->levels, n * MOI_RG_OPTIONS, sizeof *groups->levels);
+    moi_free_array(allocator, groups->stages, n, sizeof *groups->stages);
+    moi_free_array(allocator, groups->options, n * MOI_RG_OPTIONS, sizeof *groups->options);
+    mo_free(allocator, groups, sizeof *groups, MOI_CACHE_LINE);
+}
+
+static mo_status moi_rg_fill(moi_rg_groups *groups, size_t n_wanted) {
+    moi_rg_cut(groups, n_wanted);
+    for (size_t g = 0; g + 1 < groups->n_groups; g++)
+        if (!moi_rg_make_group(groups, g)) return MO_E_OVERFLOW;
+    groups->stages[groups->n_groups - 1] = groups->fine->stages[groups->fine->n_stages - 1];
+    groups->chain.input_size = groups->fine->input_size;
+    groups->chain.stages = groups->stages;
+    groups->chain.n_stages = groups->n_groups;
+    return MO_OK;
+}
+
+/* fine: checked, at least two stages, valid as long as the groups. */
+static mo_status moi_rg_create(moi_rg_groups **out, const mo_flat_chain *fine, size_t n_wanted,
+    const mo_allocator *allocator) {
+    size_t n = fine->n_stages;
+    moi_rg_groups *groups = (moi_rg_groups *)mo_alloc(allocator, sizeof *groups, MOI_CACHE_LINE);
+    if (!groups) return MO_E_NO_MEMORY;
+    memset(groups, 0, sizeof *groups);
+    groups->fine = fine;
+    groups->begins = (size_t *)moi_alloc_array(allocator, n + 1, sizeof *groups->begins);
+    groups->levels =
+        (uint32_t *)moi_alloc_array(allocator, n * MOI_RG_OPTIONS, sizeof *groups->levels);
+    groups->stages = (mo_flat_stage *)moi_alloc_array(allocator, n, sizeof *groups->stages);
+    groups->options =
+        (mo_flat_option *)moi_alloc_array(allocator, n * MOI_RG_OPTIONS, sizeof *groups->options);
+    mo_status status = MO_E_NO_MEMORY;
+    if (groups->begins && groups->levels && groups->stages && groups->options)
+        status = moi_rg_fill(groups, n_wanted);
+    if (status == MO_OK) *out = groups;
+    else moi_rg_destroy(groups, allocator);
+    return status;
+}
+/* mo_remat_table.c - see mo_remat_optimal.h: the table of costs.
+ *
+ * A cell's row holds its least cost for every number of slots: infinite below the first number that
+ * suffices, and never rising, as no candidate's cost rises. Costs are floats: a row is read and
+ * written as one stream, four candidates at a time, in loops that a compiler makes vectors of. */
+
+/* A row in short: its first finite column, and its cost in the last one. */
+typedef struct moi_rt_ends {
+    uint32_t finite;
+    float least;
+} moi_rt_ends;
+
+struct mo_remat_table {
+    mo_allocator allocator;
+    mo_flat_chain chain;   /* a copy, by mo_remat_flat_free's rules; names are not kept */
+    moi_rg_groups *groups; /* NULL = the chain is solved as it is */
+    moi_rm_model model;
+    mo_remat_mode mode;
+    size_t budget, n_columns;
+    size_t n_exact; /* the first columns, which are the budget's slots without room for rounding */
+    double unit;
+    float *costs;      /* [n_rows][1 + n_pending][n_columns] */
+    moi_rt_ends *ends; /* [n_rows][1 + n_pending] */
+};
+
+/* A column is found from bytes in doubles, and a table of more is useless. */
+enum { MOI_RT_MOST_SLOTS = 1 << 24 };
+
+/* ---- candidates over a row ----------------------------------------------------------------- */
+
+/* A candidate: cost + a[m - shift] + b[m], for columns from safe on; finite from low on. */
+typedef struct moi_rt_stream {
+    float cost, least; /* least: not above any of its values */
+    const float *a, *b;
+    size_t shift, safe, low;
+} moi_rt_stream;
+
+MOI_ALWAYS_INLINE float moi_rt_min(float a, float b) { return a < b ? a : b; }
+
+static void moi_rt_one(float *MOI_RESTRICT row, size_t n, float cost, const float *a) {
+    for (size_t m = 0; m < n; m++) row[m] = moi_rt_min(row[m], cost + a[m]);
+}
+
+static void moi_rt_two(
+    float *MOI_RESTRICT row, size_t n, float cost, const float *a, const float *b) {
+    for (size_t m = 0; m < n; m++) row[m] = moi_rt_min(row[m], cost + a[m] + b[m]);
+}
+
+enum { MOI_RT_BATCH = 4 };
+
+static void moi_rt_four(
+    float *MOI_RESTRICT row, size_t from, size_t to, const moi_rt_stream *streams) {
+    const moi_rt_stream *s = streams;
+    const float *a0 = s[0].a + (from - s[0].shift), *b0 = s[0].b + from;
+    const float *a1 = s[1].a + (from - s[1].shift), *b1 = s[1].b + from;
+    const float *a2 = s[2].a + (from - s[2].shift), *b2 = s[2].b + from;
+    const float *a3 = s[3].a + (from - s[3].shift), *b3 = s[3].b + from;
+    const float c0 = s[0].cost, c1 = s[1].cost, c2 = s[2].cost, c3 = s[3].cost;
+    size_t n = to - from;
+    row += from;
+    for (size_t m = 0; m < n; m++) {
+        float left = moi_rt_min(c0 + a0[m] + b0[m], c1 + a1[m] + b1[m]);
+        float right = moi_rt_min(c2 + a2[m] + b2[m], c3 + a3[m] + b3[m]);
+        row[m] = moi_rt_min(row[m], moi_rt_min(left, right));
+    }
+}
+
+static void moi_rt_part(float *row, size_t from, size_t to, const moi_rt_stream *s) {
+    if (from < to)
+        moi_rt_two(row + from, to - from, s->cost, s->a + (from - s->shift), s->b + from);
+}
+
+/* Below the column from which all four are safe they go one by one. */
+static void moi_rt_batch(float *row, size_t to, const moi_rt_stream *streams, size_t n) {
+    size_t from = SIZE_MAX, safe = 0;
+    for (size_t i = 0; i < n; i++) {
+        from = moi_min(from, streams[i].low);
+        safe = moi_max(safe, streams[i].safe);
+    }
+    from = n == MOI_RT_BATCH ? moi_max(from, safe) : to;
+    for (size_t i = 0; i < n; i++) moi_rt_part(row, streams[i].low, moi_min(from, to), &streams[i]);
+    if (from < to) moi_rt_four(row, from, to, streams);
+}
+
+/* ---- one row ------------------------------------------------------------------------------- */
+
+static size_t moi_rt_index(const mo_remat_table *table, moi_rm_cell cell) {
+    size_t row = moi_rm_row(&table->model, cell.first, cell.last);
+    return row * (1 + table->model.n_pending) + cell.pending;
+}
+
+static float *moi_rt_costs(const mo_remat_table *table, moi_rm_cell cell) {
+    return table->costs + moi_rt_index(table, cell) * table->n_columns;
+}
+
+static const moi_rt_ends *moi_rt_ends_of(const mo_remat_table *table, moi_rm_cell cell) {
+    return &table->ends[moi_rt_index(table, cell)];
+}
+
+/* A candidate with one sub, or none. */
+static void moi_rt_apply(mo_remat_table *table, float *row, const moi_rm_candidate *candidate) {
+    size_t from = candidate->need, n = table->n_columns;
+    float cost = (float)candidate->cost;
+    if (candidate->n_subs == 0) {
+        for (size_t m = from; m < n; m++) row[m] = moi_rt_min(row[m], cost);
+        return;
+    }
+    from = moi_max(from, candidate->shift + moi_rt_ends_of(table, candidate->sub[0])->finite);
+    if (from >= n) return;
+    moi_rt_one(row + from, n - from, cost,
+        moi_rt_costs(table, candidate->sub[0]) + (from - candidate->shift));
+}
+
+static moi_rt_stream moi_rt_stream_of(
+    const mo_remat_table *table, const moi_rm_candidate *candidate) {
+    const moi_rt_ends *a = moi_rt_ends_of(table, candidate->sub[0]);
+    const moi_rt_ends *b = moi_rt_ends_of(table, candidate->sub[1]);
+    moi_rt_stream stream;
+    stream.cost = (float)candidate->cost;
+    stream.a = moi_rt_costs(table, candidate->sub[0]);
+    stream.b = moi_rt_costs(table, candidate->sub[1]);
+    stream.shift = candidate->shift;
+    stream.safe = moi_max(candidate->need, candidate->shift);
+    stream.low = moi_max(stream.safe, moi_max(candidate->shift + a->finite, b->finite));
+    stream.least = stream.cost + a->least + b->least;
+    return stream;
+}
+
+/* The streams that wait for a full batch.
+ *
+ * least  of the batch, at any column: the value at the last one
+ * to     from there on no row value is above bound, so a batch with least >= bound ends there */
+typedef struct moi_rt_queue {
+    moi_rt_stream streams[MOI_RT_BATCH];
+    size_t n, to;
+    float least, bound;
+} moi_rt_queue;
+
+static void moi_rt_flush(const mo_remat_table *table, float *row, moi_rt_queue *queue) {
+    if (queue->n == 0) return;
+    if (queue->least < queue->bound) queue->to = table->n_columns;
+    queue->bound = queue->least;
+    while (queue->to > 0 && row[queue->to - 1] <= queue->bound) queue->to--;
+    moi_rt_batch(row, queue->to, queue->streams, queue->n);
+    queue->n = 0;
+}
+
+static void moi_rt_push(
+    const mo_remat_table *table, float *row, moi_rt_queue *queue, const moi_rt_stream *stream) {
+    /* Where it begins the row is highest. */
+    if (stream->low >= table->n_columns || row[stream->low] <= stream->least) return;
+    queue->least = queue->n == 0 ? stream->least : moi_rt_min(queue->least, stream->least);
+    queue->streams[queue->n++] = *stream;
+    if (queue->n == MOI_RT_BATCH) moi_rt_flush(table, row, queue);
+}
+
+static moi_rt_ends moi_rt_find_ends(const float *row, size_t n) {
+    moi_rt_ends ends = {0, row[n - 1]};
+    while (ends.finite < n && row[ends.finite] == HUGE_VALF) ends.finite++;
+    return ends;
+}
+
+static void moi_rt_fill_cell(mo_remat_table *table, moi_rm_cell cell) {
+    float *row = moi_rt_costs(table, cell);
+    moi_rt_queue queue;
+    moi_rm_candidate candidate;
+    queue.n = 0;
+    queue.bound = HUGE_VALF;
+    queue.to = table->n_columns;
+    for (size_t m = 0; m < table->n_columns; m++) row[m] = HUGE_VALF;
+    if (moi_rm_is_cell(&table->model, cell.last, cell.pending)) {
+        moi_rm_scan scan = moi_rm_begin(&table->model, cell);
+        while (moi_rm_next(&scan, &candidate)) {
+            if (candidate.need >= table->n_columns || candidate.shift >= table->n_columns) continue;
+            if (candidate.n_subs < 2) moi_rt_apply(table, row, &candidate);
+            else {
+                moi_rt_stream stream = moi_rt_stream_of(table, &candidate);
+                moi_rt_push(table, row, &queue, &stream);
+            }
+        }
+        moi_rt_flush(table, row, &queue);
+    }
+    table->ends[moi_rt_index(table, cell)] = moi_rt_find_ends(row, table->n_columns);
+}
+
+/* Equal parts share a row; the parts within a part come first. */
+static void moi_rt_fill(mo_remat_table *table) {
+    moi_rm_model *model = &table->model;
+    for (size_t row = 0; row < model->n_rows; row++)
+        for (size_t pending = 0; pending <= model->n_pending; pending++) {
+            moi_rm_cell cell = {model->firsts[row], model->lasts[row], pending};
+            moi_rt_fill_cell(table, cell);
+        }
+}
+
+/* ---- create -------------------------------------------------------------------------------- */
+
+static void moi_rt_choose_columns(mo_remat_table *table, size_t slots) {
+    table->unit = 1;
+    table->n_exact = table->n_columns = table->budget + 1;
+    if (table->budget <= slots) return;
+    table->unit = (double)table->budget / (double)slots;
+    table->n_exact = slots + 1;
+    table->n_columns = slots + 1 + slots / 25;
+}
+
+/* As many as take less than a second; a slot is less than half of what a stage keeps. */
+static size_t moi_rt_default_slots(size_t n_stages, int are_groups) {
+    if (are_groups) return 500;
+    return n_stages <= 128 ? 1000 : moi_max(750, 2 * n_stages);
+}
+
+/* The chain as it is, unless that takes too long or the caller wants groups. */
+enum { MOI_RT_MOST_STAGES = 256, MOI_RT_GROUPS = 128 };
+
+static mo_status moi_rt_make_model(mo_remat_table *table, const mo_remat_table_desc *desc) {
+    const mo_flat_chain *solved = &table->chain;
+    size_t n_groups = desc->n_groups;
+    if (n_groups == 0 && solved->n_stages > MOI_RT_MOST_STAGES) n_groups = MOI_RT_GROUPS;
+    if (n_groups != 0 && n_groups < solved->n_stages) {
+        mo_status status = moi_rg_create(&table->groups, solved, n_groups, &table->allocator);
+        if (status != MO_OK) return status;
+        solved = &table->groups->chain;
+    }
+    moi_rt_choose_columns(table,
+        desc->slots ? desc->slots : moi_rt_default_slots(solved->n_stages, table->groups != NULL));
+    return moi_rm_make(&table->model, solved, table->mode, table->unit, table->n_columns,
+        desc->tolerance, &table->allocator);
+}
+
+static size_t moi_rt_n_cells(const mo_remat_table *table) {
+    return table->model.n_rows * (1 + table->model.n_pending);
+}
+
+static mo_status moi_rt_make(mo_remat_table *table, const mo_remat_table_desc *desc) {
+    size_t n_costs;
+    mo_status status = moi_rg_copy(&table->chain, desc->chain, &table->allocator);
+    if (status != MO_OK) return status;
+    status = moi_rt_make_model(table, desc);
+    if (status != MO_OK) return status;
+    if (!moi_mul(moi_rt_n_cells(table), table->n_columns, &n_costs)) return MO_E_OVERFLOW;
+    table->costs = (float *)moi_alloc_array(&table->allocator, n_costs, sizeof *table->costs);
+    table->ends = (moi_rt_ends *)moi_alloc_array(
+        &table->allocator, moi_rt_n_cells(table), sizeof *table->ends);
+    if (!table->costs || !table->ends) return MO_E_NO_MEMORY;
+    moi_rt_fill(table);
+    return MO_OK;
+}
+
+static mo_status moi_rt_check_desc(const mo_remat_table_desc *desc) {
+    if (!desc) return MO_E_INVALID;
+    mo_status status = mo_remat_flat_check(desc->chain, desc->log);
+    if (status != MO_OK) return status;
+    if (!(desc->tolerance >= 0 && desc->tolerance < 1) ||
+        (unsigned)desc->mode > MO_REMAT_MODE_KEEP_INPUT || desc->slots > MOI_RT_MOST_SLOTS) {
+        moi_log(desc->log, MO_LOG_ERROR, "remat table: tolerance %g, mode %d or %zu slots",
+            desc->tolerance, (int)desc->mode, desc->slots);
+        return MO_E_INVALID;
+    }
+    return MO_OK;
+}
+
+mo_status mo_remat_table_create(mo_remat_table **table, const mo_remat_table_desc *desc) {
+    if (!table) return MO_E_INVALID;
+    mo_status status = moi_rt_check_desc(desc);
+    if (status != MO_OK) return status;
+    mo_remat_table *made =
+        (mo_remat_table *)mo_alloc(desc->allocator, sizeof *made, MOI_CACHE_LINE);
+    if (!made) return MO_E_NO_MEMORY;
+    memset(made, 0, sizeof *made);
+    if (desc->allocator) made->allocator = *desc->allocator;
+    made->budget = desc->budget;
+    made->mode = desc->mode;
+    status = moi_rt_make(made, desc);
+    if (status == MO_OK) *table = made;
+    else mo_remat_table_destroy(made);
+    return status;
+}
+
+void mo_remat_table_destroy(mo_remat_table *table) {
+    if (!table) return;
+    mo_allocator from = table->allocator;
+    moi_free_array(
+        &from, table->costs, moi_rt_n_cells(table) * table->n_columns, sizeof *table->costs);
+    moi_free_array(&from, table->ends, moi_rt_n_cells(table), sizeof *table->ends);
+    moi_rm_free(&table->model);
+    moi_rg_destroy(table->groups, &from);
+    moi_rg_free(&table->chain, &from);
+    mo_free(&from, table, sizeof *table, MOI_CACHE_LINE);
+}
+
+mo_remat_table_info mo_remat_table_describe(const mo_remat_table *table) {
+    mo_remat_table_info info;
+    info.n_columns = table->n_columns;
+    info.n_groups = table->model.n;
+    info.n_rows = table->model.n_rows;
+    info.bytes =
+        moi_rt_n_cells(table) * (table->n_columns * sizeof *table->costs + sizeof *table->ends);
+    info.unit = table->unit;
+    return info;
+}
+
+/* ---- looking up ---------------------------------------------------------------------------- */
+
+/* Where the stage begins in the solved chain; SIZE_MAX = within a group, or past the end. */
+static size_t moi_rt_first(const mo_remat_table *table, size_t first) {
+    if (table->groups) return moi_rg_find(table->groups, first);
+    return first < table->chain.n_stages ? first : SIZE_MAX;
+}
+
+/* The column of a budget, which must hold x[first]. */
+static size_t moi_rt_column(const mo_remat_table *table, size_t first, size_t budget) {
+    size_t rest = moi_min(budget, table->budget) - moi_flat_x(&table->chain, first);
+    double column = floor((double)rest / table->unit);
+    return column < (double)table->n_exact ? (size_t)column : table->n_exact - 1;
+}
+
+static float *moi_rt_suffix(const mo_remat_table *table, size_t at) {
+    moi_rm_cell cell = {at, table->model.n - 1, 0};
+    return moi_rt_costs(table, cell);
+}
+
+double mo_remat_table_estimate(const mo_remat_table *table, size_t first, size_t budget) {
+    size_t at = moi_rt_first(table, first);
+    if (at == SIZE_MAX) return HUGE_VAL;
+    if (moi_min(budget, table->budget) < moi_flat_x(&table->chain, first)) return HUGE_VAL;
+    return (double)moi_rt_suffix(table, at)[moi_rt_column(table, first, budget)] *
+        table->model.scale;
+}
+/* mo_remat_solve.c - see mo_remat_optimal.h: from a table back to schedules, and the floor. */
+
+/* ---- a schedule that grows ----------------------------------------------------------------- */
+
+static int moi_rs_emit(moi_rm_list *list, mo_flat_kind kind, size_t stage, size_t option) {
+    if (list->n == list->capacity) {
+        size_t capacity = list->capacity ? 2 * list->capacity : 256;
+        mo_flat_op *ops = (mo_flat_op *)moi_alloc_array(&list->allocator, capacity, sizeof *ops);
+        if (!ops) return 0;
+        if (list->n) memcpy(ops, list->ops, list->n * sizeof *ops);
+        moi_free_array(&list->allocator, list->ops, list->capacity, sizeof *ops);
+        list->ops = ops;
+        list->capacity = capacity;
+    }
+    mo_flat_op *op = &list->ops[list->n++];
+    op->stage = stage;
+    op->kind = kind;
+    op->option = (unsigned)option;
+    return 1;
+}
+
+static void moi_rs_free_list(moi_rm_list *list) {
+    moi_free_array(&list->allocator, list->ops, list->capacity, sizeof *list->ops);
+    list->ops = NULL;
+    list->n = list->capacity = 0;
+}
+
+/* ---- ops of groups ------------------------------------------------------------------------- */
+
+/* What is left to do: a cell with its column, or, for a task that is_backward, backward of first by
+ * the option. */
+typedef struct moi_rs_task {
+    moi_rm_cell cell;
+    size_t column, option;
+    int is_backward;
+} moi_rs_task;
+
+/* A way back that is being walked. groups: NULL = ops are those of the chain itself. */
+typedef struct moi_rs_walk {
+    const moi_rm_model *model;
+    const moi_rg_groups *groups;
+    const mo_remat_table *table; /* what chooses: costs at columns; NULL = peaks */
+    const size_t *peaks;         /* of the floor's cells */
+    moi_rm_list list;
+    moi_rs_task *tasks;
+    size_t n_tasks;
+} moi_rs_walk;
+
+/* Forward of a group that keeps nothing within it. */
+static int moi_rs_pass_group(moi_rs_walk *walk, size_t g, mo_flat_kind kind) {
+    const size_t *begins = walk->groups->begins;
+    int ok = moi_rs_emit(&walk->list, kind, begins[g], 0);
+    for (size_t i = begins[g] + 1; ok && i < begins[g + 1]; i++)
+        ok = moi_rs_emit(&walk->list, MO_FLAT_DROP, i, 0);
+    return ok;
+}
+
+/* unread: nobody reads the group's output, so a last stage that is not saved need not run. */
+static int moi_rs_save_group(
+    moi_rs_walk *walk, size_t g, mo_flat_kind kind, size_t option, int unread) {
+    const size_t *begins = walk->groups->begins;
+    int ok = 1;
+    for (size_t i = begins[g]; ok && i < begins[g + 1]; i++) {
+        uint32_t level = *moi_rg_level(walk->groups, option, i);
+        int drops = kind == MO_FLAT_SAVE_DROP && i == begins[g];
+        if (level != MOI_RG_NOT)
+            ok = moi_rs_emit(&walk->list, drops ? MO_FLAT_SAVE_DROP : MO_FLAT_SAVE, i, level);
+        else if (!unread || i + 1 < begins[g + 1])
+            ok = moi_rs_emit(&walk->list, drops ? MO_FLAT_DROP : MO_FLAT_KEEP, i, 0);
+    }
+    return ok;
+}
+
+static int moi_rs_backward_group(moi_rs_walk *walk, size_t g, size_t option) {
+    const size_t *begins = walk->groups->begins;
+    int ok = 1;
+    for (size_t i = begins[g + 1]; ok && i > begins[g]; i--) {
+        uint32_t level = *moi_rg_level(walk->groups, option, i - 1);
+        if (level == MOI_RG_NOT) {
+            level = moi_rg_fastest(&walk->groups->fine->stages[i - 1]);
+            ok = moi_rs_emit(&walk->list, MO_FLAT_SAVE, i - 1, level);
+        }
+        ok = ok && moi_rs_emit(&walk->list, MO_FLAT_BACKWARD, i - 1, level);
+    }
+    return ok;
+}
+
+static int moi_rs_emit_op(
+    moi_rs_walk *walk, mo_flat_kind kind, size_t stage, size_t option, int unread) {
+    if (!walk->groups) return moi_rs_emit(&walk->list, kind, stage, option);
+    switch (kind) {
+    case MO_FLAT_KEEP:
+    case MO_FLAT_DROP: return moi_rs_pass_group(walk, stage, kind);
+    case MO_FLAT_SAVE:
+    case MO_FLAT_SAVE_DROP: return moi_rs_save_group(walk, stage, kind, option, unread);
+    case MO_FLAT_BACKWARD: return moi_rs_backward_group(walk, stage, option);
+    case MO_FLAT_LOSS: break;
+    }
+    return moi_rs_emit(&walk->list, kind, walk->groups->begins[stage], 0);
+}
+
+/* ---- the way back -------------------------------------------------------------------------- */
+
+/* A cell that is taken leaves one task below its longest part, which is shorter than the cell. */
+static size_t moi_rs_n_tasks(const moi_rm_model *model) { return model->n + 2; }
+
+static void moi_rs_push_cell(moi_rs_walk *walk, moi_rm_cell cell, size_t column) {
+    moi_rs_task task = {cell, column, 0, 0};
+    walk->tasks[walk->n_tasks++] = task;
+}
+
+static void moi_rs_push_backward(moi_rs_walk *walk, size_t stage, size_t option) {
+    moi_rs_task task = {{stage, stage, 0}, 0, option, 1};
+    walk->tasks[walk->n_tasks++] = task;
+}
+
+/* In floats and in the order of the table, so that it meets the row's cost exactly. */
+static float moi_rs_table_value(
+    const mo_remat_table *table, const moi_rm_candidate *candidate, size_t column) {
+    float value = (float)candidate->cost;
+    if (candidate->need > column || candidate->shift > column) return HUGE_VALF;
+    if (candidate->n_subs > 0)
+        value += moi_rt_costs(table, candidate->sub[0])[column - candidate->shift];
+    if (candidate->n_subs > 1) value += moi_rt_costs(table, candidate->sub[1])[column];
+    return value;
+}
+
+static size_t moi_rs_peak_of(const moi_rm_model *model, const size_t *peaks, moi_rm_cell cell) {
+    size_t row = moi_rm_row(model, cell.first, cell.last);
+    return peaks[row * (1 + model->n_pending) + cell.pending];
+}
+
+static size_t moi_rs_floor_value(
+    const moi_rm_model *model, const size_t *peaks, const moi_rm_candidate *candidate) {
+    size_t value = candidate->need;
+    for (size_t i = 0; i < candidate->n_subs; i++)
+        value = moi_max(value,
+            moi_rm_add(
+                i == 0 ? candidate->shift : 0, moi_rs_peak_of(model, peaks, candidate->sub[i])));
+    return value;
+}
+
+/* The first candidate with the row's cost. Where stages that are not quite equal share a row, there
+ * may be none: then the one with the least cost. */
+static moi_rm_candidate moi_rs_choose_cost(const moi_rs_walk *walk, const moi_rs_task *task) {
+    moi_rm_scan scan = moi_rm_begin(walk->model, task->cell);
+    float least = HUGE_VALF, wanted = moi_rt_costs(walk->table, task->cell)[task->column];
+    moi_rm_candidate candidate, best;
+    memset(&best, 0, sizeof best);
+    while (least > wanted && moi_rm_next(&scan, &candidate)) {
+        float value = moi_rs_table_value(walk->table, &candidate, task->column);
+        if (value >= least) continue;
+        least = value;
+        best = candidate;
+    }
+    return best;
+}
+
+/* The first candidate with the lowest peak. */
+static moi_rm_candidate moi_rs_choose_floor(const moi_rs_walk *walk, const moi_rs_task *task) {
+    moi_rm_scan scan = moi_rm_begin(walk->model, task->cell);
+    size_t least = SIZE_MAX;
+    moi_rm_candidate candidate, best;
+    memset(&best, 0, sizeof best);
+    while (moi_rm_next(&scan, &candidate)) {
+        size_t value = moi_rs_floor_value(walk->model, walk->peaks, &candidate);
+        if (value >= least) continue;
+        least = value;
+        best = candidate;
+    }
+    return best;
+}
+
+/* The lowest column with the same cost: what fits there needs fewer bytes. */
+static size_t moi_rs_lowest(const mo_remat_table *table, moi_rm_cell cell, size_t column) {
+    const float *row = moi_rt_costs(table, cell);
+    while (column > 0 && row[column - 1] == row[column]) column--;
+    return column;
+}
+
+static int moi_rs_forward_to(moi_rs_walk *walk, size_t first, size_t k) {
+    int ok = moi_rs_emit_op(walk, MO_FLAT_KEEP, first, 0, 0);
+    for (size_t i = first + 1; ok && i < k; i++) ok = moi_rs_emit_op(walk, MO_FLAT_DROP, i, 0, 0);
+    return ok;
+}
+
+static int moi_rs_base(moi_rs_walk *walk, const moi_rm_cell *cell, const moi_rm_candidate *choice) {
+    size_t i = cell->first;
+    if (i + 1 == walk->model->n) return moi_rs_emit_op(walk, MO_FLAT_LOSS, i, 0, 0);
+    if (!cell->pending && !moi_rs_emit_op(walk, MO_FLAT_SAVE, i, choice->option, 1)) return 0;
+    return moi_rs_emit_op(walk, MO_FLAT_BACKWARD, i, choice->option, 0);
+}
+
+/* Emits what a cell does first, and leaves the rest as tasks, the next one on top. */
+static int moi_rs_take(moi_rs_walk *walk, moi_rs_task task) {
+    size_t i = task.cell.first;
+    if (task.is_backward) return moi_rs_emit_op(walk, MO_FLAT_BACKWARD, i, task.option, 0);
+    if (walk->table) task.column = moi_rs_lowest(walk->table, task.cell, task.column);
+    moi_rm_candidate choice =
+        walk->table ? moi_rs_choose_cost(walk, &task) : moi_rs_choose_floor(walk, &task);
+    int ok = 1;
+    switch (choice.choice) {
+    case MOI_RM_BASE: return moi_rs_base(walk, &task.cell, &choice);
+    case MOI_RM_SAVE:
+        ok = moi_rs_emit_op(walk, MO_FLAT_SAVE, i, choice.option, 0);
+        moi_rs_push_backward(walk, i, choice.option);
+        break;
+    case MOI_RM_KEEP:
+        ok = moi_rs_forward_to(walk, i, choice.k);
+        moi_rs_push_cell(walk, choice.sub[1], task.column);
+        break;
+    case MOI_RM_SAVE_DROP:
+        ok = moi_rs_forward_to(walk, i, choice.k) &&
+            moi_rs_emit_op(walk, MO_FLAT_SAVE_DROP, choice.k, choice.option, 0);
+        moi_rs_push_cell(walk, choice.sub[1], task.column);
+        break;
+    }
+    moi_rs_push_cell(walk, choice.sub[0], task.column - choice.shift);
+    return ok;
+}
+
+/* The schedule of a cell that has one. The list is the walk's; freed on failure. */
+static mo_status moi_rs_walk_back(moi_rs_walk *walk, moi_rm_cell cell, size_t column) {
+    size_t n_tasks = moi_rs_n_tasks(walk->model);
+    int ok = 1;
+    walk->list.n = walk->n_tasks = 0;
+    walk->tasks =
+        (moi_rs_task *)moi_alloc_array(&walk->list.allocator, n_tasks, sizeof *walk->tasks);
+    if (!walk->tasks) return MO_E_NO_MEMORY;
+    moi_rs_push_cell(walk, cell, column);
+    while (ok && walk->n_tasks > 0) ok = moi_rs_take(walk, walk->tasks[--walk->n_tasks]);
+    moi_free_array(&walk->list.allocator, walk->tasks, n_tasks, sizeof *walk->tasks);
+    walk->tasks = NULL;
+    return ok ? MO_OK : MO_E_NO_MEMORY;
+}
+
+/* ---- the floor ----------------------------------------------------------------------------- */
+
+/* The same recurrence in bytes: what must fit, instead of what it costs. */
+static void moi_rs_fill_floor(const moi_rm_model *model, size_t *peaks) {
+    for (size_t row = 0; row < model->n_rows; row++)
+        for (size_t pending = 0; pending <= model->n_pending; pending++) {
+            moi_rm_cell cell = {model->firsts[row], model->lasts[row], pending};
+            moi_rm_scan scan = moi_rm_begin(model, cell);
+            moi_rm_candidate candidate;
+            size_t least = SIZE_MAX;
+            if (moi_rm_is_cell(model, cell.last, pending))
+                while (moi_rm_next(&scan, &candidate))
+                    least = moi_min(least, moi_rs_floor_value(model, peaks, &candidate));
+            peaks[row * (1 + model->n_pending) + pending] = least;
+        }
+}
+
+/* The floor of stages first.. of a chain; walk, if not NULL, gets the schedule when that is within
+ * the budget. The walk's model is gone after the call. */
+static mo_status moi_rs_floor(const mo_flat_chain *chain, size_t first, mo_remat_mode mode,
+    const mo_allocator *allocator, size_t *bytes, size_t budget, moi_rs_walk *walk) {
+    moi_rm_model model;
+    mo_status status = moi_rm_make(&model, chain, mode, 1, SIZE_MAX, 0, allocator);
+    if (status != MO_OK) return status;
+    size_t n_cells = model.n_rows * (1 + model.n_pending);
+    size_t *peaks = (size_t *)moi_alloc_array(&model.allocator, n_cells, sizeof *peaks);
+    moi_rm_cell cell = {first, model.n - 1, 0};
+    status = peaks ? MO_OK : MO_E_NO_MEMORY;
+    if (status == MO_OK) {
+        moi_rs_fill_floor(&model, peaks);
+        *bytes = moi_rm_add(moi_flat_x(chain, first), moi_rs_peak_of(&model, peaks, cell));
+    }
+    if (status == MO_OK && walk && *bytes <= budget) {
+        walk->model = &model;
+        walk->table = NULL;
+        walk->peaks = peaks;
+        status = moi_rs_walk_back(walk, cell, 0);
+    }
+    moi_free_array(&model.allocator, peaks, n_cells, sizeof *peaks);
+    moi_rm_free(&model);
+    return status;
+}
+
+mo_status mo_remat_floor(const mo_flat_chain *chain, size_t first, mo_remat_mode mode,
+    const mo_allocator *allocator, size_t *bytes) {
+    size_t found = 0;
+    mo_status status = bytes ? mo_remat_flat_check(chain, NULL) : MO_E_INVALID;
+    if (status == MO_OK && (first >= chain->n_stages || (unsigned)mode > MO_REMAT_MODE_KEEP_INPUT))
+        status = MO_E_INVALID;
+    if (status == MO_OK) status = moi_rs_floor(chain, first, mode, allocator, &found, 0, NULL);
+    if (status == MO_OK && found == SIZE_MAX) status = MO_E_OVERFLOW;
+    if (status == MO_OK) *bytes = found;
+    return status;
+}
+
+/* ---- solutions ----------------------------------------------------------------------------- */
+
+static moi_rs_walk moi_rs_begin(const mo_remat_table *table) {
+    moi_rs_walk walk;
+    memset(&walk, 0, sizeof walk);
+    walk.model = &table->model;
+    walk.groups = table->groups;
+    walk.table = table;
+    walk.list.allocator = table->allocator;
+    return walk;
+}
+
+/* The column's schedule, simulated. Bytes that overflow are SIZE_MAX. */
+static mo_status moi_rs_try(
+    moi_rs_walk *walk, size_t first, size_t at, size_t column, mo_flat_result *result) {
+    const mo_remat_table *table = walk->table;
+    moi_rm_cell cell = {at, table->model.n - 1, 0};
+    mo_status status = moi_rs_walk_back(walk, cell, column);
+    if (status != MO_OK) return status;
+    status = mo_remat_flat_simulate(
+        &table->chain, first, walk->list.ops, walk->list.n, &table->allocator, NULL, NULL, result);
+    if (status != MO_E_OVERFLOW) return status;
+    result->peak_bytes = SIZE_MAX;
+    return MO_OK;
+}
+
+/* The list becomes the solution's, in place of what it had. */
+static void moi_rs_accept_list(
+    moi_rm_list *list, const mo_flat_result *result, size_t column, mo_remat_solution *solution) {
+    mo_remat_solution_free(solution);
+    solution->allocator = list->allocator;
+    solution->feasible = 1;
+    solution->ops = list->ops;
+    solution->n_ops = list->n;
+    solution->capacity = list->capacity;
+    solution->peak_bytes = result->peak_bytes;
+    solution->cost_s = result->cost_s;
+    solution->ideal_s = result->ideal_s;
+    solution->column = column;
+    list->ops = NULL;
+    list->n = list->capacity = 0;
+}
+
+static void moi_rs_accept(
+    moi_rs_walk *walk, const mo_flat_result *result, size_t column, mo_remat_solution *solution) {
+    moi_rs_accept_list(&walk->list, result, column, solution);
+}
+
+/* How many columns lower to try next: half of what the peak has too much, since the columns between
+ * cost less. */
+static size_t moi_rs_stride(const mo_remat_table *table, size_t peak, size_t budget) {
+    double columns = (double)(peak - budget) / table->unit / 2;
+    return columns < (double)table->n_columns ? (size_t)columns + 1 : table->n_columns;
+}
+
+/* A walk over the columns of a suffix. fits: a column whose schedule fits; fails: one above it
+ * whose schedule does not, or the end. */
+typedef struct moi_rs_search {
+    size_t first, at, budget;
+    size_t fits, fails;
+} moi_rs_search;
+
+/* Down until a schedule fits; the solution stays as it is when none does. */
+static mo_status moi_rs_go_down(
+    moi_rs_walk *walk, moi_rs_search *search, mo_remat_solution *solution) {
+    const mo_remat_table *table = walk->table;
+    moi_rm_cell cell = {search->at, table->model.n - 1, 0};
+    size_t lowest = moi_rt_ends_of(table, cell)->finite, column = search->fails - 1;
+    while (column >= lowest) {
+        mo_flat_result result;
+        column = moi_rs_lowest(table, cell, column);
+        mo_status status = moi_rs_try(walk, search->first, search->at, column, &result);
+        if (status != MO_OK) return status;
+        if (result.peak_bytes <= search->budget) {
+            moi_rs_accept(walk, &result, column, solution);
+            search->fits = column;
+            return MO_OK;
+        }
+        if (column == lowest) break;
+        search->fails = column;
+        size_t stride = moi_rs_stride(table, result.peak_bytes, search->budget);
+        column = column - lowest > stride ? column - stride : lowest;
+    }
+    return MO_OK;
+}
+
+/* Up again by halves, over the columns that strides have passed over. */
+static mo_status moi_rs_go_up(
+    moi_rs_walk *walk, moi_rs_search *search, mo_remat_solution *solution) {
+    const mo_remat_table *table = walk->table;
+    moi_rm_cell cell = {search->at, table->model.n - 1, 0};
+    while (search->fails - search->fits > 1) {
+        mo_flat_result result;
+        size_t middle = search->fits + (search->fails - search->fits) / 2;
+        size_t column = moi_rs_lowest(table, cell, middle);
+        if (column <= search->fits) {
+            search->fits = middle;
+            continue;
+        }
+        mo_status status = moi_rs_try(walk, search->first, search->at, column, &result);
+        if (status != MO_OK) return status;
+        if (result.peak_bytes > search->budget) search->fails = column;
+        else search->fits = middle;
+        if (result.peak_bytes <= search->budget && result.cost_s < solution->cost_s)
+            moi_rs_accept(walk, &result, column, solution);
+    }
+    return MO_OK;
+}
+
+/* Rounding hides schedules within a few slots of the floor: the floor's own is exact. */
+static mo_status moi_rs_try_floor(
+    moi_rs_walk *walk, size_t first, size_t at, size_t budget, mo_remat_solution *solution) {
+    const mo_remat_table *table = walk->table;
+    const mo_flat_chain *chain = walk->groups ? &walk->groups->chain : &table->chain;
+    mo_flat_result result;
+    size_t floor_bytes = 0;
+    mo_status status =
+        moi_rs_floor(chain, at, table->mode, &table->allocator, &floor_bytes, budget, walk);
+    if (status != MO_OK) return status;
+    solution->floor_bytes = floor_bytes;
+    if (floor_bytes > budget) return MO_OK;
+    status = mo_remat_flat_simulate(
+        &table->chain, first, walk->list.ops, walk->list.n, &table->allocator, NULL, NULL, &result);
+    if (status != MO_OK) return status;
+    MEMOPT_ASSERT(result.peak_bytes <= budget);
+    solution->floor_bytes = 0;
+    moi_rs_accept(walk, &result, SIZE_MAX, solution);
+    return MO_OK;
+}
+
+static mo_remat_solution moi_rs_nothing(const mo_remat_table *table) {
+    mo_remat_solution solution;
+    memset(&solution, 0, sizeof solution);
+    solution.allocator = table->allocator;
+    return solution;
+}
+
+mo_status mo_remat_table_solve(
+    const mo_remat_table *table, size_t first, size_t budget, mo_remat_solution *solution) {
+    if (!table || !solution) return MO_E_INVALID;
+    size_t at = moi_rt_first(table, first);
+    if (at == SIZE_MAX) return MO_E_INVALID;
+    mo_remat_solution found = moi_rs_nothing(table);
+    moi_rs_walk walk = moi_rs_begin(table);
+    mo_status status = MO_OK;
+    budget =
+        moi_min(moi_min(budget, table->budget), SIZE_MAX - 1); /* SIZE_MAX: too many to count */
+    if (budget >= moi_flat_x(&table->chain, first)) {
+        size_t column = moi_rt_column(table, first, budget);
+        size_t more = table->n_columns - table->n_exact; /* where rounding made sizes larger */
+        moi_rs_search search = {first, at, budget, 0, moi_min(column + more + 1, table->n_columns)};
+        status = moi_rs_go_down(&walk, &search, &found);
+        if (status == MO_OK && found.feasible) status = moi_rs_go_up(&walk, &search, &found);
+    }
+    if (status == MO_OK && !found.feasible)
+        status = moi_rs_try_floor(&walk, first, at, budget, &found);
+    moi_rs_free_list(&walk.list);
+    if (status == MO_OK) *solution = found;
+    else mo_remat_solution_free(&found);
+    return status;
+}
+
+mo_status mo_remat_table_schedule(
+    const mo_remat_table *table, size_t first, size_t column, mo_remat_solution *solution) {
+    if (!table || !solution || column >= table->n_columns) return MO_E_INVALID;
+    size_t at = moi_rt_first(table, first);
+    if (at == SIZE_MAX) return MO_E_INVALID;
+    mo_remat_solution found = moi_rs_nothing(table);
+    moi_rs_walk walk = moi_rs_begin(table);
+    mo_flat_result result;
+    mo_status status = MO_OK;
+    if (moi_rt_suffix(table, at)[column] != HUGE_VALF) {
+        status = moi_rs_try(&walk, first, at, column, &result);
+        if (status == MO_OK) moi_rs_accept(&walk, &result, column, &found);
+    }
+    moi_rs_free_list(&walk.list);
+    if (status == MO_OK) *solution = found;
+    return status;
+}
+
+void mo_remat_solution_free(mo_remat_solution *solution) {
+    if (!solution) return;
+    moi_free_array(&solution->allocator, solution->ops, solution->capacity, sizeof *solution->ops);
+    memset(solution, 0, sizeof *solution);
+}
+
+mo_status mo_remat_optimal(const mo_remat_table_desc *desc, mo_remat_solution *solution) {
+    mo_remat_table *table = NULL;
+    if (!solution) return MO_E_INVALID;
+    mo_status status = mo_remat_table_create(&table, desc);
+    if (status != MO_OK) return status;
+    status = mo_remat_table_solve(table, 0, desc->budget, solution);
+    mo_remat_table_destroy(table);
+    return status;
+}
+
+/* ---- the frontier -------------------------------------------------------------------------- */
+
+/* Keep the points that rise in bytes and fall in cost. From low columns to high ones costs fall,
+ * but for what rounding and floats do. */
+static size_t moi_rs_add_point(mo_remat_point *points, size_t n, const mo_remat_point *point) {
+    if (n > 0 && points[n - 1].bytes <= point->bytes && points[n - 1].cost_s <= point->cost_s)
+        return n;
+    while (n > 0 && points[n - 1].bytes >= point->bytes && points[n - 1].cost_s >= point->cost_s)
+        n--;
+    points[n] = *point;
+    return n + 1;
+}
+
+static int moi_rs_is_frontier(const mo_remat_point *points, size_t n) {
+    for (size_t i = 1; i < n; i++)
+        if (points[i].bytes <= points[i - 1].bytes || points[i].cost_s >= points[i - 1].cost_s)
+            return 0;
+    return 1;
+}
+
+/* The few that are out of order: insertion by bytes, then one pass. */
+static size_t moi_rs_sort_points(mo_remat_point *points, size_t n) {
+    size_t kept = 0;
+    for (size_t i = 1; i < n; i++) {
+        mo_remat_point point = points[i];
+        size_t j = i;
+        for (; j > 0 && points[j - 1].bytes > point.bytes; j--) points[j] = points[j - 1];
+        points[j] = point;
+    }
+    for (size_t i = 0; i < n; i++) kept = moi_rs_add_point(points, kept, &points[i]);
+    return kept;
+}
+
+mo_status mo_remat_table_frontier(const mo_remat_table *table, size_t first, mo_remat_point *points,
+    size_t capacity, size_t *n_points) {
+    if (!table || (!points && capacity) || !n_points) return MO_E_INVALID;
+    size_t at = moi_rt_first(table, first), n = 0;
+    if (at == SIZE_MAX) return MO_E_INVALID;
+    moi_rs_walk walk = moi_rs_begin(table);
+    const float *row = moi_rt_suffix(table, at);
+    mo_status status = MO_OK;
+    for (size_t column = 0; status == MO_OK && column < table->n_columns; column++) {
+        mo_flat_result result;
+        if (row[column] == HUGE_VALF || (column > 0 && row[column - 1] == row[column])) continue;
+        status = moi_rs_try(&walk, first, at, column, &result);
+        if (status != MO_OK || result.peak_bytes > table->budget) continue;
+        if (n == capacity) status = MO_E_NO_SPACE;
+        if (status != MO_OK) continue;
+        mo_remat_point point = {result.peak_bytes, result.cost_s, column};
+        n = moi_rs_add_point(points, n, &point);
+    }
+    moi_rs_free_list(&walk.list);
+    if (status != MO_OK) return status;
+    if (!moi_rs_is_frontier(points, n)) n = moi_rs_sort_points(points, n);
+    *n_points = n;
+    return MO_OK;
+}
+/* mo_remat_baseline.c - see mo_remat_baseline.h. */
+
+const char *mo_remat_baseline_name(mo_remat_baseline baseline) {
+    static const char *const names[] = {"none", "light", "block", "segments", "first_n", "greedy"};
+    return (unsigned)baseline < MO_BASELINE_COUNT ? names[baseline] : "?";
+}
+
+/* ---- schedules by segments ----------------------------------------------------------------- */
+
+/* What a stage does in forward: it is saved; or it begins, or goes on with, a segment that keeps
+ * its input alone. */
+typedef enum moi_rb_mark { MOI_RB_SAVED, MOI_RB_BEGINS, MOI_RB_GOES_ON } moi_rb_mark;
+
+/* A search over marks, on its best so far. */
+typedef struct moi_rb_search {
+    const mo_flat_chain *chain;
+    size_t n, budget;     /* n: stages before the loss */
+    int light;            /* saved by the option that keeps least */
+    unsigned char *marks; /* [n] */
+    moi_rm_list list;
+    size_t lowest; /* peak of all that were tried */
+    mo_remat_solution best;
+} moi_rb_search;
+
+static size_t moi_rb_option(const moi_rb_search *search, size_t i) {
+    const mo_flat_stage *stage = &search->chain->stages[i];
+    size_t best = 0;
+    for (size_t k = 1; search->light && k < stage->n_options; k++)
+        if (stage->options[k].kept < stage->options[best].kept) best = k;
+    return best;
+}
+
+static int moi_rb_save(moi_rb_search *search, size_t begin, size_t end) {
+    int ok = 1;
+    for (size_t i = begin; ok && i < end; i++)
+        ok = moi_rs_emit(&search->list, MO_FLAT_SAVE, i, moi_rb_option(search, i));
+    return ok;
+}
+
+static int moi_rb_forward(moi_rb_search *search) {
+    int ok = 1;
+    for (size_t i = 0; ok && i < search->n; i++) {
+        if (search->marks[i] == MOI_RB_SAVED) ok = moi_rb_save(search, i, i + 1);
+        else
+            ok = moi_rs_emit(&search->list,
+                search->marks[i] == MOI_RB_BEGINS ? MO_FLAT_KEEP : MO_FLAT_DROP, i, 0);
+    }
+    return ok && moi_rs_emit(&search->list, MO_FLAT_LOSS, search->n, 0);
+}
+
+/* Segment by segment from the end: again, then backward. */
+static int moi_rb_backward(moi_rb_search *search) {
+    int ok = 1;
+    for (size_t end = search->n; ok && end > 0;) {
+        size_t begin = end - 1;
+        while (search->marks[begin] == MOI_RB_GOES_ON) begin--;
+        if (search->marks[begin] == MOI_RB_BEGINS) ok = moi_rb_save(search, begin, end);
+        for (; ok && end > begin; end--)
+            ok = moi_rs_emit(
+                &search->list, MO_FLAT_BACKWARD, end - 1, moi_rb_option(search, end - 1));
+    }
+    return ok;
+}
+
+/* The schedule in the list is simulated, and becomes the best when it fits and costs less. */
+static mo_status moi_rb_consider(moi_rb_search *search, size_t column) {
+    mo_flat_result result;
+    mo_status status = mo_remat_flat_simulate(search->chain, 0, search->list.ops, search->list.n,
+        &search->list.allocator, NULL, NULL, &result);
+    if (status == MO_E_OVERFLOW) return MO_OK;
+    if (status != MO_OK) return status;
+    search->lowest = moi_min(search->lowest, result.peak_bytes);
+    if (result.peak_bytes > search->budget) return MO_OK;
+    if (search->best.feasible && result.cost_s >= search->best.cost_s) return MO_OK;
+    moi_rs_accept_list(&search->list, &result, column, &search->best);
+    return MO_OK;
+}
+
+static mo_status moi_rb_try(moi_rb_search *search, size_t column) {
+    search->list.n = 0;
+    if (!moi_rb_forward(search) || !moi_rb_backward(search)) return MO_E_NO_MEMORY;
+    return moi_rb_consider(search, column);
+}
+
+/* ---- the kinds ----------------------------------------------------------------------------- */
+
+static mo_status moi_rb_try_segments(moi_rb_search *search) {
+    mo_status status = MO_OK;
+    for (size_t k = 1; status == MO_OK && k <= moi_max(search->n, 1); k++) {
+        size_t length = search->n / k;
+        for (size_t i = 0; i < search->n; i++)
+            search->marks[i] = (unsigned char)(i / length >= k - 1 ? MOI_RB_SAVED
+                    : i % length == 0                              ? MOI_RB_BEGINS
+                                                                   : MOI_RB_GOES_ON);
+        status = moi_rb_try(search, k);
+    }
+    return status;
+}
+
+static mo_status moi_rb_try_first_n(moi_rb_search *search) {
+    mo_status status = moi_rb_try(search, 0);
+    for (size_t i = 0; status == MO_OK && i < search->n; i++) {
+        search->marks[i] = MOI_RB_BEGINS;
+        status = moi_rb_try(search, i + 1);
+    }
+    return status;
+}
+
+/* The saved stage that frees most bytes per second; SIZE_MAX = none is left. */
+static size_t moi_rb_next_greedy(const moi_rb_search *search) {
+    size_t best = SIZE_MAX;
+    double best_rate = 0;
+    for (size_t i = 0; i < search->n; i++) {
+        const mo_flat_stage *stage = &search->chain->stages[i];
+        double bytes = (double)(stage->options[0].kept - stage->output_size);
+        double rate = stage->forward_s > 0 ? bytes / stage->forward_s : bytes * 1e300;
+        if (search->marks[i] != MOI_RB_SAVED || (best != SIZE_MAX && rate <= best_rate)) continue;
+        best = i;
+        best_rate = rate;
+    }
+    return best;
+}
+
+static mo_status moi_rb_try_greedy(moi_rb_search *search) {
+    mo_status status = moi_rb_try(search, 0);
+    size_t n = 0, i;
+    while (status == MO_OK && (i = moi_rb_next_greedy(search)) != SIZE_MAX) {
+        search->marks[i] = MOI_RB_BEGINS;
+        status = moi_rb_try(search, ++n);
+    }
+    return status;
+}
+
+static mo_status moi_rb_try_all(moi_rb_search *search, mo_remat_baseline baseline) {
+    memset(search->marks, MOI_RB_SAVED, search->n);
+    switch (baseline) {
+    case MO_BASELINE_LIGHT: search->light = 1; break;
+    case MO_BASELINE_BLOCK: memset(search->marks, MOI_RB_BEGINS, search->n); break;
+    case MO_BASELINE_SEGMENTS: return moi_rb_try_segments(search);
+    case MO_BASELINE_FIRST_N: return moi_rb_try_first_n(search);
+    case MO_BASELINE_GREEDY: return moi_rb_try_greedy(search);
+    case MO_BASELINE_NONE:
+    case MO_BASELINE_COUNT: break;
+    }
+    return moi_rb_try(search, 0);
+}
+
+static moi_rb_search moi_rb_begin(
+    const mo_flat_chain *chain, size_t budget, const mo_allocator *allocator) {
+    moi_rb_search search;
+    memset(&search, 0, sizeof search);
+    search.chain = chain;
+    search.n = chain->n_stages - 1;
+    search.budget = budget;
+    search.lowest = SIZE_MAX;
+    if (allocator) search.list.allocator = *allocator;
+    search.best.allocator = search.list.allocator;
+    return search;
+}
+
+mo_status mo_remat_baseline_solve(const mo_flat_chain *chain, mo_remat_baseline baseline,
+    size_t budget, const mo_allocator *allocator, const mo_log *log, mo_remat_solution *solution) {
+    if (!solution || (unsigned)baseline >= MO_BASELINE_COUNT) return MO_E_INVALID;
+    mo_status status = mo_remat_flat_check(chain, log);
+    if (status != MO_OK) return status;
+    moi_rb_search search = moi_rb_begin(chain, budget, allocator);
+    search.marks = (unsigned char *)moi_alloc_array(allocator, search.n + 1, 1);
+    status = search.marks ? moi_rb_try_all(&search, baseline) : MO_E_NO_MEMORY;
+    moi_free_array(allocator, search.marks, search.n + 1, 1);
+    moi_rs_free_list(&search.list);
+    if (status == MO_OK) {
+        if (!search.best.feasible) search.best.floor_bytes = search.lowest;
+        *solution = search.best;
+    } else mo_remat_solution_free(&search.best);
+    return status;
+}
+
+/* ---- Revolve ------------------------------------------------------------------------------- */
+
+/* beta(s, r) = C(s + r, s): the most steps that r runs of each can do; the last three of a search
+ * for the least r whose beta reaches n. */
+typedef struct moi_rb_revolve {
+    uint64_t r, beta, before, before2; /* beta(s, r), beta(s, r - 1), beta(s, r - 2) */
+} moi_rb_revolve;
+
+/* n < 2^32, n > 1 and 1 < s < n: products stay below 2^64. */
+static moi_rb_revolve moi_rb_find_r(uint64_t n, uint64_t s) {
+    moi_rb_revolve found = {0, 1, 0, 0};
+    while (found.beta < n) {
+        found.before2 = found.before;
+        found.before = found.beta;
+        found.r++;
+        found.beta = found.before * (s + found.r) / found.r;
+    }
+    return found;
+}
+
+static int moi_rb_is_revolve(size_t n, size_t s) {
+    return n > 0 && s > 0 && (uint64_t)n <= UINT32_MAX;
+}
+
+mo_status mo_remat_revolve_extra(size_t n, size_t s, uint64_t *extra) {
+    if (!extra || n == 0 || s == 0) return MO_E_INVALID;
+    if (!moi_rb_is_revolve(n, s)) return MO_E_OVERFLOW;
+    uint64_t steps = n, slots = moi_min(s, n - 1);
+    if (steps == 1) *extra = 0;
+    else if (slots == 1) *extra = steps * (steps - 1) / 2;
+    else {
+        moi_rb_revolve found = moi_rb_find_r(steps, slots);
+        *extra = found.r * steps - found.before * (slots + found.r) / (slots + 1);
+    }
+    return MO_OK;
+}
+
+/* The betas of s - 1 and s - 2 follow: beta(s - 1, r) = beta(s, r) - beta(s, r - 1). */
+size_t mo_remat_revolve_advance(size_t n, size_t s) {
+    if (!moi_rb_is_revolve(n, s) || n == 1) return 0;
+    s = moi_min(s, n - 1);
+    if (s == 1) return n - 1;
+    if (s == n - 1) return 1;
+    moi_rb_revolve t = moi_rb_find_r(n, s);
+    uint64_t b0 = t.before, b1 = t.before2, steps = n;
+    uint64_t c1 = b0 - b1;                          /* beta(s - 1, t - 1) */
+    uint64_t c2 = c1 * (s - 1) / (s - 1 + t.r - 1); /* beta(s - 2, t - 1) */
+    uint64_t c3 = t.r > 1 ? c1 - c2 : 0;            /* beta(s - 1, t - 2) */
+    if (steps <= b0 + c3) return (size_t)(steps - b0 + b1);
+    if (steps <= b0 + c2 + c3) return (size_t)(b1 + c3);
+    if (steps <= b0 + c1 + c2) return (size_t)(steps - c1 - c2);
+    return (size_t)b0;
+}
+
+/* n stages from first on, with s slots, of which x[first] has one. */
+typedef struct moi_rb_part {
+    size_t first, n, s;
+} moi_rb_part;
+
+static int moi_rb_revolve_last(moi_rb_search *search, size_t i) {
+    int ok = moi_rs_emit(&search->list, MO_FLAT_SAVE, i, 0);
+    if (ok && i + 1 == search->n) ok = moi_rs_emit(&search->list, MO_FLAT_LOSS, i + 1, 0);
+    return ok && moi_rs_emit(&search->list, MO_FLAT_BACKWARD, i, 0);
+}
+
+/* parts: [n + 1], as deep as parts can nest. */
+static int moi_rb_emit_revolve(moi_rb_search *search, size_t s, moi_rb_part *parts) {
+    size_t n_parts = 0;
+    int ok = 1;
+    moi_rb_part all = {0, search->n, s};
+    if (search->n == 0) return moi_rs_emit(&search->list, MO_FLAT_LOSS, 0, 0);
+    parts[n_parts++] = all;
+    while (ok && n_parts > 0) {
+        moi_rb_part part = parts[--n_parts];
+        if (part.n == 1) {
+            ok = moi_rb_revolve_last(search, part.first);
+            continue;
+        }
+        size_t k = mo_remat_revolve_advance(part.n, part.s);
+        for (size_t i = 0; ok && i < k; i++)
+            ok =
+                moi_rs_emit(&search->list, i == 0 ? MO_FLAT_KEEP : MO_FLAT_DROP, part.first + i, 0);
+        moi_rb_part before = {part.first, k, part.s};
+        moi_rb_part after = {part.first + k, part.n - k, part.s - 1};
+        parts[n_parts++] = before;
+        parts[n_parts++] = after;
+    }
+    return ok;
+}
+
+mo_status mo_remat_revolve_solve(const mo_flat_chain *chain, size_t s,
+    const mo_allocator *allocator, const mo_log *log, mo_remat_solution *solution) {
+    if (!solution || s == 0) return MO_E_INVALID;
+    mo_status status = mo_remat_flat_check(chain, log);
+    if (status != MO_OK) return status;
+    moi_rb_search search = moi_rb_begin(chain, SIZE_MAX, allocator);
+    if (!moi_rb_is_revolve(search.n + 1, s)) return MO_E_OVERFLOW;
+    size_t n_parts = search.n + 2;
+    moi_rb_part *parts = (moi_rb_part *)moi_alloc_array(allocator, n_parts, sizeof *parts);
+    if (!parts) return MO_E_NO_MEMORY;
+    status = moi_rb_emit_revolve(&search, s, parts) ? moi_rb_consider(&search, s) : MO_E_NO_MEMORY;
+    moi_free_array(allocator, parts, n_parts, sizeof *parts);
+    moi_rs_free_list(&search.list);
+    if (status == MO_OK && !search.best.feasible) status = MO_E_OVERFLOW;
+    if (status == MO_OK) *solution = search.best;
+    else mo_remat_solution_free(&search.best);
+    return status;
+}
+/* mo_remat_offload_internal.h - private: the candidates that mo_remat_offload looks at. */
+#ifndef MEMOPT_REMAT_OFFLOAD_INTERNAL_H
+#define MEMOPT_REMAT_OFFLOAD_INTERNAL_H
+
+/* An op of a candidate.
+ *
+ * need  bytes during the op without the items that travel; a forward of the prefix counts the item
+ *       that it makes
+ * most  by moi_offload_plan_in */
+typedef struct moi_offload_run {
+    mo_flat_op flat;
+    double cost;
+    size_t need, most;
+} moi_offload_run;
+
+/* An item that travels; boundaries are indices of ops: before that op.
+ *
+ * reader, last    the first op on the way back that reads it, and the last
+ * in_from         the boundary from which there is room for it
+ * out_end, in_end when its copies end
+ * out_wait, in    the boundaries at which its bytes go and come */
+typedef struct moi_offload_item {
+    size_t stage, bytes;
+    size_t reader, last, in_from;
+    double out_end, in_end;
+    size_t out_wait, in;
+} moi_offload_item;
+
+/* Which stages of the middle run again. */
+typedef enum moi_offload_again {
+    MOI_OFFLOAD_ALL,
+    MOI_OFFLOAD_DENSE,
+    MOI_OFFLOAD_NONE, /* so that those behind it do */
+    MOI_OFFLOAD_N_AGAIN
+} moi_offload_again;
+
+/* A candidate.
+ *
+ * n        stages of the prefix
+ * stay     not 0 = only dense stages of the prefix travel: those with more bytes for their cost
+ *          than the average
+ * mid      stages of the middle
+ * again    which of them run again; the others keep what they save
+ * option   by which the prefix is saved
+ * slack    how many items the schedule of the rest leaves room for, so that copies can come back
+ *          while it runs
+ * pattern  which stages of the prefix leave their output alone
+ * hope     with this prefix none is faster when all of it travels */
+typedef struct moi_offload_choice {
+    size_t n, stay, mid, option, slack, pattern;
+    moi_offload_again again;
+    double hope;
+} moi_offload_choice;
+enum { MOI_OFFLOAD_SLACKS = 2 };
+
+static const moi_offload_choice moi_offload_no_choice = {0, 0, 0, 0, 0, 0, MOI_OFFLOAD_ALL, 0};
+
+/* Parts of the stages that leave all they keep, evenly spread. Behind these patterns come those
+ * with the first stages leaving their output alone. */
+static const double moi_offload_parts[] = {1, 0.85, 0.75, 2.0 / 3, 0.6, 0.5, 0.4, 1.0 / 3, 0.25, 0};
+enum {
+    MOI_OFFLOAD_PARTS = sizeof moi_offload_parts / sizeof *moi_offload_parts,
+    MOI_OFFLOAD_FLAGS = 4 + MOI_OFFLOAD_PARTS
+};
+
+typedef struct moi_offload {
+    const mo_flat_chain *chain;
+    const mo_remat_table *table;
+    mo_allocator allocator;
+    size_t budget, store_bytes;
+    mo_offload_link link;
+    size_t n_last;           /* index of the loss */
+    size_t n_options;        /* that a stage has at most */
+    double *forward;         /* [n_stages] cost of the stages before it */
+    double *backward;        /* the same */
+    unsigned char *is_x;     /* [n_stages] the stage leaves its output alone */
+    unsigned char *travels;  /* [n_stages] its item travels */
+    unsigned char *is_dense; /* [n_stages] many bytes for its cost */
+    unsigned char *flags;    /* [n_stages] scratch */
+    unsigned char *spread;   /* [MOI_OFFLOAD_PARTS][n_stages] the patterns that are spread */
+    moi_offload_item *items; /* [n_stages] that travel, by rising stage */
+    size_t n_items;
+    moi_offload_run *runs; /* of the candidate */
+    size_t max_runs;
+    mo_remat_solution suffix; /* the schedule behind prefix and middle of suffix_of */
+    moi_offload_choice suffix_of;
+    size_t held; /* x[0] and the items that stay */
+    double *suffix_costs;
+    size_t *suffix_bytes;
+    size_t max_suffix;
+} moi_offload;
+
+/* What a simulation says. */
+typedef struct moi_offload_times {
+    double makespan, cost;
+    size_t peak, store, n_runs;
+} moi_offload_times;
+
+#endif
+/* mo_remat_offload_sim.c - a candidate of mo_remat_offload, simulated.
+ *
+ * Item j is what stage j leaves behind: what it keeps (x[j + 1] included), or its output alone, and
+ * then it runs again before its backward. The items of the prefix, the first n stages, travel,
+ * except the last one, which is needed first; or only those with many bytes for their cost do. The
+ * stages behind take the schedule of the table for the bytes that are left. Such a schedule may
+ * need all of them until its end, which lets nothing come back before; so candidates also have a
+ * middle, whose items stay and whose stages run again one by one, and less behind it.
+ *
+ * Copies out start when an item is made, in order. Copies in start, in reverse order, as soon as no
+ * op before the item's last reader needs its bytes, which does not depend on times: see
+ * moi_offload_plan_in. Bytes are taken and freed between ops only, so that the list of ops says it
+ * all. */
+
+/* ---- the chain ----------------------------------------------------------------------------- */
+
+/* Sums of sizes stay at the largest number: they are compared with a budget. */
+static size_t moi_offload_add(size_t a, size_t b) { return a + b < a ? SIZE_MAX : a + b; }
+
+static size_t moi_offload_x(const mo_flat_chain *chain, size_t i) {
+    return i == 0 ? chain->input_size : chain->stages[i - 1].output_size;
+}
+
+/* The option that a prefix of this choice takes at a stage. */
+static unsigned moi_offload_option(
+    const moi_offload *o, const moi_offload_choice *choice, size_t i) {
+    return (unsigned)moi_min(choice->option, o->chain->stages[i].n_options - 1);
+}
+
+static const mo_flat_option *moi_offload_kept(
+    const moi_offload *o, const moi_offload_choice *choice, size_t i) {
+    return &o->chain->stages[i].options[moi_offload_option(o, choice, i)];
+}
+
+/* ---- patterns ------------------------------------------------------------------------------ */
+
+/* The many that begin with outputs alone are for the plain choices. */
+static size_t moi_offload_n_patterns(const moi_offload_choice *choice) {
+    if (choice->n < 2) return 1;
+    if (choice->stay || choice->slack || choice->mid) return MOI_OFFLOAD_PARTS;
+    return MOI_OFFLOAD_PARTS + choice->n - 2;
+}
+
+static int moi_offload_runs_again(
+    const moi_offload *o, const moi_offload_choice *choice, size_t i) {
+    return choice->again == MOI_OFFLOAD_ALL ||
+        (choice->again == MOI_OFFLOAD_DENSE && o->is_dense[i]);
+}
+
+static int moi_offload_pattern_is_x(
+    const moi_offload *o, const moi_offload_choice *choice, size_t i) {
+    if (choice->pattern >= MOI_OFFLOAD_PARTS) return i <= choice->pattern - MOI_OFFLOAD_PARTS;
+    return o->spread[choice->pattern * o->chain->n_stages + i];
+}
+
+static void moi_offload_set_pattern(moi_offload *o, const moi_offload_choice *choice) {
+    for (size_t i = 0; i < choice->n + choice->mid; i++) {
+        int travels = i + 1 < choice->n && (!choice->stay || o->is_dense[i]);
+        int is_x = i >= choice->n ? moi_offload_runs_again(o, choice, i)
+                                  : travels && moi_offload_pattern_is_x(o, choice, i);
+        o->travels[i] = (unsigned char)travels;
+        o->is_x[i] = (unsigned char)is_x;
+    }
+}
+
+static void moi_offload_spread(moi_offload *o) {
+    for (size_t k = 0; k < MOI_OFFLOAD_PARTS; k++)
+        for (size_t i = 0; i < o->chain->n_stages; i++) {
+            double part = moi_offload_parts[k] + 1e-9;
+            o->spread[k * o->chain->n_stages + i] =
+                floor((double)(i + 1) * part) == floor((double)i * part);
+        }
+}
+
+/* Of item i, in the pattern that is set. */
+static size_t moi_offload_bytes(const moi_offload *o, const moi_offload_choice *choice, size_t i) {
+    return o->is_x[i] ? o->chain->stages[i].output_size : moi_offload_kept(o, choice, i)->kept;
+}
+
+/* What prefix and middle cost: every stage once forward and once backward, and once more forward
+ * where its output alone is there. */
+static double moi_offload_prefix_cost(const moi_offload *o, const moi_offload_choice *choice) {
+    size_t end = choice->n + choice->mid;
+    double cost = o->forward[end] + o->backward[end];
+    for (size_t i = 0; i < end; i++) {
+        const mo_flat_option *option = moi_offload_kept(o, choice, i);
+        cost += option->extra_s;
+        if (o->is_x[i]) cost += o->chain->stages[i].forward_s - option->unread_s;
+    }
+    return cost;
+}
+
+/* No faster than its copies: all go out, behind stage 0, before the first comes in. */
+static double moi_offload_copy_bound(const moi_offload *o, const moi_offload_choice *choice) {
+    double bytes = 0, n = 0;
+    for (size_t i = 0; i + 1 < choice->n; i++) {
+        if (!o->travels[i]) continue;
+        bytes += (double)moi_offload_bytes(o, choice, i);
+        n++;
+    }
+    if (n == 0) return 0;
+    return o->forward[1] + o->backward[1] + 2 * n * o->link.latency_s +
+        bytes / o->link.out_bytes_per_s + bytes / o->link.in_bytes_per_s;
+}
+
+/* ---- the stages behind the prefix ---------------------------------------------------------- */
+
+/* In the pattern that is set, with x[end]; 0 when what stays is too much. */
+static size_t moi_offload_suffix_budget(const moi_offload *o, const moi_offload_choice *choice) {
+    size_t end = choice->n + choice->mid, held = o->chain->input_size, most = 0;
+    if (end == 0) return o->budget;
+    for (size_t i = 0; i < end; i++) {
+        size_t bytes = moi_offload_bytes(o, choice, i);
+        if (o->travels[i]) most = moi_max(most, moi_offload_kept(o, choice, i)->kept);
+        else held = moi_offload_add(held, bytes);
+    }
+    for (size_t i = 0; i < choice->slack; i++) held = moi_offload_add(held, most);
+    if (held > o->budget) return 0;
+    return o->budget - held + moi_offload_x(o->chain, end);
+}
+
+static double moi_offload_op_cost(const mo_flat_chain *chain, const mo_flat_op *op) {
+    const mo_flat_stage *stage = &chain->stages[op->stage];
+    if (op->kind == MO_FLAT_LOSS) return stage->forward_s + stage->backward_s;
+    if (op->kind != MO_FLAT_BACKWARD) return stage->forward_s;
+    return stage->backward_s + stage->options[op->option].extra_s;
+}
+
+/* Costs of the ops of a schedule; a save whose output nobody reads leaves that part out. flags are
+ * [n_stages]. */
+static void moi_offload_op_costs(const mo_flat_chain *chain, const mo_flat_op *ops, size_t n_ops,
+    unsigned char *flags, double *costs) {
+    memset(flags, 0, chain->n_stages);
+    for (size_t k = n_ops; k > 0; k--) {
+        const mo_flat_op *op = &ops[k - 1];
+        int saves = op->kind == MO_FLAT_SAVE || op->kind == MO_FLAT_SAVE_DROP;
+        costs[k - 1] = moi_offload_op_cost(chain, op);
+        if (saves && !flags[op->stage])
+            costs[k - 1] -= chain->stages[op->stage].options[op->option].unread_s;
+        if (op->kind != MO_FLAT_BACKWARD) flags[op->stage] = 0;
+        if (op->stage > 0) flags[op->stage - 1] = 1;
+    }
+}
+
+static void moi_offload_free_suffix(moi_offload *o) {
+    moi_free_array(&o->allocator, o->suffix_costs, o->max_suffix, sizeof *o->suffix_costs);
+    moi_free_array(&o->allocator, o->suffix_bytes, o->max_suffix, sizeof *o->suffix_bytes);
+    moi_free_array(&o->allocator, o->runs, o->max_runs, sizeof *o->runs);
+    o->suffix_costs = NULL;
+    o->suffix_bytes = NULL;
+    o->runs = NULL;
+    o->max_suffix = o->max_runs = 0;
+}
+
+/* Arrays for a suffix of n_ops. */
+static mo_status moi_offload_grow(moi_offload *o, size_t n_ops) {
+    if (n_ops <= o->max_suffix) return MO_OK;
+    moi_offload_free_suffix(o);
+    size_t n = 2 * n_ops, n_runs = n + 3 * o->chain->n_stages;
+    o->suffix_costs = (double *)moi_alloc_array(&o->allocator, n, sizeof *o->suffix_costs);
+    o->suffix_bytes = (size_t *)moi_alloc_array(&o->allocator, n, sizeof *o->suffix_bytes);
+    o->runs = (moi_offload_run *)moi_alloc_array(&o->allocator, n_runs, sizeof *o->runs);
+    o->max_suffix = n;
+    o->max_runs = n_runs;
+    if (o->suffix_costs && o->suffix_bytes && o->runs) return MO_OK;
+    moi_offload_free_suffix(o);
+    return MO_E_NO_MEMORY;
+}
+
+static int moi_offload_has_suffix(const moi_offload *o, const moi_offload_choice *choice) {
+    return o->suffix_of.n == choice->n && o->suffix_of.stay == choice->stay &&
+        o->suffix_of.mid == choice->mid && o->suffix_of.again == choice->again &&
+        o->suffix_of.option == choice->option && o->suffix_of.slack == choice->slack;
+}
+
+/* The suffix for a choice, unless it is there; its pattern does not matter. For the whole chain the
+ * table may find a schedule at its floor even where it has no estimate. */
+static mo_status moi_offload_solve_suffix(moi_offload *o, const moi_offload_choice *choice) {
+    if (moi_offload_has_suffix(o, choice)) return MO_OK;
+    mo_remat_solution_free(&o->suffix);
+    memset(&o->suffix, 0, sizeof o->suffix);
+    o->suffix_of = *choice;
+    size_t budget = moi_offload_suffix_budget(o, choice), first = choice->n + choice->mid;
+    double least = mo_remat_table_estimate(o->table, first, budget);
+    if (budget == 0 || (first > 0 && !(least < HUGE_VAL))) return MO_OK;
+    mo_status status = mo_remat_table_solve(o->table, first, budget, &o->suffix);
+    if (status != MO_OK || !o->suffix.feasible) return status;
+    status = moi_offload_grow(o, o->suffix.n_ops);
+    if (status != MO_OK) return status;
+    moi_offload_op_costs(o->chain, o->suffix.ops, o->suffix.n_ops, o->flags, o->suffix_costs);
+    return mo_remat_flat_simulate(o->chain, first, o->suffix.ops, o->suffix.n_ops, &o->allocator,
+        NULL, o->suffix_bytes, NULL);
+}
+
+/* ---- the ops of a candidate ---------------------------------------------------------------- */
+
+static moi_offload_run *moi_offload_put(
+    moi_offload *o, size_t *n, size_t stage, mo_flat_kind kind, unsigned option) {
+    moi_offload_run *run = &o->runs[(*n)++];
+    run->flat.stage = stage;
+    run->flat.kind = kind;
+    run->flat.option = option;
+    run->cost = moi_offload_op_cost(o->chain, &run->flat);
+    run->need = run->most = 0;
+    return run;
+}
+
+/* held: x[0] and the items that stay. */
+static void moi_offload_put_forward(moi_offload *o, const moi_offload_choice *choice, size_t *n) {
+    o->held = o->chain->input_size;
+    o->n_items = 0;
+    for (size_t i = 0; i < choice->n + choice->mid; i++) {
+        const mo_flat_option *kept = moi_offload_kept(o, choice, i);
+        int is_x = o->is_x[i];
+        size_t bytes = moi_offload_bytes(o, choice, i);
+        moi_offload_run *run = moi_offload_put(o, n, i, is_x ? MO_FLAT_KEEP : MO_FLAT_SAVE,
+            is_x ? 0 : moi_offload_option(o, choice, i));
+        run->need = moi_offload_add(moi_offload_add(o->held, bytes),
+            is_x ? o->chain->stages[i].forward_tmp : kept->forward_tmp);
+        if (!o->travels[i]) {
+            o->held = moi_offload_add(o->held, bytes);
+            continue;
+        }
+        o->items[o->n_items].stage = i;
+        o->items[o->n_items++].bytes = bytes;
+    }
+}
+
+/* x[end] is counted by the suffix itself. */
+static void moi_offload_put_suffix(moi_offload *o, const moi_offload_choice *choice, size_t *n) {
+    size_t end = choice->n + choice->mid, held = end ? o->held - moi_offload_x(o->chain, end) : 0;
+    for (size_t k = 0; k < o->suffix.n_ops; k++) {
+        moi_offload_run *run = &o->runs[(*n)++];
+        run->flat = o->suffix.ops[k];
+        run->cost = o->suffix_costs[k];
+        run->need = moi_offload_add(held, o->suffix_bytes[k]);
+        run->most = 0;
+    }
+}
+
+/* Backward of stage i reads item i - 1, as x[i], and item i, unless it runs again instead. back is
+ * the last item that travels of those up to i. */
+static void moi_offload_put_backward(moi_offload *o, const moi_offload_choice *choice, size_t *n) {
+    size_t held = o->held, back = o->n_items;
+    for (size_t i = choice->n + choice->mid; i-- > 0;) {
+        const mo_flat_option *kept = moi_offload_kept(o, choice, i);
+        size_t bytes = o->travels[i] ? 0 : moi_offload_bytes(o, choice, i);
+        unsigned option = moi_offload_option(o, choice, i);
+        if (o->is_x[i]) held -= bytes; /* x[i + 1] has been read */
+        size_t there = moi_offload_add(held, o->chain->stages[i].output_size);
+        moi_offload_item *own = o->travels[i] ? &o->items[--back] : NULL;
+        moi_offload_item *input = i > 0 && o->travels[i - 1] ? &o->items[back - 1] : NULL;
+        if (input) input->reader = *n;
+        if (o->is_x[i]) {
+            there = moi_offload_add(there, kept->kept);
+            moi_offload_run *run = moi_offload_put(o, n, i, MO_FLAT_SAVE, option);
+            run->need = moi_offload_add(there, kept->forward_tmp);
+            run->cost -= kept->unread_s;
+        }
+        if (own && !o->is_x[i]) own->last = *n;
+        if (input && o->is_x[i - 1]) input->last = *n;
+        moi_offload_run *run = moi_offload_put(o, n, i, MO_FLAT_BACKWARD, option);
+        run->need =
+            moi_offload_add(moi_offload_add(there, moi_offload_x(o->chain, i)), kept->backward_tmp);
+        if (!o->is_x[i]) held -= bytes;
+    }
+}
+
+/* From which boundary each item may come in. most[k] is what op k needs at most, if every item came
+ * in before it, or the highest of the ops behind: items before j are not there yet when j comes, so
+ * it may if most <= budget + their bytes. Behind its last reader that holds anyway. As j falls, the
+ * bound falls and the boundary rises. Returns 0 when an item has no room at its reader. */
+static int moi_offload_plan_in(moi_offload *o, const moi_offload_choice *choice, size_t n_runs) {
+    size_t n_items = o->n_items, there = 0, before = 0, most = 0;
+    size_t ending = 0; /* items before it are read by op k or later */
+    size_t first = choice->n + choice->mid;
+    for (size_t k = n_runs; k-- > first;) {
+        while (ending < n_items && o->items[ending].last >= k) {
+            there = moi_offload_add(there, o->items[ending].bytes);
+            ending++;
+        }
+        most = moi_max(most, moi_offload_add(o->runs[k].need, there));
+        o->runs[k].most = most;
+    }
+    for (size_t j = 0; j < n_items; j++) before = moi_offload_add(before, o->items[j].bytes);
+    size_t at = first;
+    for (size_t j = n_items; j-- > 0;) {
+        moi_offload_item *item = &o->items[j];
+        before -= item->bytes;
+        size_t bound = moi_offload_add(o->budget, before);
+        while (at < n_runs && o->runs[at].most > bound) at++;
+        if (at > item->reader) return 0;
+        item->in_from = at;
+    }
+    return 1;
+}
+
+/* Its ops cost at least. */
+static double moi_offload_prefix_hope(const moi_offload *o, const moi_offload_choice *choice) {
+    double rest;
+    if (moi_offload_has_suffix(o, choice)) rest = o->suffix.feasible ? o->suffix.cost_s : HUGE_VAL;
+    else /* The estimate is rounded: the schedule may be better by this much. */
+        rest = 0.998 *
+            mo_remat_table_estimate(
+                o->table, choice->n + choice->mid, moi_offload_suffix_budget(o, choice));
+    return moi_offload_prefix_cost(o, choice) + rest;
+}
+
+/* ---- simulating ---------------------------------------------------------------------------- */
+
+/* The state between two ops. Items [n_out, n_made) are still there, and on their way out or about
+ * to be; items [n_in, n_back) have come in and are still needed, those from n_read on have been
+ * read. */
+typedef struct moi_offload_clock {
+    double now, out_free, in_free;
+    size_t n_items, n_made, n_out, n_in, n_read, n_back;
+    size_t out_bytes, in_bytes;
+} moi_offload_clock;
+
+static void moi_offload_let_go(moi_offload *o, moi_offload_clock *clock, size_t k) {
+    moi_offload_item *item = &o->items[clock->n_out++];
+    item->out_wait = k;
+    clock->out_bytes -= item->bytes;
+}
+
+/* Waits until op k has the bytes that it needs; 0 when it never will. The item of stage k - 1
+ * is read by op k. */
+static int moi_offload_wait_for_bytes(moi_offload *o, moi_offload_clock *clock, size_t k) {
+    size_t n_read = clock->n_made;
+    if (n_read > 0 && o->items[n_read - 1].stage + 1 == k) n_read--;
+    while (clock->n_out < n_read && o->items[clock->n_out].out_end <= clock->now)
+        moi_offload_let_go(o, clock, k);
+    size_t need = moi_offload_add(o->runs[k].need, clock->in_bytes);
+    while (moi_offload_add(need, clock->out_bytes) > o->budget) {
+        if (clock->n_out == n_read) return 0;
+        clock->now = fmax(clock->now, o->items[clock->n_out].out_end);
+        moi_offload_let_go(o, clock, k);
+    }
+    return 1;
+}
+
+/* Starts what may come in before op k: nothing while items still go out, unless op k reads it. */
+static void moi_offload_start_in(moi_offload *o, moi_offload_clock *clock, size_t k) {
+    while (clock->n_in > 0 && o->items[clock->n_in - 1].in_from <= k) {
+        moi_offload_item *item = &o->items[clock->n_in - 1];
+        if (clock->n_out < clock->n_items && item->reader != k) return;
+        while (clock->n_out < clock->n_items) {
+            clock->now = fmax(clock->now, o->items[clock->n_out].out_end);
+            moi_offload_let_go(o, clock, k);
+        }
+        item->in = k;
+        clock->in_free = fmax(clock->in_free, clock->now) + o->link.latency_s +
+            (double)item->bytes / o->link.in_bytes_per_s;
+        item->in_end = clock->in_free;
+        clock->in_bytes += item->bytes;
+        clock->n_in--;
+    }
+}
+
+/* Op k ends: what it made goes out, what it read last goes. */
+static void moi_offload_end_op(moi_offload *o, moi_offload_clock *clock, size_t k) {
+    if (clock->n_made < clock->n_items && o->items[clock->n_made].stage == k) {
+        moi_offload_item *item = &o->items[clock->n_made];
+        clock->out_free = fmax(clock->out_free, clock->now) + o->link.latency_s +
+            (double)item->bytes / o->link.out_bytes_per_s;
+        item->out_end = clock->out_free;
+        clock->out_bytes += item->bytes;
+        clock->n_made++;
+    }
+    while (clock->n_back > clock->n_in && o->items[clock->n_back - 1].last == k)
+        clock->in_bytes -= o->items[--clock->n_back].bytes;
+}
+
+/* Returns 0 when it does not fit, or is known to take `limit` or longer. */
+static int moi_offload_simulate(
+    moi_offload *o, const moi_offload_choice *choice, double limit, moi_offload_times *times) {
+    moi_offload_clock clock;
+    size_t n_runs = 0, store = 0;
+    double most_stall = limit - moi_offload_prefix_hope(o, choice) * (1 - 1e-9);
+    memset(&clock, 0, sizeof clock);
+    memset(times, 0, sizeof *times);
+    moi_offload_put_forward(o, choice, &n_runs);
+    moi_offload_put_suffix(o, choice, &n_runs);
+    moi_offload_put_backward(o, choice, &n_runs);
+    if (!moi_offload_plan_in(o, choice, n_runs)) return 0;
+    clock.n_items = clock.n_in = clock.n_read = clock.n_back = o->n_items;
+    for (size_t j = 0; j < clock.n_items; j++) store = moi_offload_add(store, o->items[j].bytes);
+    if (store > o->store_bytes) return 0;
+    for (size_t k = 0; k < n_runs; k++) {
+        if (!moi_offload_wait_for_bytes(o, &clock, k)) return 0;
+        moi_offload_start_in(o, &clock, k);
+        times->peak = moi_max(times->peak, o->runs[k].need + clock.in_bytes + clock.out_bytes);
+        for (; clock.n_read > 0 && o->items[clock.n_read - 1].reader == k; clock.n_read--)
+            clock.now = fmax(clock.now, o->items[clock.n_read - 1].in_end);
+        if (clock.now - times->cost >= most_stall) return 0;
+        clock.now += o->runs[k].cost;
+        times->cost += o->runs[k].cost;
+        moi_offload_end_op(o, &clock, k);
+    }
+    times->makespan = clock.now;
+    times->store = store;
+    times->n_runs = n_runs;
+    return 1;
+}
+/* mo_remat_offload.c - see mo_remat_offload.h: the search, and the schedule that it writes. What is
+ * searched stands in mo_remat_offload_sim.c. */
+
+/* ---- the search ---------------------------------------------------------------------------- */
+
+/* What a choice costs at least: its ops, and its copies. */
+static double moi_offload_bound(const moi_offload *o, const moi_offload_choice *choice) {
+    return fmax(moi_offload_copy_bound(o, choice), moi_offload_prefix_hope(o, choice));
+}
+
+/* All patterns of one choice; the best so far is in *found. */
+static mo_status moi_offload_search_patterns(moi_offload *o, const moi_offload_choice *choice,
+    moi_offload_choice *found, moi_offload_times *best) {
+    moi_offload_choice tried = *choice;
+    moi_offload_times times;
+    for (; tried.pattern < moi_offload_n_patterns(&tried); tried.pattern++) {
+        moi_offload_set_pattern(o, &tried);
+        if (best->makespan < HUGE_VAL && moi_offload_prefix_hope(o, &tried) >= best->makespan) {
+            if (tried.pattern >= MOI_OFFLOAD_PARTS) break; /* from here on each costs more */
+            continue;
+        }
+        if (moi_offload_copy_bound(o, &tried) >= best->makespan) continue;
+        mo_status status = moi_offload_solve_suffix(o, &tried);
+        if (status != MO_OK) return status;
+        if (moi_offload_bound(o, &tried) >= best->makespan) continue;
+        if (!moi_offload_simulate(o, &tried, best->makespan, &times)) continue;
+        if (times.makespan >= best->makespan) continue;
+        *best = times;
+        *found = tried;
+    }
+    return MO_OK;
+}
+
+/* The middle with the least cost; of equal ones the longest, since least is run again behind it.
+ * The pattern is that of no middle. */
+static size_t moi_offload_best_mid(const moi_offload *o, const moi_offload_choice *prefix) {
+    double cost = 0, least = HUGE_VAL;
+    size_t best = 0, n = prefix->n, budget = moi_offload_suffix_budget(o, prefix);
+    if (budget == 0) return 0;
+    budget -= moi_offload_x(o->chain, n);
+    for (size_t i = n; i < o->n_last; i++) {
+        const mo_flat_stage *stage = &o->chain->stages[i];
+        const mo_flat_option *kept = moi_offload_kept(o, prefix, i);
+        int is_x = moi_offload_runs_again(o, prefix, i);
+        size_t bytes = is_x ? stage->output_size : kept->kept;
+        if (bytes > budget) break;
+        budget -= bytes;
+        cost += stage->forward_s + stage->backward_s + kept->extra_s;
+        if (is_x) cost += stage->forward_s - kept->unread_s;
+        double all = cost + mo_remat_table_estimate(o->table, i + 1, budget + stage->output_size);
+        if (!(all < HUGE_VAL) || all > least * (1 + 1e-6)) continue;
+        least = fmin(least, all);
+        best = i + 1 - n;
+    }
+    return best;
+}
+
+/* Whether a choice, without regard to its pattern, could still win. */
+static int moi_offload_has_hope(
+    moi_offload *o, const moi_offload_choice *choice, const moi_offload_times *best) {
+    moi_offload_set_pattern(o, choice);
+    return moi_offload_prefix_hope(o, choice) < best->makespan;
+}
+
+/* One prefix without a middle, then with each kind of it. */
+static mo_status moi_offload_search_mids(
+    moi_offload *o, moi_offload_choice choice, moi_offload_choice *found, moi_offload_times *best) {
+    mo_status status = moi_offload_search_patterns(o, &choice, found, best);
+    for (int again = 0; status == MO_OK && again < MOI_OFFLOAD_N_AGAIN; again++) {
+        choice.mid = 0;
+        if (!moi_offload_has_hope(o, &choice, best)) return MO_OK;
+        choice.again = (moi_offload_again)again;
+        choice.mid = moi_offload_best_mid(o, &choice);
+        if (choice.mid) status = moi_offload_search_patterns(o, &choice, found, best);
+    }
+    return status;
+}
+
+/* Every further way makes the rest of the schedule slower, so it is tried only where the ways
+ * before it had to wait. */
+static mo_status moi_offload_search_prefix(moi_offload *o, const moi_offload_choice *prefix,
+    moi_offload_choice *found, moi_offload_times *best) {
+    moi_offload_choice choice = *prefix;
+    mo_status status = MO_OK;
+    for (choice.stay = 0; choice.stay < 2; choice.stay++)
+        for (choice.slack = 0; choice.slack < MOI_OFFLOAD_SLACKS; choice.slack++) {
+            if (status != MO_OK || !moi_offload_has_hope(o, &choice, best)) break;
+            status = moi_offload_search_mids(o, choice, found, best);
+        }
+    return status;
+}
+
+/* All prefixes, the most promising first, so that the others are seldom looked at. */
+static size_t moi_offload_list(moi_offload *o, moi_offload_choice *list) {
+    size_t n_listed = 0;
+    for (size_t option = 0; option < o->n_options; option++)
+        for (size_t n = 2; n <= o->n_last; n++) {
+            moi_offload_choice c = moi_offload_no_choice;
+            size_t at = n_listed++;
+            c.n = n;
+            c.option = option;
+            moi_offload_set_pattern(o, &c);
+            c.hope = moi_offload_bound(o, &c);
+            for (; at > 0 && list[at - 1].hope > c.hope; at--) list[at] = list[at - 1];
+            list[at] = c;
+        }
+    return n_listed;
+}
+
+/* Recomputation alone first: what follows must be faster. */
+static mo_status moi_offload_search(moi_offload *o, moi_offload_choice *choice,
+    moi_offload_times *best, mo_offload_solution *found) {
+    *choice = moi_offload_no_choice;
+    best->makespan = HUGE_VAL;
+    mo_status status = moi_offload_search_patterns(o, &moi_offload_no_choice, choice, best);
+    found->recompute_s = best->makespan;
+    if (status != MO_OK || !(o->link.out_bytes_per_s > 0) || o->n_last < 2) return status;
+    size_t capacity = o->n_options * (o->n_last - 1);
+    moi_offload_choice *list =
+        (moi_offload_choice *)moi_alloc_array(&o->allocator, capacity, sizeof *list);
+    if (!list) return MO_E_NO_MEMORY;
+    size_t n_listed = moi_offload_list(o, list);
+    for (size_t i = 0; status == MO_OK && i < n_listed; i++)
+        status = moi_offload_search_prefix(o, &list[i], choice, best);
+    moi_free_array(&o->allocator, list, capacity, sizeof *list);
+    return status;
+}
+
+/* ---- writing ------------------------------------------------------------------------------- */
+
+static void moi_offload_emit(
+    mo_offload_solution *s, mo_offload_kind kind, const moi_offload_run *made, size_t bytes) {
+    mo_offload_op *op = &s->ops[s->n_ops++];
+    op->kind = kind;
+    op->flat = made->flat;
+    op->bytes = kind == MO_OFFLOAD_RUN ? 0 : bytes;
+}
+
+static void moi_offload_emit_move(const moi_offload *o, mo_offload_solution *s,
+    mo_offload_kind kind, const moi_offload_item *item) {
+    moi_offload_emit(s, kind, &o->runs[item->stage], item->bytes);
+}
+
+/* Before op k: bytes go, bytes come, and what it reads arrives. */
+static void moi_offload_emit_moves(const moi_offload *o, mo_offload_solution *s, size_t k) {
+    for (size_t j = 0; j < o->n_items; j++)
+        if (o->items[j].out_wait == k)
+            moi_offload_emit_move(o, s, MO_OFFLOAD_OUT_WAIT, &o->items[j]);
+    for (size_t j = o->n_items; j-- > 0;)
+        if (o->items[j].in == k) moi_offload_emit_move(o, s, MO_OFFLOAD_IN, &o->items[j]);
+    for (size_t j = o->n_items; j-- > 0;)
+        if (o->items[j].reader == k) moi_offload_emit_move(o, s, MO_OFFLOAD_IN_WAIT, &o->items[j]);
+}
+
+/* The best choice once more, now written down. */
+static mo_status moi_offload_write(
+    moi_offload *o, const moi_offload_choice *choice, mo_offload_solution *found) {
+    moi_offload_times times;
+    size_t n_out = 0;
+    moi_offload_set_pattern(o, choice);
+    mo_status status = moi_offload_solve_suffix(o, choice);
+    if (status != MO_OK) return status;
+    int fits = moi_offload_simulate(o, choice, HUGE_VAL, &times);
+    MEMOPT_ASSERT(fits);
+    (void)fits;
+    size_t capacity = times.n_runs + 4 * o->n_items;
+    found->ops = (mo_offload_op *)moi_alloc_array(&o->allocator, capacity, sizeof *found->ops);
+    if (!found->ops) return MO_E_NO_MEMORY;
+    found->allocator = o->allocator;
+    found->capacity = capacity;
+    found->feasible = 1;
+    found->n_items = o->n_items;
+    found->peak_bytes = times.peak;
+    found->store_bytes = times.store;
+    found->makespan_s = times.makespan;
+    found->cost_s = times.cost;
+    found->stall_s = fmax(0, times.makespan - times.cost);
+    for (size_t k = 0; k < times.n_runs; k++) {
+        moi_offload_emit_moves(o, found, k);
+        moi_offload_emit(found, MO_OFFLOAD_RUN, &o->runs[k], 0);
+        if (n_out < o->n_items && o->items[n_out].stage == k)
+            moi_offload_emit_move(o, found, MO_OFFLOAD_OUT, &o->items[n_out++]);
+    }
+    return MO_OK;
+}
+
+/* ---- the calls ----------------------------------------------------------------------------- */
+
+static void moi_offload_end(moi_offload *o) {
+    size_t n = o->chain ? o->chain->n_stages : 0;
+    mo_remat_solution_free(&o->suffix);
+    moi_offload_free_suffix(o);
+    moi_free_array(&o->allocator, o->forward, 2 * (n + 1), sizeof *o->forward);
+    moi_free_array(&o->allocator, o->is_x, MOI_OFFLOAD_FLAGS * n, 1);
+    moi_free_array(&o->allocator, o->items, n, sizeof *o->items);
+}
+
+static double moi_offload_saving(const mo_flat_stage *stage) {
+    return (double)(stage->options[0].kept - stage->output_size);
+}
+
+static void moi_offload_find_dense(moi_offload *o) {
+    double bytes = 0;
+    for (size_t i = 0; i < o->n_last; i++) bytes += moi_offload_saving(&o->chain->stages[i]);
+    for (size_t i = 0; i < o->n_last; i++) {
+        const mo_flat_stage *stage = &o->chain->stages[i];
+        o->is_dense[i] =
+            moi_offload_saving(stage) * o->forward[o->n_last] > bytes * stage->forward_s;
+    }
+}
+
+static mo_status moi_offload_begin(moi_offload *o, const mo_offload_desc *desc) {
+    const mo_flat_chain *chain = desc->chain;
+    size_t n = chain->n_stages;
+    memset(o, 0, sizeof *o);
+    if (desc->allocator) o->allocator = *desc->allocator;
+    o->chain = chain;
+    o->table = desc->table;
+    o->budget = desc->budget;
+    o->store_bytes = desc->store_bytes ? desc->store_bytes : SIZE_MAX;
+    o->link = desc->link;
+    if (!(o->link.in_bytes_per_s > 0)) o->link.in_bytes_per_s = o->link.out_bytes_per_s;
+    o->n_last = n - 1;
+    o->n_options = 1;
+    for (size_t i = 0; i + 1 < n; i++)
+        o->n_options = moi_max(o->n_options, chain->stages[i].n_options);
+    o->suffix_of.n = SIZE_MAX;
+    o->forward = (double *)moi_alloc_array(&o->allocator, 2 * (n + 1), sizeof *o->forward);
+    o->is_x = (unsigned char *)moi_alloc_array(&o->allocator, MOI_OFFLOAD_FLAGS * n, 1);
+    o->items = (moi_offload_item *)moi_alloc_array(&o->allocator, n, sizeof *o->items);
+    if (!o->forward || !o->is_x || !o->items) return MO_E_NO_MEMORY;
+    memset(o->items, 0, n * sizeof *o->items);
+    o->is_dense = o->is_x + n;
+    o->flags = o->is_dense + n;
+    o->travels = o->flags + n;
+    o->spread = o->travels + n;
+    moi_offload_spread(o);
+    o->backward = o->forward + n + 1;
+
+    o->forward[0] = o->backward[0] = 0;
+    for (size_t i = 0; i < n; i++) {
+        o->forward[i + 1] = o->forward[i] + chain->stages[i].forward_s;
+        o->backward[i + 1] = o->backward[i] + chain->stages[i].backward_s;
+    }
+    moi_offload_find_dense(o);
+    return MO_OK;
+}
+
+static mo_status moi_offload_run_search(moi_offload *o, mo_offload_solution *found) {
+    moi_offload_choice choice;
+    moi_offload_times best;
+    memset(&best, 0, sizeof best);
+    mo_status status = moi_offload_search(o, &choice, &best, found);
+    if (status != MO_OK || !(best.makespan < HUGE_VAL)) return status;
+    return moi_offload_write(o, &choice, found);
+}
+
+static int moi_offload_link_is_valid(const mo_offload_link *link) {
+    return link->out_bytes_per_s >= 0 && link->out_bytes_per_s < HUGE_VAL &&
+        link->in_bytes_per_s >= 0 && link->in_bytes_per_s < HUGE_VAL && link->latency_s >= 0 &&
+        link->latency_s < HUGE_VAL;
+}
+
+mo_status mo_remat_offload(const mo_offload_desc *desc, mo_offload_solution *solution) {
+    moi_offload o;
+    mo_offload_solution found;
+    mo_remat_table *table = NULL;
+    if (!desc || !solution || !moi_offload_link_is_valid(&desc->link)) return MO_E_INVALID;
+    mo_status status = mo_remat_flat_check(desc->chain, desc->log);
+    if (status != MO_OK) return status;
+    memset(&found, 0, sizeof found);
+    found.ideal_s = mo_remat_flat_ideal(desc->chain, 0);
+    status = moi_offload_begin(&o, desc);
+    if (status == MO_OK && !o.table) {
+        mo_remat_table_desc table_desc;
+        memset(&table_desc, 0, sizeof table_desc);
+        table_desc.chain = desc->chain;
+        table_desc.budget = desc->budget;
+        table_desc.allocator = desc->allocator;
+        table_desc.log = desc->log;
+        status = mo_remat_table_create(&table, &table_desc);
+        o.table = table;
+    }
+    if (status == MO_OK) status = moi_offload_run_search(&o, &found);
+    moi_offload_end(&o);
+    mo_remat_table_destroy(table);
+    if (status == MO_OK) *solution = found;
+    return status;
+}
+
+void mo_offload_solution_free(mo_offload_solution *solution) {
+    if (!solution || !solution->ops) return;
+    moi_free_array(&solution->allocator, solution->ops, solution->capacity, sizeof *solution->ops);
+    memset(solution, 0, sizeof *solution);
+}
+
+/* ---- for the detailed chain ---------------------------------------------------------------- */
+
+static mo_remat_op moi_offload_detailed_run(const mo_flat_op *flat, unsigned char *has_run) {
+    mo_remat_op op;
+    op.stage = flat->stage;
+    op.save = flat->kind == MO_FLAT_SAVE || flat->kind == MO_FLAT_SAVE_DROP;
+    op.light = flat->option != 0;
+    if (flat->kind == MO_FLAT_LOSS) op.op = MO_STEP_LOSS;
+    else if (flat->kind == MO_FLAT_BACKWARD) op.op = MO_STEP_BACKWARD;
+    else {
+        op.op = has_run[flat->stage] ? MO_STEP_RECOMPUTE : MO_STEP_FORWARD;
+        has_run[flat->stage] = 1;
+    }
+    return op;
+}
+
+/* What the stage keeps, and its output: two ops, or fewer where one is empty. */
+static size_t moi_offload_detailed_move(
+    const mo_chain *chain, const mo_offload_op *move, mo_remat_op *out) {
+    const mo_step_op kinds[] = {
+        MO_STEP_OFFLOAD, MO_STEP_OFFLOAD_WAIT, MO_STEP_PREFETCH, MO_STEP_PREFETCH_WAIT};
+    mo_remat_op op;
+    size_t n = 0;
+    op.op = kinds[move->kind - MO_OFFLOAD_OUT];
+    op.stage = move->flat.stage;
+    op.save = 1;
+    op.light = move->flat.option != 0;
+    if (move->flat.kind == MO_FLAT_SAVE && moi_remat_keeps(&chain->stages[op.stage], op.light))
+        out[n++] = op;
+    if (chain->stages[op.stage].output_size == 0) return n;
+    op.stage++;
+    op.save = op.light = 0;
+    out[n++] = op;
+    return n;
+}
+
+/* Saves of nothing, whose output nobody reads, go; the rest moves up. */
+static size_t moi_offload_leave_out(
+    const mo_chain *chain, mo_remat_op *out, size_t n_out, unsigned char *is_read) {
+    size_t n = 0;
+    for (size_t k = n_out; k > 0; k--) {
+        mo_remat_op *op = &out[k - 1];
+        int was_read = is_read[op->stage];
+        if (op->op > MO_STEP_BACKWARD) {
+            if (!op->save) is_read[op->stage - 1] = op->op == MO_STEP_OFFLOAD;
+            continue;
+        }
+        if (op->op != MO_STEP_BACKWARD) is_read[op->stage] = 0;
+        if (op->op == MO_STEP_RECOMPUTE && op->save && !was_read &&
+            !moi_remat_keeps(&chain->stages[op->stage], op->light))
+            op->stage = chain->n_stages;
+        else if (op->stage > 0) is_read[op->stage - 1] = 1;
+    }
+    for (size_t k = 0; k < n_out; k++)
+        if (out[k].stage < chain->n_stages) out[n++] = out[k];
+    return n;
+}
+
+mo_status mo_remat_offload_unflatten(const mo_chain *chain, const mo_offload_op *ops, size_t n_ops,
+    const mo_allocator *allocator, mo_remat_op *out, size_t *n_out) {
+    size_t n = 0;
+    if (!n_out || ((!ops || !out) && n_ops)) return MO_E_INVALID;
+    mo_status status = mo_chain_check(chain, NULL);
+    if (status != MO_OK) return status;
+    for (size_t k = 0; k < n_ops; k++) {
+        size_t most = chain->n_stages - (ops[k].kind == MO_OFFLOAD_RUN ? 0 : 1);
+        if (ops[k].flat.stage >= most || (unsigned)ops[k].kind > MO_OFFLOAD_IN_WAIT)
+            return MO_E_INVALID;
+    }
+    unsigned char *flags = (unsigned char *)moi_alloc_array(allocator, chain->n_stages, 1);
+    if (!flags) return MO_E_NO_MEMORY;
+    memset(flags, 0, chain->n_stages);
+    for (size_t k = 0; k < n_ops; k++)
+        if (ops[k].kind == MO_OFFLOAD_RUN) out[n++] = moi_offload_detailed_run(&ops[k].flat, flags);
+        else n += moi_offload_detailed_move(chain, &ops[k], out + n);
+    memset(flags, 0, chain->n_stages);
+    *n_out = moi_offload_leave_out(chain, out, n, flags);
+    moi_free_array(allocator, flags, chain->n_stages, 1);
+    return MO_OK;
+}
+/* mo_dtr_internal.h - the graph that mo_dtr keeps: ops and tensors in slots of arrays. An edge says
+ * that an op reads a tensor and stands in a list of both. An op is forgotten when none of its
+ * outputs is held by the caller or read by an op that is still known. */
+#ifndef MEMOPT_DTR_INTERNAL_H
+#define MEMOPT_DTR_INTERNAL_H
+
+#define MOI_DTR_NONE 0xffffffffu
+enum { MOI_DTR_ALIGN = 64, MOI_DTR_TENSORS = 16384, MOI_DTR_INPUTS_EACH = 4, MOI_DTR_ARGS = 64 };
+
+typedef enum moi_dtr_state {
+    MOI_DTR_ABSENT = 0, /* not made yet, or nobody needs it */
+    MOI_DTR_RESIDENT,
+    MOI_DTR_EVICTED
+} moi_dtr_state;
+
+typedef struct moi_dtr_tensor {
+    const char *name;
+    size_t size;
+    uint64_t handle; /* in the block; 0 = not there */
+    unsigned char *address;
+    double used, h;  /* clock of the last use; what its eviction would cost */
+    uint32_t op;     /* that makes it; NONE = constant, or the slot is free */
+    uint32_t output; /* which one of op */
+    uint32_t next_output, first_user, next_victim;
+    uint32_t prev, next; /* resident outputs of ops; next: free slots */
+    uint32_t generation, pins, locks;
+    uint8_t state, held, kept;
+} moi_dtr_tensor;
+
+typedef struct moi_dtr_op {
+    mo_status (*run)(void *self, const mo_dtr_call *call);
+    void *self;
+    const char *name;
+    double cost;
+    uint64_t seed, mark;
+    uint32_t first_input, n_inputs, first_output, n_outputs;
+    uint32_t n_needed, n_kept, n_evicted; /* outputs; kept: that are needed too */
+    uint32_t group, group_prev, group_next;
+    uint32_t below;   /* on the stack of ops to run, or to forget; free slots */
+    uint32_t visited; /* on the stack of ops to look at */
+    uint8_t has_run, forgetting;
+} moi_dtr_op;
+
+/* Why an input is pinned while its reader waits or runs. */
+typedef enum moi_dtr_lock {
+    MOI_DTR_UNLOCKED = 0,
+    MOI_DTR_FOUND, /* it was there: given up when nothing else is left */
+    MOI_DTR_MADE   /* it was made again, or its reader runs */
+} moi_dtr_lock;
+
+typedef struct moi_dtr_edge {
+    uint32_t op, tensor;
+    uint32_t next_input, next_user, prev_user; /* next_input: free slots */
+    uint8_t lock;
+} moi_dtr_edge;
+
+/* Evicted ops that touch each other. As in the paper, a group does not fall apart again when an op
+ * leaves it. Merging relabels the smaller one, so every group has a member and a slot is never
+ * missing. */
+typedef struct moi_dtr_group {
+    double cost;
+    uint64_t mark;
+    uint32_t first, n; /* first: free slots */
+} moi_dtr_group;
+
+#endif
+/* mo_dtr_evict.c - which tensors mo_dtr evicts, and the eviction.
+ *
+ * The values h are those of Kirisame et al. 2021, but costs belong to ops here, so that an op with
+ * several evicted outputs counts once. What is evicted lies in one piece, as in Zhang et al. 2023:
+ * where large tensors meet small ones, scattered holes cause several times the recomputes. */
+
+/* ---- groups of evicted ops ----------------------------------------------------------------- */
+
+static void moi_dtr_group_leave(mo_dtr *dtr, uint32_t i) {
+    moi_dtr_op *op = &dtr->ops[i];
+    moi_dtr_group *group = &dtr->groups[op->group];
+    if (op->group_prev != MOI_DTR_NONE) dtr->ops[op->group_prev].group_next = op->group_next;
+    else group->first = op->group_next;
+    if (op->group_next != MOI_DTR_NONE) dtr->ops[op->group_next].group_prev = op->group_prev;
+    group->cost -= op->cost;
+    if (--group->n == 0) {
+        group->first = dtr->free_group;
+        dtr->free_group = op->group;
+    }
+    op->group = MOI_DTR_NONE;
+}
+
+static void moi_dtr_group_enter(mo_dtr *dtr, uint32_t i, uint32_t g) {
+    moi_dtr_op *op = &dtr->ops[i];
+    moi_dtr_group *group = &dtr->groups[g];
+    op->group = g;
+    op->group_prev = MOI_DTR_NONE;
+    op->group_next = group->first;
+    if (group->first != MOI_DTR_NONE) dtr->ops[group->first].group_prev = i;
+    group->first = i;
+    group->cost += op->cost;
+    group->n++;
+}
+
+static void moi_dtr_group_found(mo_dtr *dtr, uint32_t i) {
+    uint32_t g = dtr->free_group;
+    if (g != MOI_DTR_NONE) dtr->free_group = dtr->groups[g].first;
+    else g = dtr->n_groups++;
+    memset(&dtr->groups[g], 0, sizeof dtr->groups[g]);
+    dtr->groups[g].first = MOI_DTR_NONE;
+    moi_dtr_group_enter(dtr, i, g);
+}
+
+static void moi_dtr_group_merge(mo_dtr *dtr, uint32_t a, uint32_t b) {
+    if (a == b) return;
+    if (dtr->groups[a].n < dtr->groups[b].n) {
+        uint32_t swap = a;
+        a = b;
+        b = swap;
+    }
+    for (uint32_t n = dtr->groups[b].n; n > 0; n--) {
+        uint32_t i = dtr->groups[b].first;
+        moi_dtr_group_leave(dtr, i);
+        moi_dtr_group_enter(dtr, i, a);
+    }
+}
+
+/* ---- what an eviction would cost ----------------------------------------------------------- */
+
+/* Adds an op to a visit, once; it stays on the stack until its neighbours were looked at. */
+static double moi_dtr_visit(mo_dtr *dtr, uint32_t i, uint32_t *stack) {
+    moi_dtr_op *op = &dtr->ops[i];
+    if (op->mark == dtr->epoch) return 0;
+    op->mark = dtr->epoch;
+    op->visited = *stack;
+    *stack = i;
+    return op->cost;
+}
+
+static double moi_dtr_visit_inputs(mo_dtr *dtr, uint32_t i, uint32_t *stack) {
+    double cost = 0;
+    for (uint32_t e = dtr->ops[i].first_input; e != MOI_DTR_NONE; e = dtr->edges[e].next_input) {
+        const moi_dtr_tensor *input = &dtr->tensors[dtr->edges[e].tensor];
+        if (input->state == MOI_DTR_EVICTED) cost += moi_dtr_visit(dtr, input->op, stack);
+    }
+    return cost;
+}
+
+static double moi_dtr_visit_users(mo_dtr *dtr, uint32_t tensor, uint32_t *stack) {
+    double cost = 0;
+    for (uint32_t e = dtr->tensors[tensor].first_user; e != MOI_DTR_NONE;
+         e = dtr->edges[e].next_user)
+        if (dtr->ops[dtr->edges[e].op].n_evicted)
+            cost += moi_dtr_visit(dtr, dtr->edges[e].op, stack);
+    return cost;
+}
+
+/* Cost of the op that made it and of its evicted ancestors, and descendants. */
+static double moi_dtr_region(mo_dtr *dtr, uint32_t tensor, int descendants) {
+    uint32_t stack = MOI_DTR_NONE, output;
+    dtr->epoch++;
+    double cost = moi_dtr_visit(dtr, dtr->tensors[tensor].op, &stack);
+    while (stack != MOI_DTR_NONE) {
+        uint32_t i = stack;
+        stack = dtr->ops[i].visited;
+        cost += moi_dtr_visit_inputs(dtr, i, &stack);
+    }
+    if (descendants) cost += moi_dtr_visit_users(dtr, tensor, &stack);
+    while (stack != MOI_DTR_NONE) {
+        output = dtr->ops[stack].first_output;
+        stack = dtr->ops[stack].visited;
+        for (; output != MOI_DTR_NONE; output = dtr->tensors[output].next_output)
+            if (dtr->tensors[output].state == MOI_DTR_EVICTED)
+                cost += moi_dtr_visit_users(dtr, output, &stack);
+    }
+    return cost;
+}
+
+static double moi_dtr_count_group(mo_dtr *dtr, uint32_t g) {
+    if (g == MOI_DTR_NONE || dtr->groups[g].mark == dtr->epoch) return 0;
+    dtr->groups[g].mark = dtr->epoch;
+    return dtr->groups[g].cost;
+}
+
+/* The same by the groups that it touches; its own op may be in one, through another output. */
+static double moi_dtr_touched(mo_dtr *dtr, uint32_t tensor) {
+    const moi_dtr_tensor *t = &dtr->tensors[tensor];
+    const moi_dtr_op *op = &dtr->ops[t->op];
+    dtr->epoch++;
+    double cost = op->group == MOI_DTR_NONE ? op->cost : moi_dtr_count_group(dtr, op->group);
+    for (uint32_t e = op->first_input; e != MOI_DTR_NONE; e = dtr->edges[e].next_input) {
+        const moi_dtr_tensor *input = &dtr->tensors[dtr->edges[e].tensor];
+        if (input->state == MOI_DTR_EVICTED)
+            cost += moi_dtr_count_group(dtr, dtr->ops[input->op].group);
+    }
+    for (uint32_t e = t->first_user; e != MOI_DTR_NONE; e = dtr->edges[e].next_user)
+        cost += moi_dtr_count_group(dtr, dtr->ops[dtr->edges[e].op].group);
+    return cost;
+}
+
+static double moi_dtr_h(mo_dtr *dtr, uint32_t tensor) {
+    const moi_dtr_tensor *t = &dtr->tensors[tensor];
+    double size = (double)t->size, stale = dtr->clock - t->used, cost = 1;
+    switch (dtr->heuristic) {
+    case MO_DTR_EQ: cost = moi_dtr_touched(dtr, tensor); break;
+    case MO_DTR_FULL: cost = moi_dtr_region(dtr, tensor, 1); break;
+    case MO_DTR_LOCAL: cost = dtr->ops[t->op].cost; break;
+    case MO_DTR_LRU: size = 1; break;
+    case MO_DTR_SIZE: stale = 1; break;
+    case MO_DTR_MSPS:
+        cost = moi_dtr_region(dtr, tensor, 0);
+        stale = 1;
+        break;
+    }
+    if (cost <= 0) return 0;
+    return stale > 0 ? cost / (size * stale) : HUGE_VAL;
+}
+
+/* ---- evicting ------------------------------------------------------------------------------ */
+
+static void moi_dtr_take_bytes(mo_dtr *dtr, uint32_t tensor) {
+    moi_dtr_tensor *t = &dtr->tensors[tensor];
+    mo_status status = mo_suballoc_dealloc(&dtr->sub, t->handle);
+    MEMOPT_ASSERT(status == MO_OK);
+    (void)status;
+    MOI_POISON(t->address, t->size);
+    t->handle = 0;
+}
+
+static void moi_dtr_list(mo_dtr *dtr, uint32_t tensor) {
+    moi_dtr_tensor *t = &dtr->tensors[tensor];
+    t->prev = MOI_DTR_NONE;
+    t->next = dtr->first_resident;
+    if (t->next != MOI_DTR_NONE) dtr->tensors[t->next].prev = tensor;
+    dtr->first_resident = tensor;
+    t->state = MOI_DTR_RESIDENT;
+}
+
+static void moi_dtr_unlist(mo_dtr *dtr, uint32_t tensor) {
+    moi_dtr_tensor *t = &dtr->tensors[tensor];
+    if (t->prev != MOI_DTR_NONE) dtr->tensors[t->prev].next = t->next;
+    else dtr->first_resident = t->next;
+    if (t->next != MOI_DTR_NONE) dtr->tensors[t->next].prev = t->prev;
+    t->state = MOI_DTR_ABSENT;
+}
+
+/* An output counts as evicted no more: it was made again, or nobody needs it. */
+static void moi_dtr_unevict(mo_dtr *dtr, uint32_t tensor) {
+    uint32_t i = dtr->tensors[tensor].op;
+    dtr->tensors[tensor].state = MOI_DTR_ABSENT;
+    if (--dtr->ops[i].n_evicted == 0 && dtr->heuristic == MO_DTR_EQ) moi_dtr_group_leave(dtr, i);
+}
+
+static void moi_dtr_join_neighbours(mo_dtr *dtr, uint32_t tensor) {
+    const moi_dtr_tensor *t = &dtr->tensors[tensor];
+    const moi_dtr_op *op = &dtr->ops[t->op];
+    if (op->group == MOI_DTR_NONE) moi_dtr_group_found(dtr, t->op);
+    for (uint32_t e = op->first_input; e != MOI_DTR_NONE; e = dtr->edges[e].next_input) {
+        const moi_dtr_tensor *input = &dtr->tensors[dtr->edges[e].tensor];
+        if (input->state == MOI_DTR_EVICTED)
+            moi_dtr_group_merge(dtr, op->group, dtr->ops[input->op].group);
+    }
+    for (uint32_t e = t->first_user; e != MOI_DTR_NONE; e = dtr->edges[e].next_user) {
+        uint32_t group = dtr->ops[dtr->edges[e].op].group;
+        if (group != MOI_DTR_NONE) moi_dtr_group_merge(dtr, op->group, group);
+    }
+}
+
+static void moi_dtr_evict(mo_dtr *dtr, uint32_t tensor) {
+    moi_dtr_take_bytes(dtr, tensor);
+    moi_dtr_unlist(dtr, tensor);
+    dtr->tensors[tensor].state = MOI_DTR_EVICTED;
+    dtr->ops[dtr->tensors[tensor].op].n_evicted++;
+    if (dtr->heuristic == MO_DTR_EQ) moi_dtr_join_neighbours(dtr, tensor);
+}
+
+static int moi_dtr_is_pinned(const moi_dtr_tensor *t) {
+    return t->op == MOI_DTR_NONE || t->kept || t->pins || t->locks;
+}
+
+/* Neighbouring parts of the block that are free or can be, from part `begin` on. fresh counts
+ * tensors that nothing ran after: they go last. */
+typedef struct moi_dtr_window {
+    mo_suballoc_block begin;
+    uint64_t bytes, fresh;
+    double h;
+} moi_dtr_window;
+
+static uint32_t moi_dtr_owner(const mo_dtr *dtr, const mo_suballoc_block *part) {
+    return part->handle ? dtr->owners[(uint32_t)part->handle] : MOI_DTR_NONE;
+}
+
+/* Adds a part at the end of a window, or with sign -1 takes it away at its begin. */
+static void moi_dtr_window_add(
+    const mo_dtr *dtr, moi_dtr_window *window, const mo_suballoc_block *part, int sign) {
+    uint32_t i = moi_dtr_owner(dtr, part);
+    window->bytes += sign > 0 ? part->size : 0 - part->size;
+    if (i == MOI_DTR_NONE) return;
+    if (dtr->tensors[i].h < HUGE_VAL) window->h += sign * dtr->tensors[i].h;
+    else window->fresh += sign > 0 ? 1 : UINT64_MAX;
+}
+
+static int moi_dtr_window_less(const moi_dtr_window *a, const moi_dtr_window *b) {
+    if (a->fresh != b->fresh) return a->fresh < b->fresh;
+    return a->h < b->h || (a->h == b->h && a->bytes < b->bytes);
+}
+
+/* The cheapest window of at least size bytes; 0 when there is none. A window that is as short as
+ * its end allows is cheaper than a longer one, so one pass with two ends finds it. */
+static int moi_dtr_find_window(const mo_dtr *dtr, uint64_t size, moi_dtr_window *best) {
+    mo_suballoc_block part;
+    moi_dtr_window window;
+    int found = 0;
+    memset(&part, 0, sizeof part);
+    memset(&window, 0, sizeof window);
+    while (mo_suballoc_next(&dtr->sub, &part)) {
+        uint32_t i = moi_dtr_owner(dtr, &part);
+        if (i != MOI_DTR_NONE && moi_dtr_is_pinned(&dtr->tensors[i])) {
+            memset(&window, 0, sizeof window);
+            continue;
+        }
+        if (window.bytes == 0) window.h = 0, window.begin = part;
+        moi_dtr_window_add(dtr, &window, &part, 1);
+        while (window.bytes - window.begin.size >= size) {
+            moi_dtr_window_add(dtr, &window, &window.begin, -1);
+            (void)mo_suballoc_next(&dtr->sub, &window.begin);
+        }
+        if (window.bytes < size || (found && !moi_dtr_window_less(&window, best))) continue;
+        *best = window;
+        found = 1;
+    }
+    return found;
+}
+
+static void moi_dtr_evict_window(mo_dtr *dtr, const moi_dtr_window *window) {
+    mo_suballoc_block part = window->begin;
+    uint32_t first = MOI_DTR_NONE;
+    for (uint64_t bytes = part.size;; bytes += part.size) {
+        uint32_t i = moi_dtr_owner(dtr, &part);
+        if (i != MOI_DTR_NONE) {
+            dtr->tensors[i].next_victim = first;
+            first = i;
+        }
+        if (bytes >= window->bytes || !mo_suballoc_next(&dtr->sub, &part)) break;
+    }
+    for (; first != MOI_DTR_NONE; first = dtr->tensors[first].next_victim) {
+        moi_dtr_evict(dtr, first);
+        dtr->n_evictions++;
+    }
+}
+
+/* Frees size bytes in one piece; 0 when what is pinned leaves none. */
+static int moi_dtr_make_room(mo_dtr *dtr, uint64_t size) {
+    moi_dtr_window window;
+    memset(&window, 0, sizeof window);
+    for (uint32_t i = dtr->first_resident; i != MOI_DTR_NONE; i = dtr->tensors[i].next)
+        if (!moi_dtr_is_pinned(&dtr->tensors[i])) dtr->tensors[i].h = moi_dtr_h(dtr, i);
+    if (!moi_dtr_find_window(dtr, size, &window)) return 0;
+    moi_dtr_evict_window(dtr, &window);
+    return 1;
+}
+
+/* Bytes in the block for a tensor, whose state stays as it is. */
+static mo_status moi_dtr_give_bytes(mo_dtr *dtr, uint32_t tensor) {
+    moi_dtr_tensor *t = &dtr->tensors[tensor];
+    mo_suballoc_block block;
+    mo_status status;
+    status = mo_suballoc_alloc(&dtr->sub, t->size, 0, &block);
+    if (status == MO_E_NO_SPACE && moi_dtr_make_room(dtr, t->size))
+        status = mo_suballoc_alloc(&dtr->sub, t->size, 0, &block);
+    if (status != MO_OK) return status;
+    dtr->owners[(uint32_t)block.handle] = tensor;
+    t->handle = block.handle;
+    t->address = dtr->block + block.off;
+    MOI_UNPOISON(t->address, t->size);
+    return MO_OK;
+}
+/* mo_dtr.c - see mo_dtr.h: slots, running, the calls.
+ *
+ * Ops that must run again stand on a stack that is linked through the ops themselves: each is on it
+ * at most once, since the graph has no cycles. While an op waits there, the inputs that it found
+ * are pinned, as in Kirisame et al. 2021, but only as long as there is room for that. */
+
+/* ---- start and end ------------------------------------------------------------------------- */
+
+static mo_dtr_desc moi_dtr_defaults(const mo_dtr_desc *desc) {
+    mo_dtr_desc full = *desc;
+    if (full.max_tensors == 0) full.max_tensors = MOI_DTR_TENSORS;
+    if (full.max_inputs == 0) full.max_inputs = MOI_DTR_INPUTS_EACH * full.max_tensors;
+    if (full.max_args == 0) full.max_args = MOI_DTR_ARGS;
+    return full;
+}
+
+static mo_suballoc_desc moi_dtr_sub_desc(const mo_dtr_desc *full) {
+    mo_suballoc_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.size = moi_max(full->size, MOI_DTR_ALIGN);
+    desc.granule = MOI_DTR_ALIGN;
+    desc.max_allocs = full->max_tensors;
+    return desc;
+}
+
+/* Where the parts lie in the workspace. */
+typedef struct moi_dtr_parts {
+    size_t tensors_off, ops_off, edges_off, groups_off, owners_off, args_off, sub_off, size;
+} moi_dtr_parts;
+
+static int moi_dtr_part(size_t *end, size_t n, size_t size, size_t *off) {
+    size_t bytes;
+    return moi_mul(n, size, &bytes) && moi_align_up(*end, MOI_CACHE_LINE, off) &&
+        moi_add(*off, bytes, end);
+}
+
+static mo_status moi_dtr_layout(const mo_dtr_desc *full, moi_dtr_parts *parts) {
+    size_t end = 0, n = full->max_tensors, sub_size;
+    if (n > (size_t)1 << 28 || full->max_inputs > (size_t)1 << 30) return MO_E_INVALID;
+    if (full->max_args > (size_t)1 << 30) return MO_E_INVALID;
+    mo_suballoc_desc sub = moi_dtr_sub_desc(full);
+    mo_status status = mo_suballoc_workspace_size(&sub, &sub_size);
+    if (status != MO_OK) return status;
+    if (!moi_dtr_part(&end, n, sizeof(moi_dtr_tensor), &parts->tensors_off) ||
+        !moi_dtr_part(&end, n, sizeof(moi_dtr_op), &parts->ops_off) ||
+        !moi_dtr_part(&end, full->max_inputs, sizeof(moi_dtr_edge), &parts->edges_off) ||
+        !moi_dtr_part(&end, n, sizeof(moi_dtr_group), &parts->groups_off) ||
+        !moi_dtr_part(&end, 2 * n + 1, sizeof(uint32_t), &parts->owners_off) ||
+        !moi_dtr_part(&end, full->max_args, sizeof(void *), &parts->args_off) ||
+        !moi_dtr_part(&end, sub_size, 1, &parts->sub_off) ||
+        !moi_add(end, MOI_CACHE_LINE, &parts->size))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+mo_status mo_dtr_workspace_size(const mo_dtr_desc *desc, size_t *size) {
+    moi_dtr_parts parts;
+    if (!desc || !size) return MO_E_INVALID;
+    mo_dtr_desc full = moi_dtr_defaults(desc);
+    mo_status status = moi_dtr_layout(&full, &parts);
+    if (status == MO_OK) *size = parts.size;
+    return status;
+}
+
+static void moi_dtr_set_up(
+    mo_dtr *dtr, const mo_dtr_desc *full, const moi_dtr_parts *parts, void *workspace) {
+    uintptr_t line = MOI_CACHE_LINE - 1;
+    unsigned char *base = (unsigned char *)(((uintptr_t)workspace + line) & ~line);
+    dtr->block = (unsigned char *)full->block;
+    dtr->tensors = (moi_dtr_tensor *)(void *)(base + parts->tensors_off);
+    dtr->ops = (moi_dtr_op *)(void *)(base + parts->ops_off);
+    dtr->edges = (moi_dtr_edge *)(void *)(base + parts->edges_off);
+    dtr->groups = (moi_dtr_group *)(void *)(base + parts->groups_off);
+    dtr->owners = (uint32_t *)(void *)(base + parts->owners_off);
+    dtr->args = (void **)(void *)(base + parts->args_off);
+    dtr->max_tensors = (uint32_t)full->max_tensors;
+    dtr->max_edges = (uint32_t)full->max_inputs;
+    dtr->max_args = (uint32_t)full->max_args;
+    dtr->free_tensor = dtr->free_op = dtr->free_edge = dtr->free_group = MOI_DTR_NONE;
+    dtr->first_resident = MOI_DTR_NONE;
+    dtr->heuristic = full->heuristic;
+    if (full->log) dtr->log = *full->log;
+    if (full->allocator) dtr->allocator = *full->allocator;
+}
+
+mo_status mo_dtr_init(mo_dtr *dtr, const mo_dtr_desc *desc) {
+    moi_dtr_parts parts;
+    mo_dtr made;
+    if (!dtr || !desc || !desc->block || desc->size < MOI_DTR_ALIGN) return MO_E_INVALID;
+    if ((uintptr_t)desc->block % MOI_DTR_ALIGN != 0) return MO_E_INVALID;
+    if ((unsigned)desc->heuristic > MO_DTR_MSPS) return MO_E_INVALID;
+    mo_dtr_desc full = moi_dtr_defaults(desc);
+    mo_status status = moi_dtr_layout(&full, &parts);
+    if (status != MO_OK) return status;
+    void *workspace = full.workspace;
+    if (!workspace) workspace = mo_alloc(full.allocator, parts.size, MOI_CACHE_LINE);
+    if (!workspace) return MO_E_NO_MEMORY;
+    memset(&made, 0, sizeof made);
+    moi_dtr_set_up(&made, &full, &parts, workspace);
+    made.workspace = full.workspace ? NULL : workspace;
+    made.workspace_size = parts.size;
+    mo_suballoc_desc sub = moi_dtr_sub_desc(&full);
+    sub.workspace = (unsigned char *)(void *)made.tensors + parts.sub_off;
+    status = mo_suballoc_init(&made.sub, &sub);
+    MEMOPT_ASSERT(status == MO_OK); /* the layout asked it for its size */
+    MOI_POISON(full.block, (size_t)(made.sub.size << made.sub.shift));
+    *dtr = made;
+    return status;
+}
+
+void mo_dtr_free(mo_dtr *dtr) {
+    if (!dtr) return;
+    MOI_UNPOISON(dtr->block, (size_t)(dtr->sub.size << dtr->sub.shift));
+    mo_suballoc_free(&dtr->sub);
+    mo_free(&dtr->allocator, dtr->workspace, dtr->workspace_size, MOI_CACHE_LINE);
+    memset(dtr, 0, sizeof *dtr);
+}
+
+/* ---- slots --------------------------------------------------------------------------------- */
+
+static uint32_t moi_dtr_new_tensor(mo_dtr *dtr, const char *name, size_t size) {
+    uint32_t i = dtr->free_tensor, generation = 0;
+    if (i != MOI_DTR_NONE) {
+        dtr->free_tensor = dtr->tensors[i].next;
+        generation = dtr->tensors[i].generation;
+    } else {
+        i = dtr->n_tensors++;
+    }
+    moi_dtr_tensor *t = &dtr->tensors[i];
+    memset(t, 0, sizeof *t);
+    t->generation = generation == UINT32_MAX ? 1 : generation + 1;
+    t->name = name;
+    t->size = size;
+    t->used = dtr->clock;
+    t->op = t->next_output = t->first_user = t->prev = t->next = MOI_DTR_NONE;
+    t->held = 1;
+    dtr->live_tensors++;
+    return i;
+}
+
+static void moi_dtr_free_tensor(mo_dtr *dtr, uint32_t i) {
+    dtr->tensors[i].held = 0;
+    dtr->tensors[i].op = MOI_DTR_NONE;
+    dtr->tensors[i].state = MOI_DTR_ABSENT;
+    dtr->tensors[i].next = dtr->free_tensor;
+    dtr->free_tensor = i;
+    dtr->live_tensors--;
+}
+
+static uint32_t moi_dtr_new_op(mo_dtr *dtr, const mo_dtr_op_desc *desc) {
+    uint32_t i = dtr->free_op;
+    if (i != MOI_DTR_NONE) dtr->free_op = dtr->ops[i].below;
+    else i = dtr->n_ops++;
+    moi_dtr_op *op = &dtr->ops[i];
+    memset(op, 0, sizeof *op);
+    op->run = desc->run;
+    op->self = desc->self;
+    op->name = desc->name ? desc->name : "op";
+    op->cost = desc->cost;
+    op->seed = desc->seed;
+    op->first_input = op->first_output = MOI_DTR_NONE;
+    op->group = op->below = MOI_DTR_NONE;
+    dtr->live_ops++;
+    return i;
+}
+
+/* A new first input of op: they are added from the last to the first. */
+static void moi_dtr_add_input(mo_dtr *dtr, uint32_t op, uint32_t tensor) {
+    uint32_t i = dtr->free_edge;
+    if (i != MOI_DTR_NONE) dtr->free_edge = dtr->edges[i].next_input;
+    else i = dtr->n_edges++;
+    moi_dtr_edge *edge = &dtr->edges[i];
+    moi_dtr_tensor *t = &dtr->tensors[tensor];
+    edge->op = op;
+    edge->tensor = tensor;
+    edge->lock = MOI_DTR_UNLOCKED;
+    edge->next_input = dtr->ops[op].first_input;
+    edge->prev_user = MOI_DTR_NONE;
+    edge->next_user = t->first_user;
+    if (t->first_user != MOI_DTR_NONE) dtr->edges[t->first_user].prev_user = i;
+    t->first_user = i;
+    dtr->ops[op].first_input = i;
+    dtr->ops[op].n_inputs++;
+    dtr->live_edges++;
+}
+
+static void moi_dtr_unlink_user(mo_dtr *dtr, const moi_dtr_edge *edge) {
+    if (edge->prev_user != MOI_DTR_NONE) dtr->edges[edge->prev_user].next_user = edge->next_user;
+    else dtr->tensors[edge->tensor].first_user = edge->next_user;
+    if (edge->next_user != MOI_DTR_NONE) dtr->edges[edge->next_user].prev_user = edge->prev_user;
+}
+
+/* The slot of a tensor that the caller holds; NONE when it is stale. */
+static uint32_t moi_dtr_lookup(const mo_dtr *dtr, mo_dtr_tensor tensor) {
+    uint32_t i = (uint32_t)tensor;
+    if (i >= dtr->n_tensors || !dtr->tensors[i].held) return MOI_DTR_NONE;
+    return dtr->tensors[i].generation == (uint32_t)(tensor >> 32) ? i : MOI_DTR_NONE;
+}
+
+static mo_dtr_tensor moi_dtr_handle(const mo_dtr *dtr, uint32_t i) {
+    return (mo_dtr_tensor)dtr->tensors[i].generation << 32 | i;
+}
+
+/* ---- forgetting ---------------------------------------------------------------------------- */
+
+/* An op of which every needed output is kept never runs again: what it reads can go. */
+static void moi_dtr_forget_later(mo_dtr *dtr, uint32_t i, uint32_t *forget) {
+    moi_dtr_op *op = &dtr->ops[i];
+    if (op->n_needed > op->n_kept || op->forgetting) return;
+    op->forgetting = 1;
+    op->below = *forget;
+    *forget = i;
+}
+
+/* Called when the caller or an op needs a tensor no more. */
+static void moi_dtr_settle(mo_dtr *dtr, uint32_t tensor, uint32_t *forget) {
+    moi_dtr_tensor *t = &dtr->tensors[tensor];
+    uint32_t i = t->op;
+    if (t->held || t->first_user != MOI_DTR_NONE) return;
+    if (t->state == MOI_DTR_EVICTED) moi_dtr_unevict(dtr, tensor);
+    if (t->handle) moi_dtr_take_bytes(dtr, tensor);
+    if (i == MOI_DTR_NONE) {
+        moi_dtr_free_tensor(dtr, tensor);
+        return;
+    }
+    if (t->state == MOI_DTR_RESIDENT) moi_dtr_unlist(dtr, tensor);
+    dtr->ops[i].n_needed--;
+    dtr->ops[i].n_kept -= t->kept;
+    moi_dtr_forget_later(dtr, i, forget);
+}
+
+static void moi_dtr_forget_inputs(mo_dtr *dtr, uint32_t i, uint32_t *forget) {
+    uint32_t next;
+    for (uint32_t e = dtr->ops[i].first_input; e != MOI_DTR_NONE; e = next) {
+        moi_dtr_edge *edge = &dtr->edges[e];
+        next = edge->next_input;
+        moi_dtr_unlink_user(dtr, edge);
+        edge->next_input = dtr->free_edge;
+        dtr->free_edge = e;
+        dtr->live_edges--;
+        moi_dtr_settle(dtr, edge->tensor, forget);
+    }
+    dtr->ops[i].first_input = MOI_DTR_NONE;
+    dtr->ops[i].n_inputs = 0;
+}
+
+static void moi_dtr_forget_ops(mo_dtr *dtr, uint32_t forget) {
+    while (forget != MOI_DTR_NONE) {
+        uint32_t i = forget, next;
+        forget = dtr->ops[i].below;
+        moi_dtr_forget_inputs(dtr, i, &forget);
+        dtr->ops[i].forgetting = 0;
+        if (dtr->ops[i].n_needed > 0) continue;
+        for (uint32_t t = dtr->ops[i].first_output; t != MOI_DTR_NONE; t = next) {
+            next = dtr->tensors[t].next_output;
+            moi_dtr_free_tensor(dtr, t);
+        }
+        dtr->ops[i].below = dtr->free_op;
+        dtr->free_op = i;
+        dtr->live_ops--;
+    }
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+static int moi_dtr_name(const mo_dtr *dtr, uint32_t tensor, char *text, size_t size) {
+    const moi_dtr_tensor *t = &dtr->tensors[tensor];
+    if (t->op == MOI_DTR_NONE || dtr->ops[t->op].n_outputs == 1)
+        return snprintf(text, size, "%s", t->name);
+    return snprintf(text, size, "%s:%u", t->name, (unsigned)t->output);
+}
+
+/* Says what is pinned, as far as a line goes. */
+static void moi_dtr_report(const mo_dtr *dtr, uint32_t wanted) {
+    char text[768], name[64];
+    uint64_t pinned = 0;
+    size_t at = 0;
+    if (!dtr->log.write) return;
+    text[0] = 0;
+    for (uint32_t i = 0; i < dtr->n_tensors; i++) {
+        const moi_dtr_tensor *t = &dtr->tensors[i];
+        if (!t->handle || i == wanted || !moi_dtr_is_pinned(t)) continue;
+        pinned += t->size;
+        moi_dtr_name(dtr, i, name, sizeof name);
+        if (at + sizeof name + 32 > sizeof text) continue;
+        at += (size_t)snprintf(
+            text + at, sizeof text - at, "%s%s (%zu)", at ? ", " : "", name, t->size);
+    }
+    moi_dtr_name(dtr, wanted, name, sizeof name);
+    moi_log(&dtr->log, MO_LOG_ERROR,
+        "dtr: %s needs %zu bytes in one piece of %llu; %llu are pinned: %s", name,
+        dtr->tensors[wanted].size, (unsigned long long)dtr->sub.size << dtr->sub.shift,
+        (unsigned long long)pinned, pinned ? text : "nothing");
+}
+
+static void moi_dtr_lock_input(mo_dtr *dtr, uint32_t e, moi_dtr_lock lock) {
+    if (!dtr->edges[e].lock) dtr->tensors[dtr->edges[e].tensor].locks++;
+    if (dtr->edges[e].lock != MOI_DTR_MADE) dtr->edges[e].lock = (uint8_t)lock;
+}
+
+static void moi_dtr_unlock_input(mo_dtr *dtr, uint32_t e) {
+    if (!dtr->edges[e].lock) return;
+    dtr->edges[e].lock = MOI_DTR_UNLOCKED;
+    dtr->tensors[dtr->edges[e].tensor].locks--;
+    dtr->tensors[dtr->edges[e].tensor].used = dtr->clock;
+}
+
+/* Inputs that waiting ops found in the block may go after all: they are made again then. */
+static int moi_dtr_yield(mo_dtr *dtr) {
+    int yielded = 0;
+    for (uint32_t i = dtr->waiting; i != MOI_DTR_NONE; i = dtr->ops[i].below)
+        for (uint32_t e = dtr->ops[i].first_input; e != MOI_DTR_NONE; e = dtr->edges[e].next_input)
+            if (dtr->edges[e].lock == MOI_DTR_FOUND) {
+                moi_dtr_unlock_input(dtr, e);
+                yielded = 1;
+            }
+    return yielded;
+}
+
+/* Resident outputs keep their bytes, and get the same ones again. */
+static mo_status moi_dtr_place_outputs(mo_dtr *dtr, const moi_dtr_op *op) {
+    for (uint32_t i = op->first_output; i != MOI_DTR_NONE; i = dtr->tensors[i].next_output) {
+        if (dtr->tensors[i].handle) continue;
+        mo_status status = moi_dtr_give_bytes(dtr, i);
+        if (status == MO_E_NO_SPACE && moi_dtr_yield(dtr)) status = moi_dtr_give_bytes(dtr, i);
+        if (status == MO_OK) continue;
+        moi_dtr_report(dtr, i);
+        return status;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_dtr_call_op(mo_dtr *dtr, moi_dtr_op *op) {
+    mo_dtr_call call;
+    size_t n = 0;
+    for (uint32_t e = op->first_input; e != MOI_DTR_NONE; e = dtr->edges[e].next_input)
+        dtr->args[n++] = dtr->tensors[dtr->edges[e].tensor].address;
+    for (uint32_t i = op->first_output; i != MOI_DTR_NONE; i = dtr->tensors[i].next_output)
+        dtr->args[n++] = dtr->tensors[i].address;
+    call.inputs = (const void *const *)dtr->args;
+    call.n_inputs = op->n_inputs;
+    call.outputs = (void *const *)(dtr->args + op->n_inputs);
+    call.n_outputs = op->n_outputs;
+    call.seed = op->seed;
+    call.again = op->has_run;
+    dtr->running = 1;
+    mo_status status = op->run(op->self, &call);
+    dtr->running = 0;
+    if (status != MO_OK) return status;
+    dtr->clock += op->cost;
+    *(op->has_run ? &dtr->recompute_cost : &dtr->cost) += op->cost;
+    dtr->n_recomputes += op->has_run;
+    op->has_run = 1;
+    return MO_OK;
+}
+
+static void moi_dtr_lock_outputs(mo_dtr *dtr, const moi_dtr_op *op) {
+    for (uint32_t i = op->first_output; i != MOI_DTR_NONE; i = dtr->tensors[i].next_output)
+        dtr->tensors[i].locks++;
+}
+
+/* After a run: outputs that were made are there; when it failed, or for those that nobody needs,
+ * the bytes go back. */
+static void moi_dtr_unlock_outputs(mo_dtr *dtr, const moi_dtr_op *op, int made) {
+    for (uint32_t i = op->first_output; i != MOI_DTR_NONE; i = dtr->tensors[i].next_output) {
+        moi_dtr_tensor *t = &dtr->tensors[i];
+        t->locks--;
+        if (made) t->used = dtr->clock;
+        if (!t->handle || t->state == MOI_DTR_RESIDENT) continue;
+        if (!made || (!t->held && t->first_user == MOI_DTR_NONE)) {
+            moi_dtr_take_bytes(dtr, i);
+            continue;
+        }
+        if (t->state == MOI_DTR_EVICTED) moi_dtr_unevict(dtr, i);
+        moi_dtr_list(dtr, i);
+    }
+}
+
+static void moi_dtr_unlock_inputs(mo_dtr *dtr, const moi_dtr_op *op) {
+    for (uint32_t e = op->first_input; e != MOI_DTR_NONE; e = dtr->edges[e].next_input)
+        moi_dtr_unlock_input(dtr, e);
+}
+
+/* Runs an op whose inputs are all there. */
+static mo_status moi_dtr_run(mo_dtr *dtr, uint32_t i) {
+    moi_dtr_op *op = &dtr->ops[i];
+    for (uint32_t e = op->first_input; e != MOI_DTR_NONE; e = dtr->edges[e].next_input)
+        moi_dtr_lock_input(dtr, e, MOI_DTR_MADE);
+    moi_dtr_lock_outputs(dtr, op);
+    mo_status status = moi_dtr_place_outputs(dtr, op);
+    if (status == MO_OK) status = moi_dtr_call_op(dtr, op);
+    moi_dtr_unlock_outputs(dtr, op, status == MO_OK);
+    moi_dtr_unlock_inputs(dtr, op);
+    return status;
+}
+
+/* The first input that is not there. The others are pinned until the op has run, if there is room
+ * for that. */
+static uint32_t moi_dtr_missing(mo_dtr *dtr, uint32_t i) {
+    uint32_t missing = MOI_DTR_NONE;
+    for (uint32_t e = dtr->ops[i].first_input; e != MOI_DTR_NONE; e = dtr->edges[e].next_input)
+        if (dtr->tensors[dtr->edges[e].tensor].state == MOI_DTR_RESIDENT)
+            moi_dtr_lock_input(dtr, e, MOI_DTR_FOUND);
+        else if (missing == MOI_DTR_NONE) missing = e;
+    return missing;
+}
+
+/* Runs op `bottom`, and before it whatever its inputs are missing. An input that was made again
+ * stays until its reader has run, so every round brings the topmost op nearer to its run. */
+static mo_status moi_dtr_make(mo_dtr *dtr, uint32_t bottom) {
+    uint32_t top = bottom;
+    mo_status status = MO_OK;
+    dtr->ops[bottom].below = MOI_DTR_NONE;
+    while (status == MO_OK && top != MOI_DTR_NONE) {
+        uint32_t missing = moi_dtr_missing(dtr, top);
+        if (missing != MOI_DTR_NONE) {
+            uint32_t maker = dtr->tensors[dtr->edges[missing].tensor].op;
+            moi_dtr_lock_input(dtr, missing, MOI_DTR_MADE);
+            dtr->ops[maker].below = top;
+            top = maker;
+            continue;
+        }
+        dtr->waiting = dtr->ops[top].below;
+        status = moi_dtr_run(dtr, top);
+        top = dtr->waiting;
+    }
+    for (; top != MOI_DTR_NONE; top = dtr->ops[top].below)
+        moi_dtr_unlock_inputs(dtr, &dtr->ops[top]);
+    return status;
+}
+
+/* ---- the calls ----------------------------------------------------------------------------- */
+
+mo_status mo_dtr_constant(
+    mo_dtr *dtr, const char *name, size_t size, void *address, mo_dtr_tensor *tensor) {
+    if (!dtr || size == 0 || !tensor) return MO_E_INVALID;
+    if (dtr->running) return MO_E_STATE;
+    if (dtr->live_tensors == dtr->max_tensors) return MO_E_NO_SPACE;
+    uint32_t i = moi_dtr_new_tensor(dtr, name ? name : "constant", size);
+    dtr->tensors[i].address = (unsigned char *)address;
+    mo_status status = address ? MO_OK : moi_dtr_give_bytes(dtr, i);
+    if (status != MO_OK) {
+        moi_dtr_report(dtr, i);
+        moi_dtr_free_tensor(dtr, i);
+        return status;
+    }
+    dtr->tensors[i].state = MOI_DTR_RESIDENT;
+    *tensor = moi_dtr_handle(dtr, i);
+    return MO_OK;
+}
+
+/* Fills in the cost in *cost when there is none. */
+static mo_status moi_dtr_check_op(const mo_dtr *dtr, const mo_dtr_op_desc *desc, double *cost) {
+    double bytes = 0;
+    if (!desc || !desc->run || desc->n_outputs == 0 || !desc->output_sizes) return MO_E_INVALID;
+    if ((desc->n_inputs && !desc->inputs) || !(desc->cost >= 0 && desc->cost < HUGE_VAL))
+        return MO_E_INVALID;
+    for (size_t k = 0; k < desc->n_inputs; k++) {
+        uint32_t i = moi_dtr_lookup(dtr, desc->inputs[k]);
+        if (i == MOI_DTR_NONE) return MO_E_INVALID;
+        bytes += (double)dtr->tensors[i].size;
+    }
+    for (size_t k = 0; k < desc->n_outputs; k++) {
+        if (desc->output_sizes[k] == 0) return MO_E_INVALID;
+        bytes += (double)desc->output_sizes[k];
+    }
+    if (desc->n_outputs > dtr->max_args || desc->n_inputs > dtr->max_args - desc->n_outputs)
+        return MO_E_NO_SPACE;
+    if (desc->n_outputs > dtr->max_tensors - dtr->live_tensors) return MO_E_NO_SPACE;
+    if (desc->n_inputs > dtr->max_edges - dtr->live_edges) return MO_E_NO_SPACE;
+    *cost = desc->cost > 0 ? desc->cost : bytes;
+    return MO_OK;
+}
+
+static uint32_t moi_dtr_add_op(mo_dtr *dtr, const mo_dtr_op_desc *desc, double cost) {
+    uint32_t i = moi_dtr_new_op(dtr, desc);
+    moi_dtr_op *op = &dtr->ops[i];
+    op->cost = cost;
+    for (size_t k = desc->n_inputs; k > 0; k--)
+        moi_dtr_add_input(dtr, i, moi_dtr_lookup(dtr, desc->inputs[k - 1]));
+    for (size_t k = desc->n_outputs; k > 0; k--) {
+        uint32_t t = moi_dtr_new_tensor(dtr, op->name, desc->output_sizes[k - 1]);
+        dtr->tensors[t].op = i;
+        dtr->tensors[t].output = (uint32_t)(k - 1);
+        dtr->tensors[t].next_output = op->first_output;
+        op->first_output = t;
+    }
+    op->n_needed = op->n_outputs = (uint32_t)desc->n_outputs;
+    return i;
+}
+
+mo_status mo_dtr_op(mo_dtr *dtr, const mo_dtr_op_desc *desc, mo_dtr_tensor *outputs) {
+    double cost = 0;
+    size_t n = 0;
+    if (!dtr || !outputs) return MO_E_INVALID;
+    if (dtr->running) return MO_E_STATE;
+    mo_status status = moi_dtr_check_op(dtr, desc, &cost);
+    if (status != MO_OK) return status;
+    uint32_t i = moi_dtr_add_op(dtr, desc, cost);
+    status = moi_dtr_make(dtr, i);
+    if (status != MO_OK) {
+        dtr->ops[i].below = MOI_DTR_NONE;
+        dtr->ops[i].n_needed = 0;
+        moi_dtr_forget_ops(dtr, i);
+        return status;
+    }
+    for (uint32_t t = dtr->ops[i].first_output; t != MOI_DTR_NONE; t = dtr->tensors[t].next_output)
+        outputs[n++] = moi_dtr_handle(dtr, t);
+    return MO_OK;
+}
+
+static mo_status moi_dtr_fetch(mo_dtr *dtr, mo_dtr_tensor tensor, uint32_t *index) {
+    if (!dtr) return MO_E_INVALID;
+    if (dtr->running) return MO_E_STATE;
+    uint32_t i = moi_dtr_lookup(dtr, tensor);
+    if (i == MOI_DTR_NONE) return MO_E_INVALID;
+    *index = i;
+    return dtr->tensors[i].state == MOI_DTR_RESIDENT ? MO_OK
+                                                     : moi_dtr_make(dtr, dtr->tensors[i].op);
+}
+
+mo_status mo_dtr_acquire(mo_dtr *dtr, mo_dtr_tensor tensor, void **address) {
+    uint32_t i = 0;
+    if (!address) return MO_E_INVALID;
+    mo_status status = moi_dtr_fetch(dtr, tensor, &i);
+    if (status != MO_OK) return status;
+    dtr->tensors[i].pins++;
+    dtr->tensors[i].used = dtr->clock;
+    *address = dtr->tensors[i].address;
+    return MO_OK;
+}
+
+mo_status mo_dtr_release(mo_dtr *dtr, mo_dtr_tensor tensor) {
+    uint32_t i = dtr ? moi_dtr_lookup(dtr, tensor) : MOI_DTR_NONE;
+    if (i == MOI_DTR_NONE) return MO_E_INVALID;
+    if (dtr->tensors[i].pins == 0) return MO_E_STATE;
+    dtr->tensors[i].pins--;
+    dtr->tensors[i].used = dtr->clock;
+    return MO_OK;
+}
+
+mo_status mo_dtr_drop(mo_dtr *dtr, mo_dtr_tensor tensor) {
+    uint32_t i = dtr ? moi_dtr_lookup(dtr, tensor) : MOI_DTR_NONE, forget = MOI_DTR_NONE;
+    if (i == MOI_DTR_NONE) return MO_E_INVALID;
+    moi_dtr_tensor *t = &dtr->tensors[i];
+    if (dtr->running || t->pins) return MO_E_STATE;
+    t->held = 0;
+    if (t->first_user != MOI_DTR_NONE && t->state == MOI_DTR_RESIDENT && !moi_dtr_is_pinned(t))
+        moi_dtr_evict(dtr, i);
+    moi_dtr_settle(dtr, i, &forget);
+    moi_dtr_forget_ops(dtr, forget);
+    return MO_OK;
+}
+
+mo_status mo_dtr_keep(mo_dtr *dtr, mo_dtr_tensor tensor) {
+    uint32_t i = 0, forget = MOI_DTR_NONE;
+    mo_status status = moi_dtr_fetch(dtr, tensor, &i);
+    if (status != MO_OK) return status;
+    moi_dtr_tensor *t = &dtr->tensors[i];
+    if (t->op == MOI_DTR_NONE || t->kept) return MO_OK;
+    t->kept = 1;
+    dtr->ops[t->op].n_kept++;
+    moi_dtr_forget_later(dtr, t->op, &forget);
+    moi_dtr_forget_ops(dtr, forget);
+    return MO_OK;
+}
+
+void mo_dtr_get_stats(const mo_dtr *dtr, mo_dtr_stats *stats) {
+    mo_suballoc_stats block;
+    mo_suballoc_get_stats(&dtr->sub, &block);
+    stats->n_evictions = dtr->n_evictions;
+    stats->n_recomputes = dtr->n_recomputes;
+    stats->cost = dtr->cost;
+    stats->recompute_cost = dtr->recompute_cost;
+    stats->resident_bytes = block.used_bytes;
+    stats->peak_bytes = block.peak_bytes;
+    stats->n_tensors = dtr->live_tensors;
+    stats->n_ops = dtr->live_ops;
+    stats->n_resident = block.n_allocs;
+}
+
+#undef MOI_DTR_NONE
+/* mo_plan_internal.h - what a plan is made of; shared by the files that make, run, check and write
+ * it.
+ *
+ * Time is counted in sub-steps: every op takes as many as its stage's forward or backward has, and
+ * a move one. A "life" is one stretch of time in which a tensor must keep its bytes; a tensor that
+ * is computed twice, or comes back from the store, has two. Lives are what the layout places and
+ * what steps hand out. */
+#ifndef MEMOPT_PLAN_INTERNAL_H
+#define MEMOPT_PLAN_INTERNAL_H
 
 /* Life 0 stands for "no tensor": its address is NULL for ever. */
 typedef struct moi_plan_life {
@@ -21673,24 +27328,41 @@ typedef struct moi_plan_life {
     void *address;
 } moi_plan_life;
 
-/* A tensor of the chain: its name, and its latest life while the plan is being made. */
+/* A tensor of the chain. While the plan is being made: its latest life, the one being copied to
+ * the store, and where it lies within what is moved together. */
 typedef struct moi_plan_slot {
     const char *name;
-    size_t life;
+    size_t life, leaving, store_off;
 } moi_plan_slot;
 
-/* slot is the first of the stage's: output, its gradient, then the tensors. */
+/* What is moved together: x, or what a stage saved. start: the latest OFFLOAD or PREFETCH;
+ * first to last: the sub-steps in which the store holds it. */
+typedef struct moi_plan_move {
+    size_t start;
+    size_t first, last;
+    size_t size, off; /* in the store */
+} moi_plan_move;
+enum { MOI_PLAN_MOVE_X, MOI_PLAN_MOVE_SAVED, MOI_PLAN_MOVES };
+
+/* slot: the first of the stage's: output, its gradient, then the tensors. moves: n + 1 of it among
+ * the plan's; 0 = nothing. */
 typedef struct moi_plan_stage {
-    const char *name;
-    size_t slot, n_tensors;
+    size_t slot;
+    size_t moves[MOI_PLAN_MOVES];
 } moi_plan_stage;
 
-/* Where an op's lives are in the table: x, y, dy, dx, then the tensors of its stage. */
+/* Where an op's lives are in the table: x, y, dy, dx, then the tensors of its stage; and what it
+ * copies. */
 typedef struct moi_plan_op {
     size_t begin, end; /* sub-steps, inclusive */
     size_t row;
+    size_t copy, n_copies;
 } moi_plan_op;
 enum { MOI_PLAN_X, MOI_PLAN_Y, MOI_PLAN_DY, MOI_PLAN_DX, MOI_PLAN_TENSORS };
+
+typedef struct moi_plan_copy {
+    size_t off, size, store_off;
+} moi_plan_copy;
 
 typedef struct moi_plan_block {
     const char *name;
@@ -21701,45 +27373,69 @@ typedef struct moi_plan_block {
 
 /* How many elements the arrays of a plan have. */
 typedef struct moi_plan_counts {
-    size_t ops, stages, slots, table, lives, events, row, fixed, names;
+    size_t ops, stages, tensors, slots, table, lives, events, moves, copies, row, fixed, names;
 } moi_plan_counts;
 
 struct mo_plan {
     mo_allocator allocator;
     mo_log log;
     size_t align;
+    uint64_t seed, pass;
     mo_plan_info info;
+    mo_chain chain;      /* a copy, with stages and tensors */
     moi_plan_counts max; /* of the arrays */
-    size_t n_ops, n_lives, n_events, n_names;
+    size_t n_ops, n_lives, n_events, n_moves, n_copies, n_names;
     mo_remat_op *ops;
     moi_plan_op *spans;
-    moi_plan_stage *stages;
+    mo_stage *stages;
+    mo_stage_tensor *tensors;
+    moi_plan_stage *stage_slots;
     moi_plan_slot *slots;
     size_t *table;
     moi_plan_life *lives;
     moi_layout_key *events; /* a = sub-step, b = 0 end or 1 begin, index = life */
+    moi_plan_move *moves;
+    moi_plan_copy *copies;
     moi_plan_block *fixed;
     char *names;
-    void **row; /* the addresses of the current step */
+    void **row;               /* the addresses of the current step */
+    mo_plan_copy *row_copies; /* and what it copies */
     mo_arena *arena;
     mo_track *track;
     size_t at, at_event;
 };
 
+/* Schedule, lives and offsets of an empty plan; what it allocated is freed by destroy. */
+static mo_status moi_plan_make(mo_plan *plan, const mo_plan_desc *desc);
+static void moi_plan_free_arrays(mo_plan *plan);
+
+/* The step of op k with the addresses of the row, and the copies. */
+static void moi_plan_fill_step(
+    const mo_plan *plan, size_t k, void *const *row, const mo_plan_copy *copies, mo_step *step);
+
+#endif
+/* mo_plan_make.c - schedule, lives and offsets of a plan: see mo_plan_internal.h. */
+
 /* ---- arrays -------------------------------------------------------------------------------- */
 
 static void moi_plan_free_arrays(mo_plan *plan) {
     const mo_allocator *from = &plan->allocator;
-    moi_free_array(from, plan->ops, plan->max.ops, sizeof *plan->ops);
-    moi_free_array(from, plan->spans, plan->max.ops, sizeof *plan->spans);
-    moi_free_array(from, plan->stages, plan->max.stages, sizeof *plan->stages);
-    moi_free_array(from, plan->slots, plan->max.slots, sizeof *plan->slots);
-    moi_free_array(from, plan->table, plan->max.table, sizeof *plan->table);
-    moi_free_array(from, plan->lives, plan->max.lives, sizeof *plan->lives);
-    moi_free_array(from, plan->events, plan->max.events, sizeof *plan->events);
-    moi_free_array(from, plan->fixed, plan->max.fixed, sizeof *plan->fixed);
-    moi_free_array(from, plan->names, plan->max.names, 1);
-    moi_free_array(from, plan->row, plan->max.row, sizeof *plan->row);
+    const moi_plan_counts *max = &plan->max;
+    moi_free_array(from, plan->ops, max->ops, sizeof *plan->ops);
+    moi_free_array(from, plan->spans, max->ops, sizeof *plan->spans);
+    moi_free_array(from, plan->stages, max->stages, sizeof *plan->stages);
+    moi_free_array(from, plan->tensors, max->tensors, sizeof *plan->tensors);
+    moi_free_array(from, plan->stage_slots, max->stages, sizeof *plan->stage_slots);
+    moi_free_array(from, plan->slots, max->slots, sizeof *plan->slots);
+    moi_free_array(from, plan->table, max->table, sizeof *plan->table);
+    moi_free_array(from, plan->lives, max->lives, sizeof *plan->lives);
+    moi_free_array(from, plan->events, max->events, sizeof *plan->events);
+    moi_free_array(from, plan->moves, max->moves, sizeof *plan->moves);
+    moi_free_array(from, plan->copies, max->copies, sizeof *plan->copies);
+    moi_free_array(from, plan->fixed, max->fixed, sizeof *plan->fixed);
+    moi_free_array(from, plan->names, max->names, 1);
+    moi_free_array(from, plan->row, max->row, sizeof *plan->row);
+    moi_free_array(from, plan->row_copies, max->row, sizeof *plan->row_copies);
 }
 
 /* Everything but the ops, which are needed to know the counts. */
@@ -21747,50 +27443,67 @@ static mo_status moi_plan_alloc_arrays(mo_plan *plan) {
     const mo_allocator *from = &plan->allocator;
     const moi_plan_counts *max = &plan->max;
     plan->spans = (moi_plan_op *)moi_alloc_array(from, max->ops, sizeof *plan->spans);
-    plan->stages = (moi_plan_stage *)moi_alloc_array(from, max->stages, sizeof *plan->stages);
+    plan->stages = (mo_stage *)moi_alloc_array(from, max->stages, sizeof *plan->stages);
+    plan->tensors = (mo_stage_tensor *)moi_alloc_array(from, max->tensors, sizeof *plan->tensors);
+    plan->stage_slots =
+        (moi_plan_stage *)moi_alloc_array(from, max->stages, sizeof *plan->stage_slots);
     plan->slots = (moi_plan_slot *)moi_alloc_array(from, max->slots, sizeof *plan->slots);
     plan->table = (size_t *)moi_alloc_array(from, max->table, sizeof *plan->table);
     plan->lives = (moi_plan_life *)moi_alloc_array(from, max->lives, sizeof *plan->lives);
     plan->events = (moi_layout_key *)moi_alloc_array(from, max->events, sizeof *plan->events);
+    plan->moves = (moi_plan_move *)moi_alloc_array(from, max->moves, sizeof *plan->moves);
+    plan->copies = (moi_plan_copy *)moi_alloc_array(from, max->copies, sizeof *plan->copies);
     plan->fixed = (moi_plan_block *)moi_alloc_array(from, max->fixed, sizeof *plan->fixed);
     plan->names = (char *)moi_alloc_array(from, max->names, 1);
     plan->row = (void **)moi_alloc_array(from, max->row, sizeof *plan->row);
-    if (!plan->spans || !plan->stages || !plan->slots || !plan->table || !plan->lives ||
-        !plan->events || (!plan->fixed && max->fixed) || !plan->names || !plan->row)
+    plan->row_copies = (mo_plan_copy *)moi_alloc_array(from, max->row, sizeof *plan->row_copies);
+    if (!plan->spans || !plan->stages || (!plan->tensors && max->tensors) || !plan->stage_slots ||
+        !plan->slots || !plan->table || !plan->lives || !plan->events ||
+        (!plan->moves && max->moves) || (!plan->copies && max->copies) ||
+        (!plan->fixed && max->fixed) || !plan->names || !plan->row || !plan->row_copies)
         return MO_E_NO_MEMORY;
     memset(plan->table, 0, max->table * sizeof *plan->table);
     memset(plan->slots, 0, max->slots * sizeof *plan->slots);
+    memset(plan->stage_slots, 0, max->stages * sizeof *plan->stage_slots);
     return MO_OK;
 }
 
-static void moi_plan_count(mo_plan *plan, const mo_plan_desc *desc) {
-    const mo_chain *chain = desc->chain;
-    moi_plan_counts *max = &plan->max;
+static void moi_plan_count_stages(moi_plan_counts *max, const mo_chain *chain) {
     max->stages = chain->n_stages;
-    max->fixed = desc->n_fixed;
     max->slots = 2;
-    max->lives = 2;
-    max->names = sizeof "input" + sizeof "input_grad";
+    max->names += sizeof "input" + sizeof "input_grad";
     for (size_t i = 0; i < chain->n_stages; i++) {
         const mo_stage *stage = &chain->stages[i];
         size_t length = strlen(moi_remat_stage_name(stage));
+        max->tensors += stage->n_tensors;
         max->slots += 2 + stage->n_tensors;
         max->row = moi_max(max->row, MOI_PLAN_TENSORS + stage->n_tensors);
         max->names += 3 * length + sizeof "" + sizeof ".output" + sizeof ".output_grad";
         for (size_t j = 0; j < stage->n_tensors; j++)
             max->names += length + strlen(moi_remat_tensor_name(&stage->tensors[j])) + 2;
     }
+}
+
+static void moi_plan_count(mo_plan *plan, const mo_plan_desc *desc) {
+    moi_plan_counts *max = &plan->max;
+    moi_plan_count_stages(max, desc->chain);
+    max->fixed = desc->n_fixed;
+    max->lives = 2;
     for (size_t i = 0; i < desc->n_fixed; i++)
         max->names += desc->fixed[i].name ? strlen(desc->fixed[i].name) + 1 : sizeof "fixed";
     for (size_t i = 0; i < plan->n_ops; i++) {
-        size_t n = chain->stages[plan->ops[i].stage].n_tensors;
+        const mo_remat_op *op = &plan->ops[i];
+        size_t n = desc->chain->stages[op->stage].n_tensors, n_moved = op->save ? n : 1;
         max->table += MOI_PLAN_TENSORS + n;
-        max->lives += 2 + n;
+        if (op->op < MO_STEP_OFFLOAD) max->lives += 2 + n;
+        if (op->op == MO_STEP_PREFETCH) max->lives += n_moved;
+        if (op->op == MO_STEP_OFFLOAD || op->op == MO_STEP_PREFETCH) max->copies += n_moved;
+        if (op->op == MO_STEP_OFFLOAD) max->moves++;
     }
     max->events = 2 * max->lives;
 }
 
-/* ---- names --------------------------------------------------------------------------------- */
+/* ---- the chain, and names ------------------------------------------------------------------ */
 
 /* "a" or "a.b" in the plan's own memory. */
 static const char *moi_plan_name(mo_plan *plan, const char *a, const char *b) {
@@ -21806,21 +27519,35 @@ static const char *moi_plan_name(mo_plan *plan, const char *a, const char *b) {
     return name;
 }
 
-static void moi_plan_name_all(mo_plan *plan, const mo_chain *chain) {
-    size_t slot = 2;
+/* The chain in the plan's own memory. A stage's name stands before those of its tensors. */
+static void moi_plan_copy_stage(mo_plan *plan, size_t i, const mo_stage *from, size_t *n_tensors) {
+    mo_stage *to = &plan->stages[i];
+    mo_stage_tensor *tensors = plan->tensors + *n_tensors;
+    size_t slot = plan->stage_slots[i].slot;
+    *to = *from;
+    to->name = moi_plan_name(plan, moi_remat_stage_name(from), NULL);
+    to->tensors = tensors;
+    plan->slots[slot++].name = moi_plan_name(plan, to->name, "output");
+    plan->slots[slot++].name = moi_plan_name(plan, to->name, "output_grad");
+    for (size_t j = 0; j < from->n_tensors; j++) {
+        const char *name = moi_plan_name(plan, to->name, moi_remat_tensor_name(&from->tensors[j]));
+        tensors[j] = from->tensors[j];
+        tensors[j].name = name + strlen(to->name) + 1;
+        plan->slots[slot++].name = name;
+    }
+    *n_tensors += from->n_tensors;
+}
+
+static void moi_plan_copy_chain(mo_plan *plan, const mo_chain *chain) {
+    size_t slot = 2, n_tensors = 0;
+    plan->chain = *chain;
+    plan->chain.stages = plan->stages;
     plan->slots[0].name = moi_plan_name(plan, "input", NULL);
     plan->slots[1].name = moi_plan_name(plan, "input_grad", NULL);
     for (size_t i = 0; i < chain->n_stages; i++) {
-        const mo_stage *from = &chain->stages[i];
-        moi_plan_stage *to = &plan->stages[i];
-        to->name = moi_plan_name(plan, moi_remat_stage_name(from), NULL);
-        to->slot = slot;
-        to->n_tensors = from->n_tensors;
-        plan->slots[slot++].name = moi_plan_name(plan, to->name, "output");
-        plan->slots[slot++].name = moi_plan_name(plan, to->name, "output_grad");
-        for (size_t j = 0; j < from->n_tensors; j++)
-            plan->slots[slot++].name =
-                moi_plan_name(plan, to->name, moi_remat_tensor_name(&from->tensors[j]));
+        plan->stage_slots[i].slot = slot;
+        moi_plan_copy_stage(plan, i, &chain->stages[i], &n_tensors);
+        slot += 2 + chain->stages[i].n_tensors;
     }
 }
 
@@ -21828,7 +27555,7 @@ static void moi_plan_name_all(mo_plan *plan, const mo_chain *chain) {
 
 /* Slot of x[i]; that of dx[i] is the next one. */
 static size_t moi_plan_x_slot(const mo_plan *plan, size_t i) {
-    return i == 0 ? 0 : plan->stages[i - 1].slot;
+    return i == 0 ? 0 : plan->stage_slots[i - 1].slot;
 }
 
 /* A new life of a slot's tensor. */
@@ -21880,35 +27607,49 @@ static size_t moi_plan_backward_tensor(
         span->begin + tensor->backward_first, span->begin + tensor->backward_last);
 }
 
+static size_t moi_plan_begin_output(
+    mo_plan *plan, const mo_stage *stage, const moi_plan_op *span, size_t slot, int is_read) {
+    size_t life = moi_plan_begin_life(plan, slot, stage->output_size, MO_CATEGORY_ACTIVATION,
+        span->begin + stage->output_first, span->end);
+    plan->lives[life].is_read = is_read;
+    return plan->slots[slot].life = life;
+}
+
+/* In place: the gradient of the output lives on as that of the input. */
+static size_t moi_plan_begin_gradient(mo_plan *plan, const mo_stage *stage, const moi_plan_op *span,
+    size_t slot, size_t size, size_t dy) {
+    if (dy != 0 && stage->in_place && plan->lives[dy].size == size)
+        return plan->slots[slot].life = dy;
+    return plan->slots[slot].life = moi_plan_begin_life(plan, slot, size, MO_CATEGORY_ACTIVATION,
+               span->begin + stage->gradient_first, span->end);
+}
+
 /* x, y, dy and dx are live during the whole op, but y and dx only from where they are written. An
  * output is not read until a later op extends it. */
-static void moi_plan_op_edges(mo_plan *plan, const mo_chain *chain, size_t k) {
+static void moi_plan_op_edges(mo_plan *plan, size_t k) {
+    const mo_chain *chain = &plan->chain;
     const mo_remat_op *op = &plan->ops[k];
     const moi_plan_op *span = &plan->spans[k];
     const mo_stage *stage = &chain->stages[op->stage];
     size_t *row = &plan->table[span->row], in = moi_plan_x_slot(plan, op->stage);
     size_t out = moi_plan_x_slot(plan, op->stage + 1);
     row[MOI_PLAN_X] = moi_plan_extend_life(plan, in, span->end);
-    if (op->op != MO_STEP_BACKWARD) {
-        row[MOI_PLAN_Y] = moi_plan_begin_life(plan, out, stage->output_size, MO_CATEGORY_ACTIVATION,
-            span->begin + stage->output_first, span->end);
-        plan->lives[row[MOI_PLAN_Y]].is_read = op->stage + 1 == chain->n_stages;
-        plan->slots[out].life = row[MOI_PLAN_Y];
-    }
+    if (op->op != MO_STEP_BACKWARD)
+        row[MOI_PLAN_Y] =
+            moi_plan_begin_output(plan, stage, span, out, op->stage + 1 == chain->n_stages);
     if (op->op == MO_STEP_BACKWARD)
         row[MOI_PLAN_DY] = moi_plan_extend_life(plan, out + 1, span->end);
     if (op->op == MO_STEP_BACKWARD || op->op == MO_STEP_LOSS)
-        row[MOI_PLAN_DX] = plan->slots[in + 1].life =
-            moi_plan_begin_life(plan, in + 1, moi_remat_x_size(chain, op->stage),
-                MO_CATEGORY_ACTIVATION, span->begin + stage->gradient_first, span->end);
+        row[MOI_PLAN_DX] = moi_plan_begin_gradient(
+            plan, stage, span, in + 1, moi_remat_x_size(chain, op->stage), row[MOI_PLAN_DY]);
 }
 
-static void moi_plan_op_tensors(mo_plan *plan, const mo_chain *chain, size_t k) {
+static void moi_plan_op_tensors(mo_plan *plan, size_t k) {
     const mo_remat_op *op = &plan->ops[k];
-    const mo_stage *stage = &chain->stages[op->stage];
+    const mo_stage *stage = &plan->chain.stages[op->stage];
     size_t *row = &plan->table[plan->spans[k].row + MOI_PLAN_TENSORS];
     for (size_t i = 0; i < stage->n_tensors; i++) {
-        size_t slot = plan->stages[op->stage].slot + 2 + i;
+        size_t slot = plan->stage_slots[op->stage].slot + 2 + i;
         const mo_stage_tensor *tensor = &stage->tensors[i];
         row[i] = op->op == MO_STEP_BACKWARD
             ? moi_plan_backward_tensor(plan, slot, tensor, &plan->spans[k], op->light)
@@ -21916,24 +27657,61 @@ static void moi_plan_op_tensors(mo_plan *plan, const mo_chain *chain, size_t k) 
     }
 }
 
-static mo_status moi_plan_make_lives(mo_plan *plan, const mo_chain *chain) {
+/* What leaves keeps its bytes until OFFLOAD_WAIT, though x may be computed again meanwhile; what
+ * comes back is a new life from PREFETCH on. */
+static size_t moi_plan_move_slot(mo_plan *plan, mo_step_op op, size_t slot, size_t now) {
+    moi_plan_slot *at = &plan->slots[slot];
+    const moi_plan_life *old = &plan->lives[at->life];
+    switch (op) {
+    case MO_STEP_OFFLOAD: return at->leaving = moi_plan_extend_life(plan, slot, now);
+    case MO_STEP_OFFLOAD_WAIT: plan->lives[at->leaving].last = now; return at->leaving;
+    case MO_STEP_PREFETCH:
+        return at->life = moi_plan_begin_life(plan, slot, old->size, old->category, now, now);
+    default: return moi_plan_extend_life(plan, slot, now);
+    }
+}
+
+static void moi_plan_op_moves(mo_plan *plan, size_t k) {
+    const mo_remat_op *op = &plan->ops[k];
+    const mo_stage *stage = &plan->chain.stages[op->stage];
+    size_t *row = &plan->table[plan->spans[k].row], now = plan->spans[k].begin;
+    size_t slot = plan->stage_slots[op->stage].slot + 2;
+    if (!op->save)
+        row[MOI_PLAN_X] = moi_plan_move_slot(plan, op->op, moi_plan_x_slot(plan, op->stage), now);
+    for (size_t i = 0; op->save && i < stage->n_tensors; i++)
+        if (moi_remat_kept(&stage->tensors[i], op->light))
+            row[MOI_PLAN_TENSORS + i] = moi_plan_move_slot(plan, op->op, slot + i, now);
+}
+
+/* Sub-steps of an op. */
+static size_t moi_plan_duration(const mo_chain *chain, const mo_remat_op *op) {
+    const mo_stage *stage = &chain->stages[op->stage];
+    if (op->op >= MO_STEP_OFFLOAD) return 1;
+    return op->op == MO_STEP_BACKWARD ? moi_remat_backward_steps(stage)
+                                      : moi_remat_forward_steps(stage);
+}
+
+static mo_status moi_plan_make_lives(mo_plan *plan) {
     size_t time = 0, row = 0;
     memset(&plan->lives[0], 0, sizeof plan->lives[0]);
     plan->n_lives = 1;
-    plan->slots[0].life = moi_plan_begin_life(plan, 0, chain->input_size, MO_CATEGORY_INPUT, 0, 0);
+    plan->slots[0].life =
+        moi_plan_begin_life(plan, 0, plan->chain.input_size, MO_CATEGORY_INPUT, 0, 0);
     for (size_t k = 0; k < plan->n_ops; k++) {
-        const mo_stage *stage = &chain->stages[plan->ops[k].stage];
-        plan->spans[k].begin = time;
-        if (!moi_add(time,
-                plan->ops[k].op == MO_STEP_BACKWARD ? moi_remat_backward_steps(stage)
-                                                    : moi_remat_forward_steps(stage),
-                &time))
-            return MO_E_OVERFLOW;
-        plan->spans[k].end = time - 1;
-        plan->spans[k].row = row;
-        row += MOI_PLAN_TENSORS + stage->n_tensors;
-        moi_plan_op_edges(plan, chain, k);
-        moi_plan_op_tensors(plan, chain, k);
+        const mo_remat_op *op = &plan->ops[k];
+        moi_plan_op *span = &plan->spans[k];
+        memset(span, 0, sizeof *span);
+        span->begin = time;
+        if (!moi_add(time, moi_plan_duration(&plan->chain, op), &time)) return MO_E_OVERFLOW;
+        span->end = time - 1;
+        span->row = row;
+        row += MOI_PLAN_TENSORS + plan->chain.stages[op->stage].n_tensors;
+        if (op->op >= MO_STEP_OFFLOAD) {
+            moi_plan_op_moves(plan, k);
+        } else {
+            moi_plan_op_edges(plan, k);
+            moi_plan_op_tensors(plan, k);
+        }
     }
     return MO_OK;
 }
@@ -21988,31 +27766,175 @@ static mo_status moi_plan_apply_layout(
     return MO_OK;
 }
 
-static mo_status moi_plan_layout(mo_plan *plan) {
-    size_t n = plan->n_lives - 1, n_bytes = sizeof(mo_layout_item) + sizeof(size_t);
+static mo_layout_desc moi_plan_layout_desc(const mo_plan *plan) {
     mo_layout_desc desc;
-    mo_layout_result result;
     memset(&desc, 0, sizeof desc);
-    memset(&result, 0, sizeof result);
     desc.align = plan->align;
     desc.allocator = &plan->allocator;
     desc.log = &plan->log;
+    return desc;
+}
+
+static mo_layout_item moi_plan_item(size_t size, size_t first, size_t last) {
+    mo_layout_item item;
+    memset(&item, 0, sizeof item);
+    item.size = size;
+    item.first = first;
+    item.last = last;
+    return item;
+}
+
+static mo_status moi_plan_layout(mo_plan *plan) {
+    size_t n = plan->n_lives - 1, n_bytes = sizeof(mo_layout_item) + sizeof(size_t);
+    mo_layout_desc desc = moi_plan_layout_desc(plan);
+    mo_layout_result result;
+    memset(&result, 0, sizeof result);
     result.proved = 1;
     if (n == 0) return moi_plan_apply_layout(plan, NULL, &result);
     mo_layout_item *items = (mo_layout_item *)moi_alloc_array(&plan->allocator, n, n_bytes);
     if (!items) return MO_E_NO_MEMORY;
     size_t *offsets = (size_t *)(items + n);
     for (size_t i = 0; i < n; i++) {
-        items[i].size = plan->lives[i + 1].size;
-        items[i].align = 0;
-        items[i].first = plan->lives[i + 1].first;
-        items[i].last = plan->lives[i + 1].last;
+        const moi_plan_life *life = &plan->lives[i + 1];
+        items[i] = moi_plan_item(life->size, life->first, life->last);
     }
     mo_status status = mo_layout_solve(&desc, items, n, offsets, &result);
     if (status == MO_OK) status = moi_plan_apply_layout(plan, offsets, &result);
     moi_free_array(&plan->allocator, items, n, n_bytes);
     return status;
 }
+
+/* ---- the store ----------------------------------------------------------------------------- */
+
+/* What op k moves, by ascending offset: a = offset, index = place in the row. The events are not
+ * made yet, so their array serves. */
+static size_t moi_plan_sort_moved(mo_plan *plan, size_t k) {
+    const size_t *row = &plan->table[plan->spans[k].row];
+    size_t n = 0, n_row = MOI_PLAN_TENSORS + plan->stages[plan->ops[k].stage].n_tensors;
+    for (size_t i = 0; i < n_row; i++) {
+        moi_layout_key key = {plan->lives[row[i]].off, 0, i};
+        if (row[i] != 0) plan->events[n++] = key;
+    }
+    moi_layout_sort(plan->events, n);
+    return n;
+}
+
+static moi_plan_slot *moi_plan_moved_slot(mo_plan *plan, size_t stage, size_t in_row) {
+    if (in_row == MOI_PLAN_X) return &plan->slots[moi_plan_x_slot(plan, stage)];
+    return &plan->slots[plan->stage_slots[stage].slot + 2 + in_row - MOI_PLAN_TENSORS];
+}
+
+/* In the store the moved tensors have the order of their addresses, so that neighbours stay
+ * neighbours. */
+static mo_status moi_plan_begin_move(mo_plan *plan, size_t k, moi_plan_move *move) {
+    size_t n = moi_plan_sort_moved(plan, k), end = 0;
+    memset(move, 0, sizeof *move);
+    move->first = plan->spans[k].begin;
+    for (size_t i = 0; i < n; i++) {
+        size_t in_row = plan->events[i].index;
+        moi_plan_slot *slot = moi_plan_moved_slot(plan, plan->ops[k].stage, in_row);
+        size_t size = plan->lives[plan->table[plan->spans[k].row + in_row]].size;
+        if (!moi_align_up(end, plan->align, &slot->store_off) ||
+            !moi_add(slot->store_off, size, &end))
+            return MO_E_OVERFLOW;
+    }
+    move->size = end;
+    return MO_OK;
+}
+
+static moi_plan_move *moi_plan_move_of(mo_plan *plan, const mo_remat_op *op) {
+    int what = op->save ? MOI_PLAN_MOVE_SAVED : MOI_PLAN_MOVE_X;
+    return &plan->moves[plan->stage_slots[op->stage].moves[what] - 1];
+}
+
+static mo_status moi_plan_make_moves(mo_plan *plan) {
+    mo_status status = MO_OK;
+    for (size_t k = 0; k < plan->n_ops && status == MO_OK; k++) {
+        const mo_remat_op *op = &plan->ops[k];
+        int what = op->save ? MOI_PLAN_MOVE_SAVED : MOI_PLAN_MOVE_X;
+        if (op->op == MO_STEP_OFFLOAD) {
+            status = moi_plan_begin_move(plan, k, &plan->moves[plan->n_moves++]);
+            plan->stage_slots[op->stage].moves[what] = plan->n_moves;
+        }
+        if (op->op == MO_STEP_PREFETCH_WAIT) moi_plan_move_of(plan, op)->last = plan->spans[k].end;
+    }
+    return status;
+}
+
+static mo_status moi_plan_layout_store(mo_plan *plan) {
+    size_t n = plan->n_moves, n_bytes = sizeof(mo_layout_item) + sizeof(size_t);
+    mo_layout_desc desc = moi_plan_layout_desc(plan);
+    mo_layout_result result;
+    mo_layout_item *items = (mo_layout_item *)moi_alloc_array(&plan->allocator, n, n_bytes);
+    if (!items) return MO_E_NO_MEMORY;
+    size_t *offsets = (size_t *)(items + n);
+    for (size_t i = 0; i < n; i++) {
+        const moi_plan_move *move = &plan->moves[i];
+        items[i] = moi_plan_item(move->size, move->first, move->last);
+    }
+    mo_status status = mo_layout_solve(&desc, items, n, offsets, &result);
+    for (size_t i = 0; i < n && status == MO_OK; i++) plan->moves[i].off = offsets[i];
+    if (status == MO_OK) plan->info.store_bytes = result.peak;
+    moi_free_array(&plan->allocator, items, n, n_bytes);
+    return status;
+}
+
+/* One copy more, or a longer one where memory and store both go on. */
+static void moi_plan_add_copy(mo_plan *plan, moi_plan_op *span, moi_plan_copy copy) {
+    moi_plan_copy *last = &plan->copies[span->copy + span->n_copies] - 1;
+    if (span->n_copies > 0 && last->off + last->size == copy.off &&
+        last->store_off + last->size == copy.store_off) {
+        last->size += copy.size;
+        return;
+    }
+    plan->copies[span->copy + span->n_copies++] = copy;
+}
+
+static mo_status moi_plan_start_copies(
+    mo_plan *plan, size_t k, const moi_plan_move *move, size_t *bytes) {
+    moi_plan_op *span = &plan->spans[k];
+    size_t n = moi_plan_sort_moved(plan, k);
+    span->copy = plan->n_copies;
+    for (size_t i = 0; i < n; i++) {
+        size_t in_row = plan->events[i].index;
+        const moi_plan_life *life = &plan->lives[plan->table[span->row + in_row]];
+        const moi_plan_slot *slot = moi_plan_moved_slot(plan, plan->ops[k].stage, in_row);
+        moi_plan_copy copy = {life->off, life->size, move->off + slot->store_off};
+        moi_plan_add_copy(plan, span, copy);
+        if (!moi_add(*bytes, life->size, bytes)) return MO_E_OVERFLOW;
+    }
+    plan->n_copies += span->n_copies;
+    return MO_OK;
+}
+
+static mo_status moi_plan_make_copies(mo_plan *plan) {
+    mo_status status = MO_OK;
+    for (size_t k = 0; k < plan->n_ops && status == MO_OK; k++) {
+        const mo_remat_op *op = &plan->ops[k];
+        if (op->op < MO_STEP_OFFLOAD) continue;
+        moi_plan_move *move = moi_plan_move_of(plan, op);
+        if (op->op == MO_STEP_OFFLOAD || op->op == MO_STEP_PREFETCH) {
+            int is_out = op->op == MO_STEP_OFFLOAD;
+            move->start = k;
+            status = moi_plan_start_copies(
+                plan, k, move, is_out ? &plan->info.out_bytes : &plan->info.in_bytes);
+        } else {
+            plan->spans[k].copy = plan->spans[move->start].copy;
+            plan->spans[k].n_copies = plan->spans[move->start].n_copies;
+        }
+    }
+    return status;
+}
+
+static mo_status moi_plan_make_store(mo_plan *plan) {
+    if (plan->max.moves == 0) return MO_OK;
+    mo_status status = moi_plan_make_moves(plan);
+    if (status == MO_OK) status = moi_plan_layout_store(plan);
+    if (status == MO_OK) status = moi_plan_make_copies(plan);
+    return status;
+}
+
+/* ---- events and figures -------------------------------------------------------------------- */
 
 /* Begins and ends in the order of time; at one sub-step the ends come first. */
 static void moi_plan_make_events(mo_plan *plan) {
@@ -22048,7 +27970,7 @@ static void moi_plan_find_peak(mo_plan *plan) {
     info->gap_bytes = info->peak_bytes - info->live_bytes;
 }
 
-/* ---- create -------------------------------------------------------------------------------- */
+/* ---- all of it ----------------------------------------------------------------------------- */
 
 static mo_status moi_plan_make_ops(mo_plan *plan, const mo_plan_desc *desc) {
     mo_status status = MO_OK;
@@ -22068,12 +27990,14 @@ static mo_status moi_plan_make_ops(mo_plan *plan, const mo_plan_desc *desc) {
                            : status;
 }
 
-static void moi_plan_make_costs(mo_plan *plan, const mo_chain *chain) {
-    int has_backward = plan->ops[plan->n_ops - 1].op >= MO_STEP_LOSS;
+static void moi_plan_make_costs(mo_plan *plan) {
+    int has_backward = 0;
+    for (size_t k = 0; k < plan->n_ops; k++) has_backward |= plan->ops[k].op == MO_STEP_LOSS;
     plan->info.n_steps = plan->n_ops;
     plan->info.n_tensors = plan->n_lives;
-    plan->info.cost_s = mo_remat_cost(chain, plan->ops, plan->n_ops);
-    plan->info.ideal_s = has_backward ? mo_remat_ideal_cost(chain) : mo_remat_forward_cost(chain);
+    plan->info.cost_s = mo_remat_cost(&plan->chain, plan->ops, plan->n_ops);
+    plan->info.ideal_s =
+        has_backward ? mo_remat_ideal_cost(&plan->chain) : mo_remat_forward_cost(&plan->chain);
 }
 
 static mo_status moi_plan_make(mo_plan *plan, const mo_plan_desc *desc) {
@@ -22082,18 +28006,22 @@ static mo_status moi_plan_make(mo_plan *plan, const mo_plan_desc *desc) {
     moi_plan_count(plan, desc);
     status = moi_plan_alloc_arrays(plan);
     if (status != MO_OK) return status;
-    moi_plan_name_all(plan, desc->chain);
-    status = moi_plan_make_lives(plan, desc->chain);
+    moi_plan_copy_chain(plan, desc->chain);
+    status = moi_plan_make_lives(plan);
     if (status != MO_OK) return status;
     moi_plan_drop_unread(plan, plan->max.table);
     status = moi_plan_place_fixed(plan, desc);
     if (status == MO_OK) status = moi_plan_layout(plan);
+    if (status == MO_OK) status = moi_plan_make_store(plan);
     if (status != MO_OK) return status;
     moi_plan_make_events(plan);
     moi_plan_find_peak(plan);
-    moi_plan_make_costs(plan, desc->chain);
+    moi_plan_make_costs(plan);
     return MO_OK;
 }
+/* mo_plan.c - see mo_plan.h. How a plan is made: mo_plan_make.c. */
+
+/* ---- create -------------------------------------------------------------------------------- */
 
 static mo_status moi_plan_check_desc(const mo_plan_desc *desc, size_t align) {
     if (desc->n_fixed != 0 && !desc->fixed) return MO_E_INVALID;
@@ -22116,6 +28044,7 @@ mo_status mo_plan_create(mo_plan **plan, const mo_plan_desc *desc) {
     if (desc->allocator) made->allocator = *desc->allocator;
     if (desc->log) made->log = *desc->log;
     made->align = align;
+    made->seed = desc->seed;
     status = moi_plan_make(made, desc);
     if (status == MO_OK) *plan = made;
     else mo_plan_destroy(made);
@@ -22175,6 +28104,7 @@ mo_status mo_plan_bind(mo_plan *plan, mo_arena *arena, mo_track *track) {
     plan->arena = arena;
     plan->track = track;
     plan->at = plan->at_event = 0;
+    plan->pass = 0;
     return MO_OK;
 }
 
@@ -22206,20 +28136,60 @@ static void moi_plan_play(mo_plan *plan, size_t begin, size_t end) {
     }
 }
 
-void mo_plan_begin(mo_plan *plan) {
-    if (!plan || !plan->arena) return;
+/* Every tensor ends, and the first step is next. */
+static void moi_plan_rewind(mo_plan *plan) {
     for (size_t i = 1; i < plan->n_lives; i++)
         if (plan->lives[i].is_live) moi_plan_end_bytes(plan, &plan->lives[i]);
     plan->at = plan->at_event = 0;
 }
 
+void mo_plan_begin_pass(mo_plan *plan, uint64_t pass) {
+    if (!plan || !plan->arena) return;
+    moi_plan_rewind(plan);
+    plan->pass = pass;
+}
+
+void mo_plan_begin(mo_plan *plan) {
+    if (plan) mo_plan_begin_pass(plan, plan->pass + (plan->at != 0));
+}
+
 void mo_plan_unbind(mo_plan *plan) {
     if (!plan || !plan->arena) return;
-    mo_plan_begin(plan);
+    moi_plan_rewind(plan);
     moi_plan_unbind_fixed(plan, plan->track);
     plan->arena->planned = 0;
     plan->arena = NULL;
     plan->track = NULL;
+}
+
+/* splitmix64's finalizer: neighbouring numbers give unrelated ones. */
+static uint64_t moi_plan_mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static uint64_t moi_plan_step_seed(const mo_plan *plan, size_t stage) {
+    const uint64_t step = 0x9e3779b97f4a7c15u;
+    uint64_t of_pass = moi_plan_mix(plan->seed + step * (plan->pass + 1));
+    return moi_plan_mix(of_pass + step * ((uint64_t)stage + 1));
+}
+
+static void moi_plan_fill_step(
+    const mo_plan *plan, size_t k, void *const *row, const mo_plan_copy *copies, mo_step *step) {
+    const mo_remat_op *op = &plan->ops[k];
+    step->op = op->op;
+    step->stage = op->stage;
+    step->save = op->save;
+    step->light = op->light;
+    step->x = row[MOI_PLAN_X];
+    step->y = row[MOI_PLAN_Y];
+    step->dy = row[MOI_PLAN_DY];
+    step->dx = row[MOI_PLAN_DX];
+    step->tensors = row + MOI_PLAN_TENSORS;
+    step->copies = copies;
+    step->n_copies = plan->spans[k].n_copies;
+    step->seed = moi_plan_step_seed(plan, op->stage);
 }
 
 int mo_plan_next(mo_plan *plan, mo_step *step) {
@@ -22228,86 +28198,1956 @@ int mo_plan_next(mo_plan *plan, mo_step *step) {
         moi_plan_play(plan, plan->spans[plan->n_ops - 1].end + 1, SIZE_MAX);
         return 0;
     }
-    const mo_remat_op *op = &plan->ops[plan->at];
-    const moi_plan_op *span = &plan->spans[plan->at++];
+    size_t k = plan->at++;
+    const moi_plan_op *span = &plan->spans[k];
     moi_plan_play(plan, span->begin, span->end);
-    for (size_t i = 0; i < MOI_PLAN_TENSORS + plan->stages[op->stage].n_tensors; i++)
+    for (size_t i = 0; i < MOI_PLAN_TENSORS + plan->stages[plan->ops[k].stage].n_tensors; i++)
         plan->row[i] = plan->lives[plan->table[span->row + i]].address;
-    step->op = op->op;
-    step->stage = op->stage;
-    step->save = op->save;
-    step->light = op->light;
-    step->x = plan->row[MOI_PLAN_X];
-    step->y = plan->row[MOI_PLAN_Y];
-    step->dy = plan->row[MOI_PLAN_DY];
-    step->dx = plan->row[MOI_PLAN_DX];
-    step->tensors = plan->row + MOI_PLAN_TENSORS;
+    for (size_t i = 0; i < span->n_copies; i++) {
+        const moi_plan_copy *copy = &plan->copies[span->copy + i];
+        plan->row_copies[i].address = mo_arena_at(plan->arena, copy->off, copy->size);
+        plan->row_copies[i].size = copy->size;
+        plan->row_copies[i].store_off = copy->store_off;
+    }
+    moi_plan_fill_step(plan, k, plan->row, plan->row_copies, step);
     return 1;
 }
 
 void *mo_plan_fixed_address(const mo_plan *plan, size_t i) {
     return plan && i < plan->max.fixed ? plan->fixed[i].address : NULL;
 }
+/* mo_plan_check.c - see mo_plan_check.h.
+ *
+ * Nothing here knows lifetimes. Every datum of the chain has a number: x[i], dx[i], each tensor of
+ * each stage. A map says for each byte of the block which byte of which datum was last written
+ * there. Writing replaces, reading compares, copying to the store takes entries along; so whatever
+ * shares bytes with something that is still needed shows when that is read. */
+
+/* Bytes [begin, end) hold datum id, whose first byte is at origin (modulo 2^64: it may lie before
+ * the block after a copy of a part). step wrote them. */
+typedef struct moi_check_node {
+    size_t begin, end;
+    size_t id, origin;
+    size_t step;
+} moi_check_node;
+
+/* The nodes are disjoint and ascending; bytes between them were never written. */
+typedef struct moi_check_map {
+    moi_check_node *nodes;
+    size_t n, capacity;
+    size_t size; /* of what is mapped */
+} moi_check_map;
+
+/* A datum in one step: written at sub-step first, unless it is an input, and unharmed until before
+ * sub-step end. */
+typedef struct moi_check_value {
+    const char *name;
+    size_t id, off, size;
+    size_t first, end;
+    int is_input;
+} moi_check_value;
+
+typedef struct moi_check {
+    const mo_plan_check_desc *desc;
+    const mo_chain *chain;
+    size_t align;
+    moi_check_map block, store;
+    size_t *first_ids;       /* [n_stages] of the stage's tensors */
+    size_t *starts;          /* [2 * n_stages] the step that began the latest copy of x, of saved */
+    mo_remat_op *ops;        /* [n_steps] */
+    moi_check_value *values; /* [max_values] of the current step */
+    size_t n_values, max_values;
+    size_t at; /* the current step */
+    mo_status status;
+} moi_check;
+
+/* ---- the map ------------------------------------------------------------------------------- */
+
+/* The first node that ends behind a byte. */
+static size_t moi_check_find(const moi_check_map *map, size_t byte) {
+    size_t low = 0, high = map->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (map->nodes[middle].end <= byte) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+static int moi_check_grow(moi_check_map *map, size_t n, const mo_allocator *from) {
+    size_t capacity = map->capacity ? map->capacity : 64;
+    if (n <= map->capacity) return 1;
+    while (capacity < n) capacity *= 2;
+    moi_check_node *nodes = (moi_check_node *)moi_alloc_array(from, capacity, sizeof *map->nodes);
+    if (!nodes) return 0;
+    if (map->n > 0) memcpy(nodes, map->nodes, map->n * sizeof *nodes);
+    moi_free_array(from, map->nodes, map->capacity, sizeof *map->nodes);
+    map->nodes = nodes;
+    map->capacity = capacity;
+    return 1;
+}
+
+/* A node takes its bytes from those that had them, which keep what sticks out on either side. */
+static void moi_check_write(moi_check *c, moi_check_map *map, moi_check_node node) {
+    moi_check_node parts[3];
+    size_t first = moi_check_find(map, node.begin), last = first, n = 0;
+    if (node.begin == node.end || c->status != MO_OK) return;
+    while (last < map->n && map->nodes[last].begin < node.end) last++;
+    if (first < last && map->nodes[first].begin < node.begin) {
+        parts[n] = map->nodes[first];
+        parts[n++].end = node.begin;
+    }
+    parts[n++] = node;
+    if (first < last && map->nodes[last - 1].end > node.end) {
+        parts[n] = map->nodes[last - 1];
+        parts[n++].begin = node.end;
+    }
+    if (!moi_check_grow(map, map->n + n, c->desc->allocator)) {
+        c->status = MO_E_NO_MEMORY;
+        return;
+    }
+    memmove(map->nodes + first + n, map->nodes + last, (map->n - last) * sizeof *map->nodes);
+    memcpy(map->nodes + first, parts, n * sizeof *parts);
+    map->n += n - (last - first);
+}
+
+/* The first byte of [begin, end) that does not hold this datum; end when all do. *node: who holds
+ * it, NULL = nobody. */
+static size_t moi_check_compare(const moi_check_map *map, size_t begin, size_t end, size_t id,
+    size_t origin, const moi_check_node **node) {
+    size_t i = moi_check_find(map, begin);
+    for (; begin < end; begin = map->nodes[i++].end) {
+        *node = i < map->n && map->nodes[i].begin <= begin ? &map->nodes[i] : NULL;
+        if (!*node || (*node)->id != id || (*node)->origin != origin) return begin;
+    }
+    return end;
+}
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+static void moi_check_fail(moi_check *c, const char *name, const char *what) {
+    const mo_step *step = &c->desc->steps[c->at];
+    if (c->status != MO_OK) return;
+    c->status = MO_E_INVALID;
+    moi_log(c->desc->log, MO_LOG_ERROR, "plan: step %zu (%s of stage %zu %s): %s %s", c->at,
+        moi_remat_op_name(step->op), step->stage,
+        moi_remat_stage_name(&c->chain->stages[step->stage]), name, what);
+}
+
+static void moi_check_fail_byte(
+    moi_check *c, const char *name, size_t byte, const moi_check_node *node) {
+    char text[128];
+    if (node)
+        snprintf(
+            text, sizeof text, "is not at byte %zu, which step %zu has written", byte, node->step);
+    else snprintf(text, sizeof text, "is not at byte %zu, which nobody has written", byte);
+    moi_check_fail(c, name, text);
+}
+
+/* ---- what a step touches ------------------------------------------------------------------- */
+
+static size_t moi_check_id_x(size_t i) { return 1 + 2 * i; }
+static size_t moi_check_id_dx(size_t i) { return 2 + 2 * i; }
+
+/* An address as an offset in the block; 0 with a failed check when it does not fit there. */
+static size_t moi_check_offset(
+    moi_check *c, const char *name, const void *address, size_t size, size_t align) {
+    uintptr_t off = (uintptr_t)address - (uintptr_t)c->desc->base;
+    if ((uintptr_t)address < (uintptr_t)c->desc->base || off > c->desc->size ||
+        size > c->desc->size - off)
+        moi_check_fail(c, name, "is not within the block");
+    else if (off < c->desc->fixed_bytes) moi_check_fail(c, name, "is among the fixed bytes");
+    else if (off % align != 0) moi_check_fail(c, name, "is not aligned");
+    else return (size_t)off;
+    return 0;
+}
+
+static moi_check_value *moi_check_add(moi_check *c, const char *name, size_t id,
+    const void *address, size_t size, size_t first, size_t end) {
+    moi_check_value *value = &c->values[c->n_values];
+    if (size == 0 || c->status != MO_OK) return NULL;
+    if (!address) {
+        moi_check_fail(c, name, "has no address");
+        return NULL;
+    }
+    value->name = name;
+    value->id = id;
+    value->off = moi_check_offset(c, name, address, size, c->align);
+    value->size = size;
+    value->first = first;
+    value->end = end;
+    value->is_input = 0;
+    c->n_values++;
+    return value;
+}
+
+static void moi_check_add_input(
+    moi_check *c, const char *name, size_t id, const void *address, size_t size, size_t end) {
+    moi_check_value *value = moi_check_add(c, name, id, address, size, 0, end);
+    if (value) value->is_input = 1;
+}
+
+static void moi_check_add_tensor(
+    moi_check *c, const mo_step *step, const mo_stage_tensor *t, size_t i, size_t n_steps) {
+    const char *name = moi_remat_tensor_name(t);
+    size_t id = c->first_ids[step->stage] + i;
+    const void *address = step->tensors[i];
+    int is_kept = moi_remat_kept(t, step->light);
+    if (step->op == MO_STEP_BACKWARD) {
+        if (t->role == MO_TENSOR_FORWARD) return;
+        size_t end = (size_t)t->backward_last + 1;
+        if (is_kept) moi_check_add_input(c, name, id, address, t->size, end);
+        else moi_check_add(c, name, id, address, t->size, t->backward_first, end);
+        return;
+    }
+    if (t->role == MO_TENSOR_BACKWARD) return;
+    moi_check_add(c, name, id, address, t->size, t->forward_first,
+        step->save && is_kept ? n_steps : (size_t)t->forward_last + 1);
+}
+
+/* A y at NULL is not read by anybody: if somebody does, the check fails there. */
+static void moi_check_add_edges(moi_check *c, const mo_step *step, size_t n_steps) {
+    const mo_stage *stage = &c->chain->stages[step->stage];
+    size_t i = step->stage, x_size = moi_remat_x_size(c->chain, i);
+    moi_check_add_input(c, "x", moi_check_id_x(i), step->x, x_size, n_steps);
+    if (step->op == MO_STEP_BACKWARD) {
+        int over = stage->in_place && step->dy == step->dx && x_size == stage->output_size;
+        moi_check_add_input(c, "dy", moi_check_id_dx(i + 1), step->dy, stage->output_size,
+            over ? stage->gradient_first : n_steps);
+    } else if (step->y) {
+        moi_check_add(c, "y", moi_check_id_x(i + 1), step->y, stage->output_size,
+            stage->output_first, n_steps);
+    }
+    if (step->op == MO_STEP_BACKWARD || step->op == MO_STEP_LOSS)
+        moi_check_add(
+            c, "dx", moi_check_id_dx(i), step->dx, x_size, stage->gradient_first, n_steps);
+}
+
+/* ---- playing ------------------------------------------------------------------------------- */
+
+static void moi_check_read_value(moi_check *c, const moi_check_value *v) {
+    const moi_check_node *node = NULL;
+    size_t end = v->off + v->size;
+    size_t byte = moi_check_compare(&c->block, v->off, end, v->id, v->off, &node);
+    if (byte < end) moi_check_fail_byte(c, v->name, byte, node);
+}
+
+static void moi_check_write_value(moi_check *c, const moi_check_value *v) {
+    moi_check_node node = {v->off, v->off + v->size, v->id, v->off, c->at};
+    moi_check_write(c, &c->block, node);
+}
+
+/* Writes happen where a value begins, so only those sub-steps count: every value that is live there
+ * must have survived them. */
+static void moi_check_play_values(moi_check *c) {
+    size_t now = 0, next;
+    for (size_t i = 0; i < c->n_values; i++)
+        if (c->values[i].is_input) moi_check_read_value(c, &c->values[i]);
+    for (; now != SIZE_MAX && c->status == MO_OK; now = next) {
+        next = SIZE_MAX;
+        for (size_t i = 0; i < c->n_values; i++) {
+            const moi_check_value *v = &c->values[i];
+            if (v->first > now) next = moi_min(next, v->first);
+            if (v->first == now && !v->is_input) moi_check_write_value(c, v);
+        }
+        for (size_t i = 0; i < c->n_values; i++)
+            if (c->values[i].first <= now && now < c->values[i].end)
+                moi_check_read_value(c, &c->values[i]);
+    }
+}
+
+static void moi_check_play_op(moi_check *c, const mo_step *step) {
+    const mo_stage *stage = &c->chain->stages[step->stage];
+    size_t n_steps = step->op == MO_STEP_BACKWARD ? moi_remat_backward_steps(stage)
+                                                  : moi_remat_forward_steps(stage);
+    c->n_values = 0;
+    moi_check_add_edges(c, step, n_steps);
+    for (size_t i = 0; i < stage->n_tensors && c->status == MO_OK; i++)
+        moi_check_add_tensor(c, step, &stage->tensors[i], i, n_steps);
+    if (c->at == 0 && c->status == MO_OK && c->n_values > 0 && c->values[0].is_input)
+        moi_check_write_value(c, &c->values[0]); /* the caller writes x[0] */
+    if (c->status == MO_OK) moi_check_play_values(c);
+}
+
+/* The bytes of a copy on either side: where it comes from and where it goes. */
+typedef struct moi_check_copy {
+    moi_check_map *from, *to;
+    size_t from_off, to_off, size;
+} moi_check_copy;
+
+static moi_check_copy moi_check_copy_of(moi_check *c, const mo_plan_copy *copy, int is_out) {
+    size_t off = moi_check_offset(c, "copy", copy->address, copy->size, 1);
+    moi_check_copy ends = {&c->block, &c->store, off, copy->store_off, copy->size};
+    if (copy->store_off > c->desc->store_bytes ||
+        copy->size > c->desc->store_bytes - copy->store_off)
+        moi_check_fail(c, "copy", "is not within the store");
+    if (is_out) return ends;
+    moi_check_copy back = {&c->store, &c->block, copy->store_off, off, copy->size};
+    return back;
+}
+
+/* Until the WAIT the destination holds nothing but the mark of this copy. */
+static void moi_check_start_copy(moi_check *c, const moi_check_copy *copy) {
+    moi_check_node busy = {
+        copy->to_off, copy->to_off + copy->size, SIZE_MAX - c->at, copy->to_off, c->at};
+    moi_check_write(c, copy->to, busy);
+}
+
+static void moi_check_end_copy(moi_check *c, const moi_check_copy *copy, size_t start) {
+    const moi_check_node *other = NULL;
+    size_t from_end = copy->from_off + copy->size, to_end = copy->to_off + copy->size;
+    size_t byte =
+        moi_check_compare(copy->to, copy->to_off, to_end, SIZE_MAX - start, copy->to_off, &other);
+    moi_check_node rest = {copy->to_off, to_end, 0, 0, c->at};
+    if (byte < to_end) moi_check_fail_byte(c, "what was copied", byte, other);
+    moi_check_write(c, copy->to, rest);
+    for (size_t i = moi_check_find(copy->from, copy->from_off);
+         i < copy->from->n && copy->from->nodes[i].begin < from_end && c->status == MO_OK; i++) {
+        moi_check_node node = copy->from->nodes[i];
+        if (node.step > start)
+            moi_check_fail_byte(
+                c, "what is being copied", moi_max(node.begin, copy->from_off), &node);
+        node.begin = moi_max(node.begin, copy->from_off) - copy->from_off + copy->to_off;
+        node.end = moi_min(node.end, from_end) - copy->from_off + copy->to_off;
+        node.origin += copy->to_off - copy->from_off;
+        node.step = c->at;
+        moi_check_write(c, copy->to, node);
+    }
+}
+
+static int moi_check_same_copies(const mo_step *a, const mo_step *b) {
+    if (a->n_copies != b->n_copies) return 0;
+    for (size_t i = 0; i < a->n_copies; i++)
+        if (a->copies[i].address != b->copies[i].address ||
+            a->copies[i].size != b->copies[i].size ||
+            a->copies[i].store_off != b->copies[i].store_off)
+            return 0;
+    return 1;
+}
+
+static void moi_check_play_move(moi_check *c, const mo_step *step) {
+    size_t *start = &c->starts[2 * step->stage + (step->save != 0)];
+    int is_out = step->op == MO_STEP_OFFLOAD || step->op == MO_STEP_OFFLOAD_WAIT;
+    int is_start = step->op == MO_STEP_OFFLOAD || step->op == MO_STEP_PREFETCH;
+    if (is_start) *start = c->at;
+    else if (!moi_check_same_copies(step, &c->desc->steps[*start]))
+        moi_check_fail(c, "list of copies", "is not that of its start");
+    for (size_t i = 0; i < step->n_copies && c->status == MO_OK; i++) {
+        moi_check_copy copy = moi_check_copy_of(c, &step->copies[i], is_out);
+        if (c->status != MO_OK) return;
+        if (is_start) moi_check_start_copy(c, &copy);
+        else moi_check_end_copy(c, &copy, *start);
+    }
+}
+
+/* ---- the whole pass ------------------------------------------------------------------------ */
+
+static void moi_check_number(moi_check *c) {
+    size_t id = moi_check_id_x(c->chain->n_stages + 1);
+    for (size_t i = 0; i < c->chain->n_stages; i++) {
+        c->first_ids[i] = id;
+        id += c->chain->stages[i].n_tensors;
+    }
+    for (size_t k = 0; k < c->desc->n_steps; k++) {
+        c->ops[k].op = c->desc->steps[k].op;
+        c->ops[k].stage = c->desc->steps[k].stage;
+        c->ops[k].save = c->desc->steps[k].save;
+        c->ops[k].light = c->desc->steps[k].light;
+    }
+}
+
+static mo_status moi_check_play(moi_check *c) {
+    const mo_plan_check_desc *desc = c->desc;
+    mo_status status = mo_remat_check(c->chain, c->ops, desc->n_steps, desc->log);
+    if (status != MO_OK) return status;
+    for (c->at = 0; c->at < desc->n_steps && c->status == MO_OK; c->at++) {
+        const mo_step *step = &desc->steps[c->at];
+        if (step->op >= MO_STEP_OFFLOAD) moi_check_play_move(c, step);
+        else moi_check_play_op(c, step);
+    }
+    return c->status;
+}
+
+static mo_status moi_check_alloc(moi_check *c) {
+    const mo_allocator *from = c->desc->allocator;
+    size_t n = c->chain->n_stages;
+    for (size_t i = 0; i < n; i++)
+        c->max_values = moi_max(c->max_values, 4 + c->chain->stages[i].n_tensors);
+    c->first_ids = (size_t *)moi_alloc_array(from, n, sizeof *c->first_ids);
+    c->starts = (size_t *)moi_alloc_array(from, n, 2 * sizeof *c->starts);
+    c->ops = (mo_remat_op *)moi_alloc_array(from, c->desc->n_steps, sizeof *c->ops);
+    c->values = (moi_check_value *)moi_alloc_array(from, c->max_values, sizeof *c->values);
+    return c->first_ids && c->starts && c->ops && c->values ? MO_OK : MO_E_NO_MEMORY;
+}
+
+static void moi_check_free(moi_check *c) {
+    const mo_allocator *from = c->desc->allocator;
+    moi_free_array(from, c->first_ids, c->chain->n_stages, sizeof *c->first_ids);
+    moi_free_array(from, c->starts, c->chain->n_stages, 2 * sizeof *c->starts);
+    moi_free_array(from, c->ops, c->desc->n_steps, sizeof *c->ops);
+    moi_free_array(from, c->values, c->max_values, sizeof *c->values);
+    moi_free_array(from, c->block.nodes, c->block.capacity, sizeof *c->block.nodes);
+    moi_free_array(from, c->store.nodes, c->store.capacity, sizeof *c->store.nodes);
+}
+
+mo_status mo_plan_check_steps(const mo_plan_check_desc *desc) {
+    moi_check c;
+    if (!desc || !desc->steps || desc->n_steps == 0) return MO_E_INVALID;
+    mo_status status = mo_chain_check(desc->chain, desc->log);
+    if (status != MO_OK) return status;
+    memset(&c, 0, sizeof c);
+    c.desc = desc;
+    c.chain = desc->chain;
+    c.align = desc->align ? desc->align : 1;
+    if (!moi_is_pow2(c.align)) return MO_E_INVALID;
+    status = moi_check_alloc(&c);
+    if (status == MO_OK) {
+        moi_check_number(&c);
+        status = moi_check_play(&c);
+    }
+    moi_check_free(&c);
+    return status;
+}
+
+/* ---- a plan's own steps -------------------------------------------------------------------- */
+
+/* As mo_plan_next would give them, from a base that is no memory: only differences count. */
+static void moi_check_fill_steps(
+    const mo_plan *plan, mo_step *steps, void **rows, mo_plan_copy *copies) {
+    uintptr_t base = plan->align;
+    for (size_t i = 0; i < plan->n_copies; i++) {
+        copies[i].address = (void *)(base + plan->copies[i].off);
+        copies[i].size = plan->copies[i].size;
+        copies[i].store_off = plan->copies[i].store_off;
+    }
+    for (size_t i = 0; i < plan->max.table; i++) {
+        size_t life = plan->table[i];
+        rows[i] = life ? (void *)(base + plan->lives[life].off) : NULL;
+    }
+    for (size_t k = 0; k < plan->n_ops; k++) {
+        const moi_plan_op *span = &plan->spans[k];
+        moi_plan_fill_step(plan, k, rows + span->row, copies + span->copy, &steps[k]);
+    }
+}
+
+mo_status mo_plan_check(const mo_plan *plan, const mo_log *log) {
+    mo_plan_check_desc desc;
+    if (!plan) return MO_E_INVALID;
+    size_t n_bytes = sizeof(mo_plan_copy) + sizeof(mo_step), n = plan->n_ops + plan->n_copies;
+    mo_step *steps = (mo_step *)moi_alloc_array(&plan->allocator, n, n_bytes);
+    void **rows = (void **)moi_alloc_array(&plan->allocator, plan->max.table, sizeof *rows);
+    mo_status status = MO_E_NO_MEMORY;
+    if (steps && rows) {
+        moi_check_fill_steps(plan, steps, rows, (mo_plan_copy *)(steps + plan->n_ops));
+        memset(&desc, 0, sizeof desc);
+        desc.chain = &plan->chain;
+        desc.steps = steps;
+        desc.n_steps = plan->n_ops;
+        desc.base = (const void *)(uintptr_t)plan->align;
+        desc.fixed_bytes = plan->info.fixed_bytes;
+        desc.size = plan->info.peak_bytes;
+        desc.store_bytes = plan->info.store_bytes;
+        desc.align = plan->align;
+        desc.allocator = &plan->allocator;
+        desc.log = log;
+        status = mo_plan_check_steps(&desc);
+    }
+    moi_free_array(&plan->allocator, steps, n, n_bytes);
+    moi_free_array(&plan->allocator, rows, plan->max.table, sizeof *rows);
+    return status;
+}
+/* mo_plan_write.c - see mo_plan_write.h. */
+
+/* The step that a sub-step belongs to. */
+static size_t moi_plan_step_at(const mo_plan *plan, size_t time) {
+    size_t low = 0, high = plan->n_ops - 1;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (plan->spans[middle].end < time) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
 
 /* ---- text ---------------------------------------------------------------------------------- */
 
-typedef struct moi_plan_text {
-    const mo_writer *writer;
-    mo_status status;
-} moi_plan_text;
-
-/* One line; a name too long for it is cut. */
-MOI_PRINTF(2) static void moi_plan_line(moi_plan_text *text, const char *format, ...) {
-    char line[512];
-    va_list args;
-    va_start(args, format);
-    int length = vsnprintf(line, sizeof line - 1, format, args);
-    va_end(args);
-    if (length < 0 || text->status != MO_OK) return;
-    size_t n = moi_min((size_t)length, sizeof line - 2);
-    line[n++] = '\n';
-    if (text->writer->write(text->writer->self, line, n) != 0) text->status = MO_E_IO;
-}
-
-static void moi_plan_write_info(moi_plan_text *text, const mo_plan *plan) {
+static void moi_plan_text_info(moi_track_out *out, const mo_plan *plan) {
     const mo_plan_info *info = &plan->info;
-    moi_plan_line(text, "plan: peak %zu (%s %zu), fixed %zu, live %zu, gap %zu bytes",
+    moi_track_print(out, "plan: peak %zu (%s %zu), fixed %zu, live %zu, gap %zu bytes\n",
         info->peak_bytes, info->proved ? "proved, bound" : "bound", info->lower_bound,
         info->fixed_bytes, info->live_bytes, info->gap_bytes);
     for (int i = 0; i < MO_CATEGORY_COUNT; i++)
         if (info->bytes[i])
-            moi_plan_line(text, "  %-10s %12zu", mo_category_name((mo_category)i), info->bytes[i]);
-    moi_plan_line(text, "cost %g, ideal %g; %zu steps, peak at step %zu", info->cost_s,
+            moi_track_print(
+                out, "  %-10s %12zu\n", mo_category_name((mo_category)i), info->bytes[i]);
+    if (plan->n_moves > 0)
+        moi_track_print(out, "store %zu bytes, %zu out, %zu in\n", info->store_bytes,
+            info->out_bytes, info->in_bytes);
+    moi_track_print(out, "cost %g, ideal %g; %zu steps, peak at step %zu\n", info->cost_s,
         info->ideal_s, info->n_steps, info->peak_step);
-    for (size_t i = 0; i < plan->max.fixed; i++)
-        moi_plan_line(text, "  %12zu %12zu %-10s %s", plan->fixed[i].off, plan->fixed[i].size,
-            mo_category_name(plan->fixed[i].category), plan->fixed[i].name);
 }
 
-static void moi_plan_write_step(moi_plan_text *text, const mo_plan *plan, size_t k) {
+/* A name may be longer than what one print takes. */
+static void moi_plan_text_block(
+    moi_track_out *out, size_t off, size_t size, mo_category category, const char *name) {
+    moi_track_print(out, "  %12zu %12zu %-10s ", off, size, mo_category_name(category));
+    moi_track_put(out, name, strlen(name));
+}
+
+static void moi_plan_text_copies(moi_track_out *out, const mo_plan *plan, size_t k) {
+    const moi_plan_op *span = &plan->spans[k];
+    int is_out = plan->ops[k].op == MO_STEP_OFFLOAD;
+    if (!is_out && plan->ops[k].op != MO_STEP_PREFETCH) return;
+    for (size_t i = span->copy; i < span->copy + span->n_copies; i++)
+        moi_track_print(out, "  %12zu %12zu %s store %zu\n", plan->copies[i].off,
+            plan->copies[i].size, is_out ? "to" : "from", plan->copies[i].store_off);
+}
+
+static void moi_plan_text_step(moi_track_out *out, const mo_plan *plan, size_t k) {
     const mo_remat_op *op = &plan->ops[k];
     const moi_plan_op *span = &plan->spans[k];
-    const moi_plan_stage *stage = &plan->stages[op->stage];
-    moi_plan_line(text, "step %zu: %s %zu %s%s%s", k, moi_remat_op_name(op->op), op->stage,
-        stage->name, op->save ? " save" : "", op->light ? " light" : "");
+    const mo_stage *stage = &plan->stages[op->stage];
+    moi_track_print(out, "step %zu: %s %zu ", k, moi_remat_op_name(op->op), op->stage);
+    moi_track_put(out, stage->name, strlen(stage->name));
+    if (op->op >= MO_STEP_OFFLOAD) moi_track_print(out, "%s", op->save ? " saved" : " x");
+    else moi_track_print(out, "%s", op->save ? " save" : "");
+    moi_track_print(out, "%s\n", op->light ? " light" : "");
     for (size_t i = 0; i < MOI_PLAN_TENSORS + stage->n_tensors; i++) {
-        const moi_plan_life *life = &plan->lives[plan->table[span->row + i]];
-        size_t last = k;
-        if (life->size == 0 || life->first < span->begin) continue;
-        while (plan->spans[last].end < life->last) last++;
-        moi_plan_line(text, "  %12zu %12zu %-10s %s until step %zu", life->off, life->size,
-            mo_category_name(life->category), life->name, last);
+        size_t index = plan->table[span->row + i];
+        const moi_plan_life *life = &plan->lives[index];
+        if (index == 0 || life->first < span->begin) continue;
+        moi_plan_text_block(out, life->off, life->size, life->category, life->name);
+        moi_track_print(out, " until step %zu\n", moi_plan_step_at(plan, life->last));
     }
+    moi_plan_text_copies(out, plan, k);
 }
 
 mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *writer) {
-    moi_plan_text text = {writer, MO_OK};
+    moi_track_out out = {writer, MO_OK};
     if (!plan || !writer || !writer->write) return MO_E_INVALID;
-    moi_plan_write_info(&text, plan);
-    for (size_t k = 0; k < plan->n_ops && text.status == MO_OK; k++)
-        moi_plan_write_step(&text, plan, k);
-    return text.status;
+    moi_plan_text_info(&out, plan);
+    for (size_t i = 0; i < plan->max.fixed; i++) {
+        const moi_plan_block *block = &plan->fixed[i];
+        moi_plan_text_block(&out, block->off, block->size, block->category, block->name);
+        moi_track_print(&out, "\n");
+    }
+    for (size_t k = 0; k < plan->n_ops && out.status == MO_OK; k++)
+        moi_plan_text_step(&out, plan, k);
+    return out.status;
 }
+
+/* ---- JSON ---------------------------------------------------------------------------------- */
+
+/* A number as JSON wants it: the locale may have another decimal point. */
+static void moi_plan_json_number(moi_track_out *out, const char *key, double value) {
+    char text[32];
+    snprintf(text, sizeof text, "%.17g", value);
+    for (char *c = text; *c; c++)
+        if (!strchr("+-0123456789e", *c)) *c = '.';
+    moi_track_print(out, ",\"%s\":%s", key, value - value == 0 ? text : "null");
+}
+
+static void moi_plan_json_name(moi_track_out *out, const char *name) {
+    moi_track_print(out, "\"name\":\"");
+    moi_svg_put_escaped(out, name, 1);
+    moi_track_print(out, "\"");
+}
+
+static void moi_plan_json_block(
+    moi_track_out *out, const char *name, mo_category category, size_t off, size_t size) {
+    moi_track_print(out, "{");
+    moi_plan_json_name(out, name);
+    moi_track_print(out, ",\"category\":\"%s\",\"offset\":%zu,\"size\":%zu",
+        mo_category_name(category), off, size);
+}
+
+static void moi_plan_json_info(moi_track_out *out, const mo_plan *plan) {
+    const mo_plan_info *info = &plan->info;
+    moi_track_print(out,
+        "{\"peak_bytes\":%zu,\"fixed_bytes\":%zu,\"lower_bound\":%zu,\"live_bytes\":%zu,"
+        "\"gap_bytes\":%zu,\"store_bytes\":%zu,\"out_bytes\":%zu,\"in_bytes\":%zu,\"align\":%zu,"
+        "\"proved\":%s",
+        info->peak_bytes, info->fixed_bytes, info->lower_bound, info->live_bytes, info->gap_bytes,
+        info->store_bytes, info->out_bytes, info->in_bytes, plan->align,
+        info->proved ? "true" : "false");
+    moi_plan_json_number(out, "cost_s", info->cost_s);
+    moi_plan_json_number(out, "ideal_s", info->ideal_s);
+    moi_track_print(out, ",\"peak_step\":%zu,\"bytes\":{", info->peak_step);
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++)
+        moi_track_print(
+            out, "%s\"%s\":%zu", i ? "," : "", mo_category_name((mo_category)i), info->bytes[i]);
+}
+
+static void moi_plan_json_step(moi_track_out *out, const mo_plan *plan, size_t k) {
+    const mo_remat_op *op = &plan->ops[k];
+    const moi_plan_op *span = &plan->spans[k];
+    moi_track_print(
+        out, "%s{\"op\":\"%s\",\"stage\":%zu,", k ? "," : "", moi_remat_op_name(op->op), op->stage);
+    moi_plan_json_name(out, plan->stages[op->stage].name);
+    moi_track_print(out, ",\"save\":%s,\"light\":%s,\"first\":%zu,\"last\":%zu,\"copies\":[",
+        op->save ? "true" : "false", op->light ? "true" : "false", span->begin, span->end);
+    for (size_t i = 0; i < span->n_copies; i++) {
+        const moi_plan_copy *copy = &plan->copies[span->copy + i];
+        moi_track_print(out, "%s{\"offset\":%zu,\"size\":%zu,\"store_offset\":%zu}", i ? "," : "",
+            copy->off, copy->size, copy->store_off);
+    }
+    moi_track_print(out, "]}");
+}
+
+static void moi_plan_json_tensor(moi_track_out *out, const mo_plan *plan, size_t i) {
+    const moi_plan_life *life = &plan->lives[i];
+    if (i > 1) moi_track_print(out, ",");
+    moi_plan_json_block(out, life->name, life->category, life->off, life->size);
+    moi_track_print(out, ",\"first\":%zu,\"last\":%zu,\"first_step\":%zu,\"last_step\":%zu}",
+        life->first, life->last, moi_plan_step_at(plan, life->first),
+        moi_plan_step_at(plan, life->last));
+}
+
+mo_status mo_plan_write_json(const mo_plan *plan, const mo_writer *writer) {
+    moi_track_out out = {writer, MO_OK};
+    if (!plan || !writer || !writer->write) return MO_E_INVALID;
+    moi_plan_json_info(&out, plan);
+    moi_track_print(&out, "},\"fixed\":[");
+    for (size_t i = 0; i < plan->max.fixed; i++) {
+        const moi_plan_block *block = &plan->fixed[i];
+        if (i > 0) moi_track_print(&out, ",");
+        moi_plan_json_block(&out, block->name, block->category, block->off, block->size);
+        moi_track_print(&out, "}");
+    }
+    moi_track_print(&out, "],\"steps\":[");
+    for (size_t k = 0; k < plan->n_ops && out.status == MO_OK; k++)
+        moi_plan_json_step(&out, plan, k);
+    moi_track_print(&out, "],\"tensors\":[");
+    for (size_t i = 1; i < plan->n_lives && out.status == MO_OK; i++)
+        moi_plan_json_tensor(&out, plan, i);
+    moi_track_print(&out, "]}\n");
+    return out.status;
+}
+
+/* ---- SVG ----------------------------------------------------------------------------------- */
+
+/* Arrays for the picture, in one block: items, offsets and labels of fixed blocks and lives, and a
+ * mark for each step. */
+typedef struct moi_plan_picture {
+    size_t n, n_marks;
+    mo_layout_item *items;
+    size_t *offsets;
+    mo_layout_label *labels;
+    mo_layout_mark *marks;
+} moi_plan_picture;
+
+static void moi_plan_picture_add(
+    moi_plan_picture *p, mo_layout_item item, size_t off, const char *name, mo_category category) {
+    p->items[p->n] = item;
+    p->offsets[p->n] = off;
+    p->labels[p->n].name = name;
+    p->labels[p->n].category = category;
+    p->n++;
+}
+
+static void moi_plan_picture_fill(moi_plan_picture *p, const mo_plan *plan) {
+    size_t last = plan->spans[plan->n_ops - 1].end;
+    for (size_t i = 0; i < plan->max.fixed; i++) {
+        const moi_plan_block *block = &plan->fixed[i];
+        moi_plan_picture_add(
+            p, moi_plan_item(block->size, 0, last), block->off, block->name, block->category);
+    }
+    for (size_t i = 1; i < plan->n_lives; i++) {
+        const moi_plan_life *life = &plan->lives[i];
+        moi_plan_picture_add(p, moi_plan_item(life->size, life->first, life->last), life->off,
+            life->name, life->category);
+    }
+    for (size_t k = 0; k < plan->n_ops; k++) { /* where another kind of op begins */
+        const char *name = moi_remat_op_name(plan->ops[k].op);
+        if (plan->ops[k].op >= MO_STEP_OFFLOAD ||
+            (p->n_marks > 0 && p->marks[p->n_marks - 1].name == name))
+            continue;
+        p->marks[p->n_marks].step = plan->spans[k].begin;
+        p->marks[p->n_marks++].name = name;
+    }
+}
+
+mo_status mo_plan_write_svg(const mo_plan *plan, const char *title, const mo_writer *writer) {
+    moi_plan_picture p;
+    mo_layout_svg_desc desc;
+    if (!plan || !writer || !writer->write) return MO_E_INVALID;
+    memset(&p, 0, sizeof p);
+    memset(&desc, 0, sizeof desc);
+    size_t n = plan->max.fixed + plan->n_lives - 1, size = sizeof *p.labels + sizeof *p.marks;
+    size += sizeof *p.items + sizeof *p.offsets; /* one of each for every item and step */
+    char *block = (char *)moi_alloc_array(&plan->allocator, n + plan->n_ops, size);
+    if (!block) return MO_E_NO_MEMORY;
+    p.items = (mo_layout_item *)block;
+    p.labels = (mo_layout_label *)(p.items + n);
+    p.marks = (mo_layout_mark *)(p.labels + n);
+    p.offsets = (size_t *)(p.marks + plan->n_ops);
+    moi_plan_picture_fill(&p, plan);
+    desc.title = title ? title : "Plan";
+    desc.labels = p.labels;
+    desc.marks = p.marks;
+    desc.n_marks = p.n_marks;
+    desc.allocator = &plan->allocator;
+    mo_status status = mo_layout_write_svg(&desc, p.items, p.n, p.offsets, writer);
+    moi_free_array(&plan->allocator, block, n + plan->n_ops, size);
+    return status;
+}
+/* mo_plan_build.c - see mo_plan_build.h. The flat chain is a model: it rounds, and counts a little
+ * more than a plan needs. So its schedules are laid out, fastest first, until one fits. */
+
+/* A build on its way: the best plan so far is the fastest that fits, or the smallest where none
+ * does. */
+typedef struct moi_build {
+    const mo_plan_build_desc *desc;
+    size_t budget;
+    mo_plan *best;
+    mo_plan_build_result result;
+    size_t best_bytes;
+    size_t for_stages; /* bytes of the budget behind the fixed blocks */
+    mo_flat_chain flat;
+    mo_remat_table *table;
+    mo_remat_op *ops;
+    size_t n_ops, capacity;
+} moi_build;
+
+static const mo_allocator *moi_build_allocator(const moi_build *b) {
+    return b->desc->plan.allocator;
+}
+
+/* Lays a schedule out and keeps the plan when it is better. wait_s: see cost_s of the result. */
+static mo_status moi_build_try(
+    moi_build *b, const mo_plan_desc *desc, double wait_s, size_t *peak_bytes) {
+    mo_plan *plan;
+    const mo_status status = mo_plan_create(&plan, desc);
+    if (status != MO_OK) return status;
+    const mo_plan_info info = mo_plan_describe(plan);
+    const double cost_s = info.cost_s + wait_s;
+    const int fits = info.peak_bytes <= b->budget;
+    int better = b->best == NULL || fits > b->result.fits;
+    if (!better && fits == b->result.fits) {
+        better = fits ? cost_s < b->result.cost_s : info.peak_bytes < b->best_bytes;
+        if (fits && cost_s <= b->result.cost_s && info.peak_bytes < b->best_bytes) better = 1;
+    }
+    b->result.n_plans++;
+    b->result.least_bytes = moi_min(b->result.least_bytes, info.peak_bytes);
+    *peak_bytes = info.peak_bytes;
+    if (!better) {
+        mo_plan_destroy(plan);
+        return MO_OK;
+    }
+    mo_plan_destroy(b->best);
+    b->best = plan;
+    b->best_bytes = info.peak_bytes;
+    b->result.fits = fits;
+    b->result.cost_s = cost_s;
+    return MO_OK;
+}
+
+static mo_status moi_build_policy(moi_build *b, mo_remat_policy policy, int keep_cheap) {
+    mo_plan_desc desc = b->desc->plan;
+    size_t peak_bytes;
+    desc.ops = NULL;
+    desc.n_ops = 0;
+    memset(&desc.remat, 0, sizeof desc.remat);
+    desc.remat.policy = policy;
+    desc.remat.keep_cheap = keep_cheap;
+    return moi_build_try(b, &desc, 0, &peak_bytes);
+}
+
+static mo_status moi_build_policies(moi_build *b) {
+    mo_status status = moi_build_policy(b, MO_REMAT_LIGHT, 0);
+    for (int keep = 0; keep < 2 && status == MO_OK; keep++) {
+        status = moi_build_policy(b, MO_REMAT_BLOCK, keep);
+        if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_SQRT, keep);
+    }
+    return status;
+}
+
+static mo_remat_table_desc moi_build_table_desc(const moi_build *b, size_t budget) {
+    mo_remat_table_desc d;
+    memset(&d, 0, sizeof d);
+    d.chain = &b->flat;
+    d.budget = budget;
+    d.slots = b->desc->slots;
+    d.allocator = moi_build_allocator(b);
+    d.log = b->desc->plan.log;
+    return d;
+}
+
+/* Room for the ops of a schedule of the flat chain. */
+static mo_status moi_build_reserve(moi_build *b, size_t n) {
+    const mo_allocator *allocator = moi_build_allocator(b);
+    if (n <= b->capacity) return MO_OK;
+    moi_free_array(allocator, b->ops, b->capacity, sizeof *b->ops);
+    b->capacity = 0;
+    b->ops = (mo_remat_op *)moi_alloc_array(allocator, n, sizeof *b->ops);
+    if (!b->ops) return MO_E_NO_MEMORY;
+    b->capacity = n;
+    return MO_OK;
+}
+
+static mo_status moi_build_try_ops(moi_build *b, double wait_s, size_t *peak_bytes) {
+    mo_plan_desc desc = b->desc->plan;
+    desc.ops = b->ops;
+    desc.n_ops = b->n_ops;
+    return moi_build_try(b, &desc, wait_s, peak_bytes);
+}
+
+static mo_status moi_build_try_flat(moi_build *b, const mo_remat_solution *s) {
+    size_t peak_bytes;
+    mo_status status = moi_build_reserve(b, s->n_ops);
+    if (status == MO_OK)
+        status = mo_remat_unflatten(
+            b->desc->plan.chain, s->ops, s->n_ops, moi_build_allocator(b), b->ops, &b->n_ops);
+    return status == MO_OK ? moi_build_try_ops(b, 0, &peak_bytes) : status;
+}
+
+/* From the fastest schedule to slower and smaller ones, until none can be faster than the best. */
+static mo_status moi_build_columns(moi_build *b) {
+    double last_s = -1;
+    size_t last_bytes = 0;
+    mo_status status = MO_OK;
+    for (size_t i = mo_remat_table_describe(b->table).n_columns; i > 0 && status == MO_OK; i--) {
+        mo_remat_solution s;
+        status = mo_remat_table_schedule(b->table, 0, i - 1, &s);
+        if (status != MO_OK) break;
+        const int ends = !s.feasible || s.cost_s >= b->result.cost_s;
+        if (!ends && (s.cost_s != last_s || s.peak_bytes != last_bytes))
+            status = moi_build_try_flat(b, &s);
+        last_s = s.cost_s;
+        last_bytes = s.peak_bytes;
+        mo_remat_solution_free(&s);
+        if (ends) break;
+    }
+    return status;
+}
+
+/* The schedule that needs least, from a table that no budget has a part in. */
+static mo_status moi_build_floor(moi_build *b, size_t floor_bytes) {
+    mo_remat_table_desc d = moi_build_table_desc(b, floor_bytes);
+    mo_remat_solution s;
+    mo_status status = mo_remat_optimal(&d, &s);
+    if (status != MO_OK) return status;
+    if (s.feasible) status = moi_build_try_flat(b, &s);
+    mo_remat_solution_free(&s);
+    return status;
+}
+
+/* One offload schedule of the flat chain under a budget; *peak_bytes of its plan, or 0. */
+static mo_status moi_build_link(moi_build *b, size_t budget, size_t *peak_bytes) {
+    mo_offload_solution s;
+    mo_offload_desc d;
+    memset(&d, 0, sizeof d);
+    d.chain = &b->flat;
+    d.budget = budget;
+    d.link = b->desc->link;
+    d.store_bytes = b->desc->store_bytes;
+    d.table = b->table;
+    d.allocator = moi_build_allocator(b);
+    d.log = b->desc->plan.log;
+    mo_status status = mo_remat_offload(&d, &s);
+    *peak_bytes = 0;
+    if (status != MO_OK) return status;
+    if (s.feasible && s.n_items != 0) {
+        status = moi_build_reserve(b, 2 * s.n_ops);
+        if (status == MO_OK)
+            status = mo_remat_offload_unflatten(
+                b->desc->plan.chain, s.ops, s.n_ops, d.allocator, b->ops, &b->n_ops);
+        if (status == MO_OK) status = moi_build_try_ops(b, s.stall_s, peak_bytes);
+    }
+    mo_offload_solution_free(&s);
+    return status;
+}
+
+/* A plan may need less than the flat chain counts, or more, for holes in its layout. */
+static mo_status moi_build_links(moi_build *b, size_t slack) {
+    size_t budget = b->for_stages + slack, peak_bytes;
+    mo_status status = MO_OK;
+    for (int i = 0; i < 12 && status == MO_OK; i++) {
+        status = moi_build_link(b, budget, &peak_bytes);
+        if (status != MO_OK || peak_bytes <= b->budget) break;
+        const size_t over = moi_max(peak_bytes - b->budget, slack / 8);
+        if (over >= budget) break;
+        budget -= over;
+    }
+    return status;
+}
+
+/* By how much a plan and the flat chain may differ: twice the largest x, and alignment. */
+static size_t moi_build_slack(const moi_build *b) {
+    const mo_chain *chain = b->desc->plan.chain;
+    const size_t align = b->desc->plan.align ? b->desc->plan.align : MOI_CACHE_LINE;
+    size_t largest = 0, n_tensors = 0, rounding;
+    for (size_t i = 0; i < chain->n_stages; i++) {
+        largest = moi_max(largest, chain->stages[i].output_size);
+        n_tensors += chain->stages[i].n_tensors + 2;
+    }
+    if (largest > SIZE_MAX / 16 || !moi_mul(n_tensors, align, &rounding)) return 0;
+    return rounding > SIZE_MAX / 16 ? 0 : 2 * largest + rounding;
+}
+
+/* Which plan is the smallest depends neither on the budget nor on the link: that of a policy, or of
+ * the schedule that needs least. Where it does not fit, no table is asked, so that every budget of
+ * its size or more is met, and no other. */
+static mo_status moi_build_solve(moi_build *b) {
+    const size_t slack = moi_build_slack(b);
+    size_t floor_bytes, budget;
+    mo_status status =
+        mo_remat_floor(&b->flat, 0, MO_REMAT_MODE_ANY, moi_build_allocator(b), &floor_bytes);
+    if (status == MO_OK) status = moi_build_floor(b, floor_bytes);
+    if (status != MO_OK) return status;
+    if (!moi_add(b->for_stages, slack, &budget)) budget = b->for_stages;
+    const mo_remat_table_desc d = moi_build_table_desc(b, moi_max(budget, floor_bytes));
+    status = mo_remat_table_create(&b->table, &d);
+    if (status == MO_OK && b->result.fits) status = moi_build_columns(b);
+    if (status == MO_OK && b->desc->link.out_bytes_per_s > 0) status = moi_build_links(b, slack);
+    return status;
+}
+
+static mo_status moi_build_run(moi_build *b) {
+    mo_status status = moi_build_policy(b, MO_REMAT_NONE, 0);
+    if (status != MO_OK || b->result.fits) return status; /* nothing is faster */
+    const size_t fixed_bytes = mo_plan_describe(b->best).fixed_bytes;
+    b->for_stages = b->budget > fixed_bytes ? b->budget - fixed_bytes : 0;
+    status = moi_build_policies(b);
+    if (status == MO_OK)
+        status = mo_remat_flatten(
+            b->desc->plan.chain, moi_build_allocator(b), b->desc->plan.log, &b->flat);
+    if (status == MO_OK) status = moi_build_solve(b);
+    return status;
+}
+
+static int moi_build_valid(const mo_plan_build_desc *desc) {
+    const mo_offload_link *link = &desc->link;
+    if (link->out_bytes_per_s >= 0 && link->in_bytes_per_s >= 0 && link->latency_s >= 0) return 1;
+    moi_log(desc->plan.log, MO_LOG_ERROR, "plan: link of %g and %g bytes/s, latency %g s",
+        link->out_bytes_per_s, link->in_bytes_per_s, link->latency_s);
+    return 0;
+}
+
+mo_status mo_plan_build(
+    mo_plan **plan, const mo_plan_build_desc *desc, mo_plan_build_result *result) {
+    moi_build b;
+    if (!plan || !desc || !moi_build_valid(desc)) return MO_E_INVALID;
+    memset(&b, 0, sizeof b);
+    b.desc = desc;
+    b.budget = desc->budget ? desc->budget : SIZE_MAX;
+    b.result.least_bytes = SIZE_MAX;
+    const mo_status status = moi_build_run(&b);
+    moi_free_array(desc->plan.allocator, b.ops, b.capacity, sizeof *b.ops);
+    mo_remat_table_destroy(b.table);
+    mo_remat_flat_free(&b.flat, desc->plan.allocator);
+    if (status != MO_OK) {
+        mo_plan_destroy(b.best);
+        return status;
+    }
+    *plan = b.best;
+    if (result) *result = b.result;
+    return MO_OK;
+}
+/* mo_remat_profile.c - see mo_remat_profile.h. */
+
+/* What is told apart: a cost of a stage by what the step does. */
+typedef enum moi_profile_kind {
+    MOI_PROFILE_FORWARD,
+    MOI_PROFILE_UNREAD, /* a recompute whose output nobody reads */
+    MOI_PROFILE_BACKWARD,
+    MOI_PROFILE_LIGHT, /* a backward at the light level */
+    MOI_PROFILE_LOSS,
+    MOI_PROFILE_KINDS
+} moi_profile_kind;
+enum { MOI_PROFILE_REPEATS = 16, MOI_PROFILE_LINK_REPEATS = 5, MOI_PROFILE_LINK_MOST = 64 };
+
+/* ---- samples ------------------------------------------------------------------------------- */
+
+mo_status mo_profile_init(
+    mo_profile *profile, size_t n_stages, size_t max_repeats, const mo_allocator *allocator) {
+    mo_profile made;
+    size_t n = MOI_PROFILE_KINDS, n_samples;
+    if (!profile || n_stages == 0) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    if (allocator) made.allocator = *allocator;
+    made.n_stages = n_stages;
+    made.max_repeats = max_repeats ? max_repeats : (size_t)MOI_PROFILE_REPEATS;
+    if (!moi_mul(n, n_stages, &n) || !moi_mul(n, made.max_repeats, &n_samples))
+        return MO_E_OVERFLOW;
+    made.counts = (uint32_t *)moi_alloc_array(allocator, n, sizeof *made.counts);
+    if (!made.counts) return MO_E_NO_MEMORY;
+    made.samples = (double *)moi_alloc_array(allocator, n_samples, sizeof *made.samples);
+    if (!made.samples) {
+        moi_free_array(allocator, made.counts, n, sizeof *made.counts);
+        return MO_E_NO_MEMORY;
+    }
+    memset(made.counts, 0, n * sizeof *made.counts);
+    *profile = made;
+    return MO_OK;
+}
+
+void mo_profile_free(mo_profile *profile) {
+    if (!profile) return;
+    size_t n = profile->n_stages * MOI_PROFILE_KINDS;
+    moi_free_array(&profile->allocator, profile->counts, n, sizeof *profile->counts);
+    moi_free_array(
+        &profile->allocator, profile->samples, n * profile->max_repeats, sizeof *profile->samples);
+    memset(profile, 0, sizeof *profile);
+}
+
+static void moi_profile_add(mo_profile *profile, size_t stage, int kind, double seconds) {
+    size_t at = stage * MOI_PROFILE_KINDS + (size_t)kind;
+    uint32_t *count = &profile->counts[at];
+    profile->samples[at * profile->max_repeats + *count % profile->max_repeats] = seconds;
+    /* Past the first round the number only says which one is the oldest. */
+    *count = *count + 1 < 2 * profile->max_repeats ? *count + 1 : (uint32_t)profile->max_repeats;
+}
+
+/* The k-th smallest of n numbers: as many are smaller as stand before it. Without sorting, since
+ * the samples are kept. */
+static double moi_profile_kth(const double *x, size_t n, size_t k) {
+    for (size_t i = 0; i < n; i++) {
+        size_t before = 0;
+        for (size_t j = 0; j < n; j++) before += x[j] < x[i] || (x[j] == x[i] && j < i);
+        if (before == k) return x[i];
+    }
+    return 0;
+}
+
+static double moi_profile_middle(const double *x, size_t n) {
+    return 0.5 * (moi_profile_kth(x, n, (n - 1) / 2) + moi_profile_kth(x, n, n / 2));
+}
+
+/* The median of what was measured, -1 when nothing was. */
+static double moi_profile_median(const mo_profile *profile, size_t stage, int kind) {
+    size_t at = stage * MOI_PROFILE_KINDS + (size_t)kind, n = profile->counts[at];
+    if (n == 0) return -1;
+    return moi_profile_middle(
+        profile->samples + at * profile->max_repeats, moi_min(n, profile->max_repeats));
+}
+
+/* ---- running ------------------------------------------------------------------------------- */
+
+static double moi_profile_now(const mo_profile_clock *clock) {
+    return clock && clock->now_s ? clock->now_s(clock->self) : moi_os_now_s();
+}
+
+/* -1 for steps that are no cost of a stage. */
+static int moi_profile_kind_of(const mo_step *step) {
+    switch (step->op) {
+    case MO_STEP_FORWARD: return MOI_PROFILE_FORWARD;
+    case MO_STEP_RECOMPUTE: return step->y ? MOI_PROFILE_FORWARD : MOI_PROFILE_UNREAD;
+    case MO_STEP_LOSS: return MOI_PROFILE_LOSS;
+    case MO_STEP_BACKWARD: return step->light ? MOI_PROFILE_LIGHT : MOI_PROFILE_BACKWARD;
+    default: return -1;
+    }
+}
+
+static mo_status moi_profile_pass(mo_profile *profile, const mo_profile_desc *desc, int counts) {
+    mo_step step;
+    int any = 0;
+    mo_plan_begin(desc->plan);
+    for (; mo_plan_next(desc->plan, &step); any = 1) {
+        if (step.stage >= profile->n_stages) return MO_E_STATE;
+        double begun = moi_profile_now(&desc->clock);
+        desc->run(desc->self, &step);
+        double seconds = moi_profile_now(&desc->clock) - begun;
+        int kind = moi_profile_kind_of(&step);
+        if (counts && kind >= 0) moi_profile_add(profile, step.stage, kind, fmax(0, seconds));
+    }
+    return any ? MO_OK : MO_E_STATE;
+}
+
+mo_status mo_profile_run(mo_profile *profile, const mo_profile_desc *desc) {
+    if (!profile || !desc || !desc->plan || !desc->run || !(desc->limit_s >= 0))
+        return MO_E_INVALID;
+    size_t least = desc->min_repeats ? desc->min_repeats : 3, n = 0;
+    double limit = desc->limit_s > 0 ? desc->limit_s : 1, begun = moi_profile_now(&desc->clock);
+    mo_status status = moi_profile_pass(profile, desc, 0); /* caches and pages are cold */
+    while (status == MO_OK &&
+        (n < least ||
+            (n < profile->max_repeats && moi_profile_now(&desc->clock) - begun < limit))) {
+        status = moi_profile_pass(profile, desc, 1);
+        n++;
+    }
+    return status;
+}
+
+/* ---- costs --------------------------------------------------------------------------------- */
+
+/* A part of a cost that has become another one. */
+static double moi_profile_scaled(double part, double was, double is) {
+    return was > 0 ? part / was * is : 0;
+}
+
+static void moi_profile_fill_loss(const mo_profile *profile, size_t i, mo_stage *stage) {
+    double loss = moi_profile_median(profile, i, MOI_PROFILE_LOSS);
+    if (loss < 0) loss = moi_profile_median(profile, i, MOI_PROFILE_FORWARD);
+    double was = stage->forward_s + stage->backward_s;
+    stage->backward_s = moi_profile_scaled(stage->backward_s, was, loss);
+    stage->forward_s = loss - stage->backward_s;
+}
+
+static void moi_profile_fill_forward(const mo_profile *profile, size_t i, mo_stage *stage) {
+    double forward = moi_profile_median(profile, i, MOI_PROFILE_FORWARD);
+    double unread = moi_profile_median(profile, i, MOI_PROFILE_UNREAD);
+    stage->output_s = unread >= 0 ? fmax(0, forward - unread)
+                                  : moi_profile_scaled(stage->output_s, stage->forward_s, forward);
+    stage->forward_s = forward;
+}
+
+/* Of an inference plan nothing: its costs keep their ratio to forward. */
+static void moi_profile_fill_backward(
+    const mo_profile *profile, size_t i, mo_stage *stage, double forward_was) {
+    double full = moi_profile_median(profile, i, MOI_PROFILE_BACKWARD);
+    double light = moi_profile_median(profile, i, MOI_PROFILE_LIGHT);
+    double was = stage->backward_s, light_was = stage->light_s;
+    if (full >= 0) {
+        stage->backward_s = full;
+        stage->light_s =
+            light >= 0 ? fmax(0, light - full) : moi_profile_scaled(light_was, was, full);
+    } else if (light >= 0) {
+        stage->light_s = moi_profile_scaled(light_was, was + light_was, light);
+        stage->backward_s = light - stage->light_s;
+    } else {
+        stage->backward_s = moi_profile_scaled(was, forward_was, stage->forward_s);
+        stage->light_s = moi_profile_scaled(light_was, forward_was, stage->forward_s);
+    }
+}
+
+static int moi_profile_has_run(const mo_profile *profile, size_t i) {
+    if (moi_profile_median(profile, i, MOI_PROFILE_FORWARD) >= 0) return 1;
+    return i + 1 == profile->n_stages && moi_profile_median(profile, i, MOI_PROFILE_LOSS) >= 0;
+}
+
+mo_status mo_profile_fill(const mo_profile *profile, mo_stage *stages) {
+    if (!profile || !stages) return MO_E_INVALID;
+    for (size_t i = 0; i < profile->n_stages; i++)
+        if (!moi_profile_has_run(profile, i)) return MO_E_STATE;
+    for (size_t i = 0; i + 1 < profile->n_stages; i++) {
+        double forward_was = stages[i].forward_s;
+        moi_profile_fill_forward(profile, i, &stages[i]);
+        moi_profile_fill_backward(profile, i, &stages[i], forward_was);
+    }
+    moi_profile_fill_loss(profile, profile->n_stages - 1, &stages[profile->n_stages - 1]);
+    return MO_OK;
+}
+
+/* ---- the link ------------------------------------------------------------------------------ */
+
+static void moi_profile_copy(const mo_profile_link_desc *desc) {
+    if (desc->copy) desc->copy(desc->self, desc->to, desc->from, desc->size);
+    else memcpy(desc->to, desc->from, desc->size);
+}
+
+mo_status mo_profile_link(const mo_profile_link_desc *desc, double *bytes_per_s) {
+    double samples[MOI_PROFILE_LINK_MOST];
+    if (!desc || !desc->to || !desc->from || desc->size == 0 || !bytes_per_s) return MO_E_INVALID;
+    size_t n = desc->repeats ? desc->repeats : (size_t)MOI_PROFILE_LINK_REPEATS;
+    if (n > MOI_PROFILE_LINK_MOST) return MO_E_INVALID;
+    moi_profile_copy(desc);
+    for (size_t i = 0; i < n; i++) {
+        double begun = moi_profile_now(desc->clock);
+        moi_profile_copy(desc);
+        samples[i] = moi_profile_now(desc->clock) - begun;
+    }
+    double seconds = moi_profile_middle(samples, n);
+    if (!(seconds > 0)) return MO_E_UNSUPPORTED;
+    *bytes_per_s = (double)desc->size / seconds;
+    return MO_OK;
+}
+/* mo_replay.c - see mo_replay.h.
+ *
+ * One sub-allocator has the whole range. A plan in use is one block of it or several, the claims,
+ * so everything else stays clear of the plan without knowing it, and a plan that is left midway is
+ * cut at its live blocks, the rest freed. A plan knows lifetimes, not addresses: it is placed when
+ * a step begins, if the blocks outside of steps have changed since; in one piece where there is
+ * room, else item by item around them.
+ *
+ * Time counts the allocations of a step. Item i lives from time i to the number of the last
+ * allocation before it is freed, so the i-th allocation may take its place once every item with a
+ * last time below i is freed: n_left counts those, and blocks may be freed earlier than recorded,
+ * and in another order. */
+
+#define MOI_REPLAY_NONE 0xffffffffu
+enum { MOI_REPLAY_GRANULE = 64, MOI_REPLAY_MAX_LIVE = 16384, MOI_REPLAY_MAX_PLANS = 16 };
+enum { MOI_REPLAY_RECORD = 1024 };
+
+/* A live block. */
+typedef struct moi_replay_block {
+    uint64_t off;
+    uint64_t handle; /* of the sub-allocator; 0 = in the plan that this step follows */
+    uint64_t size;   /* as asked for; 0 = an empty place of the table */
+    uint32_t item;   /* of the record; NONE = not of this step */
+    uint32_t slot;   /* item of the plan */
+} moi_replay_block;
+
+typedef struct moi_replay_item {
+    size_t size; /* in whole granules */
+    size_t off;  /* in the range */
+    size_t laid; /* in the layout */
+    uint32_t last;
+    uint8_t align_log2, outlives;
+} moi_replay_item;
+
+typedef struct moi_replay_claim {
+    uint64_t handle;
+    size_t off, size;
+} moi_replay_claim;
+
+/* Items that outlive the step have no place, and the sub-allocator serves them. */
+typedef struct moi_replay_plan {
+    uint64_t key, used_at, epoch;
+    size_t n, n_places, n_claims;
+    size_t peak, align;
+    moi_replay_item *items;   /* [n] */
+    moi_replay_claim *claims; /* [n + 1], by offset */
+    uint32_t *n_last;         /* [n] how many items with a place have this last time, */
+    uint32_t *n_left;         /* [n] and of them are still to be freed */
+    uint32_t *order;          /* [n_places] by offset in the layout, */
+    uint32_t *placed;         /* [n_places] and in the range */
+} moi_replay_plan;
+
+/* ---- the table of live blocks -------------------------------------------------------------- */
+
+static size_t moi_replay_hash(const mo_replay *replay, uint64_t off) {
+    return (size_t)((off * 0x9e3779b97f4a7c15u) >> replay->table_shift);
+}
+
+static moi_replay_block *moi_replay_find(const mo_replay *replay, uint64_t off) {
+    size_t i = moi_replay_hash(replay, off);
+    for (; replay->table[i].size; i = (i + 1) & replay->table_mask)
+        if (replay->table[i].off == off) return &replay->table[i];
+    return NULL;
+}
+
+static void moi_replay_insert(mo_replay *replay, const moi_replay_block *block) {
+    size_t i = moi_replay_hash(replay, block->off);
+    while (replay->table[i].size) i = (i + 1) & replay->table_mask;
+    replay->table[i] = *block;
+    replay->n_live++;
+    replay->stats.live_bytes += (size_t)block->size;
+    if (replay->stats.live_bytes > replay->stats.live_peak_bytes)
+        replay->stats.live_peak_bytes = replay->stats.live_bytes;
+}
+
+/* Moves back what probing would no longer find behind the hole. */
+static void moi_replay_erase(mo_replay *replay, moi_replay_block *block) {
+    size_t mask = replay->table_mask, hole = (size_t)(block - replay->table);
+    replay->n_live--;
+    replay->stats.live_bytes -= (size_t)block->size;
+    for (size_t i = (hole + 1) & mask; replay->table[i].size; i = (i + 1) & mask) {
+        size_t home = moi_replay_hash(replay, replay->table[i].off);
+        if (((i - home) & mask) < ((i - hole) & mask)) continue;
+        replay->table[hole] = replay->table[i];
+        hole = i;
+    }
+    replay->table[hole].size = 0;
+}
+
+/* ---- start and end ------------------------------------------------------------------------- */
+
+static mo_status moi_replay_check(const mo_replay_desc *desc) {
+    if (desc->arena ? desc->block != NULL : desc->size == 0) return MO_E_INVALID;
+    if (!moi_is_pow2(desc->granule)) return MO_E_INVALID;
+    return desc->max_live <= (size_t)1 << 28 ? MO_OK : MO_E_INVALID;
+}
+
+static mo_replay_desc moi_replay_defaults(const mo_replay_desc *desc) {
+    mo_replay_desc full = *desc;
+    if (full.granule == 0) full.granule = MOI_REPLAY_GRANULE;
+    if (full.max_live == 0) full.max_live = MOI_REPLAY_MAX_LIVE;
+    if (full.max_plans == 0) full.max_plans = MOI_REPLAY_MAX_PLANS;
+    return full;
+}
+
+/* Where the range begins: its first byte is aligned to a cache line and the granule, and to a page
+ * where the arena has pages. */
+static mo_status moi_replay_place_range(mo_replay *replay) {
+    mo_arena *arena = replay->desc.arena;
+    unsigned char *base = arena ? arena->base : (unsigned char *)replay->desc.block;
+    size_t align = moi_max(replay->desc.granule, MOI_CACHE_LINE), used = 0, room, padding;
+    replay->size = replay->desc.size;
+    replay->max_align = (SIZE_MAX >> 2) + 1;
+    if (!base) return MO_OK;
+    if (arena && arena->planned) return MO_E_STATE;
+    if (arena) used = arena->used, align = moi_max(align, arena->page);
+    padding = (size_t)(0 - ((uintptr_t)base + used)) & (align - 1);
+    room = (arena ? arena->limit : replay->size) - used;
+    if (padding >= room) return MO_E_NO_SPACE;
+    if (arena && replay->size > room - padding) return MO_E_NO_SPACE;
+    if (!arena || replay->size == 0) replay->size = room - padding;
+    replay->start = used + padding;
+    replay->memory = base + replay->start;
+    replay->max_align = (size_t)((uintptr_t)replay->memory & (0 - (uintptr_t)replay->memory));
+    if (!arena) replay->backed = replay->size;
+    return MO_OK;
+}
+
+static void moi_replay_free_tables(mo_replay *replay) {
+    mo_suballoc_free(&replay->sub);
+    moi_free_array(
+        &replay->allocator, replay->table, replay->table_mask + 1, sizeof *replay->table);
+    moi_free_array(&replay->allocator, replay->record, replay->max_record, sizeof *replay->record);
+    moi_free_array(
+        &replay->allocator, replay->plans, replay->desc.max_plans, sizeof *replay->plans);
+}
+
+/* A plan that is left needs two blocks more than there are live ones. */
+static mo_status moi_replay_alloc_tables(mo_replay *replay) {
+    mo_suballoc_desc sub;
+    size_t capacity = 16;
+    memset(&sub, 0, sizeof sub);
+    sub.size = replay->size;
+    sub.granule = replay->desc.granule;
+    sub.max_allocs = replay->desc.max_live + 2;
+    sub.allocator = &replay->allocator;
+    while (capacity < 2 * replay->desc.max_live) capacity *= 2;
+    replay->table_mask = capacity - 1;
+    replay->table_shift = 64 - (int)moi_suballoc_log2(capacity);
+    replay->max_record = MOI_REPLAY_RECORD;
+    mo_status status = mo_suballoc_init(&replay->sub, &sub);
+    if (status != MO_OK) return status;
+    replay->table =
+        (moi_replay_block *)moi_alloc_array(&replay->allocator, capacity, sizeof *replay->table);
+    replay->record = (moi_replay_item *)moi_alloc_array(
+        &replay->allocator, replay->max_record, sizeof *replay->record);
+    replay->plans = (moi_replay_plan *)moi_alloc_array(
+        &replay->allocator, replay->desc.max_plans, sizeof *replay->plans);
+    if (replay->table && replay->record && replay->plans) return MO_OK;
+    moi_replay_free_tables(replay);
+    return MO_E_NO_MEMORY;
+}
+
+mo_status mo_replay_init(mo_replay *replay, const mo_replay_desc *desc) {
+    mo_replay made;
+    if (!replay || !desc) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    made.desc = moi_replay_defaults(desc);
+    mo_status status = moi_replay_check(&made.desc);
+    if (status != MO_OK) return status;
+    if (desc->allocator) made.allocator = *desc->allocator;
+    made.desc.allocator = NULL;
+    status = moi_replay_place_range(&made);
+    if (status == MO_OK) status = moi_replay_alloc_tables(&made);
+    if (status != MO_OK) return status;
+    memset(made.table, 0, (made.table_mask + 1) * sizeof *made.table);
+    if (made.desc.arena) made.desc.arena->planned = made.start + made.size;
+    else if (made.memory) MOI_POISON(made.memory, made.size);
+    *replay = made;
+    return MO_OK;
+}
+
+static void moi_replay_free_plan(mo_replay *replay, moi_replay_plan *plan) {
+    moi_free_array(&replay->allocator, plan->items, plan->n, sizeof *plan->items);
+    moi_free_array(&replay->allocator, plan->claims, plan->n + 1, sizeof *plan->claims);
+    moi_free_array(&replay->allocator, plan->n_last, plan->n, 4 * sizeof *plan->n_last);
+}
+
+/* What the arena holds ends with the range, unless others have allocated behind it. */
+static int moi_replay_is_last(const mo_replay *replay) {
+    const mo_arena *arena = replay->desc.arena;
+    return arena->used >= replay->start && arena->used <= replay->start + replay->size;
+}
+
+void mo_replay_free(mo_replay *replay) {
+    if (!replay || !replay->table) return;
+    mo_arena *arena = replay->desc.arena;
+    for (size_t i = 0; i < replay->stats.n_plans; i++)
+        moi_replay_free_plan(replay, &replay->plans[i]);
+    if (arena) {
+        arena->planned = 0;
+        if (moi_replay_is_last(replay)) (void)mo_arena_rewind(arena, replay->start);
+    } else if (replay->memory) {
+        MOI_UNPOISON(replay->memory, replay->size);
+    }
+    moi_replay_free_tables(replay);
+    memset(replay, 0, sizeof *replay);
+}
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+/* Commits the range up to end. */
+static mo_status moi_replay_back(mo_replay *replay, size_t end) {
+    if (end > replay->step_top) replay->step_top = end;
+    if (!replay->memory || end <= replay->backed) return MO_OK;
+    size_t more = end - replay->backed;
+    void *from = mo_arena_at(replay->desc.arena, replay->start + replay->backed, more);
+    if (!from) return MO_E_NO_MEMORY;
+    MOI_POISON(from, more);
+    replay->backed = end;
+    return MO_OK;
+}
+
+/* ---- placing a plan ------------------------------------------------------------------------ */
+
+/* Puts the claims of a plan that is placed into the books; none of them when one does not fit. */
+static int moi_replay_claim_all(mo_replay *replay, moi_replay_plan *plan) {
+    mo_suballoc_block block;
+    size_t n = 0, end = 0;
+    for (; n < plan->n_claims; n++) {
+        moi_replay_claim *claim = &plan->claims[n];
+        if (mo_suballoc_alloc_at(&replay->sub, claim->off, claim->size, &block) != MO_OK) break;
+        claim->handle = block.handle;
+        end = claim->off + claim->size;
+    }
+    if (n == plan->n_claims && moi_replay_back(replay, end) == MO_OK) return 1;
+    while (n > 0) (void)mo_suballoc_dealloc(&replay->sub, plan->claims[--n].handle);
+    return 0;
+}
+
+/* In one piece, where the sub-allocator has room for that and it ends at or below limit. */
+static int moi_replay_place_whole(mo_replay *replay, moi_replay_plan *plan, size_t limit) {
+    const uint64_t extent = replay->sub.extent, peak = replay->sub.peak;
+    mo_suballoc_block block;
+    if (mo_suballoc_alloc(&replay->sub, plan->peak, plan->align, &block) != MO_OK) return 0;
+    (void)mo_suballoc_dealloc(&replay->sub, block.handle);
+    replay->sub.extent = extent; /* it was only a question */
+    replay->sub.peak = peak;
+    if (block.off + plan->peak > limit) return 0;
+    plan->n_claims = 1;
+    plan->claims[0].off = (size_t)block.off;
+    plan->claims[0].size = plan->peak;
+    for (size_t i = 0; i < plan->n; i++)
+        plan->items[i].off = (size_t)block.off + plan->items[i].laid;
+    memcpy(plan->placed, plan->order, plan->n_places * sizeof *plan->placed);
+    return 1;
+}
+
+/* The next offset from at on where a free part of the range takes the item; SIZE_MAX = none. */
+static size_t moi_replay_in_free(
+    const mo_replay *replay, const moi_replay_item *item, size_t at, mo_suballoc_block *part) {
+    size_t begin;
+    do {
+        if (part->handle == 0 && part->off + part->size > at) {
+            begin = moi_max(at, (size_t)part->off);
+            if (moi_align_up(begin, (size_t)1 << item->align_log2, &begin) &&
+                (uint64_t)begin + item->size <= part->off + part->size)
+                return begin;
+        }
+    } while (mo_suballoc_next(&replay->sub, part));
+    return SIZE_MAX;
+}
+
+/* The lowest place that is free and that no item placed before takes while this one lives. */
+static size_t moi_replay_find_place(
+    const mo_replay *replay, const moi_replay_plan *plan, size_t n_placed, uint32_t i) {
+    const moi_replay_item *item = &plan->items[i];
+    mo_suballoc_block part = {0, 0, 0, 0};
+    (void)mo_suballoc_next(&replay->sub, &part);
+    size_t at = moi_replay_in_free(replay, item, 0, &part);
+    for (size_t k = 0; k < n_placed && at != SIZE_MAX; k++) {
+        uint32_t j = plan->placed[k];
+        const moi_replay_item *other = &plan->items[j];
+        if (other->off >= at + item->size) break;
+        if (i > other->last || j > item->last || other->off + other->size <= at) continue;
+        at = moi_replay_in_free(replay, item, other->off + other->size, &part);
+    }
+    return at;
+}
+
+/* The claims cover the items and nothing else. */
+static void moi_replay_cover(moi_replay_plan *plan) {
+    plan->n_claims = 0;
+    for (size_t k = 0; k < plan->n_places; k++) {
+        const moi_replay_item *item = &plan->items[plan->placed[k]];
+        moi_replay_claim *claim = plan->claims + plan->n_claims - (plan->n_claims != 0);
+        if (plan->n_claims != 0 && item->off <= claim->off + claim->size) {
+            claim->size = moi_max(claim->size, item->off + item->size - claim->off);
+            continue;
+        }
+        claim = &plan->claims[plan->n_claims++];
+        claim->off = item->off;
+        claim->size = item->size;
+    }
+}
+
+/* Item by item around what is in use, in the order of the layout, which that repeats where nothing
+ * is in the way. */
+static int moi_replay_place_around(mo_replay *replay, moi_replay_plan *plan) {
+    for (size_t n = 0; n < plan->n_places; n++) {
+        uint32_t i = plan->order[n];
+        size_t off = moi_replay_find_place(replay, plan, n, i), k = n;
+        if (off == SIZE_MAX) return 0;
+        plan->items[i].off = off;
+        for (; k > 0 && plan->items[plan->placed[k - 1]].off > off; k--)
+            plan->placed[k] = plan->placed[k - 1];
+        plan->placed[k] = i;
+    }
+    moi_replay_cover(plan);
+    return 1;
+}
+
+/* In one piece where that raises nothing, else around what is in use where that ends lower. */
+static int moi_replay_choose_place(mo_replay *replay, moi_replay_plan *plan) {
+    size_t reserved = (size_t)(replay->sub.extent << replay->sub.shift), end = SIZE_MAX;
+    if (moi_replay_place_whole(replay, plan, reserved)) return 1;
+    if (moi_replay_place_around(replay, plan)) {
+        const moi_replay_claim *last = &plan->claims[plan->n_claims - 1];
+        end = last->off + last->size;
+        if (end <= reserved) return 1;
+    }
+    return moi_replay_place_whole(replay, plan, end) || end != SIZE_MAX;
+}
+
+static int moi_replay_follow(mo_replay *replay, moi_replay_plan *plan) {
+    if (plan->n_places != 0 && plan->epoch != replay->epoch) {
+        if (!moi_replay_choose_place(replay, plan)) return 0;
+        plan->epoch = replay->epoch;
+    }
+    if (!moi_replay_claim_all(replay, plan)) return 0;
+    memcpy(plan->n_left, plan->n_last, plan->n * sizeof *plan->n_left);
+    plan->used_at = replay->clock;
+    replay->plan = plan;
+    return 1;
+}
+
+/* ---- leaving a plan ------------------------------------------------------------------------ */
+
+/* The live block that has the place of a plan's item; NULL = none. */
+static moi_replay_block *moi_replay_in_place(const mo_replay *replay, uint32_t slot) {
+    moi_replay_block *block = moi_replay_find(replay, replay->plan->items[slot].off);
+    return block && block->handle == 0 && block->slot == slot ? block : NULL;
+}
+
+/* max_allocs leaves room for this. */
+static void moi_replay_split(
+    mo_replay *replay, uint64_t handle, uint64_t size, mo_suballoc_block *rest) {
+    mo_status status = mo_suballoc_split(&replay->sub, handle, size, rest);
+    MEMOPT_ASSERT(status == MO_OK);
+    (void)status;
+}
+
+/* Cuts off and frees the first size bytes. */
+static uint64_t moi_replay_drop_front(mo_replay *replay, uint64_t handle, uint64_t size) {
+    mo_suballoc_block rest;
+    if (size == 0) return handle;
+    moi_replay_split(replay, handle, size, &rest);
+    (void)mo_suballoc_dealloc(&replay->sub, handle);
+    return rest.handle;
+}
+
+/* Live blocks in a claim become blocks of their own; k walks over the places by offset. */
+static void moi_replay_release_claim(mo_replay *replay, const moi_replay_claim *claim, size_t *k) {
+    const moi_replay_plan *plan = replay->plan;
+    uint64_t handle = claim->handle;
+    size_t at = claim->off, end = claim->off + claim->size, size = 0;
+    for (; replay->n_planned > 0 && *k < plan->n_places; ++*k) {
+        if (plan->items[plan->placed[*k]].off >= end) break;
+        moi_replay_block *block = moi_replay_in_place(replay, plan->placed[*k]);
+        if (!block) continue;
+        mo_suballoc_block rest = {0, 0, 0, 0};
+        handle = moi_replay_drop_front(replay, handle, block->off - at);
+        (void)moi_align_up((size_t)block->size, replay->desc.granule, &size);
+        at = (size_t)block->off + size;
+        if (at < end) moi_replay_split(replay, handle, size, &rest);
+        block->handle = handle;
+        handle = rest.handle;
+        replay->n_planned--;
+    }
+    if (handle) (void)mo_suballoc_dealloc(&replay->sub, handle);
+}
+
+/* The plan is no longer followed. */
+static void moi_replay_release(mo_replay *replay) {
+    moi_replay_plan *plan = replay->plan;
+    size_t k = 0;
+    for (size_t i = 0; i < plan->n_claims; i++)
+        moi_replay_release_claim(replay, &plan->claims[i], &k);
+    MEMOPT_ASSERT(replay->n_planned == 0);
+    replay->plan = NULL;
+}
+
+static void moi_replay_leave(mo_replay *replay) {
+    moi_replay_release(replay);
+    replay->has_left = 1;
+}
+
+/* ---- making a plan ------------------------------------------------------------------------- */
+
+static moi_replay_plan *moi_replay_plan_of(const mo_replay *replay, uint64_t key) {
+    for (size_t i = 0; i < replay->stats.n_plans; i++)
+        if (replay->plans[i].key == key) return &replay->plans[i];
+    return NULL;
+}
+
+/* Its own, or that of the largest key above it. */
+static moi_replay_plan *moi_replay_choose(const mo_replay *replay, uint64_t key) {
+    moi_replay_plan *plan = moi_replay_plan_of(replay, key);
+    if (plan || !replay->desc.ordered_keys) return plan;
+    for (size_t i = 0; i < replay->stats.n_plans; i++) {
+        moi_replay_plan *other = &replay->plans[i];
+        if (other->key > key && (!plan || other->key > plan->key)) plan = other;
+    }
+    return plan;
+}
+
+/* A place for a plan with this key: that of the old one, a new one, or the one longest unused. */
+static moi_replay_plan *moi_replay_new_plan(mo_replay *replay, uint64_t key) {
+    moi_replay_plan *plan = moi_replay_plan_of(replay, key);
+    if (!plan && replay->stats.n_plans < replay->desc.max_plans)
+        return &replay->plans[replay->stats.n_plans++];
+    if (!plan) {
+        plan = replay->plans;
+        for (size_t i = 1; i < replay->stats.n_plans; i++)
+            if (replay->plans[i].used_at < plan->used_at) plan = &replay->plans[i];
+    }
+    moi_replay_free_plan(replay, plan);
+    return plan;
+}
+
+/* What is needed while a plan is made. */
+typedef struct moi_replay_work {
+    mo_layout_item *items; /* [n] */
+    size_t *offsets;       /* [n] */
+    moi_layout_key *keys;  /* [n] */
+} moi_replay_work;
+
+static mo_status moi_replay_alloc_plan(
+    mo_replay *replay, moi_replay_plan *plan, moi_replay_work *work) {
+    const mo_allocator *allocator = &replay->allocator;
+    size_t n = replay->n_record;
+    memset(plan, 0, sizeof *plan);
+    plan->n = n;
+    plan->items = (moi_replay_item *)moi_alloc_array(allocator, n, sizeof *plan->items);
+    plan->claims = (moi_replay_claim *)moi_alloc_array(allocator, n + 1, sizeof *plan->claims);
+    plan->n_last = (uint32_t *)moi_alloc_array(allocator, n, 4 * sizeof *plan->n_last);
+    work->items = (mo_layout_item *)moi_alloc_array(allocator, n, sizeof *work->items);
+    work->offsets = (size_t *)moi_alloc_array(allocator, n, sizeof *work->offsets);
+    work->keys = (moi_layout_key *)moi_alloc_array(allocator, n, sizeof *work->keys);
+    if (!plan->items || !plan->claims || !plan->n_last) return MO_E_NO_MEMORY;
+    if (!work->items || !work->offsets || !work->keys) return MO_E_NO_MEMORY;
+    plan->n_left = plan->n_last + n;
+    plan->order = plan->n_left + n;
+    plan->placed = plan->order + n;
+    return MO_OK;
+}
+
+static void moi_replay_free_work(mo_replay *replay, moi_replay_work *work, size_t n) {
+    moi_free_array(&replay->allocator, work->items, n, sizeof *work->items);
+    moi_free_array(&replay->allocator, work->offsets, n, sizeof *work->offsets);
+    moi_free_array(&replay->allocator, work->keys, n, sizeof *work->keys);
+}
+
+/* The record as items of the plan and of the layout. */
+static void moi_replay_copy_record(
+    const mo_replay *replay, moi_replay_plan *plan, moi_replay_work *work) {
+    memcpy(plan->items, replay->record, plan->n * sizeof *plan->items);
+    memset(plan->n_last, 0, plan->n * sizeof *plan->n_last);
+    plan->align = replay->desc.granule;
+    for (size_t i = 0; i < plan->n; i++) {
+        const moi_replay_item *item = &plan->items[i];
+        mo_layout_item laid = {item->size, (size_t)1 << item->align_log2, i, item->last};
+        if (item->outlives) laid.size = 0, laid.last = i;
+        else plan->n_last[item->last]++, plan->align = moi_max(plan->align, laid.align);
+        work->items[i] = laid;
+    }
+}
+
+/* What the layout has found. */
+static void moi_replay_take_layout(
+    moi_replay_plan *plan, const moi_replay_work *work, size_t peak) {
+    plan->peak = peak;
+    for (size_t i = 0; i < plan->n; i++) {
+        plan->items[i].laid = work->offsets[i];
+        if (plan->items[i].outlives) continue;
+        moi_layout_key key = {work->offsets[i], i, i};
+        work->keys[plan->n_places++] = key;
+    }
+    moi_layout_sort(work->keys, plan->n_places);
+    for (size_t k = 0; k < plan->n_places; k++) plan->order[k] = (uint32_t)work->keys[k].index;
+}
+
+/* A plan of the record, in the place of an older one only when all went well. */
+static mo_status moi_replay_learn(mo_replay *replay) {
+    moi_replay_plan plan;
+    moi_replay_work work;
+    mo_layout_desc layout = replay->desc.layout;
+    mo_layout_result result;
+    if (!layout.allocator) layout.allocator = &replay->allocator;
+    if (!replay->is_complete) return MO_E_NO_MEMORY;
+    if (replay->n_record == 0) return MO_OK;
+    mo_status status = moi_replay_alloc_plan(replay, &plan, &work);
+    if (status == MO_OK) {
+        moi_replay_copy_record(replay, &plan, &work);
+        status = mo_layout_solve(&layout, work.items, plan.n, work.offsets, &result);
+    }
+    if (status == MO_OK) moi_replay_take_layout(&plan, &work, result.peak);
+    moi_replay_free_work(replay, &work, plan.n);
+    if (status != MO_OK) {
+        moi_replay_free_plan(replay, &plan);
+        return status;
+    }
+    plan.key = replay->key;
+    plan.used_at = replay->clock;
+    plan.epoch = replay->epoch - 1;
+    *moi_replay_new_plan(replay, plan.key) = plan;
+    replay->stats.n_layouts++;
+    return MO_OK;
+}
+
+/* ---- the record ---------------------------------------------------------------------------- */
+
+static int moi_replay_grow_record(mo_replay *replay) {
+    size_t n = replay->max_record;
+    if (n > MOI_REPLAY_NONE / 2) return 0;
+    moi_replay_item *more =
+        (moi_replay_item *)moi_alloc_array(&replay->allocator, 2 * n, sizeof *more);
+    if (!more) return 0;
+    memcpy(more, replay->record, n * sizeof *more);
+    moi_free_array(&replay->allocator, replay->record, n, sizeof *more);
+    replay->record = more;
+    replay->max_record = 2 * n;
+    return 1;
+}
+
+/* Its number in the record; NONE when that cannot grow: the step then ends without a plan. */
+static uint32_t moi_replay_write(mo_replay *replay, size_t off, size_t size, unsigned align_log2) {
+    if (!replay->in_step || !replay->is_complete) return MOI_REPLAY_NONE;
+    if (replay->n_record == replay->max_record && !moi_replay_grow_record(replay)) {
+        replay->is_complete = 0;
+        return MOI_REPLAY_NONE;
+    }
+    moi_replay_item *item = &replay->record[replay->n_record];
+    item->size = size;
+    item->off = off;
+    item->laid = 0;
+    item->last = MOI_REPLAY_NONE;
+    item->align_log2 = (uint8_t)align_log2;
+    item->outlives = 0;
+    return (uint32_t)replay->n_record++;
+}
+
+/* ---- steps --------------------------------------------------------------------------------- */
+
+static size_t moi_replay_top(const mo_replay *replay) {
+    mo_suballoc_stats stats;
+    mo_suballoc_get_stats(&replay->sub, &stats);
+    return (size_t)stats.top_bytes;
+}
+
+mo_status mo_replay_begin_step(mo_replay *replay, uint64_t key) {
+    if (replay->in_step) return MO_E_STATE;
+    replay->in_step = replay->is_complete = 1;
+    replay->has_left = 0;
+    replay->key = key;
+    replay->clock++;
+    replay->n_record = replay->at = 0;
+    replay->step_top = moi_replay_top(replay);
+    moi_replay_plan *plan = moi_replay_choose(replay, key);
+    if (!plan || !moi_replay_follow(replay, plan)) replay->stats.n_misses++;
+    return MO_OK;
+}
+
+/* Blocks that are still live are of no step from now on. Returns whether the plan had some. */
+static int moi_replay_end_blocks(mo_replay *replay) {
+    int planned = replay->n_planned > 0, any = !replay->is_complete;
+    for (size_t i = 0; i < replay->n_record; i++) {
+        moi_replay_item *item = &replay->record[i];
+        if (item->last != MOI_REPLAY_NONE) continue;
+        moi_replay_find(replay, item->off)->item = MOI_REPLAY_NONE;
+        item->outlives = 1;
+        any = 1;
+    }
+    if (any) replay->epoch++;
+    return planned;
+}
+
+mo_status mo_replay_end_step(mo_replay *replay) {
+    if (!replay->in_step) return MO_E_STATE;
+    int outlived = moi_replay_end_blocks(replay), followed = replay->plan != NULL;
+    replay->in_step = 0;
+    if (followed) moi_replay_release(replay);
+    if (followed && !outlived) {
+        replay->stats.n_hits++;
+        if (replay->step_top > replay->stats.replayed_bytes)
+            replay->stats.replayed_bytes = replay->step_top;
+        return MO_OK;
+    }
+    if (followed || replay->has_left) replay->stats.n_fallbacks++;
+    return moi_replay_learn(replay);
+}
+
+/* ---- lifetimes that are known ---------------------------------------------------------------- */
+
+/* The number of items that begin at or before step. */
+static size_t moi_replay_begun(const mo_layout_item *items, size_t n, size_t step) {
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (items[middle].first <= step) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* Writes item i as if it had been recorded. */
+static mo_status moi_replay_write_known(
+    mo_replay *replay, const mo_layout_item *items, size_t n, size_t i) {
+    size_t align = moi_max(items[i].align, replay->desc.granule), size;
+    if (items[i].size == 0 || items[i].first > items[i].last) return MO_E_INVALID;
+    if (i > 0 && items[i].first < items[i - 1].first) return MO_E_INVALID;
+    if (!moi_is_pow2(align) || align > replay->max_align) return MO_E_INVALID;
+    if (!moi_align_up(items[i].size, replay->desc.granule, &size)) return MO_E_OVERFLOW;
+    uint32_t at = moi_replay_write(replay, 0, size, moi_suballoc_log2(align));
+    if (at == MOI_REPLAY_NONE) return MO_E_NO_MEMORY;
+    replay->record[at].last = (uint32_t)moi_replay_begun(items, n, items[i].last) - 1;
+    return MO_OK;
+}
+
+mo_status mo_replay_add_plan(
+    mo_replay *replay, uint64_t key, const mo_layout_item *items, size_t n) {
+    mo_status status = MO_OK;
+    if (!items || n == 0) return MO_E_INVALID;
+    if (replay->in_step) return MO_E_STATE;
+    replay->in_step = replay->is_complete = 1; /* the record is only written in steps */
+    replay->n_record = 0;
+    for (size_t i = 0; status == MO_OK && i < n; i++)
+        status = moi_replay_write_known(replay, items, n, i);
+    replay->in_step = 0;
+    replay->key = key;
+    return status == MO_OK ? moi_replay_learn(replay) : status;
+}
+
+/* ---- blocks -------------------------------------------------------------------------------- */
+
+/* The plan's item for the next allocation; NONE = that is not as planned. What outlived its step
+ * once need not come again. */
+static uint32_t moi_replay_next(const mo_replay *replay, size_t size, unsigned align_log2) {
+    const moi_replay_plan *plan = replay->plan;
+    for (size_t i = replay->at; i < plan->n; i++) {
+        const moi_replay_item *item = &plan->items[i];
+        if (i > 0 && plan->n_left[i - 1] != 0) return MOI_REPLAY_NONE;
+        if (item->outlives) {
+            if (item->size == size && item->align_log2 == align_log2) return (uint32_t)i;
+            continue;
+        }
+        return size <= item->size && align_log2 <= item->align_log2 ? (uint32_t)i : MOI_REPLAY_NONE;
+    }
+    return MOI_REPLAY_NONE;
+}
+
+/* From the sub-allocator. A plan is left rather than that the space is not enough. */
+static mo_status moi_replay_take(
+    mo_replay *replay, size_t size, size_t align, moi_replay_block *block) {
+    mo_suballoc_block got;
+    mo_status status = mo_suballoc_alloc(&replay->sub, size, align, &got);
+    if (status == MO_E_NO_SPACE && replay->plan) {
+        moi_replay_leave(replay);
+        status = mo_suballoc_alloc(&replay->sub, size, align, &got);
+    }
+    if (status != MO_OK) return status;
+    status = moi_replay_back(replay, (size_t)(got.off + got.size));
+    if (status != MO_OK) {
+        (void)mo_suballoc_dealloc(&replay->sub, got.handle);
+        return status;
+    }
+    block->off = got.off;
+    block->handle = got.handle;
+    return MO_OK;
+}
+
+/* From the plan when the item has a place there. */
+static mo_status moi_replay_serve(
+    mo_replay *replay, size_t size, size_t align, moi_replay_block *block) {
+    block->handle = 0;
+    if (replay->plan) {
+        block->slot = moi_replay_next(replay, size, moi_suballoc_log2(align));
+        if (block->slot == MOI_REPLAY_NONE) {
+            moi_replay_leave(replay);
+        } else {
+            replay->at = (size_t)block->slot + 1;
+            const moi_replay_item *item = &replay->plan->items[block->slot];
+            if (!item->outlives) {
+                block->off = item->off;
+                replay->n_planned++;
+                return MO_OK;
+            }
+        }
+    }
+    return moi_replay_take(replay, size, align, block);
+}
+
+mo_status mo_replay_alloc(mo_replay *replay, size_t size, size_t align, size_t *off) {
+    moi_replay_block block;
+    size_t rounded;
+    if (align < replay->desc.granule) align = align & (align - 1) ? 0 : replay->desc.granule;
+    if (!off || size == 0 || !moi_is_pow2(align) || align > replay->max_align) return MO_E_INVALID;
+    if (!moi_align_up(size, replay->desc.granule, &rounded)) return MO_E_NO_SPACE;
+    if (replay->n_live == replay->desc.max_live) return MO_E_NO_SPACE;
+    mo_status status = moi_replay_serve(replay, rounded, align, &block);
+    if (status != MO_OK) return status;
+    block.size = size;
+    block.item = moi_replay_write(replay, (size_t)block.off, rounded, moi_suballoc_log2(align));
+    if (!replay->in_step) replay->epoch++;
+    moi_replay_insert(replay, &block);
+    if (replay->memory) MOI_UNPOISON(replay->memory + block.off, size);
+    *off = (size_t)block.off;
+    return MO_OK;
+}
+
+mo_status mo_replay_dealloc(mo_replay *replay, size_t off) {
+    moi_replay_block *block = moi_replay_find(replay, off);
+    if (!block) return MO_E_INVALID;
+    if (block->item == MOI_REPLAY_NONE) replay->epoch++;
+    else replay->record[block->item].last = (uint32_t)replay->n_record - 1;
+    if (block->handle) {
+        (void)mo_suballoc_dealloc(&replay->sub, block->handle);
+    } else {
+        replay->plan->n_left[replay->plan->items[block->slot].last]--;
+        replay->n_planned--;
+    }
+    if (replay->memory) MOI_POISON(replay->memory + off, (size_t)block->size);
+    moi_replay_erase(replay, block);
+    return MO_OK;
+}
+
+static void *moi_replay_alloc_hook(void *self, size_t size, size_t align) {
+    mo_replay *replay = (mo_replay *)self;
+    size_t off;
+    if (!replay->memory || mo_replay_alloc(replay, size, align, &off) != MO_OK) return NULL;
+    return replay->memory + off;
+}
+
+static void moi_replay_free_hook(void *self, void *ptr, size_t size, size_t align) {
+    mo_replay *replay = (mo_replay *)self;
+    size_t off = (size_t)((uintptr_t)ptr - (uintptr_t)replay->memory);
+    mo_status status = mo_replay_dealloc(replay, off);
+    (void)size, (void)align;
+    MEMOPT_ASSERT(status == MO_OK);
+    (void)status;
+}
+
+mo_allocator mo_replay_allocator(mo_replay *replay) {
+    mo_allocator allocator;
+    allocator.alloc = moi_replay_alloc_hook;
+    allocator.free = moi_replay_free_hook;
+    allocator.self = replay;
+    return allocator;
+}
+
+/* ---- memory given back, figures ------------------------------------------------------------ */
+
+void mo_replay_trim(mo_replay *replay) {
+    mo_arena *arena = replay->desc.arena;
+    size_t top = moi_replay_top(replay), keep = top;
+    if (!arena || replay->in_step || !moi_replay_is_last(replay)) return;
+    for (size_t i = 0; i < replay->stats.n_plans; i++) {
+        const moi_replay_plan *plan = &replay->plans[i];
+        const moi_replay_claim *last = plan->claims + plan->n_claims - (plan->n_claims != 0);
+        size_t end = top + plan->peak; /* where it would go at most */
+        if (plan->epoch == replay->epoch && plan->n_claims) end = last->off + last->size;
+        keep = moi_max(keep, end);
+    }
+    if (keep >= replay->backed) return;
+    (void)mo_arena_rewind(arena, replay->start + keep);
+    mo_arena_trim(arena);
+    replay->backed = keep;
+}
+
+void mo_replay_get_stats(const mo_replay *replay, mo_replay_stats *stats) {
+    *stats = replay->stats;
+    stats->n_live = replay->n_live;
+    stats->reserved_bytes = (size_t)(replay->sub.extent << replay->sub.shift);
+}
+
+#undef MOI_REPLAY_NONE
 
 /* mo_json.h - the JSON of file headers, for the implementation only: a cursor that reads what is
  * expected next, without a tree, memory or recursion; and strings on their way out. */

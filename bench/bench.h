@@ -58,7 +58,7 @@ typedef struct bench_case {
 
 // Each cases_*.c has one table, ended by a case without a name.
 extern const bench_case cases_bandwidth[], cases_numeric[], cases_train[], cases_model[];
-extern const bench_case cases_memory[], cases_plan[];
+extern const bench_case cases_memory[], cases_plan[], cases_remat[], cases_replay[];
 
 // One line of the output; NAN = does not apply.
 typedef struct row {

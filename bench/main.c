@@ -30,8 +30,8 @@ static const char usage[] =
     "\n"
     "Exit status: 0 done; 1 a file or the machine does not allow it; 2 usage.\n";
 
-static const bench_case *const tables[] = {
-    cases_bandwidth, cases_numeric, cases_train, cases_model, cases_memory, cases_plan};
+static const bench_case *const tables[] = {cases_bandwidth, cases_numeric, cases_train, cases_model,
+    cases_memory, cases_plan, cases_remat, cases_replay};
 enum { N_TABLES = sizeof tables / sizeof *tables, MAX_CASES = 128 };
 
 _Noreturn void fail(int exit_status, const char *text, ...) {

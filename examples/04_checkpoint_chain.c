@@ -1,5 +1,6 @@
 // 04_checkpoint_chain.c - a small network trained under two plans: everything kept, and recomputed.
 //     cc -I. examples/04_checkpoint_chain.c memopt.c -o checkpoint_chain -lm
+//     ./checkpoint_chain [PREFIX]    writes PREFIX0.svg, PREFIX0.json, PREFIX1.svg, PREFIX1.json
 #include "memopt.h"
 #include <math.h>
 #include <stdio.h>
@@ -61,12 +62,34 @@ static float run_plan(mo_plan *plan, weights *w, weights *dw) {
             layer_backward(w[step.stage], dw[step.stage], x, step.tensors[0], step.dy,
                 step.tensors[1], step.dx);
             break;
+        default: break; // these plans move nothing to another memory
         }
     }
     return loss;
 }
 
-static mo_status train(const char *name, const mo_chain *chain, mo_remat_policy policy) {
+static int write_file(void *self, const char *text, size_t size) {
+    return fwrite(text, 1, size, self) == size ? 0 : -1;
+}
+
+// The plan as a picture and as JSON, for other programs.
+static mo_status show(const mo_plan *plan, const char *name, const char *prefix, int number) {
+    static const char *const kinds[] = {"svg", "json"};
+    for (int i = 0; i < 2; i++) {
+        char path[1024];
+        snprintf(path, sizeof path, "%s%d.%s", prefix, number, kinds[i]);
+        FILE *file = fopen(path, "w");
+        const mo_writer writer = {write_file, file};
+        if (!file) return MO_E_IO;
+        mo_status status =
+            i == 0 ? mo_plan_write_svg(plan, name, &writer) : mo_plan_write_json(plan, &writer);
+        if (fclose(file) != 0 || status != MO_OK) return MO_E_IO;
+    }
+    return MO_OK;
+}
+
+static mo_status train(
+    const char *name, const mo_chain *chain, mo_remat_policy policy, const char *prefix) {
     const mo_plan_fixed fixed[] = {{"weights", LAYERS * sizeof(weights), MO_CATEGORY_PARAM},
         {"gradients", LAYERS * sizeof(weights), MO_CATEGORY_GRAD}};
     mo_plan *plan;
@@ -78,7 +101,9 @@ static mo_status train(const char *name, const mo_chain *chain, mo_remat_policy 
     if (status != MO_OK) return status;
     mo_plan_info info = mo_plan_describe(plan); // known before anything is allocated
     mo_arena_desc arena_desc = {.limit = info.peak_bytes};
-    status = mo_arena_init(&arena, &arena_desc);
+    status = mo_plan_check(plan, NULL); // proves that no step overwrites what another still needs
+    if (status == MO_OK && prefix) status = show(plan, name, prefix, policy != MO_REMAT_NONE);
+    if (status == MO_OK) status = mo_arena_init(&arena, &arena_desc);
     if (status == MO_OK) status = mo_plan_bind(plan, &arena, NULL);
     if (status == MO_OK) {
         float *w = mo_plan_fixed_address(plan, 0), *dw = mo_plan_fixed_address(plan, 1);
@@ -96,7 +121,8 @@ static mo_status train(const char *name, const mo_chain *chain, mo_remat_policy 
     return status;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    const char *prefix = argc > 1 ? argv[1] : NULL;
     static const mo_stage_tensor tensors[] = {
         {.name = "h", .size = sizeof input, .role = MO_TENSOR_SAVED},
         {.name = "pre", .size = sizeof input, .role = MO_TENSOR_BACKWARD}};
@@ -113,6 +139,6 @@ int main(void) {
         input[k] = sinf((float)k * 0.37f);
         target[k] = cosf((float)k * 0.11f);
     }
-    if (train("keep all", &chain, MO_REMAT_NONE) != MO_OK) return 1;
-    return train("recompute", &chain, MO_REMAT_SQRT) != MO_OK;
+    if (train("keep all", &chain, MO_REMAT_NONE, prefix) != MO_OK) return 1;
+    return train("recompute", &chain, MO_REMAT_SQRT, prefix) != MO_OK;
 }

@@ -27,9 +27,19 @@
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
- *   layout       lifetimes to offsets: buffers that are needed at different times share bytes
- *   remat        which activations to keep and which to compute again, under a budget
- *   plan         a training step planned to the byte: the schedule and every address
+ *   layout       lifetimes to offsets: buffers that are needed at different times share bytes, as
+ *                few as can be; layout_svg draws it
+ *   graph        ops and tensors: dropped, merged, computed in place, ordered for a low peak
+ *   remat        schedules of a chain of stages: what to keep, what to compute again
+ *   remat_flat, remat_optimal, remat_baseline, remat_offload, remat_profile
+ *                the fastest schedule within a budget; what others do; activations in another
+ *                memory; what the stages cost on this machine
+ *   plan         a training step planned to the byte: the schedule, every address, every copy
+ *   plan_build, plan_check, plan_write
+ *                the fastest plan within a budget, in one call; a proof that its addresses are
+ *                right; as text, JSON and picture
+ *   dtr          evict and compute again on the fly, where no chain is known
+ *   replay       an allocator that records a step, plans it, and serves the next ones from the plan
  *   safetensors  read and write safetensors files
  *   optim_file   optimizer states in them: split, merged, requantized
  *
@@ -133,7 +143,17 @@ extern "C" {
 #include "mo_layout_svg.h"
 #include "mo_graph.h"
 #include "mo_remat.h"
+#include "mo_remat_flat.h"
+#include "mo_remat_optimal.h"
+#include "mo_remat_baseline.h"
+#include "mo_remat_offload.h"
+#include "mo_dtr.h"
 #include "mo_plan.h"
+#include "mo_plan_check.h"
+#include "mo_plan_write.h"
+#include "mo_plan_build.h"
+#include "mo_remat_profile.h"
+#include "mo_replay.h"
 
 #include "mo_safetensors.h"
 #include "mo_safetensors_writer.h"

@@ -1,205 +1,5 @@
 /* test_plan.c - mo_plan: schedule, lifetimes and offsets together, run by a simulated network. */
-#include "test_util.h"
-
-enum { MAX_STAGES = 9, MAX_TENSORS = 8, MAX_OPS = 128, MAX_VALUES = 4 + MAX_TENSORS };
-
-typedef struct network {
-    mo_chain chain;
-    mo_stage stages[MAX_STAGES];
-    mo_stage_tensor tensors[MAX_STAGES][MAX_TENSORS];
-} network;
-
-/* ---- a network by chance ------------------------------------------------------------------- */
-
-static void random_range(test_rng *rng, unsigned steps, unsigned *first, unsigned *last) {
-    *first = (unsigned)test_below(rng, steps);
-    *last = *first + (unsigned)test_below(rng, steps - *first);
-}
-
-static size_t random_size(test_rng *rng) {
-    static const size_t steps[] = {1, 8, 64};
-    return test_below(rng, 8) ? steps[test_below(rng, 3)] * test_below(rng, 30) : 0;
-}
-
-static void random_stage(test_rng *rng, mo_stage *stage, mo_stage_tensor *tensors, int is_loss) {
-    unsigned forward = (unsigned)test_below(rng, 5), backward = (unsigned)test_below(rng, 5);
-    unsigned n_forward = forward ? forward : 1, n_backward = backward ? backward : 1;
-    memset(stage, 0, sizeof *stage);
-    stage->name = test_below(rng, 4) ? "block" : NULL;
-    stage->output_size = random_size(rng);
-    stage->forward_steps = forward;
-    stage->backward_steps = backward;
-    stage->output_first = (unsigned)test_below(rng, n_forward);
-    stage->gradient_first = (unsigned)test_below(rng, is_loss ? n_forward : n_backward);
-    stage->tensors = tensors;
-    stage->n_tensors = test_below(rng, MAX_TENSORS + 1);
-    stage->forward_s = 1 + test_uniform(rng);
-    stage->backward_s = 2 + test_uniform(rng);
-    stage->light_s = stage->output_s = 0.25;
-    for (size_t i = 0; i < stage->n_tensors; i++) {
-        memset(&tensors[i], 0, sizeof tensors[i]);
-        tensors[i].name = test_below(rng, 4) ? "tensor" : NULL;
-        tensors[i].size = random_size(rng);
-        tensors[i].role = (mo_tensor_role)test_below(rng, is_loss ? 3 : 4);
-        tensors[i].category = (mo_category)test_below(rng, MO_CATEGORY_COUNT);
-        random_range(rng, n_forward, &tensors[i].forward_first, &tensors[i].forward_last);
-        random_range(rng, n_backward, &tensors[i].backward_first, &tensors[i].backward_last);
-    }
-}
-
-static void random_network(test_rng *rng, network *net) {
-    size_t n = 1 + test_below(rng, MAX_STAGES);
-    for (size_t i = 0; i < n; i++) random_stage(rng, &net->stages[i], net->tensors[i], i + 1 == n);
-    net->chain.input_size = random_size(rng);
-    net->chain.stages = net->stages;
-    net->chain.n_stages = n;
-}
-
-static int keeps(const mo_stage *stage, int light) {
-    for (size_t i = 0; i < stage->n_tensors; i++) {
-        mo_tensor_role role = stage->tensors[i].role;
-        if (stage->tensors[i].size && role <= (light ? MO_TENSOR_SAVED : MO_TENSOR_CHEAP)) return 1;
-    }
-    return 0;
-}
-
-static size_t add_op(mo_remat_op *ops, size_t n, mo_step_op op, size_t stage, int save, int light) {
-    mo_remat_op entry = {op, stage, save, light};
-    ops[n] = entry;
-    return n + 1;
-}
-
-/* Each stage saves at once or later, at either level; now and then a stage runs again for
- * nothing. */
-static size_t random_schedule(test_rng *rng, const mo_chain *chain, mo_remat_op *ops) {
-    size_t n = 0, last = chain->n_stages - 1;
-    int light[MAX_STAGES], is_saved[MAX_STAGES];
-    for (size_t i = 0; i < last; i++) {
-        light[i] = (int)test_below(rng, 2);
-        is_saved[i] = (int)test_below(rng, 2);
-        n = add_op(ops, n, MO_STEP_FORWARD, i, is_saved[i], light[i]);
-        if (test_below(rng, 4) == 0)
-            n = add_op(ops, n, MO_STEP_RECOMPUTE, test_below(rng, i + 1), 0, 0);
-    }
-    n = add_op(ops, n, MO_STEP_LOSS, last, 0, 0);
-    for (size_t i = last; i > 0; i--) {
-        for (size_t extra = test_below(rng, 3); extra > 0; extra--)
-            n = add_op(ops, n, MO_STEP_RECOMPUTE, test_below(rng, i), 0, 0);
-        if (!is_saved[i - 1] && keeps(&chain->stages[i - 1], light[i - 1]))
-            n = add_op(ops, n, MO_STEP_RECOMPUTE, i - 1, 1, light[i - 1]);
-        n = add_op(ops, n, MO_STEP_BACKWARD, i - 1, 0, light[i - 1]);
-    }
-    return n;
-}
-
-/* ---- the simulated network ----------------------------------------------------------------- */
-
-/* A value in one op: bytes that only it has, written at sub-step first unless an earlier op did,
- * and unharmed in every sub-step until last. */
-typedef struct value {
-    unsigned char *at;
-    size_t size;
-    unsigned number;
-    unsigned first, last;
-    int is_written;
-} value;
-
-static unsigned char value_byte(unsigned number, size_t i) {
-    return (unsigned char)(number * 151 + i * 7 + (i >> 8) * 13 + (number >> 8));
-}
-
-static void write_value(const value *v) {
-    for (size_t i = 0; i < v->size; i++) v->at[i] = value_byte(v->number, i);
-}
-
-static void check_value(const value *v) {
-    for (size_t i = 0; i < v->size; i++)
-        if (v->at[i] != value_byte(v->number, i)) fail_msg("value %u: byte %zu", v->number, i);
-}
-
-static void run_values(value *values, size_t n, unsigned steps) {
-    for (unsigned u = 0; u < steps; u++) {
-        for (size_t i = 0; i < n; i++)
-            if (values[i].first == u && !values[i].is_written) write_value(&values[i]);
-        for (size_t i = 0; i < n; i++)
-            if (values[i].first <= u && u <= values[i].last) check_value(&values[i]);
-    }
-}
-
-static size_t add_value(value *values, size_t n, const void *at, size_t size, unsigned number,
-    unsigned first, unsigned last, int is_written) {
-    value v = {(unsigned char *)(uintptr_t)at, size, number, first, last, is_written};
-    if (size == 0 || !at) assert_null(at);
-    assert_int_equal((uintptr_t)at % 64, 0);
-    if (!at) return n;
-    values[n] = v;
-    return n + 1;
-}
-
-enum { NUMBER_X = 0, NUMBER_DX = 100, NUMBER_TENSOR = 200 };
-
-/* Where tensor i of a stage must be usable in this op: 0 = nowhere. */
-static int tensor_range(const mo_step *step, const mo_stage_tensor *t, unsigned steps,
-    unsigned *first, unsigned *last, int *is_written) {
-    int kept = t->role == MO_TENSOR_SAVED || (t->role == MO_TENSOR_CHEAP && !step->light);
-    int is_backward = step->op == MO_STEP_BACKWARD;
-    if (t->size == 0 || t->role == (is_backward ? MO_TENSOR_FORWARD : MO_TENSOR_BACKWARD)) return 0;
-    *is_written = is_backward && kept;
-    *first = is_backward ? (kept ? 0 : t->backward_first) : t->forward_first;
-    *last = is_backward ? t->backward_last : t->forward_last;
-    if (step->save && kept) *last = steps - 1;
-    return 1;
-}
-
-static size_t tensor_values(
-    const mo_stage *stage, const mo_step *step, unsigned steps, value *values) {
-    size_t n = 0;
-    for (size_t i = 0; i < stage->n_tensors; i++) {
-        unsigned first = 0, last = 0, number = (unsigned)(NUMBER_TENSOR + step->stage * 100 + i);
-        int is_written = 0;
-        if (!tensor_range(step, &stage->tensors[i], steps, &first, &last, &is_written)) {
-            assert_null(step->tensors[i]);
-            continue;
-        }
-        assert_non_null(step->tensors[i]);
-        n = add_value(
-            values, n, step->tensors[i], stage->tensors[i].size, number, first, last, is_written);
-    }
-    return n;
-}
-
-static void run_step(const mo_chain *chain, const mo_step *step, int is_first) {
-    const mo_stage *stage = &chain->stages[step->stage];
-    int is_backward = step->op == MO_STEP_BACKWARD, is_last = step->stage + 1 == chain->n_stages;
-    unsigned steps = is_backward ? stage->backward_steps : stage->forward_steps;
-    unsigned last = steps ? steps - 1 : 0, s = (unsigned)step->stage;
-    size_t x_size = s ? chain->stages[s - 1].output_size : chain->input_size;
-    value values[MAX_VALUES];
-    size_t n = tensor_values(stage, step, last + 1, values);
-    if (x_size) assert_non_null(step->x);
-    n = add_value(values, n, step->x, x_size, NUMBER_X + s, 0, last, 1);
-    if (is_first && step->x) write_value(&values[n - 1]);
-    if (step->op == MO_STEP_LOSS || is_last)
-        assert_int_equal(step->y != NULL, stage->output_size > 0);
-    n = add_value(
-        values, n, step->y, stage->output_size, NUMBER_X + s + 1, stage->output_first, last, 0);
-    if (is_backward) assert_int_equal(step->dy != NULL, stage->output_size > 0);
-    else assert_null(step->dy);
-    n = add_value(values, n, step->dy, stage->output_size, NUMBER_DX + s + 1, 0, last, 1);
-    if (step->op >= MO_STEP_LOSS) assert_int_equal(step->dx != NULL, x_size > 0);
-    else assert_null(step->dx);
-    n = add_value(values, n, step->dx, x_size, NUMBER_DX + s, stage->gradient_first, last, 0);
-    run_values(values, n, last + 1);
-}
-
-static void run_plan(mo_plan *plan, const mo_chain *chain, size_t n_steps) {
-    mo_step step;
-    size_t n = 0;
-    mo_plan_begin(plan);
-    for (; mo_plan_next(plan, &step); n++) run_step(chain, &step, n == 0);
-    assert_int_equal(n, n_steps);
-    assert_int_equal(mo_plan_next(plan, &step), 0);
-}
+#include "test_plan.h"
 
 /* ---- plan, run, compare -------------------------------------------------------------------- */
 
@@ -233,7 +33,9 @@ static mo_plan_info run_desc(const mo_plan_desc *desc) {
     mo_arena_desc arena_desc = {0};
     size_t fixed_size = 0;
     test_ok(mo_plan_create(&plan, desc));
+    test_ok(mo_plan_check(plan, NULL));
     mo_plan_info info = mo_plan_describe(plan);
+    simulation sim = {malloc(info.store_bytes + 1), 0, 0};
     check_info(&info);
     arena_desc.limit = info.peak_bytes ? info.peak_bytes : 1;
     test_ok(mo_arena_init(&arena, &arena_desc));
@@ -244,10 +46,11 @@ static mo_plan_info run_desc(const mo_plan_desc *desc) {
         assert_int_equal(mo_plan_fixed_address(plan, i) != NULL, desc->fixed[i].size > 0);
         if (desc->fixed[i].size) memset(mo_plan_fixed_address(plan, i), 7, desc->fixed[i].size);
     }
-    run_plan(plan, desc->chain, info.n_steps);
+    run_plan(&sim, plan, desc->chain, info.n_steps);
     mo_arena_get_stats(&arena, &stats);
     assert_int_equal(stats.peak_bytes, info.peak_bytes);
-    run_plan(plan, desc->chain, info.n_steps);
+    sim.is_late = 1;
+    run_plan(&sim, plan, desc->chain, info.n_steps);
     mo_arena_get_stats(&arena, &stats);
     assert_int_equal(stats.peak_bytes, info.peak_bytes);
     check_track(&track, &info, fixed_size);
@@ -260,6 +63,7 @@ static mo_plan_info run_desc(const mo_plan_desc *desc) {
     mo_track_free(&track);
     mo_plan_destroy(plan);
     mo_arena_free(&arena);
+    free(sim.store);
     return info;
 }
 
@@ -375,6 +179,188 @@ static void fixed_blocks_come_first_in_order(void **state) {
     mo_arena_free(&arena);
 }
 
+/* "F0s" and so on as ops: see test_remat.c. */
+static size_t parse_schedule(const char *text, mo_remat_op *ops) {
+    static const char letters[] = "FRLBOoPp";
+    size_t n = 0;
+    for (char *end; *text; text = *end ? end + 1 : end) {
+        ops[n].op = (mo_step_op)(strchr(letters, *text) - letters);
+        ops[n].stage = strtoul(text + 1, &end, 10);
+        ops[n].light = 0;
+        ops[n++].save = *end == 's' ? end++, 1 : 0;
+    }
+    return n;
+}
+
+static void what_is_moved_leaves_room_for_others(void **state) {
+    (void)state;
+    network net;
+    mo_remat_op ops[24];
+    mo_plan_desc desc = {0};
+    make_blocks(&net, 3);
+    desc.chain = &net.chain;
+    desc.ops = ops;
+    /* At the loss the tensors of stage 0 are away: compare with peaks_by_hand. */
+    desc.n_ops = parse_schedule("F0s O0s F1s o0s F2s L3 B2 B1 P0s p0s B0", ops);
+    mo_plan_info info = run_desc(&desc);
+    assert_int_equal(info.peak_bytes, 4 * 64 + 2 * (256 + 128) + 512);
+    assert_int_equal(info.store_bytes, 256 + 128);
+    assert_int_equal(info.out_bytes, 256 + 128);
+    assert_int_equal(info.in_bytes, 256 + 128);
+    assert_true(info.cost_s == 6);
+    /* Two at different times share the store; x[1], which comes back twice, has its own place. */
+    desc.n_ops = parse_schedule("F0 F1s O1 o1 F2s O2s o2s P2s p2s L3 B2 O1s o1s P1 p1 P1s p1s B1 "
+                                "P1 p1 R0s B0",
+        ops);
+    info = run_desc(&desc);
+    assert_int_equal(info.store_bytes, 256 + 128 + 64);
+    assert_int_equal(info.out_bytes, 2 * (256 + 128) + 64);
+    assert_int_equal(info.in_bytes, 2 * (256 + 128) + 2 * 64);
+}
+
+static void bytes_that_leave_are_live_until_the_wait(void **state) {
+    (void)state;
+    network net;
+    mo_remat_op ops[24];
+    mo_plan_desc desc = {0};
+    make_blocks(&net, 3);
+    desc.chain = &net.chain;
+    desc.ops = ops;
+    desc.n_ops = parse_schedule("F0s O0s F1s F2s L3 o0s P0s B2 B1 p0s B0", ops);
+    mo_plan_info info = run_desc(&desc);
+    assert_int_equal(info.peak_bytes, 4 * 64 + 3 * (256 + 128) + 512); /* as if never moved */
+    desc.n_ops = parse_schedule("F0s O0s o0s F1s F2s P0s L3 B2 B1 p0s B0", ops);
+    info = run_desc(&desc);
+    assert_int_equal(info.peak_bytes, 4 * 64 + 3 * (256 + 128) + 512);
+}
+
+/* Of a bound plan: the first step of this op. */
+static mo_step step_of(mo_plan *plan, mo_step_op op) {
+    mo_step step;
+    mo_plan_begin(plan);
+    while (mo_plan_next(plan, &step))
+        if (step.op == op) return step;
+    fail_msg("no step %d", (int)op);
+    return step;
+}
+
+static void neighbours_are_one_copy_and_waits_give_it_again(void **state) {
+    (void)state;
+    static const mo_stage_tensor tensors[] = {
+        {"a", 128, MO_TENSOR_SAVED, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+        {"b", 64, MO_TENSOR_SAVED, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+        {"c", 100, MO_TENSOR_SAVED, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+        {"d", 64, MO_TENSOR_BACKWARD, MO_CATEGORY_OTHER, 0, 0, 0, 0}};
+    network net;
+    mo_remat_op ops[24];
+    mo_plan_desc desc = {0};
+    mo_plan *plan;
+    mo_arena arena;
+    make_blocks(&net, 1);
+    net.stages[0].tensors = tensors;
+    net.stages[0].n_tensors = n_elements(tensors);
+    desc.chain = &net.chain;
+    desc.ops = ops;
+    desc.n_ops = parse_schedule("F0s O0s o0s L1 P0s p0s B0", ops);
+    test_ok(mo_plan_create(&plan, &desc));
+    assert_int_equal(mo_plan_describe(plan).store_bytes, 128 + 100 + 28 + 64);
+    test_ok(mo_arena_init(&arena, NULL));
+    test_ok(mo_plan_bind(plan, &arena, NULL));
+    mo_step step = step_of(plan, MO_STEP_OFFLOAD);
+    assert_int_equal(step.n_copies, 2); /* behind c there are 28 bytes of nobody */
+    assert_ptr_equal(step.copies[0].address, step.tensors[0]);
+    assert_int_equal(step.copies[0].size + step.copies[1].size, 128 + 100 + 64);
+    assert_int_equal(step.copies[0].store_off, 0);
+    assert_null(step.x);
+    assert_null(step.tensors[3]);
+    const mo_plan_copy first = step.copies[0];
+    step = step_of(plan, MO_STEP_OFFLOAD_WAIT);
+    assert_int_equal(step.n_copies, 2);
+    assert_ptr_equal(step.copies[0].address, first.address);
+    assert_int_equal(step.copies[0].size, first.size);
+    step = step_of(plan, MO_STEP_PREFETCH);
+    assert_ptr_equal(step.copies[0].address, step.tensors[0]);
+    assert_int_equal(step_of(plan, MO_STEP_PREFETCH_WAIT).n_copies, 2);
+    assert_int_equal(step_of(plan, MO_STEP_LOSS).n_copies, 0);
+    mo_plan_destroy(plan);
+    mo_arena_free(&arena);
+}
+
+static void a_gradient_in_place_has_the_address_of_the_one_before(void **state) {
+    (void)state;
+    network net;
+    mo_remat_op ops[24];
+    mo_plan_desc desc = {0};
+    make_blocks(&net, 3);
+    static const mo_stage_tensor wide[] = {
+        {"dwide", 2048, MO_TENSOR_BACKWARD, MO_CATEGORY_OTHER, 0, 0, 0, 0}};
+    net.stages[1].tensors = wide; /* so that the peak is here: x, y, dy, dx, dwide */
+    net.stages[1].n_tensors = 1;
+    desc.chain = &net.chain;
+    desc.ops = ops;
+    desc.n_ops = parse_schedule("F0s F1s F2s L3 B2 B1 B0", ops);
+    mo_plan_info apart = run_desc(&desc);
+    net.stages[1].in_place = 1;
+    mo_plan_info in_place = run_desc(&desc);
+    assert_int_equal(apart.live_bytes, in_place.live_bytes + 64);
+    assert_int_equal(apart.n_tensors, in_place.n_tensors + 1);
+    net.stages[0].output_size = 128; /* another size: in_place is not used */
+    assert_int_equal(run_desc(&desc).n_tensors, apart.n_tensors);
+}
+
+/* The seeds of one pass, [n_steps]. */
+static void seeds_of(mo_plan *plan, uint64_t *seeds) {
+    mo_step step;
+    while (mo_plan_next(plan, &step)) *seeds++ = step.seed;
+}
+
+static void seeds_replay_in_a_pass_and_differ_between_passes(void **state) {
+    (void)state;
+    enum { F0, F1, L2, R1, B1, R0, B0, N };
+    network net;
+    mo_plan *plan;
+    mo_plan_desc desc = {0};
+    mo_arena arena;
+    uint64_t first[N], second[N], again[N];
+    make_blocks(&net, 2);
+    desc.chain = &net.chain;
+    desc.remat.policy = MO_REMAT_BLOCK;
+    test_ok(mo_plan_create(&plan, &desc));
+    test_ok(mo_arena_init(&arena, NULL));
+    test_ok(mo_plan_bind(plan, &arena, NULL));
+    mo_plan_begin(plan);
+    seeds_of(plan, first);
+    assert_true(first[F0] == first[R0] && first[F0] == first[B0]);
+    assert_true(first[F1] == first[R1] && first[F1] == first[B1]);
+    assert_true(first[F0] != first[F1] && first[F0] != first[L2] && first[F1] != first[L2]);
+    mo_plan_begin(plan);
+    mo_plan_begin(plan); /* no step has run since: still the second pass */
+    seeds_of(plan, second);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) assert_true(first[i] != second[j]);
+    mo_plan_begin_pass(plan, 0);
+    seeds_of(plan, again);
+    assert_memory_equal(again, first, sizeof first);
+    mo_plan_begin(plan);
+    seeds_of(plan, again);
+    assert_memory_equal(again, second, sizeof second);
+    mo_plan_unbind(plan);
+    mo_arena_reset(&arena);
+    test_ok(mo_plan_bind(plan, &arena, NULL)); /* counts from 0 again, without a begin too */
+    seeds_of(plan, again);
+    assert_memory_equal(again, first, sizeof first);
+    mo_plan_destroy(plan);
+    desc.seed = 1;
+    mo_arena_reset(&arena);
+    test_ok(mo_plan_create(&plan, &desc));
+    test_ok(mo_plan_bind(plan, &arena, NULL));
+    seeds_of(plan, again);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) assert_true(again[i] != first[j] && again[i] != second[j]);
+    mo_plan_destroy(plan);
+    mo_arena_free(&arena);
+}
+
 /* ---- properties ---------------------------------------------------------------------------- */
 
 static void every_policy_runs_and_measures_what_it_planned(void **state) {
@@ -415,6 +401,38 @@ static void schedules_by_hand_run_and_measure_what_they_planned(void **state) {
         assert_int_equal(info.n_steps, desc.n_ops);
         assert_true(info.cost_s == mo_remat_cost(&net.chain, ops, desc.n_ops));
     }
+}
+
+static void schedules_with_moves_run_and_measure_what_they_planned(void **state) {
+    (void)state;
+    test_rng rng = test_rng_begin("schedules_with_moves_run_and_measure_what_they_planned");
+    size_t n_out = 0, n_in = 0, smaller = 0;
+    for (int round = 0; round < 600; round++) {
+        network net;
+        mo_remat_op ops[MAX_OPS];
+        mo_plan_desc desc = {0};
+        random_network(&rng, &net);
+        desc.chain = &net.chain;
+        desc.align = test_below(&rng, 3) ? 0 : 256;
+        desc.ops = ops;
+        desc.n_ops = random_schedule(&rng, &net.chain, ops);
+        const mo_plan_info without = run_desc(&desc);
+        desc.n_ops = random_moves(&rng, &net.chain, ops, desc.n_ops);
+        const mo_plan_info with = run_desc(&desc);
+        size_t out = 0, in = 0;
+        for (size_t i = 0; i < desc.n_ops; i++) {
+            size_t bytes = mo_remat_copy_bytes(&net.chain, &ops[i]);
+            out += ops[i].op == MO_STEP_OFFLOAD ? bytes : 0;
+            in += ops[i].op == MO_STEP_PREFETCH ? bytes : 0;
+            n_out += ops[i].op == MO_STEP_OFFLOAD;
+            n_in += ops[i].op == MO_STEP_PREFETCH;
+        }
+        assert_int_equal(with.out_bytes, out);
+        assert_int_equal(with.in_bytes, in);
+        assert_int_equal(with.store_bytes > 0, out > 0);
+        smaller += with.live_bytes < without.live_bytes;
+    }
+    assert_true(n_out > 600 && n_in > n_out + 100 && smaller > 20); /* it moves things at all */
 }
 
 static size_t peak_of_segments(const mo_chain *chain, size_t n_segments) {
@@ -460,6 +478,7 @@ static void a_run_may_stop_early_and_begin_again(void **state) {
     mo_track track;
     mo_track_stats stats;
     mo_step step;
+    simulation sim = {0};
     make_blocks(&net, 3);
     desc.chain = &net.chain;
     test_ok(mo_plan_create(&plan, &desc));
@@ -470,7 +489,7 @@ static void a_run_may_stop_early_and_begin_again(void **state) {
     mo_plan_begin(plan);
     mo_track_get_stats(&track, &stats);
     assert_int_equal(stats.total.current_bytes, 0);
-    run_plan(plan, &net.chain, 7);
+    run_plan(&sim, plan, &net.chain, 7);
     mo_plan_next(plan, &step);
     mo_plan_begin(plan);
     mo_plan_next(plan, &step);
@@ -482,7 +501,7 @@ static void a_run_may_stop_early_and_begin_again(void **state) {
     assert_int_equal(mo_plan_next(plan, &step), 0);
     mo_arena_reset(&arena);
     test_ok(mo_plan_bind(plan, &arena, NULL));
-    run_plan(plan, &net.chain, 7);
+    run_plan(&sim, plan, &net.chain, 7);
     mo_track_free(&track);
     mo_plan_destroy(plan);
     mo_arena_free(&arena);
@@ -584,6 +603,8 @@ static void any_failed_allocation_is_reported(void **state) {
     (void)state;
     static const mo_plan_fixed fixed[] = {{"weights", 128, MO_CATEGORY_PARAM}};
     network net;
+    mo_remat_op ops[24];
+    size_t n_ops = parse_schedule("F0s O0s o0s F1s F2s L3 B2 B1 P0s p0s B0", ops);
     mo_status status = MO_E_NO_MEMORY;
     make_blocks(&net, 3);
     for (int k = 0; status != MO_OK; k++) {
@@ -594,6 +615,8 @@ static void any_failed_allocation_is_reported(void **state) {
         desc.chain = &net.chain;
         desc.fixed = fixed;
         desc.n_fixed = 1;
+        desc.ops = ops;
+        desc.n_ops = n_ops;
         desc.allocator = &allocator;
         status = mo_plan_create(&plan, &desc);
         assert_int_equal(status, heap.n_requests > k ? MO_E_NO_MEMORY : MO_OK);
@@ -604,77 +627,24 @@ static void any_failed_allocation_is_reported(void **state) {
     }
 }
 
-/* ---- text ---------------------------------------------------------------------------------- */
-
-typedef struct text_buffer {
-    char text[8192];
-    size_t size, limit;
-} text_buffer;
-
-static int text_write(void *self, const char *text, size_t size) {
-    text_buffer *b = (text_buffer *)self;
-    if (b->size + size > b->limit) return 1;
-    memcpy(b->text + b->size, text, size);
-    b->text[b->size += size] = 0;
-    return 0;
-}
-
-static void text_shows_steps_and_addresses(void **state) {
-    (void)state;
-    static const mo_plan_fixed fixed[] = {{"weights", 128, MO_CATEGORY_PARAM}};
-    network net;
-    mo_plan *plan;
-    mo_plan_desc desc = {0};
-    text_buffer buffer = {{0}, 0, sizeof buffer.text - 1};
-    mo_writer writer = {text_write, &buffer};
-    make_blocks(&net, 1);
-    desc.chain = &net.chain;
-    desc.fixed = fixed;
-    desc.n_fixed = 1;
-    desc.remat.policy = MO_REMAT_BLOCK;
-    test_ok(mo_plan_create(&plan, &desc));
-    test_ok(mo_plan_write_text(plan, &writer));
-    assert_string_equal(buffer.text,
-        "plan: peak 768 (proved, bound 768), fixed 128, live 768, gap 0 bytes\n"
-        "  param               128\n"
-        "  activation          128\n"
-        "  workspace           512\n"
-        "cost 3.25, ideal 2; 4 steps, peak at step 1\n"
-        "             0          128 param      weights\n"
-        "step 0: forward 0 block\n"
-        "           640           64 activation block.output until step 1\n"
-        "           128          256 activation block.saved until step 0\n"
-        "           384          128 activation block.cheap until step 0\n"
-        "step 1: loss 1 loss\n"
-        "           704           64 activation block.output_grad until step 3\n"
-        "           128          512 workspace  loss.logits until step 1\n"
-        "step 2: recompute 0 block save light\n"
-        "           128          256 activation block.saved until step 3\n"
-        "           384          128 activation block.cheap until step 2\n"
-        "step 3: backward 0 block light\n"
-        "           384          128 activation block.cheap until step 3\n");
-    for (size_t limit = 0; limit < buffer.size; limit += 40) {
-        text_buffer small = {{0}, 0, limit};
-        writer.self = &small;
-        assert_int_equal(mo_plan_write_text(plan, &writer), MO_E_IO);
-    }
-    assert_int_equal(mo_plan_write_text(plan, NULL), MO_E_INVALID);
-    mo_plan_destroy(plan);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(peaks_by_hand),
         cmocka_unit_test(an_output_that_nobody_reads_has_no_address),
         cmocka_unit_test(fixed_blocks_come_first_in_order),
+        cmocka_unit_test(what_is_moved_leaves_room_for_others),
+        cmocka_unit_test(bytes_that_leave_are_live_until_the_wait),
+        cmocka_unit_test(neighbours_are_one_copy_and_waits_give_it_again),
+        cmocka_unit_test(a_gradient_in_place_has_the_address_of_the_one_before),
+        cmocka_unit_test(seeds_replay_in_a_pass_and_differ_between_passes),
         cmocka_unit_test(every_policy_runs_and_measures_what_it_planned),
         cmocka_unit_test(schedules_by_hand_run_and_measure_what_they_planned),
+        cmocka_unit_test(schedules_with_moves_run_and_measure_what_they_planned),
         cmocka_unit_test(the_estimated_number_of_segments_is_close_to_the_best),
         cmocka_unit_test(a_run_may_stop_early_and_begin_again),
         cmocka_unit_test(bind_reports_what_does_not_fit),
         cmocka_unit_test(create_names_what_is_wrong),
         cmocka_unit_test(any_failed_allocation_is_reported),
-        cmocka_unit_test(text_shows_steps_and_addresses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,13 +36,16 @@ static mo_chain make_chain(mo_stage *stages, size_t n_blocks) {
     return chain;
 }
 
-/* "F0s" forward saving, "R1sl" recompute saving light, "L3" loss, "B2l" backward light. */
+/* "F0s" forward saving, "R1sl" recompute saving light, "L3" loss, "B2l" backward light; "O1"
+ * offload of x[1], "o1" its wait, "P1s" prefetch of what stage 1 saved, "p1s" its wait. */
+static const char letters[] = "FRLBOoPp";
+
 static const char *schedule_text(const mo_remat_op *ops, size_t n) {
     static char text[MAX_OPS * 8];
     size_t at = 0;
     for (size_t i = 0; i < n; i++)
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%c%zu%s%s", i ? " " : "",
-            "FRLB"[ops[i].op], ops[i].stage, ops[i].save ? "s" : "", ops[i].light ? "l" : "");
+            letters[ops[i].op], ops[i].stage, ops[i].save ? "s" : "", ops[i].light ? "l" : "");
     return text;
 }
 
@@ -207,7 +210,6 @@ static void wrong_chains_are_named(void **state) {
 
 /* "F0s R1sl L3 B2l" back into ops. */
 static size_t parse_schedule(const char *text, mo_remat_op *ops) {
-    static const char letters[] = "FRLB";
     size_t n = 0;
     for (; *text; n++) {
         char *end;
@@ -220,11 +222,28 @@ static size_t parse_schedule(const char *text, mo_remat_op *ops) {
     return n;
 }
 
+typedef struct schedule_case {
+    const char *schedule, *message;
+} schedule_case;
+
+/* Two blocks and the loss. */
+static void check_cases(const schedule_case *cases, size_t n_cases) {
+    mo_stage stages[3];
+    mo_chain chain = make_chain(stages, 2);
+    test_log text;
+    mo_log log = test_log_begin(&text);
+    for (size_t i = 0; i < n_cases; i++) {
+        mo_remat_op ops[24];
+        size_t n = parse_schedule(cases[i].schedule, ops);
+        mo_status status = mo_remat_check(&chain, ops, n, &log);
+        assert_int_equal(status, cases[i].message ? MO_E_INVALID : MO_OK);
+        if (cases[i].message) assert_string_equal(text.text, cases[i].message);
+    }
+}
+
 static void schedules_by_hand_are_checked(void **state) {
     (void)state;
-    static const struct {
-        const char *schedule, *message;
-    } cases[] = {
+    static const schedule_case cases[] = {
         {"F0s F1s L2 B1 B0", NULL},
         {"F0sl F1s L2 B1 B0l", NULL},
         {"F0 F1s L2 R0 B1 R0s R0 B0", NULL},
@@ -239,7 +258,7 @@ static void schedules_by_hand_are_checked(void **state) {
             "schedule: op 0 (recompute of stage 0): recompute of a stage whose forward has not "
             "run"},
         {"F0 F1s L2 B1 B0", "schedule: op 4 (backward of stage 0): backward without saved tensors"},
-        {"F0s F1s L2 R0s B1 B0", "schedule: op 5 (backward of stage 0): saved more than once"},
+        {"F0s F1s L2 R0s B1 B0", "schedule: op 3 (recompute of stage 0): saved more than once"},
         {"F0s F1sl L2 B1 B0",
             "schedule: op 3 (backward of stage 1): saved at another level than "
             "backward expects"},
@@ -262,17 +281,120 @@ static void schedules_by_hand_are_checked(void **state) {
     mo_chain chain = make_chain(stages, 2);
     test_log text;
     mo_log log = test_log_begin(&text);
-    for (size_t i = 0; i < n_elements(cases); i++) {
-        mo_remat_op ops[16];
-        size_t n = parse_schedule(cases[i].schedule, ops);
-        mo_status status = mo_remat_check(&chain, ops, n, &log);
-        assert_int_equal(status, cases[i].message ? MO_E_INVALID : MO_OK);
-        if (cases[i].message) assert_string_equal(text.text, cases[i].message);
-    }
-    mo_remat_op unknown = {(mo_step_op)7, 0, 0, 0};
+    check_cases(cases, n_elements(cases));
+    mo_remat_op unknown = {(mo_step_op)8, 0, 0, 0};
     assert_int_equal(mo_remat_check(&chain, &unknown, 1, &log), MO_E_INVALID);
     assert_string_equal(text.text, "schedule: op 0 (? of stage 0): unknown op");
     assert_int_equal(mo_remat_check(&chain, NULL, 1, &log), MO_E_INVALID);
+}
+
+static void moves_by_hand_are_checked(void **state) {
+    (void)state;
+    static const schedule_case cases[] = {
+        {"F0s O0s F1s o0s L2 B1 P0s p0s B0", NULL},
+        {"F0sl O0sl o0sl F1s L2 B1 P0sl p0sl B0l", NULL},
+        {"F0s O0s O0 F1s O1 o0s o1 L2 P1 p1 B1 o0 P0s P0 p0 p0s B0", NULL},
+        {"F0s F1 O1 o1 L2 P1 p1 R1s P1 p1 B1 B0", NULL}, /* the store keeps x[1] */
+        {"F0 F1s O1 o1 L2 R0s B1 P1 p1 B0", NULL},       /* x[1] was computed again */
+        {"F0 F1s O1 R0s o1 L2 B1 P1 p1 B0", NULL},       /* while it was on the way out */
+        {"F0 O0 o0 F1 P0 p0 F2", NULL},
+        {"O0", "schedule: op 0 (offload of stage 0): its x is not there yet"},
+        {"F0 O2", "schedule: op 1 (offload of stage 2): its x is not there yet"},
+        {"F0 O0s", "schedule: op 1 (offload of stage 0): moves what is not saved"},
+        {"F0s O0sl", "schedule: op 1 (offload of stage 0): saved at another level than it says"},
+        {"F0s O0s O0s", "schedule: op 2 (offload of stage 0): moved out more than once"},
+        {"F0s o0s", "schedule: op 1 (offload_wait of stage 0): nothing is on the way out"},
+        {"F0s O0s P0s", "schedule: op 2 (prefetch of stage 0): nothing is in the store"},
+        {"F0s O0s o0s p0s",
+            "schedule: op 3 (prefetch_wait of stage 0): nothing is on the way back"},
+        {"F0s O0s o0s P0s p0s P0s",
+            "schedule: op 5 (prefetch of stage 0): nothing is in the store"},
+        {"F0s O1 o1 P1 p1 O1", "schedule: op 5 (offload of stage 1): moved out more than once"},
+        {"F0s F1s L2 B1 B0 O0s",
+            "schedule: op 5 (offload of stage 0): moves for a backward that has run"},
+        {"F0s F1s O2s", "schedule: op 2 (offload of stage 2): moves what is not saved"},
+        {"F0s O0s F1s L2 B1 B0",
+            "schedule: op 5 (backward of stage 0): what it saved is in the store"},
+        {"F0s O0s o0s F1s L2 B1 B0",
+            "schedule: op 6 (backward of stage 0): what it saved is in the store"},
+        {"F0s O0s o0s P0s F1s L2 B1 B0",
+            "schedule: op 7 (backward of stage 0): what it saved is in the store"},
+        {"F0s O1 o1 F1s", "schedule: op 3 (forward of stage 1): its x is in the store"},
+        {"F0s O1 o1 P1 F1s", "schedule: op 4 (forward of stage 1): its x is in the store"},
+        {"F0s O1 o1 P1 R0", "schedule: op 4 (recompute of stage 0): its output is on the way back"},
+        {"F0s F1s O2 o2 L2", "schedule: op 4 (loss of stage 2): its x is in the store"},
+        {"F0s F1s O0 o0 L2 B1 B0", "schedule: op 6 (backward of stage 0): its x is in the store"},
+        {"F0 F1s O0 o0 L2 B1 R0s", "schedule: op 6 (recompute of stage 0): its x is in the store"},
+        {"F0s F1s O0 o0 L2 B1 P0 p0 B0 P0",
+            "schedule: after op 10: not everything that was moved out is back"},
+        {"F0s F1s L2 B1 B0 O0 o0",
+            "schedule: after op 7: not everything that was moved out is back"},
+    };
+    check_cases(cases, n_elements(cases));
+}
+
+static void moves_cost_nothing_but_count_as_reads(void **state) {
+    (void)state;
+    mo_stage stages[3];
+    mo_chain chain = make_chain(stages, 2);
+    mo_remat_op ops[24];
+    size_t n = parse_schedule("F0s O0s F1s o0s L2 B1 P0s p0s B0", ops);
+    assert_true(mo_remat_cost(&chain, ops, n) == 36);
+    n = parse_schedule("F0s F1s L2 R0 O1 o1 P1 p1 B1 B0", ops); /* x[1] of R0 is moved */
+    assert_true(mo_remat_cost(&chain, ops, n) == 37);
+    n = parse_schedule("F0s O1 F1s o1 L2 R0 P1 p1 B1 B0", ops); /* and here nobody reads it */
+    assert_true(mo_remat_cost(&chain, ops, n) == 37 - 0.125);
+}
+
+static void a_move_has_the_bytes_of_what_it_moves(void **state) {
+    (void)state;
+    mo_stage stages[3];
+    mo_chain chain = make_chain(stages, 2);
+    mo_remat_op op = {MO_STEP_OFFLOAD, 1, 1, 0};
+    assert_int_equal(mo_remat_copy_bytes(&chain, &op), 500);
+    op.light = 1;
+    assert_int_equal(mo_remat_copy_bytes(&chain, &op), 400);
+    op.op = MO_STEP_PREFETCH;
+    op.save = 0;
+    assert_int_equal(mo_remat_copy_bytes(&chain, &op), 100);
+    op.op = MO_STEP_PREFETCH_WAIT;
+    assert_int_equal(mo_remat_copy_bytes(&chain, &op), 0);
+    mo_stage_tensor large[2] = {{"a", SIZE_MAX, MO_TENSOR_SAVED, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+        {"b", 1, MO_TENSOR_SAVED, MO_CATEGORY_OTHER, 0, 0, 0, 0}};
+    stages[1].tensors = large;
+    stages[1].n_tensors = 2;
+    op.op = MO_STEP_OFFLOAD;
+    op.save = 1;
+    assert_int_equal(mo_remat_copy_bytes(&chain, &op), SIZE_MAX);
+}
+
+/* More stages than the check looks at in one pass. */
+static void the_first_mistake_of_a_long_schedule_is_named(void **state) {
+    (void)state;
+    enum { N = 700 };
+    static mo_stage stages[N + 1];
+    static mo_remat_op ops[2 * N + 1];
+    mo_chain chain = make_chain(stages, N);
+    mo_remat_desc desc = {MO_REMAT_NONE, 0, 1};
+    test_log text;
+    mo_log log = test_log_begin(&text);
+    size_t n;
+    test_ok(mo_remat_schedule(&chain, &desc, ops, n_elements(ops), &n));
+    test_ok(mo_remat_check(&chain, ops, n, &log));
+    assert_true(mo_remat_cost(&chain, ops, n) == 3 * N + 30);
+    ops[3].save = 0; /* its backward is the last but three */
+    assert_int_equal(mo_remat_check(&chain, ops, n, &log), MO_E_INVALID);
+    assert_string_equal(
+        text.text, "schedule: op 1397 (backward of stage 3): backward without saved tensors");
+    ops[600].save = 0; /* of the third pass, but before the other */
+    assert_int_equal(mo_remat_check(&chain, ops, n, &log), MO_E_INVALID);
+    assert_string_equal(
+        text.text, "schedule: op 800 (backward of stage 600): backward without saved tensors");
+    ops[300].save = 0;
+    ops[600].save = 1;
+    assert_int_equal(mo_remat_check(&chain, ops, n, &log), MO_E_INVALID);
+    assert_string_equal(
+        text.text, "schedule: op 1100 (backward of stage 300): backward without saved tensors");
 }
 
 static void a_schedule_reports_too_little_space(void **state) {
@@ -303,6 +425,10 @@ int main(void) {
         cmocka_unit_test(every_schedule_of_a_random_chain_is_valid),
         cmocka_unit_test(wrong_chains_are_named),
         cmocka_unit_test(schedules_by_hand_are_checked),
+        cmocka_unit_test(moves_by_hand_are_checked),
+        cmocka_unit_test(moves_cost_nothing_but_count_as_reads),
+        cmocka_unit_test(a_move_has_the_bytes_of_what_it_moves),
+        cmocka_unit_test(the_first_mistake_of_a_long_schedule_is_named),
         cmocka_unit_test(a_schedule_reports_too_little_space),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -298,5 +298,6 @@ void gpt_step(gpt_run *run, const mo_step *step) {
             attention_backward(run, block, step->light, step->x, t, step->dx);
         }
         break;
+    default: break; // this schedule moves nothing to another memory
     }
 }

@@ -37,7 +37,8 @@ typedef struct mo_plan_fixed {
  * remat      how to choose the schedule
  * ops        [n_ops] a schedule written by hand, instead of remat; NULL = by remat
  * fixed      [n_fixed] placed at the front, in this order
- * align      of every address, a power of two; 0 = 64
+ * align      of every address, and of every offset in the store, a power of two; 0 = 64
+ * seed       of the steps' seeds
  * allocator  for the plan itself; NULL = heap
  * log        told what is wrong with chain or schedule; NULL = silent */
 typedef struct mo_plan_desc {
@@ -48,6 +49,7 @@ typedef struct mo_plan_desc {
     const mo_plan_fixed *fixed;
     size_t n_fixed;
     size_t align;
+    uint64_t seed;
     const mo_allocator *allocator;
     const mo_log *log;
 } mo_plan_desc;
@@ -60,6 +62,8 @@ typedef struct mo_plan_desc {
  * live_bytes   the most bytes live at once: the sum of bytes
  * bytes        live_bytes by category; the gradients dx of x count as activation, x[0] as input
  * gap_bytes    peak_bytes - live_bytes: alignment, and holes that no live tensor fills then
+ * store_bytes  of the other memory, the store, when the schedule moves something there
+ * out_bytes    moved to the store in one pass; in_bytes: and back
  * n_steps      steps that mo_plan_next gives
  * n_tensors    tensors that begin and end in them: what a track must have room for, and half of its
  *              events in one pass
@@ -72,25 +76,37 @@ typedef struct mo_plan_info {
     size_t live_bytes;
     size_t bytes[MO_CATEGORY_COUNT];
     size_t gap_bytes;
+    size_t store_bytes, out_bytes, in_bytes;
     size_t n_steps, n_tensors, peak_step;
     int proved;
     double cost_s, ideal_s;
 } mo_plan_info;
 
+/* mo_plan_copy - bytes that go from an address to an offset in the store, or back. */
+typedef struct mo_plan_copy {
+    void *address;
+    size_t size, store_off;
+} mo_plan_copy;
+
 /* mo_step - one step, with its addresses in the arena. An address is valid during the step, and
  * until the last step that gives it again for the same tensor.
  *
  * op, stage, save, light  see mo_remat_op
- * x        FORWARD, RECOMPUTE, LOSS, BACKWARD: input of the stage. NULL for stage 0 when the caller
- *          keeps the input (mo_chain.input_size == 0); else the caller writes x[0] into the first
- *          step's x before running it
+ * x        input of the stage. NULL for stage 0 when the caller keeps the input
+ *          (mo_chain.input_size == 0); else the caller writes x[0] into the first step's x before
+ *          running it. In steps that move something: x[stage], when that is moved
  * y        FORWARD, RECOMPUTE, LOSS: output of the stage; NULL = nobody reads it, so the stage need
  *          not finish it. Of the last stage: valid during this step only
  * dy       BACKWARD: gradient of the output
  * dx       LOSS, BACKWARD: gradient of the input, to be written (not added to); NULL for stage 0
- *          when the caller keeps the input
- * tensors  [n_tensors of the stage] addresses; NULL where the tensor is not live in this step.
- *          Valid until the next mo_plan_next
+ *          when the caller keeps the input; dy for a stage with in_place
+ * tensors  [n_tensors of the stage] addresses; NULL where the tensor is not live in this step, or
+ *          not moved. Valid until the next mo_plan_next
+ * copies   [n_copies] OFFLOAD: what to copy into the store, PREFETCH: out of it. The copies may go
+ *          on until the WAIT, which gives the same list; a program that copies at once does nothing
+ *          there. Neighbours are one copy. Valid until the next mo_plan_next
+ * seed     for random numbers of this stage, such as dropout: in one pass the same in FORWARD,
+ *          RECOMPUTE, LOSS and BACKWARD of a stage; another one for each stage and pass
  *
  * All are uninitialised when they are given for the first time. */
 typedef struct mo_step {
@@ -103,6 +119,9 @@ typedef struct mo_step {
     const void *dy;
     void *dx;
     void *const *tensors;
+    const mo_plan_copy *copies;
+    size_t n_copies;
+    uint64_t seed;
 } mo_step;
 
 /* mo_plan - opaque: schedule, lifetimes, offsets, position. */
@@ -114,11 +133,11 @@ typedef struct mo_plan mo_plan;
  *
  * plan  out  owned by the caller
  *
- * Memory:  about 150 bytes per tensor and op from desc->allocator, and as much during create
+ * Memory:  about 200 bytes per tensor and op from desc->allocator, and as much during create
  * Threads: safe for distinct plans
  * Errors:  MO_E_INVALID (NULL, chain, schedule, alignment; the log names stage, tensor and value),
  *          MO_E_OVERFLOW, MO_E_NO_MEMORY
- * Cost:    0.05 to 0.4 ms for 8 stages of 15 tensors: so a caller may try many
+ * Cost:    2 us per stage of 10 tensors, and mo_layout_solve: so a caller may try many
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_plan_create(mo_plan **plan, const mo_plan_desc *desc);
 MEMOPT_API void mo_plan_destroy(mo_plan *plan);
@@ -154,8 +173,11 @@ MEMOPT_API void mo_plan_unbind(mo_plan *plan);
  * Since:   0.1 */
 MEMOPT_API void *mo_plan_fixed_address(const mo_plan *plan, size_t i);
 
-/* mo_plan_begin - go to the first step: once per micro-batch. mo_plan_next - the next step.
+/* mo_plan_begin - go to the first step: once per micro-batch. mo_plan_begin_pass - the same for a
+ * pass of this number. mo_plan_next - the next step.
  *
+ * pass  makes the steps' seeds, so a run that is resumed goes on with the number it would have had.
+ *       mo_plan_begin takes the one behind the pass that has run; bind, 0
  * step  out
  *
  * next returns 1, or 0 after the last step or when the plan is not bound. It claims every tensor
@@ -168,14 +190,7 @@ MEMOPT_API void *mo_plan_fixed_address(const mo_plan *plan, size_t i);
  * Cost:    about 10 ns per tensor, 50 ns with a track
  * Since:   0.1 */
 MEMOPT_API void mo_plan_begin(mo_plan *plan);
+MEMOPT_API void mo_plan_begin_pass(mo_plan *plan, uint64_t pass);
 MEMOPT_API int mo_plan_next(mo_plan *plan, mo_step *step);
-
-/* mo_plan_write_text - the plan as text: the figures, the fixed blocks, then every step with the
- * tensors that begin in it: offset, size, category, and the step that needs it last.
- *
- * Threads: safe
- * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
- * Since:   0.1 */
-MEMOPT_API mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *writer);
 
 #endif

@@ -152,49 +152,82 @@ static double moi_remat_kept_bytes(const mo_stage *stage, int light) {
     return bytes;
 }
 
-/* Peak while stages [begin, end) are run with saving and then backward, without x[begin]; behind
- * the last stage comes the loss. */
-static double moi_remat_segment_peak(const mo_chain *chain, size_t begin, size_t end, int light) {
-    double inside = 0, peak = 0, end_x = (double)moi_remat_x_size(chain, end);
-    for (size_t i = begin; i < end; i++) {
-        const mo_stage *stage = &chain->stages[i];
-        double x = (double)moi_remat_x_size(chain, i), y = (double)stage->output_size;
-        inside += moi_remat_kept_bytes(stage, light);
-        peak =
-            fmax(peak, inside + moi_remat_transient(stage, MOI_REMAT_FORWARD, light) + y + end_x);
-        peak = fmax(peak, inside + moi_remat_transient(stage, MOI_REMAT_BACKWARD, light) + y + x);
-        inside += i + 1 < end ? y : 0;
-    }
-    if (end + 1 < chain->n_stages) return peak;
-    return fmax(
-        peak, inside + moi_remat_transient(&chain->stages[end], MOI_REMAT_LOSS, light) + 2 * end_x);
+/* What the estimate needs of a stage; it is the same for every number of segments. */
+typedef struct moi_remat_sizes {
+    double x, y, kept, forward, backward;
+} moi_remat_sizes;
+
+static moi_remat_sizes moi_remat_sizes_of(const mo_chain *chain, size_t i, int light) {
+    const mo_stage *stage = &chain->stages[i];
+    moi_remat_sizes sizes;
+    sizes.x = (double)moi_remat_x_size(chain, i);
+    sizes.y = (double)stage->output_size;
+    sizes.kept = moi_remat_kept_bytes(stage, light);
+    sizes.forward = moi_remat_transient(stage, MOI_REMAT_FORWARD, light);
+    sizes.backward = moi_remat_transient(stage, MOI_REMAT_BACKWARD, light);
+    return sizes;
 }
 
-static double moi_remat_sqrt_peak(const mo_chain *chain, size_t n_segments, int light) {
+/* A number of segments being tried: the segment reached and its end, the inputs of all segments so
+ * far, what is kept inside the last one, and the peak. */
+typedef struct moi_remat_trial {
+    size_t n_segments, segment, end;
+    double inputs, inside, peak;
+} moi_remat_trial;
+enum { MOI_REMAT_TRIALS = 64 };
+
+/* Stage i is run with saving, and backward, while the segments before hold their inputs. */
+static void moi_remat_try_stage(
+    moi_remat_trial *trial, const mo_chain *chain, size_t i, const moi_remat_sizes *stage) {
     size_t n = chain->n_stages - 1;
-    double inputs = 0, peak = 0;
-    for (size_t i = 0; i < n_segments; i++) {
-        size_t begin = moi_remat_segment(n, n_segments, i);
-        size_t end = moi_remat_segment(n, n_segments, i + 1);
-        inputs += (double)moi_remat_x_size(chain, begin);
-        peak = fmax(peak, inputs + moi_remat_segment_peak(chain, begin, end, light));
+    if (i == trial->end) {
+        trial->inputs += stage->x;
+        trial->inside = 0;
+        trial->end = moi_remat_segment(n, trial->n_segments, ++trial->segment);
     }
-    return peak;
+    double end_x = (double)moi_remat_x_size(chain, trial->end);
+    trial->inside += stage->kept;
+    double live = trial->inputs + trial->inside + stage->y;
+    trial->peak = fmax(trial->peak, live + stage->forward + end_x);
+    trial->peak = fmax(trial->peak, live + stage->backward + stage->x);
+    trial->inside += i + 1 < trial->end ? stage->y : 0;
+}
+
+/* All trials go through the chain together; behind its last stage comes the loss. The first of the
+ * best ones. */
+static const moi_remat_trial *moi_remat_try(
+    moi_remat_trial *trials, size_t n_trials, const mo_chain *chain, int light) {
+    size_t n = chain->n_stages - 1;
+    const moi_remat_trial *best = trials;
+    double loss = moi_remat_transient(&chain->stages[n], MOI_REMAT_LOSS, light) +
+        2 * (double)moi_remat_x_size(chain, n);
+    for (size_t i = 0; i < n; i++) {
+        moi_remat_sizes stage = moi_remat_sizes_of(chain, i, light);
+        for (size_t k = 0; k < n_trials; k++) moi_remat_try_stage(&trials[k], chain, i, &stage);
+    }
+    for (size_t k = 0; k < n_trials; k++) {
+        trials[k].peak = fmax(trials[k].peak, trials[k].inputs + trials[k].inside + loss);
+        if (trials[k].peak < best->peak) best = &trials[k];
+    }
+    return best;
 }
 
 /* Only the fewest segments of each length are tried: more of the same length keep more inputs. */
 static size_t moi_remat_best_segments(const mo_chain *chain, int light) {
-    size_t n = chain->n_stages - 1, best = 1;
-    double best_peak = moi_remat_sqrt_peak(chain, 1, light);
-    for (size_t length = n; length > 1; length--) {
-        size_t n_segments = moi_ceil_div(n, length - 1);
-        if (n_segments == moi_ceil_div(n, length)) continue;
-        double peak = moi_remat_sqrt_peak(chain, n_segments, light);
-        if (peak >= best_peak) continue;
-        best = n_segments;
-        best_peak = peak;
+    moi_remat_trial trials[MOI_REMAT_TRIALS], best = {1, 0, 0, 0, 0, HUGE_VAL};
+    size_t n = chain->n_stages - 1, n_trials = 0, before = 0;
+    for (size_t length = n; length > 0; length--) {
+        size_t n_segments = moi_ceil_div(n, length);
+        if (n_segments != before) {
+            memset(&trials[n_trials], 0, sizeof *trials);
+            trials[n_trials++].n_segments = before = n_segments;
+        }
+        if (n_trials < MOI_REMAT_TRIALS && length > 1) continue;
+        const moi_remat_trial *found = moi_remat_try(trials, n_trials, chain, light);
+        if (n_trials > 0 && found->peak < best.peak) best = *found;
+        n_trials = 0;
     }
-    return best;
+    return best.n_segments;
 }
 
 mo_remat_desc mo_remat_desc_defaults(const mo_remat_desc *desc, const mo_chain *chain) {
@@ -295,29 +328,76 @@ mo_status mo_remat_schedule(const mo_chain *chain, const mo_remat_desc *desc, mo
 
 /* ---- checking ------------------------------------------------------------------------------ */
 
+/* Where a thing is that is moved to the store and back. */
+typedef enum moi_remat_place {
+    MOI_REMAT_HERE, /* never moved */
+    MOI_REMAT_LEAVING,
+    MOI_REMAT_AWAY,
+    MOI_REMAT_COMING,
+    MOI_REMAT_BACK
+} moi_remat_place;
+
+/* What is known of a stage. x_is_new: x was computed, or computed again, since its last OFFLOAD. */
+typedef struct moi_remat_state {
+    unsigned char is_saved, light;
+    unsigned char x_is_here, x_is_new;
+    unsigned char places[2]; /* moi_remat_place of x, and of what the stage saved */
+} moi_remat_state;
+
+/* The stages that one pass over the ops looks at: so checking needs no memory from anywhere. */
+enum { MOI_REMAT_STAGES = 256 };
+
 /* How far a schedule has come: forward of stages [0, n_forward) has run, and backward of stages
- * [n_backward, last); n_backward is n_stages before the loss. */
+ * [n_backward, last); n_backward is n_stages before the loss. The states are those of the stages
+ * from begin on. */
 typedef struct moi_remat_progress {
     const mo_chain *chain;
-    const mo_remat_op *ops;
     size_t n_forward, n_backward;
+    size_t begin;
+    moi_remat_state states[MOI_REMAT_STAGES];
 } moi_remat_progress;
 
 static const char *moi_remat_op_name(mo_step_op op) {
-    static const char *const names[] = {"forward", "recompute", "loss", "backward"};
+    static const char *const names[] = {"forward", "recompute", "loss", "backward", "offload",
+        "offload_wait", "prefetch", "prefetch_wait"};
     return (unsigned)op < sizeof names / sizeof *names ? names[op] : "?";
 }
 
+/* NULL for the stages of other passes. */
+static moi_remat_state *moi_remat_state_of(moi_remat_progress *p, size_t stage) {
+    size_t i = stage - p->begin;
+    return i < MOI_REMAT_STAGES && stage < p->chain->n_stages ? &p->states[i] : NULL;
+}
+
+static const char *moi_remat_check_reads_x(moi_remat_progress *p, size_t stage) {
+    const moi_remat_state *state = moi_remat_state_of(p, stage);
+    return state && !state->x_is_here ? "its x is in the store" : NULL;
+}
+
+static const char *moi_remat_check_save(moi_remat_progress *p, const mo_remat_op *op) {
+    moi_remat_state *state = moi_remat_state_of(p, op->stage);
+    if (!op->save) return NULL;
+    if (op->stage >= p->n_backward) return "saves for a backward that has run";
+    if (!state) return NULL;
+    if (state->is_saved) return "saved more than once";
+    state->is_saved = 1;
+    state->light = op->light != 0;
+    return NULL;
+}
+
 static const char *moi_remat_check_forward(moi_remat_progress *p, const mo_remat_op *op) {
+    moi_remat_state *next = moi_remat_state_of(p, op->stage + 1);
     if (op->op == MO_STEP_FORWARD && op->stage != p->n_forward)
         return "forward must run once per stage, in order";
     if (op->op == MO_STEP_RECOMPUTE && op->stage >= p->n_forward)
         return "recompute of a stage whose forward has not run";
     if (op->op == MO_STEP_RECOMPUTE && op->stage + 1 == p->chain->n_stages)
         return "the last stage never runs again";
-    if (op->save && op->stage >= p->n_backward) return "saves for a backward that has run";
+    if (next && next->places[0] == MOI_REMAT_COMING) return "its output is on the way back";
+    if (next) next->x_is_here = next->x_is_new = 1;
     p->n_forward += op->op == MO_STEP_FORWARD;
-    return NULL;
+    const char *wrong = moi_remat_check_reads_x(p, op->stage);
+    return wrong ? wrong : moi_remat_check_save(p, op);
 }
 
 static const char *moi_remat_check_loss(moi_remat_progress *p, const mo_remat_op *op) {
@@ -325,24 +405,64 @@ static const char *moi_remat_check_loss(moi_remat_progress *p, const mo_remat_op
     if (p->n_forward != op->stage) return "the stages before the loss have not all run";
     p->n_forward++;
     p->n_backward = op->stage;
-    return NULL;
+    return moi_remat_check_reads_x(p, op->stage);
 }
 
-/* The tensors must be there: saved once, at the level that backward expects. */
+/* The tensors must be there: saved at the level that backward expects, and not in the store. */
 static const char *moi_remat_check_backward(moi_remat_progress *p, const mo_remat_op *op) {
-    int n_saves = 0, light = op->light != 0;
+    const moi_remat_state *state = moi_remat_state_of(p, op->stage);
+    int light = op->light != 0;
     if (op->stage + 1 != p->n_backward || p->n_backward == p->chain->n_stages)
         return "backward must follow the loss, once per stage, in reverse order";
-    for (const mo_remat_op *before = p->ops; before < op; before++) {
-        if (before->op > MO_STEP_RECOMPUTE || before->stage != op->stage || !before->save) continue;
-        if ((before->light != 0) != light) return "saved at another level than backward expects";
-        n_saves++;
-    }
-    if (n_saves > 1) return "saved more than once";
-    if (n_saves == 0 && moi_remat_keeps(&p->chain->stages[op->stage], light))
-        return "backward without saved tensors";
     p->n_backward--;
-    return NULL;
+    if (!state) return NULL;
+    if (state->is_saved && state->light != light)
+        return "saved at another level than backward expects";
+    if (!state->is_saved && moi_remat_keeps(&p->chain->stages[op->stage], light))
+        return "backward without saved tensors";
+    if (state->places[1] != MOI_REMAT_HERE && state->places[1] != MOI_REMAT_BACK)
+        return "what it saved is in the store";
+    return moi_remat_check_reads_x(p, op->stage);
+}
+
+/* Whether there is anything to move. */
+static const char *moi_remat_check_moved(
+    const moi_remat_progress *p, const mo_remat_op *op, const moi_remat_state *state) {
+    if (!op->save) return p->n_forward < moi_max(op->stage, 1) ? "its x is not there yet" : NULL;
+    if (op->stage >= p->n_backward) return "moves for a backward that has run";
+    if (!state->is_saved) return "moves what is not saved";
+    return state->light != (op->light != 0) ? "saved at another level than it says" : NULL;
+}
+
+static const char *moi_remat_check_move(moi_remat_progress *p, const mo_remat_op *op) {
+    moi_remat_state *state = moi_remat_state_of(p, op->stage);
+    if (!state) return NULL;
+    const char *wrong = moi_remat_check_moved(p, op, state);
+    unsigned char *place = &state->places[op->save != 0];
+    if (wrong) return wrong;
+    switch (op->op) {
+    case MO_STEP_OFFLOAD:
+        if (*place != MOI_REMAT_HERE) return "moved out more than once";
+        *place = MOI_REMAT_LEAVING;
+        if (!op->save) state->x_is_new = 0;
+        return NULL;
+    case MO_STEP_OFFLOAD_WAIT:
+        if (*place != MOI_REMAT_LEAVING) return "nothing is on the way out";
+        *place = MOI_REMAT_AWAY;
+        if (!op->save) state->x_is_here = state->x_is_new;
+        return NULL;
+    case MO_STEP_PREFETCH:
+        if (*place != MOI_REMAT_AWAY && (op->save || *place != MOI_REMAT_BACK))
+            return "nothing is in the store";
+        *place = MOI_REMAT_COMING;
+        if (!op->save) state->x_is_here = 0;
+        return NULL;
+    default:
+        if (*place != MOI_REMAT_COMING) return "nothing is on the way back";
+        *place = MOI_REMAT_BACK;
+        if (!op->save) state->x_is_here = 1;
+        return NULL;
+    }
 }
 
 static const char *moi_remat_check_op(moi_remat_progress *p, const mo_remat_op *op) {
@@ -352,48 +472,103 @@ static const char *moi_remat_check_op(moi_remat_progress *p, const mo_remat_op *
     case MO_STEP_RECOMPUTE: return moi_remat_check_forward(p, op);
     case MO_STEP_LOSS: return moi_remat_check_loss(p, op);
     case MO_STEP_BACKWARD: return moi_remat_check_backward(p, op);
+    case MO_STEP_OFFLOAD:
+    case MO_STEP_OFFLOAD_WAIT:
+    case MO_STEP_PREFETCH:
+    case MO_STEP_PREFETCH_WAIT: return moi_remat_check_move(p, op);
     }
     return "unknown op";
 }
 
 /* What is missing at the end. Inference has no loss op: n_backward still stands at n_stages. */
-static const char *moi_remat_check_end(const moi_remat_progress *p, size_t n_ops) {
+static const char *moi_remat_check_end(const moi_remat_progress *p) {
     if (p->n_forward < p->chain->n_stages) return "not every stage has run";
-    if (p->n_backward == 0) return NULL;
-    if (p->n_backward < p->chain->n_stages) return "not every stage has run backward";
-    for (size_t i = 0; i < n_ops; i++)
-        if (p->ops[i].save) return "saves without a backward";
+    if (p->n_backward > 0 && p->n_backward < p->chain->n_stages)
+        return "not every stage has run backward";
+    for (size_t i = 0; i < MOI_REMAT_STAGES; i++) {
+        const moi_remat_state *state = &p->states[i];
+        if (p->n_backward > 0 && state->is_saved) return "saves without a backward";
+        for (int k = 0; k < 2; k++)
+            if (state->places[k] != MOI_REMAT_HERE && state->places[k] != MOI_REMAT_BACK)
+                return "not everything that was moved out is back";
+    }
     return NULL;
 }
 
+/* One pass over ops [0, *n). When an op is wrong, *n is its index. */
+static const char *moi_remat_check_pass(
+    const mo_chain *chain, size_t begin, const mo_remat_op *ops, size_t *n) {
+    moi_remat_progress p;
+    memset(&p, 0, sizeof p);
+    p.chain = chain;
+    p.n_backward = chain->n_stages;
+    p.begin = begin;
+    p.states[0].x_is_here = begin == 0; /* x[0] is the caller's */
+    for (size_t i = 0; i < *n; i++) {
+        const char *wrong = moi_remat_check_op(&p, &ops[i]);
+        if (!wrong) continue;
+        *n = i;
+        return wrong;
+    }
+    return moi_remat_check_end(&p);
+}
+
+/* The passes meet different errors; the first one in the schedule is told. */
 mo_status mo_remat_check(
     const mo_chain *chain, const mo_remat_op *ops, size_t n_ops, const mo_log *log) {
     mo_status status = mo_chain_check(chain, log);
+    const char *wrong = NULL;
+    size_t n = n_ops;
     if (status != MO_OK) return status;
     if (!ops && n_ops) return MO_E_INVALID;
-    moi_remat_progress progress = {chain, ops, 0, chain->n_stages};
-    for (size_t i = 0; i < n_ops; i++) {
-        const char *wrong = moi_remat_check_op(&progress, &ops[i]);
-        if (!wrong) continue;
-        moi_log(log, MO_LOG_ERROR, "schedule: op %zu (%s of stage %zu): %s", i,
-            moi_remat_op_name(ops[i].op), ops[i].stage, wrong);
-        return MO_E_INVALID;
+    for (size_t begin = 0; begin < chain->n_stages; begin += MOI_REMAT_STAGES) {
+        size_t at = n;
+        const char *found = moi_remat_check_pass(chain, begin, ops, &at);
+        if (found && (at < n || !wrong)) wrong = found;
+        n = at;
     }
-    const char *wrong = moi_remat_check_end(&progress, n_ops);
     if (!wrong) return MO_OK;
-    moi_log(log, MO_LOG_ERROR, "schedule: after op %zu: %s", n_ops, wrong);
+    if (n == n_ops) moi_log(log, MO_LOG_ERROR, "schedule: after op %zu: %s", n, wrong);
+    else
+        moi_log(log, MO_LOG_ERROR, "schedule: op %zu (%s of stage %zu): %s", n,
+            moi_remat_op_name(ops[n].op), ops[n].stage, wrong);
     return MO_E_INVALID;
 }
 
 /* ---- costs --------------------------------------------------------------------------------- */
 
-/* Whether somebody reads x[stage + 1] of op k before it is computed again. */
-static int moi_remat_output_is_read(const mo_remat_op *ops, size_t n_ops, size_t k) {
-    for (size_t i = k + 1; i < n_ops; i++) {
-        if (ops[i].stage == ops[k].stage + 1) return 1;
-        if (ops[i].stage == ops[k].stage && ops[i].op != MO_STEP_BACKWARD) return 0;
+size_t mo_remat_copy_bytes(const mo_chain *chain, const mo_remat_op *op) {
+    const mo_stage *stage = &chain->stages[op->stage];
+    size_t bytes = 0;
+    if (op->op != MO_STEP_OFFLOAD && op->op != MO_STEP_PREFETCH) return 0;
+    if (!op->save) return moi_remat_x_size(chain, op->stage);
+    for (size_t i = 0; i < stage->n_tensors; i++)
+        if (moi_remat_kept(&stage->tensors[i], op->light) &&
+            !moi_add(bytes, stage->tensors[i].size, &bytes))
+            return SIZE_MAX;
+    return bytes;
+}
+
+/* What recomputes of the stages from begin on leave out, because nobody reads their output before
+ * it is there again. Backwards in time, so that one flag for each x is enough. */
+static double moi_remat_unread(
+    const mo_chain *chain, const mo_remat_op *ops, size_t n_ops, size_t begin) {
+    unsigned char is_read[MOI_REMAT_STAGES] = {0}; /* of x[begin + 1 + i] */
+    double cost = 0;
+    for (size_t k = n_ops; k > 0; k--) {
+        const mo_remat_op *op = &ops[k - 1];
+        size_t x = op->stage - 1 - begin, y = op->stage - begin;
+        int is_move = op->op >= MO_STEP_OFFLOAD;
+        if (op->op <= MO_STEP_RECOMPUTE && y < MOI_REMAT_STAGES) {
+            if (op->op == MO_STEP_RECOMPUTE && !is_read[y])
+                cost += chain->stages[op->stage].output_s;
+            is_read[y] = 0;
+        }
+        if (x >= MOI_REMAT_STAGES || (is_move && op->save)) continue;
+        if (!is_move || op->op == MO_STEP_OFFLOAD) is_read[x] = 1;
+        if (op->op == MO_STEP_PREFETCH) is_read[x] = 0;
     }
-    return 0;
+    return cost;
 }
 
 double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops) {
@@ -401,17 +576,20 @@ double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops
     for (size_t i = 0; i < n_ops; i++) {
         const mo_stage *stage = &chain->stages[ops[i].stage];
         switch (ops[i].op) {
-        case MO_STEP_FORWARD: cost += stage->forward_s; break;
-        case MO_STEP_RECOMPUTE:
-            cost += stage->forward_s;
-            if (!moi_remat_output_is_read(ops, n_ops, i)) cost -= stage->output_s;
-            break;
+        case MO_STEP_FORWARD:
+        case MO_STEP_RECOMPUTE: cost += stage->forward_s; break;
         case MO_STEP_LOSS: cost += stage->forward_s + stage->backward_s; break;
         case MO_STEP_BACKWARD:
             cost += stage->backward_s + (ops[i].light ? stage->light_s : 0);
             break;
+        case MO_STEP_OFFLOAD:
+        case MO_STEP_OFFLOAD_WAIT:
+        case MO_STEP_PREFETCH:
+        case MO_STEP_PREFETCH_WAIT: break;
         }
     }
+    for (size_t begin = 0; begin < chain->n_stages; begin += MOI_REMAT_STAGES)
+        cost -= moi_remat_unread(chain, ops, n_ops, begin);
     return cost;
 }
 

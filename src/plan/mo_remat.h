@@ -51,7 +51,9 @@ typedef struct mo_stage_tensor {
  * backward_s
  * light_s         what backward takes more at the light level
  * output_s        part of forward_s that only makes x[i + 1]: a recompute whose x[i + 1] nobody
- *                 reads leaves it out */
+ *                 reads leaves it out
+ * in_place        not 0 = backward may write dx[i] over dx[i + 1]: one address for both, where they
+ *                 have the same size */
 typedef struct mo_stage {
     const char *name;
     size_t output_size;
@@ -60,6 +62,7 @@ typedef struct mo_stage {
     const mo_stage_tensor *tensors;
     size_t n_tensors;
     double forward_s, backward_s, light_s, output_s;
+    int in_place;
 } mo_stage;
 
 /* mo_chain - the network.
@@ -95,17 +98,23 @@ typedef struct mo_remat_desc {
     int keep_cheap;
 } mo_remat_desc;
 
-/* What a step does. */
+/* What a step does. The last four move bytes between the memory that is planned and another, larger
+ * one, the store: host memory or a file. The copies run beside the other steps. */
 typedef enum mo_step_op {
-    MO_STEP_FORWARD = 0, /* the first run of a stage's forward */
-    MO_STEP_RECOMPUTE,   /* its forward again: the same input gives the same tensors */
-    MO_STEP_LOSS,        /* the last stage: the loss, and the gradient of its input */
-    MO_STEP_BACKWARD
+    MO_STEP_FORWARD = 0,  /* the first run of a stage's forward */
+    MO_STEP_RECOMPUTE,    /* its forward again: the same input gives the same tensors */
+    MO_STEP_LOSS,         /* the last stage: the loss, and the gradient of its input */
+    MO_STEP_BACKWARD,     /* its gradients */
+    MO_STEP_OFFLOAD,      /* start to copy something into the store; it may still be read */
+    MO_STEP_OFFLOAD_WAIT, /* wait for that copy: behind this step its bytes are free */
+    MO_STEP_PREFETCH,     /* it has bytes again: start to copy it back */
+    MO_STEP_PREFETCH_WAIT /* wait for that copy: behind this step it may be read */
 } mo_step_op;
 
 /* mo_remat_op - one op of a schedule.
  *
- * save   FORWARD, RECOMPUTE: keep the tensors that backward needs
+ * save   FORWARD, RECOMPUTE: keep the tensors that backward needs. OFFLOAD, PREFETCH and their
+ *        WAITs: not 0 = what the stage saved is moved, 0 = x[stage]. Both are two ops
  * light  with save: at the light level; BACKWARD: the level at which this stage was saved, so not 0
  *        means that backward computes the CHEAP tensors again */
 typedef struct mo_remat_op {
@@ -163,24 +172,37 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_schedule(const mo_chain *chain,
  * - FORWARD of every stage once, in order, and RECOMPUTE only after it, so that every input exists;
  * - LOSS once, after them, and BACKWARD of every stage once, in reverse order; or, for inference,
  *   neither of the two and FORWARD of the last stage;
- * - a stage that keeps tensors is saved exactly once before its BACKWARD, at the level of that op.
+ * - a stage that keeps tensors is saved exactly once before its BACKWARD, at the level of that op;
+ * - what is moved goes OFFLOAD, OFFLOAD_WAIT, PREFETCH, PREFETCH_WAIT, with any other ops between;
+ *   it is moved out once, and comes back at least once. What the stage saved is back before its
+ *   BACKWARD. x[i] may come back several times, since the store keeps it until its last PREFETCH;
+ * - no op reads x[i] behind OFFLOAD_WAIT until PREFETCH_WAIT, unless x[i] was computed again.
+ *   x[0] leaves after FORWARD of stage 0, since the caller writes it there.
  *
- * x needs no op that drops it: each read takes the latest x[i] computed before it, and x[i] is live
- * only until the last such read. So running a stage again shortens the life of its first output.
+ * x needs no op that drops it: each read takes the latest x[i] that was computed or came back
+ * before it, and x[i] is live only until the last such read, OFFLOAD_WAIT counting as one. So
+ * running a stage again shortens the life of its first output.
  *
  * log  NULL = silent
  *
  * Memory:  none
  * Threads: safe
  * Errors:  MO_E_INVALID; the log names the op, the stage and what is missing
- * Cost:    O(n_stages * n_ops)
+ * Cost:    O(n_ops) for up to 256 stages, and once more for each further 256
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_check(
     const mo_chain *chain, const mo_remat_op *ops, size_t n_ops, const mo_log *log);
 
-/* mo_remat_cost - time of a schedule in the unit of the stages' costs. mo_remat_ideal_cost - the
- * same when everything is kept and nothing runs twice. mo_remat_forward_cost - of the forward
- * alone.
+/* mo_remat_copy_bytes - what OFFLOAD or PREFETCH moves; SIZE_MAX when that is more than a size_t
+ * holds, 0 for other ops.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_remat_copy_bytes(const mo_chain *chain, const mo_remat_op *op);
+
+/* mo_remat_cost - time of a schedule in the unit of the stages' costs; copies to and from the store
+ * take none. mo_remat_ideal_cost - the same when everything is kept and nothing runs twice.
+ * mo_remat_forward_cost - of the forward alone.
  *
  * Threads: safe
  * Since:   0.1 */
