@@ -200,7 +200,7 @@ test_another_blas_has_the_losses_of_the_reference() {
 test_checkpointing_changes_no_bit() {
     local policy
     train plain "${plain[@]}"
-    for policy in light block sqrt; do
+    for policy in light block sqrt optimal; do
         train c "${tiny[@]}" --strategy checkpoint=$policy
         same "$(losses plain.json)" "$(losses c.json)"
     done
@@ -296,6 +296,51 @@ test_budget_in_percent_is_of_the_plain_plan() {
     [ "$(number m.json peak_bytes)" -le $((all * 85 / 100)) ] || say "peak above 85 % of $all"
 }
 
+# From all memory to the least, whatever the schedule: the plan holds and no bit of a loss changes.
+test_optimal_schedules_of_ten_budgets_hold_and_change_no_bit() {
+    local all least i budget
+    train none "${big[@]}" --strategy none
+    all=$(number none.json peak_bytes)
+    least=$(smallest "${big[@]}" --strategy checkpoint=optimal)
+    [ "$least" -lt "$all" ] || say "the least, $least, is not below $all"
+    for i in 0 1 2 3 4 5 6 7 8 9; do
+        budget=$((all - (all - least) * i / 9))
+        train m "${big[@]}" --strategy checkpoint=optimal --budget "$budget"
+        [ "$(number m.json peak_bytes)" -le "$budget" ] || say "peak above $budget"
+        same "$(losses none.json)" "$(losses m.json)"
+        [ -n "$(number m.json predicted_ms)" ] || say "no time is predicted"
+    done
+}
+
+test_optimal_needs_no_more_than_blocks_and_roots() {
+    local least other
+    least=$(smallest "${big[@]}" --strategy checkpoint=optimal)
+    for other in block sqrt; do
+        train m "${big[@]}" --strategy checkpoint=$other
+        [ "$least" -le "$(number m.json peak_bytes)" ] || say "$other needs less than $least"
+    done
+}
+
+test_offload_changes_no_bit_and_says_what_it_stores() {
+    local all least budget
+    train none "${big[@]}" --strategy none
+    all=$(number none.json peak_bytes)
+    least=$(smallest "${big[@]}" --strategy checkpoint=optimal)
+    budget=$(((all + least) / 2))
+    train m "${big[@]}" --strategy offload --budget "$budget"
+    same "$(losses none.json)" "$(losses m.json)"
+    [ "$(number none.json store_bytes)" = 0 ] || say "nothing was stored"
+    grep -q '"strategy":"checkpoint=optimal,offload,' m.json
+}
+
+test_the_search_says_why() {
+    local all
+    train all "${big[@]}" --strategy none
+    all=$(number all.json plan_bytes)
+    train m "${big[@]}" --budget $((all * 85 / 100))
+    grep -q 'is the fastest that fits$' m.err && grep -q '^  too large: checkpoint=' m.err
+}
+
 # smallest FLAG... - the bytes that the refusal of a budget of one byte names.
 smallest() {
     refuses 1 "--budget" "$@" --budget 1 >&2 &&
@@ -304,7 +349,8 @@ smallest() {
 
 test_smallest_budget_is_exact() {
     local least strategy
-    for strategy in auto checkpoint=sqrt auto,optim=f32 auto,accum=3,loss=full none; do
+    for strategy in auto checkpoint=sqrt checkpoint=optimal auto,optim=f32 \
+        auto,accum=3,loss=full none; do
         least=$(smallest "${big[@]}" --strategy $strategy)
         echo "$strategy: $least"
         train m "${big[@]}" --strategy $strategy --budget "$least"
@@ -433,18 +479,19 @@ test_sample_prints_as_many_tokens() {
     sed -n '/^--- sample/,/^---$/p' again | sed '1d;$d' | cmp - lines
 }
 
-test_report_writes_three_files() {
+test_report_writes_five_files() {
+    local name
     "$program" "${tiny[@]}" --report report > /dev/null 2> err
-    for name in timeline.svg memory.txt plan.txt; do
+    for name in timeline.svg memory.txt plan.txt plan.json plan.svg; do
         [ -s report/$name ] || say "$name is empty"
     done
-    [ "$(find report -type f | wc -l)" -eq 3 ]
+    [ "$(find report -type f | wc -l)" -eq 5 ]
     "$program" "${tiny[@]}" --report report > /dev/null 2> err # the folder is there now
-    if have xmllint; then xmllint --noout report/timeline.svg
-    elif have python3; then
-        python3 -c 'import xml.etree.ElementTree as e; e.parse("report/timeline.svg")'
-    else skip "neither xmllint nor python3"
-    fi
+    have python3 || skip "no python3"
+    python3 -c 'import json; json.load(open("report/plan.json"))'
+    for name in timeline plan; do
+        python3 -c "import xml.etree.ElementTree as e; e.parse('report/$name.svg')"
+    done
 }
 
 test_help_lists_the_flags() {
@@ -642,6 +689,7 @@ test_bad_command_lines_are_usage_errors() {
         accum=-1 accum=99999999999999999999 loss=0 loss=-1 loss=big none,auto light=1 'a b' ','; do
         refuses 2 "--strategy: " "${tokens[@]}" --strategy "$value"
     done
+    refuses 2 "offload needs checkpoint=optimal" "${tokens[@]}" --strategy offload,checkpoint=block
     refuses 2 "accum=2 does not divide --batch 3" "${tiny[@]}" --strategy accum=2
     refuses 2 "accum=4 does not divide --batch 3" "${tiny[@]}" --strategy auto,accum=4
 }

@@ -19,12 +19,23 @@ extern const mo_log app_log; // errors of the library go to stderr, named after 
 
 // ---- options ----------------------------------------------------------------------------------
 
+// What backward computes again: a policy of mo_remat, or the fastest schedule within the budget.
+typedef enum checkpoint {
+    CHECKPOINT_NONE = MO_REMAT_NONE,
+    CHECKPOINT_LIGHT = MO_REMAT_LIGHT,
+    CHECKPOINT_BLOCK = MO_REMAT_BLOCK,
+    CHECKPOINT_SQRT = MO_REMAT_SQRT,
+    CHECKPOINT_OPTIMAL,
+    N_CHECKPOINTS
+} checkpoint;
+
 // What may be traded for memory. The order of the fields is the order in which --strategy prints.
 typedef struct strategy {
-    mo_remat_policy checkpoint;
+    checkpoint checkpoint;
     size_t accum; // a batch is split into so many micro-batches
     mo_optim_precision optim;
     size_t loss_rows; // rows of logits at a time, 0 = all
+    bool offload;     // optimal may also move activations to host memory
 } strategy;
 
 enum { OPEN_CHECKPOINT = 1, OPEN_ACCUM = 2, OPEN_OPTIM = 4, OPEN_LOSS = 8, OPEN_ALL = 15 };
@@ -98,22 +109,60 @@ void gpt_add_params(const gpt_config *c, mo_params *params); // Hugging Face nam
 void gpt_init_params(const gpt_config *c, mo_params *params, uint64_t seed);
 float *gpt_param(const mo_params *params, size_t layer, int which);
 
-// The chain that the planner works on: embedding, blocks, head with loss.
+// Tensors of a stage: of half a block, of a whole block, which has those of both halves and what
+// lies between them, and of the head.
+enum { LN1, STATS1, QKV, LSE, ATT, DATT, DQKV, DLN1, N_ATTENTION_TENSORS };
+enum { LN2, STATS2, FC, GELU, DFC, DLN2, N_MLP_TENSORS };
+enum {
+    BLOCK_MLP = N_ATTENTION_TENSORS,
+    BLOCK_RESIDUAL = BLOCK_MLP + N_MLP_TENSORS,
+    N_BLOCK_TENSORS
+};
+enum { HEAD_LNF, HEAD_STATS, HEAD_LOGITS, HEAD_DLNF, N_HEAD_TENSORS };
+
+// The chain that the planner works on: embedding, blocks or halves of blocks, head with loss.
 typedef struct gpt_chain {
     mo_chain chain;
     mo_stage *stages;
     mo_stage_tensor *tensors;
-    char (*names)[16]; // of the blocks
+    char (*names)[32]; // of the blocks
 } gpt_chain;
 
-void gpt_chain_build(gpt_chain *g, const gpt_config *c, size_t batch, size_t loss_rows);
+// Seconds of one stage: forward; of it what only makes the output; backward; what the light level
+// adds to it.
+typedef struct stage_costs {
+    double forward, output, backward, light;
+} stage_costs;
+
+// Seconds of the stages of a micro-batch of so many rows (tokens), and of an update.
+typedef struct gpt_costs {
+    double rows;
+    stage_costs embedding, attention, mlp, head;
+    double update;
+    double copy_bytes_per_s; // to host memory and back
+} gpt_costs;
+
+// Of a core with 100 GFLOP/s and 10 GB/s: what matters is how they compare.
+gpt_costs gpt_typical_costs(const gpt_config *c, size_t rows, size_t n_params);
+
+// layers: of them the chain has so many; halves: their halves are stages, else they are.
+typedef struct gpt_chain_desc {
+    const gpt_config *config;
+    const gpt_costs *costs;
+    size_t layers, batch, loss_rows;
+    bool halves;
+} gpt_chain_desc;
+
+void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d);
 void gpt_chain_free(gpt_chain *g);
 
 // What one step of the plan needs to run.
 typedef struct gpt_run {
     const gpt_config *config;
     const mo_params *params;
-    size_t batch; // sequences in a micro-batch
+    size_t batch;    // sequences in a micro-batch
+    size_t n_blocks; // that the chain has
+    bool halves;     // stages are halves of them
     const int32_t *inputs, *targets;
     size_t loss_rows;
     float loss_scale;
@@ -144,6 +193,7 @@ typedef struct trainer {
     mo_optim_state *states; // [params.n]
     mo_parallel parallel;
     mo_cblas_sgemm *cblas;
+    gpt_costs costs; // rows = 0: not measured
     uint64_t step;   // updates done so far, also by the run that is resumed
     size_t position; // next token
 } trainer;
@@ -152,19 +202,69 @@ typedef struct trainer {
 typedef struct result {
     uint64_t budget_bytes, plan_bytes, peak_bytes, rss_bytes;
     uint64_t planned[MO_CATEGORY_COUNT], measured[MO_CATEGORY_COUNT];
-    double ms_per_step, tokens_per_s, first_loss, last_loss;
+    uint64_t store_bytes;             // of host memory, beside the arena
+    double ms_per_step, predicted_ms; // 0 = not predicted
+    double tokens_per_s, first_loss, last_loss;
     char strategy[128];
 } result;
 
 void trainer_open(trainer *t, const options *o);
 void trainer_close(trainer *t);
-// A plan for this strategy; nothing but the plan itself is allocated.
-mo_plan *trainer_plan(const trainer *t, const strategy *s);
-// The strategy to run: as given, or the fastest that fits the budget. Fails when none does.
-strategy trainer_choose(const trainer *t, uint64_t budget);
-uint64_t trainer_budget(const trainer *t);
 // Trains; losses is [steps].
 void trainer_run(trainer *t, const strategy *s, result *r, double *losses);
+
+// ---- planning ---------------------------------------------------------------------------------
+
+uint64_t trainer_budget(const trainer *t);                // bytes; 0 = none
+size_t trainer_rows(const trainer *t, const strategy *s); // tokens of a micro-batch
+size_t trainer_workspace_size(const trainer *t, const strategy *s);
+// A plan for this strategy, optimal within the budget; nothing but the plan itself is allocated.
+// seconds, of a micro-batch, may be NULL.
+mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, double *seconds);
+// A few blocks in halves alone, for measuring what their parts cost, and plans of them: each half
+// runs again before its backward; or everything is kept; or whatever needs least. NULL when the
+// plan needs more than the budget, 0 = none.
+typedef enum part_plan { PART_AGAIN, PART_KEPT, PART_LEAST } part_plan;
+size_t trainer_part_blocks(const trainer *t);
+void trainer_part_chain(const trainer *t, const strategy *s, gpt_chain *g);
+mo_plan *trainer_part_plan(const trainer *t, const strategy *s, part_plan kind, uint64_t budget);
+double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_s);
+// The strategy to run: as given, or the fastest that fits the budget. Fails when none does. Says
+// why on stderr.
+strategy trainer_choose(const trainer *t, uint64_t budget, bool say);
+
+// ---- copies to host memory --------------------------------------------------------------------
+
+typedef struct transfer transfer;
+transfer *transfer_open(size_t store_bytes, size_t n_stages);
+void transfer_close(transfer *t);                     // NULL does nothing
+void transfer_step(transfer *t, const mo_step *step); // OFFLOAD, PREFETCH and their WAITs
+
+// ---- a run on its way -------------------------------------------------------------------------
+
+typedef struct session {
+    trainer *t;
+    const strategy *s;
+    mo_plan *plan;
+    mo_arena arena;
+    mo_track track;
+    transfer *transfer;
+    gpt_run run;
+    int32_t *inputs, *targets;
+    uint64_t budget;
+    double predicted_s; // of an update, 0 = not known
+    double started_s, *step_s;
+} session;
+
+// Arena, states and everything that a step of the plan needs; nothing has a value yet.
+void session_bind(session *x, size_t n_blocks, bool halves);
+void session_free(session *x);
+void session_step(session *x, const mo_step *step);
+void session_clear_gradients(const session *x);
+void session_update(session *x);
+// Runs the parts of the strategy's micro-batch, and an update, on memory without values; fills
+// t->costs with what they took. Stays within the budget: what does not fit stays typical.
+void measure_costs(trainer *t, const strategy *s, uint64_t budget);
 
 // ---- checkpoint -------------------------------------------------------------------------------
 

@@ -2,8 +2,10 @@
 //
 // options.c  command line          corpus.c      tokens
 // model.c    parameters, stages    ops.c         what the stages compute
-// train.c    plan, search, loop    checkpoint.c  save and resume
-// sample.c   text from the model   report.c      tables, JSON, pictures
+// plan.c     plan and search       profile.c     what the stages cost here
+// train.c    the loop              transfer.c    activations in host memory
+// sample.c   text from the model   checkpoint.c  save and resume
+// report.c   tables, JSON, pictures
 #include "app.h"
 
 #include <errno.h>
@@ -47,24 +49,14 @@ static void write_log(void *self, mo_log_level level, const char *text) {
 const mo_log app_log = {write_log, NULL};
 
 static void train(const options *o, result *r, double *losses) {
-    char budget[32], plan[32];
     trainer t;
     trainer_open(&t, o);
-    const uint64_t bytes = trainer_budget(&t);
-    const strategy s = trainer_choose(&t, bytes);
-    strategy_format(&s, r->strategy, sizeof r->strategy);
-    mo_plan *p = trainer_plan(&t, &s);
-    format_mib(mo_plan_describe(p).peak_bytes, plan, sizeof plan);
-    mo_plan_destroy(p);
-    format_mib(bytes, budget, sizeof budget);
-    fprintf(stderr, "%zu parameters, %zu tokens | %s | plan %s%s%s\n",
-        mo_params_count(&t.params, MO_PARAMS_ALL), t.corpus.n, r->strategy, plan,
-        bytes ? " of budget " : "", bytes ? budget : "");
+    const strategy s = trainer_choose(&t, trainer_budget(&t), true);
     trainer_run(&t, &s, r, losses);
     trainer_close(&t);
 }
 
-static void transfer(int pipe_end, void *data, size_t size, bool in) {
+static void pass(int pipe_end, void *data, size_t size, bool in) {
     for (char *at = data; size != 0;) {
         ssize_t n = in ? read(pipe_end, at, size) : write(pipe_end, at, size);
         if (n < 0 && errno == EINTR) continue;
@@ -80,7 +72,7 @@ static void check_budget(const options *o) {
     trainer t;
     if (o->blas) return;
     trainer_open(&t, o);
-    (void)trainer_choose(&t, trainer_budget(&t));
+    (void)trainer_choose(&t, trainer_budget(&t), false);
     trainer_close(&t);
 }
 
@@ -101,15 +93,15 @@ static void train_plainly(const options *o, result *r, double *losses) {
         plain.save = plain.report = NULL;
         plain.sample = 0;
         train(&plain, r, losses);
-        transfer(ends[1], r, sizeof *r, false);
-        transfer(ends[1], losses, o->steps * sizeof *losses, false);
+        pass(ends[1], r, sizeof *r, false);
+        pass(ends[1], losses, o->steps * sizeof *losses, false);
         exit(0);
     }
     close(ends[1]);
     ssize_t first = read(ends[0], r, 1); // 0: it failed and has said why
     if (first == 1) {
-        transfer(ends[0], (char *)r + 1, sizeof *r - 1, true);
-        transfer(ends[0], losses, o->steps * sizeof *losses, true);
+        pass(ends[0], (char *)r + 1, sizeof *r - 1, true);
+        pass(ends[0], losses, o->steps * sizeof *losses, true);
     }
     close(ends[0]);
     if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0)

@@ -84,29 +84,64 @@ void gpt_init_params(const gpt_config *c, mo_params *params, uint64_t seed) {
 
 // ---- the chain --------------------------------------------------------------------------------
 
-// Tensors of a block and of the head; lifetimes are sub-steps of ops.c's block_forward and
-// block_backward. Sizes: rows of so many channels, or (0) set below.
-static const struct {
+// Tensors of the two halves of a block, in the order of app.h's names; lifetimes are the sub-steps
+// that ops.c numbers. Sizes: rows of so many channels, or (0) set below.
+typedef struct half_tensor {
     const char *name;
     mo_tensor_role role;
     unsigned channels, f0, f1, b0, b1;
-} block_tensors[] = {
-    {"ln1", MO_TENSOR_CHEAP, 1, 0, 1, 8, 8},
-    {"stats", MO_TENSOR_SAVED, 0, 0, 4, 0, 10},
-    {"qkv", MO_TENSOR_SAVED, 3, 1, 2, 0, 7},
-    {"lse", MO_TENSOR_SAVED, 0, 2, 2, 0, 7},
-    {"attention", MO_TENSOR_SAVED, 1, 2, 3, 0, 7},
-    {"residual", MO_TENSOR_SAVED, 1, 3, 7, 0, 5},
-    {"ln2", MO_TENSOR_CHEAP, 1, 4, 5, 3, 3},
-    {"fc", MO_TENSOR_SAVED, 4, 5, 6, 0, 2},
-    {"gelu", MO_TENSOR_CHEAP, 4, 6, 7, 0, 0},
+} half_tensor;
+
+static const half_tensor attention_tensors[N_ATTENTION_TENSORS] = {
+    {"ln1", MO_TENSOR_CHEAP, 1, 0, 1, 2, 2},
+    {"stats1", MO_TENSOR_SAVED, 0, 0, 0, 0, 4},
+    {"qkv", MO_TENSOR_SAVED, 3, 1, 2, 0, 1},
+    {"lse", MO_TENSOR_SAVED, 0, 2, 2, 0, 1},
+    {"attention", MO_TENSOR_SAVED, 1, 2, 3, 0, 1},
+    {"dattention", MO_TENSOR_BACKWARD, 1, 0, 0, 0, 1},
+    {"dqkv", MO_TENSOR_BACKWARD, 3, 0, 0, 1, 3},
+    {"dln1", MO_TENSOR_BACKWARD, 1, 0, 0, 3, 4},
+};
+enum { ATTENTION_FORWARD_STEPS = 4, ATTENTION_BACKWARD_STEPS = 5 };
+
+static const half_tensor mlp_tensors[N_MLP_TENSORS] = {
+    {"ln2", MO_TENSOR_CHEAP, 1, 0, 1, 3, 3},
+    {"stats2", MO_TENSOR_SAVED, 0, 0, 0, 0, 5},
+    {"fc", MO_TENSOR_SAVED, 4, 1, 2, 0, 2},
+    {"gelu", MO_TENSOR_CHEAP, 4, 2, 3, 0, 0},
     {"dfc", MO_TENSOR_BACKWARD, 4, 0, 0, 1, 4},
     {"dln2", MO_TENSOR_BACKWARD, 1, 0, 0, 4, 5},
-    {"dattention", MO_TENSOR_BACKWARD, 1, 0, 0, 6, 7},
-    {"dqkv", MO_TENSOR_BACKWARD, 3, 0, 0, 7, 9},
-    {"dln1", MO_TENSOR_BACKWARD, 1, 0, 0, 9, 10},
 };
-enum { N_BLOCK_TENSORS = sizeof block_tensors / sizeof *block_tensors, N_HEAD_TENSORS = 4 };
+enum { MLP_FORWARD_STEPS = 4, MLP_BACKWARD_STEPS = 6 };
+
+// Where forward and backward of the half begin within its stage.
+static void build_half_tensors(mo_stage_tensor *t, const gpt_config *c, size_t rows,
+    const half_tensor *from, size_t n, unsigned forward, unsigned backward) {
+    for (size_t i = 0; i < n; i++) {
+        t[i] = (mo_stage_tensor){.name = from[i].name,
+            .size = from[i].channels * rows * c->channels * sizeof(float),
+            .role = from[i].role,
+            .forward_first = from[i].f0 + forward,
+            .forward_last = from[i].f1 + forward,
+            .backward_first = from[i].b0 + backward,
+            .backward_last = from[i].b1 + backward};
+        if (strncmp(from[i].name, "stats", 5) == 0) t[i].size = 2 * rows * sizeof(float);
+        if (strcmp(from[i].name, "lse") == 0) t[i].size = rows * c->heads * sizeof(float);
+    }
+}
+
+// A whole block: forward of the attention first, backward of the MLP first.
+static void build_block_tensors(mo_stage_tensor *t, const gpt_config *c, size_t rows) {
+    build_half_tensors(t, c, rows, attention_tensors, N_ATTENTION_TENSORS, 0, MLP_BACKWARD_STEPS);
+    build_half_tensors(
+        t + BLOCK_MLP, c, rows, mlp_tensors, N_MLP_TENSORS, ATTENTION_FORWARD_STEPS, 0);
+    t[BLOCK_RESIDUAL] = (mo_stage_tensor){.name = "residual",
+        .size = rows * c->channels * sizeof(float),
+        .role = MO_TENSOR_SAVED,
+        .forward_first = ATTENTION_FORWARD_STEPS - 1,
+        .forward_last = ATTENTION_FORWARD_STEPS + MLP_FORWARD_STEPS - 1,
+        .backward_last = MLP_BACKWARD_STEPS - 1};
+}
 
 static void build_head_tensors(
     mo_stage_tensor *t, const gpt_config *c, size_t rows, size_t loss_rows) {
@@ -123,56 +158,98 @@ static void build_head_tensors(
     memcpy(t, head, sizeof head);
 }
 
-// Costs in seconds of a core with 100 GFLOP/s and 10 GB/s: what matters is how they compare.
-static void set_costs(mo_stage *s, double flops, double output_flops, double light_bytes) {
-    s->forward_s = flops * 1e-11;
-    s->backward_s = 2 * s->forward_s;
-    s->output_s = output_flops * 1e-11;
-    s->light_s = light_bytes * 1e-10;
+static stage_costs typical(double flops, double output_flops, double light_bytes) {
+    return (stage_costs){flops * 1e-11, output_flops * 1e-11, 2e-11 * flops, light_bytes * 1e-10};
 }
 
-void gpt_chain_build(gpt_chain *g, const gpt_config *c, size_t batch, size_t loss_rows) {
-    const size_t rows = batch * c->seq, row = rows * c->channels * sizeof(float);
-    const double n = (double)rows, width = (double)c->channels;
-    g->stages = allocate((c->layers + 2) * sizeof *g->stages);
-    g->names = allocate(c->layers * sizeof *g->names);
-    g->tensors = allocate((N_BLOCK_TENSORS + N_HEAD_TENSORS) * sizeof *g->tensors);
-    for (size_t i = 0; i < N_BLOCK_TENSORS; i++) {
-        mo_stage_tensor *t = &g->tensors[i];
-        t->name = block_tensors[i].name;
-        t->size = block_tensors[i].channels * row;
-        t->role = block_tensors[i].role;
-        t->forward_first = block_tensors[i].f0, t->forward_last = block_tensors[i].f1;
-        t->backward_first = block_tensors[i].b0, t->backward_last = block_tensors[i].b1;
-        if (strcmp(t->name, "stats") == 0) t->size = 4 * rows * sizeof(float);
-        if (strcmp(t->name, "lse") == 0) t->size = rows * c->heads * sizeof(float);
-    }
-    build_head_tensors(g->tensors + N_BLOCK_TENSORS, c, rows, loss_rows);
+gpt_costs gpt_typical_costs(const gpt_config *c, size_t n_rows, size_t n_params) {
+    const double rows = (double)n_rows, width = (double)c->channels;
+    const double square = rows * width * width;
+    return (gpt_costs){.rows = rows,
+        .embedding = typical(rows * width, 0, 0),
+        .attention =
+            typical(8 * square + 2 * rows * width * (double)c->seq, 2 * square, 8 * rows * width),
+        .mlp = typical(16 * square, 8 * square, 40 * rows * width),
+        .head = typical(2 * rows * width * (double)c->vocab, 0, 0),
+        .update = 3.6e-9 * (double)n_params,
+        .copy_bytes_per_s = 5e9};
+}
 
-    g->stages[0] = (mo_stage){.name = "embedding", .output_size = row};
-    set_costs(&g->stages[0], n * width, 0, 0);
-    for (size_t i = 1; i <= c->layers; i++) {
-        mo_stage *s = &g->stages[i];
-        snprintf(g->names[i - 1], sizeof *g->names, "h.%zu", i - 1);
-        *s = (mo_stage){.name = g->names[i - 1],
-            .output_size = row,
-            .forward_steps = 8,
-            .backward_steps = 11,
-            .output_first = 7,
-            .gradient_first = 5,
-            .tensors = g->tensors,
-            .n_tensors = N_BLOCK_TENSORS};
-        set_costs(s, 24 * n * width * width + 2 * n * width * (double)c->seq, 8 * n * width * width,
-            4.0 * 12 * n * width);
+static void set_costs(mo_stage *s, const stage_costs *costs, double scale) {
+    s->forward_s = costs->forward * scale;
+    s->output_s = costs->output * scale;
+    s->backward_s = costs->backward * scale;
+    s->light_s = costs->light * scale;
+}
+
+// What the builders below share; scale: from the costs' rows to this micro-batch's.
+typedef struct builder {
+    const gpt_chain_desc *d;
+    size_t rows, row_bytes;
+    double scale;
+} builder;
+
+static void build_halves(const builder *b, gpt_chain *g) {
+    const gpt_config *c = b->d->config;
+    mo_stage_tensor *attention = g->tensors, *mlp = g->tensors + N_ATTENTION_TENSORS;
+    build_half_tensors(attention, c, b->rows, attention_tensors, N_ATTENTION_TENSORS, 0, 0);
+    build_half_tensors(mlp, c, b->rows, mlp_tensors, N_MLP_TENSORS, 0, 0);
+    for (size_t i = 0; i < 2 * b->d->layers; i++) {
+        const bool second = i % 2 != 0;
+        mo_stage *s = &g->stages[1 + i];
+        snprintf(g->names[i], sizeof *g->names, "h.%zu.%s", i / 2, second ? "mlp" : "attn");
+        *s = (mo_stage){.name = g->names[i],
+            .output_size = b->row_bytes,
+            .forward_steps = second ? MLP_FORWARD_STEPS : ATTENTION_FORWARD_STEPS,
+            .backward_steps = second ? MLP_BACKWARD_STEPS : ATTENTION_BACKWARD_STEPS,
+            .output_first = 3,
+            .tensors = second ? mlp : attention,
+            .n_tensors = second ? N_MLP_TENSORS : N_ATTENTION_TENSORS,
+            .in_place = 1};
+        set_costs(s, second ? &b->d->costs->mlp : &b->d->costs->attention, b->scale);
     }
-    mo_stage *head = &g->stages[c->layers + 1];
+}
+
+static void build_blocks(const builder *b, gpt_chain *g) {
+    const stage_costs *x = &b->d->costs->attention, *y = &b->d->costs->mlp;
+    const stage_costs both = {
+        x->forward + y->forward, y->output, x->backward + y->backward, x->light + y->light};
+    build_block_tensors(g->tensors, b->d->config, b->rows);
+    for (size_t i = 0; i < b->d->layers; i++) {
+        mo_stage *s = &g->stages[1 + i];
+        snprintf(g->names[i], sizeof *g->names, "h.%zu", i);
+        *s = (mo_stage){.name = g->names[i],
+            .output_size = b->row_bytes,
+            .forward_steps = ATTENTION_FORWARD_STEPS + MLP_FORWARD_STEPS,
+            .backward_steps = MLP_BACKWARD_STEPS + ATTENTION_BACKWARD_STEPS,
+            .output_first = ATTENTION_FORWARD_STEPS + MLP_FORWARD_STEPS - 1,
+            .tensors = g->tensors,
+            .n_tensors = N_BLOCK_TENSORS,
+            .in_place = 1};
+        set_costs(s, &both, b->scale);
+    }
+}
+
+void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d) {
+    const size_t rows = d->batch * d->config->seq, n = (d->halves ? 2 : 1) * d->layers;
+    const builder b = {
+        d, rows, rows * d->config->channels * sizeof(float), (double)rows / d->costs->rows};
+    g->stages = allocate((n + 2) * sizeof *g->stages);
+    g->names = allocate((n + 1) * sizeof *g->names);
+    g->tensors = allocate((N_BLOCK_TENSORS + N_HEAD_TENSORS) * sizeof *g->tensors);
+    g->stages[0] = (mo_stage){.name = "embedding", .output_size = b.row_bytes};
+    set_costs(&g->stages[0], &d->costs->embedding, b.scale);
+    if (d->halves) build_halves(&b, g);
+    else build_blocks(&b, g);
+    build_head_tensors(g->tensors + N_BLOCK_TENSORS, d->config, rows, d->loss_rows);
+    mo_stage *head = &g->stages[n + 1];
     *head = (mo_stage){.name = "head",
         .forward_steps = 3,
         .gradient_first = 2,
         .tensors = g->tensors + N_BLOCK_TENSORS,
         .n_tensors = N_HEAD_TENSORS};
-    set_costs(head, 2 * n * width * (double)c->vocab, 0, 0);
-    g->chain = (mo_chain){.stages = g->stages, .n_stages = c->layers + 2};
+    set_costs(head, &d->costs->head, b.scale);
+    g->chain = (mo_chain){.stages = g->stages, .n_stages = n + 2};
 }
 
 void gpt_chain_free(gpt_chain *g) {

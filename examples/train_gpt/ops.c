@@ -3,33 +3,6 @@
 
 #include <string.h>
 
-// tensors of a block and of the head, in the order of model.c
-enum { LN1, STATS, QKV, LSE, ATT, RES, LN2, FC, GELU, DFC, DLN2, DATT, DQKV, DLN1 };
-enum { HEAD_LNF, HEAD_STATS, HEAD_LOGITS, HEAD_DLNF };
-
-// ---- rows and columns over threads ------------------------------------------------------------
-
-typedef struct range_job {
-    void (*task)(const void *job, size_t begin, size_t end);
-    const void *job;
-    size_t n, part;
-} range_job;
-
-static void range_task(void *context, int i) {
-    const range_job *r = context;
-    size_t begin = (size_t)i * r->part, end = begin + r->part;
-    r->task(r->job, begin, end < r->n ? end : r->n);
-}
-
-// task for parts of 0..n-1 that are multiples of grain, whatever the number of threads
-static void for_range(const mo_parallel *parallel, size_t n, size_t grain,
-    void (*task)(const void *job, size_t begin, size_t end), const void *job) {
-    size_t threads = (size_t)mo_parallel_threads(parallel), grains = (n + grain - 1) / grain;
-    size_t part = (grains + threads - 1) / threads * grain;
-    range_job r = {task, job, n, part};
-    mo_parallel_run(parallel, (int)((n + part - 1) / part), range_task, &r);
-}
-
 // ---- linear layers ----------------------------------------------------------------------------
 
 typedef struct fill_job {
@@ -65,7 +38,7 @@ static linear block_linear(const gpt_run *run, size_t layer, int weight, size_t 
 static void linear_forward(
     const gpt_run *run, const linear *l, const float *x, const float *residual, float *y) {
     fill_job fill = {l->bias, residual, y, l->out};
-    for_range(run->env.parallel, l->rows, 1, fill_rows, &fill);
+    mo_parallel_for(run->env.parallel, l->rows, 1, fill_rows, &fill);
     mo_gemm_desc d = {.m = l->rows, .n = l->out, .k = l->in, .beta = 1};
     check(mo_gemm(&run->env, &d, x, l->weight, y), "mo_gemm");
 }
@@ -89,7 +62,7 @@ static void add_columns(const void *context, size_t begin, size_t end) {
 static void linear_backward_weight(
     const gpt_run *run, const linear *l, const float *x, const float *dy) {
     column_job columns = {dy, l->dbias, l->rows, l->out};
-    for_range(run->env.parallel, l->out, 64, add_columns, &columns);
+    mo_parallel_for(run->env.parallel, l->out, 64, add_columns, &columns);
     mo_gemm_desc d = {.m = l->in, .n = l->out, .k = l->rows, .trans_a = 1, .beta = 1};
     check(mo_gemm(&run->env, &d, x, dy, l->dweight), "mo_gemm");
 }
@@ -136,19 +109,18 @@ static void embed_backward_columns(const void *context, size_t begin, size_t end
 
 // ---- block ------------------------------------------------------------------------------------
 
-// Norm number n (0, 1) of a block: weight, bias, gradients, and its half of the stats.
+// Norm LN1_W or LN2_W of a block: weight, bias, gradients, and where its stats are.
 static mo_layernorm_desc block_norm(const gpt_run *run, size_t layer, int which, float *stats) {
     const mo_param *w = &run->params->items[2 + layer * N_BLOCK_PARAMS + (size_t)which];
     const size_t rows = run->batch * run->config->seq;
-    float *mean = stats + (which == LN1_W ? 0 : 2 * rows);
     return (mo_layernorm_desc){.n = rows,
         .channels = run->config->channels,
         .weight = w[0].data,
         .bias = w[1].data,
         .dweight = w[0].grad,
         .dbias = w[1].grad,
-        .mean = mean,
-        .rstd = mean + rows,
+        .mean = stats,
+        .rstd = stats + rows,
         .parallel = run->env.parallel};
 }
 
@@ -174,54 +146,67 @@ size_t gpt_attention_workspace_size(
     return mo_attention_workspace_size(&d);
 }
 
-// y NULL: a recompute whose output nobody reads. What backward computes again itself is left out.
-static void block_forward(
-    const gpt_run *run, size_t layer, int light, const float *x, float *const *t, float *y) {
-    const size_t width = run->config->channels, rows = run->batch * run->config->seq;
-    const mo_layernorm_desc norm1 = block_norm(run, layer, LN1_W, t[STATS]);
-    const mo_layernorm_desc norm2 = block_norm(run, layer, LN2_W, t[STATS]);
+// Forward and backward of the halves of a block, t: their tensors; the numbers are the sub-steps of
+// model.c. y NULL: a recompute whose output nobody reads; what backward computes again itself is
+// left out then. dx may be where dy is.
+
+static void attention_forward(
+    const gpt_run *run, size_t layer, const float *x, float *const *t, float *y) {
+    const size_t width = run->config->channels;
+    const mo_layernorm_desc norm = block_norm(run, layer, LN1_W, t[STATS1]);
     const mo_attention_desc attention = attention_desc(run);
     const mo_attention_tensors qkv = {
         .q = t[QKV], .k = t[QKV] + width, .v = t[QKV] + 2 * width, .out = t[ATT], .lse = t[LSE]};
     const linear to_qkv = block_linear(run, layer, QKV_W, 1, 3);
     const linear project = block_linear(run, layer, PROJ_W, 1, 1);
-    const linear fc = block_linear(run, layer, FC_W, 1, 4);
-    const linear out = block_linear(run, layer, OUT_W, 4, 1);
-
-    check(mo_layernorm_forward(&norm1, x, t[LN1]), "mo_layernorm_forward");                // 0
-    linear_forward(run, &to_qkv, t[LN1], NULL, t[QKV]);                                    // 1
-    check(mo_attention_forward(&attention, &qkv), "mo_attention_forward");                 // 2
-    linear_forward(run, &project, t[ATT], x, t[RES]);                                      // 3
-    check(mo_layernorm_forward(&norm2, t[RES], t[LN2]), "mo_layernorm_forward");           // 4
-    linear_forward(run, &fc, t[LN2], NULL, t[FC]);                                         // 5
-    if (y || !light) mo_gelu_forward(t[FC], t[GELU], rows * 4 * width, run->env.parallel); // 6
-    if (y) linear_forward(run, &out, t[GELU], t[RES], y);                                  // 7
+    check(mo_layernorm_forward(&norm, x, t[LN1]), "mo_layernorm_forward"); // 0
+    linear_forward(run, &to_qkv, t[LN1], NULL, t[QKV]);                    // 1
+    check(mo_attention_forward(&attention, &qkv), "mo_attention_forward"); // 2
+    if (y) linear_forward(run, &project, t[ATT], x, y);                    // 3
 }
 
-static void mlp_backward(
-    const gpt_run *run, size_t layer, int light, const float *dy, float *const *t, float *dx) {
-    const size_t width = run->config->channels, rows = run->batch * run->config->seq;
-    mo_layernorm_desc norm2 = block_norm(run, layer, LN2_W, t[STATS]);
+static void mlp_forward(
+    const gpt_run *run, size_t layer, int light, const float *x, float *const *t, float *y) {
+    const size_t n = run->batch * run->config->seq * 4 * run->config->channels;
+    const mo_layernorm_desc norm = block_norm(run, layer, LN2_W, t[STATS2]);
+    const linear fc = block_linear(run, layer, FC_W, 1, 4);
+    const linear out = block_linear(run, layer, OUT_W, 4, 1);
+    check(mo_layernorm_forward(&norm, x, t[LN2]), "mo_layernorm_forward");  // 0
+    linear_forward(run, &fc, t[LN2], NULL, t[FC]);                          // 1
+    if (y || !light) mo_gelu_forward(t[FC], t[GELU], n, run->env.parallel); // 2
+    if (y) linear_forward(run, &out, t[GELU], x, y);                        // 3
+}
+
+// dx = dy, to which the rest of the gradient is added
+static void pass_on(const gpt_run *run, const float *dy, float *dx) {
+    if (dx != dy)
+        memcpy(dx, dy, run->batch * run->config->seq * run->config->channels * sizeof *dx);
+}
+
+static void mlp_backward(const gpt_run *run, size_t layer, int light, const float *x,
+    const float *dy, float *const *t, float *dx) {
+    const size_t n = run->batch * run->config->seq * 4 * run->config->channels;
+    mo_layernorm_desc norm = block_norm(run, layer, LN2_W, t[STATS2]);
     const linear fc = block_linear(run, layer, FC_W, 1, 4);
     const linear out = block_linear(run, layer, OUT_W, 4, 1);
     const mo_parallel *parallel = run->env.parallel;
-    norm2.add = 1;
+    norm.add = 1;
 
-    if (light) mo_gelu_forward(t[FC], t[GELU], rows * 4 * width, parallel); // 0
+    if (light) mo_gelu_forward(t[FC], t[GELU], n, parallel); // 0
     linear_backward_weight(run, &out, t[GELU], dy);
-    linear_backward_input(run, &out, dy, t[DFC]);                                       // 1
-    mo_gelu_backward(t[FC], t[DFC], t[DFC], rows * 4 * width, parallel);                // 2
-    if (light) check(mo_layernorm_apply(&norm2, t[RES], t[LN2]), "mo_layernorm_apply"); // 3
+    linear_backward_input(run, &out, dy, t[DFC]);                                 // 1
+    mo_gelu_backward(t[FC], t[DFC], t[DFC], n, parallel);                         // 2
+    if (light) check(mo_layernorm_apply(&norm, x, t[LN2]), "mo_layernorm_apply"); // 3
     linear_backward_weight(run, &fc, t[LN2], t[DFC]);
     linear_backward_input(run, &fc, t[DFC], t[DLN2]); // 4
-    memcpy(dx, dy, rows * width * sizeof *dx);        // 5
-    check(mo_layernorm_backward(&norm2, t[RES], t[DLN2], dx), "mo_layernorm_backward");
+    pass_on(run, dy, dx);                             // 5
+    check(mo_layernorm_backward(&norm, x, t[DLN2], dx), "mo_layernorm_backward");
 }
 
-static void attention_backward(
-    const gpt_run *run, size_t layer, int light, const float *x, float *const *t, float *dx) {
+static void attention_backward(const gpt_run *run, size_t layer, int light, const float *x,
+    const float *dy, float *const *t, float *dx) {
     const size_t width = run->config->channels;
-    mo_layernorm_desc norm1 = block_norm(run, layer, LN1_W, t[STATS]);
+    mo_layernorm_desc norm = block_norm(run, layer, LN1_W, t[STATS1]);
     const mo_attention_desc attention = attention_desc(run);
     const mo_attention_tensors qkv = {.q = t[QKV],
         .k = t[QKV] + width,
@@ -234,15 +219,16 @@ static void attention_backward(
         .dv = t[DQKV] + 2 * width};
     const linear to_qkv = block_linear(run, layer, QKV_W, 1, 3);
     const linear project = block_linear(run, layer, PROJ_W, 1, 1);
-    norm1.add = 1;
+    norm.add = 1;
 
-    linear_backward_weight(run, &project, t[ATT], dx); // 6
-    linear_backward_input(run, &project, dx, t[DATT]);
-    check(mo_attention_backward(&attention, &qkv), "mo_attention_backward");       // 7
-    if (light) check(mo_layernorm_apply(&norm1, x, t[LN1]), "mo_layernorm_apply"); // 8
+    linear_backward_weight(run, &project, t[ATT], dy); // 0
+    linear_backward_input(run, &project, dy, t[DATT]);
+    check(mo_attention_backward(&attention, &qkv), "mo_attention_backward");      // 1
+    if (light) check(mo_layernorm_apply(&norm, x, t[LN1]), "mo_layernorm_apply"); // 2
     linear_backward_weight(run, &to_qkv, t[LN1], t[DQKV]);
-    linear_backward_input(run, &to_qkv, t[DQKV], t[DLN1]);                         // 9
-    check(mo_layernorm_backward(&norm1, x, t[DLN1], dx), "mo_layernorm_backward"); // 10
+    linear_backward_input(run, &to_qkv, t[DQKV], t[DLN1]); // 3
+    pass_on(run, dy, dx);                                  // 4
+    check(mo_layernorm_backward(&norm, x, t[DLN1], dx), "mo_layernorm_backward");
 }
 
 // ---- head -------------------------------------------------------------------------------------
@@ -277,27 +263,43 @@ static void head_step(gpt_run *run, const float *x, float *const *t, float *dx) 
     check(mo_layernorm_backward(&norm, x, t[HEAD_DLNF], dx), "mo_layernorm_backward");
 }
 
+static void stage_forward(const gpt_run *run, const mo_step *s) {
+    float *const *t = (float *const *)s->tensors;
+    const size_t i = s->stage - 1; // stage 0 is the embedding
+    if (!run->halves) {
+        attention_forward(run, i, s->x, t, t[BLOCK_RESIDUAL]);
+        mlp_forward(run, i, s->light, t[BLOCK_RESIDUAL], t + BLOCK_MLP, s->y);
+    } else if (i % 2 == 0) attention_forward(run, i / 2, s->x, t, s->y);
+    else mlp_forward(run, i / 2, s->light, s->x, t, s->y);
+}
+
+static void stage_backward(const gpt_run *run, const mo_step *s) {
+    float *const *t = (float *const *)s->tensors;
+    const size_t i = s->stage - 1;
+    if (!run->halves) {
+        mlp_backward(run, i, s->light, t[BLOCK_RESIDUAL], s->dy, t + BLOCK_MLP, s->dx);
+        attention_backward(run, i, s->light, s->x, s->dx, t, s->dx);
+    } else if (i % 2 == 0) attention_backward(run, i / 2, s->light, s->x, s->dy, t, s->dx);
+    else mlp_backward(run, i / 2, s->light, s->x, s->dy, t, s->dx);
+}
+
 void gpt_step(gpt_run *run, const mo_step *step) {
-    float *const *t = (float *const *)step->tensors;
+    const mo_parallel *parallel = run->env.parallel;
     const size_t rows = run->batch * run->config->seq;
-    const size_t block = step->stage - 1; // stage 0 is the embedding
     embedding_job embedding = {run, step->y, step->dy};
     switch (step->op) {
     case MO_STEP_FORWARD:
     case MO_STEP_RECOMPUTE:
-        if (step->stage == 0) for_range(run->env.parallel, rows, 1, embed_rows, &embedding);
-        else block_forward(run, block, step->light, step->x, t, step->y);
+        if (step->stage == 0) mo_parallel_for(parallel, rows, 1, embed_rows, &embedding);
+        else stage_forward(run, step);
         break;
-    case MO_STEP_LOSS: head_step(run, step->x, t, step->dx); break;
+    case MO_STEP_LOSS: head_step(run, step->x, (float *const *)step->tensors, step->dx); break;
     case MO_STEP_BACKWARD:
-        if (step->stage == 0) {
-            for_range(
-                run->env.parallel, run->config->channels, 16, embed_backward_columns, &embedding);
-        } else {
-            mlp_backward(run, block, step->light, step->dy, t, step->dx);
-            attention_backward(run, block, step->light, step->x, t, step->dx);
-        }
+        if (step->stage == 0)
+            mo_parallel_for(
+                parallel, run->config->channels, 16, embed_backward_columns, &embedding);
+        else stage_backward(run, step);
         break;
-    default: break; // this schedule moves nothing to another memory
+    default: break; // copies: transfer.c
     }
 }

@@ -28,7 +28,10 @@ static const char usage[] =
     "  --budget SIZE          bytes, with K, M or G (1024), or N%: of what --strategy none needs\n"
     "  --strategy S           none: plain; auto: the fastest that fits the budget (default); or a\n"
     "                         list, with the rest plain, or left open by auto in the list:\n"
-    "        checkpoint=none|light|block|sqrt   what backward computes again\n"
+    "        checkpoint=none|light|block|sqrt   what backward computes again, or\n"
+    "        checkpoint=optimal                 the fastest schedule of halves of blocks that "
+    "fits\n"
+    "        offload                            which may move activations to host memory\n"
     "        accum=N                            split each batch into N micro-batches\n"
     "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
@@ -36,7 +39,7 @@ static const char usage[] =
     "  --save FILE            weights, optimizer and position, as safetensors, at the end\n"
     "  --resume FILE          continue from such a file; its sizes are the defaults then\n"
     "  --sample N             print N tokens of the model's own at the end\n"
-    "  --report DIR           write timeline.svg, memory.txt and plan.txt there\n"
+    "  --report DIR           write timeline.svg, memory.txt and plan.txt, .json, .svg there\n"
     "  --compare              train plainly first, then as told; print both side by side\n"
     "  --json                 one JSON object on standard output, progress on standard error\n"
     "  --help\n"
@@ -150,7 +153,7 @@ mo_optim_precision precision_find(const char *word, size_t n) {
     return (mo_optim_precision)i;
 }
 
-static const char *const policies[] = {"none", "light", "block", "sqrt"};
+static const char *const checkpoints[N_CHECKPOINTS] = {"none", "light", "block", "sqrt", "optimal"};
 
 static void name_field(options *o, unsigned field) {
     o->open &= ~field;
@@ -165,11 +168,14 @@ static void strategy_item(options *o, const char *item, size_t n) {
     value = value ? value + 1 : "";
     if (match(item, key, "checkpoint")) {
         name_field(o, OPEN_CHECKPOINT);
-        for (int i = 0; i < 4; i++)
-            if (match(value, size, policies[i])) {
-                s->checkpoint = (mo_remat_policy)i;
+        for (int i = 0; i < N_CHECKPOINTS; i++)
+            if (match(value, size, checkpoints[i])) {
+                s->checkpoint = (checkpoint)i;
                 return;
             }
+    } else if (match(item, n, "offload")) {
+        s->offload = true;
+        return;
     } else if (match(item, key, "accum")) {
         name_field(o, OPEN_ACCUM);
         s->accum = strategy_count("accum", value, size);
@@ -200,14 +206,19 @@ static void parse_strategy(options *o, const char *text) {
         size_t n = strcspn(at, ",");
         if (!match(at, n, "auto")) strategy_item(o, at, n);
     }
+    if (!o->strategy.offload || o->strategy.checkpoint == CHECKPOINT_OPTIMAL) return;
+    if (o->named & OPEN_CHECKPOINT)
+        fail(EXIT_USAGE, "--strategy: offload needs checkpoint=optimal, not checkpoint=%s",
+            checkpoints[o->strategy.checkpoint]);
+    o->strategy.checkpoint = CHECKPOINT_OPTIMAL;
+    name_field(o, OPEN_CHECKPOINT);
 }
 
 void strategy_format(const strategy *s, char *text, size_t size) {
-    int n = snprintf(text, size, "checkpoint=%s,accum=%zu,optim=%s,loss=", policies[s->checkpoint],
-        s->accum, precision_name(s->optim));
-    if (n < 0 || (size_t)n >= size) return;
-    if (s->loss_rows == 0) snprintf(text + n, size - (size_t)n, "full");
-    else snprintf(text + n, size - (size_t)n, "%zu", s->loss_rows);
+    char rows[24] = "full";
+    if (s->loss_rows != 0) snprintf(rows, sizeof rows, "%zu", s->loss_rows);
+    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s", checkpoints[s->checkpoint],
+        s->offload ? ",offload" : "", s->accum, precision_name(s->optim), rows);
 }
 
 void format_mib(uint64_t bytes, char *text, size_t size) {

@@ -51,7 +51,7 @@ static void print_pairs(FILE *out, const char *name, const result *runs, size_t 
 }
 
 void report_table(FILE *out, const result *runs, size_t n_runs) {
-    double rss[8], ms[8], speed[8], loss[8];
+    double store[8], rss[8], ms[8], speed[8], loss[8];
     for (size_t i = 0; i < n_runs; i++)
         fprintf(out, "%s%s: %s\n", i == 0 ? "\n" : "", n_runs > 1 && i == 0 ? "plain" : "memopt",
             runs[i].strategy);
@@ -71,11 +71,14 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
     }
     for (size_t i = 0; i < 2 * n_runs; i++) {
         const result *r = &runs[i / 2];
+        store[i] = r->store_bytes ? mib(r->store_bytes) : -1;
         rss[i] = i % 2 ? mib(r->rss_bytes) : -1;
-        ms[i] = i % 2 ? r->ms_per_step : -1;
+        ms[i] = i % 2 ? r->ms_per_step : r->predicted_ms > 0 ? r->predicted_ms : -1;
         speed[i] = i % 2 ? r->tokens_per_s : -1;
         loss[i] = i % 2 ? r->last_loss : -1;
     }
+    if (runs[n_runs - 1].store_bytes != 0)
+        print_row(out, "in host memory beside", store, 2 * n_runs, 1);
     print_row(out, "process peak RSS", rss, 2 * n_runs, 1);
     print_row(out, "ms per update", ms, 2 * n_runs, 1);
     print_row(out, "tokens per second", speed, 2 * n_runs, 0);
@@ -94,10 +97,11 @@ static void print_object(
         o->steps);
     for (size_t i = 0; i < o->steps; i++) fprintf(out, "%s%.17g", i ? "," : "", losses[i]);
     fprintf(out, "],\"ms_per_step\":%.4f,\"tokens_per_s\":%.2f", r->ms_per_step, r->tokens_per_s);
+    if (r->predicted_ms > 0) fprintf(out, ",\"predicted_ms\":%.4f", r->predicted_ms);
     fprintf(out, ",\"budget_bytes\":%" PRIu64 ",\"plan_bytes\":%" PRIu64, r->budget_bytes,
         r->plan_bytes);
-    fprintf(out, ",\"peak_bytes\":%" PRIu64 ",\"rss_bytes\":%" PRIu64 ",\"bytes\":{", r->peak_bytes,
-        r->rss_bytes);
+    fprintf(out, ",\"peak_bytes\":%" PRIu64 ",\"rss_bytes\":%" PRIu64, r->peak_bytes, r->rss_bytes);
+    fprintf(out, ",\"store_bytes\":%" PRIu64 ",\"bytes\":{", r->store_bytes);
     for (int i = 0; i < N_ROWS; i++)
         fprintf(out, "%s\"%s\":%" PRIu64, i ? "," : "", mo_category_name(rows[i]),
             r->measured[rows[i]]);
@@ -129,6 +133,14 @@ static mo_status write_plan(const mo_track *track, const mo_plan *plan, const mo
     (void)track;
     return mo_plan_write_text(plan, w);
 }
+static mo_status write_plan_json(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
+    (void)track;
+    return mo_plan_write_json(plan, w);
+}
+static mo_status write_plan_svg(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
+    (void)track;
+    return mo_plan_write_svg(plan, "train_gpt: addresses over one micro-batch", w);
+}
 
 void report_begin(const char *dir) {
     struct stat info;
@@ -143,8 +155,8 @@ void report_files(const char *dir, const mo_track *track, const mo_plan *plan) {
     static const struct {
         const char *name;
         mo_status (*write)(const mo_track *, const mo_plan *, const mo_writer *);
-    } files[] = {
-        {"timeline.svg", write_timeline}, {"memory.txt", write_memory}, {"plan.txt", write_plan}};
+    } files[] = {{"timeline.svg", write_timeline}, {"memory.txt", write_memory},
+        {"plan.txt", write_plan}, {"plan.json", write_plan_json}, {"plan.svg", write_plan_svg}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", dir, files[i].name);

@@ -1,4 +1,4 @@
-// train.c - plans, the search for a strategy that fits, and the training loop.
+// train.c - the training loop.
 #include "app.h"
 
 #include <dlfcn.h>
@@ -64,163 +64,7 @@ void trainer_close(trainer *t) {
     corpus_close(&t->corpus);
 }
 
-// ---- planning ---------------------------------------------------------------------------------
-
-static size_t optimizer_size(const trainer *t, mo_optim_precision precision) {
-    mo_optim_desc desc = t->optim;
-    size_t size = 0;
-    desc.precision = precision;
-    for (size_t i = 0; i < t->params.n; i++)
-        if (t->params.items[i].tied_to == i)
-            size += mo_optim_state_size(&desc, t->params.items[i].n);
-    return size;
-}
-
-static size_t micro_batch(const trainer *t, const strategy *s) { return t->o->batch / s->accum; }
-
-// Products and attention never run at the same time, so they share one workspace.
-static size_t workspace_size(const trainer *t, const strategy *s) {
-    const gpt_config *c = &t->config;
-    const size_t rows = micro_batch(t, s) * c->seq, wide = 4 * c->channels;
-    size_t most = rows > wide ? rows : wide;
-    if (c->vocab > most) most = c->vocab;
-    const mo_gemm_desc largest = {.m = most, .n = most, .k = most};
-    size_t gemm = t->cblas ? 0 : mo_gemm_workspace_size(&t->parallel, &largest);
-    size_t attention = gpt_attention_workspace_size(c, micro_batch(t, s), &t->parallel);
-    return gemm > attention ? gemm : attention;
-}
-
-mo_plan *trainer_plan(const trainer *t, const strategy *s) {
-    const size_t tokens = 2 * micro_batch(t, s) * t->config.seq * sizeof(int32_t);
-    const mo_plan_fixed fixed[N_FIXED] = {
-        [FIXED_PARAM] = {"parameters", mo_params_size(&t->params, MO_PARAMS_ALL),
-            MO_CATEGORY_PARAM},
-        [FIXED_GRAD] = {"gradients", mo_params_size(&t->params, MO_PARAMS_TRAINED),
-            MO_CATEGORY_GRAD},
-        [FIXED_OPTIMIZER] = {"optimizer", optimizer_size(t, s->optim), MO_CATEGORY_OPTIMIZER},
-        [FIXED_TOKENS] = {"tokens", tokens, MO_CATEGORY_INPUT},
-        [FIXED_WORKSPACE] = {"workspace", workspace_size(t, s), MO_CATEGORY_WORKSPACE},
-    };
-    gpt_chain g;
-    mo_plan *plan = NULL;
-    gpt_chain_build(&g, &t->config, micro_batch(t, s), s->loss_rows);
-    mo_plan_desc desc = {.chain = &g.chain,
-        .remat = {.policy = s->checkpoint},
-        .fixed = fixed,
-        .n_fixed = N_FIXED,
-        .log = &app_log};
-    check(mo_plan_create(&plan, &desc), "mo_plan_create");
-    gpt_chain_free(&g);
-    return plan;
-}
-
-// Seconds of an update on a core with 100 GFLOP/s and 10 GB/s: good for comparing strategies.
-static double update_cost(const trainer *t, const strategy *s, const mo_plan_info *info) {
-    const double n = (double)mo_params_count(&t->params, MO_PARAMS_TRAINED);
-    const double rows = (double)(micro_batch(t, s) * t->config.seq);
-    const double head = (double)t->config.vocab * (double)t->config.channels;
-    const double chunks = s->loss_rows == 0 ? 1 : ceil(rows / (double)s->loss_rows);
-    const double micro = info->cost_s + (8 * n + 16 * head * chunks) * 1e-10;
-    const double update = (double)(s->accum * t->o->accum) * micro + 2.8e-9 * n;
-    // fewer bits are not free: they count as a twentieth of the time
-    return update * (s->optim == MO_OPTIM_8BIT ? 1.05 : 1);
-}
-
-uint64_t trainer_budget(const trainer *t) {
-    const strategy plain = {.accum = 1};
-    if (t->o->budget_percent == 0) return t->o->budget;
-    mo_plan *plan = trainer_plan(t, &plain);
-    double bytes = (double)mo_plan_describe(plan).peak_bytes;
-    mo_plan_destroy(plan);
-    return (uint64_t)(bytes * t->o->budget_percent / 100);
-}
-
-typedef struct search {
-    const trainer *t;
-    uint64_t budget, least_bytes;
-    strategy best, least;
-    double best_cost; // 0 = none fits
-} search;
-
-static void try_strategy(search *f, const strategy *s) {
-    mo_plan *plan = trainer_plan(f->t, s);
-    const mo_plan_info info = mo_plan_describe(plan);
-    const double cost = update_cost(f->t, s, &info);
-    mo_plan_destroy(plan);
-    if (f->least_bytes == 0 || info.peak_bytes < f->least_bytes) {
-        f->least_bytes = info.peak_bytes;
-        f->least = *s;
-    }
-    if (info.peak_bytes > f->budget || (f->best_cost != 0 && cost >= f->best_cost)) return;
-    f->best_cost = cost;
-    f->best = *s;
-}
-
-// Open fields take all their values, from plain to sparing; the first of equal cost wins.
-static void try_losses(search *f, strategy s, unsigned open) {
-    try_strategy(f, &s);
-    for (size_t rows = 1024; (open & OPEN_LOSS) && rows >= 16; rows /= 2) {
-        if (rows >= micro_batch(f->t, &s) * f->t->config.seq) continue;
-        s.loss_rows = rows;
-        try_strategy(f, &s);
-    }
-}
-
-static void try_all(search *f, strategy s, unsigned open) {
-    const size_t batch = f->t->o->batch, first = s.accum;
-    const int optims = open & OPEN_OPTIM ? 2 : 1, policies = open & OPEN_CHECKPOINT ? 4 : 1;
-    const strategy given = s;
-    for (s.accum = first; s.accum <= batch; s.accum++) {
-        if (batch % s.accum != 0) continue;
-        for (int optim = 0; optim < optims; optim++)
-            for (int policy = 0; policy < policies; policy++) {
-                s.optim = open & OPEN_OPTIM ? (mo_optim_precision)optim : given.optim;
-                s.checkpoint = open & OPEN_CHECKPOINT ? (mo_remat_policy)policy : given.checkpoint;
-                try_losses(f, s, open);
-            }
-        if (!(open & OPEN_ACCUM)) break;
-    }
-}
-
-strategy trainer_choose(const trainer *t, uint64_t budget) {
-    char want[32], least[32], text[128];
-    strategy s = t->o->strategy;
-    unsigned open = t->o->open;
-    if (t->o->resume && !(t->o->named & OPEN_OPTIM)) {
-        s.optim = t->optim.precision; // the file's
-        open &= ~(unsigned)OPEN_OPTIM;
-    }
-    if (budget == 0) { // nothing to fit: what costs next to nothing
-        if (open & OPEN_CHECKPOINT) s.checkpoint = MO_REMAT_LIGHT;
-        if (open & OPEN_LOSS) s.loss_rows = 256;
-        return s;
-    }
-    search f = {.t = t, .budget = budget};
-    try_all(&f, s, open);
-    if (f.best_cost != 0) return f.best;
-    format_mib(budget, want, sizeof want);
-    format_mib(f.least_bytes, least, sizeof least);
-    strategy_format(&f.least, text, sizeof text);
-    fail(EXIT_BAD,
-        "--budget %s (%llu bytes) is too small: the smallest that this model%s can run in is %s "
-        "(%llu bytes), with %s",
-        want, (unsigned long long)budget, open == OPEN_ALL ? "" : " and strategy", least,
-        (unsigned long long)f.least_bytes, text);
-}
-
 // ---- running ----------------------------------------------------------------------------------
-
-typedef struct session {
-    trainer *t;
-    const strategy *s;
-    mo_plan *plan;
-    mo_arena arena;
-    mo_track track;
-    gpt_run run;
-    int32_t *inputs, *targets;
-    uint64_t budget;
-    double started_s, *step_s;
-} session;
 
 static void bind_states(session *x) {
     trainer *t = x->t;
@@ -233,54 +77,87 @@ static void bind_states(session *x) {
     }
 }
 
-static void session_open(session *x, trainer *t, const strategy *s) {
-    const char *from = t->o->resume ? t->o->resume : t->o->init;
-    memset(x, 0, sizeof *x);
-    x->t = t;
-    x->s = s;
-    x->plan = trainer_plan(t, s);
-    x->budget = trainer_budget(t);
-    x->step_s = allocate(t->o->steps * sizeof *x->step_s);
+void session_bind(session *x, size_t n_blocks, bool halves) {
+    trainer *t = x->t;
     const mo_plan_info info = mo_plan_describe(x->plan);
-    const size_t peak = info.peak_bytes;
-    const mo_arena_desc arena = {.size = peak, .log = &app_log};
+    const mo_arena_desc arena = {.size = info.peak_bytes, .log = &app_log};
     const mo_track_desc track = {.max_blocks = info.n_tensors + N_FIXED + 1,
         .max_events = 6 * info.n_tensors + 64, // the last three passes
         .budget_bytes = x->budget,
         .log = &app_log};
     if (mo_arena_init(&x->arena, &arena) != MO_OK)
-        fail(EXIT_BAD, "no address space for the plan of %zu bytes", peak);
+        fail(EXIT_BAD, "no address space for the plan of %zu bytes", info.peak_bytes);
     check(mo_track_init(&x->track, &track), "mo_track_init");
     check(mo_plan_bind(x->plan, &x->arena, &x->track), "memory for the plan");
-    t->optim.precision = s->optim;
+    if (info.store_bytes != 0) x->transfer = transfer_open(info.store_bytes, 2 * n_blocks + 2);
+    t->optim.precision = x->s->optim;
     check(mo_params_bind(&t->params, mo_plan_fixed_address(x->plan, FIXED_PARAM),
               mo_plan_fixed_address(x->plan, FIXED_GRAD)),
         "mo_params_bind");
     bind_states(x);
     x->inputs = mo_plan_fixed_address(x->plan, FIXED_TOKENS);
-    x->targets = x->inputs + micro_batch(t, s) * t->config.seq;
-    if (from) checkpoint_load(t, from, t->o->resume != NULL);
-    else gpt_init_params(&t->config, &t->params, t->o->seed);
+    x->targets = x->inputs + trainer_rows(t, x->s);
 
     void *workspace = mo_plan_fixed_address(x->plan, FIXED_WORKSPACE);
-    const size_t size = workspace_size(t, s), batch = micro_batch(t, s);
+    const size_t size = trainer_workspace_size(t, x->s);
     x->run = (gpt_run){.config = &t->config,
         .params = &t->params,
-        .batch = batch,
+        .batch = trainer_rows(t, x->s) / t->config.seq,
+        .n_blocks = n_blocks,
+        .halves = halves,
         .inputs = x->inputs,
         .targets = x->targets,
-        .loss_rows = s->loss_rows,
+        .loss_rows = x->s->loss_rows,
         .loss_scale = 1.0f / (float)(t->o->batch * t->o->accum * t->config.seq),
         .env = {&t->parallel, t->cblas, workspace, size},
         .attention_workspace = workspace,
         .attention_workspace_size = size};
+}
+
+void session_free(session *x) {
+    transfer_close(x->transfer);
+    mo_track_free(&x->track);
+    mo_plan_destroy(x->plan);
+    mo_arena_free(&x->arena);
+}
+
+static void say_plan(const session *x) {
+    char text[128], plan[32], budget[32], time[48] = "";
+    strategy_format(x->s, text, sizeof text);
+    format_mib(mo_plan_describe(x->plan).peak_bytes, plan, sizeof plan);
+    format_mib(x->budget, budget, sizeof budget);
+    if (x->predicted_s > 0)
+        snprintf(time, sizeof time, " | about %.0f ms a step", 1e3 * x->predicted_s);
+    fprintf(stderr, "%zu parameters, %zu tokens | %s | plan %s%s%s%s\n",
+        mo_params_count(&x->t->params, MO_PARAMS_ALL), x->t->corpus.n, text, plan,
+        x->budget ? " of budget " : "", x->budget ? budget : "", time);
+}
+
+static void session_open(session *x, trainer *t, const strategy *s) {
+    const char *from = t->o->resume ? t->o->resume : t->o->init;
+    double seconds;
+    memset(x, 0, sizeof *x);
+    x->t = t;
+    x->s = s;
+    x->budget = trainer_budget(t);
+    if (x->budget != 0 || s->checkpoint == CHECKPOINT_OPTIMAL) measure_costs(t, s, x->budget);
+    x->plan = trainer_plan(t, s, x->budget, &seconds);
+    if (x->budget != 0 && mo_plan_describe(x->plan).peak_bytes > x->budget) {
+        mo_plan_destroy(x->plan); // what a link can do depends on the costs: back to what fitted
+        t->costs.rows = 0;
+        x->plan = trainer_plan(t, s, x->budget, &seconds);
+    }
+    if (t->costs.rows != 0) x->predicted_s = trainer_update_s(t, s, seconds);
+    x->step_s = allocate(t->o->steps * sizeof *x->step_s);
+    say_plan(x);
+    session_bind(x, t->config.layers, s->checkpoint == CHECKPOINT_OPTIMAL);
+    if (from) checkpoint_load(t, from, t->o->resume != NULL);
+    else gpt_init_params(&t->config, &t->params, t->o->seed);
     x->started_s = now_s();
 }
 
 static void session_close(session *x) {
-    mo_track_free(&x->track);
-    mo_plan_destroy(x->plan);
-    mo_arena_free(&x->arena);
+    session_free(x);
     free(x->step_s);
 }
 
@@ -296,7 +173,7 @@ static void clip(session *x) {
     x->t->optim.grad_scale = mo_accum_clip_scale(sqrt(sum), x->t->o->clip);
 }
 
-static void update(session *x) {
+void session_update(session *x) {
     trainer *t = x->t;
     if (t->o->clip > 0) clip(x);
     t->step++;
@@ -308,35 +185,36 @@ static void update(session *x) {
     mo_track_mark(&x->track, "update");
 }
 
-typedef struct zero_job {
-    char *at;
-    size_t size;
-    int n;
-} zero_job;
+static void clear_range(const void *context, size_t begin, size_t end) {
+    char *const *bytes = context;
+    memset(*bytes + begin, 0, end - begin);
+}
 
-static void zero_task(void *context, int i) {
-    const zero_job *z = context;
-    size_t begin = z->size / (size_t)z->n * (size_t)i;
-    size_t end = i + 1 == z->n ? z->size : z->size / (size_t)z->n * ((size_t)i + 1);
-    memset(z->at + begin, 0, end - begin);
+void session_clear_gradients(const session *x) {
+    char *bytes = mo_plan_fixed_address(x->plan, FIXED_GRAD);
+    const size_t size = mo_params_size(&x->t->params, MO_PARAMS_TRAINED);
+    mo_parallel_for(&x->t->parallel, size, 4096, clear_range, &bytes);
+}
+
+void session_step(session *x, const mo_step *step) {
+    if (step->op <= MO_STEP_BACKWARD) gpt_step(&x->run, step);
+    else transfer_step(x->transfer, step);
 }
 
 static double train_step(session *x) {
     trainer *t = x->t;
-    const size_t rows = micro_batch(t, x->s) * t->config.seq, n = x->s->accum * t->o->accum;
-    zero_job zero = {mo_plan_fixed_address(x->plan, FIXED_GRAD),
-        mo_params_size(&t->params, MO_PARAMS_TRAINED), mo_parallel_threads(&t->parallel)};
+    const size_t rows = trainer_rows(t, x->s), n = x->s->accum * t->o->accum;
     double loss = 0;
     mo_step step;
     if (t->position + n * rows + 1 > t->corpus.n) t->position = 0;
-    mo_parallel_run(&t->parallel, zero.n, zero_task, &zero);
+    session_clear_gradients(x);
     for (size_t i = 0; i < n; i++, t->position += rows) {
         corpus_read(&t->corpus, t->position, rows, x->inputs, x->targets);
         mo_plan_begin(x->plan);
-        while (mo_plan_next(x->plan, &step)) gpt_step(&x->run, &step);
+        while (mo_plan_next(x->plan, &step)) session_step(x, &step);
         loss += x->run.loss;
     }
-    update(x);
+    session_update(x);
     if (!isfinite(loss))
         fail(EXIT_BAD, "step %llu: the loss is not finite; a smaller --lr or --clip 1 may help",
             (unsigned long long)t->step);
@@ -391,6 +269,8 @@ static void fill_result(const session *x, result *r, const double *losses) {
     split_peak(track.at_peak_bytes, arena.peak_bytes, r->measured);
     r->budget_bytes = x->budget;
     r->plan_bytes = info.peak_bytes;
+    r->store_bytes = info.store_bytes;
+    r->predicted_ms = 1e3 * x->predicted_s;
     r->peak_bytes = arena.peak_bytes;
     if (getrusage(RUSAGE_SELF, &usage) == 0) r->rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
     qsort(x->step_s + first, steps - first, sizeof *x->step_s, compare_doubles);

@@ -1,0 +1,266 @@
+// plan.c - memory and time of a strategy, and the search for one that fits.
+#include "app.h"
+
+#include <math.h>
+#include <string.h>
+
+static size_t micro_batch(const trainer *t, const strategy *s) { return t->o->batch / s->accum; }
+
+size_t trainer_rows(const trainer *t, const strategy *s) {
+    return micro_batch(t, s) * t->config.seq;
+}
+
+// ---- bytes ------------------------------------------------------------------------------------
+
+static size_t optimizer_size(const trainer *t, mo_optim_precision precision) {
+    mo_optim_desc desc = t->optim;
+    size_t size = 0;
+    desc.precision = precision;
+    for (size_t i = 0; i < t->params.n; i++)
+        if (t->params.items[i].tied_to == i)
+            size += mo_optim_state_size(&desc, t->params.items[i].n);
+    return size;
+}
+
+// Products and attention never run at the same time, so they share one workspace.
+size_t trainer_workspace_size(const trainer *t, const strategy *s) {
+    const gpt_config *c = &t->config;
+    const size_t rows = trainer_rows(t, s), wide = 4 * c->channels;
+    size_t most = rows > wide ? rows : wide;
+    if (c->vocab > most) most = c->vocab;
+    const mo_gemm_desc largest = {.m = most, .n = most, .k = most};
+    size_t gemm = t->cblas ? 0 : mo_gemm_workspace_size(&t->parallel, &largest);
+    size_t attention = gpt_attention_workspace_size(c, micro_batch(t, s), &t->parallel);
+    return gemm > attention ? gemm : attention;
+}
+
+static void fixed_blocks(const trainer *t, const strategy *s, mo_plan_fixed *fixed) {
+    const size_t param = mo_params_size(&t->params, MO_PARAMS_ALL);
+    const size_t grad = mo_params_size(&t->params, MO_PARAMS_TRAINED);
+    const size_t tokens = 2 * trainer_rows(t, s) * sizeof(int32_t);
+    const mo_plan_fixed blocks[N_FIXED] = {
+        [FIXED_PARAM] = {"parameters", param, MO_CATEGORY_PARAM},
+        [FIXED_GRAD] = {"gradients", grad, MO_CATEGORY_GRAD},
+        [FIXED_OPTIMIZER] = {"optimizer", optimizer_size(t, s->optim), MO_CATEGORY_OPTIMIZER},
+        [FIXED_TOKENS] = {"tokens", tokens, MO_CATEGORY_INPUT},
+        [FIXED_WORKSPACE] = {"workspace", trainer_workspace_size(t, s), MO_CATEGORY_WORKSPACE},
+    };
+    memcpy(fixed, blocks, sizeof blocks);
+}
+
+// ---- seconds ----------------------------------------------------------------------------------
+
+static gpt_costs costs_of(const trainer *t, const strategy *s) {
+    if (t->costs.rows != 0) return t->costs;
+    return gpt_typical_costs(
+        &t->config, trainer_rows(t, s), mo_params_count(&t->params, MO_PARAMS_TRAINED));
+}
+
+double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_s) {
+    const gpt_costs costs = costs_of(t, s);
+    double micro = micro_batch_s;
+    if (t->costs.rows ==
+        0) { // what typical stages leave out: gradients are added to, chunk by chunk
+        const double n = (double)mo_params_count(&t->params, MO_PARAMS_TRAINED);
+        const double head = (double)t->config.vocab * (double)t->config.channels;
+        const double rows = (double)trainer_rows(t, s);
+        const double chunks = s->loss_rows == 0 ? 1 : ceil(rows / (double)s->loss_rows);
+        micro += (8 * n + 16 * head * chunks) * 1e-10;
+    }
+    return (double)(s->accum * t->o->accum) * micro + costs.update;
+}
+
+// ---- plans ------------------------------------------------------------------------------------
+
+static mo_plan *build(const mo_plan_desc *desc, uint64_t budget, double copy_bytes_per_s,
+    mo_plan_build_result *found) {
+    mo_plan *plan = NULL;
+    const mo_plan_build_desc build = {
+        .plan = *desc, .budget = (size_t)budget, .link = {.out_bytes_per_s = copy_bytes_per_s}};
+    check(mo_plan_build(&plan, &build, found), "mo_plan_build");
+    return plan;
+}
+
+static void build_chain(
+    const trainer *t, const strategy *s, size_t layers, bool halves, gpt_chain *g) {
+    const gpt_costs costs = costs_of(t, s);
+    const gpt_chain_desc desc = {.config = &t->config,
+        .costs = &costs,
+        .layers = layers,
+        .batch = micro_batch(t, s),
+        .loss_rows = s->loss_rows,
+        .halves = halves};
+    gpt_chain_build(g, &desc);
+}
+
+mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, double *seconds) {
+    const bool optimal = s->checkpoint == CHECKPOINT_OPTIMAL;
+    mo_plan_fixed fixed[N_FIXED];
+    mo_plan_build_result found;
+    mo_plan *plan = NULL;
+    gpt_chain g;
+    fixed_blocks(t, s, fixed);
+    build_chain(t, s, t->config.layers, optimal, &g);
+    mo_plan_desc desc = {.chain = &g.chain, .fixed = fixed, .n_fixed = N_FIXED, .log = &app_log};
+    if (optimal) {
+        plan = build(&desc, budget, s->offload ? costs_of(t, s).copy_bytes_per_s : 0, &found);
+    } else {
+        desc.remat.policy = (mo_remat_policy)s->checkpoint;
+        check(mo_plan_create(&plan, &desc), "mo_plan_create");
+        found.cost_s = mo_plan_describe(plan).cost_s;
+    }
+    gpt_chain_free(&g);
+    if (seconds) *seconds = found.cost_s;
+    return plan;
+}
+
+size_t trainer_part_blocks(const trainer *t) { return t->config.layers < 3 ? t->config.layers : 3; }
+
+void trainer_part_chain(const trainer *t, const strategy *s, gpt_chain *g) {
+    build_chain(t, s, trainer_part_blocks(t), true, g);
+}
+
+mo_plan *trainer_part_plan(const trainer *t, const strategy *s, part_plan kind, uint64_t budget) {
+    mo_plan_fixed fixed[N_FIXED];
+    mo_plan_build_result found;
+    mo_plan *plan = NULL;
+    gpt_chain g;
+    fixed_blocks(t, s, fixed);
+    trainer_part_chain(t, s, &g);
+    mo_plan_desc desc = {.chain = &g.chain, .fixed = fixed, .n_fixed = N_FIXED, .log = &app_log};
+    desc.remat.policy = kind == PART_KEPT ? MO_REMAT_NONE : MO_REMAT_BLOCK;
+    if (kind == PART_LEAST) plan = build(&desc, budget, 0, &found);
+    else check(mo_plan_create(&plan, &desc), "mo_plan_create");
+    gpt_chain_free(&g);
+    if (budget == 0 || mo_plan_describe(plan).peak_bytes <= budget) return plan;
+    mo_plan_destroy(plan);
+    return NULL;
+}
+
+uint64_t trainer_budget(const trainer *t) {
+    const strategy plain = {.accum = 1};
+    if (t->o->budget_percent == 0) return t->o->budget;
+    mo_plan *plan = trainer_plan(t, &plain, 0, NULL);
+    double bytes = (double)mo_plan_describe(plan).peak_bytes;
+    mo_plan_destroy(plan);
+    return (uint64_t)(bytes * t->o->budget_percent / 100);
+}
+
+// ---- the search -------------------------------------------------------------------------------
+
+// One strategy that was looked at.
+typedef struct trial {
+    strategy s;
+    uint64_t bytes;
+    double cost; // 0 = there is none
+} trial;
+
+typedef struct search {
+    const trainer *t;
+    uint64_t budget;
+    size_t n;
+    trial best, least; // the fastest that fits, the smallest
+    trial missed;      // the fastest that does not fit
+} search;
+
+static void try_strategy(search *f, const strategy *s) {
+    double seconds;
+    mo_plan *plan = trainer_plan(f->t, s, f->budget, &seconds);
+    // fewer bits are not free: they count as a twentieth of the time
+    const double bits = s->optim == MO_OPTIM_8BIT ? 1.05 : 1;
+    const trial x = {
+        *s, mo_plan_describe(plan).peak_bytes, trainer_update_s(f->t, s, seconds) * bits};
+    mo_plan_destroy(plan);
+    f->n++;
+    if (f->least.cost == 0 || x.bytes < f->least.bytes) f->least = x;
+    trial *kept = x.bytes <= f->budget ? &f->best : &f->missed;
+    if (kept->cost == 0 || x.cost < kept->cost) *kept = x;
+}
+
+// Nothing of this batch and loss can be faster than what keeps everything.
+static bool can_win(const search *f, strategy s) {
+    double seconds;
+    if (f->best.cost == 0) return true;
+    s.checkpoint = CHECKPOINT_NONE;
+    mo_plan_destroy(trainer_plan(f->t, &s, 0, &seconds));
+    return trainer_update_s(f->t, &s, seconds) < f->best.cost;
+}
+
+// Open fields take all their values, from plain to sparing; the first of equal cost wins.
+static void try_checkpoints(search *f, strategy s, unsigned open) {
+    static const checkpoint all[] = {CHECKPOINT_NONE, CHECKPOINT_LIGHT, CHECKPOINT_OPTIMAL};
+    if (!can_win(f, s)) return;
+    if (!(open & OPEN_CHECKPOINT)) try_strategy(f, &s);
+    for (size_t i = 0; (open & OPEN_CHECKPOINT) && i < sizeof all / sizeof *all; i++) {
+        s.checkpoint = all[i];
+        try_strategy(f, &s);
+    }
+}
+
+static void try_losses(search *f, strategy s, unsigned open) {
+    try_checkpoints(f, s, open);
+    for (size_t rows = 1024; (open & OPEN_LOSS) && rows >= 16; rows /= 2) {
+        if (rows >= trainer_rows(f->t, &s)) continue;
+        s.loss_rows = rows;
+        try_checkpoints(f, s, open);
+    }
+}
+
+static void try_all(search *f, strategy s, unsigned open) {
+    const size_t batch = f->t->o->batch, first = s.accum;
+    const mo_optim_precision given = s.optim;
+    for (s.accum = first; s.accum <= batch; s.accum++) {
+        if (batch % s.accum != 0) continue;
+        for (int optim = 0; optim < (open & OPEN_OPTIM ? 2 : 1); optim++) {
+            s.optim = open & OPEN_OPTIM ? (mo_optim_precision)optim : given;
+            try_losses(f, s, open);
+        }
+        if (!(open & OPEN_ACCUM)) break;
+    }
+}
+
+static void say_trial(const char *what, const trial *x, const trial *best) {
+    char text[128], bytes[32];
+    if (x->cost == 0) return;
+    strategy_format(&x->s, text, sizeof text);
+    format_mib(x->bytes, bytes, sizeof bytes);
+    fprintf(stderr, "  %s %s: %s, %.2f times the time\n", what, text, bytes, x->cost / best->cost);
+}
+
+static void say_why(const search *f) {
+    char text[128], budget[32];
+    strategy_format(&f->best.s, text, sizeof text);
+    format_mib(f->budget, budget, sizeof budget);
+    fprintf(stderr, "%zu strategies for %s: %s is the fastest that fits\n", f->n, budget, text);
+    if (f->missed.cost < f->best.cost) say_trial("too large:", &f->missed, &f->best);
+    if (f->least.bytes < f->best.bytes) say_trial("smallest: ", &f->least, &f->best);
+}
+
+strategy trainer_choose(const trainer *t, uint64_t budget, bool say) {
+    char want[32], least[32], text[128];
+    strategy s = t->o->strategy;
+    unsigned open = t->o->open;
+    if (t->o->resume && !(t->o->named & OPEN_OPTIM)) {
+        s.optim = t->optim.precision; // the file's
+        open &= ~(unsigned)OPEN_OPTIM;
+    }
+    if (budget == 0) { // nothing to fit: what costs next to nothing
+        if (open & OPEN_CHECKPOINT) s.checkpoint = CHECKPOINT_LIGHT;
+        if (open & OPEN_LOSS) s.loss_rows = 256;
+        return s;
+    }
+    search f = {.t = t, .budget = budget};
+    try_all(&f, s, open);
+    if (f.best.cost != 0) {
+        if (say && f.n > 1) say_why(&f);
+        return f.best.s;
+    }
+    format_mib(budget, want, sizeof want);
+    format_mib(f.least.bytes, least, sizeof least);
+    strategy_format(&f.least.s, text, sizeof text);
+    fail(EXIT_BAD,
+        "--budget %s (%llu bytes) is too small: the smallest that this model%s can run in is %s "
+        "(%llu bytes), with %s",
+        want, (unsigned long long)budget, open == OPEN_ALL ? "" : " and strategy", least,
+        (unsigned long long)f.least.bytes, text);
+}

@@ -1,0 +1,87 @@
+// profile.c - what the stages cost on this machine.
+#include "app.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static void run(void *self, const mo_step *step) { session_step(self, step); }
+
+static int compare(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// An update of parameters and gradients that are zero, so that nothing can become infinite.
+static double time_update(session *x) {
+    const uint64_t step = x->t->step;
+    double s[3];
+    for (int i = 0; i < 3; i++) {
+        const double start = now_s();
+        session_clear_gradients(x);
+        session_update(x);
+        s[i] = now_s() - start;
+    }
+    x->t->step = step;
+    qsort(s, 3, sizeof *s, compare);
+    return s[1];
+}
+
+// Runs the plan of a few blocks several times, when there is one.
+static bool profile_plan(
+    mo_profile *profile, trainer *t, const strategy *s, mo_plan *plan, double *update_s) {
+    if (!plan) return false;
+    session x;
+    memset(&x, 0, sizeof x);
+    x.t = t;
+    x.s = s;
+    x.plan = plan;
+    session_bind(&x, trainer_part_blocks(t), true);
+    const mo_profile_desc desc = {.plan = plan, .run = run, .self = &x};
+    check(mo_profile_run(profile, &desc), "mo_profile_run");
+    if (update_s) *update_s = time_update(&x);
+    session_free(&x);
+    return true;
+}
+
+static stage_costs costs_of(const mo_stage *s) {
+    return (stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s};
+}
+
+// Bytes a second of a copy to other memory, such as the transfer's.
+static double copy_speed(void) {
+    enum { SIZE = 32 << 20 };
+    char *from = allocate(SIZE), *to = allocate(SIZE);
+    double bytes_per_s = 0;
+    memset(from, 1, SIZE);
+    const mo_profile_link_desc desc = {.to = to, .from = from, .size = SIZE};
+    check(mo_profile_link(&desc, &bytes_per_s), "mo_profile_link");
+    free(from);
+    free(to);
+    return bytes_per_s;
+}
+
+void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
+    mo_profile profile;
+    gpt_chain g;
+    double update_s = 0;
+    trainer_part_chain(t, s, &g);
+    check(mo_profile_init(&profile, g.chain.n_stages, 0, NULL), "mo_profile_init");
+    bool done =
+        profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_AGAIN, budget), &update_s);
+    if (done) (void)profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_KEPT, budget), NULL);
+    else
+        done = profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_LEAST, budget), &update_s);
+    if (done) {
+        const mo_stage *halves = &g.stages[1 + trainer_part_blocks(t) / 2 * 2]; // in the middle
+        check(mo_profile_fill(&profile, g.stages), "mo_profile_fill");
+        t->costs = (gpt_costs){.rows = (double)trainer_rows(t, s),
+            .embedding = costs_of(&g.stages[0]),
+            .attention = costs_of(&halves[0]),
+            .mlp = costs_of(&halves[1]),
+            .head = costs_of(&g.stages[g.chain.n_stages - 1]),
+            .update = update_s,
+            .copy_bytes_per_s = s->offload ? copy_speed() : 1};
+    }
+    mo_profile_free(&profile);
+    gpt_chain_free(&g);
+}
