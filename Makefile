@@ -38,7 +38,7 @@ show = @$(if $(filter 1,$(V)),:,printf '  %-5s %s\n' $(1) $@)
 examples = $(patsubst examples/%.c,build/examples/%,$(wildcard examples/*.c))
 fuzzers  = $(patsubst fuzz/%.c,build/fuzz/%,$(wildcard fuzz/*.c))
 programs = $(if $(wildcard examples/train_gpt/*.c),build/train_gpt) \
-    $(if $(wildcard tools/memopt.c),build/memopt) $(if $(wildcard bench/*.c),build/memopt-bench)
+    $(if $(wildcard tools/memopt/*.c),build/memopt) $(if $(wildcard bench/*.c),build/memopt-bench)
 
 .PHONY: all help headers deps demo test build-tests build-cli-tests check format bench fuzz \
     install clean force
@@ -101,7 +101,7 @@ build/obj/%.o: %.c build/flags
 
 objects = $(patsubst %.c,build/obj/%.o,$(wildcard $(1)))
 build/train_gpt: $(call objects,examples/train_gpt/*.c)
-build/memopt: $(call objects,tools/memopt.c)
+build/memopt: $(call objects,tools/memopt/*.c)
 build/memopt-bench: $(call objects,bench/*.c)
 $(examples): build/examples/%: build/obj/examples/%.o
 
@@ -118,7 +118,7 @@ bench: build/memopt-bench
 
 fuzz: $(fuzzers)
 
-build/fuzz/%: fuzz/%.c src/memopt.c $(sources)
+build/fuzz/%: fuzz/%.c src/memopt.c $(sources) $(wildcard tools/memopt/*.[ch])
 	@mkdir -p $(@D)
 	$(call show,FUZZ)
 	$(Q)clang -g -O1 -fsanitize=fuzzer,address,undefined -DFUZZ_NO_MAIN $(include) -o $@ $< \
@@ -185,16 +185,20 @@ build/test/isa_agree: build/obj/tests/isa_agree.o build/memopt.o
 	$(call show,LINK)
 	$(Q)$(CC) $(CFLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
 
-# The program once more with sanitizers, for tests/cli_train_gpt.sh.
-build-cli-tests: build/train_gpt build/test/src-asan/train_gpt
+# The programs once more with sanitizers, for tests/cli_*.sh.
+cli_programs = train_gpt memopt
+build-cli-tests: $(cli_programs:%=build/%) $(cli_programs:%=build/test/src-asan/%)
 
-build/test/src-asan/obj/%.o: examples/train_gpt/%.c build/flags
+build/test/src-asan/obj/%.o: %.c build/flags
 	@mkdir -p $(@D)
 	$(call show,CC)
 	$(Q)$(CC) $(program) $(flags.asan) $(include) -c -o $@ $<
 
-build/test/src-asan/train_gpt: build/test/src-asan/memopt.o $(patsubst \
-    examples/train_gpt/%.c,build/test/src-asan/obj/%.o,$(wildcard examples/train_gpt/*.c))
+asan_objects = $(patsubst %.c,build/test/src-asan/obj/%.o,$(wildcard $(1)))
+build/test/src-asan/train_gpt: $(call asan_objects,examples/train_gpt/*.c)
+build/test/src-asan/memopt: $(call asan_objects,tools/memopt/*.c)
+
+$(cli_programs:%=build/test/src-asan/%): build/test/src-asan/memopt.o
 	$(call show,LINK)
 	$(Q)$(CC) $(flags.asan) -o $@ $^ $(LDFLAGS) $(LIBS)
 
@@ -207,7 +211,7 @@ check: headers build/memopt.o
 	@CC='$(CC)' CXX='$(CXX)' tools/gates.sh $(GATES)
 
 format:
-	clang-format -i $(wildcard $(foreach d,src src/* tools tests examples examples/* bench fuzz,\
+	clang-format -i $(wildcard $(foreach d,src src/* tools tools/* tests examples examples/* bench fuzz,\
 	    $(d)/*.[ch]))
 
 # ---- install ---------------------------------------------------------------------------------

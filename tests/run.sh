@@ -67,6 +67,8 @@ start_examples() {
 start_programs() {
     start cmocka cli/train_gpt tests/cli_train_gpt.sh build/train_gpt
     start cmocka cli/train_gpt@asan tests/cli_train_gpt.sh build/test/src-asan/train_gpt
+    start cmocka cli/memopt tests/cli_memopt.sh build/memopt
+    start cmocka cli/memopt@asan tests/cli_memopt.sh build/test/src-asan/memopt
     start exit isa_agree build/test/isa_agree
     start exit bench/smoke build/memopt-bench --n 4096 -r 1 --filter .
 }

@@ -1,0 +1,625 @@
+#!/usr/bin/env bash
+# cli_memopt.sh PROGRAM - what memopt promises on its command line, one function per fact.
+#
+# Prints one line per test and ends like cmocka; a function fails with its first failing command and
+# skips with status 77. ONLY=words runs the facts whose name holds one of them. Needs bash, awk,
+# cmp; python3 and xmllint where present.
+set -u
+export LC_ALL=C
+self=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
+case ${1:?usage: cli_memopt.sh PROGRAM} in
+/*) program=$1 ;;
+*) program=$PWD/$1 ;;
+esac
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' HUP INT TERM
+cd "$dir" || exit 1
+
+# ---- helpers -----------------------------------------------------------------------------------
+
+say() { echo "$*"; return 1; }
+skip() { echo "skipped: $*"; exit 77; }
+have() { command -v "$1" > /dev/null 2>&1; }
+
+# ends STATUS FLAG... - runs the program with its output in out and err.
+ends() {
+    local status=$1 rc=0
+    shift
+    "$program" "$@" > out 2> err || rc=$?
+    [ $rc = "$status" ] || { cat err; say "exit status $rc, not $status: $*"; }
+}
+
+# refuses STATUS TEXT FLAG... - ends so, prints nothing on stdout and one line on stderr, with TEXT.
+refuses() {
+    local status=$1 text=$2 rc=0
+    shift 2
+    "$program" "$@" > refused.out 2> refused.err < /dev/null || rc=$?
+    if [ $rc = "$status" ] && [ ! -s refused.out ] && [ "$(wc -l < refused.err)" -eq 1 ] &&
+        grep -q '^memopt' refused.err && grep -qF -- "$text" refused.err; then return 0; fi
+    echo "exit status $rc, not $status with '$text': $*"
+    head -n 20 refused.out refused.err
+    return 1
+}
+
+# rejects COMMAND MESSAGE TEXT FLAG... - refuses a file of this text, naming file and line.
+rejects() {
+    local command=$1 message=$2
+    printf "$3" > bad.csv
+    shift 3
+    refuses 2 "memopt $command: bad.csv:$message" "$command" bad.csv "$@"
+}
+
+limited() {
+    local kib=$1 rc=0
+    shift
+    (trap '' XFSZ; ulimit -S -f "$kib"; set -o pipefail
+     "$@" 2>&1 > /dev/null | (ulimit -S -f unlimited; cat)) > limited.err || rc=$?
+    return $rc
+}
+
+# Five buffers that fit into twelve bytes.
+five() {
+    cat << END
+id,lower,upper,size
+b1,0,3,4
+b2,3,9,4
+b3,0,9,4
+b4,9,21,4
+b5,0,21,4
+END
+}
+
+# random_buffers SEED N - lifetimes within 100 steps.
+random_buffers() {
+    awk -v seed="$1" -v n="$2" 'BEGIN {
+        srand(seed)
+        print "id,lower,upper,size,alignment"
+        for (i = 0; i < n; i++) {
+            lower = int(100 * rand())
+            print "b" i "," lower "," lower + 1 + int(20 * rand()) "," int(1000 * rand()) "," \
+                2 ^ int(4 * rand())
+        }
+    }'
+}
+
+# Checks the rows of a plan against each other; prints "PEAK LIVE".
+measure() {
+    awk -F, '
+        NR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; next }
+        {
+            n++
+            low[n] = $at["lower"]; up[n] = $at["upper"]
+            size[n] = $at["size"]; off[n] = $at["offset"]
+            if ("alignment" in at && off[n] % $at["alignment"]) {
+                print "line " NR ": unaligned"; bad = 1
+            }
+            if (off[n] !~ /^[0-9]+$/) { print "line " NR ": no offset"; bad = 1 }
+            if (off[n] + size[n] > peak) peak = off[n] + size[n]
+            for (i = 1; i < n; i++)
+                if (low[i] < up[n] && low[n] < up[i] &&
+                    off[i] < off[n] + size[n] && off[n] < off[i] + size[i]) {
+                    print "line " NR " lies over buffer " i; bad = 1
+                }
+        }
+        END {
+            for (k = 1; k <= n; k++) {
+                sum = 0
+                for (i = 1; i <= n; i++) if (low[i] <= low[k] && low[k] < up[i]) sum += size[i]
+                if (sum > live) live = sum
+            }
+            print peak + 0, live + 0
+            exit bad
+        }' "$1"
+}
+summary() { sed -n "s/.*$1 \([0-9.]*\).*/\1/p" err | tail -n 1; }
+
+# ---- the program -------------------------------------------------------------------------------
+
+test_help_and_version_go_to_standard_output() {
+    local command
+    ends 0 --version
+    grep -qE '^memopt [0-9]+\.[0-9]+\.[0-9]+$' out
+    ends 0 --help
+    for command in plan remat; do
+        grep -q "memopt $command " out
+        ends 0 $command --help
+        grep -q "^memopt $command - " out
+        grep -q 'Exit status' out
+        [ ! -s err ]
+        "$program" $command -h | cmp - out
+        ends 0 --help
+    done
+}
+
+test_what_it_does_not_know_is_named() {
+    refuses 2 "unknown command 'plans'" plans
+    refuses 2 "unknown flag '--capacity'" --capacity 3 plan
+    refuses 2 "memopt plan: unknown flag '--budget'" plan x.csv --budget 3
+    refuses 2 "memopt plan: unknown flag '-x'" plan -x x.csv
+    refuses 2 "memopt remat: unknown flag '--capacity'" remat x.csv --capacity=3
+    ends 2
+    [ ! -s out ] && grep -q 'memopt plan' err
+}
+
+test_wrong_flags_are_named() {
+    local word
+    refuses 2 'file missing' plan
+    refuses 2 'file missing' plan --capacity 3
+    refuses 2 '2 files, not 1' plan a.csv b.csv
+    for word in 0 -1 x 3X 1e99 99999999999999999999999 '' 0.2 K 3KK 0x10 inf nan 1.2.3; do
+        refuses 2 "--capacity: '$word' is not a size" plan x.csv --capacity "$word"
+        refuses 2 "--budget: '$word' is not a size" remat x.csv --budget "$word"
+    done
+    for word in 0 -1 x '' 1s nan inf; do
+        refuses 2 "--time: '$word' is not a number above 0" plan x.csv --time "$word"
+    done
+    for word in 0% -1% % 5%% 5%x; do
+        refuses 2 "--budget: '$word'" remat x.csv --budget "$word"
+    done
+    refuses 2 '--capacity: value missing' plan x.csv --capacity
+    refuses 2 '--capacity: value missing' plan x.csv --capacity --svg
+    refuses 2 '--svg: value missing' plan x.csv --svg=
+    refuses 2 '--json takes no value' remat x.csv --json=1
+    refuses 2 "--strategy: unknown 'fast'" remat x.csv --budget 3 --strategy fast
+    refuses 2 '--budget missing' remat x.csv
+    refuses 2 "--bandwidth: 'fast' is not a rate" remat x.csv --budget 3 --bandwidth fast
+    refuses 2 "--bandwidth: '0' is not a rate" remat x.csv --budget 3 --bandwidth 0
+    refuses 2 "--unit: 'hours' is not" remat x.csv --budget 3 --unit hours
+    refuses 2 '--bandwidth goes with --strategy optimal' remat x.csv --budget 3 --bandwidth 1 \
+        --strategy block
+    refuses 2 'the same file' plan x.csv -o y --svg y
+}
+
+test_what_stands_behind_two_dashes_is_a_file() {
+    five > --capacity
+    ends 0 plan -- --capacity
+    [ "$(measure out)" = '12 12' ]
+}
+
+test_a_full_standard_output_is_an_error() {
+    [ -e /dev/full ] || skip "no /dev/full"
+    local flags
+    five > five.csv
+    chain > chain.csv
+    for flags in --help --version 'plan --help' 'plan five.csv' 'plan five.csv -o /dev/full' \
+        'plan five.csv --svg /dev/full -o x' 'remat chain.csv --budget 50%' \
+        'remat chain.csv --budget 50% --json'; do
+        local rc=0
+        # shellcheck disable=SC2086
+        "$program" $flags > /dev/full 2> err || rc=$?
+        [ $rc = 1 ] && grep -q 'No space left on device' err || { cat err; say "$rc: $flags"; }
+    done
+}
+
+# ---- files -------------------------------------------------------------------------------------
+
+test_inputs_that_cannot_be_read_are_named() {
+    mkdir folder
+    for command in 'plan' 'remat --budget 3'; do
+        # shellcheck disable=SC2086
+        refuses 2 'nothing.csv: No such file or directory' $command nothing.csv
+        # shellcheck disable=SC2086
+        refuses 2 'folder: Is a directory' $command folder
+        # shellcheck disable=SC2086
+        refuses 2 '/dev/null: empty, without a header' $command /dev/null
+        # shellcheck disable=SC2086
+        refuses 2 'standard input: empty, without a header' $command -
+    done
+}
+
+test_outputs_that_cannot_be_written_are_named_before_the_search() {
+    local flag
+    five > five.csv
+    mkdir folder
+    for flag in -o --svg; do
+        refuses 1 'nowhere/x: No such file or directory' plan five.csv $flag nowhere/x
+        refuses 1 'folder: Is a directory' plan five.csv $flag folder
+        refuses 1 'five.csv/x: Not a directory' plan five.csv $flag five.csv/x
+    done
+    [ -z "$(ls folder)" ]
+    [ "$(id -u)" = 0 ] && return
+    chmod a-w folder
+    refuses 1 'folder/x: Permission denied' plan five.csv -o folder/x
+}
+
+test_output_replaces_a_file_as_a_whole() {
+    five > five.csv
+    mkdir d
+    echo old > d/real
+    chmod 640 d/real
+    ln -s real d/link
+    ends 0 plan five.csv -o d/link --svg d/new.svg
+    [ ! -s out ]
+    [ -L d/link ]
+    [ "$(measure d/real)" = '12 12' ]
+    [ "$(ls -l d/real | cut -c1-10)" = -rw-r----- ]
+    [ "$(ls d | tr '\n' ' ')" = 'link new.svg real ' ]
+    # also its own input
+    ends 0 plan five.csv -o five.csv
+    [ "$(measure five.csv)" = '12 12' ]
+}
+
+test_full_disk_leaves_the_old_file() {
+    local kib rc
+    random_buffers 1 500 > in.csv
+    mkdir d
+    echo old > d/out.csv
+    for kib in 0 1 4; do
+        rc=0
+        limited $kib "$program" plan in.csv -o d/out.csv || rc=$?
+        [ $rc = 1 ] || { cat limited.err; say "$kib KiB: exit status $rc"; }
+        grep -q '^memopt plan: d/out.csv: File too large' limited.err ||
+            { cat limited.err; return 1; }
+        [ "$(cat d/out.csv)" = old ]
+        [ "$(ls d)" = out.csv ] || say "left behind: $(ls d)"
+    done
+}
+
+# ---- plan --------------------------------------------------------------------------------------
+
+test_five_buffers_fit_into_twelve_bytes() {
+    five > five.csv
+    ends 0 plan five.csv --capacity 12
+    [ "$(measure out)" = '12 12' ]
+    [ "$(head -n 1 out)" = id,lower,upper,size,offset ]
+    cut -d, -f1-4 out | cmp - five.csv
+    [ "$(wc -l < err)" -eq 1 ]
+    grep -q '^5 buffers, lower bound 12, peak 12 (12 B), ratio 1.0000, proved smallest, ' err
+    ends 0 plan five.csv
+    [ "$(measure out)" = '12 12' ]
+}
+
+test_eleven_bytes_are_too_few_and_it_says_why() {
+    five > five.csv
+    ends 1 plan five.csv --capacity 11
+    [ "$(measure out)" = '12 12' ] # the best there is
+    grep -q '^memopt plan: does not fit: the smallest layout needs 12 bytes, the capacity' err
+    grep -qE '^at step [0-9]+, 3 buffers need 12 bytes:$' err
+    grep -qE '^  b5 +4 bytes, steps 0 to 20$' err
+    grep -q '^3 of the buffers do not fit even alone, but without any one of them:' err
+    [ "$(summary peak)" = 12 ]
+}
+
+test_input_comes_from_standard_input_too() {
+    five | "$program" plan - > out 2> err
+    [ "$(measure out)" = '12 12' ]
+    printf 'id,lower,upper,size\n"a,0,1,1\n' > bad.csv
+    "$program" plan - < bad.csv 2>&1 | grep -q '^memopt plan: standard input:2: quotes'
+}
+
+test_random_plans_are_valid_and_say_what_they_are() {
+    local seed peak live
+    for seed in 1 2 3 4 5 6 7 8 9 10 11 12; do
+        random_buffers $seed 60 > in.csv
+        ends 0 plan in.csv --time 0.2
+        measure out > measured || { cat measured; say "seed $seed"; }
+        read -r peak live < measured
+        [ "$(summary peak)" = "$peak" ] || say "seed $seed: peak $(summary peak), not $peak"
+        [ "$(summary 'lower bound')" -ge "$live" ] && [ "$(summary 'lower bound')" -le "$peak" ] ||
+            say "seed $seed: lower bound $(summary 'lower bound'), live $live, peak $peak"
+        # What was found is a capacity that fits; a plan of it changes nothing that it says.
+        ends 0 plan in.csv --capacity "$peak"
+        measure out > measured
+    done
+}
+
+test_columns_pass_through_in_their_order() {
+    printf 'note,size,upper,lower,id\n"x, ""y""",4,3,0,a\n,5,4,3,b\n' > in.csv
+    ends 0 plan in.csv
+    printf 'note,size,upper,lower,id,offset\n"x, ""y""",4,3,0,a,0\n,5,4,3,b,0\n' | cmp - out
+}
+
+test_given_offsets_stay_and_alignments_hold() {
+    printf 'id,lower,upper,size,alignment,offset\na,0,4,10,1,\nb,0,4,3,1,7\nc,1,2,5,64,\n' > in.csv
+    ends 0 plan in.csv
+    measure out > /dev/null
+    grep -q '^b,0,4,3,1,7$' out
+    # its own output, where all offsets are given
+    cp out again.csv
+    ends 0 plan again.csv
+    cmp again.csv out
+    printf 'id,lower,upper,size,offset\na,0,4,4,0\nb,3,5,4,2\n' > over.csv
+    ends 2 plan over.csv
+    [ ! -s out ]
+}
+
+test_gaps_let_others_in() {
+    printf 'id,lower,upper,size,gaps\na,0,9,8,3-6\nb,3,6,8,\n' > in.csv
+    ends 0 plan in.csv
+    [ "$(summary peak)" = 8 ]
+    printf 'id,lower,upper,size,gaps\na,0,9,8,3-6@0:2\nb,3,6,6,\n' > in.csv
+    ends 0 plan in.csv
+    [ "$(summary peak)" = 8 ]
+}
+
+test_older_names_of_columns_mean_what_they_do_elsewhere() {
+    # end is the last step itself: a and b meet at step 3
+    printf 'buffer_id,start,end,size\na,0,3,4\nb,3,5,4\n' > in.csv
+    ends 0 plan in.csv
+    [ "$(summary peak)" = 8 ]
+    printf 'buffer,begin,upper,size\na,0,3,4\nb,3,5,4\n' > in.csv
+    ends 0 plan in.csv
+    [ "$(summary peak)" = 4 ]
+}
+
+test_sizes_may_have_units() {
+    local word
+    printf 'id,lower,upper,size\na,0,1,1536\n' > in.csv
+    for word in 1536 1.5K 1.5k 1.5KiB 1.5KB 1M 2G 1T; do ends 0 plan in.csv --capacity $word; done
+    for word in 1535 1K 1.4K; do ends 1 plan in.csv --capacity=$word; done
+}
+
+test_bad_rows_are_named_by_file_line_column_and_value() {
+    local h='id,lower,upper,size\n'
+    rejects plan "2: size '-4': not a whole number" "${h}a,0,3,-4\n"
+    rejects plan "2: size '4.5': not a whole number" "${h}a,0,3,4.5\n"
+    rejects plan "2: size '18446744073709551616': not a whole number" \
+        "${h}a,0,3,18446744073709551616\n"
+    rejects plan "3: upper '3': not above the first step, 3" "${h}a,0,3,4\nb,3,3,4\n"
+    rejects plan "4: id 'a': line 2 has it too" "${h}a,0,3,4\nb,0,3,4\na,3,4,1\n"
+    rejects plan "2: a NUL byte: this is not text" "${h}a,0,3,\\0004\n"
+    rejects plan "3: 3 columns, but the header has 4" "${h}a,0,3,4\nb,3,4\n"
+    rejects plan " no column 'upper'" 'id,lower,size\n'
+    rejects plan "1: column 'id' is there twice" 'id,lower,upper,size,id\n'
+    rejects plan " empty, without a header" '\n\n'
+    rejects remat "2: fw 'nan': not a number of 0 or more" \
+        'index,name,fw,bw,x_in,x_out,xbar,fwd_tmp,bwd_tmp\n0,l,nan,0,0,0,0,0,0\n' --budget 1
+    rejects remat "3: x_in '5': not the x_out of the row before, 4" \
+        'index,name,fw,bw,x_in,x_out,xbar,fwd_tmp,bwd_tmp\n0,a,1,1,2,4,4,0,0\n1,l,0,0,5,0,0,0,0\n' \
+        --budget 1
+    rejects remat " no rows" 'index,name,fw,bw,x_in,x_out,xbar,fwd_tmp,bwd_tmp\n' --budget 1
+}
+
+test_sums_that_are_too_large_are_an_error() {
+    printf 'id,lower,upper,size\na,0,3,18446744073709551615\nb,0,3,18446744073709551615\n' > in.csv
+    ends 2 plan in.csv
+    [ ! -s out ]
+    grep -q '^memopt plan: in.csv: ' err
+    rejects remat "2: x_in '9223372036854775808': the sizes up to here add up to more than" \
+        'index,name,fw,bw,x_in,x_out,xbar,fwd_tmp,bwd_tmp\n0,l,1,1,9223372036854775808,0,0,0,0\n' \
+        --budget 5
+}
+
+test_a_table_without_rows_is_an_empty_plan() {
+    printf 'id,lower,upper,size\n' > in.csv
+    ends 0 plan in.csv --svg x.svg
+    [ "$(cat out)" = id,lower,upper,size,offset ]
+    grep -q '^0 buffers, ' err
+}
+
+test_the_picture_shows_every_buffer() {
+    random_buffers 3 40 | sed 's/^b7,/"<b>\&7",/' > in.csv
+    ends 0 plan in.csv --svg x.svg --capacity 100K
+    [ "$(grep -c '<rect class="item ' x.svg)" -le 40 ]
+    grep -q '<title>b8: ' x.svg
+    grep -q '<title>&#60;b&#62;&#38;7: ' x.svg
+    grep -q 'in.csv</text>' x.svg
+    have xmllint && xmllint --noout x.svg
+    ends 0 plan in.csv --svg - -o rows.csv
+    grep -q '^<svg ' out
+}
+
+# ---- remat -------------------------------------------------------------------------------------
+
+# Three equal stages that save 10 bytes each, and the loss. Everything kept: 33 bytes, time 9.
+chain() {
+    cat << END
+# by hand
+index,name,fw,bw,x_in,x_out,xbar,fwd_tmp,bwd_tmp
+0,a,1,2,1,1,10,0,0
+1,b,1,2,1,1,10,0,0
+2,c,1,2,1,1,10,0,0
+3,loss,0,0,1,0,0,0,0
+END
+}
+
+random_chain() {
+    awk -v seed="$1" -v n="$2" 'BEGIN {
+        srand(seed)
+        print "index,name,fw,bw,x_in,x_out,xbar,fwd_tmp,bwd_tmp"
+        x = 1 + int(20 * rand())
+        for (i = 0; i < n; i++) {
+            y = 1 + int(20 * rand())
+            print i ",s" i "," int(100 * rand()) "," int(200 * rand()) "," x "," y "," \
+                y + int(90 * rand()) "," int(9 * rand()) "," int(9 * rand())
+            x = y
+        }
+        print n ",loss,0,1," x ",0,0,0," int(9 * rand())
+    }'
+}
+
+field() { grep -o "\"$2\":[0-9.e+]*" "$1" | head -n 1 | cut -d: -f2; }
+row() { awk -v name="$2" '$1 == name { print $4, $5, $6, $7 }' "$1"; } # bytes time ratio fits
+
+# replay CHAIN JSON - runs the ops by the rules of the help; prints "PEAK TIME".
+replay() {
+    { grep -o '\["[a-z-]*",[0-9]*\]' "$2" | tr -d '[]"' | sed 's/^/op,/'; cat "$1"; } > both
+    awk -F, '
+        function need(truth, what) { if (!truth) { print "op " k ": no " what; bad = 1; exit } }
+        function put(what, bytes) { held += bytes - have[what]; have[what] = bytes; has[what] = 1 }
+        function drop(what) { held -= have[what]; delete have[what]; delete has[what] }
+        function peaks(more) { if (held + more > peak) peak = held + more }
+        $1 == "op" { kind[++n] = $2; stage[n] = $3; next }
+        /^#/ || $1 == "index" { next }
+        { fw[$1] = $3; bw[$1] = $4; x[$1] = $5; kept[$1] = $7; ft[$1] = $8; bt[$1] = $9; last = $1 }
+        END {
+            if (bad) exit 1
+            put("x0", x[0])
+            for (k = 1; k <= n; k++) {
+                i = stage[k]; what = kind[k]
+                if (what == "keep" || what == "drop" || what == "save" || what == "save-drop") {
+                    need(("x" i) in has || ("k" i - 1) in has, "x" i)
+                    put(what ~ /save/ ? "k" i : "x" i + 1, what ~ /save/ ? kept[i] : x[i + 1])
+                    peaks(ft[i]); time += fw[i]
+                    if (what ~ /drop/) drop("x" i)
+                } else if (what == "loss") {
+                    need(("x" i) in has || ("k" i - 1) in has, "x" i)
+                    put("d" i, x[i]); peaks(bt[i]); time += fw[i] + bw[i]; drop("x" i)
+                } else {
+                    need(("d" i + 1) in has, "d" i + 1); need(("k" i) in has, "k" i)
+                    need(("x" i) in has || ("k" i - 1) in has, "x" i)
+                    put("d" i, x[i]); peaks(bt[i]); time += bw[i]
+                    drop("d" i + 1); drop("k" i); drop("x" i)
+                }
+            }
+            need(("d" 0) in has, "d0")
+            print peak, time
+            exit bad
+        }' both
+}
+
+test_one_stage_runs_again_where_33_bytes_are_too_many() {
+    chain > chain.csv
+    ends 0 remat chain.csv --budget 33
+    [ "$(row out optimal)" = '33 9 1.0000 fits' ]
+    ends 0 remat chain.csv --budget 24
+    [ "$(row out none)" = '33 9 1.0000 does' ]
+    [ "$(row out first_n)" = '24 10 1.1111 fits' ]
+    [ "$(row out optimal | cut -d' ' -f2-)" = '10 1.1111 fits' ]
+    [ "$(row out block | cut -d' ' -f2-)" = '12 1.3333 fits' ]
+    grep -q '^schedule of optimal:$' out
+    grep -q '^  loss         3  loss$' out
+}
+
+test_percent_is_of_keeping_everything() {
+    chain > chain.csv
+    ends 0 remat chain.csv --budget 24 --json
+    mv out bytes.json
+    ends 0 remat chain.csv --budget 75% --json # of 33, rounded down
+    cmp bytes.json out
+    ends 0 remat chain.csv --budget 100%
+    [ "$(row out optimal)" = '33 9 1.0000 fits' ]
+}
+
+test_a_link_saves_time_under_the_same_budget() {
+    chain > chain.csv
+    ends 0 remat chain.csv --budget 24 --json
+    slow=$(grep -o '"chosen":{[^}]*' out | grep -o '"time":[0-9.e+]*' | cut -d: -f2)
+    ends 0 remat chain.csv --budget 24 --bandwidth 1000000 --unit s --json
+    grep -q '"chosen":{"strategy":"offload","fits":true' out
+    grep -q '"recompute_time":'"$slow"',' out
+    fast=$(grep -o '"chosen":{[^}]*' out | grep -o '"time":[0-9.e+]*' | cut -d: -f2)
+    awk "BEGIN { exit !($fast < $slow) }" || say "$fast is not below $slow"
+    mv out s.json
+    ends 0 remat chain.csv --budget 24 --bandwidth 1G --unit ms --json
+    cmp s.json out
+    ends 0 remat chain.csv --budget 24 --bandwidth 1e12
+    grep -q '^  offload  *[0-9]' out && grep -q '^  prefetched  *[0-9]' out
+}
+
+test_a_link_that_copies_nothing_in_time_changes_nothing() {
+    chain > chain.csv
+    ends 0 remat chain.csv --budget 24
+    optimal=$(row out optimal)
+    ends 0 remat chain.csv --budget 24 --bandwidth 1 --unit ns
+    [ "$(row out offload | head -n 1)" = "$optimal" ]
+}
+
+test_random_schedules_replay_to_the_byte() {
+    local seed percent strategy
+    for seed in 1 2 3 4 5 6 7 8; do
+        random_chain $seed $((seed + 3)) > chain.csv
+        for percent in 45 60 80 100; do
+            for strategy in optimal rotor none block segments first_n greedy; do
+                "$program" remat chain.csv --budget $percent% --strategy $strategy --json \
+                    > s.json 2> err || [ $? = 1 ]
+                replay chain.csv s.json > replayed ||
+                    { cat replayed; say "$seed $percent $strategy"; }
+                [ "$(cat replayed)" = "$(field s.json peak_bytes) $(field s.json time)" ] ||
+                    say "seed $seed, $percent %, $strategy: $(cat replayed), but it says" \
+                        "$(field s.json peak_bytes) $(field s.json time)"
+                if grep -q '"chosen":{[^}]*"fits":true' s.json; then
+                    [ "$(field s.json peak_bytes)" -le "$(field s.json budget_bytes)" ]
+                else [ "$(field s.json peak_bytes)" -gt "$(field s.json budget_bytes)" ]; fi
+            done
+        done
+    done
+}
+
+test_optimal_is_never_slower_than_what_fits_beside_it() {
+    local seed percent
+    for seed in 11 12 13 14 15 16; do
+        random_chain $seed 9 > chain.csv
+        for percent in 50 65 80 95; do
+            "$program" remat chain.csv --budget $percent% > out 2> err || [ $? = 1 ]
+            awk '$1 == "optimal" { time = $5; fits = $7 == "fits" }
+                 $1 ~ /^(none|block|segments|first_n|greedy)$/ && $7 == "fits" &&
+                 (!fits || $5 < time) {
+                     print $1 " is faster: " $5 " < " time; bad = 1
+                 }
+                 /^schedule/ { exit bad }' out || say "seed $seed, $percent %"
+        done
+    done
+}
+
+test_the_smallest_budget_that_can_is_named() {
+    local floor
+    random_chain 5 12 > chain.csv
+    ends 1 remat chain.csv --budget 5
+    floor=$(sed -n 's/^memopt remat: does not fit: .* needs \([0-9]*\) bytes, the .* 5$/\1/p' err)
+    [ -n "$floor" ] || { cat err; return 1; }
+    grep -q '^schedule of optimal:$' out
+    ends 0 remat chain.csv --budget "$floor"
+    ends 1 remat chain.csv --budget $((floor - 1)) --json
+    [ "$(field out floor_bytes)" = "$floor" ]
+    ends 1 remat chain.csv --budget 5 --strategy block
+    grep -q '^memopt remat: does not fit: block needs ' err
+}
+
+test_the_frontier_falls() {
+    random_chain 6 10 > chain.csv
+    ends 0 remat chain.csv --frontier --json
+    grep -o '"frontier":\[\[.*' out | grep -oE '\[[0-9]+,[0-9.]+\]' | tr -d '[]' > points
+    [ "$(wc -l < points)" -ge 3 ]
+    awk -F, 'NR > 1 && ($1 <= bytes || $2 >= time) { print "line " NR; exit 1 }
+             { bytes = $1; time = $2 }' points
+    [ "$(tail -n 1 points | cut -d, -f2)" = "$(field out plain_time)" ]
+    ends 0 remat chain.csv --frontier
+    [ "$(sed '1,/^frontier:/d' out | wc -l)" = $(($(wc -l < points) + 1)) ]
+    ends 0 remat chain.csv --budget "$(sed -n '2s/,.*//p' points)" --json
+    [ "$(field out time)" = "$(sed -n '2s/.*,//p' points)" ]
+}
+
+test_json_is_json() {
+    have python3 || skip "no python3"
+    chain > "$(printf 'a"\\\303\244\377.csv')"
+    for flags in '--budget 3' '--budget 50%' --frontier '--budget 4% --strategy none --frontier'; do
+        # shellcheck disable=SC2086
+        "$program" remat a* $flags --json > out 2> err || [ $? = 1 ]
+        python3 -c 'import json, sys; json.load(open("out", encoding="utf-8"))' || say "$flags"
+        [ "$(wc -l < out)" = 1 ]
+    done
+}
+
+test_the_loss_alone_is_a_chain() {
+    printf 'index,name,fw,bw,x_in,x_out,xbar,fwd_tmp,bwd_tmp\n0,loss,1,2,4,0,0,0,3\n' > chain.csv
+    ends 0 remat chain.csv --budget 100% --frontier
+    [ "$(row out optimal)" = '11 3 1.0000 fits' ]
+}
+
+# ------------------------------------------------------------------------------------------------
+
+chosen() {
+    local word
+    [ -n "${ONLY:-}" ] || return 0
+    for word in $ONLY; do case $1 in *"$word"*) return 0 ;; esac; done
+    return 1
+}
+
+passed=0 failed=0 skipped=0
+for name in $(sed -n 's/^\(test_[a-z0-9_]*\)() {.*/\1/p' "$self"); do # in this order
+    chosen "$name" || continue
+    mkdir "$dir/$name"
+    (set -e; cd "$dir/$name"; "$name") > "$dir/log" 2>&1
+    case $? in
+    0) echo "[       OK ] $name"; passed=$((passed + 1)) ;;
+    77) echo "[  SKIPPED ] $name"; sed 's/^/    /' "$dir/log"; skipped=$((skipped + 1)) ;;
+    *) echo "[  FAILED  ] $name"; sed 's/^/    /' "$dir/log"; failed=$((failed + 1)) ;;
+    esac
+    rm -rf "${dir:?}/$name"
+done
+echo "[  PASSED  ] $passed test(s)."
+[ $skipped = 0 ] || echo "[  SKIPPED ] $skipped test(s)."
+[ $failed = 0 ] || echo "[  FAILED  ] $failed test(s)."
+[ $failed = 0 ]

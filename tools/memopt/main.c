@@ -1,0 +1,90 @@
+// memopt - plans for memory from the command line. memopt --help lists the commands.
+//
+// csv.c    tables         lifetimes.c  buffers    chain.c   stages
+// flags.c  command line   output.c     files      plan.c, remat.c   the commands
+#include "cli.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const command *const commands[] = {&plan_command, &remat_command};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static const char *running = ""; // " plan"
+
+void fail(int code, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fprintf(stderr, "memopt%s: ", running);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(code);
+}
+
+void check(mo_status status, const char *what) {
+    const bool is_input =
+        status == MO_E_INVALID || status == MO_E_OVERFLOW || status == MO_E_FORMAT;
+    if (status != MO_OK)
+        fail(is_input ? EXIT_USAGE : EXIT_NO, "%s: %s", what, mo_status_text(status));
+}
+
+void *allocate(size_t n, size_t size) {
+    void *p = calloc(n ? n : 1, size);
+    if (!p) fail(EXIT_NO, "out of memory for %zu times %zu bytes", n, size);
+    return p;
+}
+
+double now_s(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void write_log(void *self, mo_log_level level, const char *text) {
+    (void)self, (void)level;
+    fprintf(stderr, "memopt%s: %s\n", running, text);
+}
+const mo_log cli_log = {write_log, NULL};
+
+static void usage(FILE *out) {
+    fprintf(out, "memopt - plans for the memory of neural networks\n\n");
+    for (int i = 0; i < N_COMMANDS; i++)
+        fprintf(out, "  memopt %-9s %s\n", commands[i]->name, commands[i]->summary);
+    fprintf(out,
+        "\n  memopt COMMAND --help\n  memopt --version\n\n"
+        "Exit status: 0 done; 1 it does not fit, or the machine does not allow it; 2 usage, "
+        "input.\n");
+}
+
+int main(int argc, char **argv) {
+    const char *const *args = (const char *const *)argv;
+    if (argc < 2) {
+        usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(args[1], "--help") == 0 || strcmp(args[1], "-h") == 0) {
+        usage(stdout);
+        flush_stdout();
+        return 0;
+    }
+    if (strcmp(args[1], "--version") == 0) {
+        printf("memopt %s\n", mo_version());
+        flush_stdout();
+        return 0;
+    }
+    for (int i = 0; i < N_COMMANDS; i++) {
+        char name[32];
+        if (strcmp(args[1], commands[i]->name) != 0) continue;
+        snprintf(name, sizeof name, " %s", commands[i]->name);
+        running = name;
+        const int status = commands[i]->run(commands[i], argc - 2, args + 2);
+        running = "";
+        return status;
+    }
+    fail(EXIT_USAGE, "unknown %s '%s' (see memopt --help)", *args[1] == '-' ? "flag" : "command",
+        args[1]);
+}
