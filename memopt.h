@@ -29075,7 +29075,7 @@ static mo_status moi_build_links(moi_build *b, size_t slack) {
 /* By how much a plan and the flat chain may differ: twice the largest x, and alignment. */
 static size_t moi_build_slack(const moi_build *b) {
     const mo_chain *chain = b->desc->plan.chain;
-    const size_t align = b->desc->plan.align ? b->desc->plan.align : MOI_CACHE_LINE;
+    const size_t align = b->desc->plan.align ? b->desc->plan.align : (size_t)MOI_CACHE_LINE;
     size_t largest = 0, n_tensors = 0, rounding;
     for (size_t i = 0; i < chain->n_stages; i++) {
         largest = moi_max(largest, chain->stages[i].output_size);
