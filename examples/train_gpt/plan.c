@@ -59,8 +59,7 @@ static gpt_costs costs_of(const trainer *t, const strategy *s) {
 double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_s) {
     const gpt_costs costs = costs_of(t, s);
     double micro = micro_batch_s;
-    if (t->costs.rows ==
-        0) { // what typical stages leave out: gradients are added to, chunk by chunk
+    if (t->costs.rows == 0) { // typical stages leave out that gradients are added to, by chunks
         const double n = (double)mo_params_count(&t->params, MO_PARAMS_TRAINED);
         const double head = (double)t->config.vocab * (double)t->config.channels;
         const double rows = (double)trainer_rows(t, s);
@@ -219,21 +218,16 @@ static void try_all(search *f, strategy s, unsigned open) {
     }
 }
 
-static void say_trial(const char *what, const trial *x, const trial *best) {
-    char text[128], bytes[32];
-    if (x->cost == 0) return;
-    strategy_format(&x->s, text, sizeof text);
-    format_mib(x->bytes, bytes, sizeof bytes);
-    fprintf(stderr, "  %s %s: %s, %.2f times the time\n", what, text, bytes, x->cost / best->cost);
-}
-
 static void say_why(const search *f) {
-    char text[128], budget[32];
+    char text[128], bytes[32];
     strategy_format(&f->best.s, text, sizeof text);
-    format_mib(f->budget, budget, sizeof budget);
-    fprintf(stderr, "%zu strategies for %s: %s is the fastest that fits\n", f->n, budget, text);
-    if (f->missed.cost < f->best.cost) say_trial("too large:", &f->missed, &f->best);
-    if (f->least.bytes < f->best.bytes) say_trial("smallest: ", &f->least, &f->best);
+    format_mib(f->budget, bytes, sizeof bytes);
+    fprintf(stderr, "%zu strategies for %s: %s is the fastest that fits\n", f->n, bytes, text);
+    if (f->missed.cost == 0 || f->missed.cost >= f->best.cost) return;
+    strategy_format(&f->missed.s, text, sizeof text);
+    format_mib(f->missed.bytes, bytes, sizeof bytes);
+    fprintf(stderr, "  %s would take %.2f times its time, but %s\n", text,
+        f->missed.cost / f->best.cost, bytes);
 }
 
 strategy trainer_choose(const trainer *t, uint64_t budget, bool say) {

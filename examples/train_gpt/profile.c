@@ -80,7 +80,7 @@ void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
             .mlp = costs_of(&halves[1]),
             .head = costs_of(&g.stages[g.chain.n_stages - 1]),
             .update = update_s,
-            .copy_bytes_per_s = s->offload ? copy_speed() : 1};
+            .copy_bytes_per_s = s->offload ? copy_speed() : 0};
     }
     mo_profile_free(&profile);
     gpt_chain_free(&g);
