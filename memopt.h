@@ -2368,8 +2368,8 @@ typedef struct mo_layout_desc {
  * proved       peak == lower_bound: no layout is smaller
  * live_bound   the most bytes live at one step, after aliases. Offsets are multiples of the
  *              smallest alignment, so each live size is rounded up to that, except that of the
- *              topmost buffer: the one with the largest rest is left as it is. With spaces nothing
- *              is rounded. At least the end of every fixed item
+ *              topmost buffer: the one with the largest rest is left as it is. With spaces or
+ *              aliases nothing is rounded. At least the end of every fixed item
  * n_nodes      placements that the search tried */
 typedef struct mo_layout_result {
     size_t peak, lower_bound;
@@ -18935,6 +18935,20 @@ static mo_status moi_layout_leave_out(moi_layout_choice *c, size_t live_bound) {
     return status;
 }
 
+/* Nothing is rounded: what rounding adds depends on the choice. */
+static mo_status moi_layout_bound_choices(moi_layout_choice *c, mo_layout_result *result) {
+    moi_layout layout;
+    c->call->taken = c->taken;
+    c->call->ignore_align = 1;
+    mo_status status = moi_layout_create(&layout, c->call);
+    if (status == MO_OK) {
+        status = moi_layout_bound(&layout, result);
+        moi_layout_destroy(&layout);
+    }
+    c->call->ignore_align = 0;
+    return status;
+}
+
 static mo_status moi_layout_solve_aliases(
     moi_layout_call *call, size_t *offsets, mo_layout_result *result) {
     moi_layout_choice c;
@@ -18942,8 +18956,11 @@ static mo_status moi_layout_solve_aliases(
     mo_status status = moi_layout_begin_choice(&c, call);
     if (status != MO_OK) return status;
     moi_layout_take_most(&c);
-    status = moi_layout_try_choice(&c);
-    size_t live_bound = c.best.live_bound, peak_step = c.best.peak_step;
+    mo_layout_result bound;
+    memset(&bound, 0, sizeof bound);
+    status = moi_layout_bound_choices(&c, &bound);
+    if (status == MO_OK) status = moi_layout_try_choice(&c);
+    size_t live_bound = bound.live_bound, peak_step = bound.peak_step;
     if (status == MO_OK)
         status = c.n_edges <= MOI_LAYOUT_MAX_ENUMERATED ? moi_layout_try_all(&c, live_bound)
                                                         : moi_layout_leave_out(&c, live_bound);
@@ -18951,7 +18968,7 @@ static mo_status moi_layout_solve_aliases(
         *result = c.best;
         result->live_bound = live_bound;
         result->peak_step = peak_step;
-        result->lower_bound = c.lower_bound;
+        result->lower_bound = moi_max(c.lower_bound, live_bound);
         result->proved = result->peak == result->lower_bound;
         result->n_nodes = call->effort->n_nodes - n_nodes;
         memcpy(offsets, c.offsets, call->n * sizeof *offsets);
@@ -19176,6 +19193,7 @@ static mo_status moi_layout_spread_search(moi_layout_spread *s) {
             is_new = moi_layout_spread_fits(s, depth);
         }
     }
+    if (s->best <= s->capacity) s->is_complete = 0; /* it is enough, and maybe not the smallest */
     return MO_OK;
 }
 
@@ -29059,8 +29077,8 @@ static mo_status moi_build_link(moi_build *b, size_t budget, size_t *peak_bytes)
 }
 
 /* A plan may need less than the flat chain counts, or more, for holes in its layout. */
-static mo_status moi_build_links(moi_build *b, size_t slack) {
-    size_t budget = b->for_stages + slack, peak_bytes;
+static mo_status moi_build_links(moi_build *b, size_t budget, size_t slack) {
+    size_t peak_bytes;
     mo_status status = MO_OK;
     for (int i = 0; i < 12 && status == MO_OK; i++) {
         status = moi_build_link(b, budget, &peak_bytes);
@@ -29099,7 +29117,8 @@ static mo_status moi_build_solve(moi_build *b) {
     const mo_remat_table_desc d = moi_build_table_desc(b, moi_max(budget, floor_bytes));
     status = mo_remat_table_create(&b->table, &d);
     if (status == MO_OK && b->result.fits) status = moi_build_columns(b);
-    if (status == MO_OK && b->desc->link.out_bytes_per_s > 0) status = moi_build_links(b, slack);
+    if (status == MO_OK && b->desc->link.out_bytes_per_s > 0)
+        status = moi_build_links(b, budget, slack);
     return status;
 }
 
@@ -29116,9 +29135,13 @@ static mo_status moi_build_run(moi_build *b) {
     return status;
 }
 
+static int moi_build_is_rate(double x) { return x >= 0 && x < HUGE_VAL; } /* not for NaN */
+
 static int moi_build_valid(const mo_plan_build_desc *desc) {
     const mo_offload_link *link = &desc->link;
-    if (link->out_bytes_per_s >= 0 && link->in_bytes_per_s >= 0 && link->latency_s >= 0) return 1;
+    if (moi_build_is_rate(link->out_bytes_per_s) && moi_build_is_rate(link->in_bytes_per_s) &&
+        moi_build_is_rate(link->latency_s))
+        return 1;
     moi_log(desc->plan.log, MO_LOG_ERROR, "plan: link of %g and %g bytes/s, latency %g s",
         link->out_bytes_per_s, link->in_bytes_per_s, link->latency_s);
     return 0;
@@ -29744,12 +29767,29 @@ static void moi_replay_release_claim(mo_replay *replay, const moi_replay_claim *
     if (handle) (void)mo_suballoc_dealloc(&replay->sub, handle);
 }
 
+/* Claims without a live block go at once, so that max_allocs leaves room to cut the others. */
+static void moi_replay_release_empty(mo_replay *replay) {
+    moi_replay_plan *plan = replay->plan;
+    for (size_t i = 0, k = 0; i < plan->n_claims; i++) {
+        moi_replay_claim *claim = &plan->claims[i];
+        int has_live = 0;
+        for (; replay->n_planned > 0 && k < plan->n_places; k++) {
+            if (plan->items[plan->placed[k]].off >= claim->off + claim->size) break;
+            has_live |= moi_replay_in_place(replay, plan->placed[k]) != NULL;
+        }
+        if (has_live) continue;
+        (void)mo_suballoc_dealloc(&replay->sub, claim->handle);
+        claim->handle = 0;
+    }
+}
+
 /* The plan is no longer followed. */
 static void moi_replay_release(mo_replay *replay) {
     moi_replay_plan *plan = replay->plan;
     size_t k = 0;
+    moi_replay_release_empty(replay);
     for (size_t i = 0; i < plan->n_claims; i++)
-        moi_replay_release_claim(replay, &plan->claims[i], &k);
+        if (plan->claims[i].handle) moi_replay_release_claim(replay, &plan->claims[i], &k);
     MEMOPT_ASSERT(replay->n_planned == 0);
     replay->plan = NULL;
 }

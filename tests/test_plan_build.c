@@ -1,6 +1,8 @@
 /* test_plan_build.c - mo_plan_build: budgets that hold, and nothing simple that is faster. */
 #include "test_plan.h"
 
+#include <math.h>
+
 static mo_plan_build_result build_into(
     const network *net, size_t budget, double link, mo_plan **plan) {
     mo_plan_build_desc desc = {0};
@@ -207,6 +209,9 @@ static void bad_arguments_are_told(void **state) {
     net.stages[3].forward_s = 1;
     desc.budget = 1500;
     desc.link.out_bytes_per_s = -1;
+    assert_int_equal(mo_plan_build(&plan, &desc, NULL), MO_E_INVALID);
+    desc.budget = 0;
+    desc.link.out_bytes_per_s = HUGE_VAL;
     assert_int_equal(mo_plan_build(&plan, &desc, NULL), MO_E_INVALID);
     assert_null(plan);
 }

@@ -380,8 +380,67 @@ static void memory_that_the_system_refuses_fails_blocks_not_steps(void **state) 
     mo_arena_free(&arena);
 }
 
+/* Blocks live at once, for a replay over offsets that has room for few of them. */
+typedef struct crowd {
+    mo_replay replay;
+    size_t off[64], size[64], n;
+} crowd;
+
+static void crowd_take(crowd *c, size_t size) {
+    size_t off;
+    if (c->n == n_elements(c->off) || mo_replay_alloc(&c->replay, size, 0, &off) != MO_OK) return;
+    for (size_t i = 0; i < c->n; i++)
+        assert_true(off + size <= c->off[i] || c->off[i] + c->size[i] <= off);
+    c->off[c->n] = off;
+    c->size[c->n++] = size;
+}
+
+static void crowd_drop(crowd *c, size_t i) {
+    test_ok(mo_replay_dealloc(&c->replay, c->off[i]));
+    c->n--;
+    c->off[i] = c->off[c->n];
+    c->size[i] = c->size[c->n];
+}
+
+static void crowd_change(crowd *c, test_rng *rng) {
+    if (test_below(rng, 5) < 3) crowd_take(c, 1 + test_below(rng, test_below(rng, 3) ? 300 : 4000));
+    else if (c->n) crowd_drop(c, test_below(rng, c->n));
+}
+
+/* Persistent blocks come and go between steps, and steps leave their plans. */
+static void a_full_book_survives_plans_that_are_left(void **state) {
+    (void)state;
+    test_rng rng = test_rng_begin(__func__);
+    for (int round = 0; round < 600; round++) {
+        crowd c;
+        mo_replay_desc desc = {0};
+        mo_replay_stats stats;
+        memset(&c, 0, sizeof c);
+        desc.size = 4096 * (1 + test_below(&rng, 30));
+        desc.granule = (size_t)16 << test_below(&rng, 4);
+        desc.max_live = 1 + test_below(&rng, 24);
+        desc.max_plans = 1 + test_below(&rng, 3);
+        test_ok(mo_replay_init(&c.replay, &desc));
+        const uint64_t script = test_u64(&rng);
+        for (int step = 0; step < 25; step++) {
+            const uint64_t key = test_below(&rng, 2);
+            test_rng same = {script + key};
+            for (size_t k = test_below(&rng, 8); k > 0; k--) crowd_change(&c, &rng);
+            test_ok(mo_replay_begin_step(&c.replay, key));
+            for (size_t k = 10 + test_below(&rng, 60); k > 0; k--)
+                crowd_change(&c, test_below(&rng, 16) ? &same : &rng);
+            const mo_status status = mo_replay_end_step(&c.replay);
+            assert_true(status == MO_OK || status == MO_E_NO_MEMORY);
+            mo_replay_get_stats(&c.replay, &stats);
+            assert_int_equal(stats.n_live, c.n);
+        }
+        mo_replay_free(&c.replay);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_full_book_survives_plans_that_are_left),
         cmocka_unit_test(steps_of_many_lengths_take_what_is_live_at_once_and_no_more),
         cmocka_unit_test(random_deviations_never_overlap_and_the_plan_comes_back),
         cmocka_unit_test(a_failed_allocation_costs_a_plan_and_nothing_else),

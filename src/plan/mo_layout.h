@@ -92,8 +92,8 @@ typedef struct mo_layout_desc {
  * proved       peak == lower_bound: no layout is smaller
  * live_bound   the most bytes live at one step, after aliases. Offsets are multiples of the
  *              smallest alignment, so each live size is rounded up to that, except that of the
- *              topmost buffer: the one with the largest rest is left as it is. With spaces nothing
- *              is rounded. At least the end of every fixed item
+ *              topmost buffer: the one with the largest rest is left as it is. With spaces or
+ *              aliases nothing is rounded. At least the end of every fixed item
  * n_nodes      placements that the search tried */
 typedef struct mo_layout_result {
     size_t peak, lower_bound;

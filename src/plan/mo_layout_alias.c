@@ -173,6 +173,20 @@ static mo_status moi_layout_leave_out(moi_layout_choice *c, size_t live_bound) {
     return status;
 }
 
+/* Nothing is rounded: what rounding adds depends on the choice. */
+static mo_status moi_layout_bound_choices(moi_layout_choice *c, mo_layout_result *result) {
+    moi_layout layout;
+    c->call->taken = c->taken;
+    c->call->ignore_align = 1;
+    mo_status status = moi_layout_create(&layout, c->call);
+    if (status == MO_OK) {
+        status = moi_layout_bound(&layout, result);
+        moi_layout_destroy(&layout);
+    }
+    c->call->ignore_align = 0;
+    return status;
+}
+
 static mo_status moi_layout_solve_aliases(
     moi_layout_call *call, size_t *offsets, mo_layout_result *result) {
     moi_layout_choice c;
@@ -180,8 +194,11 @@ static mo_status moi_layout_solve_aliases(
     mo_status status = moi_layout_begin_choice(&c, call);
     if (status != MO_OK) return status;
     moi_layout_take_most(&c);
-    status = moi_layout_try_choice(&c);
-    size_t live_bound = c.best.live_bound, peak_step = c.best.peak_step;
+    mo_layout_result bound;
+    memset(&bound, 0, sizeof bound);
+    status = moi_layout_bound_choices(&c, &bound);
+    if (status == MO_OK) status = moi_layout_try_choice(&c);
+    size_t live_bound = bound.live_bound, peak_step = bound.peak_step;
     if (status == MO_OK)
         status = c.n_edges <= MOI_LAYOUT_MAX_ENUMERATED ? moi_layout_try_all(&c, live_bound)
                                                         : moi_layout_leave_out(&c, live_bound);
@@ -189,7 +206,7 @@ static mo_status moi_layout_solve_aliases(
         *result = c.best;
         result->live_bound = live_bound;
         result->peak_step = peak_step;
-        result->lower_bound = c.lower_bound;
+        result->lower_bound = moi_max(c.lower_bound, live_bound);
         result->proved = result->peak == result->lower_bound;
         result->n_nodes = call->effort->n_nodes - n_nodes;
         memcpy(offsets, c.offsets, call->n * sizeof *offsets);

@@ -213,6 +213,7 @@ static mo_status moi_layout_spread_search(moi_layout_spread *s) {
             is_new = moi_layout_spread_fits(s, depth);
         }
     }
+    if (s->best <= s->capacity) s->is_complete = 0; /* it is enough, and maybe not the smallest */
     return MO_OK;
 }
 

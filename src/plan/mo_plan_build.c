@@ -166,8 +166,8 @@ static mo_status moi_build_link(moi_build *b, size_t budget, size_t *peak_bytes)
 }
 
 /* A plan may need less than the flat chain counts, or more, for holes in its layout. */
-static mo_status moi_build_links(moi_build *b, size_t slack) {
-    size_t budget = b->for_stages + slack, peak_bytes;
+static mo_status moi_build_links(moi_build *b, size_t budget, size_t slack) {
+    size_t peak_bytes;
     mo_status status = MO_OK;
     for (int i = 0; i < 12 && status == MO_OK; i++) {
         status = moi_build_link(b, budget, &peak_bytes);
@@ -206,7 +206,8 @@ static mo_status moi_build_solve(moi_build *b) {
     const mo_remat_table_desc d = moi_build_table_desc(b, moi_max(budget, floor_bytes));
     status = mo_remat_table_create(&b->table, &d);
     if (status == MO_OK && b->result.fits) status = moi_build_columns(b);
-    if (status == MO_OK && b->desc->link.out_bytes_per_s > 0) status = moi_build_links(b, slack);
+    if (status == MO_OK && b->desc->link.out_bytes_per_s > 0)
+        status = moi_build_links(b, budget, slack);
     return status;
 }
 
@@ -223,9 +224,13 @@ static mo_status moi_build_run(moi_build *b) {
     return status;
 }
 
+static int moi_build_is_rate(double x) { return x >= 0 && x < HUGE_VAL; } /* not for NaN */
+
 static int moi_build_valid(const mo_plan_build_desc *desc) {
     const mo_offload_link *link = &desc->link;
-    if (link->out_bytes_per_s >= 0 && link->in_bytes_per_s >= 0 && link->latency_s >= 0) return 1;
+    if (moi_build_is_rate(link->out_bytes_per_s) && moi_build_is_rate(link->in_bytes_per_s) &&
+        moi_build_is_rate(link->latency_s))
+        return 1;
     moi_log(desc->plan.log, MO_LOG_ERROR, "plan: link of %g and %g bytes/s, latency %g s",
         link->out_bytes_per_s, link->in_bytes_per_s, link->latency_s);
     return 0;

@@ -390,12 +390,29 @@ static void moi_replay_release_claim(mo_replay *replay, const moi_replay_claim *
     if (handle) (void)mo_suballoc_dealloc(&replay->sub, handle);
 }
 
+/* Claims without a live block go at once, so that max_allocs leaves room to cut the others. */
+static void moi_replay_release_empty(mo_replay *replay) {
+    moi_replay_plan *plan = replay->plan;
+    for (size_t i = 0, k = 0; i < plan->n_claims; i++) {
+        moi_replay_claim *claim = &plan->claims[i];
+        int has_live = 0;
+        for (; replay->n_planned > 0 && k < plan->n_places; k++) {
+            if (plan->items[plan->placed[k]].off >= claim->off + claim->size) break;
+            has_live |= moi_replay_in_place(replay, plan->placed[k]) != NULL;
+        }
+        if (has_live) continue;
+        (void)mo_suballoc_dealloc(&replay->sub, claim->handle);
+        claim->handle = 0;
+    }
+}
+
 /* The plan is no longer followed. */
 static void moi_replay_release(mo_replay *replay) {
     moi_replay_plan *plan = replay->plan;
     size_t k = 0;
+    moi_replay_release_empty(replay);
     for (size_t i = 0; i < plan->n_claims; i++)
-        moi_replay_release_claim(replay, &plan->claims[i], &k);
+        if (plan->claims[i].handle) moi_replay_release_claim(replay, &plan->claims[i], &k);
     MEMOPT_ASSERT(replay->n_planned == 0);
     replay->plan = NULL;
 }
