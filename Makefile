@@ -1,6 +1,6 @@
 # memopt - GNU make. `make help` lists the targets; everything built lands under build/.
 
-demo_command = build/train_gpt --text README.md $(wildcard docs/*.md src/*/*.[ch] examples/*.c) \
+demo_command = OMP_WAIT_POLICY=passive build/train_gpt --text README.md $(wildcard docs/*.md src/*/*.[ch] examples/*.c) \
     --batch 16 --steps 30 --budget 25% --compare --sample 200 --report build/demo
 
 # `make deps X` installs, then starts over for X, also with -j: the rest of this file looks at the

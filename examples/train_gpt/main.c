@@ -104,7 +104,10 @@ static void train_plainly(const options *o, result *r, double *losses) {
         pass(ends[0], losses, o->steps * sizeof *losses, true);
     }
     close(ends[0]);
-    if (waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
+    status = EXIT_BAD << 8;
+    if (waitpid(child, &status, 0) == child && WIFSIGNALED(status))
+        fail(EXIT_BAD, "--compare: the plain run was ended by signal %d", WTERMSIG(status));
+    else if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         exit(WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : EXIT_BAD);
 }
 

@@ -23,7 +23,7 @@ static const char usage[] =
     "  --clip X               limit of the gradient's global norm (0 = none)\n"
     "  --seed N               of the initial weights and the sample (1337)\n"
     "  --init FILE            start from a safetensors file with Hugging Face GPT-2 names\n"
-    "  --threads N            (all)\n"
+    "  --threads N            (all); where other programs run too, OMP_WAIT_POLICY=passive helps\n"
     "  --blas LIBRARY         matrix products by the cblas_sgemm of this shared library\n"
     "  --budget SIZE          bytes, with K, M or G (1024), or N%: of what --strategy none needs\n"
     "  --strategy S           none: plain; auto: the fastest that fits the budget (default); or a\n"
@@ -31,7 +31,8 @@ static const char usage[] =
     "        checkpoint=none|light|block|sqrt   what backward computes again, or\n"
     "        checkpoint=optimal                 the fastest schedule of halves of blocks that "
     "fits\n"
-    "        offload                            which may move activations to host memory\n"
+    "        offload                            optimal, which may also move activations to host\n"
+    "                                           memory outside the budget; auto never does\n"
     "        accum=N                            split each batch into N micro-batches\n"
     "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
@@ -115,6 +116,8 @@ static uint64_t parse_seed(const char *name, const char *text) {
 static void parse_budget(options *o, const char *text) {
     char *end;
     double x = strtod(text, &end), unit = 1;
+    o->budget = 0;
+    o->budget_percent = 0; // the last --budget counts
     if (end != text && *end == '%' && !end[1] && x > 0 && x <= 100) {
         o->budget_percent = x;
         return;
@@ -195,7 +198,8 @@ static void strategy_item(options *o, const char *item, size_t n) {
 }
 
 static void parse_strategy(options *o, const char *text) {
-    o->open = 0;
+    o->strategy = (strategy){.accum = 1}; // the last --strategy counts, alone
+    o->open = o->named = 0;
     if (strcmp(text, "none") == 0) {
         o->named = OPEN_ALL;
         return;

@@ -253,8 +253,8 @@ strategy trainer_choose(const trainer *t, uint64_t budget, bool say) {
     format_mib(f.least.bytes, least, sizeof least);
     strategy_format(&f.least.s, text, sizeof text);
     fail(EXIT_BAD,
-        "--budget %s (%llu bytes) is too small: the smallest that this model%s can run in is %s "
+        "--budget %s (%llu bytes) is too small: the smallest that %s finds on %d threads is %s "
         "(%llu bytes), with %s",
-        want, (unsigned long long)budget, open == OPEN_ALL ? "" : " and strategy", least,
-        (unsigned long long)f.least.bytes, text);
+        want, (unsigned long long)budget, open == OPEN_ALL ? "--strategy auto" : "this --strategy",
+        mo_parallel_threads(&t->parallel), least, (unsigned long long)f.least.bytes, text);
 }

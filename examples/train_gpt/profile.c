@@ -47,13 +47,15 @@ static stage_costs costs_of(const mo_stage *s) {
     return (stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s};
 }
 
-// Bytes a second of a copy to other memory, such as the transfer's.
-static double copy_speed(void) {
-    enum { SIZE = 32 << 20 };
-    char *from = allocate(SIZE), *to = allocate(SIZE);
+// Bytes a second of a copy to other memory, such as the transfer's. The plan's memory is free then: both
+// buffers together stay within the budget.
+static double copy_speed(uint64_t budget) {
+    enum { MOST = 32 << 20 };
+    const size_t size = budget != 0 && budget / 2 < MOST ? (size_t)(budget / 2) : MOST;
+    char *from = allocate(size), *to = allocate(size);
     double bytes_per_s = 0;
-    memset(from, 1, SIZE);
-    const mo_profile_link_desc desc = {.to = to, .from = from, .size = SIZE};
+    memset(from, 1, size);
+    const mo_profile_link_desc desc = {.to = to, .from = from, .size = size};
     check(mo_profile_link(&desc, &bytes_per_s), "mo_profile_link");
     free(from);
     free(to);
@@ -80,7 +82,7 @@ void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
             .mlp = costs_of(&halves[1]),
             .head = costs_of(&g.stages[g.chain.n_stages - 1]),
             .update = update_s,
-            .copy_bytes_per_s = s->offload ? copy_speed() : 0};
+            .copy_bytes_per_s = s->offload ? copy_speed(budget) : 0};
     }
     mo_profile_free(&profile);
     gpt_chain_free(&g);

@@ -78,8 +78,8 @@ static void start(transfer *t, const mo_step *step, bool out) {
         wait_for(t, t->n_queued + 1 > t->capacity ? t->n_queued + 1 - t->capacity : 0);
         t->jobs[t->n_queued++ % t->capacity] =
             out ? (job){stored, c->address, c->size} : (job){c->address, stored, c->size};
+        pthread_cond_broadcast(&t->changed);
     }
-    pthread_cond_broadcast(&t->changed);
 }
 
 void transfer_step(transfer *t, const mo_step *step) {

@@ -54,6 +54,8 @@ static bool chain_read_row(chain *c, const chain_columns *at, size_t i, size_t *
         !chain_add_size(t, i, at->fwd_tmp, &option->forward_tmp, total) ||
         !chain_add_size(t, i, at->bwd_tmp, &option->backward_tmp, total))
         return false;
+    if (stage->forward_s > 1e100) return csv_fail(t, i, at->fw, "more than 1e100");
+    if (stage->backward_s > 1e100) return csv_fail(t, i, at->bw, "more than 1e100");
     stage->forward_tmp = is_loss ? option->backward_tmp : option->forward_tmp;
     if (!is_loss && option->kept < stage->output_size)
         return csv_fail(

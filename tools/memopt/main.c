@@ -28,8 +28,9 @@ void fail(int code, const char *format, ...) {
 void check(mo_status status, const char *what) {
     const bool is_input =
         status == MO_E_INVALID || status == MO_E_OVERFLOW || status == MO_E_FORMAT;
-    if (status != MO_OK)
-        fail(is_input ? EXIT_USAGE : EXIT_NO, "%s: %s", what, mo_status_text(status));
+    if (status == MO_OK) return;
+    if (strcmp(what, "-") == 0) what = "standard input";
+    fail(is_input ? EXIT_USAGE : EXIT_NO, "%s: %s", what, mo_status_text(status));
 }
 
 void *allocate(size_t n, size_t size) {

@@ -238,7 +238,7 @@ static void check_link(remat *r) {
 static size_t budget_of(const share *s, size_t plain) {
     if (s->bytes) return s->bytes;
     const double bytes = s->percent > 0 ? floor(s->percent / 100 * (double)plain) : (double)plain;
-    return bytes < 1 ? 1 : bytes < 0x1p60 ? (size_t)bytes : (size_t)1 << 60;
+    return bytes < 1 ? 1 : bytes < 0x1p64 ? (size_t)bytes : SIZE_MAX;
 }
 
 static void report_misfit(const remat *r) {
