@@ -173,7 +173,8 @@ static void try_strategy(search *f, const strategy *s) {
     f->n++;
     if (f->least.cost == 0 || x.bytes < f->least.bytes) f->least = x;
     trial *kept = x.bytes <= f->budget ? &f->best : &f->missed;
-    if (kept->cost == 0 || x.cost < kept->cost) *kept = x;
+    // sums of the same costs in another order are equal: the simpler strategy came first
+    if (kept->cost == 0 || x.cost < kept->cost * (1 - 1e-9)) *kept = x;
 }
 
 // Nothing of this batch and loss can be faster than what keeps everything.
