@@ -338,7 +338,8 @@ test_the_search_says_why() {
     train all "${big[@]}" --strategy none
     all=$(number all.json plan_bytes)
     train m "${big[@]}" --budget $((all * 85 / 100))
-    grep -q 'is the fastest that fits$' m.err && grep -q '^  checkpoint=.* would take .* times its time, but ' m.err
+    grep -q 'is the fastest that fits$' m.err
+    grep -q '^  checkpoint=.* would take .* times its time, but ' m.err
 }
 
 # smallest FLAG... - the bytes that the refusal of a budget of one byte names.

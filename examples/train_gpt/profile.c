@@ -47,7 +47,7 @@ static stage_costs costs_of(const mo_stage *s) {
     return (stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s};
 }
 
-// Bytes a second of a copy to other memory, such as the transfer's. The plan's memory is free then: both
+// Bytes a second of a copy to other memory, such as the transfer's. No plan has memory then: both
 // buffers together stay within the budget.
 static double copy_speed(uint64_t budget) {
     enum { MOST = 32 << 20 };
