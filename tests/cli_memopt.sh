@@ -4,23 +4,10 @@
 # Prints one line per test and ends like cmocka; a function fails with its first failing command and
 # skips with status 77. ONLY=words runs the facts whose name holds one of them. Needs bash, awk,
 # cmp; python3 and xmllint where present.
-set -u
-export LC_ALL=C
-self=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
-case ${1:?usage: cli_memopt.sh PROGRAM} in
-/*) program=$1 ;;
-*) program=$PWD/$1 ;;
-esac
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
-cd "$dir" || exit 1
+# shellcheck source=tests/cli.sh
+. "$(dirname "$0")/cli.sh"
 
 # ---- helpers -----------------------------------------------------------------------------------
-
-say() { echo "$*"; return 1; }
-skip() { echo "skipped: $*"; exit 77; }
-have() { command -v "$1" > /dev/null 2>&1; }
 
 # ends STATUS FLAG... - runs the program with its output in out and err.
 ends() {
@@ -600,26 +587,4 @@ test_the_loss_alone_is_a_chain() {
 
 # ------------------------------------------------------------------------------------------------
 
-chosen() {
-    local word
-    [ -n "${ONLY:-}" ] || return 0
-    for word in $ONLY; do case $1 in *"$word"*) return 0 ;; esac; done
-    return 1
-}
-
-passed=0 failed=0 skipped=0
-for name in $(sed -n 's/^\(test_[a-z0-9_]*\)() {.*/\1/p' "$self"); do # in this order
-    chosen "$name" || continue
-    mkdir "$dir/$name"
-    (set -e; cd "$dir/$name"; "$name") > "$dir/log" 2>&1
-    case $? in
-    0) echo "[       OK ] $name"; passed=$((passed + 1)) ;;
-    77) echo "[  SKIPPED ] $name"; sed 's/^/    /' "$dir/log"; skipped=$((skipped + 1)) ;;
-    *) echo "[  FAILED  ] $name"; sed 's/^/    /' "$dir/log"; failed=$((failed + 1)) ;;
-    esac
-    rm -rf "${dir:?}/$name"
-done
-echo "[  PASSED  ] $passed test(s)."
-[ $skipped = 0 ] || echo "[  SKIPPED ] $skipped test(s)."
-[ $failed = 0 ] || echo "[  FAILED  ] $failed test(s)."
-[ $failed = 0 ]
+run_facts

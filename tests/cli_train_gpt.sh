@@ -4,20 +4,11 @@
 # The losses come from tests/data/gpt_tiny.py. Prints one line per test and ends like cmocka; a
 # function fails with its first failing command and skips with status 77. ONLY=words runs the facts
 # whose name holds one of them. Needs bash, awk, cmp; python3, xmllint and OpenBLAS where present.
-set -u
-export LC_ALL=C
-self=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
-case ${1:?usage: cli_train_gpt.sh PROGRAM} in
-/*) program=$1 ;;
-*) program=$PWD/$1 ;;
-esac
+# shellcheck source=tests/cli.sh
+. "$(dirname "$0")/cli.sh"
 root=$(dirname "$(dirname "$self")")
 data=$root/tests/data/gpt_tiny
 corpus=$root/fuzz/corpus/safetensors
-dir=$(mktemp -d) || exit 1
-trap 'rm -rf "$dir"' EXIT
-trap 'exit 1' HUP INT TERM
-cd "$dir" || exit 1
 unset MEMOPT_CPU
 # A huge request returns NULL under ASan as it does without.
 export ASAN_OPTIONS=allocator_may_return_null=1:${ASAN_OPTIONS:-}
@@ -29,10 +20,6 @@ tiny=("${tokens[@]}" "${init[@]}" --batch 3 --steps 12 --lr 1e-3 --threads 1)
 plain=("${tiny[@]}" --strategy none)
 
 # ---- helpers -----------------------------------------------------------------------------------
-
-say() { echo "$*"; return 1; }
-skip() { echo "skipped: $*"; exit 77; }
-have() { command -v "$1" > /dev/null 2>&1; }
 
 number() { grep -o "\"$2\":[0-9.]*" "$1" | head -n 1 | cut -d: -f2; }
 losses() { grep -o '"loss":\[[^]]*' "$1" | head -n 1 | cut -d[ -f2 | tr , ' '; }
@@ -808,26 +795,4 @@ test_killed_run_leaves_no_half_file() {
 
 # ------------------------------------------------------------------------------------------------
 
-chosen() {
-    local word
-    [ -n "${ONLY:-}" ] || return 0
-    for word in $ONLY; do case $1 in *"$word"*) return 0 ;; esac; done
-    return 1
-}
-
-passed=0 failed=0 skipped=0
-for name in $(sed -n 's/^\(test_[a-z0-9_]*\)() {.*/\1/p' "$self"); do # in this order
-    chosen "$name" || continue
-    mkdir "$dir/$name"
-    (set -e; cd "$dir/$name"; "$name") > "$dir/log" 2>&1
-    case $? in
-    0) echo "[       OK ] $name"; passed=$((passed + 1)) ;;
-    77) echo "[  SKIPPED ] $name"; sed 's/^/    /' "$dir/log"; skipped=$((skipped + 1)) ;;
-    *) echo "[  FAILED  ] $name"; sed 's/^/    /' "$dir/log"; failed=$((failed + 1)) ;;
-    esac
-    rm -rf "${dir:?}/$name"
-done
-echo "[  PASSED  ] $passed test(s)."
-[ $skipped = 0 ] || echo "[  SKIPPED ] $skipped test(s)."
-[ $failed = 0 ] || echo "[  FAILED  ] $failed test(s)."
-[ $failed = 0 ]
+run_facts
