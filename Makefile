@@ -118,7 +118,7 @@ bench: build/memopt-bench
 
 fuzz: $(fuzzers)
 
-build/fuzz/%: fuzz/%.c src/memopt.c $(sources) $(wildcard tools/memopt/*.[ch])
+build/fuzz/%: fuzz/%.c src/memopt.c $(sources) $(wildcard tools/memopt/*.[ch] fuzz/*.h)
 	@mkdir -p $(@D)
 	$(call show,FUZZ)
 	$(Q)clang -g -O1 -fsanitize=fuzzer,address,undefined -DFUZZ_NO_MAIN $(include) -o $@ $< \

@@ -1,4 +1,4 @@
-/* test_graph.c - mo_graph: building, dropping, merging, text, pictures. */
+/* test_graph.c - mo_graph: building, dropping, merging, text. */
 #include "test_graph.h"
 #include <dirent.h>
 #include <locale.h>
@@ -8,6 +8,7 @@
 #include "../fuzz/fuzz_graph.c"
 
 static test_log logged;
+static graph_text picture;
 
 static mo_graph *logged_graph(void) {
     static mo_log log;
@@ -621,138 +622,6 @@ static void the_fuzz_corpus_replays(void **state) {
     assert_true(n >= 12);
 }
 
-/* ---- pictures ------------------------------------------------------------------------------ */
-
-static graph_text picture;
-
-static size_t count(const char *what) {
-    size_t n = 0;
-    for (const char *at = picture.at; (at = strstr(at, what)) != NULL; at++) n++;
-    return n;
-}
-
-static const char odd_names[] =
-    "tensor \"<x> & 'y'\" 64KiB input category=param\n"
-    "tensor \"\\\"\\\\\\x0a\\xff\" 32KiB\n"
-    "tensor y 16KiB output category=grad\n"
-    "op \"a<b\" \"k\\\"\\\\\" : \"<x> & 'y'\" -> \"\\\"\\\\\\x0a\\xff\"\n"
-    "op last k : \"\\\"\\\\\\x0a\\xff\" -> y=\"\\\"\\\\\\x0a\\xff\"\n";
-
-static void dot_names_ops_tensors_and_edges(void **state) {
-    (void)state;
-    mo_graph *graph = graph_of(odd_names);
-    mo_writer writer = graph_text_begin(&picture, -1);
-    test_ok(mo_graph_write_dot(graph, &writer));
-    assert_int_equal(count("digraph memopt {\n"), 1);
-    assert_int_equal(count("t0 [label=\"<x> & 'y'\\n64.0 KiB\",shape=ellipse,style=bold];\n"), 1);
-    assert_int_equal(count("t1 [label=\"\\\"\\\\??\\n32.0 KiB\",shape=ellipse];\n"), 1);
-    assert_int_equal(count("t2 [label=\"y\\n16.0 KiB\",shape=ellipse,peripheries=2];\n"), 1);
-    assert_int_equal(count("o0 [label=\"a<b\\nk\\\"\\\\\"];\n"), 1);
-    assert_int_equal(count("t0 -> o0;\no0 -> t1;\n"), 1);
-    assert_int_equal(count("t2 -> t1 [style=dashed"), 1);
-    mo_graph_destroy(graph);
-}
-
-/* Every tag is closed in order, and no character stands where XML does not allow it. */
-static void assert_well_formed(void) {
-    char open[16][16];
-    size_t depth = 0;
-    for (const char *at = picture.at; *at; at++) {
-        assert_true((*at >= 32 && *at < 127) || *at == '\n');
-        if (*at == '&') assert_int_equal(at[1], '#');
-        if (*at != '<') continue;
-        const char *end = strchr(at, '>');
-        assert_non_null(end);
-        size_t size = strcspn(at + 1 + (at[1] == '/'), " />");
-        assert_in_range(size, 1, 15);
-        if (at[1] == '/') {
-            assert_in_range(depth, 1, 16);
-            depth--;
-            assert_int_equal(strlen(open[depth]), size);
-            assert_memory_equal(open[depth], at + 2, size);
-        } else if (end[-1] != '/') {
-            assert_in_range(depth, 0, 15);
-            memcpy(open[depth], at + 1, size);
-            open[depth++][size] = 0;
-        }
-        at = end;
-    }
-    assert_int_equal(depth, 0);
-}
-
-static void svg_shows_bars_the_curve_and_the_peak(void **state) {
-    (void)state;
-    mo_graph *graph = graph_of(odd_names);
-    mo_graph_svg_desc desc = {.title = "<title>", .n_bars = 2};
-    mo_writer writer = graph_text_begin(&picture, -1);
-    test_ok(mo_graph_write_svg(graph, NULL, NULL, &writer));
-    assert_well_formed();
-    assert_int_equal(count(">peak 96.0 KiB</text>"), 1);
-    assert_int_equal(count("2 ops, 3 tensors, peak 96.0 KiB at step 0, 1 in place (16.0 KiB)"), 1);
-    assert_int_equal(count("<title>&#60;x&#62; &#38; &#39;y&#39;: 64.0 KiB, steps 0 to 1<"), 1);
-    assert_int_equal(count("<title>y: 16.0 KiB, steps 1 to 1, in place of &#34;\\?\?</title>"), 1);
-    assert_int_equal(count("<rect class=\"param\""), 1);
-    assert_int_equal(count(">a&#60;b</text>"), 1);
-    assert_int_equal(count("<title>live bytes</title>"), 1);
-    writer = graph_text_begin(&picture, -1);
-    test_ok(mo_graph_write_svg(graph, NULL, &desc, &writer));
-    assert_well_formed();
-    assert_int_equal(count(">&#60;title&#62;</text>"), 1);
-    assert_int_equal(count("<rect class=\"grad\""), 0); /* the smallest gets no bar */
-    mo_graph_destroy(graph);
-}
-
-static void svg_of_nothing_and_of_much_is_a_picture(void **state) {
-    (void)state;
-    test_rng rng = test_rng_begin("svg_of_nothing_and_of_much_is_a_picture");
-    mo_graph *graph = graph_of("");
-    mo_writer writer = graph_text_begin(&picture, -1);
-    test_ok(mo_graph_write_svg(graph, NULL, NULL, &writer));
-    assert_well_formed();
-    for (size_t i = 0; i < 5000; i++) {
-        char name[32];
-        mo_graph_tensor tensor = {.name = name, .size = test_below(&rng, 1000)};
-        mo_graph_op op = {.name = name, .kind = "k", .outputs = &i, .n_outputs = 1};
-        snprintf(name, sizeof name, "%zu", i);
-        if (i == 4321) tensor.size = 1 << 20;
-        test_ok(mo_graph_add_tensor(graph, &tensor, NULL));
-        test_ok(mo_graph_add_op(graph, &op, NULL));
-    }
-    writer = graph_text_begin(&picture, -1);
-    test_ok(mo_graph_write_svg(graph, NULL, NULL, &writer));
-    assert_well_formed();
-    assert_int_equal(count(">peak 1.0 MiB</text>"), 1);
-    assert_int_equal(count("<rect"), 41);
-    mo_graph_svg_desc wrong = {.width = 479};
-    assert_int_equal(mo_graph_write_svg(graph, NULL, &wrong, &writer), MO_E_INVALID);
-    wrong.width = 0;
-    wrong.n_bars = 1001;
-    assert_int_equal(mo_graph_write_svg(graph, NULL, &wrong, &writer), MO_E_INVALID);
-    mo_graph_destroy(graph);
-}
-
-static void a_writer_that_refuses_is_an_error(void **state) {
-    (void)state;
-    mo_graph *graph = graph_of(odd_names);
-    mo_status (*const writes[])(const mo_graph *, const mo_writer *) = {
-        mo_graph_write, mo_graph_write_dot};
-    for (size_t i = 0; i < 3; i++) {
-        mo_status status = MO_E_IO;
-        for (int k = 0; status != MO_OK; k++) {
-            mo_writer writer = graph_text_begin(&picture, k);
-            status =
-                i < 2 ? writes[i](graph, &writer) : mo_graph_write_svg(graph, NULL, NULL, &writer);
-            assert_int_equal(status, picture.n_calls > k ? MO_E_IO : MO_OK);
-            assert_true(picture.n_calls <= k + 1);
-        }
-    }
-    mo_writer none = {NULL, NULL};
-    assert_int_equal(mo_graph_write(graph, &none), MO_E_INVALID);
-    assert_int_equal(mo_graph_write_dot(graph, NULL), MO_E_INVALID);
-    assert_int_equal(mo_graph_write_svg(NULL, NULL, NULL, &none), MO_E_INVALID);
-    mo_graph_destroy(graph);
-}
-
 /* ---- the k-th allocation ------------------------------------------------------------------- */
 
 static const char forty_ops[] = "tensor x 1 input\n";
@@ -819,10 +688,6 @@ int main(void) {
         cmocka_unit_test(random_graphs_come_back),
         cmocka_unit_test(damaged_text_is_rejected_or_a_graph),
         cmocka_unit_test(the_fuzz_corpus_replays),
-        cmocka_unit_test(dot_names_ops_tensors_and_edges),
-        cmocka_unit_test(svg_shows_bars_the_curve_and_the_peak),
-        cmocka_unit_test(svg_of_nothing_and_of_much_is_a_picture),
-        cmocka_unit_test(a_writer_that_refuses_is_an_error),
         cmocka_unit_test(any_failed_allocation_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

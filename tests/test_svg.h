@@ -21,6 +21,7 @@ static inline int text_write(void *self, const char *from, size_t size) {
 }
 static inline mo_writer text_begin(int fail_at) {
     out.size = 0;
+    out.at[0] = 0;
     out.n_calls = 0;
     out.fail_at = fail_at;
     return (mo_writer){text_write, NULL};
@@ -38,6 +39,7 @@ static inline void assert_well_formed(void) {
     size_t depth = 0;
     for (const char *at = out.at; *at; at++) {
         assert_true((*at >= 32 && *at < 127) || *at == '\n');
+        if (*at == '&') assert_int_equal(at[1], '#');
         if (*at != '<') continue;
         const char *end = strchr(at, '>');
         assert_non_null(end);
