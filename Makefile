@@ -22,11 +22,17 @@ V       ?= 0
 OPENMP  ?= $(shell echo 'int main(void){return 0;}' | \
     $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
 OPENMP  := $(OPENMP)
+# The flag that links OpenCL, empty where it is not installed: the rest builds without it.
+OPENCL  ?= $(shell printf '\043include <CL/cl.h>\nint main(void){return clGetPlatformIDs(0,0,0);}' | \
+    $(CC) -DCL_TARGET_OPENCL_VERSION=120 $(CPPFLAGS) -x c - -o /dev/null $(LDFLAGS) -lOpenCL \
+    2>/dev/null && echo -lOpenCL)
+OPENCL  := $(OPENCL)
 LIBS     = -lm -ldl -lpthread
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wstrict-prototypes
 
 layers   = base memory numeric train plan store
 include  = -Isrc $(layers:%=-Isrc/%)
+cl       = $(include) -Ibuild/cl -Isrc/cl
 common   = $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror) -MMD -MP $(CPPFLAGS)
 library  = -std=c99 -Wconversion $(common)
 program  = -std=c11 -D_DEFAULT_SOURCE $(common)
@@ -35,7 +41,9 @@ program  = -std=c11 -D_DEFAULT_SOURCE $(common)
 Q    = $(if $(filter 1,$(V)),,@)
 show = @$(if $(filter 1,$(V)),:,printf '  %-5s %s\n' $(1) $@)
 
-examples = $(patsubst examples/%.c,build/examples/%,$(wildcard examples/*.c))
+cl_examples = $(patsubst examples/%.c,build/examples/%,$(wildcard examples/*_cl_*.c))
+examples = $(filter-out $(if $(OPENCL),,$(cl_examples)),\
+    $(patsubst examples/%.c,build/examples/%,$(wildcard examples/*.c)))
 fuzzers  = $(patsubst fuzz/%.c,build/fuzz/%,$(wildcard fuzz/*.c))
 programs = $(if $(wildcard examples/train_gpt/*.c),build/train_gpt) \
     $(if $(wildcard tools/memopt/*.c),build/memopt) $(if $(wildcard bench/*.c),build/memopt-bench)
@@ -45,12 +53,12 @@ programs = $(if $(wildcard examples/train_gpt/*.c),build/train_gpt) \
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: headers build/memopt.o $(programs) $(examples)
+all: headers build/memopt.o $(if $(OPENCL),build/memopt_cl.o) $(programs) $(examples)
 
 help:
-	@echo 'make            root header, programs, examples'
+	@echo 'make            root headers, programs, examples'
 	@echo 'make deps       install what is missing (Debian, Ubuntu), elsewhere say what is'
-	@echo 'make headers    memopt.h from src/'
+	@echo 'make headers    memopt.h and memopt_cl.h from src/'
 	@echo 'make demo       train a small GPT plainly and under a budget, side by side'
 	@echo 'make test       all tests in all variants, and the gates; TESTS="arena pool" for a few'
 	@echo 'make check      the gates alone; GATES="symbols format" for a few'
@@ -59,7 +67,7 @@ help:
 	@echo 'make fuzz       build the fuzzers (clang)'
 	@echo 'make install    header, pkg-config file, CMake package, programs; PREFIX= DESTDIR='
 	@echo 'make clean      remove build/'
-	@echo 'Variables: CC CXX CFLAGS CPPFLAGS LDFLAGS OPENMP= (off) WERROR=1 V=1'
+	@echo 'Variables: CC CXX CFLAGS CPPFLAGS LDFLAGS OPENMP= OPENCL= (off) WERROR=1 V=1'
 
 deps:
 	@tools/deps.sh
@@ -68,7 +76,7 @@ clean:
 	rm -rf build
 
 # build/flags changes when the flags do; every object depends on it.
-flags = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OPENMP) $(WARNINGS) $(WERROR)
+flags = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OPENMP) $(OPENCL) $(WARNINGS) $(WERROR)
 build/flags: force
 	@mkdir -p $(@D)
 	@echo '$(flags)' | cmp -s - $@ || echo '$(flags)' > $@
@@ -77,7 +85,9 @@ build/flags: force
 
 sources = $(wildcard src/*.[ch] $(layers:%=src/%/*.[ch]) $(layers:%=src/%/*.inc))
 
-headers: memopt.h
+cl_sources = $(wildcard src/cl/*.[ch] src/cl/kernels/*)
+
+headers: memopt.h memopt_cl.h
 
 build/amalgamate: tools/amalgamate.c
 	@mkdir -p $(@D)
@@ -88,22 +98,40 @@ memopt.h: build/amalgamate $(sources) $(wildcard examples/01_quickstart.c)
 	$(call show,JOIN)
 	$(Q)build/amalgamate $(include:-I%=-I %) src/memopt.h src/memopt.c $@
 
+memopt_cl.h: build/amalgamate $(sources) $(cl_sources)
+	$(call show,JOIN)
+	$(Q)build/amalgamate $(include:-I%=-I %) -I src/cl -I src/cl/kernels -k memopt.h \
+	    src/memopt_cl.h src/memopt_cl.c $@
+
 # ---- library, programs -----------------------------------------------------------------------
 
 build/memopt.o: src/memopt.c build/flags
 	$(call show,CC)
 	$(Q)$(CC) $(library) $(CFLAGS) $(OPENMP) $(include) -c -o $@ $<
 
+# Compiled from src/, the kernels' lines come from here; the joined header holds them itself.
+build/cl/mo_cl_kernels.inc: src/cl/kernels/mo_cl_kernels.inc $(cl_sources)
+	@mkdir -p $(@D)
+	@awk '$$2 == "@embed-lines" { while ((getline line < $$3) > 0) { \
+	    gsub(/[\\"]/, "\\\\&", line); print "\"" line "\\n\"," } next } { print }' $< > $@
+
+build/memopt_cl.o: src/memopt_cl.c build/cl/mo_cl_kernels.inc build/flags
+	$(call show,CC)
+	$(Q)$(CC) $(library) $(CFLAGS) $(OPENMP) $(cl) -c -o $@ $<
+
 build/obj/%.o: %.c build/flags
 	@mkdir -p $(@D)
 	$(call show,CC)
-	$(Q)$(CC) $(program) $(CFLAGS) $(OPENMP) $(include) -c -o $@ $<
+	$(Q)$(CC) $(program) $(CFLAGS) $(OPENMP) $(cl) -c -o $@ $<
 
 objects = $(patsubst %.c,build/obj/%.o,$(wildcard $(1)))
 build/train_gpt: $(call objects,examples/train_gpt/*.c)
 build/memopt: $(call objects,tools/memopt/*.c)
 build/memopt-bench: $(call objects,bench/*.c)
 $(examples): build/examples/%: build/obj/examples/%.o
+
+$(cl_examples): build/memopt_cl.o
+$(cl_examples): LIBS += $(OPENCL)
 
 $(programs) $(examples): build/memopt.o
 	@mkdir -p $(@D)
@@ -140,8 +168,23 @@ flags.tsan  = $(sanitize) -fsanitize=thread
 test.plain  = -O1 -g $(OPENMP)
 test.asan   = $(flags.asan)
 test.tsan   = $(flags.tsan)
-side.src    = $(include)
-side.header = -I.
+no_opencl   = $(if $(OPENCL),,-DTEST_NO_OPENCL)
+side.src    = $(cl) $(no_opencl)
+side.header = -I. $(no_opencl)
+
+build/test/src-plain/memopt_cl.o: build/memopt_cl.o
+	@mkdir -p $(@D)
+	@cp $< $@
+
+build/test/src-%/memopt_cl.o: src/memopt_cl.c build/cl/mo_cl_kernels.inc build/flags
+	@mkdir -p $(@D)
+	$(call show,CC)
+	$(Q)$(CC) $(library) $(flags.$*) $(side.src) -c -o $@ $<
+
+build/test/header-%/memopt_cl.o: memopt_cl.c memopt_cl.h memopt.h build/flags
+	@mkdir -p $(@D)
+	$(call show,CC)
+	$(Q)$(CC) $(library) $(flags.$*) $(side.header) -c -o $@ $<
 
 build/test/src-plain/memopt.o: build/memopt.o
 	@mkdir -p $(@D)
@@ -162,7 +205,7 @@ test_ldflags = `sed -n 's,^// LDFLAGS: ,,p' tests/test_$*.c`
 
 # $(call variant,SIDE,FLAGS,TESTS)
 define variant
-build/test/$(1)-$(2)/test_%.o: tests/test_%.c build/flags | memopt.h
+build/test/$(1)-$(2)/test_%.o: tests/test_%.c build/flags | memopt.h memopt_cl.h
 	@mkdir -p $$(@D); rm -f $$(@:.o=)
 	$$(call show,CC)
 	$$(Q)$$(CC) $$(program) $$(test.$(2)) $$(side.$(1)) -c -o $$@ $$<
@@ -172,6 +215,12 @@ build/test/$(1)-$(2)/test_%: build/test/$(1)-$(2)/test_%.o build/test/$(1)-$(2)/
 	$$(Q)$$(CC) $$(flags.$(2)) -o $$@ $$^ $$(LDFLAGS) $$(test_ldflags) -lcmocka $$(LIBS)
 
 build-tests: $(3:%=build/test/$(1)-$(2)/test_%)
+
+# Without OpenCL the tests of memopt_cl are built to be skipped.
+ifneq ($(and $(OPENCL),$(filter cl cl_%,$(3))),)
+$(patsubst %,build/test/$(1)-$(2)/test_%,$(filter cl cl_%,$(3))): build/test/$(1)-$(2)/memopt_cl.o
+$(patsubst %,build/test/$(1)-$(2)/test_%,$(filter cl cl_%,$(3))): LIBS += $(OPENCL)
+endif
 endef
 $(eval $(call variant,src,plain,$(TESTS)))
 $(eval $(call variant,src,asan,$(TESTS)))
@@ -207,7 +256,7 @@ test:
 	+@MAKE='$(MAKE)' TESTS='$(TESTS)' TSAN_TESTS='$(TSAN_TESTS)' \
 	    ONLY_TESTS=$(if $(filter file,$(origin TESTS)),,1) tests/run.sh
 
-check: headers build/memopt.o
+check: headers build/memopt.o build/cl/mo_cl_kernels.inc
 	@CC='$(CC)' CXX='$(CXX)' tools/gates.sh $(GATES)
 
 format:

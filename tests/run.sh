@@ -59,6 +59,10 @@ start_examples() {
     for source in examples/*.c; do
         [ -e "$source" ] || continue
         name=$(basename "$source" .c)
+        case $name in *_cl_*)
+            [ -e build/memopt_cl.o ] ||
+                { echo "skipped: $name needs OpenCL"; skipped=$((skipped + 1)); continue; } ;;
+        esac
         start exit "example/$name" "build/examples/$name"
     done
 }

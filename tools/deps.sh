@@ -35,6 +35,11 @@ look() {
     check wanted libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/stdio.h
     check wanted qemu-user-static have qemu-aarch64-static
     check wanted libopenblas0-pthread openblas
+    # OpenCL: headers and loader to build memopt_cl.h, a CPU runtime to run it.
+    check wanted opencl-c-headers compiles '#define CL_TARGET_OPENCL_VERSION 120
+        #include <CL/cl.h>'
+    check wanted ocl-icd-opencl-dev opencl_loader
+    check wanted pocl-opencl-icd opencl_runtime
     if [ "$(uname -m)" = aarch64 ]; then drop_cross; fi
 }
 
@@ -46,6 +51,13 @@ clang_format_14() {
 openblas() {
     ls /usr/lib/*/libopenblas.so.0 /usr/lib/libopenblas.so.0 2> /dev/null | grep -q .
 }
+
+opencl_loader() {
+    echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null -lOpenCL 2> /dev/null
+}
+
+# Any driver will do.
+opencl_runtime() { ls "${OCL_ICD_VENDORS:-/etc/OpenCL/vendors}"/*.icd 2> /dev/null | grep -q .; }
 
 drop_cross() {
     local package kept=()

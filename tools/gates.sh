@@ -11,9 +11,14 @@ set -u
 cd "$(dirname "$0")/.."
 CC=${CC:-cc} CXX=${CXX:-c++}
 includes="-Isrc -Isrc/base -Isrc/memory -Isrc/numeric -Isrc/train -Isrc/plan -Isrc/store"
+cl_includes="$includes -Ibuild/cl -Isrc/cl"
 c_warnings="-Wall -Wextra -Wpedantic -Wshadow -Wundef -Wstrict-prototypes -Werror"
 cxx_warnings="-Wall -Wextra -Wpedantic -Werror"
 libs="-lm -ldl -lpthread"
+opencl() {
+    echo '#include <CL/cl.h>' |
+        $CC -DCL_TARGET_OPENCL_VERSION=120 -fsyntax-only -x c - 2> /dev/null
+}
 
 skip() { echo "skipped: $*"; exit 77; }
 have() { command -v "$1" > /dev/null 2>&1; }
@@ -35,12 +40,18 @@ gate_headers() {
     { cat "$dir/memopt.h"; echo; } > "$dir/bad.h"
     rejects same_header "$dir/bad.h" "$dir/memopt.h" || return 1
     same_header memopt.h "$dir/memopt.h" || return 1
+    # shellcheck disable=SC2086
+    build/amalgamate $flags -I src/cl -I src/cl/kernels -k memopt.h src/memopt_cl.h \
+        src/memopt_cl.c "$dir/memopt_cl.h" && same_header memopt_cl.h "$dir/memopt_cl.h" || return 1
     # make renews memopt.h by itself; what counts is what was committed with these sources.
     git cat-file -e HEAD:memopt.h 2>/dev/null || return 0
     [ -z "$(git status --porcelain -- src tools/amalgamate.c examples/01_quickstart.c)" ] ||
         return 0
-    git show HEAD:memopt.h > "$dir/committed_memopt.h"
-    same_header "$dir/committed_memopt.h" "$dir/memopt.h"
+    local name
+    for name in memopt.h memopt_cl.h; do
+        git show "HEAD:$name" > "$dir/committed_$name"
+        same_header "$dir/committed_$name" "$dir/$name" || return 1
+    done
 }
 
 # ---- layering: what the joining tool must reject ------------------------------------------------
@@ -98,7 +109,11 @@ gate_symbols() {
     done
     # shellcheck disable=SC2086
     $CC -O1 -DNDEBUG -fno-pic $includes -c src/memopt.c -o "$dir/memopt.o" || return 1
-    good_symbols "$dir/memopt.o"
+    good_symbols "$dir/memopt.o" || return 1
+    opencl || return 0
+    # shellcheck disable=SC2086
+    $CC -O1 -DNDEBUG -fno-pic $cl_includes -c src/memopt_cl.c -o "$dir/memopt_cl.o" || return 1
+    good_symbols "$dir/memopt_cl.o"
 }
 
 # ---- matrix: the joined header compiles everywhere ----------------------------------------------
@@ -117,13 +132,19 @@ write_matrix_sources() {
     { echo '#define MEMOPT_STATIC'; cat "$dir/impl.c" "$dir/user.c"; } > "$dir/static.c"
     { echo '#define MEMOPT_NO_SIMD'; cat "$dir/impl.c"; } > "$dir/scalar.c"
     local name
+    # memopt_cl.h alone, and in one file with memopt.h.
+    printf '#define MEMOPT_CL_IMPLEMENTATION\n#include "memopt_cl.h"\n' > "$dir/cl.c"
+    { echo '#define MEMOPT_IMPLEMENTATION'; cat "$dir/cl.c"; } > "$dir/cl_both.c"
+    { echo '#define MEMOPT_STATIC'; cat "$dir/cl_both.c" "$dir/user.c"; } > "$dir/cl_static.c"
+    for name in cl cl_both cl_static; do cp "$dir/$name.c" "$dir/$name.cpp"; done
     for name in impl user static scalar; do cp "$dir/$name.c" "$dir/$name.cpp"; done
 }
 
 compiles() { [ ! -s "$dir/failed" ] || { cat "$dir/failed" "$dir"/*.log; return 1; }; }
 
 compile_all() {
-    local cc cxx std name
+    local cc cxx std name cl_sources=
+    opencl && cl_sources="cl cl_both cl_static"
     for cc in gcc clang; do
         have $cc || continue
         for std in c99 c11; do
@@ -134,6 +155,9 @@ compile_all() {
             matrix_case $cc-$std-user $cc -std=$std $c_warnings -I. -c "$dir/user.c" \
                 -o "$dir/$cc-$std-user.o"
         done
+        for name in $cl_sources; do
+            matrix_case $cc-$name $cc -std=c99 $c_warnings -I. -fsyntax-only "$dir/$name.c"
+        done
         matrix_case $cc-scalar $cc -std=c99 $c_warnings -I. -fsyntax-only "$dir/scalar.c"
         # Without optimisation the intrinsics of gcc are macros that -Wconversion objects to.
         matrix_case $cc-O2 $cc -std=c11 -O2 $c_warnings -Wconversion -I. -c "$dir/impl.c" \
@@ -141,6 +165,9 @@ compile_all() {
     done
     for cxx in g++ clang++; do
         have $cxx || continue
+        for name in $cl_sources; do
+            matrix_case $cxx-$name $cxx -std=c++11 $cxx_warnings -I. -fsyntax-only "$dir/$name.cpp"
+        done
         for std in c++11 c++17; do
             for name in impl static user; do
                 matrix_case $cxx-$std-$name $cxx -std=$std $cxx_warnings -I. -c "$dir/$name.cpp" \

@@ -1,0 +1,2 @@
+#define MEMOPT_CL_IMPLEMENTATION
+#include "memopt_cl.h"

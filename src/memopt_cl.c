@@ -1,0 +1,45 @@
+/* memopt_cl.c - the implementation of memopt_cl.h, as one translation unit; it may be the one of
+ * memopt.c too, which has defined the helpers for files then. */
+#ifndef MEMOPT_CL_IMPLEMENTATION
+#define MEMOPT_CL_IMPLEMENTATION
+#endif
+#include "memopt_cl.h"
+#include "mo_internal.h"
+
+#ifndef MEMOPT_FILE_H
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+#endif
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function" /* not all of them are used here */
+#endif
+#include "mo_file.h"
+#include "mo_file.c"
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+#endif
+
+/* A program may ask the headers for a version in which calls of 1.2 are deprecated. */
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+#endif
+
+#include "mo_cl_internal.h"
+#include "mo_cl_device.c"
+#include "mo_cl.c"
+#include "mo_cl_program.c"
+#include "mo_cl_heap.c"
+#include "mo_cl_transfer.c"
+
+#if defined(__GNUC__) || defined(__clang__)
+#pragma GCC diagnostic pop
+#endif

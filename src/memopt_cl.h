@@ -1,0 +1,84 @@
+/* memopt_cl - the strategies of memopt.h on OpenCL devices, in a second C header.
+ *
+ *     #define MEMOPT_IMPLEMENTATION
+ *     #define MEMOPT_CL_IMPLEMENTATION
+ *     #include "memopt_cl.h"             // includes memopt.h, which lies beside it
+ *
+ *     mo_cl cl;
+ *     if (mo_cl_init(&cl, NULL) != MO_OK) ...     // no device: use the CPU
+ *
+ * WHAT IS IN IT
+ *
+ * Every section below starts with its own manual page.
+ *
+ *   cl_device    the devices of this machine: listed, chosen by a string, described
+ *   cl           a device in use: its context and queues, made here or attached to; waiting
+ *   cl_program   programs compiled once, kept in memory and in a folder of files
+ *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
+ *                mappings
+ *
+ * HOW TO USE IT
+ *
+ * - As memopt.h: MEMOPT_CL_IMPLEMENTATION in exactly one file, which may be the one with
+ *   MEMOPT_IMPLEMENTATION or another; or add memopt_cl.c beside memopt.c to the build. With
+ *   MEMOPT_STATIC both implementations go into the same file.
+ * - Needs the headers of OpenCL (CL/cl.h) and its loader: -lOpenCL -lm. OpenCL 1.2 is enough, of
+ *   the host's calls and of the kernels' language; no extension is required.
+ * - With -std=c99 or c11, the file with MEMOPT_CL_IMPLEMENTATION includes this header before any
+ *   system header.
+ *
+ * ENVIRONMENT
+ *
+ *   MEMOPT_CL_DEVICE  the device to take when the program leaves it open: cl:P.D
+ *   MEMOPT_CL_CACHE   the folder of compiled programs; empty = none
+ *   MEMOPT_CL_MEM     the budget of a heap whose program leaves it open: 512M, 3G
+ *
+ * RULES
+ *
+ * Those of memopt.h. What OpenCL answers comes back as a mo_status; the mo_log hook hears the name
+ * of the call, the name of the code, and the compiler's messages.
+ *
+ * Licence: see the LICENSE file; changes: CHANGELOG.md.
+ */
+#ifndef MEMOPT_CL_H
+#define MEMOPT_CL_H
+
+/* As in memopt.h: asked for before the first system header. */
+#if defined(MEMOPT_CL_IMPLEMENTATION) && !defined(_WIN32)
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE
+#endif
+#ifndef _FILE_OFFSET_BITS
+#define _FILE_OFFSET_BITS 64
+#endif
+#endif
+
+#include "memopt.h"
+
+/* Nothing newer than 1.2 is called, whatever the program itself asks the headers for. */
+#ifndef CL_TARGET_OPENCL_VERSION
+#define CL_TARGET_OPENCL_VERSION 120
+#endif
+#ifndef CL_USE_DEPRECATED_OPENCL_1_2_APIS
+#define CL_USE_DEPRECATED_OPENCL_1_2_APIS
+#endif
+#ifdef __APPLE__
+#include <OpenCL/opencl.h>
+#else
+#include <CL/cl.h>
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "mo_cl_device.h"
+#include "mo_cl.h"
+#include "mo_cl_program.h"
+#include "mo_cl_heap.h"
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
