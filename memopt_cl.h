@@ -17,6 +17,7 @@
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
+ *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *
  * HOW TO USE IT
  *
@@ -242,6 +243,7 @@ typedef struct mo_cl {
     size_t work_group;
     char *build_options, *cache_folder;
     struct mo_cl_program *programs;
+    struct moi_cl_ready *ready;
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
     mo_log log;
@@ -281,6 +283,20 @@ typedef struct mo_cl_wait_list {
     const cl_event *events;
     size_t n;
 } mo_cl_wait_list;
+
+/* mo_cl_barrier - what is enqueued on the queue from here on waits for the events, which may belong
+ *                 to the other queue.
+ * mo_cl_mark - an event that is complete when everything enqueued so far on the queue is; to be
+ *              released by the caller.
+ *
+ * Together they order the two queues: mark one, let the other wait.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, queue), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_barrier(
+    mo_cl *cl, mo_cl_queue queue, const mo_cl_wait_list *after);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_mark(mo_cl *cl, mo_cl_queue queue, cl_event *event);
 
 /* mo_cl_launch - enqueue a kernel whose arguments are set, in n_groups work-groups of one
  * dimension with cl->work_group work-items each.
@@ -409,8 +425,9 @@ typedef struct mo_cl_heap_desc {
     mo_track *track;
 } mo_cl_heap_desc;
 
-/* mo_cl_mem - one block: size bytes at off of a buffer. handle is never 0, and is recognized as
- * stale when the block was freed. size is what was asked for. */
+/* mo_cl_mem - size bytes at off of a buffer: a block, where handle is not 0 and is recognized as
+ * stale when the block was freed; or a part of one, or of a buffer of your own, which the kernels
+ * of memopt_cl take as well. size is what was asked for. {0} stands for NULL. */
 typedef struct mo_cl_mem {
     cl_mem buffer;
     uint64_t off, size;
@@ -487,6 +504,12 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_alloc(
 MEMOPT_API mo_status mo_cl_heap_dealloc(mo_cl_heap *heap, uint64_t handle);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_get(
     const mo_cl_heap *heap, uint64_t handle, mo_cl_mem *mem);
+
+/* mo_cl_part - size bytes of mem from off on; {0} where they are not inside.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API mo_cl_mem mo_cl_part(const mo_cl_mem *mem, uint64_t off, uint64_t size);
 
 /* mo_cl_heap_trim - release the buffers that hold no block, after waiting for both queues.
  *
@@ -572,6 +595,25 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_map(mo_cl_heap *heap, mo_cl_queue qu
     const mo_cl_wait_list *after, void **ptr);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_unmap(
     mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *mem, void *ptr, cl_event *event);
+
+#endif
+/* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_ACCUM_H
+#define MEMOPT_CL_ACCUM_H
+
+/* mo_cl_accum_add - sum[i] += scale * grad[i], bit for bit as mo_accum_add.
+ *
+ * grad  in      [n] float
+ * sum   in out  [n] float; does not overlap grad
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, sizes), MO_E_UNSUPPORTED (does not build), what OpenCL says
+ * Cost:    bytes moved: 12 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_add(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n);
 
 #endif
 
@@ -1147,6 +1189,70 @@ static mo_status moi_cl_fail(
 static int moi_cl_list_valid(const mo_cl_wait_list *after);
 static cl_uint moi_cl_list_n(const mo_cl_wait_list *after);
 static const cl_event *moi_cl_list_events(const mo_cl_wait_list *after);
+
+#endif
+/* mo_cl_kernel.h - every kernel, and how one is called; never part of the public header.
+ *
+ *     moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_fill_u32, NULL);
+ *     moi_cl_mem_arg(&call, &x, 4, n);
+ *     moi_cl_u32_arg(&call, value);
+ *     moi_cl_u64_arg(&call, n);
+ *     return moi_cl_end(&call, MO_CL_COMPUTE, moi_cl_tiles(cl, n), NULL, NULL);
+ *
+ * What fails is kept in the call and comes out of moi_cl_end; nothing is enqueued then. */
+#ifndef MEMOPT_CL_KERNEL_H
+#define MEMOPT_CL_KERNEL_H
+
+/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
+#define MOI_CL_FILES(X)                                                                            \
+    X(memory, prelude)                                                                             \
+    X(accum, prelude)
+
+/* Kernels: X(file, name). */
+#define MOI_CL_KERNELS(X)                                                                          \
+    X(memory, mo_cl_fill_u32)                                                                      \
+    X(memory, mo_cl_copy_u32)                                                                      \
+    X(accum, mo_cl_accum_add)
+
+#define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
+typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
+#undef MOI_CL_FILE_ID
+
+#define MOI_CL_KERNEL_ID(file, name) MOI_CL_##name,
+typedef enum moi_cl_kernel { MOI_CL_KERNELS(MOI_CL_KERNEL_ID) MOI_CL_KERNEL_COUNT } moi_cl_kernel;
+#undef MOI_CL_KERNEL_ID
+
+typedef struct moi_cl_call {
+    mo_cl *cl;
+    moi_cl_kernel id;
+    cl_kernel kernel;
+    cl_uint n_args;
+    mo_status status;
+} moi_cl_call;
+
+/* options: -D of the variant that is wanted, such as "-DMO_KIND=1"; NULL = none. Compiled at the
+ * first call with them. */
+static moi_cl_call moi_cl_begin(mo_cl *cl, moi_cl_kernel id, const char *options);
+
+/* Two arguments: the buffer, and the offset of mem in elements of size bytes (ulong). n elements
+ * from there on must be inside mem, else the call is MO_E_INVALID. */
+static void moi_cl_mem_arg(moi_cl_call *call, const mo_cl_mem *mem, size_t size, uint64_t n);
+static void moi_cl_u32_arg(moi_cl_call *call, uint32_t value);
+static void moi_cl_u64_arg(moi_cl_call *call, uint64_t value);
+static void moi_cl_f32_arg(moi_cl_call *call, float value);
+/* Any other type, by its bytes. */
+static void moi_cl_raw_arg(moi_cl_call *call, const void *value, size_t size);
+
+/* Enqueues n_groups groups of cl->work_group items; 0 groups: nothing to do, and no event. */
+static mo_status moi_cl_end(moi_cl_call *call, mo_cl_queue queue, uint64_t n_groups,
+    const mo_cl_wait_list *after, cl_event *event);
+/* The same on the compute queue, with no event. */
+static mo_status moi_cl_run(moi_cl_call *call, uint64_t n_groups);
+
+/* Groups that n elements make in tiles of the prelude's MO_TILE. */
+static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n);
+
+static void moi_cl_kernels_clear(mo_cl *cl);
 
 #endif
 /* mo_cl_device.c - see mo_cl_device.h. */
@@ -1801,6 +1907,26 @@ mo_status mo_cl_wait(mo_cl *cl, size_t n, const cl_event *events) {
         "waiting for %zu commands", n);
 }
 
+mo_status mo_cl_barrier(mo_cl *cl, mo_cl_queue queue, const mo_cl_wait_list *after) {
+    if (!cl || (unsigned)queue >= MO_CL_QUEUE_COUNT || !moi_cl_list_valid(after))
+        return MO_E_INVALID;
+    if (moi_cl_list_n(after) == 0) return MO_OK;
+    cl_int code = clEnqueueBarrierWithWaitList(
+        cl->queues[queue], moi_cl_list_n(after), moi_cl_list_events(after), NULL);
+    if (code == CL_SUCCESS) return MO_OK;
+    return moi_cl_fail(&cl->log, "clEnqueueBarrierWithWaitList", code, "%zu events", after->n);
+}
+
+mo_status mo_cl_mark(mo_cl *cl, mo_cl_queue queue, cl_event *event) {
+    if (!cl || (unsigned)queue >= MO_CL_QUEUE_COUNT || !event) return MO_E_INVALID;
+    cl_event last = NULL;
+    cl_int code = clEnqueueMarkerWithWaitList(cl->queues[queue], 0, NULL, &last);
+    if (code != CL_SUCCESS)
+        return moi_cl_fail(&cl->log, "clEnqueueMarkerWithWaitList", code, "end of a queue");
+    *event = last;
+    return MO_OK;
+}
+
 mo_status mo_cl_sync(mo_cl *cl, mo_cl_queue queue) {
     cl_event last = NULL;
     if (!cl || (unsigned)queue >= MO_CL_QUEUE_COUNT) return MO_E_INVALID;
@@ -1808,10 +1934,8 @@ mo_status mo_cl_sync(mo_cl *cl, mo_cl_queue queue) {
      * attached queue has enqueued. On rusticl only when that was flushed before: within one batch
      * the events of other commands complete later. */
     mo_status status = mo_cl_flush(cl, queue);
+    if (status == MO_OK) status = mo_cl_mark(cl, queue, &last);
     if (status != MO_OK) return status;
-    cl_int code = clEnqueueMarkerWithWaitList(cl->queues[queue], 0, NULL, &last);
-    if (code != CL_SUCCESS)
-        return moi_cl_fail(&cl->log, "clEnqueueMarkerWithWaitList", code, "end of a queue");
     status = mo_cl_wait(cl, 1, &last);
     clReleaseEvent(last);
     return status;
@@ -2311,6 +2435,7 @@ mo_status mo_cl_program_kernel(const mo_cl_program *program, const char *name, c
 
 void mo_cl_program_clear(mo_cl *cl) {
     if (!cl) return;
+    moi_cl_kernels_clear(cl);
     while (cl->programs) {
         mo_cl_program *p = cl->programs;
         cl->programs = p->next;
@@ -2335,6 +2460,249 @@ void mo_cl_program_get_stats(const mo_cl *cl, mo_cl_program_stats *stats) {
 }
 
 #undef MOI_CL_FILE_LARGEST
+/* mo_cl_kernel.c - see mo_cl_kernel.h. */
+
+/* mo_cl_kernels.inc - the kernel files as lines of text. Compiled from src/, `make` puts the file
+ * with the lines filled in into build/cl/; in the joined header they are filled in already. */
+
+static const char *const moi_cl_prelude_lines[] = {
+"/* prelude.cl - joined in front of every kernel file: what they all use.\n",
+" *\n",
+" * MEMOPT_WG  work-items of a group: 1 on CPUs, 64 or more on GPUs\n",
+" *\n",
+" * OpenCL C 1.2 without extensions: no half or double arithmetic, unless a file asks for it where\n",
+" * the device has it. Nothing is fused behind our back: results must be those of the CPU's kernels,\n",
+" * and what wants a fused multiply-add calls fma. Helpers are static inline and have no restrict,\n",
+" * which some compilers do not digest there.\n",
+" *\n",
+" * A group owns one contiguous tile of MO_TILE elements and its work-items walk over it side by\n",
+" * side: unit stride on a CPU, where MEMOPT_WG is 1, and coalesced on a GPU. */\n",
+"#pragma OPENCL FP_CONTRACT OFF\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_TILE 16384u\n",
+"#else\n",
+"#define MO_TILE 4096u\n",
+"#endif\n",
+"\n",
+"#define MO_KERNEL __kernel __attribute__((reqd_work_group_size(MEMOPT_WG, 1, 1)))\n",
+};
+
+static const char *const moi_cl_memory_lines[] = {
+"/* memory.cl - filling and copying, in words of 32 bits.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * Offsets and n are in words. */\n",
+"\n",
+"/* x[off + i] = value for i in 0..n-1. */\n",
+"MO_KERNEL void mo_cl_fill_u32(__global uint *restrict x, ulong off, uint value, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global uint *to = x + off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = value;\n",
+"}\n",
+"\n",
+"/* y[y_off + i] = x[x_off + i] for i in 0..n-1; the ranges do not overlap. */\n",
+"MO_KERNEL void mo_cl_copy_u32(\n",
+"    __global const uint *restrict x, ulong x_off, __global uint *restrict y, ulong y_off, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const uint *from = x + x_off + tile;\n",
+"    __global uint *to = y + y_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = from[i];\n",
+"}\n",
+};
+
+static const char *const moi_cl_accum_lines[] = {
+"/* accum.cl - sums of gradients, see mo_accum.h.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE) */\n",
+"\n",
+"/* sum[i] += scale * grad[i] */\n",
+"MO_KERNEL void mo_cl_accum_add(__global const float *restrict grad, ulong grad_off, float scale,\n",
+"    __global float *restrict sum, ulong sum_off, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const float *from = grad + grad_off + tile;\n",
+"    __global float *to = sum + sum_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = to[i] + scale * from[i];\n",
+"}\n",
+};
+
+/* ---- the tables ---------------------------------------------------------------------------- */
+
+typedef struct moi_cl_text {
+    const char *name;
+    const char *const *lines, *const *shared;
+    size_t n_lines, n_shared;
+} moi_cl_text;
+
+#define MOI_CL_COUNT(name) (sizeof moi_cl_##name##_lines / sizeof *moi_cl_##name##_lines)
+#define MOI_CL_TEXT(name, shared)                                                                  \
+    {#name ".cl", moi_cl_##name##_lines, moi_cl_##shared##_lines, MOI_CL_COUNT(name),              \
+        MOI_CL_COUNT(shared)},
+static const moi_cl_text moi_cl_texts[MOI_CL_FILE_COUNT] = {MOI_CL_FILES(MOI_CL_TEXT)};
+#undef MOI_CL_TEXT
+
+#define MOI_CL_ENTRY(file, name) {MOI_CL_FILE_##file, #name},
+static const struct {
+    moi_cl_file file;
+    const char *name;
+} moi_cl_kernel_names[MOI_CL_KERNEL_COUNT] = {MOI_CL_KERNELS(MOI_CL_ENTRY)};
+#undef MOI_CL_ENTRY
+
+/* ---- kernels that are ready ---------------------------------------------------------------- */
+
+/* A kernel that was asked for, under its options: hashing the source again would take longer than
+ * many a kernel. */
+struct moi_cl_ready {
+    struct moi_cl_ready *next;
+    moi_cl_kernel id;
+    cl_kernel kernel;
+    size_t size; /* of the options with their 0, which follow */
+};
+
+static char *moi_cl_ready_options(struct moi_cl_ready *ready) { return (char *)(ready + 1); }
+
+static void moi_cl_kernels_clear(mo_cl *cl) {
+    while (cl->ready) {
+        struct moi_cl_ready *next = cl->ready->next;
+        moi_cl_delete(&cl->allocator, cl->ready, 1, sizeof *cl->ready + cl->ready->size);
+        cl->ready = next;
+    }
+}
+
+/* Found ones move to the front. */
+static cl_kernel moi_cl_ready_find(mo_cl *cl, moi_cl_kernel id, const char *options) {
+    for (struct moi_cl_ready **at = &cl->ready; *at; at = &(*at)->next) {
+        struct moi_cl_ready *found = *at;
+        if (found->id != id || strcmp(moi_cl_ready_options(found), options) != 0) continue;
+        *at = found->next;
+        found->next = cl->ready;
+        cl->ready = found;
+        return found->kernel;
+    }
+    return NULL;
+}
+
+static mo_status moi_cl_ready_add(
+    mo_cl *cl, moi_cl_kernel id, const char *options, cl_kernel kernel) {
+    const size_t size = strlen(options) + 1;
+    struct moi_cl_ready *ready =
+        (struct moi_cl_ready *)moi_cl_new(&cl->allocator, 1, sizeof *ready + size);
+    if (!ready) return MO_E_NO_MEMORY;
+    ready->next = cl->ready;
+    ready->id = id;
+    ready->kernel = kernel;
+    ready->size = size;
+    memcpy(moi_cl_ready_options(ready), options, size);
+    cl->ready = ready;
+    return MO_OK;
+}
+
+/* The texts of a file in their order, allocated. */
+static const char **moi_cl_join(const mo_cl *cl, const moi_cl_text *text, size_t *n) {
+    const int alone = text->shared == moi_cl_prelude_lines;
+    const size_t n_prelude = MOI_CL_COUNT(prelude), n_shared = alone ? 0 : text->n_shared;
+    *n = n_prelude + n_shared + text->n_lines;
+    const char **parts = (const char **)moi_cl_new(&cl->allocator, *n, sizeof *parts);
+    if (!parts) return NULL;
+    memcpy(parts, moi_cl_prelude_lines, n_prelude * sizeof *parts);
+    memcpy(parts + n_prelude, text->shared, n_shared * sizeof *parts);
+    memcpy(parts + n_prelude + n_shared, text->lines, text->n_lines * sizeof *parts);
+    return parts;
+}
+#undef MOI_CL_COUNT
+
+static mo_status moi_cl_kernel_build(
+    mo_cl *cl, moi_cl_kernel id, const char *options, cl_kernel *kernel) {
+    const moi_cl_text *text = &moi_cl_texts[moi_cl_kernel_names[id].file];
+    mo_cl_source source;
+    mo_cl_program *program = NULL;
+    memset(&source, 0, sizeof source);
+    const char **parts = moi_cl_join(cl, text, &source.n_parts);
+    if (!parts) return MO_E_NO_MEMORY;
+    source.name = text->name;
+    source.parts = parts;
+    source.options = options;
+    mo_status status = mo_cl_program_get(cl, &source, &program);
+    moi_cl_delete(&cl->allocator, parts, source.n_parts, sizeof *parts);
+    if (status != MO_OK) return status;
+    status = mo_cl_program_kernel(program, moi_cl_kernel_names[id].name, kernel);
+    return status == MO_OK ? moi_cl_ready_add(cl, id, options, *kernel) : status;
+}
+
+/* ---- calls --------------------------------------------------------------------------------- */
+
+static moi_cl_call moi_cl_begin(mo_cl *cl, moi_cl_kernel id, const char *options) {
+    moi_cl_call call;
+    memset(&call, 0, sizeof call);
+    call.cl = cl;
+    call.id = id;
+    call.status = MO_E_INVALID;
+    if (!cl || !cl->context) return call;
+    if (!options) options = "";
+    call.kernel = moi_cl_ready_find(cl, id, options);
+    call.status = call.kernel ? MO_OK : moi_cl_kernel_build(cl, id, options, &call.kernel);
+    return call;
+}
+
+static void moi_cl_raw_arg(moi_cl_call *call, const void *value, size_t size) {
+    if (call->status != MO_OK) return;
+    cl_int code = clSetKernelArg(call->kernel, call->n_args, size, value);
+    if (code != CL_SUCCESS)
+        call->status = moi_cl_fail(&call->cl->log, "clSetKernelArg", code, "%s, argument %u",
+            moi_cl_kernel_names[call->id].name, (unsigned)call->n_args);
+    call->n_args++;
+}
+
+static void moi_cl_mem_arg(moi_cl_call *call, const mo_cl_mem *mem, size_t size, uint64_t n) {
+    if (call->status != MO_OK) return;
+    if (!mem->buffer || mem->off % size != 0 || n > mem->size / size) {
+        moi_cl_say(&call->cl->log, MO_LOG_ERROR,
+            "cl: %s, argument %u: %llu elements of %zu bytes at offset %llu, in a block of %llu",
+            moi_cl_kernel_names[call->id].name, (unsigned)call->n_args, (unsigned long long)n, size,
+            (unsigned long long)mem->off, (unsigned long long)mem->size);
+        call->status = MO_E_INVALID;
+        return;
+    }
+    moi_cl_raw_arg(call, &mem->buffer, sizeof mem->buffer);
+    moi_cl_u64_arg(call, mem->off / size);
+}
+
+static void moi_cl_u32_arg(moi_cl_call *call, uint32_t value) {
+    const cl_uint v = value;
+    moi_cl_raw_arg(call, &v, sizeof v);
+}
+static void moi_cl_u64_arg(moi_cl_call *call, uint64_t value) {
+    const cl_ulong v = value;
+    moi_cl_raw_arg(call, &v, sizeof v);
+}
+static void moi_cl_f32_arg(moi_cl_call *call, float value) {
+    const cl_float v = value;
+    moi_cl_raw_arg(call, &v, sizeof v);
+}
+
+static mo_status moi_cl_end(moi_cl_call *call, mo_cl_queue queue, uint64_t n_groups,
+    const mo_cl_wait_list *after, cl_event *event) {
+    if (call->status != MO_OK) return call->status;
+    if (n_groups > SIZE_MAX) return MO_E_OVERFLOW;
+    if (n_groups == 0) {
+        if (event) *event = NULL;
+        return MO_OK;
+    }
+    return mo_cl_launch(call->cl, queue, call->kernel, (size_t)n_groups, after, event);
+}
+
+static mo_status moi_cl_run(moi_cl_call *call, uint64_t n_groups) {
+    return moi_cl_end(call, MO_CL_COMPUTE, n_groups, NULL, NULL);
+}
+
+static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n) {
+    const uint64_t tile = cl && cl->work_group == 1 ? 16384 : 4096; /* MO_TILE of prelude.cl */
+    return n / tile + (n % tile != 0);
+}
 /* mo_cl_heap.c - the blocks of mo_cl_heap.h.
  *
  * A block has a record in a table, whose address is also its key in the track: it is unique for
@@ -2718,41 +3086,6 @@ void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats) {
 /* mo_cl_transfer.c - what is in the blocks of mo_cl_heap.h: uploads, downloads, copies, kernels,
  * mappings. */
 
-/* mo_cl_kernels.inc - the kernel files as lines of text. Compiled from src/, `make` puts the file
- * with the lines filled in into build/cl/; in the joined header they are filled in already. */
-
-static const char *const moi_cl_memory_lines[] = {
-"/* memory.cl - filling and copying, in words of 32 bits.\n",
-" *\n",
-" * global size  groups * MEMOPT_WG\n",
-" * local size   MEMOPT_WG\n",
-" *\n",
-" * A group owns one contiguous tile and its work-items walk over it side by side: unit stride on a\n",
-" * CPU, where MEMOPT_WG is 1, and coalesced on a GPU. Offsets and n are in words. */\n",
-"#define MO_TILE 16384u\n",
-"\n",
-"/* x[off + i] = value for i in 0..n-1. */\n",
-"__kernel __attribute__((reqd_work_group_size(MEMOPT_WG, 1, 1))) void mo_cl_fill_u32(\n",
-"    __global uint *restrict x, ulong off, uint value, ulong n) {\n",
-"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
-"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
-"    __global uint *to = x + off + tile;\n",
-"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = value;\n",
-"}\n",
-"\n",
-"/* y[y_off + i] = x[x_off + i] for i in 0..n-1; the ranges do not overlap. */\n",
-"__kernel __attribute__((reqd_work_group_size(MEMOPT_WG, 1, 1))) void mo_cl_copy_u32(\n",
-"    __global const uint *restrict x, ulong x_off, __global uint *restrict y, ulong y_off, ulong n) {\n",
-"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
-"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
-"    __global const uint *from = x + x_off + tile;\n",
-"    __global uint *to = y + y_off + tile;\n",
-"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = from[i];\n",
-"}\n",
-};
-
-enum { MOI_CL_TILE = 16384 }; /* MO_TILE of memory.cl */
-
 /* Whether these arguments and this range make sense; also for ranges of no bytes. */
 static int moi_cl_in_range(const mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *mem,
     uint64_t off, uint64_t size, const mo_cl_wait_list *after) {
@@ -2829,50 +3162,29 @@ mo_status mo_cl_copy(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst, 
     return MO_OK;
 }
 
+mo_cl_mem mo_cl_part(const mo_cl_mem *mem, uint64_t off, uint64_t size) {
+    mo_cl_mem part;
+    memset(&part, 0, sizeof part);
+    if (!mem || !mem->buffer || off > mem->size || size > mem->size - off) return part;
+    part = *mem;
+    part.off += off;
+    part.size = size;
+    return part;
+}
+
 /* ---- by kernels ---------------------------------------------------------------------------- */
-
-static mo_status moi_cl_memory_kernel(mo_cl *cl, const char *name, cl_kernel *kernel) {
-    mo_cl_source source;
-    mo_cl_program *program = NULL;
-    memset(&source, 0, sizeof source);
-    source.name = "memory.cl";
-    source.parts = moi_cl_memory_lines;
-    source.n_parts = sizeof moi_cl_memory_lines / sizeof *moi_cl_memory_lines;
-    mo_status status = mo_cl_program_get(cl, &source, &program);
-    return status == MO_OK ? mo_cl_program_kernel(program, name, kernel) : status;
-}
-
-/* One argument of a kernel: its bytes. */
-typedef struct moi_cl_arg {
-    size_t size;
-    const void *value;
-} moi_cl_arg;
-
-static mo_status moi_cl_run_tiles(mo_cl *cl, mo_cl_queue queue, const char *name,
-    const moi_cl_arg *args, cl_uint n_args, uint64_t n, const mo_cl_wait_list *after,
-    cl_event *event) {
-    cl_kernel kernel = NULL;
-    const uint64_t n_groups = (n - 1) / MOI_CL_TILE + 1;
-    mo_status status = moi_cl_memory_kernel(cl, name, &kernel);
-    for (cl_uint i = 0; i < n_args && status == MO_OK; i++) {
-        cl_int code = clSetKernelArg(kernel, i, args[i].size, args[i].value);
-        if (code != CL_SUCCESS)
-            status = moi_cl_fail(&cl->log, "clSetKernelArg", code, "%s, argument %u", name, i);
-    }
-    if (status != MO_OK) return status;
-    return mo_cl_launch(cl, queue, kernel, (size_t)n_groups, after, event);
-}
 
 mo_status mo_cl_fill_u32(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst, uint64_t off,
     uint64_t n, uint32_t value, const mo_cl_wait_list *after, cl_event *event) {
     if (n > UINT64_MAX / 4 || off % 4 != 0) return MO_E_INVALID;
     if (!moi_cl_in_range(heap, queue, dst, off, 4 * n, after)) return MO_E_INVALID;
     if (n == 0) return moi_cl_nothing(event);
-    const cl_ulong words = n, at = (dst->off + off) / 4;
-    const cl_uint word = value;
-    const moi_cl_arg args[] = {{sizeof dst->buffer, &dst->buffer}, {sizeof at, &at},
-        {sizeof word, &word}, {sizeof words, &words}};
-    return moi_cl_run_tiles(heap->cl, queue, "mo_cl_fill_u32", args, 4, n, after, event);
+    const mo_cl_mem to = mo_cl_part(dst, off, 4 * n);
+    moi_cl_call call = moi_cl_begin(heap->cl, MOI_CL_mo_cl_fill_u32, NULL);
+    moi_cl_mem_arg(&call, &to, 4, n);
+    moi_cl_u32_arg(&call, value);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_end(&call, queue, moi_cl_tiles(heap->cl, n), after, event);
 }
 
 mo_status mo_cl_copy_u32(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst,
@@ -2884,10 +3196,12 @@ mo_status mo_cl_copy_u32(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *d
         return MO_E_INVALID;
     if (n == 0) return moi_cl_nothing(event);
     if (moi_cl_overlap(dst, dst_off, src, src_off, 4 * n)) return MO_E_INVALID;
-    const cl_ulong words = n, to = (dst->off + dst_off) / 4, from = (src->off + src_off) / 4;
-    const moi_cl_arg args[] = {{sizeof src->buffer, &src->buffer}, {sizeof from, &from},
-        {sizeof dst->buffer, &dst->buffer}, {sizeof to, &to}, {sizeof words, &words}};
-    return moi_cl_run_tiles(heap->cl, queue, "mo_cl_copy_u32", args, 5, n, after, event);
+    const mo_cl_mem from = mo_cl_part(src, src_off, 4 * n), to = mo_cl_part(dst, dst_off, 4 * n);
+    moi_cl_call call = moi_cl_begin(heap->cl, MOI_CL_mo_cl_copy_u32, NULL);
+    moi_cl_mem_arg(&call, &from, 4, n);
+    moi_cl_mem_arg(&call, &to, 4, n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_end(&call, queue, moi_cl_tiles(heap->cl, n), after, event);
 }
 
 /* ---- mappings ------------------------------------------------------------------------------ */
@@ -2916,6 +3230,16 @@ mo_status mo_cl_unmap(
     cl_int code =
         clEnqueueUnmapMemObject(heap->cl->queues[queue], mem->buffer, ptr, 0, NULL, &done);
     return moi_cl_hand_out(heap->cl, "clEnqueueUnmapMemObject", code, 0, done, event);
+}
+/* mo_cl_accum.c - see mo_cl_accum.h. */
+
+mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_add, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_mem_arg(&call, &sum, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
 }
 
 #if defined(__GNUC__) || defined(__clang__)

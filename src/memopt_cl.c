@@ -34,11 +34,14 @@
 #endif
 
 #include "mo_cl_internal.h"
+#include "mo_cl_kernel.h"
 #include "mo_cl_device.c"
 #include "mo_cl.c"
 #include "mo_cl_program.c"
+#include "mo_cl_kernel.c"
 #include "mo_cl_heap.c"
 #include "mo_cl_transfer.c"
+#include "mo_cl_accum.c"
 
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop

@@ -211,6 +211,26 @@ mo_status mo_cl_wait(mo_cl *cl, size_t n, const cl_event *events) {
         "waiting for %zu commands", n);
 }
 
+mo_status mo_cl_barrier(mo_cl *cl, mo_cl_queue queue, const mo_cl_wait_list *after) {
+    if (!cl || (unsigned)queue >= MO_CL_QUEUE_COUNT || !moi_cl_list_valid(after))
+        return MO_E_INVALID;
+    if (moi_cl_list_n(after) == 0) return MO_OK;
+    cl_int code = clEnqueueBarrierWithWaitList(
+        cl->queues[queue], moi_cl_list_n(after), moi_cl_list_events(after), NULL);
+    if (code == CL_SUCCESS) return MO_OK;
+    return moi_cl_fail(&cl->log, "clEnqueueBarrierWithWaitList", code, "%zu events", after->n);
+}
+
+mo_status mo_cl_mark(mo_cl *cl, mo_cl_queue queue, cl_event *event) {
+    if (!cl || (unsigned)queue >= MO_CL_QUEUE_COUNT || !event) return MO_E_INVALID;
+    cl_event last = NULL;
+    cl_int code = clEnqueueMarkerWithWaitList(cl->queues[queue], 0, NULL, &last);
+    if (code != CL_SUCCESS)
+        return moi_cl_fail(&cl->log, "clEnqueueMarkerWithWaitList", code, "end of a queue");
+    *event = last;
+    return MO_OK;
+}
+
 mo_status mo_cl_sync(mo_cl *cl, mo_cl_queue queue) {
     cl_event last = NULL;
     if (!cl || (unsigned)queue >= MO_CL_QUEUE_COUNT) return MO_E_INVALID;
@@ -218,10 +238,8 @@ mo_status mo_cl_sync(mo_cl *cl, mo_cl_queue queue) {
      * attached queue has enqueued. On rusticl only when that was flushed before: within one batch
      * the events of other commands complete later. */
     mo_status status = mo_cl_flush(cl, queue);
+    if (status == MO_OK) status = mo_cl_mark(cl, queue, &last);
     if (status != MO_OK) return status;
-    cl_int code = clEnqueueMarkerWithWaitList(cl->queues[queue], 0, NULL, &last);
-    if (code != CL_SUCCESS)
-        return moi_cl_fail(&cl->log, "clEnqueueMarkerWithWaitList", code, "end of a queue");
     status = mo_cl_wait(cl, 1, &last);
     clReleaseEvent(last);
     return status;

@@ -68,6 +68,7 @@ typedef struct mo_cl {
     size_t work_group;
     char *build_options, *cache_folder;
     struct mo_cl_program *programs;
+    struct moi_cl_ready *ready;
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
     mo_log log;
@@ -107,6 +108,20 @@ typedef struct mo_cl_wait_list {
     const cl_event *events;
     size_t n;
 } mo_cl_wait_list;
+
+/* mo_cl_barrier - what is enqueued on the queue from here on waits for the events, which may belong
+ *                 to the other queue.
+ * mo_cl_mark - an event that is complete when everything enqueued so far on the queue is; to be
+ *              released by the caller.
+ *
+ * Together they order the two queues: mark one, let the other wait.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, queue), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_barrier(
+    mo_cl *cl, mo_cl_queue queue, const mo_cl_wait_list *after);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_mark(mo_cl *cl, mo_cl_queue queue, cl_event *event);
 
 /* mo_cl_launch - enqueue a kernel whose arguments are set, in n_groups work-groups of one
  * dimension with cl->work_group work-items each.

@@ -36,8 +36,9 @@ typedef struct mo_cl_heap_desc {
     mo_track *track;
 } mo_cl_heap_desc;
 
-/* mo_cl_mem - one block: size bytes at off of a buffer. handle is never 0, and is recognized as
- * stale when the block was freed. size is what was asked for. */
+/* mo_cl_mem - size bytes at off of a buffer: a block, where handle is not 0 and is recognized as
+ * stale when the block was freed; or a part of one, or of a buffer of your own, which the kernels
+ * of memopt_cl take as well. size is what was asked for. {0} stands for NULL. */
 typedef struct mo_cl_mem {
     cl_mem buffer;
     uint64_t off, size;
@@ -114,6 +115,12 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_alloc(
 MEMOPT_API mo_status mo_cl_heap_dealloc(mo_cl_heap *heap, uint64_t handle);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_get(
     const mo_cl_heap *heap, uint64_t handle, mo_cl_mem *mem);
+
+/* mo_cl_part - size bytes of mem from off on; {0} where they are not inside.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API mo_cl_mem mo_cl_part(const mo_cl_mem *mem, uint64_t off, uint64_t size);
 
 /* mo_cl_heap_trim - release the buffers that hold no block, after waiting for both queues.
  *

@@ -436,6 +436,7 @@ mo_status mo_cl_program_kernel(const mo_cl_program *program, const char *name, c
 
 void mo_cl_program_clear(mo_cl *cl) {
     if (!cl) return;
+    moi_cl_kernels_clear(cl);
     while (cl->programs) {
         mo_cl_program *p = cl->programs;
         cl->programs = p->next;

@@ -1,10 +1,6 @@
 /* mo_cl_transfer.c - what is in the blocks of mo_cl_heap.h: uploads, downloads, copies, kernels,
  * mappings. */
 
-#include "mo_cl_kernels.inc"
-
-enum { MOI_CL_TILE = 16384 }; /* MO_TILE of memory.cl */
-
 /* Whether these arguments and this range make sense; also for ranges of no bytes. */
 static int moi_cl_in_range(const mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *mem,
     uint64_t off, uint64_t size, const mo_cl_wait_list *after) {
@@ -81,50 +77,29 @@ mo_status mo_cl_copy(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst, 
     return MO_OK;
 }
 
+mo_cl_mem mo_cl_part(const mo_cl_mem *mem, uint64_t off, uint64_t size) {
+    mo_cl_mem part;
+    memset(&part, 0, sizeof part);
+    if (!mem || !mem->buffer || off > mem->size || size > mem->size - off) return part;
+    part = *mem;
+    part.off += off;
+    part.size = size;
+    return part;
+}
+
 /* ---- by kernels ---------------------------------------------------------------------------- */
-
-static mo_status moi_cl_memory_kernel(mo_cl *cl, const char *name, cl_kernel *kernel) {
-    mo_cl_source source;
-    mo_cl_program *program = NULL;
-    memset(&source, 0, sizeof source);
-    source.name = "memory.cl";
-    source.parts = moi_cl_memory_lines;
-    source.n_parts = sizeof moi_cl_memory_lines / sizeof *moi_cl_memory_lines;
-    mo_status status = mo_cl_program_get(cl, &source, &program);
-    return status == MO_OK ? mo_cl_program_kernel(program, name, kernel) : status;
-}
-
-/* One argument of a kernel: its bytes. */
-typedef struct moi_cl_arg {
-    size_t size;
-    const void *value;
-} moi_cl_arg;
-
-static mo_status moi_cl_run_tiles(mo_cl *cl, mo_cl_queue queue, const char *name,
-    const moi_cl_arg *args, cl_uint n_args, uint64_t n, const mo_cl_wait_list *after,
-    cl_event *event) {
-    cl_kernel kernel = NULL;
-    const uint64_t n_groups = (n - 1) / MOI_CL_TILE + 1;
-    mo_status status = moi_cl_memory_kernel(cl, name, &kernel);
-    for (cl_uint i = 0; i < n_args && status == MO_OK; i++) {
-        cl_int code = clSetKernelArg(kernel, i, args[i].size, args[i].value);
-        if (code != CL_SUCCESS)
-            status = moi_cl_fail(&cl->log, "clSetKernelArg", code, "%s, argument %u", name, i);
-    }
-    if (status != MO_OK) return status;
-    return mo_cl_launch(cl, queue, kernel, (size_t)n_groups, after, event);
-}
 
 mo_status mo_cl_fill_u32(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst, uint64_t off,
     uint64_t n, uint32_t value, const mo_cl_wait_list *after, cl_event *event) {
     if (n > UINT64_MAX / 4 || off % 4 != 0) return MO_E_INVALID;
     if (!moi_cl_in_range(heap, queue, dst, off, 4 * n, after)) return MO_E_INVALID;
     if (n == 0) return moi_cl_nothing(event);
-    const cl_ulong words = n, at = (dst->off + off) / 4;
-    const cl_uint word = value;
-    const moi_cl_arg args[] = {{sizeof dst->buffer, &dst->buffer}, {sizeof at, &at},
-        {sizeof word, &word}, {sizeof words, &words}};
-    return moi_cl_run_tiles(heap->cl, queue, "mo_cl_fill_u32", args, 4, n, after, event);
+    const mo_cl_mem to = mo_cl_part(dst, off, 4 * n);
+    moi_cl_call call = moi_cl_begin(heap->cl, MOI_CL_mo_cl_fill_u32, NULL);
+    moi_cl_mem_arg(&call, &to, 4, n);
+    moi_cl_u32_arg(&call, value);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_end(&call, queue, moi_cl_tiles(heap->cl, n), after, event);
 }
 
 mo_status mo_cl_copy_u32(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst,
@@ -136,10 +111,12 @@ mo_status mo_cl_copy_u32(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *d
         return MO_E_INVALID;
     if (n == 0) return moi_cl_nothing(event);
     if (moi_cl_overlap(dst, dst_off, src, src_off, 4 * n)) return MO_E_INVALID;
-    const cl_ulong words = n, to = (dst->off + dst_off) / 4, from = (src->off + src_off) / 4;
-    const moi_cl_arg args[] = {{sizeof src->buffer, &src->buffer}, {sizeof from, &from},
-        {sizeof dst->buffer, &dst->buffer}, {sizeof to, &to}, {sizeof words, &words}};
-    return moi_cl_run_tiles(heap->cl, queue, "mo_cl_copy_u32", args, 5, n, after, event);
+    const mo_cl_mem from = mo_cl_part(src, src_off, 4 * n), to = mo_cl_part(dst, dst_off, 4 * n);
+    moi_cl_call call = moi_cl_begin(heap->cl, MOI_CL_mo_cl_copy_u32, NULL);
+    moi_cl_mem_arg(&call, &from, 4, n);
+    moi_cl_mem_arg(&call, &to, 4, n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_end(&call, queue, moi_cl_tiles(heap->cl, n), after, event);
 }
 
 /* ---- mappings ------------------------------------------------------------------------------ */

@@ -1,15 +1,11 @@
 /* memory.cl - filling and copying, in words of 32 bits.
  *
- * global size  groups * MEMOPT_WG
- * local size   MEMOPT_WG
+ * groups  ceil(n / MO_TILE)
  *
- * A group owns one contiguous tile and its work-items walk over it side by side: unit stride on a
- * CPU, where MEMOPT_WG is 1, and coalesced on a GPU. Offsets and n are in words. */
-#define MO_TILE 16384u
+ * Offsets and n are in words. */
 
 /* x[off + i] = value for i in 0..n-1. */
-__kernel __attribute__((reqd_work_group_size(MEMOPT_WG, 1, 1))) void mo_cl_fill_u32(
-    __global uint *restrict x, ulong off, uint value, ulong n) {
+MO_KERNEL void mo_cl_fill_u32(__global uint *restrict x, ulong off, uint value, ulong n) {
     const ulong tile = (ulong)get_group_id(0) * MO_TILE;
     const uint size = (uint)min(n - tile, (ulong)MO_TILE);
     __global uint *to = x + off + tile;
@@ -17,7 +13,7 @@ __kernel __attribute__((reqd_work_group_size(MEMOPT_WG, 1, 1))) void mo_cl_fill_
 }
 
 /* y[y_off + i] = x[x_off + i] for i in 0..n-1; the ranges do not overlap. */
-__kernel __attribute__((reqd_work_group_size(MEMOPT_WG, 1, 1))) void mo_cl_copy_u32(
+MO_KERNEL void mo_cl_copy_u32(
     __global const uint *restrict x, ulong x_off, __global uint *restrict y, ulong y_off, ulong n) {
     const ulong tile = (ulong)get_group_id(0) * MO_TILE;
     const uint size = (uint)min(n - tile, (ulong)MO_TILE);

@@ -1,0 +1,64 @@
+/* mo_cl_kernel.h - every kernel, and how one is called; never part of the public header.
+ *
+ *     moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_fill_u32, NULL);
+ *     moi_cl_mem_arg(&call, &x, 4, n);
+ *     moi_cl_u32_arg(&call, value);
+ *     moi_cl_u64_arg(&call, n);
+ *     return moi_cl_end(&call, MO_CL_COMPUTE, moi_cl_tiles(cl, n), NULL, NULL);
+ *
+ * What fails is kept in the call and comes out of moi_cl_end; nothing is enqueued then. */
+#ifndef MEMOPT_CL_KERNEL_H
+#define MEMOPT_CL_KERNEL_H
+
+/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
+#define MOI_CL_FILES(X)                                                                            \
+    X(memory, prelude)                                                                             \
+    X(accum, prelude)
+
+/* Kernels: X(file, name). */
+#define MOI_CL_KERNELS(X)                                                                          \
+    X(memory, mo_cl_fill_u32)                                                                      \
+    X(memory, mo_cl_copy_u32)                                                                      \
+    X(accum, mo_cl_accum_add)
+
+#define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
+typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
+#undef MOI_CL_FILE_ID
+
+#define MOI_CL_KERNEL_ID(file, name) MOI_CL_##name,
+typedef enum moi_cl_kernel { MOI_CL_KERNELS(MOI_CL_KERNEL_ID) MOI_CL_KERNEL_COUNT } moi_cl_kernel;
+#undef MOI_CL_KERNEL_ID
+
+typedef struct moi_cl_call {
+    mo_cl *cl;
+    moi_cl_kernel id;
+    cl_kernel kernel;
+    cl_uint n_args;
+    mo_status status;
+} moi_cl_call;
+
+/* options: -D of the variant that is wanted, such as "-DMO_KIND=1"; NULL = none. Compiled at the
+ * first call with them. */
+static moi_cl_call moi_cl_begin(mo_cl *cl, moi_cl_kernel id, const char *options);
+
+/* Two arguments: the buffer, and the offset of mem in elements of size bytes (ulong). n elements
+ * from there on must be inside mem, else the call is MO_E_INVALID. */
+static void moi_cl_mem_arg(moi_cl_call *call, const mo_cl_mem *mem, size_t size, uint64_t n);
+static void moi_cl_u32_arg(moi_cl_call *call, uint32_t value);
+static void moi_cl_u64_arg(moi_cl_call *call, uint64_t value);
+static void moi_cl_f32_arg(moi_cl_call *call, float value);
+/* Any other type, by its bytes. */
+static void moi_cl_raw_arg(moi_cl_call *call, const void *value, size_t size);
+
+/* Enqueues n_groups groups of cl->work_group items; 0 groups: nothing to do, and no event. */
+static mo_status moi_cl_end(moi_cl_call *call, mo_cl_queue queue, uint64_t n_groups,
+    const mo_cl_wait_list *after, cl_event *event);
+/* The same on the compute queue, with no event. */
+static mo_status moi_cl_run(moi_cl_call *call, uint64_t n_groups);
+
+/* Groups that n elements make in tiles of the prelude's MO_TILE. */
+static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n);
+
+static void moi_cl_kernels_clear(mo_cl *cl);
+
+#endif
