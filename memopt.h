@@ -411,12 +411,15 @@ MEMOPT_API mo_dtype mo_dtype_find(const char *name);
  * size   bytes of block; without a block the bytes of address space to reserve, 0 = limit, and when
  *        that is 0 too: 64 GiB, 1 GiB on 32-bit systems (less where the system refuses that)
  * limit  budget in bytes; 0 or more than size = size
- * log    told about every allocation that does not fit; copied; NULL = silent */
+ * log    told about every allocation that does not fit; copied; NULL = silent
+ * tokens not 0: memory is never committed. The addresses stand for bytes elsewhere, such as a
+ *        device's, and must be neither read nor written */
 typedef struct mo_arena_desc {
     void *block;
     size_t size;
     size_t limit;
     const mo_log *log;
+    int tokens;
 } mo_arena_desc;
 
 /* mo_arena - owned by the caller; every field is private. */
@@ -428,6 +431,7 @@ typedef struct mo_arena {
     size_t last_begin, last_used; /* the most recent block (SIZE_MAX = none), and used before it */
     size_t wasted, n_allocs;
     size_t page; /* 0 = the block is the caller's */
+    int tokens;
     mo_status status;
     mo_log log;
 } mo_arena;
@@ -451,7 +455,8 @@ typedef struct mo_arena_stats {
  *
  * Memory:  no heap; reserved address space costs no memory until it is committed
  * Threads: one at a time, as everything here
- * Errors:  MO_E_INVALID (NULL arena, block without size), MO_E_NO_MEMORY (no address space)
+ * Errors:  MO_E_INVALID (NULL arena, block without size or with tokens), MO_E_NO_MEMORY (no address
+ *          space)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_arena_init(mo_arena *arena, const mo_arena_desc *desc);
 MEMOPT_API void mo_arena_free(mo_arena *arena);
@@ -3911,6 +3916,10 @@ typedef struct mo_plan_fixed {
  * ops        [n_ops] a schedule written by hand, instead of remat; NULL = by remat
  * fixed      [n_fixed] placed at the front, in this order
  * align      of every address, and of every offset in the store, a power of two; 0 = 64
+ * piece      for memory that comes in pieces of so many bytes, such as the largest allocation of a
+ *            device: no tensor and no fixed block crosses a multiple of it, and peak_bytes is a
+ *            multiple of align. A multiple of align, at least 2 of them; 0 = one piece. The last
+ *            align bytes of a piece stay empty where another follows
  * seed       of the steps' seeds
  * allocator  for the plan itself; NULL = heap
  * log        told what is wrong with chain or schedule; NULL = silent */
@@ -3921,7 +3930,7 @@ typedef struct mo_plan_desc {
     size_t n_ops;
     const mo_plan_fixed *fixed;
     size_t n_fixed;
-    size_t align;
+    size_t align, piece;
     uint64_t seed;
     const mo_allocator *allocator;
     const mo_log *log;
@@ -4008,8 +4017,8 @@ typedef struct mo_plan mo_plan;
  *
  * Memory:  about 200 bytes per tensor and op from desc->allocator, and as much during create
  * Threads: safe for distinct plans
- * Errors:  MO_E_INVALID (NULL, chain, schedule, alignment; the log names stage, tensor and value),
- *          MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Errors:  MO_E_INVALID (NULL, chain, schedule, alignment, piece; the log names stage, tensor and
+ *          value), MO_E_NO_SPACE (something is larger than a piece), MO_E_OVERFLOW, MO_E_NO_MEMORY
  * Cost:    2 us per stage of 10 tensors, and mo_layout_solve: so a caller may try many
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_plan_create(mo_plan **plan, const mo_plan_desc *desc);
@@ -5360,12 +5369,13 @@ static mo_status moi_arena_reserve(mo_arena *arena, size_t size, size_t limit) {
 }
 
 mo_status mo_arena_init(mo_arena *arena, const mo_arena_desc *desc) {
-    static const mo_arena_desc defaults = {NULL, 0, 0, NULL};
+    static const mo_arena_desc defaults = {NULL, 0, 0, NULL, 0};
     mo_arena made;
     if (!desc) desc = &defaults;
-    if (!arena || (desc->block && desc->size == 0)) return MO_E_INVALID;
+    if (!arena || (desc->block && (desc->size == 0 || desc->tokens))) return MO_E_INVALID;
     memset(&made, 0, sizeof made);
     made.last_begin = SIZE_MAX;
+    made.tokens = desc->tokens != 0;
     if (desc->log) made.log = *desc->log;
     if (desc->block) {
         made.base = (unsigned char *)desc->block;
@@ -5389,10 +5399,10 @@ void mo_arena_free(mo_arena *arena) {
 
 /* ---- growing ------------------------------------------------------------------------------- */
 
-/* Commits at least end bytes; a caller's block is committed from the start. */
+/* Commits at least end bytes; a caller's block is committed from the start, tokens never are. */
 static int moi_arena_grow_to(mo_arena *arena, size_t end) {
     size_t target;
-    if (end <= arena->committed) return 1;
+    if (end <= arena->committed || arena->tokens) return 1;
     if (!moi_align_up(end, arena->page, &target)) return 0;
     unsigned char *from = arena->base + arena->committed;
     size_t more = target - arena->committed;
@@ -5423,7 +5433,7 @@ static void *moi_arena_full(mo_arena *arena, size_t size, mo_status status) {
 static void *moi_arena_take(mo_arena *arena, size_t begin, size_t end) {
     if (end > arena->committed && !moi_arena_grow(arena, end))
         return moi_arena_full(arena, end - begin, MO_E_NO_MEMORY);
-    MOI_UNPOISON(arena->base + begin, end - begin);
+    if (!arena->tokens) MOI_UNPOISON(arena->base + begin, end - begin);
     if (end > arena->used) arena->used = end;
     if (end > arena->peak) arena->peak = end;
     return arena->base + begin;
@@ -5460,7 +5470,7 @@ void *mo_arena_alloc(mo_arena *arena, size_t size, size_t align) {
 
 void *mo_arena_alloc_zero(mo_arena *arena, size_t size, size_t align) {
     void *ptr = moi_arena_bump(arena, size, align);
-    if (ptr && arena->last_begin < arena->dirty)
+    if (ptr && arena->last_begin < arena->dirty && !arena->tokens)
         memset(ptr, 0, moi_min(size, arena->dirty - arena->last_begin));
     moi_arena_dirty(arena);
     return ptr;
@@ -5472,7 +5482,7 @@ size_t mo_arena_mark(const mo_arena *arena) { return arena->used; }
 
 mo_status mo_arena_rewind(mo_arena *arena, size_t mark) {
     if (mark > arena->used) return MO_E_INVALID;
-    MOI_POISON(arena->base + mark, arena->used - mark);
+    if (!arena->tokens) MOI_POISON(arena->base + mark, arena->used - mark);
     arena->used = mark;
     arena->last_begin = SIZE_MAX;
     arena->status = MO_OK;
@@ -5480,7 +5490,7 @@ mo_status mo_arena_rewind(mo_arena *arena, size_t mark) {
 }
 
 void mo_arena_reset(mo_arena *arena) {
-    MOI_POISON(arena->base, arena->used);
+    if (!arena->tokens) MOI_POISON(arena->base, arena->used);
     arena->used = arena->wasted = arena->n_allocs = 0;
     arena->last_begin = SIZE_MAX;
     arena->status = MO_OK;
@@ -27397,7 +27407,7 @@ typedef struct moi_plan_counts {
 struct mo_plan {
     mo_allocator allocator;
     mo_log log;
-    size_t align;
+    size_t align, piece;
     uint64_t seed, pass;
     mo_plan_info info;
     mo_chain chain;      /* a copy, with stages and tensors */
@@ -27747,6 +27757,22 @@ static void moi_plan_drop_unread(mo_plan *plan, size_t n_table) {
 
 /* ---- offsets ------------------------------------------------------------------------------- */
 
+/* Whether size bytes fit into one piece, beside the bytes at its end that stay empty. */
+static mo_status moi_plan_check_size(const mo_plan *plan, const char *name, size_t size) {
+    if (plan->piece == 0 || size <= plan->piece - plan->align) return MO_OK;
+    moi_log(&plan->log, MO_LOG_ERROR, "plan: %s has %zu bytes, a piece of memory %zu", name, size,
+        plan->piece - plan->align);
+    return MO_E_NO_SPACE;
+}
+
+/* Where size bytes go behind end. */
+static int moi_plan_place(const mo_plan *plan, size_t end, size_t size, size_t *off) {
+    if (!moi_align_up(end, plan->align, off)) return 0;
+    if (plan->piece == 0) return 1;
+    const size_t left = plan->piece - *off % plan->piece;
+    return size <= left - plan->align || moi_add(*off, left, off);
+}
+
 static mo_status moi_plan_place_fixed(mo_plan *plan, const mo_plan_desc *desc) {
     size_t end = 0;
     for (size_t i = 0; i < desc->n_fixed; i++) {
@@ -27762,26 +27788,30 @@ static mo_status moi_plan_place_fixed(mo_plan *plan, const mo_plan_desc *desc) {
         to->size = from->size;
         to->category = from->category;
         if (to->size == 0) continue;
-        if (!moi_align_up(end, plan->align, &to->off) || !moi_add(to->off, to->size, &end))
+        mo_status status = moi_plan_check_size(plan, to->name, to->size);
+        if (status != MO_OK) return status;
+        if (!moi_plan_place(plan, end, to->size, &to->off) || !moi_add(to->off, to->size, &end))
             return MO_E_OVERFLOW;
     }
     plan->info.fixed_bytes = end;
     return MO_OK;
 }
 
-/* The layout of the lives begins behind the fixed blocks. */
+/* The layout of the lives begins behind the fixed blocks, at base. */
 static mo_status moi_plan_apply_layout(
-    mo_plan *plan, const size_t *offsets, const mo_layout_result *layout) {
-    size_t base;
+    mo_plan *plan, size_t base, const size_t *offsets, const mo_layout_result *layout) {
     plan->info.peak_bytes = plan->info.lower_bound = plan->info.fixed_bytes;
     plan->info.proved = layout->proved;
-    if (layout->peak == 0) return MO_OK;
-    if (!moi_align_up(plan->info.fixed_bytes, plan->align, &base) ||
-        !moi_add(base, layout->peak, &plan->info.peak_bytes))
-        return MO_E_OVERFLOW;
-    plan->info.lower_bound = base + layout->lower_bound;
-    for (size_t i = 1; i < plan->n_lives; i++) plan->lives[i].off = base + offsets[i - 1];
-    return MO_OK;
+    if (layout->peak != 0) {
+        if (!moi_add(base, layout->peak, &plan->info.peak_bytes)) return MO_E_OVERFLOW;
+        plan->info.lower_bound = base + layout->lower_bound;
+        for (size_t i = 1; i < plan->n_lives; i++) plan->lives[i].off = base + offsets[i - 1];
+    }
+    if (plan->piece == 0) return MO_OK;
+    const int whole = moi_align_up(plan->info.peak_bytes, plan->align, &plan->info.peak_bytes) &&
+        moi_align_up(plan->info.lower_bound, plan->align, &plan->info.lower_bound);
+    plan->info.proved = plan->info.peak_bytes == plan->info.lower_bound;
+    return whole ? MO_OK : MO_E_OVERFLOW;
 }
 
 static mo_layout_desc moi_plan_layout_desc(const mo_plan *plan) {
@@ -27802,24 +27832,66 @@ static mo_layout_item moi_plan_item(size_t size, size_t first, size_t last) {
     return item;
 }
 
-static mo_status moi_plan_layout(mo_plan *plan) {
-    size_t n = plan->n_lives - 1, n_bytes = sizeof(mo_layout_item) + sizeof(size_t);
+/* Items of a layout: the lives, and behind them the walls. */
+typedef struct moi_plan_items {
+    mo_layout_item *items;
+    size_t *offsets, *fixed;
+    size_t n, n_lives, base;
+} moi_plan_items;
+enum { MOI_PLAN_ITEM_BYTES = sizeof(mo_layout_item) + 2 * sizeof(size_t) };
+
+/* An item of all times at the end of each of the next n_walls pieces, so that nothing lies across. */
+static mo_status moi_plan_add_walls(const mo_plan *plan, size_t n_walls, moi_plan_items *x) {
+    size_t last = 0, end;
+    if (!moi_add(x->base - x->base % plan->piece, plan->piece, &end)) return MO_E_OVERFLOW;
+    for (size_t i = 0; i < x->n_lives; i++) last = moi_max(last, x->items[i].last);
+    for (size_t i = 0; i < n_walls; i++) {
+        x->items[x->n] = moi_plan_item(plan->align, 0, last);
+        x->fixed[x->n++] = end - plan->align - x->base;
+        if (!moi_add(end, plan->piece, &end)) return MO_E_OVERFLOW;
+    }
+    return MO_OK;
+}
+
+/* The layout with so many walls; *peak is its end. */
+static mo_status moi_plan_solve(mo_plan *plan, size_t base, size_t n_walls, size_t *peak) {
     mo_layout_desc desc = moi_plan_layout_desc(plan);
     mo_layout_result result;
-    memset(&result, 0, sizeof result);
-    result.proved = 1;
-    if (n == 0) return moi_plan_apply_layout(plan, NULL, &result);
-    mo_layout_item *items = (mo_layout_item *)moi_alloc_array(&plan->allocator, n, n_bytes);
-    if (!items) return MO_E_NO_MEMORY;
-    size_t *offsets = (size_t *)(items + n);
-    for (size_t i = 0; i < n; i++) {
+    moi_plan_items x = {NULL, NULL, NULL, plan->n_lives - 1, plan->n_lives - 1, base};
+    const size_t n = x.n_lives + n_walls;
+    x.items = (mo_layout_item *)moi_alloc_array(&plan->allocator, n, MOI_PLAN_ITEM_BYTES);
+    if (!x.items) return MO_E_NO_MEMORY;
+    x.offsets = (size_t *)(x.items + n);
+    x.fixed = x.offsets + n;
+    mo_status status = MO_OK;
+    for (size_t i = 0; i < x.n_lives && status == MO_OK; i++) {
         const moi_plan_life *life = &plan->lives[i + 1];
-        items[i] = moi_plan_item(life->size, life->first, life->last);
+        x.items[i] = moi_plan_item(life->size, life->first, life->last);
+        x.fixed[i] = SIZE_MAX;
+        status = moi_plan_check_size(plan, life->name ? life->name : "a tensor", life->size);
     }
-    mo_status status = mo_layout_solve(&desc, items, n, offsets, &result);
-    if (status == MO_OK) status = moi_plan_apply_layout(plan, offsets, &result);
-    moi_free_array(&plan->allocator, items, n, n_bytes);
+    if (status == MO_OK && n_walls != 0) status = moi_plan_add_walls(plan, n_walls, &x);
+    if (n_walls != 0) desc.fixed = x.fixed;
+    if (status == MO_OK) status = mo_layout_solve(&desc, x.items, x.n, x.offsets, &result);
+    if (status == MO_OK) status = moi_plan_apply_layout(plan, base, x.offsets, &result);
+    if (status == MO_OK) *peak = plan->info.peak_bytes;
+    moi_free_array(&plan->allocator, x.items, n, MOI_PLAN_ITEM_BYTES);
     return status;
+}
+
+/* With as many walls as the layout has pieces behind it, which more walls make larger. */
+static mo_status moi_plan_layout(mo_plan *plan) {
+    mo_layout_result none;
+    size_t base, peak = 0;
+    memset(&none, 0, sizeof none);
+    none.proved = 1;
+    if (plan->n_lives == 1) return moi_plan_apply_layout(plan, 0, NULL, &none);
+    if (!moi_align_up(plan->info.fixed_bytes, plan->align, &base)) return MO_E_OVERFLOW;
+    for (size_t n_walls = 0;; n_walls++) {
+        mo_status status = moi_plan_solve(plan, base, n_walls, &peak);
+        if (status != MO_OK || plan->piece == 0) return status;
+        if (peak <= (base / plan->piece + n_walls + 1) * plan->piece) return MO_OK;
+    }
 }
 
 /* ---- the store ----------------------------------------------------------------------------- */
@@ -28047,6 +28119,11 @@ static mo_status moi_plan_check_desc(const mo_plan_desc *desc, size_t align) {
         moi_log(desc->log, MO_LOG_ERROR, "plan: alignment %zu is no power of two", align);
         return MO_E_INVALID;
     }
+    if (desc->piece != 0 && (desc->piece % align != 0 || desc->piece / align < 2)) {
+        moi_log(desc->log, MO_LOG_ERROR, "plan: a piece of %zu bytes at an alignment of %zu",
+            desc->piece, align);
+        return MO_E_INVALID;
+    }
     return mo_chain_check(desc->chain, desc->log);
 }
 
@@ -28062,6 +28139,7 @@ mo_status mo_plan_create(mo_plan **plan, const mo_plan_desc *desc) {
     if (desc->allocator) made->allocator = *desc->allocator;
     if (desc->log) made->log = *desc->log;
     made->align = align;
+    made->piece = desc->piece;
     made->seed = desc->seed;
     status = moi_plan_make(made, desc);
     if (status == MO_OK) *plan = made;

@@ -223,6 +223,28 @@ static void freeing_a_zeroed_arena_does_nothing(void **state) {
     assert_null(mo_arena_alloc(&arena, 1, 1));
 }
 
+/* Reading or writing there would end the program. */
+static void tokens_are_addresses_without_memory(void **state) {
+    (void)state;
+    mo_arena arena;
+    char byte;
+    mo_arena_desc desc = {.size = (size_t)1 << 34, .tokens = 1};
+    test_ok(mo_arena_init(&arena, &desc));
+    unsigned char *a = mo_arena_alloc_zero(&arena, (size_t)1 << 33, 0);
+    unsigned char *b = mo_arena_alloc(&arena, 100, 0);
+    assert_ptr_equal(b, a + ((size_t)1 << 33));
+    assert_ptr_equal(mo_arena_at(&arena, 512, 1), a + 512);
+    test_ok(mo_arena_rewind(&arena, 0));
+    assert_non_null(mo_arena_alloc_zero(&arena, 4096, 0));
+    assert_null(mo_arena_alloc(&arena, (size_t)1 << 34, 0));
+    assert_int_equal(mo_arena_status(&arena), MO_E_NO_SPACE);
+    assert_int_equal(stats_of(&arena).committed_bytes, 0);
+    assert_int_equal(stats_of(&arena).peak_bytes, ((size_t)1 << 33) + 100);
+    mo_arena_free(&arena);
+    mo_arena_desc both = {.block = &byte, .size = 1, .tokens = 1};
+    assert_int_equal(mo_arena_init(&arena, &both), MO_E_INVALID);
+}
+
 /* ---- properties ---------------------------------------------------------------------------- */
 
 /* Blocks carry a pattern; after random marks and rewinds all live ones must still hold it. */
@@ -303,6 +325,7 @@ int main(void) {
         cmocka_unit_test(its_allocator_takes_back_only_the_most_recent_block),
         cmocka_unit_test(bad_descs_are_refused),
         cmocka_unit_test(freeing_a_zeroed_arena_does_nothing),
+        cmocka_unit_test(tokens_are_addresses_without_memory),
         cmocka_unit_test(random_marks_and_rewinds_keep_live_blocks_intact),
 #if defined(__SANITIZE_ADDRESS__)
         cmocka_unit_test(memory_not_handed_out_is_poisoned),

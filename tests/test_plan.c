@@ -469,6 +469,94 @@ static void the_estimated_number_of_segments_is_close_to_the_best(void **state) 
 
 /* ---- states and errors --------------------------------------------------------------------- */
 
+/* Whether size bytes at an address lie in one piece, clear of its last align bytes when there is
+ * another one behind it. */
+static void check_in_piece(
+    const mo_arena *arena, const mo_plan_desc *desc, size_t peak, const void *at, size_t size) {
+    const size_t off = (size_t)((const unsigned char *)at - arena->base);
+    if (!at || size == 0) return;
+    assert_true(off + size <= peak);
+    assert_int_equal(off / desc->piece, (off + size - 1) / desc->piece);
+}
+
+static void check_step_in_pieces(
+    const mo_arena *arena, const mo_plan_desc *desc, size_t peak, const mo_step *step) {
+    const mo_stage *stage = &desc->chain->stages[step->stage];
+    const size_t in = step->stage == 0 ? desc->chain->input_size : stage[-1].output_size;
+    check_in_piece(arena, desc, peak, step->x, in);
+    check_in_piece(arena, desc, peak, step->dx, in);
+    check_in_piece(arena, desc, peak, step->y, stage->output_size);
+    check_in_piece(arena, desc, peak, step->dy, stage->output_size);
+    for (size_t i = 0; i < stage->n_tensors; i++)
+        check_in_piece(arena, desc, peak, step->tensors[i], stage->tensors[i].size);
+    for (size_t i = 0; i < step->n_copies; i++)
+        check_in_piece(arena, desc, peak, step->copies[i].address, step->copies[i].size);
+}
+
+/* The addresses stand for other memory here: nothing is written there. */
+static void nothing_lies_across_two_pieces(void **state) {
+    (void)state;
+    test_rng rng = test_rng_begin("pieces");
+    static network net; /* 1856 bytes is the largest tensor */
+    int n_pieces = 0;
+    for (int i = 0; i < 300; i++) {
+        mo_remat_op ops[MAX_OPS];
+        const size_t align = (size_t)64 << test_below(&rng, 2);
+        const size_t piece = align * (1856 / align + 2 + test_below(&rng, 20));
+        const mo_plan_fixed fixed[] = {{"a", test_below(&rng, 1800), MO_CATEGORY_PARAM},
+            {"b", test_below(&rng, 1800), MO_CATEGORY_GRAD}, {"c", 100, MO_CATEGORY_GRAD}};
+        random_network(&rng, &net);
+        mo_plan_desc desc = {.chain = &net.chain, .fixed = fixed, .n_fixed = 3, .ops = ops};
+        desc.n_ops = random_schedule(&rng, &net.chain, ops);
+        if (i % 2) desc.n_ops = random_moves(&rng, &net.chain, ops, desc.n_ops);
+        desc.align = align;
+        desc.piece = piece;
+        mo_plan *plan;
+        mo_arena arena;
+        mo_step step;
+        test_ok(mo_plan_create(&plan, &desc));
+        const mo_plan_info info = mo_plan_describe(plan);
+        check_info(&info);
+        assert_int_equal(info.peak_bytes % align, 0);
+        n_pieces += info.peak_bytes > piece;
+        const mo_arena_desc arena_desc = {.size = info.peak_bytes, .tokens = 1};
+        test_ok(mo_arena_init(&arena, &arena_desc));
+        test_ok(mo_plan_bind(plan, &arena, NULL));
+        for (size_t k = 0; k < 3; k++)
+            check_in_piece(
+                &arena, &desc, info.peak_bytes, mo_plan_fixed_address(plan, k), fixed[k].size);
+        while (mo_plan_next(plan, &step))
+            check_step_in_pieces(&arena, &desc, info.peak_bytes, &step);
+        mo_plan_destroy(plan);
+        mo_arena_free(&arena);
+    }
+    assert_true(n_pieces > 100);
+}
+
+static void pieces_that_are_too_small_are_refused(void **state) {
+    (void)state;
+    network net;
+    mo_plan *plan = NULL;
+    test_log text;
+    mo_log log = test_log_begin(&text);
+    make_blocks(&net, 2);
+    mo_plan_fixed fixed = {"weights", 700, MO_CATEGORY_PARAM};
+    mo_plan_desc desc = {.chain = &net.chain, .log = &log, .piece = 100};
+    assert_int_equal(mo_plan_create(&plan, &desc), MO_E_INVALID);
+    assert_string_equal(text.text, "plan: a piece of 100 bytes at an alignment of 64");
+    desc.piece = 512; /* the logits alone, but not their neighbours */
+    assert_int_equal(mo_plan_create(&plan, &desc), MO_E_NO_SPACE);
+    assert_string_equal(text.text, "plan: loss.logits has 512 bytes, a piece of memory 448");
+    desc.piece = 576;
+    desc.fixed = &fixed;
+    desc.n_fixed = 1;
+    assert_int_equal(mo_plan_create(&plan, &desc), MO_E_NO_SPACE);
+    assert_string_equal(text.text, "plan: weights has 700 bytes, a piece of memory 512");
+    fixed.size = 500;
+    test_ok(mo_plan_create(&plan, &desc));
+    mo_plan_destroy(plan);
+}
+
 static void a_run_may_stop_early_and_begin_again(void **state) {
     (void)state;
     network net;
@@ -641,6 +729,8 @@ int main(void) {
         cmocka_unit_test(schedules_by_hand_run_and_measure_what_they_planned),
         cmocka_unit_test(schedules_with_moves_run_and_measure_what_they_planned),
         cmocka_unit_test(the_estimated_number_of_segments_is_close_to_the_best),
+        cmocka_unit_test(nothing_lies_across_two_pieces),
+        cmocka_unit_test(pieces_that_are_too_small_are_refused),
         cmocka_unit_test(a_run_may_stop_early_and_begin_again),
         cmocka_unit_test(bind_reports_what_does_not_fit),
         cmocka_unit_test(create_names_what_is_wrong),

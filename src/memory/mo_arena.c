@@ -31,12 +31,13 @@ static mo_status moi_arena_reserve(mo_arena *arena, size_t size, size_t limit) {
 }
 
 mo_status mo_arena_init(mo_arena *arena, const mo_arena_desc *desc) {
-    static const mo_arena_desc defaults = {NULL, 0, 0, NULL};
+    static const mo_arena_desc defaults = {NULL, 0, 0, NULL, 0};
     mo_arena made;
     if (!desc) desc = &defaults;
-    if (!arena || (desc->block && desc->size == 0)) return MO_E_INVALID;
+    if (!arena || (desc->block && (desc->size == 0 || desc->tokens))) return MO_E_INVALID;
     memset(&made, 0, sizeof made);
     made.last_begin = SIZE_MAX;
+    made.tokens = desc->tokens != 0;
     if (desc->log) made.log = *desc->log;
     if (desc->block) {
         made.base = (unsigned char *)desc->block;
@@ -60,10 +61,10 @@ void mo_arena_free(mo_arena *arena) {
 
 /* ---- growing ------------------------------------------------------------------------------- */
 
-/* Commits at least end bytes; a caller's block is committed from the start. */
+/* Commits at least end bytes; a caller's block is committed from the start, tokens never are. */
 static int moi_arena_grow_to(mo_arena *arena, size_t end) {
     size_t target;
-    if (end <= arena->committed) return 1;
+    if (end <= arena->committed || arena->tokens) return 1;
     if (!moi_align_up(end, arena->page, &target)) return 0;
     unsigned char *from = arena->base + arena->committed;
     size_t more = target - arena->committed;
@@ -94,7 +95,7 @@ static void *moi_arena_full(mo_arena *arena, size_t size, mo_status status) {
 static void *moi_arena_take(mo_arena *arena, size_t begin, size_t end) {
     if (end > arena->committed && !moi_arena_grow(arena, end))
         return moi_arena_full(arena, end - begin, MO_E_NO_MEMORY);
-    MOI_UNPOISON(arena->base + begin, end - begin);
+    if (!arena->tokens) MOI_UNPOISON(arena->base + begin, end - begin);
     if (end > arena->used) arena->used = end;
     if (end > arena->peak) arena->peak = end;
     return arena->base + begin;
@@ -131,7 +132,7 @@ void *mo_arena_alloc(mo_arena *arena, size_t size, size_t align) {
 
 void *mo_arena_alloc_zero(mo_arena *arena, size_t size, size_t align) {
     void *ptr = moi_arena_bump(arena, size, align);
-    if (ptr && arena->last_begin < arena->dirty)
+    if (ptr && arena->last_begin < arena->dirty && !arena->tokens)
         memset(ptr, 0, moi_min(size, arena->dirty - arena->last_begin));
     moi_arena_dirty(arena);
     return ptr;
@@ -143,7 +144,7 @@ size_t mo_arena_mark(const mo_arena *arena) { return arena->used; }
 
 mo_status mo_arena_rewind(mo_arena *arena, size_t mark) {
     if (mark > arena->used) return MO_E_INVALID;
-    MOI_POISON(arena->base + mark, arena->used - mark);
+    if (!arena->tokens) MOI_POISON(arena->base + mark, arena->used - mark);
     arena->used = mark;
     arena->last_begin = SIZE_MAX;
     arena->status = MO_OK;
@@ -151,7 +152,7 @@ mo_status mo_arena_rewind(mo_arena *arena, size_t mark) {
 }
 
 void mo_arena_reset(mo_arena *arena) {
-    MOI_POISON(arena->base, arena->used);
+    if (!arena->tokens) MOI_POISON(arena->base, arena->used);
     arena->used = arena->wasted = arena->n_allocs = 0;
     arena->last_begin = SIZE_MAX;
     arena->status = MO_OK;

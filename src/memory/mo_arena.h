@@ -19,12 +19,15 @@
  * size   bytes of block; without a block the bytes of address space to reserve, 0 = limit, and when
  *        that is 0 too: 64 GiB, 1 GiB on 32-bit systems (less where the system refuses that)
  * limit  budget in bytes; 0 or more than size = size
- * log    told about every allocation that does not fit; copied; NULL = silent */
+ * log    told about every allocation that does not fit; copied; NULL = silent
+ * tokens not 0: memory is never committed. The addresses stand for bytes elsewhere, such as a
+ *        device's, and must be neither read nor written */
 typedef struct mo_arena_desc {
     void *block;
     size_t size;
     size_t limit;
     const mo_log *log;
+    int tokens;
 } mo_arena_desc;
 
 /* mo_arena - owned by the caller; every field is private. */
@@ -36,6 +39,7 @@ typedef struct mo_arena {
     size_t last_begin, last_used; /* the most recent block (SIZE_MAX = none), and used before it */
     size_t wasted, n_allocs;
     size_t page; /* 0 = the block is the caller's */
+    int tokens;
     mo_status status;
     mo_log log;
 } mo_arena;
@@ -59,7 +63,8 @@ typedef struct mo_arena_stats {
  *
  * Memory:  no heap; reserved address space costs no memory until it is committed
  * Threads: one at a time, as everything here
- * Errors:  MO_E_INVALID (NULL arena, block without size), MO_E_NO_MEMORY (no address space)
+ * Errors:  MO_E_INVALID (NULL arena, block without size or with tokens), MO_E_NO_MEMORY (no address
+ *          space)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_arena_init(mo_arena *arena, const mo_arena_desc *desc);
 MEMOPT_API void mo_arena_free(mo_arena *arena);

@@ -8,6 +8,11 @@ static mo_status moi_plan_check_desc(const mo_plan_desc *desc, size_t align) {
         moi_log(desc->log, MO_LOG_ERROR, "plan: alignment %zu is no power of two", align);
         return MO_E_INVALID;
     }
+    if (desc->piece != 0 && (desc->piece % align != 0 || desc->piece / align < 2)) {
+        moi_log(desc->log, MO_LOG_ERROR, "plan: a piece of %zu bytes at an alignment of %zu",
+            desc->piece, align);
+        return MO_E_INVALID;
+    }
     return mo_chain_check(desc->chain, desc->log);
 }
 
@@ -23,6 +28,7 @@ mo_status mo_plan_create(mo_plan **plan, const mo_plan_desc *desc) {
     if (desc->allocator) made->allocator = *desc->allocator;
     if (desc->log) made->log = *desc->log;
     made->align = align;
+    made->piece = desc->piece;
     made->seed = desc->seed;
     status = moi_plan_make(made, desc);
     if (status == MO_OK) *plan = made;

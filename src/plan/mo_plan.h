@@ -38,6 +38,10 @@ typedef struct mo_plan_fixed {
  * ops        [n_ops] a schedule written by hand, instead of remat; NULL = by remat
  * fixed      [n_fixed] placed at the front, in this order
  * align      of every address, and of every offset in the store, a power of two; 0 = 64
+ * piece      for memory that comes in pieces of so many bytes, such as the largest allocation of a
+ *            device: no tensor and no fixed block crosses a multiple of it, and peak_bytes is a
+ *            multiple of align. A multiple of align, at least 2 of them; 0 = one piece. The last
+ *            align bytes of a piece stay empty where another follows
  * seed       of the steps' seeds
  * allocator  for the plan itself; NULL = heap
  * log        told what is wrong with chain or schedule; NULL = silent */
@@ -48,7 +52,7 @@ typedef struct mo_plan_desc {
     size_t n_ops;
     const mo_plan_fixed *fixed;
     size_t n_fixed;
-    size_t align;
+    size_t align, piece;
     uint64_t seed;
     const mo_allocator *allocator;
     const mo_log *log;
@@ -135,8 +139,8 @@ typedef struct mo_plan mo_plan;
  *
  * Memory:  about 200 bytes per tensor and op from desc->allocator, and as much during create
  * Threads: safe for distinct plans
- * Errors:  MO_E_INVALID (NULL, chain, schedule, alignment; the log names stage, tensor and value),
- *          MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Errors:  MO_E_INVALID (NULL, chain, schedule, alignment, piece; the log names stage, tensor and
+ *          value), MO_E_NO_SPACE (something is larger than a piece), MO_E_OVERFLOW, MO_E_NO_MEMORY
  * Cost:    2 us per stage of 10 tensors, and mo_layout_solve: so a caller may try many
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_plan_create(mo_plan **plan, const mo_plan_desc *desc);

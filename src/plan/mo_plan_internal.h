@@ -70,7 +70,7 @@ typedef struct moi_plan_counts {
 struct mo_plan {
     mo_allocator allocator;
     mo_log log;
-    size_t align;
+    size_t align, piece;
     uint64_t seed, pass;
     mo_plan_info info;
     mo_chain chain;      /* a copy, with stages and tensors */

@@ -313,6 +313,22 @@ static void moi_plan_drop_unread(mo_plan *plan, size_t n_table) {
 
 /* ---- offsets ------------------------------------------------------------------------------- */
 
+/* Whether size bytes fit into one piece, beside the bytes at its end that stay empty. */
+static mo_status moi_plan_check_size(const mo_plan *plan, const char *name, size_t size) {
+    if (plan->piece == 0 || size <= plan->piece - plan->align) return MO_OK;
+    moi_log(&plan->log, MO_LOG_ERROR, "plan: %s has %zu bytes, a piece of memory %zu", name, size,
+        plan->piece - plan->align);
+    return MO_E_NO_SPACE;
+}
+
+/* Where size bytes go behind end. */
+static int moi_plan_place(const mo_plan *plan, size_t end, size_t size, size_t *off) {
+    if (!moi_align_up(end, plan->align, off)) return 0;
+    if (plan->piece == 0) return 1;
+    const size_t left = plan->piece - *off % plan->piece;
+    return size <= left - plan->align || moi_add(*off, left, off);
+}
+
 static mo_status moi_plan_place_fixed(mo_plan *plan, const mo_plan_desc *desc) {
     size_t end = 0;
     for (size_t i = 0; i < desc->n_fixed; i++) {
@@ -328,26 +344,30 @@ static mo_status moi_plan_place_fixed(mo_plan *plan, const mo_plan_desc *desc) {
         to->size = from->size;
         to->category = from->category;
         if (to->size == 0) continue;
-        if (!moi_align_up(end, plan->align, &to->off) || !moi_add(to->off, to->size, &end))
+        mo_status status = moi_plan_check_size(plan, to->name, to->size);
+        if (status != MO_OK) return status;
+        if (!moi_plan_place(plan, end, to->size, &to->off) || !moi_add(to->off, to->size, &end))
             return MO_E_OVERFLOW;
     }
     plan->info.fixed_bytes = end;
     return MO_OK;
 }
 
-/* The layout of the lives begins behind the fixed blocks. */
+/* The layout of the lives begins behind the fixed blocks, at base. */
 static mo_status moi_plan_apply_layout(
-    mo_plan *plan, const size_t *offsets, const mo_layout_result *layout) {
-    size_t base;
+    mo_plan *plan, size_t base, const size_t *offsets, const mo_layout_result *layout) {
     plan->info.peak_bytes = plan->info.lower_bound = plan->info.fixed_bytes;
     plan->info.proved = layout->proved;
-    if (layout->peak == 0) return MO_OK;
-    if (!moi_align_up(plan->info.fixed_bytes, plan->align, &base) ||
-        !moi_add(base, layout->peak, &plan->info.peak_bytes))
-        return MO_E_OVERFLOW;
-    plan->info.lower_bound = base + layout->lower_bound;
-    for (size_t i = 1; i < plan->n_lives; i++) plan->lives[i].off = base + offsets[i - 1];
-    return MO_OK;
+    if (layout->peak != 0) {
+        if (!moi_add(base, layout->peak, &plan->info.peak_bytes)) return MO_E_OVERFLOW;
+        plan->info.lower_bound = base + layout->lower_bound;
+        for (size_t i = 1; i < plan->n_lives; i++) plan->lives[i].off = base + offsets[i - 1];
+    }
+    if (plan->piece == 0) return MO_OK;
+    const int whole = moi_align_up(plan->info.peak_bytes, plan->align, &plan->info.peak_bytes) &&
+        moi_align_up(plan->info.lower_bound, plan->align, &plan->info.lower_bound);
+    plan->info.proved = plan->info.peak_bytes == plan->info.lower_bound;
+    return whole ? MO_OK : MO_E_OVERFLOW;
 }
 
 static mo_layout_desc moi_plan_layout_desc(const mo_plan *plan) {
@@ -368,24 +388,66 @@ static mo_layout_item moi_plan_item(size_t size, size_t first, size_t last) {
     return item;
 }
 
-static mo_status moi_plan_layout(mo_plan *plan) {
-    size_t n = plan->n_lives - 1, n_bytes = sizeof(mo_layout_item) + sizeof(size_t);
+/* Items of a layout: the lives, and behind them the walls. */
+typedef struct moi_plan_items {
+    mo_layout_item *items;
+    size_t *offsets, *fixed;
+    size_t n, n_lives, base;
+} moi_plan_items;
+enum { MOI_PLAN_ITEM_BYTES = sizeof(mo_layout_item) + 2 * sizeof(size_t) };
+
+/* An item of all times at the end of each of the next n_walls pieces, so that nothing lies across. */
+static mo_status moi_plan_add_walls(const mo_plan *plan, size_t n_walls, moi_plan_items *x) {
+    size_t last = 0, end;
+    if (!moi_add(x->base - x->base % plan->piece, plan->piece, &end)) return MO_E_OVERFLOW;
+    for (size_t i = 0; i < x->n_lives; i++) last = moi_max(last, x->items[i].last);
+    for (size_t i = 0; i < n_walls; i++) {
+        x->items[x->n] = moi_plan_item(plan->align, 0, last);
+        x->fixed[x->n++] = end - plan->align - x->base;
+        if (!moi_add(end, plan->piece, &end)) return MO_E_OVERFLOW;
+    }
+    return MO_OK;
+}
+
+/* The layout with so many walls; *peak is its end. */
+static mo_status moi_plan_solve(mo_plan *plan, size_t base, size_t n_walls, size_t *peak) {
     mo_layout_desc desc = moi_plan_layout_desc(plan);
     mo_layout_result result;
-    memset(&result, 0, sizeof result);
-    result.proved = 1;
-    if (n == 0) return moi_plan_apply_layout(plan, NULL, &result);
-    mo_layout_item *items = (mo_layout_item *)moi_alloc_array(&plan->allocator, n, n_bytes);
-    if (!items) return MO_E_NO_MEMORY;
-    size_t *offsets = (size_t *)(items + n);
-    for (size_t i = 0; i < n; i++) {
+    moi_plan_items x = {NULL, NULL, NULL, plan->n_lives - 1, plan->n_lives - 1, base};
+    const size_t n = x.n_lives + n_walls;
+    x.items = (mo_layout_item *)moi_alloc_array(&plan->allocator, n, MOI_PLAN_ITEM_BYTES);
+    if (!x.items) return MO_E_NO_MEMORY;
+    x.offsets = (size_t *)(x.items + n);
+    x.fixed = x.offsets + n;
+    mo_status status = MO_OK;
+    for (size_t i = 0; i < x.n_lives && status == MO_OK; i++) {
         const moi_plan_life *life = &plan->lives[i + 1];
-        items[i] = moi_plan_item(life->size, life->first, life->last);
+        x.items[i] = moi_plan_item(life->size, life->first, life->last);
+        x.fixed[i] = SIZE_MAX;
+        status = moi_plan_check_size(plan, life->name ? life->name : "a tensor", life->size);
     }
-    mo_status status = mo_layout_solve(&desc, items, n, offsets, &result);
-    if (status == MO_OK) status = moi_plan_apply_layout(plan, offsets, &result);
-    moi_free_array(&plan->allocator, items, n, n_bytes);
+    if (status == MO_OK && n_walls != 0) status = moi_plan_add_walls(plan, n_walls, &x);
+    if (n_walls != 0) desc.fixed = x.fixed;
+    if (status == MO_OK) status = mo_layout_solve(&desc, x.items, x.n, x.offsets, &result);
+    if (status == MO_OK) status = moi_plan_apply_layout(plan, base, x.offsets, &result);
+    if (status == MO_OK) *peak = plan->info.peak_bytes;
+    moi_free_array(&plan->allocator, x.items, n, MOI_PLAN_ITEM_BYTES);
     return status;
+}
+
+/* With as many walls as the layout has pieces behind it, which more walls make larger. */
+static mo_status moi_plan_layout(mo_plan *plan) {
+    mo_layout_result none;
+    size_t base, peak = 0;
+    memset(&none, 0, sizeof none);
+    none.proved = 1;
+    if (plan->n_lives == 1) return moi_plan_apply_layout(plan, 0, NULL, &none);
+    if (!moi_align_up(plan->info.fixed_bytes, plan->align, &base)) return MO_E_OVERFLOW;
+    for (size_t n_walls = 0;; n_walls++) {
+        mo_status status = moi_plan_solve(plan, base, n_walls, &peak);
+        if (status != MO_OK || plan->piece == 0) return status;
+        if (peak <= (base / plan->piece + n_walls + 1) * plan->piece) return MO_OK;
+    }
 }
 
 /* ---- the store ----------------------------------------------------------------------------- */
