@@ -17,6 +17,7 @@
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
+ *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *
  * HOW TO USE IT
@@ -595,6 +596,73 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_map(mo_cl_heap *heap, mo_cl_queue qu
     const mo_cl_wait_list *after, void **ptr);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_unmap(
     mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *mem, void *ptr, cl_event *event);
+
+#endif
+/* mo_cl_arena.h - the memory of a plan on a device: an arena whose addresses stand for bytes there.
+ *
+ *     mo_plan_desc plan_desc = {0};
+ *     plan_desc.align = mo_cl_arena_align(&cl);
+ *     plan_desc.piece = mo_cl_arena_piece(&cl);
+ *     ...                                              mo_plan_create
+ *     mo_cl_arena arena;
+ *     if (mo_cl_arena_init(&arena, &cl, mo_plan_describe(plan).peak_bytes, NULL) != MO_OK) ...
+ *     if (mo_plan_bind(plan, &arena.tokens, &track) != MO_OK) ...
+ *     while (mo_plan_next(plan, &step)) {
+ *         mo_cl_mem x = mo_cl_arena_at(&arena, step.x, x_size);
+ *
+ * The device gives exactly the bytes of the plan, in one buffer, or in as many as its largest
+ * allocation asks for. */
+#ifndef MEMOPT_CL_ARENA_H
+#define MEMOPT_CL_ARENA_H
+
+/* mo_cl_arena_desc
+ *
+ * budget_bytes  as in mo_cl_heap_desc
+ * piece         of one buffer, as the plan's; 0 = mo_cl_arena_piece */
+typedef struct mo_cl_arena_desc {
+    uint64_t budget_bytes;
+    size_t piece;
+} mo_cl_arena_desc;
+
+/* mo_cl_arena - owned by the caller, must not move.
+ *
+ * tokens  addresses to plan with; they stand for the device's bytes and must not be read or written
+ * heap    that the buffers come from; its statistics tell what the device gave
+ * pieces  [n_pieces] of piece bytes each, the last one of what is left */
+typedef struct mo_cl_arena {
+    mo_arena tokens;
+    mo_cl_heap heap;
+    mo_cl_mem *pieces;
+    size_t piece, n_pieces, size;
+} mo_cl_arena;
+
+/* mo_cl_arena_align - bytes that a plan's tensors are aligned to on this device.
+ * mo_cl_arena_piece - mo_plan_desc.piece for it: the largest buffer. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_arena_align(const mo_cl *cl);
+MEMOPT_API size_t mo_cl_arena_piece(const mo_cl *cl);
+
+/* mo_cl_arena_init - take size bytes of the device. mo_cl_arena_free - give them back, after
+ * waiting for both queues; also of a zeroed arena.
+ *
+ * cl    valid as long as the arena
+ * size  bytes, rounded up to mo_cl_arena_align
+ * desc  NULL = all defaults
+ *
+ * Memory:  size bytes of the device; of the host, address space alone
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size 0, piece no multiple of the alignment or beyond the largest
+ *          buffer), MO_E_NO_SPACE (the budget), MO_E_NO_DEVICE_MEMORY, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_arena_init(
+    mo_cl_arena *arena, mo_cl *cl, size_t size, const mo_cl_arena_desc *desc);
+MEMOPT_API void mo_cl_arena_free(mo_cl_arena *arena);
+
+/* mo_cl_arena_at - the device memory that an address stands for, size bytes from there on; {0} for
+ * NULL, and for what is not inside one piece.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *address, size_t size);
 
 #endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
@@ -2771,6 +2839,13 @@ static mo_status moi_cl_budget(const mo_cl *cl, uint64_t asked, uint64_t *budget
 
 /* ---- start and end ------------------------------------------------------------------------- */
 
+/* What was asked for (0 = the default), raised until each block can be a sub-buffer. */
+static uint64_t moi_cl_heap_align(const mo_cl *cl, uint64_t asked) {
+    uint64_t align = asked ? asked : MOI_CL_HEAP_ALIGN;
+    while (align < cl->info.base_align_bytes) align *= 2;
+    return align;
+}
+
 mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *desc) {
     mo_cl_heap_desc none;
     mo_cl_heap made;
@@ -2778,12 +2853,12 @@ mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *de
     memset(&made, 0, sizeof made);
     if (!desc) desc = &none;
     if (!heap || !cl || desc->max_allocs >= 0x7fffffff) return MO_E_INVALID;
-    made.align = desc->align_bytes ? desc->align_bytes : MOI_CL_HEAP_ALIGN;
-    if ((made.align & (made.align - 1)) != 0 || made.align > cl->info.max_alloc_bytes)
+    if ((desc->align_bytes & (desc->align_bytes - 1)) != 0 ||
+        desc->align_bytes > cl->info.max_alloc_bytes)
         return MO_E_INVALID;
+    made.align = moi_cl_heap_align(cl, desc->align_bytes);
     mo_status status = moi_cl_budget(cl, desc->budget_bytes, &made.stats.budget_bytes);
     if (status != MO_OK) return status;
-    while (made.align < cl->info.base_align_bytes) made.align *= 2;
     made.cl = cl;
     made.track = desc->track;
     made.buffer_bytes = desc->buffer_bytes ? desc->buffer_bytes : MOI_CL_HEAP_BUFFER;
@@ -3230,6 +3305,74 @@ mo_status mo_cl_unmap(
     cl_int code =
         clEnqueueUnmapMemObject(heap->cl->queues[queue], mem->buffer, ptr, 0, NULL, &done);
     return moi_cl_hand_out(heap->cl, "clEnqueueUnmapMemObject", code, 0, done, event);
+}
+/* mo_cl_arena.c - see mo_cl_arena.h. */
+
+size_t mo_cl_arena_align(const mo_cl *cl) { return (size_t)moi_cl_heap_align(cl, 0); }
+
+size_t mo_cl_arena_piece(const mo_cl *cl) {
+    const uint64_t align = moi_cl_heap_align(cl, 0);
+    const uint64_t most = cl->info.max_alloc_bytes;
+    return (size_t)((most < SIZE_MAX / 2 ? most : SIZE_MAX / 2) / align * align);
+}
+
+static mo_status moi_cl_arena_fill(mo_cl_arena *arena, mo_cl *cl, uint64_t budget) {
+    mo_arena_desc tokens;
+    mo_cl_heap_desc heap;
+    memset(&heap, 0, sizeof heap);
+    memset(&tokens, 0, sizeof tokens);
+    heap.budget_bytes = budget;
+    heap.buffer_bytes = 1; /* every piece is a buffer of just its size */
+    heap.max_allocs = arena->n_pieces;
+    tokens.size = arena->size;
+    tokens.tokens = 1;
+    tokens.log = &cl->log;
+    mo_status status = mo_cl_heap_init(&arena->heap, cl, &heap);
+    if (status == MO_OK) status = mo_arena_init(&arena->tokens, &tokens);
+    if (status != MO_OK) return status;
+    arena->pieces = (mo_cl_mem *)moi_cl_new(&cl->allocator, arena->n_pieces, sizeof *arena->pieces);
+    if (!arena->pieces) return MO_E_NO_MEMORY;
+    for (size_t i = 0; i < arena->n_pieces && status == MO_OK; i++) {
+        const size_t left = arena->size - i * arena->piece;
+        status = mo_cl_heap_alloc(&arena->heap, left < arena->piece ? left : arena->piece,
+            MO_CATEGORY_OTHER, "plan", &arena->pieces[i]);
+    }
+    return status;
+}
+
+mo_status mo_cl_arena_init(
+    mo_cl_arena *arena, mo_cl *cl, size_t size, const mo_cl_arena_desc *desc) {
+    if (!arena || !cl || !cl->context || size == 0) return MO_E_INVALID;
+    const size_t align = mo_cl_arena_align(cl), largest = mo_cl_arena_piece(cl);
+    size_t piece = desc && desc->piece ? desc->piece : largest;
+    if (piece == 0 || piece % align != 0 || piece > largest) return MO_E_INVALID;
+    memset(arena, 0, sizeof *arena);
+    if (!moi_align_up(size, align, &arena->size)) return MO_E_NO_SPACE;
+    arena->piece = piece;
+    arena->n_pieces = (arena->size - 1) / piece + 1;
+    mo_status status = moi_cl_arena_fill(arena, cl, desc ? desc->budget_bytes : 0);
+    if (status != MO_OK) mo_cl_arena_free(arena);
+    return status;
+}
+
+void mo_cl_arena_free(mo_cl_arena *arena) {
+    if (!arena) return;
+    mo_cl *cl = arena->heap.cl;
+    if (arena->pieces)
+        moi_cl_delete(&cl->allocator, arena->pieces, arena->n_pieces, sizeof *arena->pieces);
+    mo_cl_heap_free(&arena->heap);
+    mo_arena_free(&arena->tokens);
+    memset(arena, 0, sizeof *arena);
+}
+
+mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *address, size_t size) {
+    mo_cl_mem none;
+    memset(&none, 0, sizeof none);
+    if (!arena || !arena->pieces || !address) return none;
+    const uintptr_t base = (uintptr_t)arena->tokens.base, at = (uintptr_t)address;
+    if (at < base || at - base >= arena->size) return none;
+    const size_t off = (size_t)(at - base);
+    return mo_cl_part(&arena->pieces[off / arena->piece], off % arena->piece, size);
 }
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 

@@ -41,6 +41,7 @@
 #include "mo_cl_kernel.c"
 #include "mo_cl_heap.c"
 #include "mo_cl_transfer.c"
+#include "mo_cl_arena.c"
 #include "mo_cl_accum.c"
 
 #if defined(__GNUC__) || defined(__clang__)

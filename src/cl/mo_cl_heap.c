@@ -66,6 +66,13 @@ static mo_status moi_cl_budget(const mo_cl *cl, uint64_t asked, uint64_t *budget
 
 /* ---- start and end ------------------------------------------------------------------------- */
 
+/* What was asked for (0 = the default), raised until each block can be a sub-buffer. */
+static uint64_t moi_cl_heap_align(const mo_cl *cl, uint64_t asked) {
+    uint64_t align = asked ? asked : MOI_CL_HEAP_ALIGN;
+    while (align < cl->info.base_align_bytes) align *= 2;
+    return align;
+}
+
 mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *desc) {
     mo_cl_heap_desc none;
     mo_cl_heap made;
@@ -73,12 +80,12 @@ mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *de
     memset(&made, 0, sizeof made);
     if (!desc) desc = &none;
     if (!heap || !cl || desc->max_allocs >= 0x7fffffff) return MO_E_INVALID;
-    made.align = desc->align_bytes ? desc->align_bytes : MOI_CL_HEAP_ALIGN;
-    if ((made.align & (made.align - 1)) != 0 || made.align > cl->info.max_alloc_bytes)
+    if ((desc->align_bytes & (desc->align_bytes - 1)) != 0 ||
+        desc->align_bytes > cl->info.max_alloc_bytes)
         return MO_E_INVALID;
+    made.align = moi_cl_heap_align(cl, desc->align_bytes);
     mo_status status = moi_cl_budget(cl, desc->budget_bytes, &made.stats.budget_bytes);
     if (status != MO_OK) return status;
-    while (made.align < cl->info.base_align_bytes) made.align *= 2;
     made.cl = cl;
     made.track = desc->track;
     made.buffer_bytes = desc->buffer_bytes ? desc->buffer_bytes : MOI_CL_HEAP_BUFFER;

@@ -396,7 +396,7 @@ typedef struct moi_plan_items {
 } moi_plan_items;
 enum { MOI_PLAN_ITEM_BYTES = sizeof(mo_layout_item) + 2 * sizeof(size_t) };
 
-/* An item of all times at the end of each of the next n_walls pieces, so that nothing lies across. */
+/* An item of all times at the end of each of the next n_walls pieces: nothing lies across. */
 static mo_status moi_plan_add_walls(const mo_plan *plan, size_t n_walls, moi_plan_items *x) {
     size_t last = 0, end;
     if (!moi_add(x->base - x->base % plan->piece, plan->piece, &end)) return MO_E_OVERFLOW;
