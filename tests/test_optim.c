@@ -533,6 +533,27 @@ static void golden_8bit_momentum_steps_match(void **state) {
     }
 }
 
+static void attaching_to_a_state_changes_nothing_in_it(void **state) {
+    (void)state;
+    enum { N = 5000 };
+    const mo_optim_desc d = {.precision = MO_OPTIM_8BIT, .lr = 0.1};
+    const size_t size = mo_optim_state_size(&d, N);
+    char *memory = mo_alloc(NULL, size, 64), *before = test_array(size, 1);
+    mo_optim_state made, attached;
+    test_ok(mo_optim_state_init(&d, N, memory, size, &made));
+    memset(memory, 0x5a, size);
+    memcpy(before, memory, size);
+    test_ok(mo_optim_state_attach(&d, N, memory, size, &attached));
+    assert_memory_equal(&attached, &made, sizeof made);
+    assert_memory_equal(memory, before, size);
+    assert_int_equal(mo_optim_state_attach(&d, N, memory, size - 64, &attached), MO_E_NO_SPACE);
+    assert_int_equal(mo_optim_state_attach(&d, N, NULL, size, &attached), MO_E_INVALID);
+    assert_int_equal(mo_optim_state_init(&d, N, memory, size, NULL), MO_E_INVALID);
+    assert_memory_equal(memory, before, size);
+    mo_free(NULL, memory, size, 64);
+    free(before);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(zeros_in_the_desc_are_the_defaults),
@@ -555,6 +576,7 @@ int main(void) {
         cmocka_unit_test(slices_give_the_bits_of_the_whole),
         cmocka_unit_test(instruction_sets_and_threads_give_the_same_bits),
         cmocka_unit_test(golden_8bit_momentum_steps_match),
+        cmocka_unit_test(attaching_to_a_state_changes_nothing_in_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,7 +43,7 @@ enum { OPEN_CHECKPOINT = 1, OPEN_ACCUM = 2, OPEN_OPTIM = 4, OPEN_LOSS = 8, OPEN_
 typedef struct options {
     const char *const *texts; // [n_texts]
     size_t n_texts;
-    const char *tokens, *init, *resume, *save, *report, *blas;
+    const char *tokens, *init, *resume, *save, *report, *blas, *device;
     size_t layers, channels, heads, seq, batch, accum, steps, threads, sample;
     double lr, weight_decay, clip;
     uint64_t seed;
@@ -106,7 +106,8 @@ enum {
 };
 
 void gpt_add_params(const gpt_config *c, mo_params *params); // Hugging Face names and layouts
-void gpt_init_params(const gpt_config *c, mo_params *params, uint64_t seed);
+// First values of parameter i; the parameters in their order share a seed, which moves on.
+void gpt_init_param(const gpt_config *c, const mo_param *p, float *to, uint64_t *seed);
 float *gpt_param(const mo_params *params, size_t layer, int which);
 
 // Tensors of a stage: of half a block, of a whole block, which has those of both halves and what
@@ -146,8 +147,10 @@ typedef struct gpt_costs {
 gpt_costs gpt_typical_costs(const gpt_config *c, size_t rows, size_t n_params);
 
 // layers: of them the chain has so many; halves: their halves are stages, else they are.
+typedef struct gpt_kernels gpt_kernels;
 typedef struct gpt_chain_desc {
     const gpt_config *config;
+    const gpt_kernels *kernels;
     const gpt_costs *costs;
     size_t layers, batch, loss_rows;
     bool halves;
@@ -156,8 +159,42 @@ typedef struct gpt_chain_desc {
 void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d);
 void gpt_chain_free(gpt_chain *g);
 
+// What the stages compute with. On a device the addresses stand for bytes there, and a call returns
+// before it is done. Workspaces and threads of the descs are left to the kernels.
+typedef struct gpt_run gpt_run;
+struct gpt_kernels {
+    // y = bias (+ residual, when it is not NULL) in every row; dbias += sums of the columns of dy
+    void (*bias_forward)(const gpt_run *run, const float *bias, const float *residual, size_t rows,
+        size_t columns, float *y);
+    void (*bias_backward)(
+        const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias);
+    void (*gemm)(
+        const gpt_run *run, const mo_gemm_desc *d, const float *a, const float *b, float *c);
+    void (*layernorm_forward)(
+        const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
+    void (*layernorm_apply)(
+        const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
+    void (*layernorm_backward)(
+        const gpt_run *run, const mo_layernorm_desc *d, const float *x, const float *dy, float *dx);
+    void (*attention_forward)(
+        const gpt_run *run, const mo_attention_desc *d, const mo_attention_tensors *t);
+    void (*attention_backward)(
+        const gpt_run *run, const mo_attention_desc *d, const mo_attention_tensors *t);
+    void (*gelu_forward)(const gpt_run *run, const float *x, float *y, size_t n);
+    void (*gelu_backward)(const gpt_run *run, const float *x, const float *dy, float *dx, size_t n);
+    // of run->inputs: y = wte[token] + wpe[position]; gradients of both
+    void (*embedding_forward)(const gpt_run *run, float *y);
+    void (*embedding_backward)(const gpt_run *run, const float *dy);
+    size_t (*linear_ce_workspace_size)(const mo_linear_ce_desc *d);
+    void (*linear_ce)(gpt_run *run, const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t);
+    double (*loss)(const gpt_run *run); // of the last linear_ce; waits for it
+    void (*copy)(const gpt_run *run, const float *from, float *to, size_t n);
+};
+
 // What one step of the plan needs to run.
-typedef struct gpt_run {
+struct gpt_run {
+    const gpt_kernels *kernels;
+    struct device *device; // NULL = the CPU
     const gpt_config *config;
     const mo_params *params;
     size_t batch;    // sequences in a micro-batch
@@ -166,14 +203,13 @@ typedef struct gpt_run {
     const int32_t *inputs, *targets;
     size_t loss_rows;
     float loss_scale;
-    double loss; // out: of the last LOSS step
+    double loss; // the CPU's: of the last linear_ce
     mo_gemm_env env;
-    void *attention_workspace;
-    size_t attention_workspace_size;
-} gpt_run;
+    void *workspace; // shared by all that needs one
+    size_t workspace_size;
+};
 
 void gpt_step(gpt_run *run, const mo_step *step);
-size_t gpt_attention_workspace_size(const gpt_config *c, size_t batch, const mo_parallel *parallel);
 
 // Text from the model, one token at a time with cached keys and values in the given memory.
 void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, uint64_t seed,
@@ -181,22 +217,59 @@ void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, u
 
 // ---- training ---------------------------------------------------------------------------------
 
-// Everything that lives during a run. Fixed blocks of the plan, in this order.
-enum { FIXED_PARAM, FIXED_GRAD, FIXED_OPTIMIZER, FIXED_TOKENS, FIXED_WORKSPACE, N_FIXED };
+// Where a run happens: its memory, and what works on that.
+typedef struct trainer trainer;
+typedef struct backend {
+    const gpt_kernels *kernels;
+    // Alignment of tensors, and pieces that memory comes in (0 = one)
+    size_t (*align)(const trainer *t);
+    size_t (*piece)(const trainer *t);
+    uint64_t (*most)(const trainer *t); // bytes that it can give; 0 = not known
+    size_t (*workspace_size)(const trainer *t, const strategy *s);
+    // Memory for a plan: its arena. Fails when there is not so much. One at a time.
+    mo_arena *(*take)(trainer *t, size_t size, uint64_t budget);
+    void (*give_back)(trainer *t);
+    uint64_t (*peak_bytes)(const trainer *t); // that the plan has used, since take
+    // A range of it as host memory: the same bytes, or a copy that end writes back where it says so
+    void *(*host_begin)(const trainer *t, void *address, size_t size, bool read);
+    void (*host_end)(const trainer *t, void *address, void *host, size_t size, bool write);
+    void (*clear)(const trainer *t, void *address, size_t size);
+    void (*wait)(const trainer *t); // until everything is done
+    // Optimizer state of parameter i, in the memory at t->state_at[i]: a new one; a step
+    void (*state_begin)(trainer *t, size_t i);
+    void (*update)(trainer *t, size_t i);
+    double (*square_sum)(const trainer *t, void *workspace); // of all gradients
+    void (*transfer_open)(trainer *t, size_t store_bytes, size_t n_stages);
+    void (*transfer_step)(trainer *t, const mo_step *step); // OFFLOAD, PREFETCH and their WAITs
+    void (*transfer_close)(trainer *t);
+} backend;
+extern const backend cpu_backend;
 
-typedef struct trainer {
+// The OpenCL device that --device asks for, and its backend; NULL = the CPU. Fails when there is
+// none, but for "auto", which says so.
+typedef struct device device;
+device *device_open(const char *text, const backend **backend);
+void device_close(device *d); // NULL does nothing
+const char *device_name(const device *d);
+_Noreturn void device_list(void); // prints them and ends the program
+
+// Everything that lives during a run.
+struct trainer {
     const options *o;
     gpt_config config;
     corpus corpus;
     mo_params params;
     mo_optim_desc optim;
-    mo_optim_state *states; // [params.n]
+    const backend *backend;
+    device *device;
+    struct cpu *cpu;
+    void **state_at; // [params.n] memory of the optimizer's state; NULL = tied
     mo_parallel parallel;
     mo_cblas_sgemm *cblas;
     gpt_costs costs; // rows = 0: not measured
     uint64_t step;   // updates done so far, also by the run that is resumed
     size_t position; // next token
-} trainer;
+};
 
 // What is known of a run when it ends.
 typedef struct result {
@@ -205,7 +278,7 @@ typedef struct result {
     uint64_t store_bytes;             // of host memory, beside the arena
     double ms_per_step, predicted_ms; // 0 = not predicted
     double tokens_per_s, first_loss, last_loss;
-    char strategy[128];
+    char strategy[128], device[160];
 } result;
 
 void trainer_open(trainer *t, const options *o);
@@ -217,6 +290,20 @@ void trainer_run(trainer *t, const strategy *s, result *r, double *losses);
 
 uint64_t trainer_budget(const trainer *t);                // bytes; 0 = none
 size_t trainer_rows(const trainer *t, const strategy *s); // tokens of a micro-batch
+// Where tensors lie in the plan: parameters, gradients and states in as few fixed blocks as the
+// memory's pieces allow.
+enum { TENSOR_PARAM, TENSOR_GRAD, TENSOR_STATE, N_TENSOR_KINDS };
+typedef struct tensor_place {
+    size_t block, off, size; // size 0 = none
+} tensor_place;
+typedef struct fixed_layout {
+    mo_plan_fixed *blocks;
+    size_t n_blocks;
+    tensor_place *places[N_TENSOR_KINDS]; // [params.n]
+    size_t tokens, workspace;             // blocks
+} fixed_layout;
+void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f);
+void trainer_fixed_close(fixed_layout *f);
 size_t trainer_workspace_size(const trainer *t, const strategy *s);
 // A plan for this strategy, optimal within the budget; nothing but the plan itself is allocated.
 // seconds, of a micro-batch, may be NULL.
@@ -233,7 +320,7 @@ double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_
 // why on stderr.
 strategy trainer_choose(const trainer *t, uint64_t budget, bool say);
 
-// ---- copies to host memory --------------------------------------------------------------------
+// ---- copies to host memory, on the CPU --------------------------------------------------------
 
 typedef struct transfer transfer;
 transfer *transfer_open(size_t store_bytes, size_t n_stages);
@@ -246,9 +333,9 @@ typedef struct session {
     trainer *t;
     const strategy *s;
     mo_plan *plan;
-    mo_arena arena;
+    mo_arena *arena;
     mo_track track;
-    transfer *transfer;
+    bool transfers;
     gpt_run run;
     int32_t *inputs, *targets;
     uint64_t budget;

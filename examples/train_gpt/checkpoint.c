@@ -112,10 +112,13 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     mo_safetensors_close(&st);
 }
 
-static void load_tensor(mo_safetensors *st, const char *path, const char *name, mo_dtype dtype,
-    const uint64_t *shape, size_t n_dims, void *to) {
-    const mo_safetensors_entry *e = need(st, path, name, dtype, shape, n_dims);
-    if (mo_safetensors_read(st, e, 0, to, (size_t)(e->end - e->begin)) != MO_OK) exit(EXIT_BAD);
+static void load_param(const trainer *t, mo_safetensors *st, const char *path, const mo_param *p) {
+    const uint64_t shape[2] = {p->shape[0], p->shape[1]};
+    const mo_safetensors_entry *e = need(st, path, p->name, MO_DTYPE_F32, shape, p->n_dims);
+    const size_t size = (size_t)(e->end - e->begin);
+    void *host = t->backend->host_begin(t, p->data, size, false);
+    if (mo_safetensors_read(st, e, 0, host, size) != MO_OK) exit(EXIT_BAD);
+    t->backend->host_end(t, p->data, host, size, true);
 }
 
 void checkpoint_check_params(const trainer *t, const char *path) {
@@ -132,10 +135,15 @@ void checkpoint_check_params(const trainer *t, const char *path) {
 // States come back bit for bit, or moved to the precision that this run has.
 static void load_states(trainer *t, const mo_safetensors *st, const char *path, size_t i) {
     const mo_param *p = &t->params.items[i];
+    const size_t size = mo_optim_state_size(&t->optim, p->n);
     size_t n = 0;
     uint64_t step = 0;
-    if (mo_optim_load(st, &t->optim, p->name, p->n, &t->states[i], &n, &step) != MO_OK)
+    mo_optim_state state;
+    void *host = t->backend->host_begin(t, t->state_at[i], size, false);
+    check(mo_optim_state_init(&t->optim, p->n, host, size, &state), p->name);
+    if (mo_optim_load(st, &t->optim, p->name, p->n, &state, &n, &step) != MO_OK)
         exit(EXIT_BAD); // app_log has said why
+    t->backend->host_end(t, t->state_at[i], host, size, true);
     if (n != p->n || step != t->step)
         fail(EXIT_BAD,
             "%s: optimizer states of '%s' are %zu numbers at step %" PRIu64
@@ -148,9 +156,8 @@ void checkpoint_load(trainer *t, const char *path, bool resume) {
     open_file(&st, path);
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        uint64_t shape[2] = {p->shape[0], p->shape[1]};
         if (p->tied_to != i) continue;
-        load_tensor(&st, path, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+        load_param(t, &st, path, p);
         if (resume) load_states(t, &st, path, i);
     }
     mo_safetensors_close(&st);
@@ -159,8 +166,9 @@ void checkpoint_load(trainer *t, const char *path, bool resume) {
 // ---- writing ----------------------------------------------------------------------------------
 
 typedef struct writing {
+    const trainer *t;
     mo_safetensors_entry *entries;
-    const void **data;
+    void **data; // addresses in the plan
     size_t n;
     mo_safetensors_pair *pairs;
     size_t n_pairs;
@@ -168,8 +176,8 @@ typedef struct writing {
 
 static char *copy_text(const char *text) { return strcpy(allocate(strlen(text) + 1), text); }
 
-static void put(writing *w, const char *name, mo_dtype dtype, const size_t *dims, size_t n_dims,
-    const void *data) {
+static void put(
+    writing *w, const char *name, mo_dtype dtype, const size_t *dims, size_t n_dims, void *data) {
     uint64_t *shape = allocate(n_dims * sizeof *shape);
     for (size_t i = 0; i < n_dims; i++) shape[i] = dims[i];
     w->entries[w->n] = (mo_safetensors_entry){copy_text(name), dtype, n_dims, shape, 0, 0};
@@ -186,14 +194,24 @@ static void put_number(writing *w, const char *key, uint64_t value) {
     put_pair(w, key, text);
 }
 
+static mo_optim_state state_of(const trainer *t, size_t i) {
+    const size_t n = t->params.items[i].n, size = mo_optim_state_size(&t->optim, n);
+    mo_optim_state state;
+    check(
+        mo_optim_state_attach(&t->optim, n, t->state_at[i], size, &state), t->params.items[i].name);
+    return state;
+}
+
 // fp32 tensors first, so that all stay aligned
-static void put_all(const trainer *t, writing *w, bool f32) {
+static void put_all(writing *w, bool f32) {
+    const trainer *t = w->t;
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
         mo_optim_part parts[MO_OPTIM_MAX_PARTS];
         if (p->tied_to != i) continue;
         if (f32) put(w, p->name, MO_DTYPE_F32, p->shape, p->n_dims, p->data);
-        const size_t n_parts = mo_optim_state_parts(&t->states[i], parts);
+        const mo_optim_state state = state_of(t, i);
+        const size_t n_parts = mo_optim_state_parts(&state, parts);
         for (size_t k = 0; k < n_parts; k++) {
             char name[128];
             size_t n = (size_t)parts[k].n;
@@ -204,7 +222,8 @@ static void put_all(const trainer *t, writing *w, bool f32) {
     }
 }
 
-static void put_metadata(const trainer *t, writing *w) {
+static void put_metadata(writing *w) {
+    const trainer *t = w->t;
     put_pair(w, "format", "pt");
     put_pair(w, "memopt.version", mo_version());
     put_number(w, "memopt.step", t->step);
@@ -217,7 +236,8 @@ static void put_metadata(const trainer *t, writing *w) {
         char key[128], text[160];
         if (p->tied_to != i) continue;
         snprintf(key, sizeof key, "memopt.optimizer.%s", p->name);
-        check(mo_optim_format(&t->optim, &t->states[i], p->n, t->step, text, sizeof text), key);
+        const mo_optim_state state = state_of(t, i);
+        check(mo_optim_format(&t->optim, &state, p->n, t->step, text, sizeof text), key);
         put_pair(w, key, text);
     }
 }
@@ -230,7 +250,9 @@ static void write_file(const char *path, const writing *w) {
     for (size_t i = 0; i < w->n && status == MO_OK; i++) {
         size_t size = mo_dtype_bits(w->entries[i].dtype) / 8;
         for (size_t k = 0; k < w->entries[i].n_dims; k++) size *= (size_t)w->entries[i].shape[k];
-        status = mo_safetensors_write(&writer, w->data[i], size);
+        void *host = w->t->backend->host_begin(w->t, w->data[i], size, true);
+        status = mo_safetensors_write(&writer, host, size);
+        w->t->backend->host_end(w->t, w->data[i], host, size, false);
     }
     if (status == MO_OK) status = mo_safetensors_commit(&writer);
     mo_safetensors_discard(&writer);
@@ -239,13 +261,13 @@ static void write_file(const char *path, const writing *w) {
 
 void checkpoint_save(const trainer *t, const char *path) {
     const size_t most = t->params.n * (1 + MO_OPTIM_MAX_PARTS);
-    writing w = {.n = 0};
+    writing w = {.t = t};
     w.entries = allocate(most * sizeof *w.entries);
     w.data = allocate(most * sizeof *w.data);
     w.pairs = allocate((t->params.n + 7) * sizeof *w.pairs);
-    put_all(t, &w, true);
-    put_all(t, &w, false);
-    put_metadata(t, &w);
+    put_all(&w, true);
+    put_all(&w, false);
+    put_metadata(&w);
     write_file(path, &w);
     for (size_t i = 0; i < w.n; i++) {
         free((void *)(uintptr_t)w.entries[i].name);
@@ -256,7 +278,7 @@ void checkpoint_save(const trainer *t, const char *path) {
         free((void *)(uintptr_t)w.pairs[i].value);
     }
     free(w.entries);
-    free((void *)w.data);
+    free(w.data);
     free(w.pairs);
 }
 

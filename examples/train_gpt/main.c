@@ -3,7 +3,8 @@
 // options.c  command line          corpus.c      tokens
 // model.c    parameters, stages    ops.c         what the stages compute
 // plan.c     plan and search       profile.c     what the stages cost here
-// train.c    the loop              transfer.c    activations in host memory
+// train.c    the loop              cpu.c         memory and kernels of the CPU
+// device.c   an OpenCL device      transfer.c    activations in host memory
 // sample.c   text from the model   checkpoint.c  save and resume
 // report.c   tables, JSON, pictures
 #include "app.h"
@@ -66,11 +67,11 @@ static void pass(int pipe_end, void *data, size_t size, bool in) {
     }
 }
 
-// A budget that cannot be met fails before the plain run, not after it. Not checked with a BLAS,
-// whose threads do not survive the fork.
+// A budget that cannot be met fails before the plain run, not after it. Not checked with a BLAS or
+// an OpenCL device, whose threads do not survive the fork.
 static void check_budget(const options *o) {
     trainer t;
-    if (o->blas) return;
+    if (o->blas || strcmp(o->device, "cpu") != 0) return;
     trainer_open(&t, o);
     (void)trainer_choose(&t, trainer_budget(&t), false);
     trainer_close(&t);

@@ -70,16 +70,12 @@ static bool ends_with(const char *text, const char *end) {
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
-void gpt_init_params(const gpt_config *c, mo_params *params, uint64_t seed) {
-    for (size_t i = 0; i < params->n; i++) {
-        const mo_param *p = &params->items[i];
-        if (p->tied_to != i) continue;
-        bool norm = ends_with(p->name, ".weight") && p->n_dims == 1;
-        for (size_t j = 0; j < p->n && p->n_dims == 1; j++) p->data[j] = norm ? 1.0f : 0.0f;
-        if (p->n_dims == 1) continue;
-        bool residual = ends_with(p->name, "c_proj.weight");
-        fill_normal(p->data, p->n, residual ? 0.02 / sqrt(2.0 * (double)c->layers) : 0.02, &seed);
-    }
+void gpt_init_param(const gpt_config *c, const mo_param *p, float *to, uint64_t *seed) {
+    const bool norm = ends_with(p->name, ".weight") && p->n_dims == 1;
+    const bool residual = ends_with(p->name, "c_proj.weight");
+    for (size_t j = 0; j < p->n && p->n_dims == 1; j++) to[j] = norm ? 1.0f : 0.0f;
+    if (p->n_dims != 1)
+        fill_normal(to, p->n, residual ? 0.02 / sqrt(2.0 * (double)c->layers) : 0.02, seed);
 }
 
 // ---- the chain --------------------------------------------------------------------------------
@@ -143,16 +139,16 @@ static void build_block_tensors(mo_stage_tensor *t, const gpt_config *c, size_t 
         .backward_last = MLP_BACKWARD_STEPS - 1};
 }
 
-static void build_head_tensors(
-    mo_stage_tensor *t, const gpt_config *c, size_t rows, size_t loss_rows) {
+static void build_head_tensors(mo_stage_tensor *t, const gpt_chain_desc *d, size_t rows) {
+    const gpt_config *c = d->config;
     mo_linear_ce_desc ce = {.rows = rows, .channels = c->channels, .vocab = c->vocab};
-    ce.chunk_rows = loss_rows;
+    ce.chunk_rows = d->loss_rows;
     const size_t row = rows * c->channels * sizeof(float);
     const mo_stage_tensor head[N_HEAD_TENSORS] = {
         {"lnf", row, MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 1, 0, 0},
         {"stats", 2 * rows * sizeof(float), MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 2, 0, 0},
-        {"logits", mo_linear_ce_workspace_size(&ce), MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 1,
-            1, 0, 0},
+        {"logits", d->kernels->linear_ce_workspace_size(&ce), MO_TENSOR_FORWARD,
+            MO_CATEGORY_ACTIVATION, 1, 1, 0, 0},
         {"dlnf", row, MO_TENSOR_FORWARD, MO_CATEGORY_OTHER, 1, 2, 0, 0},
     };
     memcpy(t, head, sizeof head);
@@ -241,7 +237,7 @@ void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d) {
     set_costs(&g->stages[0], &d->costs->embedding, b.scale);
     if (d->halves) build_halves(&b, g);
     else build_blocks(&b, g);
-    build_head_tensors(g->tensors + N_BLOCK_TENSORS, d->config, rows, d->loss_rows);
+    build_head_tensors(g->tensors + N_BLOCK_TENSORS, d, rows);
     mo_stage *head = &g->stages[n + 1];
     *head = (mo_stage){.name = "head",
         .forward_steps = 3,

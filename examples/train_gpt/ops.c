@@ -5,23 +5,6 @@
 
 // ---- linear layers ----------------------------------------------------------------------------
 
-typedef struct fill_job {
-    const float *bias, *residual;
-    float *y;
-    size_t columns;
-} fill_job;
-
-static void fill_rows(const void *context, size_t begin, size_t end) {
-    const fill_job *f = context;
-    for (size_t row = begin; row < end; row++) {
-        float *restrict y = f->y + row * f->columns;
-        const float *restrict r = f->residual ? f->residual + row * f->columns : NULL;
-        if (r)
-            for (size_t i = 0; i < f->columns; i++) y[i] = r[i] + f->bias[i];
-        else memcpy(y, f->bias, f->columns * sizeof *y);
-    }
-}
-
 typedef struct linear {
     size_t rows, in, out;
     const float *weight, *bias; // [in x out], [out]
@@ -37,74 +20,23 @@ static linear block_linear(const gpt_run *run, size_t layer, int weight, size_t 
 // y = x weight + bias (+ residual): y is filled first, so that the product adds to it
 static void linear_forward(
     const gpt_run *run, const linear *l, const float *x, const float *residual, float *y) {
-    fill_job fill = {l->bias, residual, y, l->out};
-    mo_parallel_for(run->env.parallel, l->rows, 1, fill_rows, &fill);
-    mo_gemm_desc d = {.m = l->rows, .n = l->out, .k = l->in, .beta = 1};
-    check(mo_gemm(&run->env, &d, x, l->weight, y), "mo_gemm");
-}
-
-typedef struct column_job {
-    const float *dy;
-    float *sum;
-    size_t rows, columns;
-} column_job;
-
-static void add_columns(const void *context, size_t begin, size_t end) {
-    const column_job *c = context;
-    for (size_t row = 0; row < c->rows; row++) {
-        const float *restrict dy = c->dy + row * c->columns;
-        float *restrict sum = c->sum;
-        for (size_t i = begin; i < end; i++) sum[i] += dy[i];
-    }
+    const mo_gemm_desc d = {.m = l->rows, .n = l->out, .k = l->in, .beta = 1};
+    run->kernels->bias_forward(run, l->bias, residual, l->rows, l->out, y);
+    run->kernels->gemm(run, &d, x, l->weight, y);
 }
 
 // dweight += x^T dy, dbias += sum of dy
 static void linear_backward_weight(
     const gpt_run *run, const linear *l, const float *x, const float *dy) {
-    column_job columns = {dy, l->dbias, l->rows, l->out};
-    mo_parallel_for(run->env.parallel, l->out, 64, add_columns, &columns);
-    mo_gemm_desc d = {.m = l->in, .n = l->out, .k = l->rows, .trans_a = 1, .beta = 1};
-    check(mo_gemm(&run->env, &d, x, dy, l->dweight), "mo_gemm");
+    const mo_gemm_desc d = {.m = l->in, .n = l->out, .k = l->rows, .trans_a = 1, .beta = 1};
+    run->kernels->bias_backward(run, dy, l->rows, l->out, l->dbias);
+    run->kernels->gemm(run, &d, x, dy, l->dweight);
 }
 
 // dx = dy weight^T
 static void linear_backward_input(const gpt_run *run, const linear *l, const float *dy, float *dx) {
-    mo_gemm_desc d = {.m = l->rows, .n = l->in, .k = l->out, .trans_b = 1};
-    check(mo_gemm(&run->env, &d, dy, l->weight, dx), "mo_gemm");
-}
-
-// ---- embedding --------------------------------------------------------------------------------
-
-typedef struct embedding_job {
-    const gpt_run *run;
-    float *y;        // forward
-    const float *dy; // backward
-} embedding_job;
-
-static void embed_rows(const void *context, size_t begin, size_t end) {
-    const embedding_job *e = context;
-    const size_t width = e->run->config->channels, seq = e->run->config->seq;
-    const float *wte = e->run->params->items[0].data, *wpe = e->run->params->items[1].data;
-    for (size_t row = begin; row < end; row++) {
-        const float *restrict token = wte + (size_t)e->run->inputs[row] * width;
-        const float *restrict place = wpe + row % seq * width;
-        float *restrict y = e->y + row * width;
-        for (size_t i = 0; i < width; i++) y[i] = token[i] + place[i];
-    }
-}
-
-// Columns go to threads: rows of wte meet more than once.
-static void embed_backward_columns(const void *context, size_t begin, size_t end) {
-    const embedding_job *e = context;
-    const size_t width = e->run->config->channels, seq = e->run->config->seq;
-    float *dwte = e->run->params->items[0].grad, *dwpe = e->run->params->items[1].grad;
-    for (size_t row = 0; row < e->run->batch * seq; row++) {
-        const float *restrict dy = e->dy + row * width;
-        float *token = dwte + (size_t)e->run->inputs[row] * width;
-        float *place = dwpe + row % seq * width;
-        for (size_t i = begin; i < end; i++) token[i] += dy[i];
-        for (size_t i = begin; i < end; i++) place[i] += dy[i];
-    }
+    const mo_gemm_desc d = {.m = l->rows, .n = l->in, .k = l->out, .trans_b = 1};
+    run->kernels->gemm(run, &d, dy, l->weight, dx);
 }
 
 // ---- block ------------------------------------------------------------------------------------
@@ -120,8 +52,7 @@ static mo_layernorm_desc block_norm(const gpt_run *run, size_t layer, int which,
         .dweight = w[0].grad,
         .dbias = w[1].grad,
         .mean = stats,
-        .rstd = stats + rows,
-        .parallel = run->env.parallel};
+        .rstd = stats + rows};
 }
 
 static mo_attention_desc attention_desc(const gpt_run *run) {
@@ -130,20 +61,7 @@ static mo_attention_desc attention_desc(const gpt_run *run) {
         .seq = c->seq,
         .heads = c->heads,
         .head_size = c->channels / c->heads,
-        .stride = 3 * c->channels,
-        .workspace = run->attention_workspace,
-        .workspace_size = run->attention_workspace_size,
-        .parallel = run->env.parallel};
-}
-
-size_t gpt_attention_workspace_size(
-    const gpt_config *c, size_t batch, const mo_parallel *parallel) {
-    mo_attention_desc d = {.batch = batch,
-        .seq = c->seq,
-        .heads = c->heads,
-        .head_size = c->channels / c->heads,
-        .parallel = parallel};
-    return mo_attention_workspace_size(&d);
+        .stride = 3 * c->channels};
 }
 
 // Forward and backward of the halves of a block, t: their tensors; the numbers are the sub-steps of
@@ -159,10 +77,10 @@ static void attention_forward(
         .q = t[QKV], .k = t[QKV] + width, .v = t[QKV] + 2 * width, .out = t[ATT], .lse = t[LSE]};
     const linear to_qkv = block_linear(run, layer, QKV_W, 1, 3);
     const linear project = block_linear(run, layer, PROJ_W, 1, 1);
-    check(mo_layernorm_forward(&norm, x, t[LN1]), "mo_layernorm_forward"); // 0
-    linear_forward(run, &to_qkv, t[LN1], NULL, t[QKV]);                    // 1
-    check(mo_attention_forward(&attention, &qkv), "mo_attention_forward"); // 2
-    if (y) linear_forward(run, &project, t[ATT], x, y);                    // 3
+    run->kernels->layernorm_forward(run, &norm, x, t[LN1]); // 0
+    linear_forward(run, &to_qkv, t[LN1], NULL, t[QKV]);     // 1
+    run->kernels->attention_forward(run, &attention, &qkv); // 2
+    if (y) linear_forward(run, &project, t[ATT], x, y);     // 3
 }
 
 static void mlp_forward(
@@ -171,16 +89,16 @@ static void mlp_forward(
     const mo_layernorm_desc norm = block_norm(run, layer, LN2_W, t[STATS2]);
     const linear fc = block_linear(run, layer, FC_W, 1, 4);
     const linear out = block_linear(run, layer, OUT_W, 4, 1);
-    check(mo_layernorm_forward(&norm, x, t[LN2]), "mo_layernorm_forward");  // 0
-    linear_forward(run, &fc, t[LN2], NULL, t[FC]);                          // 1
-    if (y || !light) mo_gelu_forward(t[FC], t[GELU], n, run->env.parallel); // 2
-    if (y) linear_forward(run, &out, t[GELU], x, y);                        // 3
+    run->kernels->layernorm_forward(run, &norm, x, t[LN2]);              // 0
+    linear_forward(run, &fc, t[LN2], NULL, t[FC]);                       // 1
+    if (y || !light) run->kernels->gelu_forward(run, t[FC], t[GELU], n); // 2
+    if (y) linear_forward(run, &out, t[GELU], x, y);                     // 3
 }
 
 // dx = dy, to which the rest of the gradient is added
 static void pass_on(const gpt_run *run, const float *dy, float *dx) {
     if (dx != dy)
-        memcpy(dx, dy, run->batch * run->config->seq * run->config->channels * sizeof *dx);
+        run->kernels->copy(run, dy, dx, run->batch * run->config->seq * run->config->channels);
 }
 
 static void mlp_backward(const gpt_run *run, size_t layer, int light, const float *x,
@@ -189,18 +107,17 @@ static void mlp_backward(const gpt_run *run, size_t layer, int light, const floa
     mo_layernorm_desc norm = block_norm(run, layer, LN2_W, t[STATS2]);
     const linear fc = block_linear(run, layer, FC_W, 1, 4);
     const linear out = block_linear(run, layer, OUT_W, 4, 1);
-    const mo_parallel *parallel = run->env.parallel;
     norm.add = 1;
 
-    if (light) mo_gelu_forward(t[FC], t[GELU], n, parallel); // 0
+    if (light) run->kernels->gelu_forward(run, t[FC], t[GELU], n); // 0
     linear_backward_weight(run, &out, t[GELU], dy);
-    linear_backward_input(run, &out, dy, t[DFC]);                                 // 1
-    mo_gelu_backward(t[FC], t[DFC], t[DFC], n, parallel);                         // 2
-    if (light) check(mo_layernorm_apply(&norm, x, t[LN2]), "mo_layernorm_apply"); // 3
+    linear_backward_input(run, &out, dy, t[DFC]);                    // 1
+    run->kernels->gelu_backward(run, t[FC], t[DFC], t[DFC], n);      // 2
+    if (light) run->kernels->layernorm_apply(run, &norm, x, t[LN2]); // 3
     linear_backward_weight(run, &fc, t[LN2], t[DFC]);
     linear_backward_input(run, &fc, t[DFC], t[DLN2]); // 4
     pass_on(run, dy, dx);                             // 5
-    check(mo_layernorm_backward(&norm, x, t[DLN2], dx), "mo_layernorm_backward");
+    run->kernels->layernorm_backward(run, &norm, x, t[DLN2], dx);
 }
 
 static void attention_backward(const gpt_run *run, size_t layer, int light, const float *x,
@@ -223,12 +140,12 @@ static void attention_backward(const gpt_run *run, size_t layer, int light, cons
 
     linear_backward_weight(run, &project, t[ATT], dy); // 0
     linear_backward_input(run, &project, dy, t[DATT]);
-    check(mo_attention_backward(&attention, &qkv), "mo_attention_backward");      // 1
-    if (light) check(mo_layernorm_apply(&norm, x, t[LN1]), "mo_layernorm_apply"); // 2
+    run->kernels->attention_backward(run, &attention, &qkv);         // 1
+    if (light) run->kernels->layernorm_apply(run, &norm, x, t[LN1]); // 2
     linear_backward_weight(run, &to_qkv, t[LN1], t[DQKV]);
     linear_backward_input(run, &to_qkv, t[DQKV], t[DLN1]); // 3
     pass_on(run, dy, dx);                                  // 4
-    check(mo_layernorm_backward(&norm, x, t[DLN1], dx), "mo_layernorm_backward");
+    run->kernels->layernorm_backward(run, &norm, x, t[DLN1], dx);
 }
 
 // ---- head -------------------------------------------------------------------------------------
@@ -243,24 +160,22 @@ static void head_step(gpt_run *run, const float *x, float *const *t, float *dx) 
         .dweight = w[0].grad,
         .dbias = w[1].grad,
         .mean = t[HEAD_STATS],
-        .rstd = t[HEAD_STATS] + rows,
-        .parallel = run->env.parallel};
+        .rstd = t[HEAD_STATS] + rows};
     mo_linear_ce_desc ce = {.rows = rows,
         .channels = width,
         .vocab = run->config->vocab,
         .chunk_rows = run->loss_rows,
         .scale = run->loss_scale,
-        .env = &run->env,
         .workspace = t[HEAD_LOGITS]};
-    ce.workspace_size = mo_linear_ce_workspace_size(&ce);
+    ce.workspace_size = run->kernels->linear_ce_workspace_size(&ce);
     const mo_linear_ce_tensors tensors = {.x = t[HEAD_LNF],
         .w = w[2].data,
         .targets = run->targets,
         .dx = t[HEAD_DLNF],
         .dw = w[2].grad};
-    check(mo_layernorm_forward(&norm, x, t[HEAD_LNF]), "mo_layernorm_forward");
-    check(mo_linear_ce(&ce, &tensors, &run->loss), "mo_linear_ce");
-    check(mo_layernorm_backward(&norm, x, t[HEAD_DLNF], dx), "mo_layernorm_backward");
+    run->kernels->layernorm_forward(run, &norm, x, t[HEAD_LNF]);
+    run->kernels->linear_ce(run, &ce, &tensors);
+    run->kernels->layernorm_backward(run, &norm, x, t[HEAD_DLNF], dx);
 }
 
 static void stage_forward(const gpt_run *run, const mo_step *s) {
@@ -284,22 +199,17 @@ static void stage_backward(const gpt_run *run, const mo_step *s) {
 }
 
 void gpt_step(gpt_run *run, const mo_step *step) {
-    const mo_parallel *parallel = run->env.parallel;
-    const size_t rows = run->batch * run->config->seq;
-    embedding_job embedding = {run, step->y, step->dy};
     switch (step->op) {
     case MO_STEP_FORWARD:
     case MO_STEP_RECOMPUTE:
-        if (step->stage == 0) mo_parallel_for(parallel, rows, 1, embed_rows, &embedding);
+        if (step->stage == 0) run->kernels->embedding_forward(run, step->y);
         else stage_forward(run, step);
         break;
     case MO_STEP_LOSS: head_step(run, step->x, (float *const *)step->tensors, step->dx); break;
     case MO_STEP_BACKWARD:
-        if (step->stage == 0)
-            mo_parallel_for(
-                parallel, run->config->channels, 16, embed_backward_columns, &embedding);
+        if (step->stage == 0) run->kernels->embedding_backward(run, step->dy);
         else stage_backward(run, step);
         break;
-    default: break; // copies: transfer.c
+    default: break; // copies: the kernels' owner
     }
 }

@@ -23,6 +23,9 @@ static const char usage[] =
     "  --clip X               limit of the gradient's global norm (0 = none)\n"
     "  --seed N               of the initial weights and the sample (1337)\n"
     "  --init FILE            start from a safetensors file with Hugging Face GPT-2 names\n"
+    "  --device D             cpu (default); cl: an OpenCL device, the best one, or the one that\n"
+    "                         MEMOPT_CL_DEVICE names; cl:P.D: device D of platform P; auto: a GPU\n"
+    "                         if there is one, else the CPU; list: print them\n"
     "  --threads N            (all); where other programs run too, OMP_WAIT_POLICY=passive helps\n"
     "  --blas LIBRARY         matrix products by the cblas_sgemm of this shared library\n"
     "  --budget SIZE          bytes, with K, M or G (1024), or N%: of what --strategy none needs\n"
@@ -66,6 +69,7 @@ static const flag flags[] = {
     {"--save", KIND_STRING, AT(save), 0, 0},
     {"--report", KIND_STRING, AT(report), 0, 0},
     {"--blas", KIND_STRING, AT(blas), 0, 0},
+    {"--device", KIND_STRING, AT(device), 0, 0},
     {"--layers", KIND_COUNT, AT(layers), 1, 1000},
     {"--channels", KIND_COUNT, AT(channels), 1, 1 << 20},
     {"--heads", KIND_COUNT, AT(heads), 1, 1 << 16},
@@ -263,6 +267,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
     o->batch = 4, o->accum = 1, o->steps = 100;
     o->lr = 3e-4;
     o->seed = 1337;
+    o->device = "cpu";
     o->strategy.accum = 1;
     o->open = OPEN_ALL;
     for (int at = 1; at < argc;) {
@@ -273,6 +278,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
         }
         at = parse_flag(o, at, argc, argv);
     }
+    if (strcmp(o->device, "list") == 0) device_list();
     if (!o->texts == !o->tokens) fail(EXIT_USAGE, "give either --text or --tokens (see --help)");
     if (o->init && o->resume) fail(EXIT_USAGE, "--init and --resume exclude each other");
 }

@@ -2,6 +2,7 @@
 #include "app.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static size_t micro_batch(const trainer *t, const strategy *s) { return t->o->batch / s->accum; }
@@ -12,40 +13,62 @@ size_t trainer_rows(const trainer *t, const strategy *s) {
 
 // ---- bytes ------------------------------------------------------------------------------------
 
-static size_t optimizer_size(const trainer *t, mo_optim_precision precision) {
-    mo_optim_desc desc = t->optim;
-    size_t size = 0;
-    desc.precision = precision;
-    for (size_t i = 0; i < t->params.n; i++)
-        if (t->params.items[i].tied_to == i)
-            size += mo_optim_state_size(&desc, t->params.items[i].n);
-    return size;
-}
-
-// Products and attention never run at the same time, so they share one workspace.
 size_t trainer_workspace_size(const trainer *t, const strategy *s) {
-    const gpt_config *c = &t->config;
-    const size_t rows = trainer_rows(t, s), wide = 4 * c->channels;
-    size_t most = rows > wide ? rows : wide;
-    if (c->vocab > most) most = c->vocab;
-    const mo_gemm_desc largest = {.m = most, .n = most, .k = most};
-    size_t gemm = t->cblas ? 0 : mo_gemm_workspace_size(&t->parallel, &largest);
-    size_t attention = gpt_attention_workspace_size(c, micro_batch(t, s), &t->parallel);
-    return gemm > attention ? gemm : attention;
+    return t->backend->workspace_size(t, s);
 }
 
-static void fixed_blocks(const trainer *t, const strategy *s, mo_plan_fixed *fixed) {
-    const size_t param = mo_params_size(&t->params, MO_PARAMS_ALL);
-    const size_t grad = mo_params_size(&t->params, MO_PARAMS_TRAINED);
-    const size_t tokens = 2 * trainer_rows(t, s) * sizeof(int32_t);
-    const mo_plan_fixed blocks[N_FIXED] = {
-        [FIXED_PARAM] = {"parameters", param, MO_CATEGORY_PARAM},
-        [FIXED_GRAD] = {"gradients", grad, MO_CATEGORY_GRAD},
-        [FIXED_OPTIMIZER] = {"optimizer", optimizer_size(t, s->optim), MO_CATEGORY_OPTIMIZER},
-        [FIXED_TOKENS] = {"tokens", tokens, MO_CATEGORY_INPUT},
-        [FIXED_WORKSPACE] = {"workspace", trainer_workspace_size(t, s), MO_CATEGORY_WORKSPACE},
-    };
-    memcpy(fixed, blocks, sizeof blocks);
+// Bytes of a tensor of this kind, rounded up so that the next one is aligned.
+static size_t tensor_size(const trainer *t, const mo_optim_desc *optim, int kind, size_t i) {
+    const mo_param *p = &t->params.items[i];
+    const size_t align = t->backend->align(t);
+    size_t size = p->n * sizeof(float);
+    if (p->tied_to != i) return 0;
+    if (kind == TENSOR_STATE) size = mo_optim_state_size(optim, p->n);
+    return (size + align - 1) / align * align;
+}
+
+// One tensor behind the other, in the last block where that stays within a piece.
+static void place_tensors(const trainer *t, const mo_optim_desc *optim, int kind,
+    const mo_plan_fixed *like, fixed_layout *f) {
+    const size_t piece = t->backend->piece(t),
+                 most = piece ? piece - t->backend->align(t) : SIZE_MAX;
+    size_t begin = f->n_blocks;
+    for (size_t i = 0; i < t->params.n; i++) {
+        tensor_place *place = &f->places[kind][i];
+        const size_t size = tensor_size(t, optim, kind, i);
+        mo_plan_fixed *last = &f->blocks[f->n_blocks] - 1;
+        if (size == 0) continue;
+        if (f->n_blocks == begin || size > most || last->size > most - size) {
+            last = &f->blocks[f->n_blocks++];
+            *last = *like;
+        }
+        *place = (tensor_place){f->n_blocks - 1, last->size, size};
+        last->size += size;
+    }
+}
+
+void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
+    static const mo_plan_fixed like[N_TENSOR_KINDS] = {{"parameters", 0, MO_CATEGORY_PARAM},
+        {"gradients", 0, MO_CATEGORY_GRAD}, {"optimizer", 0, MO_CATEGORY_OPTIMIZER}};
+    mo_optim_desc optim = t->optim;
+    optim.precision = s->optim;
+    memset(f, 0, sizeof *f);
+    f->blocks = allocate((N_TENSOR_KINDS * t->params.n + 2) * sizeof *f->blocks);
+    for (int kind = 0; kind < N_TENSOR_KINDS; kind++) {
+        f->places[kind] = allocate(t->params.n * sizeof **f->places);
+        place_tensors(t, &optim, kind, &like[kind], f);
+    }
+    f->tokens = f->n_blocks++;
+    f->workspace = f->n_blocks++;
+    f->blocks[f->tokens] =
+        (mo_plan_fixed){"tokens", 2 * trainer_rows(t, s) * sizeof(int32_t), MO_CATEGORY_INPUT};
+    f->blocks[f->workspace] =
+        (mo_plan_fixed){"workspace", trainer_workspace_size(t, s), MO_CATEGORY_WORKSPACE};
+}
+
+void trainer_fixed_close(fixed_layout *f) {
+    for (int kind = 0; kind < N_TENSOR_KINDS; kind++) free(f->places[kind]);
+    free(f->blocks);
 }
 
 // ---- seconds ----------------------------------------------------------------------------------
@@ -80,10 +103,20 @@ static mo_plan *build(const mo_plan_desc *desc, uint64_t budget, double copy_byt
     return plan;
 }
 
+static mo_plan_desc plan_desc(const trainer *t, const gpt_chain *g, const fixed_layout *fixed) {
+    return (mo_plan_desc){.chain = &g->chain,
+        .fixed = fixed->blocks,
+        .n_fixed = fixed->n_blocks,
+        .align = t->backend->align(t),
+        .piece = t->backend->piece(t),
+        .log = &app_log};
+}
+
 static void build_chain(
     const trainer *t, const strategy *s, size_t layers, bool halves, gpt_chain *g) {
     const gpt_costs costs = costs_of(t, s);
     const gpt_chain_desc desc = {.config = &t->config,
+        .kernels = t->backend->kernels,
         .costs = &costs,
         .layers = layers,
         .batch = micro_batch(t, s),
@@ -94,13 +127,13 @@ static void build_chain(
 
 mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, double *seconds) {
     const bool optimal = s->checkpoint == CHECKPOINT_OPTIMAL;
-    mo_plan_fixed fixed[N_FIXED];
     mo_plan_build_result found;
     mo_plan *plan = NULL;
+    fixed_layout fixed;
     gpt_chain g;
-    fixed_blocks(t, s, fixed);
+    trainer_fixed_open(t, s, &fixed);
     build_chain(t, s, t->config.layers, optimal, &g);
-    mo_plan_desc desc = {.chain = &g.chain, .fixed = fixed, .n_fixed = N_FIXED, .log = &app_log};
+    mo_plan_desc desc = plan_desc(t, &g, &fixed);
     if (optimal) {
         plan = build(&desc, budget, s->offload ? costs_of(t, s).copy_bytes_per_s : 0, &found);
     } else {
@@ -109,6 +142,7 @@ mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, doub
         found.cost_s = mo_plan_describe(plan).cost_s;
     }
     gpt_chain_free(&g);
+    trainer_fixed_close(&fixed);
     if (seconds) *seconds = found.cost_s;
     return plan;
 }
@@ -120,17 +154,18 @@ void trainer_part_chain(const trainer *t, const strategy *s, gpt_chain *g) {
 }
 
 mo_plan *trainer_part_plan(const trainer *t, const strategy *s, part_plan kind, uint64_t budget) {
-    mo_plan_fixed fixed[N_FIXED];
     mo_plan_build_result found;
     mo_plan *plan = NULL;
+    fixed_layout fixed;
     gpt_chain g;
-    fixed_blocks(t, s, fixed);
+    trainer_fixed_open(t, s, &fixed);
     trainer_part_chain(t, s, &g);
-    mo_plan_desc desc = {.chain = &g.chain, .fixed = fixed, .n_fixed = N_FIXED, .log = &app_log};
+    mo_plan_desc desc = plan_desc(t, &g, &fixed);
     desc.remat.policy = kind == PART_KEPT ? MO_REMAT_NONE : MO_REMAT_BLOCK;
     if (kind == PART_LEAST) plan = build(&desc, budget, 0, &found);
     else check(mo_plan_create(&plan, &desc), "mo_plan_create");
     gpt_chain_free(&g);
+    trainer_fixed_close(&fixed);
     if (budget == 0 || mo_plan_describe(plan).peak_bytes <= budget) return plan;
     mo_plan_destroy(plan);
     return NULL;

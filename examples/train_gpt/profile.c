@@ -4,7 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void run(void *self, const mo_step *step) { session_step(self, step); }
+static void run(void *self, const mo_step *step) {
+    session *x = self;
+    session_step(x, step);
+    x->t->backend->wait(x->t);
+}
 
 static int compare(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -19,6 +23,7 @@ static double time_update(session *x) {
         const double start = now_s();
         session_clear_gradients(x);
         session_update(x);
+        x->t->backend->wait(x->t);
         s[i] = now_s() - start;
     }
     x->t->step = step;

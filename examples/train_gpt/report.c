@@ -93,8 +93,8 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
 
 static void print_object(
     FILE *out, const options *o, const result *r, const double *losses, const char *end) {
-    fprintf(out, "{\"device\":\"cpu\",\"strategy\":\"%s\",\"steps\":%zu,\"loss\":[", r->strategy,
-        o->steps);
+    fprintf(out, "{\"device\":\"%s\",\"strategy\":\"%s\",\"steps\":%zu,\"loss\":[", r->device,
+        r->strategy, o->steps);
     for (size_t i = 0; i < o->steps; i++) fprintf(out, "%s%.17g", i ? "," : "", losses[i]);
     fprintf(out, "],\"ms_per_step\":%.4f,\"tokens_per_s\":%.2f", r->ms_per_step, r->tokens_per_s);
     if (r->predicted_ms > 0) fprintf(out, ",\"predicted_ms\":%.4f", r->predicted_ms);

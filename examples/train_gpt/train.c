@@ -44,6 +44,7 @@ void trainer_open(trainer *t, const options *o) {
     t->optim = (mo_optim_desc){.lr = o->lr, .weight_decay = o->weight_decay};
     t->parallel.n_threads = (int)o->threads;
     t->optim.parallel = &t->parallel;
+    t->device = device_open(o->device, &t->backend);
     if (o->tokens) corpus_open_tokens(&t->corpus, o->tokens);
     else corpus_open_texts(&t->corpus, o->texts, o->n_texts);
     if (from) checkpoint_read_config(t, from, o->resume != NULL);
@@ -55,52 +56,49 @@ void trainer_open(trainer *t, const options *o) {
     mo_params_init(&t->params, NULL);
     gpt_add_params(&t->config, &t->params);
     if (from) checkpoint_check_params(t, from);
-    t->states = allocate(t->params.n * sizeof *t->states);
+    t->state_at = allocate(t->params.n * sizeof *t->state_at);
 }
 
 void trainer_close(trainer *t) {
-    free(t->states);
+    device_close(t->device);
+    free(t->state_at);
     mo_params_free(&t->params);
     corpus_close(&t->corpus);
 }
 
 // ---- running ----------------------------------------------------------------------------------
 
-static void bind_states(session *x) {
+static char *place_address(const session *x, const fixed_layout *f, int kind, size_t i) {
+    const tensor_place *place = &f->places[kind][i];
+    if (place->size == 0) return NULL;
+    return (char *)mo_plan_fixed_address(x->plan, place->block) + place->off;
+}
+
+static void bind_params(session *x, const fixed_layout *f) {
     trainer *t = x->t;
-    char *at = mo_plan_fixed_address(x->plan, FIXED_OPTIMIZER);
     for (size_t i = 0; i < t->params.n; i++) {
-        if (t->params.items[i].tied_to != i) continue;
-        size_t n = t->params.items[i].n, size = mo_optim_state_size(&t->optim, n);
-        check(mo_optim_state_init(&t->optim, n, at, size, &t->states[i]), t->params.items[i].name);
-        at += size;
+        mo_param *p = &t->params.items[i];
+        t->state_at[i] = place_address(x, f, TENSOR_STATE, i);
+        p->data = (float *)place_address(x, f, TENSOR_PARAM, i);
+        p->grad = (float *)place_address(x, f, TENSOR_GRAD, i);
+        if (p->tied_to == i) t->backend->state_begin(t, i);
+    }
+    for (size_t i = 0; i < t->params.n; i++) {
+        mo_param *p = &t->params.items[i];
+        p->data = t->params.items[p->tied_to].data;
+        p->grad = t->params.items[p->tied_to].grad;
     }
 }
 
-void session_bind(session *x, size_t n_blocks, bool halves) {
+static void bind_run(session *x, const fixed_layout *f, size_t n_blocks, bool halves) {
     trainer *t = x->t;
-    const mo_plan_info info = mo_plan_describe(x->plan);
-    const mo_arena_desc arena = {.size = info.peak_bytes, .log = &app_log};
-    const mo_track_desc track = {.max_blocks = info.n_tensors + N_FIXED + 1,
-        .max_events = 6 * info.n_tensors + 64, // the last three passes
-        .budget_bytes = x->budget,
-        .log = &app_log};
-    if (mo_arena_init(&x->arena, &arena) != MO_OK)
-        fail(EXIT_BAD, "no address space for the plan of %zu bytes", info.peak_bytes);
-    check(mo_track_init(&x->track, &track), "mo_track_init");
-    check(mo_plan_bind(x->plan, &x->arena, &x->track), "memory for the plan");
-    if (info.store_bytes != 0) x->transfer = transfer_open(info.store_bytes, 2 * n_blocks + 2);
-    t->optim.precision = x->s->optim;
-    check(mo_params_bind(&t->params, mo_plan_fixed_address(x->plan, FIXED_PARAM),
-              mo_plan_fixed_address(x->plan, FIXED_GRAD)),
-        "mo_params_bind");
-    bind_states(x);
-    x->inputs = mo_plan_fixed_address(x->plan, FIXED_TOKENS);
+    void *workspace = mo_plan_fixed_address(x->plan, f->workspace);
+    const size_t size = f->blocks[f->workspace].size;
+    x->inputs = mo_plan_fixed_address(x->plan, f->tokens);
     x->targets = x->inputs + trainer_rows(t, x->s);
-
-    void *workspace = mo_plan_fixed_address(x->plan, FIXED_WORKSPACE);
-    const size_t size = trainer_workspace_size(t, x->s);
-    x->run = (gpt_run){.config = &t->config,
+    x->run = (gpt_run){.kernels = t->backend->kernels,
+        .device = t->device,
+        .config = &t->config,
         .params = &t->params,
         .batch = trainer_rows(t, x->s) / t->config.seq,
         .n_blocks = n_blocks,
@@ -110,15 +108,35 @@ void session_bind(session *x, size_t n_blocks, bool halves) {
         .loss_rows = x->s->loss_rows,
         .loss_scale = 1.0f / (float)(t->o->batch * t->o->accum * t->config.seq),
         .env = {&t->parallel, t->cblas, workspace, size},
-        .attention_workspace = workspace,
-        .attention_workspace_size = size};
+        .workspace = workspace,
+        .workspace_size = size};
+}
+
+void session_bind(session *x, size_t n_blocks, bool halves) {
+    trainer *t = x->t;
+    const mo_plan_info info = mo_plan_describe(x->plan);
+    const mo_track_desc track = {.max_blocks = info.n_tensors + N_TENSOR_KINDS * t->params.n + 3,
+        .max_events = 6 * info.n_tensors + 64, // the last three passes
+        .budget_bytes = x->budget,
+        .log = &app_log};
+    fixed_layout fixed;
+    x->arena = t->backend->take(t, info.peak_bytes, x->budget);
+    check(mo_track_init(&x->track, &track), "mo_track_init");
+    check(mo_plan_bind(x->plan, x->arena, &x->track), "memory for the plan");
+    x->transfers = info.store_bytes != 0;
+    if (x->transfers) t->backend->transfer_open(t, info.store_bytes, 2 * n_blocks + 2);
+    t->optim.precision = x->s->optim;
+    trainer_fixed_open(t, x->s, &fixed);
+    bind_params(x, &fixed);
+    bind_run(x, &fixed, n_blocks, halves);
+    trainer_fixed_close(&fixed);
 }
 
 void session_free(session *x) {
-    transfer_close(x->transfer);
+    if (x->transfers) x->t->backend->transfer_close(x->t);
     mo_track_free(&x->track);
     mo_plan_destroy(x->plan);
-    mo_arena_free(&x->arena);
+    x->t->backend->give_back(x->t);
 }
 
 static void say_plan(const session *x) {
@@ -131,6 +149,18 @@ static void say_plan(const session *x) {
     fprintf(stderr, "%zu parameters, %zu tokens | %s | plan %s%s%s%s\n",
         mo_params_count(&x->t->params, MO_PARAMS_ALL), x->t->corpus.n, text, plan,
         x->budget ? " of budget " : "", x->budget ? budget : "", time);
+}
+
+static void init_params(trainer *t) {
+    uint64_t seed = t->o->seed;
+    for (size_t i = 0; i < t->params.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        const size_t size = p->n * sizeof(float);
+        if (p->tied_to != i) continue;
+        float *host = t->backend->host_begin(t, p->data, size, false);
+        gpt_init_param(&t->config, p, host, &seed);
+        t->backend->host_end(t, p->data, host, size, true);
+    }
 }
 
 static void session_open(session *x, trainer *t, const strategy *s) {
@@ -152,7 +182,7 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     say_plan(x);
     session_bind(x, t->config.layers, s->checkpoint == CHECKPOINT_OPTIMAL);
     if (from) checkpoint_load(t, from, t->o->resume != NULL);
-    else gpt_init_params(&t->config, &t->params, t->o->seed);
+    else init_params(t);
     x->started_s = now_s();
 }
 
@@ -162,11 +192,7 @@ static void session_close(session *x) {
 }
 
 static void clip(session *x) {
-    double sum = 0;
-    for (size_t i = 0; i < x->t->params.n; i++) {
-        const mo_param *p = &x->t->params.items[i];
-        if (p->tied_to == i) sum += mo_accum_square_sum(p->grad, p->n, &x->t->parallel);
-    }
+    const double sum = x->t->backend->square_sum(x->t, x->run.workspace);
     if (!isfinite(sum))
         fail(EXIT_BAD, "step %llu: the gradient's norm is not finite; a smaller --lr may help",
             (unsigned long long)x->t->step + 1);
@@ -177,28 +203,29 @@ void session_update(session *x) {
     trainer *t = x->t;
     if (t->o->clip > 0) clip(x);
     t->step++;
-    for (size_t i = 0; i < t->params.n; i++) {
-        const mo_param *p = &t->params.items[i];
-        if (p->tied_to != i) continue;
-        check(mo_optim_step(&t->optim, t->step, p->data, p->grad, &t->states[i]), p->name);
-    }
+    for (size_t i = 0; i < t->params.n; i++)
+        if (t->params.items[i].tied_to == i) t->backend->update(t, i);
     mo_track_mark(&x->track, "update");
 }
 
-static void clear_range(const void *context, size_t begin, size_t end) {
-    char *const *bytes = context;
-    memset(*bytes + begin, 0, end - begin);
-}
-
 void session_clear_gradients(const session *x) {
-    char *bytes = mo_plan_fixed_address(x->plan, FIXED_GRAD);
-    const size_t size = mo_params_size(&x->t->params, MO_PARAMS_TRAINED);
-    mo_parallel_for(&x->t->parallel, size, 4096, clear_range, &bytes);
+    for (size_t i = 0; i < x->t->params.n; i++) {
+        const mo_param *p = &x->t->params.items[i];
+        if (p->tied_to == i) x->t->backend->clear(x->t, p->grad, p->n * sizeof(float));
+    }
 }
 
 void session_step(session *x, const mo_step *step) {
     if (step->op <= MO_STEP_BACKWARD) gpt_step(&x->run, step);
-    else transfer_step(x->transfer, step);
+    else x->t->backend->transfer_step(x->t, step);
+}
+
+static void read_tokens(const session *x, size_t rows) {
+    const trainer *t = x->t;
+    const size_t size = 2 * rows * sizeof(int32_t);
+    int32_t *host = t->backend->host_begin(t, x->inputs, size, false);
+    corpus_read(&t->corpus, t->position, rows, host, host + rows);
+    t->backend->host_end(t, x->inputs, host, size, true);
 }
 
 static double train_step(session *x) {
@@ -209,12 +236,13 @@ static double train_step(session *x) {
     if (t->position + n * rows + 1 > t->corpus.n) t->position = 0;
     session_clear_gradients(x);
     for (size_t i = 0; i < n; i++, t->position += rows) {
-        corpus_read(&t->corpus, t->position, rows, x->inputs, x->targets);
+        read_tokens(x, rows);
         mo_plan_begin(x->plan);
         while (mo_plan_next(x->plan, &step)) session_step(x, &step);
-        loss += x->run.loss;
+        loss += x->run.kernels->loss(&x->run);
     }
     session_update(x);
+    t->backend->wait(t);
     if (!isfinite(loss))
         fail(EXIT_BAD, "step %llu: the loss is not finite; a smaller --lr or --clip 1 may help",
             (unsigned long long)t->step);
@@ -227,18 +255,17 @@ static void show_progress(const session *x, size_t done, double loss) {
     const bool terminal = isatty(STDERR_FILENO);
     if (!terminal && done % every != 0 && done != steps) return;
     mo_track_stats now;
-    mo_arena_stats arena;
     char budget[32] = "";
     mo_track_get_stats(&x->track, &now);
-    mo_arena_get_stats(&x->arena, &arena);
     const double elapsed = now_s() - x->started_s;
     const double tokens = (double)(x->t->o->batch * x->t->o->accum * x->t->config.seq);
     if (x->budget) snprintf(budget, sizeof budget, " of %.1f", (double)x->budget / 0x1p20);
     fprintf(stderr,
         "%sstep %zu/%zu | loss %.6f | %.0f tokens/s | memory %.1f, peak %.1f%s MiB | %.0f s left%s",
         terminal ? "\r\033[K" : "", done, steps, loss, tokens * (double)done / elapsed,
-        (double)now.total.current_bytes / 0x1p20, (double)arena.peak_bytes / 0x1p20, budget,
-        elapsed / (double)done * (double)(steps - done), terminal && done != steps ? "" : "\n");
+        (double)now.total.current_bytes / 0x1p20, (double)x->t->backend->peak_bytes(x->t) / 0x1p20,
+        budget, elapsed / (double)done * (double)(steps - done),
+        terminal && done != steps ? "" : "\n");
 }
 
 static int compare_doubles(const void *a, const void *b) {
@@ -258,20 +285,18 @@ static void fill_result(const session *x, result *r, const double *losses) {
     const size_t steps = x->t->o->steps, first = steps > 1 ? 1 : 0; // the first warms up
     const mo_plan_info info = mo_plan_describe(x->plan);
     uint64_t planned[MO_CATEGORY_COUNT];
-    mo_arena_stats arena;
     mo_track_stats track;
     struct rusage usage;
     memset(r, 0, sizeof *r);
-    mo_arena_get_stats(&x->arena, &arena);
+    r->peak_bytes = x->t->backend->peak_bytes(x->t);
     mo_track_get_stats(&x->track, &track);
     for (int i = 0; i < MO_CATEGORY_COUNT; i++) planned[i] = info.bytes[i];
     split_peak(planned, info.peak_bytes, r->planned);
-    split_peak(track.at_peak_bytes, arena.peak_bytes, r->measured);
+    split_peak(track.at_peak_bytes, r->peak_bytes, r->measured);
     r->budget_bytes = x->budget;
     r->plan_bytes = info.peak_bytes;
     r->store_bytes = info.store_bytes;
     r->predicted_ms = 1e3 * x->predicted_s;
-    r->peak_bytes = arena.peak_bytes;
     if (getrusage(RUSAGE_SELF, &usage) == 0) r->rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
     qsort(x->step_s + first, steps - first, sizeof *x->step_s, compare_doubles);
     r->ms_per_step = 1e3 * x->step_s[first + (steps - first) / 2];
@@ -280,21 +305,44 @@ static void fill_result(const session *x, result *r, const double *losses) {
     r->first_loss = losses[0];
     r->last_loss = losses[steps - 1];
     strategy_format(x->s, r->strategy, sizeof r->strategy);
+    snprintf(r->device, sizeof r->device, "%s", device_name(x->t->device));
 }
 
-static void finish(session *x, const result *r) {
+// On the CPU activations are dead now: their memory holds the sampler's cache. From a device the
+// parameters are copied, and the cache is of the size that it would have there.
+static void sample(session *x) {
+    trainer *t = x->t;
+    const mo_plan_info info = mo_plan_describe(x->plan);
+    const size_t begin = info.fixed_bytes, size = info.peak_bytes - begin;
+    FILE *out = t->o->json ? stderr : stdout;
+    mo_params host = t->params;
+    host.items = allocate(host.n * sizeof *host.items);
+    memcpy(host.items, t->params.items, host.n * sizeof *host.items);
+    for (size_t i = 0; i < host.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        host.items[i].data = p->tied_to == i
+            ? t->backend->host_begin(t, p->data, p->n * sizeof(float), true)
+            : host.items[p->tied_to].data;
+    }
+    void *memory = t->device ? allocate(size) : mo_arena_at(x->arena, begin, size);
+    fprintf(out, "--- sample of %zu tokens\n", t->o->sample);
+    if (memory) gpt_sample(&t->config, &host, t->o->sample, t->o->seed, memory, size, out);
+    fputs("---\n", out);
+    fflush(out);
+    if (t->device) free(memory);
+    for (size_t i = 0; i < host.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        if (p->tied_to == i)
+            t->backend->host_end(t, p->data, host.items[i].data, p->n * sizeof(float), false);
+    }
+    free(host.items);
+}
+
+static void finish(session *x) {
     const options *o = x->t->o;
     if (o->save) checkpoint_save(x->t, o->save);
     if (o->report) report_files(o->report, &x->track, x->plan);
-    if (o->sample != 0) { // activations are dead now: their memory holds the sampler's cache
-        const size_t begin = mo_plan_describe(x->plan).fixed_bytes, size = r->plan_bytes - begin;
-        void *memory = mo_arena_at(&x->arena, begin, size);
-        FILE *out = o->json ? stderr : stdout;
-        fprintf(out, "--- sample of %zu tokens\n", o->sample);
-        if (memory) gpt_sample(&x->t->config, &x->t->params, o->sample, o->seed, memory, size, out);
-        fputs("---\n", out);
-        fflush(out);
-    }
+    if (o->sample != 0) sample(x);
 }
 
 void trainer_run(trainer *t, const strategy *s, result *r, double *losses) {
@@ -307,6 +355,6 @@ void trainer_run(trainer *t, const strategy *s, result *r, double *losses) {
         show_progress(&x, i + 1, losses[i]);
     }
     fill_result(&x, r, losses);
-    finish(&x, r);
+    finish(&x);
     session_close(&x);
 }

@@ -261,7 +261,7 @@ static void moi_optim_zero(void *data, mo_optim_precision precision, size_t n, i
     memset(data, fill, size);
 }
 
-mo_status mo_optim_state_init(
+mo_status mo_optim_state_attach(
     const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state) {
     mo_optim_state s;
     size_t need;
@@ -272,10 +272,20 @@ mo_status mo_optim_state_init(
     if (!moi_optim_lay_out(&d, n, NULL, &s, &need)) return MO_E_OVERFLOW;
     if (size < need) return MO_E_NO_SPACE;
     if (!moi_optim_lay_out(&d, n, (char *)memory, &s, &need)) return MO_E_OVERFLOW;
-    memset(memory, 0, need);
+    *state = s;
+    return MO_OK;
+}
+
+mo_status mo_optim_state_init(
+    const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state) {
+    mo_optim_state s;
+    if (!state) return MO_E_INVALID;
+    mo_status status = mo_optim_state_attach(desc, n, memory, size, &s);
+    if (status != MO_OK) return status;
+    memset(memory, 0, mo_optim_state_size(desc, n));
     moi_optim_zero(s.m, s.precision, n, 1);
     moi_optim_zero(s.slow, s.precision, n, 1);
-    if (s.v && !(moi_optim_traits(d.kind, d.columns) & MOI_HAS_M) && s.plain_v) {
+    if (s.v && !(moi_optim_traits(desc->kind, desc->columns) & MOI_HAS_M) && s.plain_v) {
         /* one-state optimizers of bitsandbytes use the signed map for v */
         moi_optim_zero(s.v, s.precision, n, 1);
     }

@@ -115,6 +115,14 @@ MEMOPT_API size_t mo_optim_state_size(const mo_optim_desc *desc, size_t n);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_init(
     const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state);
 
+/* mo_optim_state_attach - the same layout over memory that holds such a state already, or stands
+ * for one elsewhere: it is neither read nor written.
+ *
+ * memory, size, Threads, Errors: as mo_optim_state_init
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_attach(
+    const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state);
+
 /* mo_optim_state_slice - the states of the numbers begin..begin + n - 1 of a tensor: to update it
  * piece by piece. The result is bit-identical to updating the whole.
  *

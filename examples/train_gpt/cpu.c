@@ -1,0 +1,319 @@
+// cpu.c - the CPU as the place of a run: memory from one arena, kernels of memopt.h.
+#include "app.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// ---- linear layers, embedding -----------------------------------------------------------------
+
+typedef struct fill_job {
+    const float *bias, *residual;
+    float *y;
+    size_t columns;
+} fill_job;
+
+static void fill_rows(const void *context, size_t begin, size_t end) {
+    const fill_job *f = context;
+    for (size_t row = begin; row < end; row++) {
+        float *restrict y = f->y + row * f->columns;
+        const float *restrict r = f->residual ? f->residual + row * f->columns : NULL;
+        if (r)
+            for (size_t i = 0; i < f->columns; i++) y[i] = r[i] + f->bias[i];
+        else memcpy(y, f->bias, f->columns * sizeof *y);
+    }
+}
+
+static void bias_forward(const gpt_run *run, const float *bias, const float *residual, size_t rows,
+    size_t columns, float *y) {
+    fill_job fill = {bias, residual, y, columns};
+    mo_parallel_for(run->env.parallel, rows, 1, fill_rows, &fill);
+}
+
+typedef struct column_job {
+    const float *dy;
+    float *sum;
+    size_t rows, columns;
+} column_job;
+
+static void add_columns(const void *context, size_t begin, size_t end) {
+    const column_job *c = context;
+    for (size_t row = 0; row < c->rows; row++) {
+        const float *restrict dy = c->dy + row * c->columns;
+        float *restrict sum = c->sum;
+        for (size_t i = begin; i < end; i++) sum[i] += dy[i];
+    }
+}
+
+static void bias_backward(
+    const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias) {
+    column_job job = {dy, dbias, rows, columns};
+    mo_parallel_for(run->env.parallel, columns, 64, add_columns, &job);
+}
+
+static void gemm(
+    const gpt_run *run, const mo_gemm_desc *d, const float *a, const float *b, float *c) {
+    check(mo_gemm(&run->env, d, a, b, c), "mo_gemm");
+}
+
+typedef struct embedding_job {
+    const gpt_run *run;
+    float *y;        // forward
+    const float *dy; // backward
+} embedding_job;
+
+static void embed_rows(const void *context, size_t begin, size_t end) {
+    const embedding_job *e = context;
+    const size_t width = e->run->config->channels, seq = e->run->config->seq;
+    const float *wte = e->run->params->items[0].data, *wpe = e->run->params->items[1].data;
+    for (size_t row = begin; row < end; row++) {
+        const float *restrict token = wte + (size_t)e->run->inputs[row] * width;
+        const float *restrict place = wpe + row % seq * width;
+        float *restrict y = e->y + row * width;
+        for (size_t i = 0; i < width; i++) y[i] = token[i] + place[i];
+    }
+}
+
+// Columns go to threads: rows of wte meet more than once.
+static void embed_backward_columns(const void *context, size_t begin, size_t end) {
+    const embedding_job *e = context;
+    const size_t width = e->run->config->channels, seq = e->run->config->seq;
+    float *dwte = e->run->params->items[0].grad, *dwpe = e->run->params->items[1].grad;
+    for (size_t row = 0; row < e->run->batch * seq; row++) {
+        const float *restrict dy = e->dy + row * width;
+        float *token = dwte + (size_t)e->run->inputs[row] * width;
+        float *place = dwpe + row % seq * width;
+        for (size_t i = begin; i < end; i++) token[i] += dy[i];
+        for (size_t i = begin; i < end; i++) place[i] += dy[i];
+    }
+}
+
+static void embedding_forward(const gpt_run *run, float *y) {
+    embedding_job job = {run, y, NULL};
+    mo_parallel_for(run->env.parallel, run->batch * run->config->seq, 1, embed_rows, &job);
+}
+
+static void embedding_backward(const gpt_run *run, const float *dy) {
+    embedding_job job = {run, NULL, dy};
+    mo_parallel_for(run->env.parallel, run->config->channels, 16, embed_backward_columns, &job);
+}
+
+// ---- the rest of the stages -------------------------------------------------------------------
+
+static void layernorm_forward(
+    const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
+    mo_layernorm_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(mo_layernorm_forward(&d, x, y), "mo_layernorm_forward");
+}
+
+static void layernorm_apply(
+    const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
+    mo_layernorm_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(mo_layernorm_apply(&d, x, y), "mo_layernorm_apply");
+}
+
+static void layernorm_backward(
+    const gpt_run *run, const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
+    mo_layernorm_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(mo_layernorm_backward(&d, x, dy, dx), "mo_layernorm_backward");
+}
+
+static mo_attention_desc attention_desc(const gpt_run *run, const mo_attention_desc *desc) {
+    mo_attention_desc d = *desc;
+    d.workspace = run->workspace;
+    d.workspace_size = run->workspace_size;
+    d.parallel = run->env.parallel;
+    return d;
+}
+
+static void attention_forward(
+    const gpt_run *run, const mo_attention_desc *desc, const mo_attention_tensors *t) {
+    const mo_attention_desc d = attention_desc(run, desc);
+    check(mo_attention_forward(&d, t), "mo_attention_forward");
+}
+
+static void attention_backward(
+    const gpt_run *run, const mo_attention_desc *desc, const mo_attention_tensors *t) {
+    const mo_attention_desc d = attention_desc(run, desc);
+    check(mo_attention_backward(&d, t), "mo_attention_backward");
+}
+
+static void gelu_forward(const gpt_run *run, const float *x, float *y, size_t n) {
+    mo_gelu_forward(x, y, n, run->env.parallel);
+}
+
+static void gelu_backward(
+    const gpt_run *run, const float *x, const float *dy, float *dx, size_t n) {
+    mo_gelu_backward(x, dy, dx, n, run->env.parallel);
+}
+
+static void linear_ce(
+    gpt_run *run, const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *tensors) {
+    mo_linear_ce_desc d = *desc;
+    d.env = &run->env;
+    check(mo_linear_ce(&d, tensors, &run->loss), "mo_linear_ce");
+}
+
+static double last_loss(const gpt_run *run) { return run->loss; }
+
+static void copy(const gpt_run *run, const float *from, float *to, size_t n) {
+    (void)run;
+    memcpy(to, from, n * sizeof *to);
+}
+
+static const gpt_kernels kernels = {.bias_forward = bias_forward,
+    .bias_backward = bias_backward,
+    .gemm = gemm,
+    .layernorm_forward = layernorm_forward,
+    .layernorm_apply = layernorm_apply,
+    .layernorm_backward = layernorm_backward,
+    .attention_forward = attention_forward,
+    .attention_backward = attention_backward,
+    .gelu_forward = gelu_forward,
+    .gelu_backward = gelu_backward,
+    .embedding_forward = embedding_forward,
+    .embedding_backward = embedding_backward,
+    .linear_ce_workspace_size = mo_linear_ce_workspace_size,
+    .linear_ce = linear_ce,
+    .loss = last_loss,
+    .copy = copy};
+
+// ---- memory -----------------------------------------------------------------------------------
+
+struct cpu {
+    mo_arena arena;
+    mo_optim_state *states; // [params.n]
+    transfer *transfer;
+};
+
+static size_t align(const trainer *t) {
+    (void)t;
+    return 64;
+}
+
+static size_t piece(const trainer *t) {
+    (void)t;
+    return 0;
+}
+
+static uint64_t most(const trainer *t) {
+    (void)t;
+    return 0;
+}
+
+// Products and attention never run at the same time, so they share one workspace.
+static size_t workspace_size(const trainer *t, const strategy *s) {
+    const gpt_config *c = &t->config;
+    const size_t rows = trainer_rows(t, s), wide = 4 * c->channels;
+    size_t side = rows > wide ? rows : wide;
+    if (c->vocab > side) side = c->vocab;
+    const mo_gemm_desc largest = {.m = side, .n = side, .k = side};
+    const mo_attention_desc d = {.batch = rows / c->seq,
+        .seq = c->seq,
+        .heads = c->heads,
+        .head_size = c->channels / c->heads,
+        .parallel = &t->parallel};
+    const size_t product = t->cblas ? 0 : mo_gemm_workspace_size(&t->parallel, &largest);
+    const size_t attention = mo_attention_workspace_size(&d);
+    return product > attention ? product : attention;
+}
+
+static void give_back(trainer *t) {
+    mo_arena_free(&t->cpu->arena);
+    free(t->cpu->states);
+    free(t->cpu);
+    t->cpu = NULL;
+}
+
+static mo_arena *take(trainer *t, size_t size, uint64_t budget) {
+    const mo_arena_desc desc = {.size = size, .log = &app_log};
+    (void)budget; // the plan is within it
+    t->cpu = allocate(sizeof *t->cpu);
+    t->cpu->states = allocate(t->params.n * sizeof *t->cpu->states);
+    if (mo_arena_init(&t->cpu->arena, &desc) != MO_OK)
+        fail(EXIT_BAD, "no address space for the plan of %zu bytes", size);
+    return &t->cpu->arena;
+}
+
+static uint64_t peak_bytes(const trainer *t) {
+    mo_arena_stats stats;
+    mo_arena_get_stats(&t->cpu->arena, &stats);
+    return stats.peak_bytes;
+}
+
+static void *host_begin(const trainer *t, void *address, size_t size, bool read) {
+    (void)t, (void)size, (void)read;
+    return address;
+}
+
+static void host_end(const trainer *t, void *address, void *host, size_t size, bool write) {
+    (void)t, (void)address, (void)host, (void)size, (void)write;
+}
+
+static void clear_range(const void *context, size_t begin, size_t end) {
+    char *const *bytes = context;
+    memset(*bytes + begin, 0, end - begin);
+}
+
+static void clear(const trainer *t, void *address, size_t size) {
+    char *bytes = address;
+    mo_parallel_for(&t->parallel, size, 4096, clear_range, &bytes);
+}
+
+static void wait_for_all(const trainer *t) { (void)t; }
+
+// ---- updates ----------------------------------------------------------------------------------
+
+static void state_begin(trainer *t, size_t i) {
+    const size_t n = t->params.items[i].n, size = mo_optim_state_size(&t->optim, n);
+    check(mo_optim_state_init(&t->optim, n, t->state_at[i], size, &t->cpu->states[i]),
+        t->params.items[i].name);
+}
+
+static void update(trainer *t, size_t i) {
+    const mo_param *p = &t->params.items[i];
+    check(mo_optim_step(&t->optim, t->step, p->data, p->grad, &t->cpu->states[i]), p->name);
+}
+
+static double square_sum(const trainer *t, void *workspace) {
+    double sum = 0;
+    (void)workspace;
+    for (size_t i = 0; i < t->params.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        if (p->tied_to == i) sum += mo_accum_square_sum(p->grad, p->n, &t->parallel);
+    }
+    return sum;
+}
+
+// ---- offload ----------------------------------------------------------------------------------
+
+static void open_transfer(trainer *t, size_t store_bytes, size_t n_stages) {
+    t->cpu->transfer = transfer_open(store_bytes, n_stages);
+}
+
+static void step_transfer(trainer *t, const mo_step *step) {
+    transfer_step(t->cpu->transfer, step);
+}
+
+static void close_transfer(trainer *t) { transfer_close(t->cpu->transfer); }
+
+const backend cpu_backend = {.kernels = &kernels,
+    .align = align,
+    .piece = piece,
+    .most = most,
+    .workspace_size = workspace_size,
+    .take = take,
+    .give_back = give_back,
+    .peak_bytes = peak_bytes,
+    .host_begin = host_begin,
+    .host_end = host_end,
+    .clear = clear,
+    .wait = wait_for_all,
+    .state_begin = state_begin,
+    .update = update,
+    .square_sum = square_sum,
+    .transfer_open = open_transfer,
+    .transfer_step = step_transfer,
+    .transfer_close = close_transfer};
