@@ -17,8 +17,11 @@
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
- *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
+ *   cl_act       GELU, backward from the input alone
+ *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
+ *   cl_norm      layer normalization whose output need not be kept
+ *   cl_embedding  embeddings of tokens and positions
  *
  * HOW TO USE IT
  *
@@ -598,73 +601,6 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_unmap(
     mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *mem, void *ptr, cl_event *event);
 
 #endif
-/* mo_cl_arena.h - the memory of a plan on a device: an arena whose addresses stand for bytes there.
- *
- *     mo_plan_desc plan_desc = {0};
- *     plan_desc.align = mo_cl_arena_align(&cl);
- *     plan_desc.piece = mo_cl_arena_piece(&cl);
- *     ...                                              mo_plan_create
- *     mo_cl_arena arena;
- *     if (mo_cl_arena_init(&arena, &cl, mo_plan_describe(plan).peak_bytes, NULL) != MO_OK) ...
- *     if (mo_plan_bind(plan, &arena.tokens, &track) != MO_OK) ...
- *     while (mo_plan_next(plan, &step)) {
- *         mo_cl_mem x = mo_cl_arena_at(&arena, step.x, x_size);
- *
- * The device gives exactly the bytes of the plan, in one buffer, or in as many as its largest
- * allocation asks for. */
-#ifndef MEMOPT_CL_ARENA_H
-#define MEMOPT_CL_ARENA_H
-
-/* mo_cl_arena_desc
- *
- * budget_bytes  as in mo_cl_heap_desc
- * piece         of one buffer, as the plan's; 0 = mo_cl_arena_piece */
-typedef struct mo_cl_arena_desc {
-    uint64_t budget_bytes;
-    size_t piece;
-} mo_cl_arena_desc;
-
-/* mo_cl_arena - owned by the caller, must not move.
- *
- * tokens  addresses to plan with; they stand for the device's bytes and must not be read or written
- * heap    that the buffers come from; its statistics tell what the device gave
- * pieces  [n_pieces] of piece bytes each, the last one of what is left */
-typedef struct mo_cl_arena {
-    mo_arena tokens;
-    mo_cl_heap heap;
-    mo_cl_mem *pieces;
-    size_t piece, n_pieces, size;
-} mo_cl_arena;
-
-/* mo_cl_arena_align - bytes that a plan's tensors are aligned to on this device.
- * mo_cl_arena_piece - mo_plan_desc.piece for it: the largest buffer. Threads: safe. Since: 0.1 */
-MEMOPT_API size_t mo_cl_arena_align(const mo_cl *cl);
-MEMOPT_API size_t mo_cl_arena_piece(const mo_cl *cl);
-
-/* mo_cl_arena_init - take size bytes of the device. mo_cl_arena_free - give them back, after
- * waiting for both queues; also of a zeroed arena.
- *
- * cl    valid as long as the arena
- * size  bytes, rounded up to mo_cl_arena_align
- * desc  NULL = all defaults
- *
- * Memory:  size bytes of the device; of the host, address space alone
- * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL, size 0, piece no multiple of the alignment or beyond the largest
- *          buffer), MO_E_NO_SPACE (the budget), MO_E_NO_DEVICE_MEMORY, MO_E_NO_MEMORY
- * Since:   0.1 */
-MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_arena_init(
-    mo_cl_arena *arena, mo_cl *cl, size_t size, const mo_cl_arena_desc *desc);
-MEMOPT_API void mo_cl_arena_free(mo_cl_arena *arena);
-
-/* mo_cl_arena_at - the device memory that an address stands for, size bytes from there on; {0} for
- * NULL, and for what is not inside one piece.
- *
- * Threads: safe
- * Since:   0.1 */
-MEMOPT_API mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *address, size_t size);
-
-#endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
  *
  * Commands go to the compute queue in their order and are not waited for. */
@@ -682,6 +618,207 @@ MEMOPT_API mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *addres
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_add(
     mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n);
+
+#endif
+/* mo_cl_act.h - mo_act.h on a device.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_ACT_H
+#define MEMOPT_CL_ACT_H
+
+/* mo_cl_gelu_forward - y = x / (1 + e^(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3): GELU with tanh.
+ * mo_cl_gelu_backward - dx = dy times the derivative at x.
+ *
+ * x, dy  in   [n] float
+ * y, dx  out  [n] float; y may be x, dx may be dy or x
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, sizes), MO_E_UNSUPPORTED (does not build), what OpenCL says; n may
+ *          be 0. Accuracy: that of mo_gelu_forward; the same bits where the device fuses a product
+ *          and a sum as the CPU does
+ * Cost:    bytes moved: 8 n forward, 12 n backward
+ * Source:  Hendrycks and Gimpel 2016, arXiv:1606.08415
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_gelu_forward(
+    mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_gelu_backward(
+    mo_cl *cl, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx, size_t n);
+
+#endif
+/* mo_cl_bias.h - biases on a device: what a product with beta 1 is added to, and sums of columns.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_BIAS_H
+#define MEMOPT_CL_BIAS_H
+
+/* mo_cl_bias_forward - y[row][i] = residual[row][i] + bias[i], to which x w is added then.
+ *
+ * bias      in   [columns] float
+ * residual  in   [rows x columns] float; {0} = 0
+ * y         out  [rows x columns] float; may be residual
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, columns 0, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not build),
+ *          what OpenCL says; rows may be 0
+ * Cost:    bytes moved: 4 rows columns; 8 with a residual
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_bias_forward(
+    mo_cl *cl, mo_cl_mem bias, mo_cl_mem residual, size_t rows, size_t columns, mo_cl_mem y);
+
+/* mo_cl_bias_workspace_size - bytes that make mo_cl_bias_backward parallel over the rows too: a sum
+ * for each of up to 256 parts of the rows; 0 where that would not help, or does not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_bias_workspace_size(const mo_cl *cl, size_t rows, size_t columns);
+
+/* mo_cl_bias_backward - dbias[i] += sum over the rows of dy[row][i].
+ *
+ * dy         in      [rows x columns] float
+ * dbias      in out  [columns] float
+ * workspace          mo_cl_bias_workspace_size bytes; {0} = none: slower, columns alone go to
+ *                    groups
+ *
+ * The sum is taken in the order of the rows, inside each part and over the parts, so that it is the
+ * same on every run and for every work_group; without a workspace there is one part.
+ *
+ * Memory:  the workspace
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, columns 0, sizes), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW,
+ *          MO_E_UNSUPPORTED (does not build), what OpenCL says; rows may be 0
+ * Cost:    bytes moved: 4 rows columns
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_bias_backward(
+    mo_cl *cl, mo_cl_mem dy, size_t rows, size_t columns, mo_cl_mem dbias, mo_cl_mem workspace);
+
+#endif
+/* mo_cl_norm.h - mo_norm.h on a device: layer normalization whose output need not be kept.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_NORM_H
+#define MEMOPT_CL_NORM_H
+
+/* mo_cl_layernorm_desc - one normalization of n rows of channels; all memory holds floats.
+ *
+ * n, channels      shape of x, y, dx, dy
+ * epsilon          added to the variance; 0 = 1e-5
+ * weight, bias     [channels]
+ * mean, rstd       [n] each: written by forward, read by apply and backward
+ * dweight, dbias   [channels]: added to by backward; both {0} = weight and bias are frozen
+ * add              not 0: backward adds to dx instead of writing it (residual connections)
+ * workspace        for dweight and dbias, mo_cl_layernorm_workspace_size bytes; {0} = none: slower,
+ *                  columns alone go to groups
+ * Since: 0.1 */
+typedef struct mo_cl_layernorm_desc {
+    size_t n, channels;
+    float epsilon;
+    mo_cl_mem weight, bias;
+    mo_cl_mem mean, rstd;
+    mo_cl_mem dweight, dbias;
+    int add;
+    mo_cl_mem workspace;
+} mo_cl_layernorm_desc;
+
+/* mo_cl_layernorm_workspace_size - bytes that make dweight and dbias parallel over the rows too:
+ * two sums for each of up to 256 parts of the rows; 0 where that would not help, or does not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_layernorm_workspace_size(const mo_cl *cl, const mo_cl_layernorm_desc *desc);
+
+/* mo_cl_layernorm_forward - y = (x - mean) rstd weight + bias, row by row; writes mean and rstd.
+ * mo_cl_layernorm_apply - the same y, bit for bit, from the mean and rstd of an earlier forward on
+ * this device.
+ *
+ * x  in   [n x channels]
+ * y  out  [n x channels]; may be x when x is not needed again
+ *
+ * The sums of a row are taken in another order than on the CPU: a relative error of rstd below
+ * 1e-6 for rows of a few thousand channels.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, channels 0, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says; n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_forward(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_apply(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem y);
+
+/* mo_cl_layernorm_backward - gradients of x, weight and bias.
+ *
+ *   h = (x - mean) rstd,  g = dy weight
+ *   dx = rstd (g - mean(g) - h mean(g h)),  dweight += sum(dy h),  dbias += sum(dy)
+ *
+ * x, dy  in      [n x channels]
+ * dx     in out  [n x channels]; may be dy when add is 0
+ *
+ * The sums for dweight and dbias are taken in the order of the rows, as in mo_cl_bias_backward.
+ *
+ * Memory:  the workspace
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, channels 0, sizes), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW,
+ *          MO_E_UNSUPPORTED (does not build), what OpenCL says; n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
+
+#endif
+/* mo_cl_embedding.h - embeddings of tokens and of positions on a device.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_EMBEDDING_H
+#define MEMOPT_CL_EMBEDDING_H
+
+/* mo_cl_embedding_desc - rows tokens, in sequences of seq positions.
+ *
+ * rows      of tokens and y, below 2^32
+ * seq       positions; row r is at position r % seq
+ * channels  floats of a row of y, wte and wpe
+ * vocab     tokens are 0..vocab-1
+ * Since: 0.1 */
+typedef struct mo_cl_embedding_desc {
+    size_t rows, seq, channels, vocab;
+} mo_cl_embedding_desc;
+
+/* mo_cl_embedding_forward - y[row] = wte[tokens[row]] + wpe[row % seq]
+ *
+ * tokens  in   [rows] int32_t; one outside the vocabulary stands for a row of zeros: nothing is
+ *              read or written outside, and nobody is told (mo_cl_linear_ce checks its targets)
+ * wte     in   [vocab x channels] float
+ * wpe     in   [seq x channels] float
+ * y       out  [rows x channels] float
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says; rows may be 0
+ * Cost:    bytes moved: 12 rows channels
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_embedding_forward(mo_cl *cl,
+    const mo_cl_embedding_desc *desc, mo_cl_mem tokens, mo_cl_mem wte, mo_cl_mem wpe, mo_cl_mem y);
+
+/* mo_cl_embedding_backward - dwte[tokens[row]] += dy[row], dwpe[row % seq] += dy[row]
+ *
+ * tokens  in      [rows] int32_t; as in forward: one outside the vocabulary has no row of dwte
+ * dy      in      [rows x channels] float
+ * dwte    in out  [vocab x channels] float; {0} = frozen
+ * dwpe    in out  [seq x channels] float; {0} = frozen
+ *
+ * Rows are added one by one in their order, so that the sums are the same on every run and device:
+ * those of a loop over the rows.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  as mo_cl_embedding_forward
+ * Cost:    bytes moved: 12 rows channels for each of the two; and rows^2 tokens looked at, at most
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_embedding_backward(mo_cl *cl,
+    const mo_cl_embedding_desc *desc, mo_cl_mem tokens, mo_cl_mem dy, mo_cl_mem dwte,
+    mo_cl_mem dwpe);
 
 #endif
 
@@ -1274,13 +1411,27 @@ static const cl_event *moi_cl_list_events(const mo_cl_wait_list *after);
 /* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
 #define MOI_CL_FILES(X)                                                                            \
     X(memory, prelude)                                                                             \
-    X(accum, prelude)
+    X(accum, prelude)                                                                              \
+    X(act, math)                                                                                   \
+    X(columns, math)                                                                               \
+    X(norm, math)                                                                                  \
+    X(embedding, prelude)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
     X(memory, mo_cl_fill_u32)                                                                      \
     X(memory, mo_cl_copy_u32)                                                                      \
-    X(accum, mo_cl_accum_add)
+    X(accum, mo_cl_accum_add)                                                                      \
+    X(act, mo_cl_gelu_forward)                                                                     \
+    X(act, mo_cl_gelu_backward)                                                                    \
+    X(columns, mo_cl_columns_sum)                                                                  \
+    X(columns, mo_cl_columns_norm)                                                                 \
+    X(columns, mo_cl_bias_forward)                                                                 \
+    X(norm, mo_cl_layernorm_forward)                                                               \
+    X(norm, mo_cl_layernorm_dx)                                                                    \
+    X(embedding, mo_cl_embedding_forward)                                                          \
+    X(embedding, mo_cl_embedding_dwte)                                                             \
+    X(embedding, mo_cl_embedding_dwpe)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
@@ -1316,6 +1467,9 @@ static mo_status moi_cl_end(moi_cl_call *call, mo_cl_queue queue, uint64_t n_gro
     const mo_cl_wait_list *after, cl_event *event);
 /* The same on the compute queue, with no event. */
 static mo_status moi_cl_run(moi_cl_call *call, uint64_t n_groups);
+
+/* Whether n floats are inside mem, at a place that a float can have. */
+static int moi_cl_has_floats(const mo_cl_mem *mem, uint64_t n);
 
 /* Groups that n elements make in tiles of the prelude's MO_TILE. */
 static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n);
@@ -2598,6 +2752,540 @@ static const char *const moi_cl_accum_lines[] = {
 "}\n",
 };
 
+static const char *const moi_cl_math_lines[] = {
+"/* math.cl - e^x, and sums over a group: what activations, normalization, softmax and losses share;\n",
+" * joined in front of their files.\n",
+" *\n",
+" * Where MEMOPT_WG is 1, rows are walked over in vectors of 16. */\n",
+"\n",
+"/* a b + c, rounded once where the device does that in one step. */\n",
+"#pragma OPENCL FP_CONTRACT ON\n",
+"static inline float mo_mad(float a, float b, float c) { return a * b + c; }\n",
+"static inline float16 mo_mad16(float16 a, float16 b, float16 c) { return a * b + c; }\n",
+"#pragma OPENCL FP_CONTRACT OFF\n",
+"\n",
+"/* e^x as mo_math.inc has it: relative error below 2e-7; clamped above 88.3; 0 below -60; NaN stays\n",
+" * NaN. F is float or float16. */\n",
+"#define MO_EXP(name, F, bits, to_float, mad)                                                       \\\n",
+"    static inline F name(F x) {                                                                    \\\n",
+"        const F most = (F)88.3f, least = (F)-60.0f, magic = (F)12582912.0f;                        \\\n",
+"        F y = least > x ? least : x;                                                               \\\n",
+"        y = most < y ? most : y;                                                                   \\\n",
+"        const F whole = y * 1.44269504f + magic; /* nearest integer, in the low bits */            \\\n",
+"        F n = whole - magic;                                                                       \\\n",
+"        F r = mad(n, (F)-0.693359375f, y);                                                         \\\n",
+"        r = mad(n, (F)2.12194440e-4f, r);                                                          \\\n",
+"        F p = mad((F)1.9875691500e-4f, r, (F)1.3981999507e-3f);                                    \\\n",
+"        p = mad(p, r, (F)8.3334519073e-3f);                                                        \\\n",
+"        p = mad(p, r, (F)4.1665795894e-2f);                                                        \\\n",
+"        p = mad(p, r, (F)1.6666665459e-1f);                                                        \\\n",
+"        p = mad(p, r, (F)5.0000001201e-1f);                                                        \\\n",
+"        p = mad(p, r * r, r) + 1.0f;                                                               \\\n",
+"        p = p * to_float((bits(whole) - 0x4b400000u + 127u) << 23);                                \\\n",
+"        return x < least ? (F)0.0f : p;                                                            \\\n",
+"    }\n",
+"MO_EXP(mo_exp, float, as_uint, as_float, mo_mad)\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"MO_EXP(mo_exp16, float16, as_uint16, as_float16, mo_mad16)\n",
+"\n",
+"static inline float mo_sum16(float16 v) {\n",
+"    const float8 a = v.lo + v.hi;\n",
+"    const float4 b = a.lo + a.hi;\n",
+"    const float2 c = b.lo + b.hi;\n",
+"    return c.x + c.y;\n",
+"}\n",
+"static inline float mo_max16(float16 v) {\n",
+"    const float8 a = v.lo > v.hi ? v.lo : v.hi;\n",
+"    const float4 b = a.lo > a.hi ? a.lo : a.hi;\n",
+"    const float2 c = b.lo > b.hi ? b.lo : b.hi;\n",
+"    return c.x > c.y ? c.x : c.y;\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* Sum, and largest, of one value from each item; scratch has MEMOPT_WG floats. Every item of the\n",
+" * group calls it and gets the result. */\n",
+"static inline float mo_group_sum(float x, __local float *scratch) {\n",
+"#if MEMOPT_WG > 1\n",
+"    const uint item = (uint)get_local_id(0);\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    scratch[item] = x;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint step = MEMOPT_WG / 2; step > 0; step /= 2) {\n",
+"        if (item < step) scratch[item] += scratch[item + step];\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    }\n",
+"    x = scratch[0];\n",
+"#else\n",
+"    (void)scratch;\n",
+"#endif\n",
+"    return x;\n",
+"}\n",
+"static inline float mo_group_max(float x, __local float *scratch) {\n",
+"#if MEMOPT_WG > 1\n",
+"    const uint item = (uint)get_local_id(0);\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    scratch[item] = x;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint step = MEMOPT_WG / 2; step > 0; step /= 2) {\n",
+"        if (item < step && scratch[item + step] > scratch[item])\n",
+"            scratch[item] = scratch[item + step];\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    }\n",
+"    x = scratch[0];\n",
+"#else\n",
+"    (void)scratch;\n",
+"#endif\n",
+"    return x;\n",
+"}\n",
+};
+
+static const char *const moi_cl_act_lines[] = {
+"/* act.cl - GELU, see mo_act.h. Behind math.cl.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * x, dy and the result may be the same memory; that is why a CPU takes vectors by hand. */\n",
+"\n",
+"/* sigmoid(2u), the factor that GELU multiplies x with; the derivative. F is float or float16. */\n",
+"#define MO_GELU(gate, slope, F, exp, mad)                                                          \\\n",
+"    static inline F gate(F x, F square) {                                                          \\\n",
+"        const F cubic = mad((F)0.044715f, square, (F)1.0f);                                        \\\n",
+"        const F minus_2u = x * -1.5957691216f * cubic;                                             \\\n",
+"        return (F)1.0f / (1.0f + exp(minus_2u));                                                   \\\n",
+"    }                                                                                              \\\n",
+"    static inline F slope(F x) {                                                                   \\\n",
+"        const F square = x * x, g = gate(x, square);                                               \\\n",
+"        const F slope_2u = mad((F)0.2140644488f, square, (F)1.5957691216f);                        \\\n",
+"        return mad(x * (g * (1.0f - g)), slope_2u, g);                                             \\\n",
+"    }\n",
+"MO_GELU(mo_gelu_gate, mo_gelu_slope, float, mo_exp, mo_mad)\n",
+"#if MEMOPT_WG == 1\n",
+"MO_GELU(mo_gelu_gate16, mo_gelu_slope16, float16, mo_exp16, mo_mad16)\n",
+"#endif\n",
+"\n",
+"/* y[i] = x[i] gate(x[i]) */\n",
+"MO_KERNEL void mo_cl_gelu_forward(\n",
+"    __global const float *x, ulong x_off, __global float *y, ulong y_off, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const float *from = x + x_off + tile;\n",
+"    __global float *to = y + y_off + tile;\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < size; i += 16) {\n",
+"        const float16 v = vload16(0, from + i);\n",
+"        vstore16(v * mo_gelu_gate16(v, v * v), 0, to + i);\n",
+"    }\n",
+"#endif\n",
+"    for (; i < size; i += MEMOPT_WG) to[i] = from[i] * mo_gelu_gate(from[i], from[i] * from[i]);\n",
+"}\n",
+"\n",
+"/* dx[i] = dy[i] slope(x[i]) */\n",
+"MO_KERNEL void mo_cl_gelu_backward(__global const float *x, ulong x_off, __global const float *dy,\n",
+"    ulong dy_off, __global float *dx, ulong dx_off, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const float *at = x + x_off + tile, *from = dy + dy_off + tile;\n",
+"    __global float *to = dx + dx_off + tile;\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < size; i += 16)\n",
+"        vstore16(vload16(0, from + i) * mo_gelu_slope16(vload16(0, at + i)), 0, to + i);\n",
+"#endif\n",
+"    for (; i < size; i += MEMOPT_WG) to[i] = from[i] * mo_gelu_slope(at[i]);\n",
+"}\n",
+};
+
+static const char *const moi_cl_columns_lines[] = {
+"/* columns.cl - sums over the columns of a matrix, for biases and norms; biases into rows. Behind\n",
+" * math.cl.\n",
+" *\n",
+" * groups  sum, norm: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)\n",
+" *\n",
+" * A chunk of rows gives one row of partial sums; the same kernel sums those. Rows are added in\n",
+" * their order whatever MEMOPT_WG is.\n",
+" *\n",
+" * check: -DMO_ADD=0 -DMO_RESIDUAL=0\n",
+" * check: -DMO_ADD=1 -DMO_RESIDUAL=1\n",
+" *\n",
+" * MO_ADD       1: the sums are added to what is there\n",
+" * MO_RESIDUAL  1: y is bias and residual, 0: bias */\n",
+"#ifndef MO_ADD\n",
+"#define MO_ADD 0\n",
+"#endif\n",
+"#ifndef MO_RESIDUAL\n",
+"#define MO_RESIDUAL 0\n",
+"#endif\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_COLUMNS 64u\n",
+"#define MO_ROWS 16u\n",
+"#else\n",
+"#define MO_COLUMNS ((uint)MEMOPT_WG)\n",
+"#define MO_ROWS 1u\n",
+"#endif\n",
+"\n",
+"static inline void mo_columns_store(__global float *sum, uint i, float v) {\n",
+"#if MO_ADD\n",
+"    sum[i] = sum[i] + v;\n",
+"#else\n",
+"    sum[i] = v;\n",
+"#endif\n",
+"}\n",
+"\n",
+"/* sum[chunk][i] = sum over the chunk's rows of dy[row][i] */\n",
+"MO_KERNEL void mo_cl_columns_sum(__global const float *restrict dy, ulong dy_off,\n",
+"    __global float *restrict sum, ulong sum_off, ulong rows, uint columns, ulong chunk_rows) {\n",
+"    const uint blocks = (columns + MO_COLUMNS - 1) / MO_COLUMNS;\n",
+"    const uint chunk = (uint)get_group_id(0) / blocks;\n",
+"    const uint begin = (uint)get_group_id(0) % blocks * MO_COLUMNS;\n",
+"    const uint end = min(begin + MO_COLUMNS, columns);\n",
+"    const ulong first = chunk * chunk_rows;\n",
+"    const ulong n = min(rows - first, chunk_rows);\n",
+"    __global const float *from = dy + dy_off + first * columns;\n",
+"    __global float *to = sum + sum_off + (ulong)chunk * columns;\n",
+"    uint i = begin + (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    if (end - begin == MO_COLUMNS) {\n",
+"        float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;\n",
+"        for (ulong row = 0; row < n; row++) {\n",
+"            __global const float *at = from + row * columns + begin;\n",
+"            s0 += vload16(0, at);\n",
+"            s1 += vload16(1, at);\n",
+"            s2 += vload16(2, at);\n",
+"            s3 += vload16(3, at);\n",
+"        }\n",
+"        to += begin;\n",
+"#if MO_ADD\n",
+"        s0 += vload16(0, to);\n",
+"        s1 += vload16(1, to);\n",
+"        s2 += vload16(2, to);\n",
+"        s3 += vload16(3, to);\n",
+"#endif\n",
+"        vstore16(s0, 0, to);\n",
+"        vstore16(s1, 1, to);\n",
+"        vstore16(s2, 2, to);\n",
+"        vstore16(s3, 3, to);\n",
+"        return;\n",
+"    }\n",
+"#endif\n",
+"    for (; i < end; i += MEMOPT_WG) {\n",
+"        float s = 0.0f;\n",
+"        for (ulong row = 0; row < n; row++) s += from[row * columns + i];\n",
+"        mo_columns_store(to, i, s);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Of a normalization: dw[chunk][i] = sum of dy h, db[chunk][i] = sum of dy */\n",
+"MO_KERNEL void mo_cl_columns_norm(__global const float *restrict x, ulong x_off,\n",
+"    __global const float *restrict dy, ulong dy_off, __global const float *restrict mean,\n",
+"    ulong mean_off, __global const float *restrict rstd, ulong rstd_off,\n",
+"    __global float *restrict dw, ulong dw_off, __global float *restrict db, ulong db_off,\n",
+"    ulong rows, uint columns, ulong chunk_rows) {\n",
+"    const uint blocks = (columns + MO_COLUMNS - 1) / MO_COLUMNS;\n",
+"    const uint chunk = (uint)get_group_id(0) / blocks;\n",
+"    const uint begin = (uint)get_group_id(0) % blocks * MO_COLUMNS;\n",
+"    const uint end = min(begin + MO_COLUMNS, columns);\n",
+"    const ulong first = chunk * chunk_rows;\n",
+"    const ulong n = min(rows - first, chunk_rows);\n",
+"    __global const float *at = x + x_off + first * columns;\n",
+"    __global const float *from = dy + dy_off + first * columns;\n",
+"    __global const float *means = mean + mean_off + first, *rstds = rstd + rstd_off + first;\n",
+"    __global float *to_w = dw + dw_off + (ulong)chunk * columns;\n",
+"    __global float *to_b = db + db_off + (ulong)chunk * columns;\n",
+"    uint i = begin + (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < end; i += 16) {\n",
+"        float16 sum_w = 0.0f, sum_b = 0.0f;\n",
+"        for (ulong row = 0; row < n; row++) {\n",
+"            const float16 g = vload16(0, from + row * columns + i);\n",
+"            const float16 h = (vload16(0, at + row * columns + i) - means[row]) * rstds[row];\n",
+"            sum_w = mo_mad16(g, h, sum_w);\n",
+"            sum_b += g;\n",
+"        }\n",
+"#if MO_ADD\n",
+"        sum_w += vload16(0, to_w + i);\n",
+"        sum_b += vload16(0, to_b + i);\n",
+"#endif\n",
+"        vstore16(sum_w, 0, to_w + i);\n",
+"        vstore16(sum_b, 0, to_b + i);\n",
+"    }\n",
+"#endif\n",
+"    for (; i < end; i += MEMOPT_WG) {\n",
+"        float sum_w = 0.0f, sum_b = 0.0f;\n",
+"        for (ulong row = 0; row < n; row++) {\n",
+"            const float g = from[row * columns + i];\n",
+"            sum_w = mo_mad(g, (at[row * columns + i] - means[row]) * rstds[row], sum_w);\n",
+"            sum_b += g;\n",
+"        }\n",
+"        mo_columns_store(to_w, i, sum_w);\n",
+"        mo_columns_store(to_b, i, sum_b);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y[row][i] = residual[row][i] + bias[i]; y may be residual */\n",
+"MO_KERNEL void mo_cl_bias_forward(__global const float *restrict bias, ulong bias_off,\n",
+"#if MO_RESIDUAL\n",
+"    __global const float *residual, ulong residual_off,\n",
+"#endif\n",
+"    __global float *y, ulong y_off, ulong rows, uint columns) {\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    const uint n_rows = (uint)min(rows - begin, (ulong)MO_ROWS);\n",
+"    bias += bias_off;\n",
+"    for (uint k = 0; k < n_rows; k++) {\n",
+"        __global float *to = y + y_off + (begin + k) * columns;\n",
+"        uint i = (uint)get_local_id(0);\n",
+"#if MO_RESIDUAL\n",
+"        __global const float *from = residual + residual_off + (begin + k) * columns;\n",
+"#if MEMOPT_WG == 1\n",
+"        for (; i + 15 < columns; i += 16)\n",
+"            vstore16(vload16(0, from + i) + vload16(0, bias + i), 0, to + i);\n",
+"#endif\n",
+"        for (; i < columns; i += MEMOPT_WG) to[i] = from[i] + bias[i];\n",
+"#else\n",
+"        for (; i < columns; i += MEMOPT_WG) to[i] = bias[i];\n",
+"#endif\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_norm_lines[] = {
+"/* norm.cl - layer normalization, see mo_norm.h. Behind math.cl.\n",
+" *\n",
+" * groups  ceil(rows / MO_ROWS): a group walks over its rows one after the other\n",
+" *\n",
+" * check: -DMO_STATS=0\n",
+" * check: -DMO_STATS=1\n",
+" * check: -DMO_ADD=1\n",
+" *\n",
+" * MO_STATS  1: mean and rstd of the rows are written, 0: they are read\n",
+" * MO_ADD    1: the gradient is added to what is there */\n",
+"#ifndef MO_STATS\n",
+"#define MO_STATS 0\n",
+"#endif\n",
+"#ifndef MO_ADD\n",
+"#define MO_ADD 0\n",
+"#endif\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_ROWS 16u\n",
+"#else\n",
+"#define MO_ROWS 1u\n",
+"#endif\n",
+"\n",
+"/* This item's part of the sum over a row; and of (x - mean)^2. */\n",
+"static inline float mo_norm_part(__global const float *x, uint n, float mean, int squares) {\n",
+"    float sum = 0.0f;\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    float16 sums = 0.0f;\n",
+"    for (; i + 15 < n; i += 16) {\n",
+"        const float16 v = vload16(0, x + i) - mean;\n",
+"        sums = squares ? mo_mad16(v, v, sums) : sums + v;\n",
+"    }\n",
+"    sum = mo_sum16(sums);\n",
+"#endif\n",
+"    for (; i < n; i += MEMOPT_WG) {\n",
+"        const float v = x[i] - mean;\n",
+"        sum = squares ? mo_mad(v, v, sum) : sum + v;\n",
+"    }\n",
+"    return sum;\n",
+"}\n",
+"\n",
+"/* y = (x - mean) rstd weight + bias; y may be x, of which an item touches its own places only. */\n",
+"MO_KERNEL void mo_cl_layernorm_forward(__global const float *x, ulong x_off,\n",
+"    __global const float *restrict weight, ulong weight_off, __global const float *restrict bias,\n",
+"    ulong bias_off, __global float *restrict mean, ulong mean_off, __global float *restrict rstd,\n",
+"    ulong rstd_off, __global float *y, ulong y_off, float epsilon, ulong rows, uint n) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    const uint n_rows = (uint)min(rows - begin, (ulong)MO_ROWS);\n",
+"    weight += weight_off;\n",
+"    bias += bias_off;\n",
+"    for (uint k = 0; k < n_rows; k++) {\n",
+"        const ulong row = begin + k;\n",
+"        __global const float *from = x + x_off + row * n;\n",
+"        __global float *to = y + y_off + row * n;\n",
+"        uint i = (uint)get_local_id(0);\n",
+"#if MO_STATS\n",
+"        const float m = mo_group_sum(mo_norm_part(from, n, 0.0f, 0), scratch) / (float)n;\n",
+"        const float variance = mo_group_sum(mo_norm_part(from, n, m, 1), scratch) / (float)n;\n",
+"        const float r = 1.0f / sqrt(variance + epsilon);\n",
+"        if (i == 0) {\n",
+"            mean[mean_off + row] = m;\n",
+"            rstd[rstd_off + row] = r;\n",
+"        }\n",
+"#else\n",
+"        const float m = mean[mean_off + row], r = rstd[rstd_off + row];\n",
+"        (void)epsilon;\n",
+"#endif\n",
+"#if MEMOPT_WG == 1\n",
+"        for (; i + 15 < n; i += 16) {\n",
+"            const float16 h = (vload16(0, from + i) - m) * r;\n",
+"            vstore16(mo_mad16(h, vload16(0, weight + i), vload16(0, bias + i)), 0, to + i);\n",
+"        }\n",
+"#endif\n",
+"        for (; i < n; i += MEMOPT_WG) to[i] = mo_mad((from[i] - m) * r, weight[i], bias[i]);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The means over a row of g = dy weight (x), and of g h (y). */\n",
+"static inline float2 mo_norm_means(__global const float *x, __global const float *dy,\n",
+"    __global const float *weight, uint n, float mean, float rstd, __local float *scratch) {\n",
+"    float sum_g = 0.0f, sum_gh = 0.0f;\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    float16 sums_g = 0.0f, sums_gh = 0.0f;\n",
+"    for (; i + 15 < n; i += 16) {\n",
+"        const float16 g = vload16(0, dy + i) * vload16(0, weight + i);\n",
+"        sums_g += g;\n",
+"        sums_gh = mo_mad16(g, (vload16(0, x + i) - mean) * rstd, sums_gh);\n",
+"    }\n",
+"    sum_g = mo_sum16(sums_g);\n",
+"    sum_gh = mo_sum16(sums_gh);\n",
+"#endif\n",
+"    for (; i < n; i += MEMOPT_WG) {\n",
+"        const float g = dy[i] * weight[i];\n",
+"        sum_g += g;\n",
+"        sum_gh = mo_mad(g, (x[i] - mean) * rstd, sum_gh);\n",
+"    }\n",
+"    sum_g = mo_group_sum(sum_g, scratch);\n",
+"    sum_gh = mo_group_sum(sum_gh, scratch);\n",
+"    return (float2)(sum_g / (float)n, sum_gh / (float)n);\n",
+"}\n",
+"\n",
+"/* dx = rstd (g - mean(g) - h mean(g h)); dx may be dy. */\n",
+"MO_KERNEL void mo_cl_layernorm_dx(__global const float *restrict x, ulong x_off,\n",
+"    __global const float *dy, ulong dy_off, __global const float *restrict weight, ulong weight_off,\n",
+"    __global const float *restrict mean, ulong mean_off, __global const float *restrict rstd,\n",
+"    ulong rstd_off, __global float *dx, ulong dx_off, ulong rows, uint n) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    const uint n_rows = (uint)min(rows - begin, (ulong)MO_ROWS);\n",
+"    weight += weight_off;\n",
+"    for (uint k = 0; k < n_rows; k++) {\n",
+"        const ulong row = begin + k;\n",
+"        __global const float *at = x + x_off + row * n, *from = dy + dy_off + row * n;\n",
+"        __global float *to = dx + dx_off + row * n;\n",
+"        const float m = mean[mean_off + row], r = rstd[rstd_off + row];\n",
+"        const float2 means = mo_norm_means(at, from, weight, n, m, r, scratch);\n",
+"        uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"        for (; i + 15 < n; i += 16) {\n",
+"            const float16 g = vload16(0, from + i) * vload16(0, weight + i);\n",
+"            const float16 h = (vload16(0, at + i) - m) * r;\n",
+"            float16 v = r * (g - means.x - h * means.y);\n",
+"#if MO_ADD\n",
+"            v = vload16(0, to + i) + v;\n",
+"#endif\n",
+"            vstore16(v, 0, to + i);\n",
+"        }\n",
+"#endif\n",
+"        for (; i < n; i += MEMOPT_WG) {\n",
+"            const float h = (at[i] - m) * r;\n",
+"            const float v = r * (from[i] * weight[i] - means.x - h * means.y);\n",
+"#if MO_ADD\n",
+"            to[i] = to[i] + v;\n",
+"#else\n",
+"            to[i] = v;\n",
+"#endif\n",
+"        }\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_embedding_lines[] = {
+"/* embedding.cl - rows of tables looked up by token and by position, and their gradients.\n",
+" *\n",
+" * groups  forward, wte: rows; wpe: positions that occur\n",
+" *\n",
+" * A token outside the vocabulary stands for a row of zeros without a gradient. */\n",
+"\n",
+"static inline int mo_token_valid(int token, uint vocab) { return (uint)token < vocab; }\n",
+"\n",
+"/* y[row] = wte[token[row]] + wpe[row % seq] */\n",
+"MO_KERNEL void mo_cl_embedding_forward(__global const int *restrict tokens, ulong tokens_off,\n",
+"    __global const float *restrict wte, ulong wte_off, __global const float *restrict wpe,\n",
+"    ulong wpe_off, __global float *restrict y, ulong y_off, ulong seq, uint channels, uint vocab) {\n",
+"    const ulong row = get_group_id(0);\n",
+"    const int token = tokens[tokens_off + row];\n",
+"    __global const float *place = wpe + wpe_off + row % seq * channels;\n",
+"    __global float *to = y + y_off + row * channels;\n",
+"    uint i = (uint)get_local_id(0);\n",
+"    if (mo_token_valid(token, vocab)) {\n",
+"        __global const float *from = wte + wte_off + (ulong)token * channels;\n",
+"        for (; i < channels; i += MEMOPT_WG) to[i] = from[i] + place[i];\n",
+"    } else {\n",
+"        for (; i < channels; i += MEMOPT_WG) to[i] = place[i];\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Whether an earlier row has this token. */\n",
+"static inline int mo_token_seen(\n",
+"    __global const int *tokens, uint row, int token, __local int *seen) {\n",
+"    int found = 0;\n",
+"#if MEMOPT_WG == 1\n",
+"    for (uint begin = 0; begin < row && !found; begin += 256) { /* a vector of answers, then one */\n",
+"        const uint end = min(begin + 256, row);\n",
+"        for (uint r = begin; r < end; r++) found |= tokens[r] == token;\n",
+"    }\n",
+"    (void)seen;\n",
+"#else\n",
+"    const uint item = (uint)get_local_id(0);\n",
+"    for (uint r = item; r < row && !found; r += MEMOPT_WG) found = tokens[r] == token;\n",
+"    seen[item] = found;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint step = MEMOPT_WG / 2; step > 0; step /= 2) {\n",
+"        if (item < step) seen[item] |= seen[item + step];\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    }\n",
+"    found = seen[0];\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"#endif\n",
+"    return found;\n",
+"}\n",
+"\n",
+"/* dwte[token] += dy of all rows with that token, in their order, by the group of the first. */\n",
+"MO_KERNEL void mo_cl_embedding_dwte(__global const int *restrict tokens, ulong tokens_off,\n",
+"    __global const float *restrict dy, ulong dy_off, __global float *restrict dwte, ulong dwte_off,\n",
+"    uint rows, uint channels, uint vocab) {\n",
+"    __local int near[MEMOPT_WG];\n",
+"    const uint row = (uint)get_group_id(0), item = (uint)get_local_id(0);\n",
+"    tokens += tokens_off;\n",
+"    const int token = tokens[row];\n",
+"    if (!mo_token_valid(token, vocab) || mo_token_seen(tokens, row, token, near)) return;\n",
+"    __global float *to = dwte + dwte_off + (ulong)token * channels;\n",
+"    for (uint begin = row; begin < rows; begin += MEMOPT_WG) {\n",
+"        const uint n = min(rows - begin, (uint)MEMOPT_WG);\n",
+"        if (item < n) near[item] = tokens[begin + item];\n",
+"#if MEMOPT_WG > 1\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"#endif\n",
+"        for (uint k = 0; k < n; k++) {\n",
+"            if (near[k] != token) continue;\n",
+"            __global const float *from = dy + dy_off + (ulong)(begin + k) * channels;\n",
+"            for (uint i = item; i < channels; i += MEMOPT_WG) to[i] = to[i] + from[i];\n",
+"        }\n",
+"#if MEMOPT_WG > 1\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"#endif\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dwpe[position] += dy of all rows at that position, in their order. */\n",
+"MO_KERNEL void mo_cl_embedding_dwpe(__global const float *restrict dy, ulong dy_off,\n",
+"    __global float *restrict dwpe, ulong dwpe_off, ulong rows, ulong seq, uint channels) {\n",
+"    const ulong position = get_group_id(0);\n",
+"    __global float *to = dwpe + dwpe_off + position * channels;\n",
+"    for (uint i = (uint)get_local_id(0); i < channels; i += MEMOPT_WG) {\n",
+"        float sum = to[i];\n",
+"        for (ulong row = position; row < rows; row += seq) sum += dy[dy_off + row * channels + i];\n",
+"        to[i] = sum;\n",
+"    }\n",
+"}\n",
+};
+
 /* ---- the tables ---------------------------------------------------------------------------- */
 
 typedef struct moi_cl_text {
@@ -2767,6 +3455,10 @@ static mo_status moi_cl_run(moi_cl_call *call, uint64_t n_groups) {
     return moi_cl_end(call, MO_CL_COMPUTE, n_groups, NULL, NULL);
 }
 
+static int moi_cl_has_floats(const mo_cl_mem *mem, uint64_t n) {
+    return mem->buffer && mem->off % sizeof(float) == 0 && n <= mem->size / sizeof(float);
+}
+
 static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n) {
     const uint64_t tile = cl && cl->work_group == 1 ? 16384 : 4096; /* MO_TILE of prelude.cl */
     return n / tile + (n % tile != 0);
@@ -2839,13 +3531,6 @@ static mo_status moi_cl_budget(const mo_cl *cl, uint64_t asked, uint64_t *budget
 
 /* ---- start and end ------------------------------------------------------------------------- */
 
-/* What was asked for (0 = the default), raised until each block can be a sub-buffer. */
-static uint64_t moi_cl_heap_align(const mo_cl *cl, uint64_t asked) {
-    uint64_t align = asked ? asked : MOI_CL_HEAP_ALIGN;
-    while (align < cl->info.base_align_bytes) align *= 2;
-    return align;
-}
-
 mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *desc) {
     mo_cl_heap_desc none;
     mo_cl_heap made;
@@ -2853,12 +3538,12 @@ mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *de
     memset(&made, 0, sizeof made);
     if (!desc) desc = &none;
     if (!heap || !cl || desc->max_allocs >= 0x7fffffff) return MO_E_INVALID;
-    if ((desc->align_bytes & (desc->align_bytes - 1)) != 0 ||
-        desc->align_bytes > cl->info.max_alloc_bytes)
+    made.align = desc->align_bytes ? desc->align_bytes : MOI_CL_HEAP_ALIGN;
+    if ((made.align & (made.align - 1)) != 0 || made.align > cl->info.max_alloc_bytes)
         return MO_E_INVALID;
-    made.align = moi_cl_heap_align(cl, desc->align_bytes);
     mo_status status = moi_cl_budget(cl, desc->budget_bytes, &made.stats.budget_bytes);
     if (status != MO_OK) return status;
+    while (made.align < cl->info.base_align_bytes) made.align *= 2;
     made.cl = cl;
     made.track = desc->track;
     made.buffer_bytes = desc->buffer_bytes ? desc->buffer_bytes : MOI_CL_HEAP_BUFFER;
@@ -3306,74 +3991,6 @@ mo_status mo_cl_unmap(
         clEnqueueUnmapMemObject(heap->cl->queues[queue], mem->buffer, ptr, 0, NULL, &done);
     return moi_cl_hand_out(heap->cl, "clEnqueueUnmapMemObject", code, 0, done, event);
 }
-/* mo_cl_arena.c - see mo_cl_arena.h. */
-
-size_t mo_cl_arena_align(const mo_cl *cl) { return (size_t)moi_cl_heap_align(cl, 0); }
-
-size_t mo_cl_arena_piece(const mo_cl *cl) {
-    const uint64_t align = moi_cl_heap_align(cl, 0);
-    const uint64_t most = cl->info.max_alloc_bytes;
-    return (size_t)((most < SIZE_MAX / 2 ? most : SIZE_MAX / 2) / align * align);
-}
-
-static mo_status moi_cl_arena_fill(mo_cl_arena *arena, mo_cl *cl, uint64_t budget) {
-    mo_arena_desc tokens;
-    mo_cl_heap_desc heap;
-    memset(&heap, 0, sizeof heap);
-    memset(&tokens, 0, sizeof tokens);
-    heap.budget_bytes = budget;
-    heap.buffer_bytes = 1; /* every piece is a buffer of just its size */
-    heap.max_allocs = arena->n_pieces;
-    tokens.size = arena->size;
-    tokens.tokens = 1;
-    tokens.log = &cl->log;
-    mo_status status = mo_cl_heap_init(&arena->heap, cl, &heap);
-    if (status == MO_OK) status = mo_arena_init(&arena->tokens, &tokens);
-    if (status != MO_OK) return status;
-    arena->pieces = (mo_cl_mem *)moi_cl_new(&cl->allocator, arena->n_pieces, sizeof *arena->pieces);
-    if (!arena->pieces) return MO_E_NO_MEMORY;
-    for (size_t i = 0; i < arena->n_pieces && status == MO_OK; i++) {
-        const size_t left = arena->size - i * arena->piece;
-        status = mo_cl_heap_alloc(&arena->heap, left < arena->piece ? left : arena->piece,
-            MO_CATEGORY_OTHER, "plan", &arena->pieces[i]);
-    }
-    return status;
-}
-
-mo_status mo_cl_arena_init(
-    mo_cl_arena *arena, mo_cl *cl, size_t size, const mo_cl_arena_desc *desc) {
-    if (!arena || !cl || !cl->context || size == 0) return MO_E_INVALID;
-    const size_t align = mo_cl_arena_align(cl), largest = mo_cl_arena_piece(cl);
-    size_t piece = desc && desc->piece ? desc->piece : largest;
-    if (piece == 0 || piece % align != 0 || piece > largest) return MO_E_INVALID;
-    memset(arena, 0, sizeof *arena);
-    if (!moi_align_up(size, align, &arena->size)) return MO_E_NO_SPACE;
-    arena->piece = piece;
-    arena->n_pieces = (arena->size - 1) / piece + 1;
-    mo_status status = moi_cl_arena_fill(arena, cl, desc ? desc->budget_bytes : 0);
-    if (status != MO_OK) mo_cl_arena_free(arena);
-    return status;
-}
-
-void mo_cl_arena_free(mo_cl_arena *arena) {
-    if (!arena) return;
-    mo_cl *cl = arena->heap.cl;
-    if (arena->pieces)
-        moi_cl_delete(&cl->allocator, arena->pieces, arena->n_pieces, sizeof *arena->pieces);
-    mo_cl_heap_free(&arena->heap);
-    mo_arena_free(&arena->tokens);
-    memset(arena, 0, sizeof *arena);
-}
-
-mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *address, size_t size) {
-    mo_cl_mem none;
-    memset(&none, 0, sizeof none);
-    if (!arena || !arena->pieces || !address) return none;
-    const uintptr_t base = (uintptr_t)arena->tokens.base, at = (uintptr_t)address;
-    if (at < base || at - base >= arena->size) return none;
-    const size_t off = (size_t)(at - base);
-    return mo_cl_part(&arena->pieces[off / arena->piece], off % arena->piece, size);
-}
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 
 mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n) {
@@ -3383,6 +4000,285 @@ mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum,
     moi_cl_mem_arg(&call, &sum, sizeof(float), n);
     moi_cl_u64_arg(&call, n);
     return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+/* mo_cl_act.c - see mo_cl_act.h. */
+
+mo_status mo_cl_gelu_forward(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_gelu_forward, NULL);
+    moi_cl_mem_arg(&call, &x, sizeof(float), n);
+    moi_cl_mem_arg(&call, &y, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_gelu_backward(mo_cl *cl, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx, size_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_gelu_backward, NULL);
+    moi_cl_mem_arg(&call, &x, sizeof(float), n);
+    moi_cl_mem_arg(&call, &dy, sizeof(float), n);
+    moi_cl_mem_arg(&call, &dx, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+/* mo_cl_bias.c - see mo_cl_bias.h; and the sums of columns that normalization takes as well. */
+
+/* Groups of kernels whose groups walk over MO_ROWS rows. */
+static uint64_t moi_cl_row_groups(const mo_cl *cl, uint64_t rows) {
+    return cl && cl->work_group == 1 ? rows / 16 + (rows % 16 != 0) : rows;
+}
+
+/* Rows are summed in up to 256 chunks of 64 rows or more. */
+static uint64_t moi_cl_chunk_rows(uint64_t rows) {
+    return rows <= 64 * 256 ? 64 : rows / 256 + (rows % 256 != 0);
+}
+static uint64_t moi_cl_chunks(uint64_t rows) {
+    const uint64_t chunk = moi_cl_chunk_rows(rows);
+    return rows / chunk + (rows % chunk != 0);
+}
+
+/* Bytes of the partial sums of so many matrices; 0: none are needed, or it does not fit. */
+static size_t moi_cl_columns_bytes(size_t rows, size_t columns, size_t n_matrices) {
+    size_t n = (size_t)moi_cl_chunks(rows);
+    if (n <= 1 || !moi_mul(n, columns, &n) || !moi_mul(n, n_matrices * sizeof(float), &n)) return 0;
+    return n;
+}
+
+/* Whether rows x columns is a matrix that kernels can count. */
+static mo_status moi_cl_matrix(size_t rows, size_t columns, size_t *n) {
+    if (columns == 0) return MO_E_INVALID;
+    return columns <= UINT32_MAX / 2 && moi_mul(rows, columns, n) && *n <= SIZE_MAX / 8
+        ? MO_OK
+        : MO_E_OVERFLOW;
+}
+
+static uint64_t moi_cl_columns_groups(const mo_cl *cl, size_t columns, uint64_t chunks) {
+    const size_t block = cl->work_group == 1 ? 64 : cl->work_group; /* MO_COLUMNS of columns.cl */
+    return (columns / block + (columns % block != 0)) * chunks;
+}
+
+/* One stage: chunks of chunk_rows rows of dy to rows of sum, or all of them added to sum. */
+static mo_status moi_cl_columns_stage(mo_cl *cl, const mo_cl_mem *dy, uint64_t rows, size_t columns,
+    uint64_t chunk_rows, int add, const mo_cl_mem *sum) {
+    const uint64_t chunks = rows / chunk_rows + (rows % chunk_rows != 0);
+    moi_cl_call call =
+        moi_cl_begin(cl, MOI_CL_mo_cl_columns_sum, add ? "-DMO_ADD=1" : "-DMO_ADD=0");
+    moi_cl_mem_arg(&call, dy, sizeof(float), rows * columns);
+    moi_cl_mem_arg(&call, sum, sizeof(float), (add ? 1 : chunks) * columns);
+    moi_cl_u64_arg(&call, rows);
+    moi_cl_u32_arg(&call, (uint32_t)columns);
+    moi_cl_u64_arg(&call, chunk_rows);
+    return moi_cl_run(&call, call.status == MO_OK ? moi_cl_columns_groups(cl, columns, chunks) : 0);
+}
+
+mo_status mo_cl_bias_forward(
+    mo_cl *cl, mo_cl_mem bias, mo_cl_mem residual, size_t rows, size_t columns, mo_cl_mem y) {
+    size_t n;
+    mo_status status = moi_cl_matrix(rows, columns, &n);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_begin(
+        cl, MOI_CL_mo_cl_bias_forward, residual.buffer ? "-DMO_RESIDUAL=1" : "-DMO_RESIDUAL=0");
+    moi_cl_mem_arg(&call, &bias, sizeof(float), columns);
+    if (residual.buffer) moi_cl_mem_arg(&call, &residual, sizeof(float), n);
+    moi_cl_mem_arg(&call, &y, sizeof(float), n);
+    moi_cl_u64_arg(&call, rows);
+    moi_cl_u32_arg(&call, (uint32_t)columns);
+    return moi_cl_run(&call, moi_cl_row_groups(cl, rows));
+}
+
+size_t mo_cl_bias_workspace_size(const mo_cl *cl, size_t rows, size_t columns) {
+    return cl ? moi_cl_columns_bytes(rows, columns, 1) : 0;
+}
+
+mo_status mo_cl_bias_backward(
+    mo_cl *cl, mo_cl_mem dy, size_t rows, size_t columns, mo_cl_mem dbias, mo_cl_mem workspace) {
+    size_t n;
+    mo_status status = moi_cl_matrix(rows, columns, &n);
+    if (status != MO_OK) return status;
+    if (!cl || !moi_cl_has_floats(&dy, n) || !moi_cl_has_floats(&dbias, columns))
+        return MO_E_INVALID;
+    if (rows == 0) return MO_OK;
+    const size_t bytes = moi_cl_columns_bytes(rows, columns, 1);
+    if (bytes == 0 || !workspace.buffer)
+        return moi_cl_columns_stage(cl, &dy, rows, columns, rows, 1, &dbias);
+    if (!moi_cl_has_floats(&workspace, bytes / sizeof(float))) return MO_E_NO_SPACE;
+    const uint64_t chunk = moi_cl_chunk_rows(rows), chunks = moi_cl_chunks(rows);
+    status = moi_cl_columns_stage(cl, &dy, rows, columns, chunk, 0, &workspace);
+    if (status != MO_OK) return status;
+    return moi_cl_columns_stage(cl, &workspace, chunks, columns, chunks, 1, &dbias);
+}
+/* mo_cl_norm.c - see mo_cl_norm.h. */
+
+size_t mo_cl_layernorm_workspace_size(const mo_cl *cl, const mo_cl_layernorm_desc *desc) {
+    return cl && desc ? moi_cl_columns_bytes(desc->n, desc->channels, 2) : 0;
+}
+
+static mo_status moi_cl_layernorm_run(mo_cl *cl, const mo_cl_layernorm_desc *desc,
+    const char *options, const mo_cl_mem *x, const mo_cl_mem *y) {
+    size_t n;
+    if (!cl || !desc) return MO_E_INVALID;
+    mo_status status = moi_cl_matrix(desc->n, desc->channels, &n);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_layernorm_forward, options);
+    moi_cl_mem_arg(&call, x, sizeof(float), n);
+    moi_cl_mem_arg(&call, &desc->weight, sizeof(float), desc->channels);
+    moi_cl_mem_arg(&call, &desc->bias, sizeof(float), desc->channels);
+    moi_cl_mem_arg(&call, &desc->mean, sizeof(float), desc->n);
+    moi_cl_mem_arg(&call, &desc->rstd, sizeof(float), desc->n);
+    moi_cl_mem_arg(&call, y, sizeof(float), n);
+    moi_cl_f32_arg(&call, desc->epsilon == 0.0f ? 1e-5f : desc->epsilon);
+    moi_cl_u64_arg(&call, desc->n);
+    moi_cl_u32_arg(&call, (uint32_t)desc->channels);
+    return moi_cl_run(&call, moi_cl_row_groups(cl, desc->n));
+}
+
+mo_status mo_cl_layernorm_forward(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem y) {
+    return moi_cl_layernorm_run(cl, desc, "-DMO_STATS=1", &x, &y);
+}
+
+mo_status mo_cl_layernorm_apply(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem y) {
+    return moi_cl_layernorm_run(cl, desc, "-DMO_STATS=0", &x, &y);
+}
+
+/* dw and db of chunks of chunk_rows rows, or of all of them, added. */
+static mo_status moi_cl_layernorm_columns(mo_cl *cl, const mo_cl_layernorm_desc *d,
+    const mo_cl_mem *x, const mo_cl_mem *dy, uint64_t chunk_rows, int add, const mo_cl_mem *dw,
+    const mo_cl_mem *db) {
+    const uint64_t chunks = d->n / chunk_rows + (d->n % chunk_rows != 0);
+    const uint64_t n = (add ? 1 : chunks) * d->channels;
+    moi_cl_call call =
+        moi_cl_begin(cl, MOI_CL_mo_cl_columns_norm, add ? "-DMO_ADD=1" : "-DMO_ADD=0");
+    moi_cl_mem_arg(&call, x, sizeof(float), (uint64_t)d->n * d->channels);
+    moi_cl_mem_arg(&call, dy, sizeof(float), (uint64_t)d->n * d->channels);
+    moi_cl_mem_arg(&call, &d->mean, sizeof(float), d->n);
+    moi_cl_mem_arg(&call, &d->rstd, sizeof(float), d->n);
+    moi_cl_mem_arg(&call, dw, sizeof(float), n);
+    moi_cl_mem_arg(&call, db, sizeof(float), n);
+    moi_cl_u64_arg(&call, d->n);
+    moi_cl_u32_arg(&call, (uint32_t)d->channels);
+    moi_cl_u64_arg(&call, chunk_rows);
+    return moi_cl_run(&call, moi_cl_columns_groups(cl, d->channels, chunks));
+}
+
+static mo_status moi_cl_layernorm_dw(
+    mo_cl *cl, const mo_cl_layernorm_desc *d, const mo_cl_mem *x, const mo_cl_mem *dy) {
+    const uint64_t chunks = moi_cl_chunks(d->n), half = chunks * d->channels * sizeof(float);
+    if (chunks == 1 || !d->workspace.buffer)
+        return moi_cl_layernorm_columns(cl, d, x, dy, d->n, 1, &d->dweight, &d->dbias);
+    const mo_cl_mem dw = mo_cl_part(&d->workspace, 0, half);
+    const mo_cl_mem db = mo_cl_part(&d->workspace, half, half);
+    mo_status status = moi_cl_layernorm_columns(cl, d, x, dy, moi_cl_chunk_rows(d->n), 0, &dw, &db);
+    if (status == MO_OK)
+        status = moi_cl_columns_stage(cl, &dw, chunks, d->channels, chunks, 1, &d->dweight);
+    if (status == MO_OK)
+        status = moi_cl_columns_stage(cl, &db, chunks, d->channels, chunks, 1, &d->dbias);
+    return status;
+}
+
+static mo_status moi_cl_layernorm_dx(mo_cl *cl, const mo_cl_layernorm_desc *d, const mo_cl_mem *x,
+    const mo_cl_mem *dy, const mo_cl_mem *dx) {
+    const uint64_t n = (uint64_t)d->n * d->channels;
+    moi_cl_call call =
+        moi_cl_begin(cl, MOI_CL_mo_cl_layernorm_dx, d->add ? "-DMO_ADD=1" : "-DMO_ADD=0");
+    moi_cl_mem_arg(&call, x, sizeof(float), n);
+    moi_cl_mem_arg(&call, dy, sizeof(float), n);
+    moi_cl_mem_arg(&call, &d->weight, sizeof(float), d->channels);
+    moi_cl_mem_arg(&call, &d->mean, sizeof(float), d->n);
+    moi_cl_mem_arg(&call, &d->rstd, sizeof(float), d->n);
+    moi_cl_mem_arg(&call, dx, sizeof(float), n);
+    moi_cl_u64_arg(&call, d->n);
+    moi_cl_u32_arg(&call, (uint32_t)d->channels);
+    return moi_cl_run(&call, moi_cl_row_groups(cl, d->n));
+}
+
+/* Everything is checked before anything is enqueued. */
+static mo_status moi_cl_layernorm_check(const mo_cl *cl, const mo_cl_layernorm_desc *d,
+    const mo_cl_mem *x, const mo_cl_mem *dy, const mo_cl_mem *dx) {
+    size_t n;
+    if (!cl || !d) return MO_E_INVALID;
+    mo_status status = moi_cl_matrix(d->n, d->channels, &n);
+    if (status != MO_OK) return status;
+    if (!moi_cl_has_floats(x, n) || !moi_cl_has_floats(dy, n) || !moi_cl_has_floats(dx, n) ||
+        !moi_cl_has_floats(&d->weight, d->channels) || !moi_cl_has_floats(&d->mean, d->n) ||
+        !moi_cl_has_floats(&d->rstd, d->n) || !d->dweight.buffer != !d->dbias.buffer)
+        return MO_E_INVALID;
+    if (!d->dweight.buffer) return MO_OK;
+    if (!moi_cl_has_floats(&d->dweight, d->channels) || !moi_cl_has_floats(&d->dbias, d->channels))
+        return MO_E_INVALID;
+    const size_t bytes = moi_cl_columns_bytes(d->n, d->channels, 2);
+    return d->workspace.buffer && !moi_cl_has_floats(&d->workspace, bytes / sizeof(float))
+        ? MO_E_NO_SPACE
+        : MO_OK;
+}
+
+mo_status mo_cl_layernorm_backward(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx) {
+    mo_status status = moi_cl_layernorm_check(cl, desc, &x, &dy, &dx);
+    if (status != MO_OK || desc->n == 0) return status;
+    if (desc->dweight.buffer) status = moi_cl_layernorm_dw(cl, desc, &x, &dy);
+    return status == MO_OK ? moi_cl_layernorm_dx(cl, desc, &x, &dy, &dx) : status;
+}
+/* mo_cl_embedding.c - see mo_cl_embedding.h. */
+
+static mo_status moi_cl_embedding_check(const mo_cl *cl, const mo_cl_embedding_desc *d) {
+    size_t n;
+    if (!cl || !d || d->seq == 0 || d->vocab == 0) return MO_E_INVALID;
+    if (d->rows > UINT32_MAX || d->vocab > INT32_MAX) return MO_E_OVERFLOW;
+    mo_status status = moi_cl_matrix(d->rows, d->channels, &n);
+    if (status == MO_OK) status = moi_cl_matrix(d->vocab, d->channels, &n);
+    return status == MO_OK ? moi_cl_matrix(d->seq, d->channels, &n) : status;
+}
+
+mo_status mo_cl_embedding_forward(mo_cl *cl, const mo_cl_embedding_desc *desc, mo_cl_mem tokens,
+    mo_cl_mem wte, mo_cl_mem wpe, mo_cl_mem y) {
+    mo_status status = moi_cl_embedding_check(cl, desc);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_forward, NULL);
+    moi_cl_mem_arg(&call, &tokens, sizeof(int32_t), desc->rows);
+    moi_cl_mem_arg(&call, &wte, sizeof(float), (uint64_t)desc->vocab * desc->channels);
+    moi_cl_mem_arg(&call, &wpe, sizeof(float), (uint64_t)desc->seq * desc->channels);
+    moi_cl_mem_arg(&call, &y, sizeof(float), (uint64_t)desc->rows * desc->channels);
+    moi_cl_u64_arg(&call, desc->seq);
+    moi_cl_u32_arg(&call, (uint32_t)desc->channels);
+    moi_cl_u32_arg(&call, (uint32_t)desc->vocab);
+    return moi_cl_run(&call, desc->rows);
+}
+
+static mo_status moi_cl_embedding_dwte(mo_cl *cl, const mo_cl_embedding_desc *d,
+    const mo_cl_mem *tokens, const mo_cl_mem *dy, const mo_cl_mem *dwte) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_dwte, NULL);
+    moi_cl_mem_arg(&call, tokens, sizeof(int32_t), d->rows);
+    moi_cl_mem_arg(&call, dy, sizeof(float), (uint64_t)d->rows * d->channels);
+    moi_cl_mem_arg(&call, dwte, sizeof(float), (uint64_t)d->vocab * d->channels);
+    moi_cl_u32_arg(&call, (uint32_t)d->rows);
+    moi_cl_u32_arg(&call, (uint32_t)d->channels);
+    moi_cl_u32_arg(&call, (uint32_t)d->vocab);
+    return moi_cl_run(&call, d->rows);
+}
+
+static mo_status moi_cl_embedding_dwpe(
+    mo_cl *cl, const mo_cl_embedding_desc *d, const mo_cl_mem *dy, const mo_cl_mem *dwpe) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_dwpe, NULL);
+    moi_cl_mem_arg(&call, dy, sizeof(float), (uint64_t)d->rows * d->channels);
+    moi_cl_mem_arg(&call, dwpe, sizeof(float), (uint64_t)d->seq * d->channels);
+    moi_cl_u64_arg(&call, d->rows);
+    moi_cl_u64_arg(&call, d->seq);
+    moi_cl_u32_arg(&call, (uint32_t)d->channels);
+    return moi_cl_run(&call, d->rows < d->seq ? d->rows : d->seq);
+}
+
+mo_status mo_cl_embedding_backward(mo_cl *cl, const mo_cl_embedding_desc *desc, mo_cl_mem tokens,
+    mo_cl_mem dy, mo_cl_mem dwte, mo_cl_mem dwpe) {
+    mo_status status = moi_cl_embedding_check(cl, desc);
+    if (status != MO_OK) return status;
+    const uint64_t channels = desc->channels;
+    if (!moi_cl_has_floats(&tokens, desc->rows) || !moi_cl_has_floats(&dy, desc->rows * channels) ||
+        (dwte.buffer && !moi_cl_has_floats(&dwte, desc->vocab * channels)) ||
+        (dwpe.buffer && !moi_cl_has_floats(&dwpe, desc->seq * channels)))
+        return MO_E_INVALID;
+    if (dwte.buffer) status = moi_cl_embedding_dwte(cl, desc, &tokens, &dy, &dwte);
+    if (status == MO_OK && dwpe.buffer) status = moi_cl_embedding_dwpe(cl, desc, &dy, &dwpe);
+    return status;
 }
 
 #if defined(__GNUC__) || defined(__clang__)

@@ -43,6 +43,10 @@
 #include "mo_cl_transfer.c"
 #include "mo_cl_arena.c"
 #include "mo_cl_accum.c"
+#include "mo_cl_act.c"
+#include "mo_cl_bias.c"
+#include "mo_cl_norm.c"
+#include "mo_cl_embedding.c"
 
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop

@@ -18,6 +18,10 @@
  *                mappings
  *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
+ *   cl_act       GELU, backward from the input alone
+ *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
+ *   cl_norm      layer normalization whose output need not be kept
+ *   cl_embedding  embeddings of tokens and positions
  *
  * HOW TO USE IT
  *
@@ -80,6 +84,10 @@ extern "C" {
 #include "mo_cl_heap.h"
 #include "mo_cl_arena.h"
 #include "mo_cl_accum.h"
+#include "mo_cl_act.h"
+#include "mo_cl_bias.h"
+#include "mo_cl_norm.h"
+#include "mo_cl_embedding.h"
 
 #ifdef __cplusplus
 }

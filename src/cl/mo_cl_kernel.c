@@ -171,6 +171,10 @@ static mo_status moi_cl_run(moi_cl_call *call, uint64_t n_groups) {
     return moi_cl_end(call, MO_CL_COMPUTE, n_groups, NULL, NULL);
 }
 
+static int moi_cl_has_floats(const mo_cl_mem *mem, uint64_t n) {
+    return mem->buffer && mem->off % sizeof(float) == 0 && n <= mem->size / sizeof(float);
+}
+
 static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n) {
     const uint64_t tile = cl && cl->work_group == 1 ? 16384 : 4096; /* MO_TILE of prelude.cl */
     return n / tile + (n % tile != 0);

@@ -13,13 +13,27 @@
 /* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
 #define MOI_CL_FILES(X)                                                                            \
     X(memory, prelude)                                                                             \
-    X(accum, prelude)
+    X(accum, prelude)                                                                              \
+    X(act, math)                                                                                   \
+    X(columns, math)                                                                               \
+    X(norm, math)                                                                                  \
+    X(embedding, prelude)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
     X(memory, mo_cl_fill_u32)                                                                      \
     X(memory, mo_cl_copy_u32)                                                                      \
-    X(accum, mo_cl_accum_add)
+    X(accum, mo_cl_accum_add)                                                                      \
+    X(act, mo_cl_gelu_forward)                                                                     \
+    X(act, mo_cl_gelu_backward)                                                                    \
+    X(columns, mo_cl_columns_sum)                                                                  \
+    X(columns, mo_cl_columns_norm)                                                                 \
+    X(columns, mo_cl_bias_forward)                                                                 \
+    X(norm, mo_cl_layernorm_forward)                                                               \
+    X(norm, mo_cl_layernorm_dx)                                                                    \
+    X(embedding, mo_cl_embedding_forward)                                                          \
+    X(embedding, mo_cl_embedding_dwte)                                                             \
+    X(embedding, mo_cl_embedding_dwpe)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
@@ -55,6 +69,9 @@ static mo_status moi_cl_end(moi_cl_call *call, mo_cl_queue queue, uint64_t n_gro
     const mo_cl_wait_list *after, cl_event *event);
 /* The same on the compute queue, with no event. */
 static mo_status moi_cl_run(moi_cl_call *call, uint64_t n_groups);
+
+/* Whether n floats are inside mem, at a place that a float can have. */
+static int moi_cl_has_floats(const mo_cl_mem *mem, uint64_t n);
 
 /* Groups that n elements make in tiles of the prelude's MO_TILE. */
 static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n);
