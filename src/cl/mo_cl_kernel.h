@@ -13,13 +13,15 @@
 /* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
 #define MOI_CL_FILES(X)                                                                            \
     X(memory, prelude)                                                                             \
-    X(accum, prelude)
+    X(accum, prelude)                                                                              \
+    X(gemm, prelude)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
     X(memory, mo_cl_fill_u32)                                                                      \
     X(memory, mo_cl_copy_u32)                                                                      \
-    X(accum, mo_cl_accum_add)
+    X(accum, mo_cl_accum_add)                                                                      \
+    X(gemm, mo_cl_gemm)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
