@@ -17,6 +17,8 @@
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
+ *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
+ *   cl_gemm      the matrix product, also of stored 16-, 8- and 4-bit matrices
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -599,6 +601,165 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_map(mo_cl_heap *heap, mo_cl_queue qu
     const mo_cl_wait_list *after, void **ptr);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_unmap(
     mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *mem, void *ptr, cl_event *event);
+
+#endif
+/* mo_cl_arena.h - the memory of a plan on a device: an arena whose addresses stand for bytes there.
+ *
+ *     mo_plan_desc plan_desc = {0};
+ *     plan_desc.align = mo_cl_arena_align(&cl);
+ *     plan_desc.piece = mo_cl_arena_piece(&cl);
+ *     ...                                              mo_plan_create
+ *     mo_cl_arena arena;
+ *     if (mo_cl_arena_init(&arena, &cl, mo_plan_describe(plan).peak_bytes, NULL) != MO_OK) ...
+ *     if (mo_plan_bind(plan, &arena.tokens, &track) != MO_OK) ...
+ *     while (mo_plan_next(plan, &step)) {
+ *         mo_cl_mem x = mo_cl_arena_at(&arena, step.x, x_size);
+ *
+ * The device gives exactly the bytes of the plan, in one buffer, or in as many as its largest
+ * allocation asks for. */
+#ifndef MEMOPT_CL_ARENA_H
+#define MEMOPT_CL_ARENA_H
+
+/* mo_cl_arena_desc
+ *
+ * budget_bytes  as in mo_cl_heap_desc
+ * piece         of one buffer, as the plan's; 0 = mo_cl_arena_piece */
+typedef struct mo_cl_arena_desc {
+    uint64_t budget_bytes;
+    size_t piece;
+} mo_cl_arena_desc;
+
+/* mo_cl_arena - owned by the caller, must not move.
+ *
+ * tokens  addresses to plan with; they stand for the device's bytes and must not be read or written
+ * heap    that the buffers come from; its statistics tell what the device gave
+ * pieces  [n_pieces] of piece bytes each, the last one of what is left */
+typedef struct mo_cl_arena {
+    mo_arena tokens;
+    mo_cl_heap heap;
+    mo_cl_mem *pieces;
+    size_t piece, n_pieces, size;
+} mo_cl_arena;
+
+/* mo_cl_arena_align - bytes that a plan's tensors are aligned to on this device.
+ * mo_cl_arena_piece - mo_plan_desc.piece for it: the largest buffer. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_arena_align(const mo_cl *cl);
+MEMOPT_API size_t mo_cl_arena_piece(const mo_cl *cl);
+
+/* mo_cl_arena_init - take size bytes of the device. mo_cl_arena_free - give them back, after
+ * waiting for both queues; also of a zeroed arena.
+ *
+ * cl    valid as long as the arena
+ * size  bytes, rounded up to mo_cl_arena_align
+ * desc  NULL = all defaults
+ *
+ * Memory:  size bytes of the device; of the host, address space alone
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size 0, piece no multiple of the alignment or beyond the largest
+ *          buffer), MO_E_NO_SPACE (the budget), MO_E_NO_DEVICE_MEMORY, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_arena_init(
+    mo_cl_arena *arena, mo_cl *cl, size_t size, const mo_cl_arena_desc *desc);
+MEMOPT_API void mo_cl_arena_free(mo_cl_arena *arena);
+
+/* mo_cl_arena_at - the device memory that an address stands for, size bytes from there on; {0} for
+ * NULL, and for what is not inside one piece.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *address, size_t size);
+
+#endif
+/* mo_cl_gemm.h - mo_gemm.h on a device: the matrix product, by own kernels or by CLBlast, also of
+ * matrices that are stored in 16, 8 or 4 bits. */
+#ifndef MEMOPT_CL_GEMM_H
+#define MEMOPT_CL_GEMM_H
+
+/* What computes products of float. CLBlast is there where the implementation was compiled with
+ * MEMOPT_CL_CLBLAST, and linked with -lclblast. */
+typedef enum mo_cl_gemm_use {
+    MO_CL_GEMM_AUTO = 0, /* CPUs: the own kernel, others: CLBlast where it is there */
+    MO_CL_GEMM_OWN,
+    MO_CL_GEMM_CLBLAST,
+    MO_CL_GEMM_USE_COUNT
+} mo_cl_gemm_use;
+
+/* mo_cl_gemm_env - what products run on; the same for all products of a program.
+ *
+ * cl         the device
+ * workspace  scratch of CLBlast, mo_cl_gemm_workspace_size bytes; {0} = none
+ * use        0 = the faster one
+ *
+ * CLBlast computes a product only where its scratch fits the workspace, and where it passed a test
+ * on the device, once for each pair of transposes. The own kernel does the rest, without scratch.
+ * Since: 0.1 */
+typedef struct mo_cl_gemm_env {
+    mo_cl *cl;
+    mo_cl_mem workspace;
+    mo_cl_gemm_use use;
+} mo_cl_gemm_env;
+
+/* mo_cl_gemm_workspace_size - bytes of scratch for products of up to that size; 0: none is used.
+ *
+ * largest  in  m, n and k at least those of any product; NULL or too large to tell: 0
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_gemm_workspace_size(const mo_cl_gemm_env *env, const mo_gemm_desc *largest);
+
+/* mo_cl_gemm - matrix product, C = alpha op(A) op(B) + beta C.
+ *
+ * env   in      see above
+ * desc  in      as for mo_gemm
+ * a, b  in      float, as desc says; may be the same matrix
+ * c     in out  must not overlap a, b or the workspace
+ *
+ * The own kernel sums in float, in another order than mo_gemm: as with that, the error of an
+ * element is below (k + 3) 2^-24 times the sum of |a b|, and a few sqrt(k) 2^-24 times that in
+ * practice. An element depends on its row of op(A), its column of op(B) and k alone: on one device
+ * it is the same bits for any m, n and leading dimensions. CLBlast does not promise that.
+ *
+ * Memory:  the env's workspace
+ * Threads: one at a time; calls of CLBlast in different threads wait for each other
+ * Errors:  MO_E_INVALID (NULL, use, sizes, a row shorter than its matrix), MO_E_OVERFLOW,
+ *          MO_E_UNSUPPORTED (m, n or k of 2^31 or more; does not build; CLBlast was asked for, and
+ *          is not there), what OpenCL says
+ * Cost:    enqueued, not waited for; the first product by CLBlast of each pair of transposes waits
+ *          for its test and may compile for seconds
+ * Source:  Goto and van de Geijn 2008, doi:10.1145/1356052.1356053
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_gemm(
+    const mo_cl_gemm_env *env, const mo_gemm_desc *desc, mo_cl_mem a, mo_cl_mem b, mo_cl_mem c);
+
+/* mo_cl_gemm_operand - a matrix as it is stored: mo_gemm_operand with device memory.
+ *
+ * type    what data consists of
+ * data    element (r, c) is number r * ld + c
+ * absmax  INT8: one per row, NF4 and FP4: one per block of the stored matrix; else not read
+ * block   NF4, FP4: numbers per scale, a power of two, 32..4096; 0 = 64
+ * Since: 0.1 */
+typedef struct mo_cl_gemm_operand {
+    mo_gemm_type type;
+    mo_cl_mem data, absmax;
+    size_t block;
+} mo_cl_gemm_operand;
+
+/* mo_cl_gemm_mixed - matrix product of operands of any type.
+ *
+ * env, desc  in      as for mo_cl_gemm; lda and ldb count elements, not bytes
+ * a, b       in      may be the same
+ * c          in out  must not overlap a, b or the workspace
+ *
+ * The operands are decoded tile by tile and never stand in memory as float. Unless both are F32 the
+ * own kernel runs, and C has its bits on the decoded matrices.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  as mo_cl_gemm; MO_E_INVALID (type, block, absmax)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_gemm_mixed(const mo_cl_gemm_env *env,
+    const mo_gemm_desc *desc, const mo_cl_gemm_operand *a, const mo_cl_gemm_operand *b,
+    mo_cl_mem c);
 
 #endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
@@ -1409,29 +1570,31 @@ static const cl_event *moi_cl_list_events(const mo_cl_wait_list *after);
 #define MEMOPT_CL_KERNEL_H
 
 /* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
-#define MOI_CL_FILES(X)                                                                            \
-    X(memory, prelude)                                                                             \
-    X(accum, prelude)                                                                              \
-    X(act, math)                                                                                   \
-    X(columns, math)                                                                               \
-    X(norm, math)                                                                                  \
-    X(embedding, prelude)
+#define MOI_CL_FILES(X) \
+    X(memory, prelude) \
+    X(accum, prelude) \
+    X(act, math) \
+    X(columns, math) \
+    X(norm, math) \
+    X(embedding, prelude) \
+    X(gemm, prelude)
 
 /* Kernels: X(file, name). */
-#define MOI_CL_KERNELS(X)                                                                          \
-    X(memory, mo_cl_fill_u32)                                                                      \
-    X(memory, mo_cl_copy_u32)                                                                      \
-    X(accum, mo_cl_accum_add)                                                                      \
-    X(act, mo_cl_gelu_forward)                                                                     \
-    X(act, mo_cl_gelu_backward)                                                                    \
-    X(columns, mo_cl_columns_sum)                                                                  \
-    X(columns, mo_cl_columns_norm)                                                                 \
-    X(columns, mo_cl_bias_forward)                                                                 \
-    X(norm, mo_cl_layernorm_forward)                                                               \
-    X(norm, mo_cl_layernorm_dx)                                                                    \
-    X(embedding, mo_cl_embedding_forward)                                                          \
-    X(embedding, mo_cl_embedding_dwte)                                                             \
-    X(embedding, mo_cl_embedding_dwpe)
+#define MOI_CL_KERNELS(X) \
+    X(memory, mo_cl_fill_u32) \
+    X(memory, mo_cl_copy_u32) \
+    X(accum, mo_cl_accum_add) \
+    X(act, mo_cl_gelu_forward) \
+    X(act, mo_cl_gelu_backward) \
+    X(columns, mo_cl_columns_sum) \
+    X(columns, mo_cl_columns_norm) \
+    X(columns, mo_cl_bias_forward) \
+    X(norm, mo_cl_layernorm_forward) \
+    X(norm, mo_cl_layernorm_dx) \
+    X(embedding, mo_cl_embedding_forward) \
+    X(embedding, mo_cl_embedding_dwte) \
+    X(embedding, mo_cl_embedding_dwpe) \
+    X(gemm, mo_cl_gemm)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
@@ -3286,6 +3449,272 @@ static const char *const moi_cl_embedding_lines[] = {
 "}\n",
 };
 
+static const char *const moi_cl_gemm_lines[] = {
+"/* gemm.cl - matrix products, see mo_gemm.h: C = alpha op(A) op(B) + beta C, sums in float.\n",
+" *\n",
+" * groups  n_bands times the bands of columns that make n\n",
+" *\n",
+" * MO_TRANS_A, MO_TRANS_B  1: the matrix is stored transposed\n",
+" * MO_TYPE_A, MO_TYPE_B    how its elements are stored, a mo_gemm_type\n",
+" * MO_FMA                  1: fma is an instruction\n",
+" * MO_LANES                floats of a vector, 4, 8 or 16; only where MEMOPT_WG is 1\n",
+" * MO_DEEP                 1: 224 KiB of local memory are there; only where MEMOPT_WG is 1\n",
+" *\n",
+" * check: -DMO_TRANS_A=0 -DMO_TRANS_B=0 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=1 -DMO_LANES=8\n",
+" * check: -DMO_TRANS_A=0 -DMO_TRANS_B=1 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=0 -DMO_LANES=16\n",
+" * check: -DMO_TRANS_A=1 -DMO_TRANS_B=0 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=1 -DMO_LANES=4 */\n",
+"\n",
+"#if MO_FMA\n",
+"#define MO_MAC(a, b, c) fma(a, b, c)\n",
+"#else\n",
+"#define MO_MAC(a, b, c) mad(a, b, c)\n",
+"#endif\n",
+"\n",
+"/* A matrix as it is stored: element (r, c) is number r * ld + c. */\n",
+"typedef struct mo_matrix {\n",
+"    __global const uchar *data;\n",
+"    ulong ld;\n",
+"} mo_matrix;\n",
+"\n",
+"static inline float mo_gemm_read(const uint type, mo_matrix x, uint r, uint c) {\n",
+"    return ((__global const float *)x.data)[r * x.ld + c];\n",
+"}\n",
+"\n",
+"/* alpha sum + beta C; beta 0 does not read C. */\n",
+"static inline void mo_gemm_write(__global float *c, float sum, float alpha, float beta) {\n",
+"    *c = beta == 0.0f ? alpha * sum : MO_MAC(alpha, sum, beta * *c);\n",
+"}\n",
+"\n",
+"/* Element (line, depth) of an operand: lines are rows of op(A) or columns of op(B). */\n",
+"#define MO_LINES_FIRST_A (!MO_TRANS_A)\n",
+"#define MO_LINES_FIRST_B (MO_TRANS_B)\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"/* ---- CPUs: after Goto and van de Geijn, a block of op(A) in the second level cache, a panel of\n",
+" * op(B) in the first, the tile of C in registers. */\n",
+"\n",
+"#if MO_LANES == 16\n",
+"#define MO_TILE_ROWS 12u\n",
+"typedef float16 mo_vector;\n",
+"#define MO_LOAD vload16\n",
+"#define MO_STORE vstore16\n",
+"#define MO_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)\n",
+"#else\n",
+"#define MO_TILE_ROWS 6u\n",
+"#define MO_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)\n",
+"#if MO_LANES == 8\n",
+"typedef float8 mo_vector;\n",
+"#define MO_LOAD vload8\n",
+"#define MO_STORE vstore8\n",
+"#else\n",
+"typedef float4 mo_vector;\n",
+"#define MO_LOAD vload4\n",
+"#define MO_STORE vstore4\n",
+"#endif\n",
+"#endif\n",
+"#define MO_TILE_COLUMNS (2u * MO_LANES)\n",
+"\n",
+"/* The sums of elements are cut at MO_DEPTH; a group packs up to MO_BLOCK rows of A. */\n",
+"#if MO_DEEP\n",
+"#define MO_DEPTH 256u\n",
+"#define MO_BLOCK 192u\n",
+"#else\n",
+"#define MO_DEPTH 64u\n",
+"#define MO_BLOCK 24u\n",
+"#endif\n",
+"\n",
+"/* to[depth][width] = lines line0... of an operand, zero behind the n-th. */\n",
+"static inline void mo_gemm_pack(const uint type, const int lines_first, const uint width,\n",
+"    mo_matrix from, uint line0, uint n, uint depth0, uint depth, __local float *to) {\n",
+"    if (n < width)\n",
+"        for (uint i = 0; i < width * depth; i++) to[i] = 0.0f;\n",
+"    if (lines_first) {\n",
+"        uint i = 0;\n",
+"        if (type == 0) {\n",
+"            for (; i + 4 <= n; i += 4) {\n",
+"                const ulong ld = from.ld;\n",
+"                __global const float *x = (__global const float *)from.data;\n",
+"                x += (line0 + i) * ld + depth0;\n",
+"                uint d = 0;\n",
+"                for (; d + 4 <= depth; d += 4) {\n",
+"                    const float4 a = vload4(0, x + d), b = vload4(0, x + ld + d);\n",
+"                    const float4 e = vload4(0, x + 2 * ld + d), f = vload4(0, x + 3 * ld + d);\n",
+"                    __local float *at = to + d * width + i;\n",
+"                    vstore4((float4)(a.s0, b.s0, e.s0, f.s0), 0, at);\n",
+"                    vstore4((float4)(a.s1, b.s1, e.s1, f.s1), 0, at + width);\n",
+"                    vstore4((float4)(a.s2, b.s2, e.s2, f.s2), 0, at + 2 * width);\n",
+"                    vstore4((float4)(a.s3, b.s3, e.s3, f.s3), 0, at + 3 * width);\n",
+"                }\n",
+"                for (; d < depth; d++)\n",
+"                    for (uint j = 0; j < 4; j++) to[d * width + i + j] = x[j * ld + d];\n",
+"            }\n",
+"        }\n",
+"        for (; i < n; i++)\n",
+"            for (uint d = 0; d < depth; d++)\n",
+"                to[d * width + i] = mo_gemm_read(type, from, line0 + i, depth0 + d);\n",
+"    } else if (n == width) {\n",
+"        for (uint d = 0; d < depth; d++)\n",
+"            for (uint i = 0; i < width; i++)\n",
+"                to[d * width + i] = mo_gemm_read(type, from, depth0 + d, line0 + i);\n",
+"    } else {\n",
+"        for (uint d = 0; d < depth; d++)\n",
+"            for (uint i = 0; i < n; i++)\n",
+"                to[d * width + i] = mo_gemm_read(type, from, depth0 + d, line0 + i);\n",
+"    }\n",
+"}\n",
+"\n",
+"#define MO_ROW_ZERO(i) mo_vector c##i##0 = 0.0f, c##i##1 = 0.0f;\n",
+"#define MO_ROW_ADD(i)                                                                              \\\n",
+"    ai = (mo_vector)a[i];                                                                          \\\n",
+"    c##i##0 = MO_MAC(ai, b0, c##i##0);                                                             \\\n",
+"    c##i##1 = MO_MAC(ai, b1, c##i##1);\n",
+"#define MO_ROW_SET(i)                                                                              \\\n",
+"    MO_STORE(alpha * c##i##0, 0, c + i * ldc);                                                     \\\n",
+"    MO_STORE(alpha * c##i##1, 1, c + i * ldc);\n",
+"#define MO_ROW_UPDATE(i)                                                                           \\\n",
+"    MO_STORE(MO_MAC((mo_vector)alpha, c##i##0, beta * MO_LOAD(0, c + i * ldc)), 0, c + i * ldc);   \\\n",
+"    MO_STORE(MO_MAC((mo_vector)alpha, c##i##1, beta * MO_LOAD(1, c + i * ldc)), 1, c + i * ldc);\n",
+"#define MO_ROW_KEEP(i)                                                                             \\\n",
+"    MO_STORE(c##i##0, 0, edge + i * MO_TILE_COLUMNS);                                              \\\n",
+"    MO_STORE(c##i##1, 1, edge + i * MO_TILE_COLUMNS);\n",
+"\n",
+"/* One tile of C, or its rows and columns that exist. */\n",
+"static inline void mo_gemm_tile(uint rows, uint columns, uint depth, __local const float *a,\n",
+"    __local const float *b, float alpha, float beta, __global float *c, ulong ldc) {\n",
+"    mo_vector ai;\n",
+"    MO_ROWS(MO_ROW_ZERO)\n",
+"    for (; depth != 0; depth--, a += MO_TILE_ROWS, b += MO_TILE_COLUMNS) {\n",
+"        const mo_vector b0 = MO_LOAD(0, b), b1 = MO_LOAD(1, b);\n",
+"        MO_ROWS(MO_ROW_ADD)\n",
+"    }\n",
+"    if (rows >= MO_TILE_ROWS && columns >= MO_TILE_COLUMNS) {\n",
+"        if (beta == 0.0f) {\n",
+"            MO_ROWS(MO_ROW_SET)\n",
+"        } else {\n",
+"            MO_ROWS(MO_ROW_UPDATE)\n",
+"        }\n",
+"        return;\n",
+"    }\n",
+"    float edge[MO_TILE_ROWS * MO_TILE_COLUMNS];\n",
+"    MO_ROWS(MO_ROW_KEEP)\n",
+"    for (uint i = 0; i < min(rows, MO_TILE_ROWS); i++)\n",
+"        for (uint j = 0; j < min(columns, MO_TILE_COLUMNS); j++)\n",
+"            mo_gemm_write(c + i * ldc + j, edge[i * MO_TILE_COLUMNS + j], alpha, beta);\n",
+"}\n",
+"\n",
+"/* band_rows is a multiple of MO_TILE_ROWS and at most MO_BLOCK, band_columns of MO_TILE_COLUMNS. */\n",
+"MO_KERNEL void mo_cl_gemm(__global const uchar *a, ulong a_off, ulong lda,\n",
+"    __global const uchar *b, ulong b_off, ulong ldb, __global float *c, ulong c_off, ulong ldc,\n",
+"    uint m, uint n, uint k, float alpha, float beta, uint band_rows, uint band_columns,\n",
+"    uint n_bands) {\n",
+"    __local float block[MO_BLOCK * MO_DEPTH], panel[MO_TILE_COLUMNS * MO_DEPTH];\n",
+"    const mo_matrix from_a = {a + a_off * sizeof(float), lda};\n",
+"    const mo_matrix from_b = {b + b_off * sizeof(float), ldb};\n",
+"    const uint group = (uint)get_group_id(0);\n",
+"    const uint row = group % n_bands * band_rows, column = group / n_bands * band_columns;\n",
+"    const uint rows = min(m - row, band_rows), columns = min(n - column, band_columns);\n",
+"    uint l = 0;\n",
+"    do {\n",
+"        const uint depth = min(k - l, MO_DEPTH);\n",
+"        const float scale = l == 0 ? beta : 1.0f;\n",
+"        for (uint i = 0; i < rows; i += MO_TILE_ROWS)\n",
+"            mo_gemm_pack(MO_TYPE_A, MO_LINES_FIRST_A, MO_TILE_ROWS, from_a, row + i,\n",
+"                min(rows - i, MO_TILE_ROWS), l, depth, block + i * depth);\n",
+"        for (uint j = 0; j < columns; j += MO_TILE_COLUMNS) {\n",
+"            mo_gemm_pack(MO_TYPE_B, MO_LINES_FIRST_B, MO_TILE_COLUMNS, from_b, column + j,\n",
+"                min(columns - j, MO_TILE_COLUMNS), l, depth, panel);\n",
+"            for (uint i = 0; i < rows; i += MO_TILE_ROWS)\n",
+"                mo_gemm_tile(rows - i, columns - j, depth, block + i * depth, panel, alpha, scale,\n",
+"                    c + c_off + (row + i) * ldc + column + j, ldc);\n",
+"        }\n",
+"        l += depth;\n",
+"    } while (l < k);\n",
+"}\n",
+"\n",
+"#else\n",
+"/* ---- GPUs: each item sums 8 x 8 elements, a group a tile of MO_ROWS x MO_COLUMNS, from slices of\n",
+" * MO_DEPTH of both operands in local memory. */\n",
+"\n",
+"#if MEMOPT_WG >= 256\n",
+"#define MO_ACROSS 16u\n",
+"#elif MEMOPT_WG >= 64\n",
+"#define MO_ACROSS 8u\n",
+"#elif MEMOPT_WG >= 16\n",
+"#define MO_ACROSS 4u\n",
+"#elif MEMOPT_WG >= 4\n",
+"#define MO_ACROSS 2u\n",
+"#else\n",
+"#define MO_ACROSS 1u\n",
+"#endif\n",
+"#define MO_DOWN (MEMOPT_WG / MO_ACROSS)\n",
+"#define MO_ROWS (8u * MO_DOWN)\n",
+"#define MO_COLUMNS (8u * MO_ACROSS)\n",
+"#define MO_DEPTH 8u\n",
+"\n",
+"/* to[depth][width] = the slice of an operand, zero outside of it. Items side by side read what\n",
+" * lies side by side. */\n",
+"static inline void mo_gemm_slice(const uint type, const int lines_first, const uint width,\n",
+"    mo_matrix from, uint line0, uint lines, uint depth0, uint depths, __local float *to) {\n",
+"    for (uint i = (uint)get_local_id(0); i < width * MO_DEPTH; i += MEMOPT_WG) {\n",
+"        const uint line = lines_first ? i / MO_DEPTH : i % width;\n",
+"        const uint depth = lines_first ? i % MO_DEPTH : i / width;\n",
+"        float x = 0.0f;\n",
+"        if (line0 + line < lines && depth0 + depth < depths)\n",
+"            x = lines_first ? mo_gemm_read(type, from, line0 + line, depth0 + depth)\n",
+"                            : mo_gemm_read(type, from, depth0 + depth, line0 + line);\n",
+"        to[depth * width + line] = x;\n",
+"    }\n",
+"}\n",
+"\n",
+"static inline void mo_gemm_write4(\n",
+"    __global float *c, uint column, uint n, float4 sum, float alpha, float beta) {\n",
+"    if (column < n) mo_gemm_write(c + column, sum.s0, alpha, beta);\n",
+"    if (column + 1 < n) mo_gemm_write(c + column + 1, sum.s1, alpha, beta);\n",
+"    if (column + 2 < n) mo_gemm_write(c + column + 2, sum.s2, alpha, beta);\n",
+"    if (column + 3 < n) mo_gemm_write(c + column + 3, sum.s3, alpha, beta);\n",
+"}\n",
+"\n",
+"#define MO_SUMS(S) S(0) S(1) S(2) S(3) S(4) S(5) S(6) S(7)\n",
+"#define MO_SUM_ZERO(i) float8 sum##i = 0.0f;\n",
+"#define MO_SUM_ADD(i) sum##i = MO_MAC((float8)x.s##i, y, sum##i);\n",
+"#define MO_SUM_WRITE(i)                                                                            \\\n",
+"    if (row + down + (i & 3) + i / 4 * (MO_ROWS / 2) < m) {                                        \\\n",
+"        __global float *at = c + c_off + (row + down + (i & 3) + i / 4 * (MO_ROWS / 2)) * ldc;     \\\n",
+"        mo_gemm_write4(at, column + across, n, sum##i.lo, alpha, beta);                            \\\n",
+"        mo_gemm_write4(at, column + across + MO_COLUMNS / 2, n, sum##i.hi, alpha, beta);           \\\n",
+"    }\n",
+"\n",
+"/* An item's rows and columns come in two runs of 4, so that the items' reads of local memory and\n",
+" * writes of C are side by side. */\n",
+"MO_KERNEL void mo_cl_gemm(__global const uchar *a, ulong a_off, ulong lda,\n",
+"    __global const uchar *b, ulong b_off, ulong ldb, __global float *c, ulong c_off, ulong ldc,\n",
+"    uint m, uint n, uint k, float alpha, float beta, uint band_rows, uint band_columns,\n",
+"    uint n_bands) {\n",
+"    __local float slice_a[MO_DEPTH * MO_ROWS], slice_b[MO_DEPTH * MO_COLUMNS];\n",
+"    const mo_matrix from_a = {a + a_off * sizeof(float), lda};\n",
+"    const mo_matrix from_b = {b + b_off * sizeof(float), ldb};\n",
+"    const uint group = (uint)get_group_id(0), item = (uint)get_local_id(0);\n",
+"    const uint row = group % n_bands * MO_ROWS, column = group / n_bands * MO_COLUMNS;\n",
+"    const uint down = item / MO_ACROSS * 4u, across = item % MO_ACROSS * 4u;\n",
+"    MO_SUMS(MO_SUM_ZERO)\n",
+"    for (uint l = 0; l < k; l += MO_DEPTH) {\n",
+"        mo_gemm_slice(MO_TYPE_A, MO_LINES_FIRST_A, MO_ROWS, from_a, row, m, l, k, slice_a);\n",
+"        mo_gemm_slice(MO_TYPE_B, MO_LINES_FIRST_B, MO_COLUMNS, from_b, column, n, l, k, slice_b);\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        for (uint d = 0; d < MO_DEPTH; d++) {\n",
+"            __local const float *at = slice_a + d * MO_ROWS + down;\n",
+"            __local const float *bt = slice_b + d * MO_COLUMNS + across;\n",
+"            const float8 x = (float8)(vload4(0, at), vload4(0, at + MO_ROWS / 2));\n",
+"            const float8 y = (float8)(vload4(0, bt), vload4(0, bt + MO_COLUMNS / 2));\n",
+"            MO_SUMS(MO_SUM_ADD)\n",
+"        }\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    }\n",
+"    MO_SUMS(MO_SUM_WRITE)\n",
+"}\n",
+"#endif\n",
+};
+
 /* ---- the tables ---------------------------------------------------------------------------- */
 
 typedef struct moi_cl_text {
@@ -3531,6 +3960,13 @@ static mo_status moi_cl_budget(const mo_cl *cl, uint64_t asked, uint64_t *budget
 
 /* ---- start and end ------------------------------------------------------------------------- */
 
+/* What was asked for (0 = the default), raised until each block can be a sub-buffer. */
+static uint64_t moi_cl_heap_align(const mo_cl *cl, uint64_t asked) {
+    uint64_t align = asked ? asked : MOI_CL_HEAP_ALIGN;
+    while (align < cl->info.base_align_bytes) align *= 2;
+    return align;
+}
+
 mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *desc) {
     mo_cl_heap_desc none;
     mo_cl_heap made;
@@ -3538,12 +3974,12 @@ mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *de
     memset(&made, 0, sizeof made);
     if (!desc) desc = &none;
     if (!heap || !cl || desc->max_allocs >= 0x7fffffff) return MO_E_INVALID;
-    made.align = desc->align_bytes ? desc->align_bytes : MOI_CL_HEAP_ALIGN;
-    if ((made.align & (made.align - 1)) != 0 || made.align > cl->info.max_alloc_bytes)
+    if ((desc->align_bytes & (desc->align_bytes - 1)) != 0 ||
+        desc->align_bytes > cl->info.max_alloc_bytes)
         return MO_E_INVALID;
+    made.align = moi_cl_heap_align(cl, desc->align_bytes);
     mo_status status = moi_cl_budget(cl, desc->budget_bytes, &made.stats.budget_bytes);
     if (status != MO_OK) return status;
-    while (made.align < cl->info.base_align_bytes) made.align *= 2;
     made.cl = cl;
     made.track = desc->track;
     made.buffer_bytes = desc->buffer_bytes ? desc->buffer_bytes : MOI_CL_HEAP_BUFFER;
@@ -3990,6 +4426,243 @@ mo_status mo_cl_unmap(
     cl_int code =
         clEnqueueUnmapMemObject(heap->cl->queues[queue], mem->buffer, ptr, 0, NULL, &done);
     return moi_cl_hand_out(heap->cl, "clEnqueueUnmapMemObject", code, 0, done, event);
+}
+/* mo_cl_arena.c - see mo_cl_arena.h. */
+
+size_t mo_cl_arena_align(const mo_cl *cl) { return (size_t)moi_cl_heap_align(cl, 0); }
+
+size_t mo_cl_arena_piece(const mo_cl *cl) {
+    const uint64_t align = moi_cl_heap_align(cl, 0);
+    const uint64_t most = cl->info.max_alloc_bytes;
+    return (size_t)((most < SIZE_MAX / 2 ? most : SIZE_MAX / 2) / align * align);
+}
+
+static mo_status moi_cl_arena_fill(mo_cl_arena *arena, mo_cl *cl, uint64_t budget) {
+    mo_arena_desc tokens;
+    mo_cl_heap_desc heap;
+    memset(&heap, 0, sizeof heap);
+    memset(&tokens, 0, sizeof tokens);
+    heap.budget_bytes = budget;
+    heap.buffer_bytes = 1; /* every piece is a buffer of just its size */
+    heap.max_allocs = arena->n_pieces;
+    tokens.size = arena->size;
+    tokens.tokens = 1;
+    tokens.log = &cl->log;
+    mo_status status = mo_cl_heap_init(&arena->heap, cl, &heap);
+    if (status == MO_OK) status = mo_arena_init(&arena->tokens, &tokens);
+    if (status != MO_OK) return status;
+    arena->pieces = (mo_cl_mem *)moi_cl_new(&cl->allocator, arena->n_pieces, sizeof *arena->pieces);
+    if (!arena->pieces) return MO_E_NO_MEMORY;
+    for (size_t i = 0; i < arena->n_pieces && status == MO_OK; i++) {
+        const size_t left = arena->size - i * arena->piece;
+        status = mo_cl_heap_alloc(&arena->heap, left < arena->piece ? left : arena->piece,
+            MO_CATEGORY_OTHER, "plan", &arena->pieces[i]);
+    }
+    return status;
+}
+
+mo_status mo_cl_arena_init(
+    mo_cl_arena *arena, mo_cl *cl, size_t size, const mo_cl_arena_desc *desc) {
+    if (!arena || !cl || !cl->context || size == 0) return MO_E_INVALID;
+    const size_t align = mo_cl_arena_align(cl), largest = mo_cl_arena_piece(cl);
+    size_t piece = desc && desc->piece ? desc->piece : largest;
+    if (piece == 0 || piece % align != 0 || piece > largest) return MO_E_INVALID;
+    memset(arena, 0, sizeof *arena);
+    if (!moi_align_up(size, align, &arena->size)) return MO_E_NO_SPACE;
+    arena->piece = piece;
+    arena->n_pieces = (arena->size - 1) / piece + 1;
+    mo_status status = moi_cl_arena_fill(arena, cl, desc ? desc->budget_bytes : 0);
+    if (status != MO_OK) mo_cl_arena_free(arena);
+    return status;
+}
+
+void mo_cl_arena_free(mo_cl_arena *arena) {
+    if (!arena) return;
+    mo_cl *cl = arena->heap.cl;
+    if (arena->pieces)
+        moi_cl_delete(&cl->allocator, arena->pieces, arena->n_pieces, sizeof *arena->pieces);
+    mo_cl_heap_free(&arena->heap);
+    mo_arena_free(&arena->tokens);
+    memset(arena, 0, sizeof *arena);
+}
+
+mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *address, size_t size) {
+    mo_cl_mem none;
+    memset(&none, 0, sizeof none);
+    if (!arena || !arena->pieces || !address) return none;
+    const uintptr_t base = (uintptr_t)arena->tokens.base, at = (uintptr_t)address;
+    if (at < base || at - base >= arena->size) return none;
+    const size_t off = (size_t)(at - base);
+    return mo_cl_part(&arena->pieces[off / arena->piece], off % arena->piece, size);
+}
+/* mo_cl_gemm.c - see mo_cl_gemm.h. */
+
+/* ---- what is multiplied -------------------------------------------------------------------- */
+
+/* A product with everything filled in, and the elements that each matrix reaches over. */
+typedef struct moi_cl_gemm_job {
+    mo_gemm_desc d;
+    mo_cl_gemm_operand a, b;
+    mo_cl_mem c;
+    size_t n_a, n_b, n_c;
+} moi_cl_gemm_job;
+
+/* From the first to the last element of rows x columns. */
+static mo_status moi_cl_gemm_extent(size_t rows, size_t columns, size_t ld, size_t *n) {
+    *n = 0;
+    if (rows == 0 || columns == 0) return MO_OK;
+    if (!moi_mul(rows - 1, ld, n) || *n > SIZE_MAX - columns) return MO_E_OVERFLOW;
+    *n += columns;
+    return MO_OK;
+}
+
+static mo_status moi_cl_gemm_check_operand(mo_cl_gemm_operand *x) {
+    if (!x->data.buffer || (unsigned)x->type >= MO_GEMM_TYPE_COUNT) return MO_E_INVALID;
+    if (x->type >= MO_GEMM_INT8 && !x->absmax.buffer) return MO_E_INVALID;
+    if (x->type < MO_GEMM_NF4) return MO_OK;
+    if (x->block == 0) x->block = 64;
+    return moi_is_pow2(x->block) && x->block >= 32 && x->block <= 4096 ? MO_OK : MO_E_INVALID;
+}
+
+/* What desc and operands leave open, filled in. */
+static mo_status moi_cl_gemm_resolve(moi_cl_gemm_job *job) {
+    mo_gemm_desc *d = &job->d;
+    const size_t rows_a = d->trans_a ? d->k : d->m, columns_a = d->trans_a ? d->m : d->k;
+    const size_t rows_b = d->trans_b ? d->n : d->k, columns_b = d->trans_b ? d->k : d->n;
+    if (d->lda == 0) d->lda = columns_a;
+    if (d->ldb == 0) d->ldb = columns_b;
+    if (d->ldc == 0) d->ldc = d->n;
+    if (d->alpha == 0.0f) d->alpha = 1.0f;
+    if (d->lda < columns_a || d->ldb < columns_b || d->ldc < d->n) return MO_E_INVALID;
+    mo_status status = moi_cl_gemm_check_operand(&job->a);
+    if (status == MO_OK) status = moi_cl_gemm_check_operand(&job->b);
+    if (status == MO_OK) status = job->c.buffer ? MO_OK : MO_E_INVALID;
+    if (status == MO_OK) status = moi_cl_gemm_extent(rows_a, columns_a, d->lda, &job->n_a);
+    if (status == MO_OK) status = moi_cl_gemm_extent(rows_b, columns_b, d->ldb, &job->n_b);
+    if (status == MO_OK) status = moi_cl_gemm_extent(d->m, d->n, d->ldc, &job->n_c);
+    if (status != MO_OK) return status;
+    const size_t most = 0x7fffffff;
+    return d->m > most || d->n > most || d->k > most ? MO_E_UNSUPPORTED : MO_OK;
+}
+
+/* ---- the own kernel ------------------------------------------------------------------------ */
+
+/* How C is cut: a group computes rows x columns. */
+typedef struct moi_cl_gemm_bands {
+    size_t rows, columns;
+} moi_cl_gemm_bands;
+
+static size_t moi_cl_gemm_pieces(size_t n, size_t size) { return n / size + (n % size != 0); }
+
+/* Floats of a vector on a CPU, as the kernel knows them. */
+static unsigned moi_cl_gemm_lanes(const mo_cl *cl) {
+    cl_uint width = 0;
+    cl_int code = clGetDeviceInfo(
+        cl->device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, sizeof width, &width, NULL);
+    if (code != CL_SUCCESS) return 8;
+    return width >= 16 ? 16 : width == 4 ? 4 : 8;
+}
+
+static int moi_cl_gemm_has_fma(const mo_cl *cl) {
+    cl_device_fp_config config = 0;
+    cl_int code =
+        clGetDeviceInfo(cl->device, CL_DEVICE_SINGLE_FP_CONFIG, sizeof config, &config, NULL);
+    return code == CL_SUCCESS && (config & CL_FP_FMA) != 0;
+}
+
+static int moi_cl_gemm_deep(const mo_cl *cl) { return cl->info.local_bytes >= 256 * 1024; }
+
+/* Items stand in a square or a rectangle twice as wide, and each has 8 x 8 elements. */
+static moi_cl_gemm_bands moi_cl_gemm_bands_gpu(const mo_cl *cl) {
+    moi_cl_gemm_bands bands;
+    size_t across = 1;
+    while (across < 16 && across * across * 4 <= cl->work_group) across *= 2;
+    bands.columns = 8 * across;
+    bands.rows = 8 * (cl->work_group / across);
+    return bands;
+}
+
+/* As much as caches hold, but a few groups for every compute unit. */
+static moi_cl_gemm_bands moi_cl_gemm_bands_cpu(const mo_cl *cl, size_t m, size_t n) {
+    const size_t lanes = moi_cl_gemm_lanes(cl), tile_rows = lanes == 16 ? 12 : 6;
+    const size_t tile_columns = 2 * lanes, block = moi_cl_gemm_deep(cl) ? 192 : 24;
+    const size_t least_rows = 4 * tile_rows, least_columns = 4 * tile_columns;
+    const size_t wanted = 3 * (size_t)cl->info.compute_units;
+    size_t n_rows = moi_cl_gemm_pieces(m, block), n_columns = 1;
+    moi_cl_gemm_bands bands;
+    for (;;) {
+        bands.rows = moi_cl_gemm_pieces(moi_cl_gemm_pieces(m, n_rows), tile_rows) * tile_rows;
+        bands.columns =
+            moi_cl_gemm_pieces(moi_cl_gemm_pieces(n, n_columns), tile_columns) * tile_columns;
+        if (n_rows * n_columns >= wanted) break;
+        if (bands.columns > bands.rows && bands.columns > least_columns) n_columns++;
+        else if (bands.rows > least_rows) n_rows++;
+        else if (bands.columns > least_columns) n_columns++;
+        else break;
+    }
+    return bands;
+}
+
+static mo_status moi_cl_gemm_own(mo_cl *cl, const moi_cl_gemm_job *job) {
+    const mo_gemm_desc *d = &job->d;
+    const moi_cl_gemm_bands bands =
+        cl->work_group == 1 ? moi_cl_gemm_bands_cpu(cl, d->m, d->n) : moi_cl_gemm_bands_gpu(cl);
+    const size_t n_bands = moi_cl_gemm_pieces(d->m, bands.rows);
+    char options[160];
+    snprintf(options, sizeof options,
+        "-DMO_TRANS_A=%d -DMO_TRANS_B=%d -DMO_TYPE_A=%d -DMO_TYPE_B=%d -DMO_FMA=%d -DMO_LANES=%u "
+        "-DMO_DEEP=%d",
+        d->trans_a != 0, d->trans_b != 0, (int)job->a.type, (int)job->b.type,
+        moi_cl_gemm_has_fma(cl), moi_cl_gemm_lanes(cl), moi_cl_gemm_deep(cl));
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_gemm, options);
+    moi_cl_mem_arg(&call, &job->a.data, sizeof(float), job->n_a);
+    moi_cl_u64_arg(&call, d->lda);
+    moi_cl_mem_arg(&call, &job->b.data, sizeof(float), job->n_b);
+    moi_cl_u64_arg(&call, d->ldb);
+    moi_cl_mem_arg(&call, &job->c, sizeof(float), job->n_c);
+    moi_cl_u64_arg(&call, d->ldc);
+    moi_cl_u32_arg(&call, (uint32_t)d->m);
+    moi_cl_u32_arg(&call, (uint32_t)d->n);
+    moi_cl_u32_arg(&call, (uint32_t)d->k);
+    moi_cl_f32_arg(&call, d->alpha);
+    moi_cl_f32_arg(&call, d->beta);
+    moi_cl_u32_arg(&call, (uint32_t)bands.rows);
+    moi_cl_u32_arg(&call, (uint32_t)bands.columns);
+    moi_cl_u32_arg(&call, (uint32_t)n_bands);
+    return moi_cl_run(&call, (uint64_t)n_bands * moi_cl_gemm_pieces(d->n, bands.columns));
+}
+
+/* ---- public functions ---------------------------------------------------------------------- */
+
+mo_status mo_cl_gemm_mixed(const mo_cl_gemm_env *env, const mo_gemm_desc *desc,
+    const mo_cl_gemm_operand *a, const mo_cl_gemm_operand *b, mo_cl_mem c) {
+    if (!env || !env->cl || !env->cl->context || !desc || !a || !b) return MO_E_INVALID;
+    if ((unsigned)env->use >= MO_CL_GEMM_USE_COUNT) return MO_E_INVALID;
+    moi_cl_gemm_job job;
+    job.d = *desc;
+    job.a = *a;
+    job.b = *b;
+    job.c = c;
+    const mo_status status = moi_cl_gemm_resolve(&job);
+    if (status != MO_OK) return status;
+    if (a->type != MO_GEMM_F32 || b->type != MO_GEMM_F32) return MO_E_UNSUPPORTED;
+    return job.d.m == 0 || job.d.n == 0 ? MO_OK : moi_cl_gemm_own(env->cl, &job);
+}
+
+mo_status mo_cl_gemm(
+    const mo_cl_gemm_env *env, const mo_gemm_desc *desc, mo_cl_mem a, mo_cl_mem b, mo_cl_mem c) {
+    mo_cl_gemm_operand from_a, from_b;
+    memset(&from_a, 0, sizeof from_a);
+    memset(&from_b, 0, sizeof from_b);
+    from_a.data = a;
+    from_b.data = b;
+    return mo_cl_gemm_mixed(env, desc, &from_a, &from_b, c);
+}
+
+size_t mo_cl_gemm_workspace_size(const mo_cl_gemm_env *env, const mo_gemm_desc *largest) {
+    (void)env;
+    (void)largest;
+    return 0;
 }
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 

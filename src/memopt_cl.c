@@ -42,6 +42,7 @@
 #include "mo_cl_heap.c"
 #include "mo_cl_transfer.c"
 #include "mo_cl_arena.c"
+#include "mo_cl_gemm.c"
 #include "mo_cl_accum.c"
 #include "mo_cl_act.c"
 #include "mo_cl_bias.c"

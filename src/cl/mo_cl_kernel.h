@@ -11,29 +11,31 @@
 #define MEMOPT_CL_KERNEL_H
 
 /* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
-#define MOI_CL_FILES(X)                                                                            \
-    X(memory, prelude)                                                                             \
-    X(accum, prelude)                                                                              \
-    X(act, math)                                                                                   \
-    X(columns, math)                                                                               \
-    X(norm, math)                                                                                  \
-    X(embedding, prelude)
+#define MOI_CL_FILES(X) \
+    X(memory, prelude) \
+    X(accum, prelude) \
+    X(act, math) \
+    X(columns, math) \
+    X(norm, math) \
+    X(embedding, prelude) \
+    X(gemm, prelude)
 
 /* Kernels: X(file, name). */
-#define MOI_CL_KERNELS(X)                                                                          \
-    X(memory, mo_cl_fill_u32)                                                                      \
-    X(memory, mo_cl_copy_u32)                                                                      \
-    X(accum, mo_cl_accum_add)                                                                      \
-    X(act, mo_cl_gelu_forward)                                                                     \
-    X(act, mo_cl_gelu_backward)                                                                    \
-    X(columns, mo_cl_columns_sum)                                                                  \
-    X(columns, mo_cl_columns_norm)                                                                 \
-    X(columns, mo_cl_bias_forward)                                                                 \
-    X(norm, mo_cl_layernorm_forward)                                                               \
-    X(norm, mo_cl_layernorm_dx)                                                                    \
-    X(embedding, mo_cl_embedding_forward)                                                          \
-    X(embedding, mo_cl_embedding_dwte)                                                             \
-    X(embedding, mo_cl_embedding_dwpe)
+#define MOI_CL_KERNELS(X) \
+    X(memory, mo_cl_fill_u32) \
+    X(memory, mo_cl_copy_u32) \
+    X(accum, mo_cl_accum_add) \
+    X(act, mo_cl_gelu_forward) \
+    X(act, mo_cl_gelu_backward) \
+    X(columns, mo_cl_columns_sum) \
+    X(columns, mo_cl_columns_norm) \
+    X(columns, mo_cl_bias_forward) \
+    X(norm, mo_cl_layernorm_forward) \
+    X(norm, mo_cl_layernorm_dx) \
+    X(embedding, mo_cl_embedding_forward) \
+    X(embedding, mo_cl_embedding_dwte) \
+    X(embedding, mo_cl_embedding_dwpe) \
+    X(gemm, mo_cl_gemm)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;

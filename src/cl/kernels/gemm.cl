@@ -1,0 +1,263 @@
+/* gemm.cl - matrix products, see mo_gemm.h: C = alpha op(A) op(B) + beta C, sums in float.
+ *
+ * groups  n_bands times the bands of columns that make n
+ *
+ * MO_TRANS_A, MO_TRANS_B  1: the matrix is stored transposed
+ * MO_TYPE_A, MO_TYPE_B    how its elements are stored, a mo_gemm_type
+ * MO_FMA                  1: fma is an instruction
+ * MO_LANES                floats of a vector, 4, 8 or 16; only where MEMOPT_WG is 1
+ * MO_DEEP                 1: 224 KiB of local memory are there; only where MEMOPT_WG is 1
+ *
+ * check: -DMO_TRANS_A=0 -DMO_TRANS_B=0 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=1 -DMO_LANES=8
+ * check: -DMO_TRANS_A=0 -DMO_TRANS_B=1 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=0 -DMO_LANES=16
+ * check: -DMO_TRANS_A=1 -DMO_TRANS_B=0 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=1 -DMO_LANES=4 */
+
+#if MO_FMA
+#define MO_MAC(a, b, c) fma(a, b, c)
+#else
+#define MO_MAC(a, b, c) mad(a, b, c)
+#endif
+
+/* A matrix as it is stored: element (r, c) is number r * ld + c. */
+typedef struct mo_matrix {
+    __global const uchar *data;
+    ulong ld;
+} mo_matrix;
+
+static inline float mo_gemm_read(const uint type, mo_matrix x, uint r, uint c) {
+    return ((__global const float *)x.data)[r * x.ld + c];
+}
+
+/* alpha sum + beta C; beta 0 does not read C. */
+static inline void mo_gemm_write(__global float *c, float sum, float alpha, float beta) {
+    *c = beta == 0.0f ? alpha * sum : MO_MAC(alpha, sum, beta * *c);
+}
+
+/* Element (line, depth) of an operand: lines are rows of op(A) or columns of op(B). */
+#define MO_LINES_FIRST_A (!MO_TRANS_A)
+#define MO_LINES_FIRST_B (MO_TRANS_B)
+
+#if MEMOPT_WG == 1
+/* ---- CPUs: after Goto and van de Geijn, a block of op(A) in the second level cache, a panel of
+ * op(B) in the first, the tile of C in registers. */
+
+#if MO_LANES == 16
+#define MO_TILE_ROWS 12u
+typedef float16 mo_vector;
+#define MO_LOAD vload16
+#define MO_STORE vstore16
+#define MO_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MO_TILE_ROWS 6u
+#define MO_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#if MO_LANES == 8
+typedef float8 mo_vector;
+#define MO_LOAD vload8
+#define MO_STORE vstore8
+#else
+typedef float4 mo_vector;
+#define MO_LOAD vload4
+#define MO_STORE vstore4
+#endif
+#endif
+#define MO_TILE_COLUMNS (2u * MO_LANES)
+
+/* The sums of elements are cut at MO_DEPTH; a group packs up to MO_BLOCK rows of A. */
+#if MO_DEEP
+#define MO_DEPTH 256u
+#define MO_BLOCK 192u
+#else
+#define MO_DEPTH 64u
+#define MO_BLOCK 24u
+#endif
+
+/* to[depth][width] = lines line0... of an operand, zero behind the n-th. */
+static inline void mo_gemm_pack(const uint type, const int lines_first, const uint width,
+    mo_matrix from, uint line0, uint n, uint depth0, uint depth, __local float *to) {
+    if (n < width)
+        for (uint i = 0; i < width * depth; i++) to[i] = 0.0f;
+    if (lines_first) {
+        uint i = 0;
+        if (type == 0) {
+            for (; i + 4 <= n; i += 4) {
+                const ulong ld = from.ld;
+                __global const float *x = (__global const float *)from.data;
+                x += (line0 + i) * ld + depth0;
+                uint d = 0;
+                for (; d + 4 <= depth; d += 4) {
+                    const float4 a = vload4(0, x + d), b = vload4(0, x + ld + d);
+                    const float4 e = vload4(0, x + 2 * ld + d), f = vload4(0, x + 3 * ld + d);
+                    __local float *at = to + d * width + i;
+                    vstore4((float4)(a.s0, b.s0, e.s0, f.s0), 0, at);
+                    vstore4((float4)(a.s1, b.s1, e.s1, f.s1), 0, at + width);
+                    vstore4((float4)(a.s2, b.s2, e.s2, f.s2), 0, at + 2 * width);
+                    vstore4((float4)(a.s3, b.s3, e.s3, f.s3), 0, at + 3 * width);
+                }
+                for (; d < depth; d++)
+                    for (uint j = 0; j < 4; j++) to[d * width + i + j] = x[j * ld + d];
+            }
+        }
+        for (; i < n; i++)
+            for (uint d = 0; d < depth; d++)
+                to[d * width + i] = mo_gemm_read(type, from, line0 + i, depth0 + d);
+    } else if (n == width) {
+        for (uint d = 0; d < depth; d++)
+            for (uint i = 0; i < width; i++)
+                to[d * width + i] = mo_gemm_read(type, from, depth0 + d, line0 + i);
+    } else {
+        for (uint d = 0; d < depth; d++)
+            for (uint i = 0; i < n; i++)
+                to[d * width + i] = mo_gemm_read(type, from, depth0 + d, line0 + i);
+    }
+}
+
+#define MO_ROW_ZERO(i) mo_vector c##i##0 = 0.0f, c##i##1 = 0.0f;
+#define MO_ROW_ADD(i)                                                                              \
+    ai = (mo_vector)a[i];                                                                          \
+    c##i##0 = MO_MAC(ai, b0, c##i##0);                                                             \
+    c##i##1 = MO_MAC(ai, b1, c##i##1);
+#define MO_ROW_SET(i)                                                                              \
+    MO_STORE(alpha * c##i##0, 0, c + i * ldc);                                                     \
+    MO_STORE(alpha * c##i##1, 1, c + i * ldc);
+#define MO_ROW_UPDATE(i)                                                                           \
+    MO_STORE(MO_MAC((mo_vector)alpha, c##i##0, beta * MO_LOAD(0, c + i * ldc)), 0, c + i * ldc);   \
+    MO_STORE(MO_MAC((mo_vector)alpha, c##i##1, beta * MO_LOAD(1, c + i * ldc)), 1, c + i * ldc);
+#define MO_ROW_KEEP(i)                                                                             \
+    MO_STORE(c##i##0, 0, edge + i * MO_TILE_COLUMNS);                                              \
+    MO_STORE(c##i##1, 1, edge + i * MO_TILE_COLUMNS);
+
+/* One tile of C, or its rows and columns that exist. */
+static inline void mo_gemm_tile(uint rows, uint columns, uint depth, __local const float *a,
+    __local const float *b, float alpha, float beta, __global float *c, ulong ldc) {
+    mo_vector ai;
+    MO_ROWS(MO_ROW_ZERO)
+    for (; depth != 0; depth--, a += MO_TILE_ROWS, b += MO_TILE_COLUMNS) {
+        const mo_vector b0 = MO_LOAD(0, b), b1 = MO_LOAD(1, b);
+        MO_ROWS(MO_ROW_ADD)
+    }
+    if (rows >= MO_TILE_ROWS && columns >= MO_TILE_COLUMNS) {
+        if (beta == 0.0f) {
+            MO_ROWS(MO_ROW_SET)
+        } else {
+            MO_ROWS(MO_ROW_UPDATE)
+        }
+        return;
+    }
+    float edge[MO_TILE_ROWS * MO_TILE_COLUMNS];
+    MO_ROWS(MO_ROW_KEEP)
+    for (uint i = 0; i < min(rows, MO_TILE_ROWS); i++)
+        for (uint j = 0; j < min(columns, MO_TILE_COLUMNS); j++)
+            mo_gemm_write(c + i * ldc + j, edge[i * MO_TILE_COLUMNS + j], alpha, beta);
+}
+
+/* band_rows is a multiple of MO_TILE_ROWS and at most MO_BLOCK, band_columns of MO_TILE_COLUMNS. */
+MO_KERNEL void mo_cl_gemm(__global const uchar *a, ulong a_off, ulong lda,
+    __global const uchar *b, ulong b_off, ulong ldb, __global float *c, ulong c_off, ulong ldc,
+    uint m, uint n, uint k, float alpha, float beta, uint band_rows, uint band_columns,
+    uint n_bands) {
+    __local float block[MO_BLOCK * MO_DEPTH], panel[MO_TILE_COLUMNS * MO_DEPTH];
+    const mo_matrix from_a = {a + a_off * sizeof(float), lda};
+    const mo_matrix from_b = {b + b_off * sizeof(float), ldb};
+    const uint group = (uint)get_group_id(0);
+    const uint row = group % n_bands * band_rows, column = group / n_bands * band_columns;
+    const uint rows = min(m - row, band_rows), columns = min(n - column, band_columns);
+    uint l = 0;
+    do {
+        const uint depth = min(k - l, MO_DEPTH);
+        const float scale = l == 0 ? beta : 1.0f;
+        for (uint i = 0; i < rows; i += MO_TILE_ROWS)
+            mo_gemm_pack(MO_TYPE_A, MO_LINES_FIRST_A, MO_TILE_ROWS, from_a, row + i,
+                min(rows - i, MO_TILE_ROWS), l, depth, block + i * depth);
+        for (uint j = 0; j < columns; j += MO_TILE_COLUMNS) {
+            mo_gemm_pack(MO_TYPE_B, MO_LINES_FIRST_B, MO_TILE_COLUMNS, from_b, column + j,
+                min(columns - j, MO_TILE_COLUMNS), l, depth, panel);
+            for (uint i = 0; i < rows; i += MO_TILE_ROWS)
+                mo_gemm_tile(rows - i, columns - j, depth, block + i * depth, panel, alpha, scale,
+                    c + c_off + (row + i) * ldc + column + j, ldc);
+        }
+        l += depth;
+    } while (l < k);
+}
+
+#else
+/* ---- GPUs: each item sums 8 x 8 elements, a group a tile of MO_ROWS x MO_COLUMNS, from slices of
+ * MO_DEPTH of both operands in local memory. */
+
+#if MEMOPT_WG >= 256
+#define MO_ACROSS 16u
+#elif MEMOPT_WG >= 64
+#define MO_ACROSS 8u
+#elif MEMOPT_WG >= 16
+#define MO_ACROSS 4u
+#elif MEMOPT_WG >= 4
+#define MO_ACROSS 2u
+#else
+#define MO_ACROSS 1u
+#endif
+#define MO_DOWN (MEMOPT_WG / MO_ACROSS)
+#define MO_ROWS (8u * MO_DOWN)
+#define MO_COLUMNS (8u * MO_ACROSS)
+#define MO_DEPTH 8u
+
+/* to[depth][width] = the slice of an operand, zero outside of it. Items side by side read what
+ * lies side by side. */
+static inline void mo_gemm_slice(const uint type, const int lines_first, const uint width,
+    mo_matrix from, uint line0, uint lines, uint depth0, uint depths, __local float *to) {
+    for (uint i = (uint)get_local_id(0); i < width * MO_DEPTH; i += MEMOPT_WG) {
+        const uint line = lines_first ? i / MO_DEPTH : i % width;
+        const uint depth = lines_first ? i % MO_DEPTH : i / width;
+        float x = 0.0f;
+        if (line0 + line < lines && depth0 + depth < depths)
+            x = lines_first ? mo_gemm_read(type, from, line0 + line, depth0 + depth)
+                            : mo_gemm_read(type, from, depth0 + depth, line0 + line);
+        to[depth * width + line] = x;
+    }
+}
+
+static inline void mo_gemm_write4(
+    __global float *c, uint column, uint n, float4 sum, float alpha, float beta) {
+    if (column < n) mo_gemm_write(c + column, sum.s0, alpha, beta);
+    if (column + 1 < n) mo_gemm_write(c + column + 1, sum.s1, alpha, beta);
+    if (column + 2 < n) mo_gemm_write(c + column + 2, sum.s2, alpha, beta);
+    if (column + 3 < n) mo_gemm_write(c + column + 3, sum.s3, alpha, beta);
+}
+
+#define MO_SUMS(S) S(0) S(1) S(2) S(3) S(4) S(5) S(6) S(7)
+#define MO_SUM_ZERO(i) float8 sum##i = 0.0f;
+#define MO_SUM_ADD(i) sum##i = MO_MAC((float8)x.s##i, y, sum##i);
+#define MO_SUM_WRITE(i)                                                                            \
+    if (row + down + (i & 3) + i / 4 * (MO_ROWS / 2) < m) {                                        \
+        __global float *at = c + c_off + (row + down + (i & 3) + i / 4 * (MO_ROWS / 2)) * ldc;     \
+        mo_gemm_write4(at, column + across, n, sum##i.lo, alpha, beta);                            \
+        mo_gemm_write4(at, column + across + MO_COLUMNS / 2, n, sum##i.hi, alpha, beta);           \
+    }
+
+/* An item's rows and columns come in two runs of 4, so that the items' reads of local memory and
+ * writes of C are side by side. */
+MO_KERNEL void mo_cl_gemm(__global const uchar *a, ulong a_off, ulong lda,
+    __global const uchar *b, ulong b_off, ulong ldb, __global float *c, ulong c_off, ulong ldc,
+    uint m, uint n, uint k, float alpha, float beta, uint band_rows, uint band_columns,
+    uint n_bands) {
+    __local float slice_a[MO_DEPTH * MO_ROWS], slice_b[MO_DEPTH * MO_COLUMNS];
+    const mo_matrix from_a = {a + a_off * sizeof(float), lda};
+    const mo_matrix from_b = {b + b_off * sizeof(float), ldb};
+    const uint group = (uint)get_group_id(0), item = (uint)get_local_id(0);
+    const uint row = group % n_bands * MO_ROWS, column = group / n_bands * MO_COLUMNS;
+    const uint down = item / MO_ACROSS * 4u, across = item % MO_ACROSS * 4u;
+    MO_SUMS(MO_SUM_ZERO)
+    for (uint l = 0; l < k; l += MO_DEPTH) {
+        mo_gemm_slice(MO_TYPE_A, MO_LINES_FIRST_A, MO_ROWS, from_a, row, m, l, k, slice_a);
+        mo_gemm_slice(MO_TYPE_B, MO_LINES_FIRST_B, MO_COLUMNS, from_b, column, n, l, k, slice_b);
+        barrier(CLK_LOCAL_MEM_FENCE);
+        for (uint d = 0; d < MO_DEPTH; d++) {
+            __local const float *at = slice_a + d * MO_ROWS + down;
+            __local const float *bt = slice_b + d * MO_COLUMNS + across;
+            const float8 x = (float8)(vload4(0, at), vload4(0, at + MO_ROWS / 2));
+            const float8 y = (float8)(vload4(0, bt), vload4(0, bt + MO_COLUMNS / 2));
+            MO_SUMS(MO_SUM_ADD)
+        }
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    MO_SUMS(MO_SUM_WRITE)
+}
+#endif
