@@ -17,6 +17,9 @@
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
+ *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
+ *   cl_staging   host memory that transfers run fast from
+ *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -444,12 +447,15 @@ typedef struct mo_cl_mem {
  * used_bytes       of the blocks, rounded up to the alignment
  * largest_free     the largest block that fits into the buffers that are there
  * n_buffers        there now; n_created, n_released: since mo_cl_heap_init
- * n_failed         blocks refused: budget, device or books */
+ * n_failed         blocks refused: budget, device or books
+ * staging_bytes    of host memory (mo_cl_staging.h), not in the budget
+ * pinned_bytes     of that, page-locked */
 typedef struct mo_cl_heap_stats {
     uint64_t budget_bytes, reserved_bytes, peak_reserved_bytes;
     uint64_t used_bytes, peak_used_bytes, largest_free_bytes;
     size_t n_buffers, n_allocs;
     uint64_t n_created, n_released, n_failed;
+    uint64_t staging_bytes, peak_staging_bytes, pinned_bytes;
 } mo_cl_heap_stats;
 
 /* mo_cl_heap - owned by the caller, must not move; every field is private. */
@@ -599,6 +605,209 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_map(mo_cl_heap *heap, mo_cl_queue qu
     const mo_cl_wait_list *after, void **ptr);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_unmap(
     mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *mem, void *ptr, cl_event *event);
+
+#endif
+/* mo_cl_arena.h - the memory of a plan on a device: an arena whose addresses stand for bytes there.
+ *
+ *     mo_plan_desc plan_desc = {0};
+ *     plan_desc.align = mo_cl_arena_align(&cl);
+ *     plan_desc.piece = mo_cl_arena_piece(&cl);
+ *     ...                                              mo_plan_create
+ *     mo_cl_arena arena;
+ *     if (mo_cl_arena_init(&arena, &cl, mo_plan_describe(plan).peak_bytes, NULL) != MO_OK) ...
+ *     if (mo_plan_bind(plan, &arena.tokens, &track) != MO_OK) ...
+ *     while (mo_plan_next(plan, &step)) {
+ *         mo_cl_mem x = mo_cl_arena_at(&arena, step.x, x_size);
+ *
+ * The device gives exactly the bytes of the plan, in one buffer, or in as many as its largest
+ * allocation asks for. */
+#ifndef MEMOPT_CL_ARENA_H
+#define MEMOPT_CL_ARENA_H
+
+/* mo_cl_arena_desc
+ *
+ * budget_bytes  as in mo_cl_heap_desc
+ * piece         of one buffer, as the plan's; 0 = mo_cl_arena_piece */
+typedef struct mo_cl_arena_desc {
+    uint64_t budget_bytes;
+    size_t piece;
+} mo_cl_arena_desc;
+
+/* mo_cl_arena - owned by the caller, must not move.
+ *
+ * tokens  addresses to plan with; they stand for the device's bytes and must not be read or written
+ * heap    that the buffers come from; its statistics tell what the device gave
+ * pieces  [n_pieces] of piece bytes each, the last one of what is left */
+typedef struct mo_cl_arena {
+    mo_arena tokens;
+    mo_cl_heap heap;
+    mo_cl_mem *pieces;
+    size_t piece, n_pieces, size;
+} mo_cl_arena;
+
+/* mo_cl_arena_align - bytes that a plan's tensors are aligned to on this device.
+ * mo_cl_arena_piece - mo_plan_desc.piece for it: the largest buffer. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_arena_align(const mo_cl *cl);
+MEMOPT_API size_t mo_cl_arena_piece(const mo_cl *cl);
+
+/* mo_cl_arena_init - take size bytes of the device. mo_cl_arena_free - give them back, after
+ * waiting for both queues; also of a zeroed arena.
+ *
+ * cl    valid as long as the arena
+ * size  bytes, rounded up to mo_cl_arena_align
+ * desc  NULL = all defaults
+ *
+ * Memory:  size bytes of the device; of the host, address space alone
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size 0, piece no multiple of the alignment or beyond the largest
+ *          buffer), MO_E_NO_SPACE (the budget), MO_E_NO_DEVICE_MEMORY, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_arena_init(
+    mo_cl_arena *arena, mo_cl *cl, size_t size, const mo_cl_arena_desc *desc);
+MEMOPT_API void mo_cl_arena_free(mo_cl_arena *arena);
+
+/* mo_cl_arena_at - the device memory that an address stands for, size bytes from there on; {0} for
+ * NULL, and for what is not inside one piece.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *address, size_t size);
+
+#endif
+/* mo_cl_staging.h - host memory that a device transfers to and from fast: page-locked by its
+ * driver, where it does that.
+ *
+ *     mo_cl_staging staging;
+ *     if (mo_cl_staging_alloc(&heap, size, &staging) != MO_OK) ...
+ *     fill(staging.data);
+ *     mo_cl_upload(&heap, MO_CL_TRANSFER, &x, 0, staging.data, size, NULL, &event);
+ *     ...
+ *     mo_cl_staging_free(&staging);
+ *
+ * A transfer from other memory goes through a small page-locked buffer of the driver, piece by
+ * piece, and often is not asynchronous at all. */
+#ifndef MEMOPT_CL_STAGING_H
+#define MEMOPT_CL_STAGING_H
+
+/* mo_cl_staging - owned by the caller; data, size and pinned may be read, the rest is private.
+ *
+ * data    [size] host memory, aligned to 64 bytes at least
+ * pinned  0 = the driver refused, and this is plain memory: it works the same, only slower */
+typedef struct mo_cl_staging {
+    void *data;
+    size_t size;
+    int pinned;
+    mo_cl_heap *heap;
+    cl_mem buffer;
+    void *mapped;
+} mo_cl_staging;
+
+/* mo_cl_staging_alloc - host memory, counted in the heap's statistics and not in its budget; the
+ * content is undefined. mo_cl_staging_free - give it back, before the heap; nothing may use it any
+ * more. {0} does nothing.
+ *
+ * size  1 or more
+ *
+ * Memory:  a buffer with CL_MEM_ALLOC_HOST_PTR that stays mapped; plain: the mo_cl's allocator
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size 0), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_staging_alloc(
+    mo_cl_heap *heap, size_t size, mo_cl_staging *staging);
+MEMOPT_API void mo_cl_staging_free(mo_cl_staging *staging);
+
+#endif
+/* mo_cl_store.h - a store in host memory for what a device has no room for between two uses, such
+ * as the activations that a plan moves out and brings back. The copies run on the transfer queue
+ * while the compute queue goes on; events order the two, and the host waits for nothing.
+ *
+ *     mo_cl_store store;
+ *     if (mo_cl_store_init(&store, &heap, mo_plan_describe(plan).store_bytes) != MO_OK) ...
+ *     while (mo_plan_next(plan, &step)) {
+ *         switch (step.op) {
+ *         ...
+ *         default: status = mo_cl_store_step(&store, &step, block, base);
+ *         }
+ *     }
+ *     mo_cl_store_free(&store);
+ */
+#ifndef MEMOPT_CL_STORE_H
+#define MEMOPT_CL_STORE_H
+
+/* mo_cl_store_stats - since mo_cl_store_init.
+ *
+ * out_bytes, n_out  moved to the store; in_bytes, n_in: and back
+ * n_waits           waits that found copies on their way */
+typedef struct mo_cl_store_stats {
+    uint64_t out_bytes, in_bytes;
+    uint64_t n_out, n_in, n_waits;
+} mo_cl_store_stats;
+
+/* mo_cl_store - owned by the caller, must not move; stats may be read, the rest is private. */
+typedef struct mo_cl_store {
+    mo_cl_heap *heap;
+    mo_cl_staging memory;
+    struct moi_cl_store_copy *copies; /* on their way, the oldest first */
+    size_t n_copies;
+    mo_cl_store_stats stats;
+} mo_cl_store;
+
+/* mo_cl_store_init - a store of so many bytes, pinned where the driver does that.
+ * mo_cl_store_free - give them back, when the copies on their way have ended.
+ *
+ * heap   valid as long as the store
+ * bytes  0 = a store that holds nothing
+ *
+ * Memory:  host memory, see mo_cl_staging_alloc; 2 KiB of the mo_cl's allocator
+ * Threads: one at a time, as everything here, and not beside other calls on the same mo_cl
+ * Errors:  MO_E_INVALID (NULL), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_init(
+    mo_cl_store *store, mo_cl_heap *heap, size_t bytes);
+MEMOPT_API void mo_cl_store_free(mo_cl_store *store);
+
+/* mo_cl_store_out - start to copy device memory into the store. mo_cl_store_in - back out of it.
+ *
+ * mem        all of it; of a part give mo_cl_part
+ * store_off  bytes into the store
+ *
+ * A copy begins when everything enqueued so far on the compute queue is complete, and behind the
+ * copies that were started before it. What the compute queue does from here on does not wait for
+ * it: until mo_cl_store_wait it must not write what goes out, nor use what comes in.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, range), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_out(
+    mo_cl_store *store, mo_cl_mem mem, uint64_t store_off);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_in(
+    mo_cl_store *store, mo_cl_mem mem, uint64_t store_off);
+
+/* mo_cl_store_wait - what is enqueued on the compute queue from here on runs behind the copies from
+ * and to this range of the store. Copies that were started before one of them are waited for too,
+ * later ones are not.
+ *
+ * store_off, size  in bytes
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, range), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_wait(
+    mo_cl_store *store, uint64_t store_off, uint64_t size);
+
+/* mo_cl_store_step - the store's part of a step of a plan whose memory is a block on the device:
+ * OFFLOAD and PREFETCH start their copies, the WAITs wait for them, other steps do nothing.
+ *
+ * block  device memory of the plan's peak_bytes, with the plan's alignment
+ * base   the address that stands for the first byte of block: mo_arena_at(arena, 0, 0) of the arena
+ *        that the plan is bound to. Its memory is not touched, so one of reserved address space
+ *        costs nothing
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL; a copy is not within block and store), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_step(
+    mo_cl_store *store, const mo_step *step, mo_cl_mem block, const void *base);
 
 #endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
@@ -3531,6 +3740,13 @@ static mo_status moi_cl_budget(const mo_cl *cl, uint64_t asked, uint64_t *budget
 
 /* ---- start and end ------------------------------------------------------------------------- */
 
+/* What was asked for (0 = the default), raised until each block can be a sub-buffer. */
+static uint64_t moi_cl_heap_align(const mo_cl *cl, uint64_t asked) {
+    uint64_t align = asked ? asked : MOI_CL_HEAP_ALIGN;
+    while (align < cl->info.base_align_bytes) align *= 2;
+    return align;
+}
+
 mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *desc) {
     mo_cl_heap_desc none;
     mo_cl_heap made;
@@ -3538,12 +3754,12 @@ mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *de
     memset(&made, 0, sizeof made);
     if (!desc) desc = &none;
     if (!heap || !cl || desc->max_allocs >= 0x7fffffff) return MO_E_INVALID;
-    made.align = desc->align_bytes ? desc->align_bytes : MOI_CL_HEAP_ALIGN;
-    if ((made.align & (made.align - 1)) != 0 || made.align > cl->info.max_alloc_bytes)
+    if ((desc->align_bytes & (desc->align_bytes - 1)) != 0 ||
+        desc->align_bytes > cl->info.max_alloc_bytes)
         return MO_E_INVALID;
+    made.align = moi_cl_heap_align(cl, desc->align_bytes);
     mo_status status = moi_cl_budget(cl, desc->budget_bytes, &made.stats.budget_bytes);
     if (status != MO_OK) return status;
-    while (made.align < cl->info.base_align_bytes) made.align *= 2;
     made.cl = cl;
     made.track = desc->track;
     made.buffer_bytes = desc->buffer_bytes ? desc->buffer_bytes : MOI_CL_HEAP_BUFFER;
@@ -3990,6 +4206,316 @@ mo_status mo_cl_unmap(
     cl_int code =
         clEnqueueUnmapMemObject(heap->cl->queues[queue], mem->buffer, ptr, 0, NULL, &done);
     return moi_cl_hand_out(heap->cl, "clEnqueueUnmapMemObject", code, 0, done, event);
+}
+/* mo_cl_arena.c - see mo_cl_arena.h. */
+
+size_t mo_cl_arena_align(const mo_cl *cl) { return (size_t)moi_cl_heap_align(cl, 0); }
+
+size_t mo_cl_arena_piece(const mo_cl *cl) {
+    const uint64_t align = moi_cl_heap_align(cl, 0);
+    const uint64_t most = cl->info.max_alloc_bytes;
+    return (size_t)((most < SIZE_MAX / 2 ? most : SIZE_MAX / 2) / align * align);
+}
+
+static mo_status moi_cl_arena_fill(mo_cl_arena *arena, mo_cl *cl, uint64_t budget) {
+    mo_arena_desc tokens;
+    mo_cl_heap_desc heap;
+    memset(&heap, 0, sizeof heap);
+    memset(&tokens, 0, sizeof tokens);
+    heap.budget_bytes = budget;
+    heap.buffer_bytes = 1; /* every piece is a buffer of just its size */
+    heap.max_allocs = arena->n_pieces;
+    tokens.size = arena->size;
+    tokens.tokens = 1;
+    tokens.log = &cl->log;
+    mo_status status = mo_cl_heap_init(&arena->heap, cl, &heap);
+    if (status == MO_OK) status = mo_arena_init(&arena->tokens, &tokens);
+    if (status != MO_OK) return status;
+    arena->pieces = (mo_cl_mem *)moi_cl_new(&cl->allocator, arena->n_pieces, sizeof *arena->pieces);
+    if (!arena->pieces) return MO_E_NO_MEMORY;
+    for (size_t i = 0; i < arena->n_pieces && status == MO_OK; i++) {
+        const size_t left = arena->size - i * arena->piece;
+        status = mo_cl_heap_alloc(&arena->heap, left < arena->piece ? left : arena->piece,
+            MO_CATEGORY_OTHER, "plan", &arena->pieces[i]);
+    }
+    return status;
+}
+
+mo_status mo_cl_arena_init(
+    mo_cl_arena *arena, mo_cl *cl, size_t size, const mo_cl_arena_desc *desc) {
+    if (!arena || !cl || !cl->context || size == 0) return MO_E_INVALID;
+    const size_t align = mo_cl_arena_align(cl), largest = mo_cl_arena_piece(cl);
+    size_t piece = desc && desc->piece ? desc->piece : largest;
+    if (piece == 0 || piece % align != 0 || piece > largest) return MO_E_INVALID;
+    memset(arena, 0, sizeof *arena);
+    if (!moi_align_up(size, align, &arena->size)) return MO_E_NO_SPACE;
+    arena->piece = piece;
+    arena->n_pieces = (arena->size - 1) / piece + 1;
+    mo_status status = moi_cl_arena_fill(arena, cl, desc ? desc->budget_bytes : 0);
+    if (status != MO_OK) mo_cl_arena_free(arena);
+    return status;
+}
+
+void mo_cl_arena_free(mo_cl_arena *arena) {
+    if (!arena) return;
+    mo_cl *cl = arena->heap.cl;
+    if (arena->pieces)
+        moi_cl_delete(&cl->allocator, arena->pieces, arena->n_pieces, sizeof *arena->pieces);
+    mo_cl_heap_free(&arena->heap);
+    mo_arena_free(&arena->tokens);
+    memset(arena, 0, sizeof *arena);
+}
+
+mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *address, size_t size) {
+    mo_cl_mem none;
+    memset(&none, 0, sizeof none);
+    if (!arena || !arena->pieces || !address) return none;
+    const uintptr_t base = (uintptr_t)arena->tokens.base, at = (uintptr_t)address;
+    if (at < base || at - base >= arena->size) return none;
+    const size_t off = (size_t)(at - base);
+    return mo_cl_part(&arena->pieces[off / arena->piece], off % arena->piece, size);
+}
+/* mo_cl_staging.c - see mo_cl_staging.h. */
+
+/* A buffer in host memory, mapped for good; 0 when the driver refuses. Not all align it. */
+static int moi_cl_staging_pin(mo_cl *cl, mo_cl_staging *staging) {
+    const cl_mem_flags flags = CL_MEM_READ_WRITE | CL_MEM_ALLOC_HOST_PTR;
+    cl_int code = CL_SUCCESS;
+    size_t size;
+    if (!moi_add(staging->size, MOI_CACHE_LINE - 1, &size) || size > cl->info.max_alloc_bytes)
+        return 0;
+    cl_mem buffer = clCreateBuffer(cl->context, flags, size, NULL, &code);
+    if (!buffer || code != CL_SUCCESS) return 0;
+    void *mapped = clEnqueueMapBuffer(cl->queues[MO_CL_TRANSFER], buffer, CL_TRUE,
+        CL_MAP_READ | CL_MAP_WRITE, 0, size, 0, NULL, NULL, &code);
+    if (!mapped || code != CL_SUCCESS) {
+        clReleaseMemObject(buffer);
+        return 0;
+    }
+    staging->mapped = mapped;
+    staging->data = (char *)mapped + ((0 - (uintptr_t)mapped) & (MOI_CACHE_LINE - 1));
+    staging->buffer = buffer;
+    staging->pinned = 1;
+    return 1;
+}
+
+mo_status mo_cl_staging_alloc(mo_cl_heap *heap, size_t size, mo_cl_staging *staging) {
+    mo_cl_staging made;
+    if (!heap || !heap->cl || !staging || size == 0) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    made.heap = heap;
+    made.size = size;
+    if (!moi_cl_staging_pin(heap->cl, &made)) {
+        moi_cl_say(
+            &heap->cl->log, MO_LOG_INFO, "cl: %zu bytes of host memory are not pinned", size);
+        made.data = mo_alloc(&heap->cl->allocator, size, MOI_CACHE_LINE);
+        if (!made.data) return MO_E_NO_MEMORY;
+    }
+    mo_cl_heap_stats *s = &heap->stats;
+    s->staging_bytes += size;
+    if (s->staging_bytes > s->peak_staging_bytes) s->peak_staging_bytes = s->staging_bytes;
+    if (made.pinned) s->pinned_bytes += size;
+    *staging = made;
+    return MO_OK;
+}
+
+void mo_cl_staging_free(mo_cl_staging *staging) {
+    if (!staging || !staging->data) return;
+    mo_cl_heap *heap = staging->heap;
+    mo_cl *cl = heap->cl;
+    if (staging->pinned) {
+        cl_event done = NULL;
+        cl_int code = clEnqueueUnmapMemObject(
+            cl->queues[MO_CL_TRANSFER], staging->buffer, staging->mapped, 0, NULL, &done);
+        if (code == CL_SUCCESS) {
+            mo_status status = mo_cl_wait(cl, 1, &done);
+            (void)status; /* said in the log; the memory goes in any case */
+            clReleaseEvent(done);
+        }
+        clReleaseMemObject(staging->buffer);
+        heap->stats.pinned_bytes -= staging->size;
+    } else {
+        mo_free(&cl->allocator, staging->data, staging->size, MOI_CACHE_LINE);
+    }
+    heap->stats.staging_bytes -= staging->size;
+    memset(staging, 0, sizeof *staging);
+}
+/* mo_cl_store.c - see mo_cl_store.h.
+ *
+ * The transfer queue keeps the order of its commands, so the event of a copy stands for all copies
+ * before it too, and a mark of the compute queue holds back the first copy of a step only. A queue
+ * must be flushed before the other one waits for its events. */
+
+enum { MOI_CL_STORE_COPIES = 64 }; /* on their way; the oldest are waited for when there are more */
+
+typedef struct moi_cl_store_copy {
+    cl_event event;
+    uint64_t off, size;
+} moi_cl_store_copy;
+
+mo_status mo_cl_store_init(mo_cl_store *store, mo_cl_heap *heap, size_t bytes) {
+    mo_cl_store made;
+    if (!store || !heap || !heap->cl) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    made.heap = heap;
+    made.copies = (moi_cl_store_copy *)moi_cl_new(
+        &heap->cl->allocator, MOI_CL_STORE_COPIES, sizeof *made.copies);
+    if (!made.copies) return MO_E_NO_MEMORY;
+    mo_status status = bytes ? mo_cl_staging_alloc(heap, bytes, &made.memory) : MO_OK;
+    if (status == MO_OK) *store = made;
+    else moi_cl_delete(&heap->cl->allocator, made.copies, MOI_CL_STORE_COPIES, sizeof *made.copies);
+    return status;
+}
+
+/* Forget the first n copies. */
+static void moi_cl_store_drop(mo_cl_store *store, size_t n) {
+    for (size_t i = 0; i < n; i++) clReleaseEvent(store->copies[i].event);
+    store->n_copies -= n;
+    memmove(store->copies, store->copies + n, store->n_copies * sizeof *store->copies);
+}
+
+void mo_cl_store_free(mo_cl_store *store) {
+    if (!store || !store->heap) return;
+    if (store->n_copies > 0) {
+        mo_status status =
+            mo_cl_wait(store->heap->cl, 1, &store->copies[store->n_copies - 1].event);
+        (void)status; /* said in the log; the memory goes in any case */
+        moi_cl_store_drop(store, store->n_copies);
+    }
+    mo_cl_staging_free(&store->memory);
+    moi_cl_delete(
+        &store->heap->cl->allocator, store->copies, MOI_CL_STORE_COPIES, sizeof *store->copies);
+    memset(store, 0, sizeof *store);
+}
+
+static int moi_cl_store_holds(const mo_cl_store *store, uint64_t off, uint64_t size) {
+    return store && store->heap && off <= store->memory.size && size <= store->memory.size - off;
+}
+
+/* The compute queue goes on behind the first n copies. */
+static mo_status moi_cl_store_order(mo_cl_store *store, size_t n) {
+    if (n == 0) return MO_OK;
+    const mo_cl_wait_list last = {&store->copies[n - 1].event, 1};
+    mo_status status = mo_cl_barrier(store->heap->cl, MO_CL_COMPUTE, &last);
+    if (status == MO_OK) moi_cl_store_drop(store, n);
+    return status;
+}
+
+/* ---- copies -------------------------------------------------------------------------------- */
+
+/* One copy, behind the mark. */
+static mo_status moi_cl_store_copy_one(
+    mo_cl_store *store, int out, const mo_cl_mem *mem, uint64_t off, cl_event mark) {
+    if (!moi_cl_store_holds(store, off, mem->size) || !mem->buffer) return MO_E_INVALID;
+    if (mem->size == 0) return MO_OK;
+    if (store->n_copies == MOI_CL_STORE_COPIES) {
+        mo_status status = moi_cl_store_order(store, MOI_CL_STORE_COPIES / 2);
+        if (status != MO_OK) return status;
+    }
+    const mo_cl_wait_list after = {&mark, 1};
+    const size_t size = (size_t)mem->size;
+    char *data = (char *)store->memory.data + off;
+    moi_cl_store_copy *copy = &store->copies[store->n_copies];
+    mo_status status = out
+        ? mo_cl_download(store->heap, MO_CL_TRANSFER, data, mem, 0, size, &after, &copy->event)
+        : mo_cl_upload(store->heap, MO_CL_TRANSFER, mem, 0, data, size, &after, &copy->event);
+    if (status != MO_OK) return status;
+    copy->off = off;
+    copy->size = size;
+    store->n_copies++;
+    *(out ? &store->stats.out_bytes : &store->stats.in_bytes) += size;
+    *(out ? &store->stats.n_out : &store->stats.n_in) += 1;
+    return MO_OK;
+}
+
+/* A mark of what the compute queue has done so far, on its way to the device. */
+static mo_status moi_cl_store_mark(mo_cl *cl, cl_event *mark) {
+    cl_event made = NULL;
+    mo_status status = mo_cl_mark(cl, MO_CL_COMPUTE, &made);
+    if (status != MO_OK) return status;
+    status = mo_cl_flush(cl, MO_CL_COMPUTE);
+    if (status == MO_OK) *mark = made;
+    else clReleaseEvent(made);
+    return status;
+}
+
+static mo_status moi_cl_store_move(
+    mo_cl_store *store, int out, const mo_cl_mem *mem, uint64_t store_off) {
+    cl_event mark = NULL;
+    if (!moi_cl_store_holds(store, store_off, mem->size) || !mem->buffer) return MO_E_INVALID;
+    mo_status status = moi_cl_store_mark(store->heap->cl, &mark);
+    if (status != MO_OK) return status;
+    status = moi_cl_store_copy_one(store, out, mem, store_off, mark);
+    clReleaseEvent(mark);
+    return status == MO_OK ? mo_cl_flush(store->heap->cl, MO_CL_TRANSFER) : status;
+}
+
+mo_status mo_cl_store_out(mo_cl_store *store, mo_cl_mem mem, uint64_t store_off) {
+    return moi_cl_store_move(store, 1, &mem, store_off);
+}
+mo_status mo_cl_store_in(mo_cl_store *store, mo_cl_mem mem, uint64_t store_off) {
+    return moi_cl_store_move(store, 0, &mem, store_off);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+/* Copies up to the last one that touches the range. */
+static size_t moi_cl_store_until(const mo_cl_store *store, uint64_t off, uint64_t size) {
+    size_t n = store->n_copies;
+    for (; n > 0; n--) {
+        const moi_cl_store_copy *copy = &store->copies[n - 1];
+        if (copy->off < off + size && off < copy->off + copy->size) break;
+    }
+    return n;
+}
+
+mo_status mo_cl_store_wait(mo_cl_store *store, uint64_t store_off, uint64_t size) {
+    if (!moi_cl_store_holds(store, store_off, size)) return MO_E_INVALID;
+    const size_t n = moi_cl_store_until(store, store_off, size);
+    store->stats.n_waits += n > 0;
+    return moi_cl_store_order(store, n);
+}
+
+/* ---- steps of a plan ----------------------------------------------------------------------- */
+
+static mo_status moi_cl_store_start(mo_cl_store *store, const mo_step *step, const mo_cl_mem *block,
+    const void *base, cl_event mark) {
+    for (size_t i = 0; i < step->n_copies; i++) {
+        const mo_plan_copy *copy = &step->copies[i];
+        const uint64_t off = (uint64_t)((uintptr_t)copy->address - (uintptr_t)base);
+        const mo_cl_mem part = mo_cl_part(block, off, copy->size);
+        mo_status status =
+            moi_cl_store_copy_one(store, step->op == MO_STEP_OFFLOAD, &part, copy->store_off, mark);
+        if (status != MO_OK) return status;
+    }
+    return mo_cl_flush(store->heap->cl, MO_CL_TRANSFER);
+}
+
+static mo_status moi_cl_store_end(mo_cl_store *store, const mo_step *step) {
+    size_t n = 0;
+    for (size_t i = 0; i < step->n_copies; i++) {
+        const mo_plan_copy *copy = &step->copies[i];
+        if (!moi_cl_store_holds(store, copy->store_off, copy->size)) return MO_E_INVALID;
+        const size_t until = moi_cl_store_until(store, copy->store_off, copy->size);
+        if (until > n) n = until;
+    }
+    store->stats.n_waits += n > 0;
+    return moi_cl_store_order(store, n);
+}
+
+mo_status mo_cl_store_step(
+    mo_cl_store *store, const mo_step *step, mo_cl_mem block, const void *base) {
+    cl_event mark = NULL;
+    if (!store || !store->heap || !step) return MO_E_INVALID;
+    const int starts = step->op == MO_STEP_OFFLOAD || step->op == MO_STEP_PREFETCH;
+    const int ends = step->op == MO_STEP_OFFLOAD_WAIT || step->op == MO_STEP_PREFETCH_WAIT;
+    if (ends) return moi_cl_store_end(store, step);
+    if (!starts || step->n_copies == 0) return MO_OK;
+    mo_status status = moi_cl_store_mark(store->heap->cl, &mark);
+    if (status != MO_OK) return status;
+    status = moi_cl_store_start(store, step, &block, base, mark);
+    clReleaseEvent(mark);
+    return status;
 }
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 

@@ -42,6 +42,8 @@
 #include "mo_cl_heap.c"
 #include "mo_cl_transfer.c"
 #include "mo_cl_arena.c"
+#include "mo_cl_staging.c"
+#include "mo_cl_store.c"
 #include "mo_cl_accum.c"
 #include "mo_cl_act.c"
 #include "mo_cl_bias.c"

@@ -17,6 +17,8 @@
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
  *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
+ *   cl_staging   host memory that transfers run fast from
+ *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -83,6 +85,8 @@ extern "C" {
 #include "mo_cl_program.h"
 #include "mo_cl_heap.h"
 #include "mo_cl_arena.h"
+#include "mo_cl_staging.h"
+#include "mo_cl_store.h"
 #include "mo_cl_accum.h"
 #include "mo_cl_act.h"
 #include "mo_cl_bias.h"
