@@ -14,12 +14,14 @@
  *
  *   cl_device    the devices of this machine: listed, chosen by a string, described
  *   cl           a device in use: its context and queues, made here or attached to; waiting
+ *   cl_times     how long kernels and transfers ran, and how much of it at the same time
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
  *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
  *   cl_staging   host memory that transfers run fast from
  *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
+ *   cl_page      arrays larger than the device: pages in host memory, a few on the device
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -251,6 +253,7 @@ typedef struct mo_cl {
     char *build_options, *cache_folder;
     struct mo_cl_program *programs;
     struct moi_cl_ready *ready;
+    struct moi_cl_recorder *recorder;
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
     mo_log log;
@@ -324,6 +327,51 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_launch(mo_cl *cl, mo_cl_queue queue,
  * Errors:  MO_E_INVALID (NULL), MO_E_UNSUPPORTED (no profiling, or a driver that has no times)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_event_seconds(cl_event event, double *seconds);
+
+#endif
+/* mo_cl_times.h - what a device did when: how long kernels ran, how long transfers, and how much of
+ * the transfers' time lay inside the kernels'.
+ *
+ *     desc.profiling = 1;                    of mo_cl_init
+ *     mo_cl_times times;
+ *     if (mo_cl_times_begin(&cl, 10000) != MO_OK) ...
+ *     ... the commands of a step or more
+ *     if (mo_cl_times_end(&cl, &times) == MO_OK)
+ *         printf("%.0f %% hidden\n", 100 * times.both_s / times.transfer_s);
+ */
+#ifndef MEMOPT_CL_TIMES_H
+#define MEMOPT_CL_TIMES_H
+
+/* mo_cl_times - by the device's clock, in seconds.
+ *
+ * kernel_s     at least one kernel ran; copies on the device count as kernels
+ * transfer_s   at least one upload or download ran; both_s: and a kernel at the same time
+ * span_s       from the first start to the last end
+ * in_bytes     uploaded; out_bytes: downloaded
+ * n_missed     commands behind the first max_commands: they are in no other figure
+ *
+ * Mappings, and commands that the program enqueues by OpenCL itself, are not seen. */
+typedef struct mo_cl_times {
+    double kernel_s, transfer_s, both_s, span_s;
+    uint64_t in_bytes, out_bytes;
+    size_t n_kernels, n_transfers, n_missed;
+} mo_cl_times;
+
+/* mo_cl_times_begin - record the commands from here on. mo_cl_times_end - wait for both queues, add
+ * up, and record no longer; when it fails too.
+ *
+ * max_commands  1 or more; each takes 40 bytes and keeps its event
+ * times         out
+ *
+ * Memory:  the mo_cl's allocator; end takes 32 bytes more per command meanwhile
+ * Threads: one at a time
+ * Errors:  begin: MO_E_INVALID (NULL, 0), MO_E_STATE (begun already), MO_E_UNSUPPORTED (a queue has
+ *          no profiling), MO_E_NO_MEMORY, MO_E_OVERFLOW. end: MO_E_INVALID (NULL), MO_E_STATE (not
+ *          begun), MO_E_UNSUPPORTED (the driver has no times), MO_E_NO_MEMORY, what a failed
+ *          command left behind
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_times_begin(mo_cl *cl, size_t max_commands);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_times_end(mo_cl *cl, mo_cl_times *times);
 
 #endif
 /* mo_cl_program.h - OpenCL programs: compiled once, kept in memory and in a folder of files.
@@ -808,6 +856,142 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_wait(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_step(
     mo_cl_store *store, const mo_step *step, mo_cl_mem block, const void *base);
+
+#endif
+/* mo_cl_page.h - an array that is larger than what a device has room for: fixed pages in host
+ * memory, of which a few are on the device. A walk over the pages has the next one on its way up,
+ * and the last one on its way back, while kernels work on this one; events order the two queues,
+ * and the host waits for nothing.
+ *
+ *     mo_cl_page states;
+ *     mo_cl_page_desc desc = {0};
+ *     desc.size = bytes;
+ *     desc.page_bytes = 16 << 20;
+ *     if (mo_cl_page_init(&states, &heap, &desc) != MO_OK) ...
+ *     ... fill mo_cl_page_host(&states, 0..)
+ *     mo_cl_page_walk(&states, NULL, mo_cl_page_count(&states));
+ *     for (each step) for (size_t i = 0; i < mo_cl_page_count(&states); i++) {
+ *         mo_cl_mem mem;
+ *         if (mo_cl_page_acquire(&states, i, MO_CL_WRITE, &mem) != MO_OK) ...
+ *         ... kernels that use mem
+ *         if (mo_cl_page_release(&states, i) != MO_OK) ...
+ *     }
+ *     if (mo_cl_page_sync(&states) != MO_OK) ...      now the host memory has it all
+ *
+ * On a device that shares the host's memory paging only copies: see mo_cl_wrap. */
+#ifndef MEMOPT_CL_PAGE_H
+#define MEMOPT_CL_PAGE_H
+
+/* mo_cl_page_desc - an array and its pages.
+ *
+ * size        bytes of the array
+ * page_bytes  of a page; the last one may be shorter. A page takes a few ms to transfer, or more:
+ *             at 10 GB/s 16 MiB take 1.6 ms
+ * n_slots     pages on the device; 0 = 2. Two are enough for a walk that goes up, works and goes
+ *             back at once; what is more keeps pages from one walk to the next
+ * n_ahead     pages of a walk that are fetched ahead, less than n_slots; 0 = 1
+ * host        [size] memory of the caller, valid as long as the pages, such as a mapped file; its
+ *             content is the array's. NULL = staging, whose content is undefined
+ * category    of the slots in the track; name as well, kept as a pointer, may be NULL */
+typedef struct mo_cl_page_desc {
+    uint64_t size;
+    size_t page_bytes;
+    size_t n_slots, n_ahead;
+    void *host;
+    mo_category category;
+    const char *name;
+} mo_cl_page_desc;
+
+/* mo_cl_page_stats - since mo_cl_page_init.
+ *
+ * n_acquired  pages acquired; of these
+ * n_there     were on the device, and
+ * n_ahead     on their way, fetched by the walk; the rest was fetched, or only placed, when asked
+ *             for
+ * n_in, n_out pages uploaded and written back */
+typedef struct mo_cl_page_stats {
+    uint64_t in_bytes, out_bytes;
+    uint64_t n_acquired, n_there, n_ahead, n_in, n_out;
+} mo_cl_page_stats;
+
+/* mo_cl_page - owned by the caller, must not move; stats may be read, the rest is private. */
+typedef struct mo_cl_page {
+    mo_cl_heap *heap;
+    mo_cl_page_desc desc;
+    size_t n_pages, pages_per_chunk, n_chunks;
+    mo_cl_staging *chunks;          /* [n_chunks] of pages_per_chunk pages; none with desc.host */
+    struct moi_cl_page_slot *slots; /* [desc.n_slots] */
+    struct moi_cl_page_step *walk;  /* [n_walk] */
+    size_t n_walk;
+    uint64_t step, tick;
+    mo_cl_page_stats stats;
+} mo_cl_page;
+
+/* mo_cl_page_init - the slots on the device, and the host memory. mo_cl_page_free - give both back,
+ * after waiting for the transfers; what has not been written back (mo_cl_page_sync) is lost.
+ *
+ * heap  valid as long as the pages
+ *
+ * Memory:  n_slots pages of the heap; size bytes of staging, in pieces of 64 MiB or a page
+ * Threads: one at a time, as everything here, and not beside other calls on the same mo_cl
+ * Errors:  MO_E_INVALID (NULL, size 0, page_bytes 0, one slot, n_ahead), MO_E_NO_MEMORY, those of
+ *          mo_cl_heap_alloc
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_init(
+    mo_cl_page *page, mo_cl_heap *heap, const mo_cl_page_desc *desc);
+MEMOPT_API void mo_cl_page_free(mo_cl_page *page);
+
+/* mo_cl_page_count - how many pages there are. mo_cl_page_host - page i in host memory; NULL when
+ * there is none. It is current, and may be changed, from mo_cl_page_init or mo_cl_page_sync to the
+ * next mo_cl_page_acquire or mo_cl_page_walk.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_page_count(const mo_cl_page *page);
+MEMOPT_API void *mo_cl_page_host(const mo_cl_page *page, size_t i);
+
+/* mo_cl_page_walk - the order in which pages are going to be acquired, over and over: that of a
+ * plan, for example. Its first pages are fetched at once, the others each a few pages ahead; and
+ * what is on the device leaves in the order that moves the fewest bytes.
+ *
+ * order  in  [n] pages, each any number of times; copied; NULL = 0, 1 .. n - 1
+ * n      0 = no walk any more: nothing is fetched ahead, as after mo_cl_page_init
+ *
+ * Acquiring another page than the walk's next one goes on from there, when the walk has it, and
+ * else leaves the walk where it is.
+ *
+ * Memory:  24 bytes per entry
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, no such page), MO_E_NO_MEMORY, what OpenCL says
+ * Source:  Belady 1966, A study of replacement algorithms for a virtual-storage computer
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_walk(
+    mo_cl_page *page, const size_t *order, size_t n);
+
+/* mo_cl_page_acquire - a page for what is enqueued on the compute queue from here on, which waits
+ * for the page's upload. mo_cl_page_release - what was enqueued there until here has used it.
+ *
+ * access  MO_CL_READ: the page is not changed, and not written back; MO_CL_OVERWRITE: its content
+ *         is of no interest, and not uploaded
+ * mem     out  valid until release; as long as the page. handle is 0
+ *
+ * A page may be acquired several times, and is released as often. Other pages may be acquired
+ * meanwhile, as long as there are slots.
+ *
+ * Threads: one at a time
+ * Errors:  acquire: MO_E_INVALID (NULL, no such page, access), MO_E_NO_SPACE (every slot is
+ *          acquired), what OpenCL says. release: MO_E_INVALID (NULL, not acquired), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_acquire(
+    mo_cl_page *page, size_t i, mo_cl_access access, mo_cl_mem *mem);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_release(mo_cl_page *page, size_t i);
+
+/* mo_cl_page_sync - write back what was changed, and wait for it. No page is on the device then.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a page is acquired), what a failed command left behind
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_sync(mo_cl_page *page);
 
 #endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
@@ -1604,6 +1788,19 @@ static int moi_cl_list_valid(const mo_cl_wait_list *after);
 static cl_uint moi_cl_list_n(const mo_cl_wait_list *after);
 static const cl_event *moi_cl_list_events(const mo_cl_wait_list *after);
 
+/* What mo_cl_times.h adds up. */
+typedef enum moi_cl_command_kind {
+    MOI_CL_RAN_KERNEL = 0,
+    MOI_CL_RAN_UPLOAD,
+    MOI_CL_RAN_DOWNLOAD
+} moi_cl_command_kind;
+
+/* Whether commands are recorded, so that each needs an event; record one of them; end it. */
+static int moi_cl_recording(const mo_cl *cl);
+static void moi_cl_record_command(
+    mo_cl *cl, moi_cl_command_kind kind, uint64_t bytes, cl_event event);
+static void moi_cl_record_free(mo_cl *cl);
+
 #endif
 /* mo_cl_kernel.h - every kernel, and how one is called; never part of the public header.
  *
@@ -2302,6 +2499,7 @@ mo_status mo_cl_init(mo_cl *cl, const mo_cl_desc *desc) {
 
 void mo_cl_free(mo_cl *cl) {
     if (!cl) return;
+    moi_cl_record_free(cl);
     mo_cl_program_clear(cl);
     for (int i = 0; i < MO_CL_QUEUE_COUNT; i++) {
         if (!cl->queues[i]) continue;
@@ -2404,7 +2602,8 @@ mo_status mo_cl_launch(mo_cl *cl, mo_cl_queue queue, cl_kernel kernel, size_t n_
     if (status != MO_OK) return status;
     cl_event done = NULL;
     cl_int code = clEnqueueNDRangeKernel(cl->queues[queue], kernel, 1, NULL, &global,
-        &cl->work_group, moi_cl_list_n(after), moi_cl_list_events(after), event ? &done : NULL);
+        &cl->work_group, moi_cl_list_n(after), moi_cl_list_events(after),
+        event || moi_cl_recording(cl) ? &done : NULL);
     if (code == CL_INVALID_WORK_GROUP_SIZE) {
         moi_cl_fail(&cl->log, "clEnqueueNDRangeKernel", code, "groups of %zu", cl->work_group);
         return MO_E_UNSUPPORTED;
@@ -2412,7 +2611,9 @@ mo_status mo_cl_launch(mo_cl *cl, mo_cl_queue queue, cl_kernel kernel, size_t n_
     if (code != CL_SUCCESS)
         return moi_cl_fail(&cl->log, "clEnqueueNDRangeKernel", code, "%zu groups of %zu", n_groups,
             cl->work_group);
+    moi_cl_record_command(cl, MOI_CL_RAN_KERNEL, 0, done);
     if (event) *event = done;
+    else if (done) clReleaseEvent(done);
     return MO_OK;
 }
 
@@ -2427,6 +2628,155 @@ mo_status mo_cl_event_seconds(cl_event event, double *seconds) {
     if (end <= begin) return MO_E_UNSUPPORTED; /* some drivers answer, and always with 0 */
     *seconds = 1e-9 * (double)(end - begin);
     return MO_OK;
+}
+/* mo_cl_times.c - see mo_cl_times.h. */
+
+/* What runs, by what it counts as. */
+typedef struct moi_cl_command {
+    cl_event event;
+    moi_cl_command_kind kind;
+    uint64_t bytes;
+} moi_cl_command;
+
+struct moi_cl_recorder {
+    moi_cl_command *commands;
+    size_t n, max, n_missed;
+};
+
+/* A command begins (+1) or ends (-1). */
+typedef struct moi_cl_edge {
+    cl_ulong time;
+    int is_transfer, change;
+} moi_cl_edge;
+
+static int moi_cl_recording(const mo_cl *cl) { return cl->recorder != NULL; }
+
+static void moi_cl_record_command(
+    mo_cl *cl, moi_cl_command_kind kind, uint64_t bytes, cl_event event) {
+    struct moi_cl_recorder *recorder = cl->recorder;
+    if (!recorder || !event) return;
+    if (recorder->n == recorder->max) {
+        recorder->n_missed++;
+        return;
+    }
+    moi_cl_command *command = &recorder->commands[recorder->n++];
+    clRetainEvent(command->event = event);
+    command->kind = kind;
+    command->bytes = bytes;
+}
+
+static void moi_cl_record_free(mo_cl *cl) {
+    struct moi_cl_recorder *recorder = cl->recorder;
+    if (!recorder) return;
+    for (size_t i = 0; i < recorder->n; i++) clReleaseEvent(recorder->commands[i].event);
+    moi_cl_delete(&cl->allocator, recorder->commands, recorder->max, sizeof *recorder->commands);
+    moi_cl_delete(&cl->allocator, recorder, 1, sizeof *recorder);
+    cl->recorder = NULL;
+}
+
+static mo_status moi_cl_check_profiling(const mo_cl *cl) {
+    for (int i = 0; i < MO_CL_QUEUE_COUNT; i++) {
+        cl_command_queue_properties properties = 0;
+        cl_int code = clGetCommandQueueInfo(
+            cl->queues[i], CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
+        if (code != CL_SUCCESS)
+            return moi_cl_fail(&cl->log, "clGetCommandQueueInfo", code, "queue %d", i);
+        if (properties & CL_QUEUE_PROFILING_ENABLE) continue;
+        moi_cl_say(
+            &cl->log, MO_LOG_ERROR, "cl: the queues keep no times; see mo_cl_desc.profiling");
+        return MO_E_UNSUPPORTED;
+    }
+    return MO_OK;
+}
+
+mo_status mo_cl_times_begin(mo_cl *cl, size_t max_commands) {
+    size_t bytes;
+    if (!cl || !cl->context || max_commands == 0) return MO_E_INVALID;
+    if (cl->recorder) return MO_E_STATE;
+    if (!moi_mul(max_commands, sizeof(moi_cl_command), &bytes)) return MO_E_OVERFLOW;
+    mo_status status = moi_cl_check_profiling(cl);
+    if (status != MO_OK) return status;
+    struct moi_cl_recorder *made =
+        (struct moi_cl_recorder *)moi_cl_new(&cl->allocator, 1, sizeof *made);
+    if (!made) return MO_E_NO_MEMORY;
+    memset(made, 0, sizeof *made);
+    made->max = max_commands;
+    made->commands =
+        (moi_cl_command *)moi_cl_new(&cl->allocator, max_commands, sizeof *made->commands);
+    if (!made->commands) {
+        moi_cl_delete(&cl->allocator, made, 1, sizeof *made);
+        return MO_E_NO_MEMORY;
+    }
+    cl->recorder = made;
+    return MO_OK;
+}
+
+static int moi_cl_edge_compare(const void *a, const void *b) {
+    const cl_ulong x = ((const moi_cl_edge *)a)->time, y = ((const moi_cl_edge *)b)->time;
+    return (x > y) - (x < y);
+}
+
+/* Two edges of a command; 0 when the driver has no times for it. */
+static int moi_cl_edges_of(const moi_cl_command *command, moi_cl_edge *edges) {
+    for (int i = 0; i < 2; i++) {
+        cl_int code = clGetEventProfilingInfo(command->event,
+            i == 0 ? CL_PROFILING_COMMAND_START : CL_PROFILING_COMMAND_END, sizeof edges[i].time,
+            &edges[i].time, NULL);
+        if (code != CL_SUCCESS) return 0;
+        edges[i].is_transfer = command->kind != MOI_CL_RAN_KERNEL;
+        edges[i].change = i == 0 ? 1 : -1;
+    }
+    return edges[0].time <= edges[1].time;
+}
+
+/* Walks along the time line; between two edges the same commands run. */
+static void moi_cl_add_times(const moi_cl_edge *edges, size_t n, mo_cl_times *times) {
+    int running[2] = {0, 0};
+    for (size_t i = 0; i < n; i++) {
+        const double seconds = i == 0 ? 0 : 1e-9 * (double)(edges[i].time - edges[i - 1].time);
+        if (running[0] > 0) times->kernel_s += seconds;
+        if (running[1] > 0) times->transfer_s += seconds;
+        if (running[0] > 0 && running[1] > 0) times->both_s += seconds;
+        running[edges[i].is_transfer] += edges[i].change;
+    }
+    if (n > 0) times->span_s = 1e-9 * (double)(edges[n - 1].time - edges[0].time);
+}
+
+static mo_status moi_cl_read_times(mo_cl *cl, mo_cl_times *times) {
+    const struct moi_cl_recorder *recorder = cl->recorder;
+    const size_t n = recorder->n;
+    times->n_missed = recorder->n_missed;
+    if (n == 0) return MO_OK;
+    moi_cl_edge *edges = (moi_cl_edge *)moi_cl_new(&cl->allocator, n, 2 * sizeof *edges);
+    if (!edges) return MO_E_NO_MEMORY;
+    int valid = 1;
+    for (size_t i = 0; i < n && valid; i++) {
+        const moi_cl_command *command = &recorder->commands[i];
+        valid = moi_cl_edges_of(command, &edges[2 * i]);
+        if (command->kind == MOI_CL_RAN_UPLOAD) times->in_bytes += command->bytes;
+        if (command->kind == MOI_CL_RAN_DOWNLOAD) times->out_bytes += command->bytes;
+        *(command->kind == MOI_CL_RAN_KERNEL ? &times->n_kernels : &times->n_transfers) += 1;
+    }
+    if (valid) {
+        qsort(edges, 2 * n, sizeof *edges, moi_cl_edge_compare);
+        moi_cl_add_times(edges, 2 * n, times);
+    }
+    moi_cl_delete(&cl->allocator, edges, n, 2 * sizeof *edges);
+    /* Some drivers answer, and always with the same time. */
+    return valid && times->kernel_s + times->transfer_s > 0 ? MO_OK : MO_E_UNSUPPORTED;
+}
+
+mo_status mo_cl_times_end(mo_cl *cl, mo_cl_times *times) {
+    mo_cl_times made;
+    if (!cl || !times) return MO_E_INVALID;
+    if (!cl->recorder) return MO_E_STATE;
+    memset(&made, 0, sizeof made);
+    mo_status status = mo_cl_sync(cl, MO_CL_COMPUTE);
+    if (status == MO_OK) status = mo_cl_sync(cl, MO_CL_TRANSFER);
+    if (status == MO_OK) status = moi_cl_read_times(cl, &made);
+    moi_cl_record_free(cl);
+    if (status == MO_OK) *times = made;
+    return status;
 }
 /* mo_cl_program.c - see mo_cl_program.h. */
 
@@ -4104,6 +4454,7 @@ mo_status mo_cl_upload(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst
     cl_int code = clEnqueueWriteBuffer(heap->cl->queues[queue], dst->buffer, CL_FALSE,
         (size_t)(dst->off + off), size, src, moi_cl_list_n(after), moi_cl_list_events(after),
         &done);
+    if (code == CL_SUCCESS) moi_cl_record_command(heap->cl, MOI_CL_RAN_UPLOAD, size, done);
     return moi_cl_hand_out(heap->cl, "clEnqueueWriteBuffer", code, size, done, event);
 }
 
@@ -4116,6 +4467,7 @@ mo_status mo_cl_download(mo_cl_heap *heap, mo_cl_queue queue, void *dst, const m
     cl_int code = clEnqueueReadBuffer(heap->cl->queues[queue], src->buffer, CL_FALSE,
         (size_t)(src->off + off), size, dst, moi_cl_list_n(after), moi_cl_list_events(after),
         &done);
+    if (code == CL_SUCCESS) moi_cl_record_command(heap->cl, MOI_CL_RAN_DOWNLOAD, size, done);
     return moi_cl_hand_out(heap->cl, "clEnqueueReadBuffer", code, size, done, event);
 }
 
@@ -4130,11 +4482,14 @@ mo_status mo_cl_copy(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst, 
     if (moi_cl_overlap(dst, dst_off, src, src_off, size)) return MO_E_INVALID;
     cl_int code = clEnqueueCopyBuffer(heap->cl->queues[queue], src->buffer, dst->buffer,
         (size_t)(src->off + src_off), (size_t)(dst->off + dst_off), (size_t)size,
-        moi_cl_list_n(after), moi_cl_list_events(after), event ? &done : NULL);
+        moi_cl_list_n(after), moi_cl_list_events(after),
+        event || moi_cl_recording(heap->cl) ? &done : NULL);
     if (code != CL_SUCCESS)
         return moi_cl_fail(
             &heap->cl->log, "clEnqueueCopyBuffer", code, "%llu bytes", (unsigned long long)size);
+    moi_cl_record_command(heap->cl, MOI_CL_RAN_KERNEL, size, done);
     if (event) *event = done;
+    else if (done) clReleaseEvent(done);
     return MO_OK;
 }
 
@@ -4517,6 +4872,344 @@ mo_status mo_cl_store_step(
     clReleaseEvent(mark);
     return status;
 }
+/* mo_cl_page.c - see mo_cl_page.h.
+ *
+ * Three rules order everything. A transfer into or out of a slot waits for the mark that the last
+ * release of the slot left in the compute queue. The transfer queue keeps the order of its
+ * commands, so a page that is written back is there before it is read again, and a slot is empty
+ * before it is filled. The compute queue waits for the last transfer of a slot when its page is
+ * acquired. A queue is flushed before the other one waits for its events. */
+
+#define MOI_CL_PAGE_NONE  SIZE_MAX
+#define MOI_CL_PAGE_NEVER (UINT64_MAX / 2)
+enum { MOI_CL_PAGE_CHUNK = 64 << 20 };
+
+/* An entry of a walk. again: entries from here to the next one of the same page, n_walk at most. */
+typedef struct moi_cl_page_step {
+    size_t page, again;
+} moi_cl_page_step;
+
+/* page = NONE: empty.
+ * next_use  counts the steps of all walks; pages outside the walk come after all of it, the one
+ *           that was used last first
+ * moved     the last transfer, when the compute queue has not waited for it yet
+ * released  the mark of the last release, when no transfer has waited for it yet */
+typedef struct moi_cl_page_slot {
+    mo_cl_mem mem;
+    size_t page, n_users;
+    int is_dirty, is_ahead;
+    uint64_t next_use;
+    cl_event moved, released;
+} moi_cl_page_slot;
+
+/* ---- start and end ------------------------------------------------------------------------- */
+
+static void moi_cl_page_forget(cl_event *event) {
+    if (*event) clReleaseEvent(*event);
+    *event = NULL;
+}
+
+static size_t moi_cl_page_size(const mo_cl_page *page, size_t i) {
+    const uint64_t left = page->desc.size - (uint64_t)i * page->desc.page_bytes;
+    return left < page->desc.page_bytes ? (size_t)left : page->desc.page_bytes;
+}
+
+static mo_status moi_cl_page_host_init(mo_cl_page *page) {
+    const mo_allocator *allocator = &page->heap->cl->allocator;
+    const size_t bytes = page->desc.page_bytes;
+    if (page->desc.host) return MO_OK;
+    page->pages_per_chunk = bytes < MOI_CL_PAGE_CHUNK ? MOI_CL_PAGE_CHUNK / bytes : 1;
+    page->n_chunks = moi_ceil_div(page->n_pages, page->pages_per_chunk);
+    page->chunks = (mo_cl_staging *)moi_cl_new(allocator, page->n_chunks, sizeof *page->chunks);
+    if (!page->chunks) return MO_E_NO_MEMORY;
+    memset(page->chunks, 0, page->n_chunks * sizeof *page->chunks);
+    for (size_t i = 0; i < page->n_chunks; i++) {
+        const uint64_t begin = (uint64_t)i * page->pages_per_chunk * bytes;
+        const uint64_t left = page->desc.size - begin, most = page->pages_per_chunk * bytes;
+        mo_status status =
+            mo_cl_staging_alloc(page->heap, (size_t)(left < most ? left : most), &page->chunks[i]);
+        if (status != MO_OK) return status;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_cl_page_slots_init(mo_cl_page *page) {
+    const size_t n = page->desc.n_slots;
+    page->slots =
+        (moi_cl_page_slot *)moi_cl_new(&page->heap->cl->allocator, n, sizeof *page->slots);
+    if (!page->slots) return MO_E_NO_MEMORY;
+    memset(page->slots, 0, n * sizeof *page->slots);
+    for (size_t i = 0; i < n; i++) {
+        page->slots[i].page = MOI_CL_PAGE_NONE;
+        mo_status status = mo_cl_heap_alloc(page->heap, moi_cl_page_size(page, 0),
+            page->desc.category, page->desc.name, &page->slots[i].mem);
+        if (status != MO_OK) return status;
+    }
+    return MO_OK;
+}
+
+mo_status mo_cl_page_init(mo_cl_page *page, mo_cl_heap *heap, const mo_cl_page_desc *desc) {
+    mo_cl_page made;
+    if (!page || !heap || !heap->cl || !desc) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    made.heap = heap;
+    made.desc = *desc;
+    if (made.desc.n_slots == 0) made.desc.n_slots = 2;
+    if (made.desc.n_ahead == 0) made.desc.n_ahead = 1;
+    if (desc->size == 0 || desc->page_bytes == 0 || made.desc.n_ahead >= made.desc.n_slots)
+        return MO_E_INVALID;
+    const uint64_t n = desc->size / desc->page_bytes + (desc->size % desc->page_bytes != 0);
+    if (n > SIZE_MAX / 2) return MO_E_OVERFLOW;
+    made.n_pages = (size_t)n;
+    mo_status status = moi_cl_page_slots_init(&made);
+    if (status == MO_OK) status = moi_cl_page_host_init(&made);
+    if (status == MO_OK) *page = made;
+    else mo_cl_page_free(&made);
+    return status;
+}
+
+/* Until the transfer queue is idle: its last command may be behind those of the slots. */
+static mo_status moi_cl_page_wait(mo_cl_page *page) {
+    mo_status status = mo_cl_flush(page->heap->cl, MO_CL_COMPUTE);
+    return status == MO_OK ? mo_cl_sync(page->heap->cl, MO_CL_TRANSFER) : status;
+}
+
+void mo_cl_page_free(mo_cl_page *page) {
+    if (!page || !page->heap) return;
+    const mo_allocator *allocator = &page->heap->cl->allocator;
+    mo_status status = moi_cl_page_wait(page);
+    (void)status; /* said in the log; the memory goes in any case */
+    for (size_t i = 0; page->slots && i < page->desc.n_slots; i++) {
+        moi_cl_page_forget(&page->slots[i].moved);
+        moi_cl_page_forget(&page->slots[i].released);
+        if (page->slots[i].mem.handle)
+            (void)mo_cl_heap_dealloc(page->heap, page->slots[i].mem.handle);
+    }
+    for (size_t i = 0; page->chunks && i < page->n_chunks; i++)
+        mo_cl_staging_free(&page->chunks[i]);
+    moi_cl_delete(allocator, page->slots, page->desc.n_slots, sizeof *page->slots);
+    moi_cl_delete(allocator, page->chunks, page->n_chunks, sizeof *page->chunks);
+    moi_cl_delete(allocator, page->walk, page->n_walk, sizeof *page->walk);
+    memset(page, 0, sizeof *page);
+}
+
+size_t mo_cl_page_count(const mo_cl_page *page) { return page ? page->n_pages : 0; }
+
+void *mo_cl_page_host(const mo_cl_page *page, size_t i) {
+    if (!page || i >= page->n_pages) return NULL;
+    if (page->desc.host) return (char *)page->desc.host + i * page->desc.page_bytes;
+    return (char *)page->chunks[i / page->pages_per_chunk].data +
+        i % page->pages_per_chunk * page->desc.page_bytes;
+}
+
+/* ---- transfers ----------------------------------------------------------------------------- */
+
+/* Starts a page's transfer behind the kernels that used the slot, which may have moved. */
+static mo_status moi_cl_page_move(mo_cl_page *page, moi_cl_page_slot *slot, size_t i, int out) {
+    const mo_cl_wait_list after = {&slot->released, slot->released != NULL};
+    const size_t size = moi_cl_page_size(page, i);
+    void *host = mo_cl_page_host(page, i);
+    cl_event moved = NULL;
+    mo_status status = mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+    if (status != MO_OK) return status;
+    status = out
+        ? mo_cl_download(page->heap, MO_CL_TRANSFER, host, &slot->mem, 0, size, &after, &moved)
+        : mo_cl_upload(page->heap, MO_CL_TRANSFER, &slot->mem, 0, host, size, &after, &moved);
+    if (status != MO_OK) return status;
+    moi_cl_page_forget(&slot->released);
+    moi_cl_page_forget(&slot->moved);
+    slot->moved = moved;
+    *(out ? &page->stats.out_bytes : &page->stats.in_bytes) += size;
+    *(out ? &page->stats.n_out : &page->stats.n_in) += 1;
+    return MO_OK;
+}
+
+/* The slot's page leaves it. */
+static mo_status moi_cl_page_empty(mo_cl_page *page, moi_cl_page_slot *slot) {
+    if (slot->is_dirty) {
+        mo_status status = moi_cl_page_move(page, slot, slot->page, 1);
+        if (status != MO_OK) return status;
+    }
+    slot->page = MOI_CL_PAGE_NONE;
+    slot->is_dirty = slot->is_ahead = 0;
+    return MO_OK;
+}
+
+static mo_status moi_cl_page_fill(
+    mo_cl_page *page, moi_cl_page_slot *slot, size_t i, int is_uploaded) {
+    mo_status status = moi_cl_page_empty(page, slot);
+    if (status != MO_OK) return status;
+    if (is_uploaded) status = moi_cl_page_move(page, slot, i, 0);
+    if (status == MO_OK) slot->page = i;
+    mo_status flushed = mo_cl_flush(page->heap->cl, MO_CL_TRANSFER);
+    return status != MO_OK ? status : flushed;
+}
+
+/* ---- slots --------------------------------------------------------------------------------- */
+
+static moi_cl_page_slot *moi_cl_page_find(const mo_cl_page *page, size_t i) {
+    for (size_t s = 0; s < page->desc.n_slots; s++)
+        if (page->slots[s].page == i) return &page->slots[s];
+    return NULL;
+}
+
+/* The slot whose page is needed last, an empty one before all others; NULL: all are acquired. */
+static moi_cl_page_slot *moi_cl_page_victim(const mo_cl_page *page) {
+    moi_cl_page_slot *best = NULL;
+    for (size_t s = 0; s < page->desc.n_slots; s++) {
+        moi_cl_page_slot *slot = &page->slots[s];
+        if (slot->page == MOI_CL_PAGE_NONE) return slot;
+        if (slot->n_users > 0) continue;
+        if (!best || slot->next_use > best->next_use) best = slot;
+    }
+    return best;
+}
+
+/* ---- walks --------------------------------------------------------------------------------- */
+
+/* Brings the pages of the next steps, unless a page that is needed sooner would have to go. */
+static mo_status moi_cl_page_ahead(mo_cl_page *page) {
+    if (page->n_walk == 0) return MO_OK;
+    for (size_t k = 0; k < page->desc.n_ahead; k++) {
+        const uint64_t step = page->step + k;
+        const size_t i = page->walk[step % page->n_walk].page;
+        if (moi_cl_page_find(page, i)) continue;
+        moi_cl_page_slot *slot = moi_cl_page_victim(page);
+        if (!slot || (slot->page != MOI_CL_PAGE_NONE && slot->next_use <= step)) return MO_OK;
+        mo_status status = moi_cl_page_fill(page, slot, i, 1);
+        if (status != MO_OK) return status;
+        slot->next_use = step;
+        slot->is_ahead = 1;
+    }
+    return MO_OK;
+}
+
+/* When the page in the slot is needed: the first step of the walk from here on that has it. */
+static uint64_t moi_cl_page_next_use(mo_cl_page *page, size_t i) {
+    for (size_t k = 0; k < page->n_walk; k++)
+        if (page->walk[(page->step + k) % page->n_walk].page == i) return page->step + k;
+    return UINT64_MAX - page->tick++;
+}
+
+/* The walk goes on behind step, at which the slot's page is used. Steps that were left out are used
+ * no more. */
+static void moi_cl_page_advance(mo_cl_page *page, moi_cl_page_slot *slot, uint64_t step) {
+    const int skips = step != page->step;
+    slot->next_use = step + page->walk[step % page->n_walk].again;
+    page->step = step + 1;
+    for (size_t s = 0; skips && s < page->desc.n_slots; s++) {
+        moi_cl_page_slot *other = &page->slots[s];
+        while (other->page != MOI_CL_PAGE_NONE && other->next_use < page->step)
+            other->next_use += page->walk[other->next_use % page->n_walk].again;
+    }
+}
+
+static void moi_cl_page_order(moi_cl_page_step *walk, size_t *next, const size_t *order, size_t n) {
+    for (size_t k = 2 * n; k-- > 0;) {
+        const size_t i = order ? order[k % n] : k % n;
+        if (k < n) {
+            walk[k].page = i;
+            walk[k].again = next[i] - k;
+        }
+        next[i] = k;
+    }
+}
+
+mo_status mo_cl_page_walk(mo_cl_page *page, const size_t *order, size_t n) {
+    moi_cl_page_step *walk = NULL;
+    if (!page || !page->heap || (!order && n > page->n_pages) || n > SIZE_MAX / 2)
+        return MO_E_INVALID;
+    for (size_t k = 0; order && k < n; k++)
+        if (order[k] >= page->n_pages) return MO_E_INVALID;
+    const mo_allocator *allocator = &page->heap->cl->allocator;
+    if (n > 0) {
+        walk = (moi_cl_page_step *)moi_cl_new(allocator, n, sizeof *walk);
+        size_t *last = (size_t *)moi_cl_new(allocator, page->n_pages, sizeof *last);
+        if (walk && last) moi_cl_page_order(walk, last, order, n);
+        moi_cl_delete(allocator, last, page->n_pages, sizeof *last);
+        if (!walk || !last) {
+            moi_cl_delete(allocator, walk, n, sizeof *walk);
+            return MO_E_NO_MEMORY;
+        }
+    }
+    moi_cl_delete(allocator, page->walk, page->n_walk, sizeof *page->walk);
+    page->walk = walk;
+    page->n_walk = n;
+    page->step = 0;
+    for (size_t s = 0; s < page->desc.n_slots; s++)
+        if (page->slots[s].page != MOI_CL_PAGE_NONE)
+            page->slots[s].next_use = moi_cl_page_next_use(page, page->slots[s].page);
+    return moi_cl_page_ahead(page);
+}
+
+/* ---- use ----------------------------------------------------------------------------------- */
+
+mo_status mo_cl_page_acquire(mo_cl_page *page, size_t i, mo_cl_access access, mo_cl_mem *mem) {
+    mo_status status = MO_OK;
+    if (!page || i >= page->n_pages || (unsigned)access >= MO_CL_ACCESS_COUNT || !mem)
+        return MO_E_INVALID;
+    moi_cl_page_slot *slot = moi_cl_page_find(page, i);
+    const int was_there = slot != NULL;
+    if (!slot) {
+        slot = moi_cl_page_victim(page);
+        if (!slot) return MO_E_NO_SPACE;
+        status = moi_cl_page_fill(page, slot, i, access != MO_CL_OVERWRITE);
+        if (status != MO_OK) return status;
+    }
+    status = mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+    if (status != MO_OK) return status;
+    if (slot->moved) {
+        const mo_cl_wait_list after = {&slot->moved, 1};
+        status = mo_cl_barrier(page->heap->cl, MO_CL_COMPUTE, &after);
+        if (status != MO_OK) return status;
+        moi_cl_page_forget(&slot->moved);
+    }
+    const uint64_t step = moi_cl_page_next_use(page, i);
+    if (step < MOI_CL_PAGE_NEVER) moi_cl_page_advance(page, slot, step);
+    else slot->next_use = step;
+    slot->n_users++;
+    status = moi_cl_page_ahead(page);
+    if (status != MO_OK) {
+        slot->n_users--;
+        return status;
+    }
+    page->stats.n_acquired++;
+    page->stats.n_there += was_there && !slot->is_ahead;
+    page->stats.n_ahead += (uint64_t)slot->is_ahead;
+    slot->is_ahead = 0;
+    slot->is_dirty |= access != MO_CL_READ;
+    *mem = mo_cl_part(&slot->mem, 0, moi_cl_page_size(page, i));
+    mem->handle = 0;
+    return MO_OK;
+}
+
+mo_status mo_cl_page_release(mo_cl_page *page, size_t i) {
+    moi_cl_page_slot *slot = page && i < page->n_pages ? moi_cl_page_find(page, i) : NULL;
+    cl_event released = NULL;
+    if (!slot || slot->n_users == 0) return MO_E_INVALID;
+    mo_status status = mo_cl_mark(page->heap->cl, MO_CL_COMPUTE, &released);
+    if (status != MO_OK) return status;
+    moi_cl_page_forget(&slot->released);
+    slot->released = released;
+    slot->n_users--;
+    return mo_cl_flush(page->heap->cl, MO_CL_COMPUTE);
+}
+
+mo_status mo_cl_page_sync(mo_cl_page *page) {
+    if (!page || !page->heap) return MO_E_INVALID;
+    for (size_t s = 0; s < page->desc.n_slots; s++)
+        if (page->slots[s].n_users > 0) return MO_E_STATE;
+    for (size_t s = 0; s < page->desc.n_slots; s++) {
+        mo_status status = moi_cl_page_empty(page, &page->slots[s]);
+        if (status != MO_OK) return status;
+    }
+    mo_status status = moi_cl_page_wait(page);
+    for (size_t s = 0; s < page->desc.n_slots; s++) moi_cl_page_forget(&page->slots[s].moved);
+    return status;
+}
+
+#undef MOI_CL_PAGE_NONE
+#undef MOI_CL_PAGE_NEVER
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 
 mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n) {
