@@ -770,11 +770,11 @@ MEMOPT_API void mo_cl_staging_free(mo_cl_staging *staging);
  * while the compute queue goes on; events order the two, and the host waits for nothing.
  *
  *     mo_cl_store store;
- *     if (mo_cl_store_init(&store, &heap, mo_plan_describe(plan).store_bytes) != MO_OK) ...
+ *     if (mo_cl_store_init(&store, &arena.heap, mo_plan_describe(plan).store_bytes) != MO_OK) ...
  *     while (mo_plan_next(plan, &step)) {
  *         switch (step.op) {
  *         ...
- *         default: status = mo_cl_store_step(&store, &step, block, base);
+ *         default: status = mo_cl_store_step(&store, &arena, &step);
  *         }
  *     }
  *     mo_cl_store_free(&store);
@@ -843,19 +843,14 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_in(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_wait(
     mo_cl_store *store, uint64_t store_off, uint64_t size);
 
-/* mo_cl_store_step - the store's part of a step of a plan whose memory is a block on the device:
- * OFFLOAD and PREFETCH start their copies, the WAITs wait for them, other steps do nothing.
- *
- * block  device memory of the plan's peak_bytes, with the plan's alignment
- * base   the address that stands for the first byte of block: mo_arena_at(arena, 0, 0) of the arena
- *        that the plan is bound to. Its memory is not touched, so one of reserved address space
- *        costs nothing
+/* mo_cl_store_step - the store's part of a step of a plan that is bound to arena->tokens: OFFLOAD
+ * and PREFETCH start their copies, the WAITs wait for them, other steps do nothing.
  *
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL; a copy is not within block and store), what OpenCL says
+ * Errors:  MO_E_INVALID (NULL; a copy is not within arena and store), what OpenCL says
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_step(
-    mo_cl_store *store, const mo_step *step, mo_cl_mem block, const void *base);
+    mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step);
 
 #endif
 /* mo_cl_page.h - an array that is larger than what a device has room for: fixed pages in host
@@ -980,7 +975,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_walk(
  *
  * Threads: one at a time
  * Errors:  acquire: MO_E_INVALID (NULL, no such page, access), MO_E_NO_SPACE (every slot is
- *          acquired), what OpenCL says. release: MO_E_INVALID (NULL, not acquired), what OpenCL says
+ *          acquired), what OpenCL says. release: MO_E_INVALID (not acquired), what OpenCL says
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_acquire(
     mo_cl_page *page, size_t i, mo_cl_access access, mo_cl_mem *mem);
@@ -4833,12 +4828,11 @@ mo_status mo_cl_store_wait(mo_cl_store *store, uint64_t store_off, uint64_t size
 
 /* ---- steps of a plan ----------------------------------------------------------------------- */
 
-static mo_status moi_cl_store_start(mo_cl_store *store, const mo_step *step, const mo_cl_mem *block,
-    const void *base, cl_event mark) {
+static mo_status moi_cl_store_start(
+    mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step, cl_event mark) {
     for (size_t i = 0; i < step->n_copies; i++) {
         const mo_plan_copy *copy = &step->copies[i];
-        const uint64_t off = (uint64_t)((uintptr_t)copy->address - (uintptr_t)base);
-        const mo_cl_mem part = mo_cl_part(block, off, copy->size);
+        const mo_cl_mem part = mo_cl_arena_at(arena, copy->address, copy->size);
         mo_status status =
             moi_cl_store_copy_one(store, step->op == MO_STEP_OFFLOAD, &part, copy->store_off, mark);
         if (status != MO_OK) return status;
@@ -4858,17 +4852,16 @@ static mo_status moi_cl_store_end(mo_cl_store *store, const mo_step *step) {
     return moi_cl_store_order(store, n);
 }
 
-mo_status mo_cl_store_step(
-    mo_cl_store *store, const mo_step *step, mo_cl_mem block, const void *base) {
+mo_status mo_cl_store_step(mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step) {
     cl_event mark = NULL;
-    if (!store || !store->heap || !step) return MO_E_INVALID;
+    if (!store || !store->heap || !arena || !step) return MO_E_INVALID;
     const int starts = step->op == MO_STEP_OFFLOAD || step->op == MO_STEP_PREFETCH;
     const int ends = step->op == MO_STEP_OFFLOAD_WAIT || step->op == MO_STEP_PREFETCH_WAIT;
     if (ends) return moi_cl_store_end(store, step);
     if (!starts || step->n_copies == 0) return MO_OK;
     mo_status status = moi_cl_store_mark(store->heap->cl, &mark);
     if (status != MO_OK) return status;
-    status = moi_cl_store_start(store, step, &block, base, mark);
+    status = moi_cl_store_start(store, arena, step, mark);
     clReleaseEvent(mark);
     return status;
 }

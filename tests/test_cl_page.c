@@ -1,5 +1,5 @@
-/* test_cl_page.c - arrays of which a few pages are on the device, against the same work unpaged; and
- * the times of commands, which show what ran beside what. */
+/* test_cl_page.c - arrays of which a few pages are on the device, against the same work unpaged;
+ * and the times of commands, which show what ran beside what. */
 #include "test_cl.h"
 #ifndef TEST_NO_OPENCL
 #include "test_cl_numeric.h"
@@ -30,7 +30,7 @@ static void assert_pages(mo_cl_page *page, const float *x) {
         assert_same_bits(mo_cl_page_host(page, i), x + i * N_PAGE, 4 * n_of(i));
 }
 
-/* page += scale * its part of grad, so often that a transfer that does not wait finds it unfinished */
+/* page += scale * its part of grad, so often that a transfer that does not wait is too early */
 static void add_to(test_cl *t, mo_cl_page *page, size_t i, mo_cl_mem grad, int rounds) {
     mo_cl_mem mem;
     mo_cl_mem part = mo_cl_part(&grad, (uint64_t)i * PAGE, 4 * n_of(i));

@@ -140,11 +140,18 @@ static void bad_ranges_are_refused(void **state) {
     assert_int_equal(mo_cl_store_out(NULL, mem, 0), MO_E_INVALID);
     assert_int_equal(mo_cl_store_wait(&store, 1, 2000), MO_E_INVALID);
     assert_int_equal(mo_cl_store_out(&nothing, mem, 0), MO_E_INVALID);
-    assert_int_equal(mo_cl_store_step(&store, NULL, mem, NULL), MO_E_INVALID);
-    mo_plan_copy copy = {(void *)(uintptr_t)65, 1024, 0};
+    mo_cl_arena arena;
+    test_ok(mo_cl_arena_init(&arena, &t->cl, 1024, NULL));
+    char *base = mo_arena_at(&arena.tokens, 0, 0);
+    mo_plan_copy copy = {base, 1024, 977};
     mo_step step = {.op = MO_STEP_OFFLOAD, .copies = &copy, .n_copies = 1};
-    assert_int_equal(mo_cl_store_step(&store, &step, mem, (void *)(uintptr_t)64), MO_E_INVALID);
-    assert_int_equal(mo_cl_store_step(&store, &step, mem, (void *)(uintptr_t)66), MO_E_INVALID);
+    assert_int_equal(mo_cl_store_step(&store, &arena, NULL), MO_E_INVALID);
+    assert_int_equal(mo_cl_store_step(&store, NULL, &step), MO_E_INVALID);
+    assert_int_equal(mo_cl_store_step(&store, &arena, &step), MO_E_INVALID);
+    copy.store_off = 0;
+    copy.address = base + 1;
+    assert_int_equal(mo_cl_store_step(&store, &arena, &step), MO_E_INVALID);
+    mo_cl_arena_free(&arena);
     assert_int_equal(store.stats.n_out, 0);
     test_ok(mo_cl_store_out(&store, mem, 976));
     mo_cl_store_free(&store);
@@ -168,31 +175,24 @@ typedef struct run {
     test_cl *t;
     mo_plan *plan;
     mo_cl_store store;
-    mo_cl_mem block, seen; /* seen: what each backward found, [BLOCKS][BYTES] */
-    const void *base;
+    mo_cl_arena arena;
+    mo_cl_mem seen; /* what each backward found, [BLOCKS][BYTES] */
     uint32_t pass;
 } run;
-
-static mo_cl_mem on_device(run *r, const void *address, size_t size) {
-    mo_cl_mem part =
-        mo_cl_part(&r->block, (uint64_t)((uintptr_t)address - (uintptr_t)r->base), size);
-    assert_non_null(part.buffer);
-    return part;
-}
 
 /* A stage fills what it saves in forward, and keeps a copy of it in backward. */
 static void run_step(run *r, const mo_step *step) {
     mo_cl_heap *heap = &r->t->heap;
     const uint32_t value = r->pass * 100000 + 1000 * (uint32_t)step->stage;
     if (step->op == MO_STEP_FORWARD)
-        fill_slowly(r->t, on_device(r, step->tensors[0], BYTES), value);
+        fill_slowly(r->t, mo_cl_arena_at(&r->arena, step->tensors[0], BYTES), value);
     if (step->op == MO_STEP_BACKWARD) {
-        mo_cl_mem saved = on_device(r, step->tensors[0], BYTES);
+        mo_cl_mem saved = mo_cl_arena_at(&r->arena, step->tensors[0], BYTES);
         test_ok(mo_cl_copy_u32(
             heap, MO_CL_COMPUTE, &r->seen, step->stage * BYTES, &saved, 0, WORDS, NULL, NULL));
-        fill_slowly(r->t, on_device(r, step->tensors[1], BYTES), 3);
+        fill_slowly(r->t, mo_cl_arena_at(&r->arena, step->tensors[1], BYTES), 3);
     }
-    test_ok(mo_cl_store_step(&r->store, step, r->block, r->base));
+    test_ok(mo_cl_store_step(&r->store, &r->arena, step));
 }
 
 static void a_plan_moves_its_activations_beside_the_kernels(void **state) {
@@ -202,8 +202,11 @@ static void a_plan_moves_its_activations_beside_the_kernels(void **state) {
     run r = {.t = test_cl_of(state)};
     mo_stage stages[BLOCKS + 1];
     mo_chain chain = {.input_size = 64, .stages = stages, .n_stages = BLOCKS + 1};
-    mo_plan_desc desc = {.chain = &chain, .ops = moving_ops, .n_ops = n_elements(moving_ops)};
-    mo_arena arena;
+    mo_plan_desc desc = {.chain = &chain,
+        .ops = moving_ops,
+        .n_ops = n_elements(moving_ops),
+        .align = mo_cl_arena_align(&r.t->cl),
+        .piece = mo_cl_arena_piece(&r.t->cl)};
     mo_step step;
     memset(stages, 0, sizeof stages);
     for (int i = 0; i <= BLOCKS; i++) {
@@ -214,12 +217,9 @@ static void a_plan_moves_its_activations_beside_the_kernels(void **state) {
     test_ok(mo_plan_create(&r.plan, &desc));
     const mo_plan_info info = mo_plan_describe(r.plan);
     assert_int_equal(info.store_bytes, 2 * BYTES);
-    assert_true(info.peak_bytes < 3 * BYTES + 1024); /* with all three kept it would be 4 */
-    /* Only its addresses are used. */
-    test_ok(mo_arena_init(&arena, NULL));
-    test_ok(mo_plan_bind(r.plan, &arena, NULL));
-    r.base = mo_arena_at(&arena, 0, 0);
-    r.block = test_cl_new(r.t, info.peak_bytes, 0);
+    assert_true(info.peak_bytes < 3 * BYTES + 4096); /* with all three kept it would be 4 */
+    test_ok(mo_cl_arena_init(&r.arena, &r.t->cl, info.peak_bytes, NULL));
+    test_ok(mo_plan_bind(r.plan, &r.arena.tokens, NULL));
     r.seen = test_cl_new(r.t, BLOCKS * BYTES, 0);
     test_ok(mo_cl_store_init(&r.store, &r.t->heap, info.store_bytes));
     for (r.pass = 0; r.pass < 3; r.pass++) {
@@ -232,7 +232,7 @@ static void a_plan_moves_its_activations_beside_the_kernels(void **state) {
     assert_int_equal(r.store.stats.in_bytes, 3 * info.in_bytes);
     mo_cl_store_free(&r.store);
     mo_plan_destroy(r.plan);
-    mo_arena_free(&arena);
+    mo_cl_arena_free(&r.arena);
     test_cl_clear(r.t);
 }
 

@@ -122,7 +122,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_walk(
  *
  * Threads: one at a time
  * Errors:  acquire: MO_E_INVALID (NULL, no such page, access), MO_E_NO_SPACE (every slot is
- *          acquired), what OpenCL says. release: MO_E_INVALID (NULL, not acquired), what OpenCL says
+ *          acquired), what OpenCL says. release: MO_E_INVALID (not acquired), what OpenCL says
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_acquire(
     mo_cl_page *page, size_t i, mo_cl_access access, mo_cl_mem *mem);

@@ -136,12 +136,11 @@ mo_status mo_cl_store_wait(mo_cl_store *store, uint64_t store_off, uint64_t size
 
 /* ---- steps of a plan ----------------------------------------------------------------------- */
 
-static mo_status moi_cl_store_start(mo_cl_store *store, const mo_step *step, const mo_cl_mem *block,
-    const void *base, cl_event mark) {
+static mo_status moi_cl_store_start(
+    mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step, cl_event mark) {
     for (size_t i = 0; i < step->n_copies; i++) {
         const mo_plan_copy *copy = &step->copies[i];
-        const uint64_t off = (uint64_t)((uintptr_t)copy->address - (uintptr_t)base);
-        const mo_cl_mem part = mo_cl_part(block, off, copy->size);
+        const mo_cl_mem part = mo_cl_arena_at(arena, copy->address, copy->size);
         mo_status status =
             moi_cl_store_copy_one(store, step->op == MO_STEP_OFFLOAD, &part, copy->store_off, mark);
         if (status != MO_OK) return status;
@@ -161,17 +160,16 @@ static mo_status moi_cl_store_end(mo_cl_store *store, const mo_step *step) {
     return moi_cl_store_order(store, n);
 }
 
-mo_status mo_cl_store_step(
-    mo_cl_store *store, const mo_step *step, mo_cl_mem block, const void *base) {
+mo_status mo_cl_store_step(mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step) {
     cl_event mark = NULL;
-    if (!store || !store->heap || !step) return MO_E_INVALID;
+    if (!store || !store->heap || !arena || !step) return MO_E_INVALID;
     const int starts = step->op == MO_STEP_OFFLOAD || step->op == MO_STEP_PREFETCH;
     const int ends = step->op == MO_STEP_OFFLOAD_WAIT || step->op == MO_STEP_PREFETCH_WAIT;
     if (ends) return moi_cl_store_end(store, step);
     if (!starts || step->n_copies == 0) return MO_OK;
     mo_status status = moi_cl_store_mark(store->heap->cl, &mark);
     if (status != MO_OK) return status;
-    status = moi_cl_store_start(store, step, &block, base, mark);
+    status = moi_cl_store_start(store, arena, step, mark);
     clReleaseEvent(mark);
     return status;
 }

@@ -3,11 +3,11 @@
  * while the compute queue goes on; events order the two, and the host waits for nothing.
  *
  *     mo_cl_store store;
- *     if (mo_cl_store_init(&store, &heap, mo_plan_describe(plan).store_bytes) != MO_OK) ...
+ *     if (mo_cl_store_init(&store, &arena.heap, mo_plan_describe(plan).store_bytes) != MO_OK) ...
  *     while (mo_plan_next(plan, &step)) {
  *         switch (step.op) {
  *         ...
- *         default: status = mo_cl_store_step(&store, &step, block, base);
+ *         default: status = mo_cl_store_step(&store, &arena, &step);
  *         }
  *     }
  *     mo_cl_store_free(&store);
@@ -15,6 +15,7 @@
 #ifndef MEMOPT_CL_STORE_H
 #define MEMOPT_CL_STORE_H
 
+#include "mo_cl_arena.h"
 #include "mo_cl_staging.h"
 
 /* mo_cl_store_stats - since mo_cl_store_init.
@@ -78,18 +79,13 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_in(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_wait(
     mo_cl_store *store, uint64_t store_off, uint64_t size);
 
-/* mo_cl_store_step - the store's part of a step of a plan whose memory is a block on the device:
- * OFFLOAD and PREFETCH start their copies, the WAITs wait for them, other steps do nothing.
- *
- * block  device memory of the plan's peak_bytes, with the plan's alignment
- * base   the address that stands for the first byte of block: mo_arena_at(arena, 0, 0) of the arena
- *        that the plan is bound to. Its memory is not touched, so one of reserved address space
- *        costs nothing
+/* mo_cl_store_step - the store's part of a step of a plan that is bound to arena->tokens: OFFLOAD
+ * and PREFETCH start their copies, the WAITs wait for them, other steps do nothing.
  *
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL; a copy is not within block and store), what OpenCL says
+ * Errors:  MO_E_INVALID (NULL; a copy is not within arena and store), what OpenCL says
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_step(
-    mo_cl_store *store, const mo_step *step, mo_cl_mem block, const void *base);
+    mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step);
 
 #endif
