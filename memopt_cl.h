@@ -14,11 +14,15 @@
  *
  *   cl_device    the devices of this machine: listed, chosen by a string, described
  *   cl           a device in use: its context and queues, made here or attached to; waiting
+ *   cl_times     how long kernels and transfers ran, and how much of it at the same time
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
  *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
  *   cl_gemm      the matrix product, also of stored 16-, 8- and 4-bit matrices
+ *   cl_staging   host memory that transfers run fast from
+ *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
+ *   cl_page      arrays larger than the device: pages in host memory, a few on the device
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -250,6 +254,7 @@ typedef struct mo_cl {
     char *build_options, *cache_folder;
     struct mo_cl_program *programs;
     struct moi_cl_ready *ready;
+    struct moi_cl_recorder *recorder;
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
     mo_log log;
@@ -323,6 +328,51 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_launch(mo_cl *cl, mo_cl_queue queue,
  * Errors:  MO_E_INVALID (NULL), MO_E_UNSUPPORTED (no profiling, or a driver that has no times)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_event_seconds(cl_event event, double *seconds);
+
+#endif
+/* mo_cl_times.h - what a device did when: how long kernels ran, how long transfers, and how much of
+ * the transfers' time lay inside the kernels'.
+ *
+ *     desc.profiling = 1;                    of mo_cl_init
+ *     mo_cl_times times;
+ *     if (mo_cl_times_begin(&cl, 10000) != MO_OK) ...
+ *     ... the commands of a step or more
+ *     if (mo_cl_times_end(&cl, &times) == MO_OK)
+ *         printf("%.0f %% hidden\n", 100 * times.both_s / times.transfer_s);
+ */
+#ifndef MEMOPT_CL_TIMES_H
+#define MEMOPT_CL_TIMES_H
+
+/* mo_cl_times - by the device's clock, in seconds.
+ *
+ * kernel_s     at least one kernel ran; copies on the device count as kernels
+ * transfer_s   at least one upload or download ran; both_s: and a kernel at the same time
+ * span_s       from the first start to the last end
+ * in_bytes     uploaded; out_bytes: downloaded
+ * n_missed     commands behind the first max_commands: they are in no other figure
+ *
+ * Mappings, and commands that the program enqueues by OpenCL itself, are not seen. */
+typedef struct mo_cl_times {
+    double kernel_s, transfer_s, both_s, span_s;
+    uint64_t in_bytes, out_bytes;
+    size_t n_kernels, n_transfers, n_missed;
+} mo_cl_times;
+
+/* mo_cl_times_begin - record the commands from here on. mo_cl_times_end - wait for both queues, add
+ * up, and record no longer; when it fails too.
+ *
+ * max_commands  1 or more; each takes 40 bytes and keeps its event
+ * times         out
+ *
+ * Memory:  the mo_cl's allocator; end takes 32 bytes more per command meanwhile
+ * Threads: one at a time
+ * Errors:  begin: MO_E_INVALID (NULL, 0), MO_E_STATE (begun already), MO_E_UNSUPPORTED (a queue has
+ *          no profiling), MO_E_NO_MEMORY, MO_E_OVERFLOW. end: MO_E_INVALID (NULL), MO_E_STATE (not
+ *          begun), MO_E_UNSUPPORTED (the driver has no times), MO_E_NO_MEMORY, what a failed
+ *          command left behind
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_times_begin(mo_cl *cl, size_t max_commands);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_times_end(mo_cl *cl, mo_cl_times *times);
 
 #endif
 /* mo_cl_program.h - OpenCL programs: compiled once, kept in memory and in a folder of files.
@@ -446,12 +496,15 @@ typedef struct mo_cl_mem {
  * used_bytes       of the blocks, rounded up to the alignment
  * largest_free     the largest block that fits into the buffers that are there
  * n_buffers        there now; n_created, n_released: since mo_cl_heap_init
- * n_failed         blocks refused: budget, device or books */
+ * n_failed         blocks refused: budget, device or books
+ * staging_bytes    of host memory (mo_cl_staging.h), not in the budget
+ * pinned_bytes     of that, page-locked */
 typedef struct mo_cl_heap_stats {
     uint64_t budget_bytes, reserved_bytes, peak_reserved_bytes;
     uint64_t used_bytes, peak_used_bytes, largest_free_bytes;
     size_t n_buffers, n_allocs;
     uint64_t n_created, n_released, n_failed;
+    uint64_t staging_bytes, peak_staging_bytes, pinned_bytes;
 } mo_cl_heap_stats;
 
 /* mo_cl_heap - owned by the caller, must not move; every field is private. */
@@ -760,6 +813,273 @@ typedef struct mo_cl_gemm_operand {
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_gemm_mixed(const mo_cl_gemm_env *env,
     const mo_gemm_desc *desc, const mo_cl_gemm_operand *a, const mo_cl_gemm_operand *b,
     mo_cl_mem c);
+
+#endif
+/* mo_cl_staging.h - host memory that a device transfers to and from fast: page-locked by its
+ * driver, where it does that.
+ *
+ *     mo_cl_staging staging;
+ *     if (mo_cl_staging_alloc(&heap, size, &staging) != MO_OK) ...
+ *     fill(staging.data);
+ *     mo_cl_upload(&heap, MO_CL_TRANSFER, &x, 0, staging.data, size, NULL, &event);
+ *     ...
+ *     mo_cl_staging_free(&staging);
+ *
+ * A transfer from other memory goes through a small page-locked buffer of the driver, piece by
+ * piece, and often is not asynchronous at all. */
+#ifndef MEMOPT_CL_STAGING_H
+#define MEMOPT_CL_STAGING_H
+
+/* mo_cl_staging - owned by the caller; data, size and pinned may be read, the rest is private.
+ *
+ * data    [size] host memory, aligned to 64 bytes at least
+ * pinned  0 = the driver refused, and this is plain memory: it works the same, only slower */
+typedef struct mo_cl_staging {
+    void *data;
+    size_t size;
+    int pinned;
+    mo_cl_heap *heap;
+    cl_mem buffer;
+    void *mapped;
+} mo_cl_staging;
+
+/* mo_cl_staging_alloc - host memory, counted in the heap's statistics and not in its budget; the
+ * content is undefined. mo_cl_staging_free - give it back, before the heap; nothing may use it any
+ * more. {0} does nothing.
+ *
+ * size  1 or more
+ *
+ * Memory:  a buffer with CL_MEM_ALLOC_HOST_PTR that stays mapped; plain: the mo_cl's allocator
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size 0), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_staging_alloc(
+    mo_cl_heap *heap, size_t size, mo_cl_staging *staging);
+MEMOPT_API void mo_cl_staging_free(mo_cl_staging *staging);
+
+#endif
+/* mo_cl_store.h - a store in host memory for what a device has no room for between two uses, such
+ * as the activations that a plan moves out and brings back. The copies run on the transfer queue
+ * while the compute queue goes on; events order the two, and the host waits for nothing.
+ *
+ *     mo_cl_store store;
+ *     if (mo_cl_store_init(&store, &arena.heap, mo_plan_describe(plan).store_bytes) != MO_OK) ...
+ *     while (mo_plan_next(plan, &step)) {
+ *         switch (step.op) {
+ *         ...
+ *         default: status = mo_cl_store_step(&store, &arena, &step);
+ *         }
+ *     }
+ *     mo_cl_store_free(&store);
+ */
+#ifndef MEMOPT_CL_STORE_H
+#define MEMOPT_CL_STORE_H
+
+/* mo_cl_store_stats - since mo_cl_store_init.
+ *
+ * out_bytes, n_out  moved to the store; in_bytes, n_in: and back
+ * n_waits           waits that found copies on their way */
+typedef struct mo_cl_store_stats {
+    uint64_t out_bytes, in_bytes;
+    uint64_t n_out, n_in, n_waits;
+} mo_cl_store_stats;
+
+/* mo_cl_store - owned by the caller, must not move; stats may be read, the rest is private. */
+typedef struct mo_cl_store {
+    mo_cl_heap *heap;
+    mo_cl_staging memory;
+    struct moi_cl_store_copy *copies; /* on their way, the oldest first */
+    size_t n_copies;
+    mo_cl_store_stats stats;
+} mo_cl_store;
+
+/* mo_cl_store_init - a store of so many bytes, pinned where the driver does that.
+ * mo_cl_store_free - give them back, when the copies on their way have ended.
+ *
+ * heap   valid as long as the store
+ * bytes  0 = a store that holds nothing
+ *
+ * Memory:  host memory, see mo_cl_staging_alloc; 2 KiB of the mo_cl's allocator
+ * Threads: one at a time, as everything here, and not beside other calls on the same mo_cl
+ * Errors:  MO_E_INVALID (NULL), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_init(
+    mo_cl_store *store, mo_cl_heap *heap, size_t bytes);
+MEMOPT_API void mo_cl_store_free(mo_cl_store *store);
+
+/* mo_cl_store_out - start to copy device memory into the store. mo_cl_store_in - back out of it.
+ *
+ * mem        all of it; of a part give mo_cl_part
+ * store_off  bytes into the store
+ *
+ * A copy begins when everything enqueued so far on the compute queue is complete, and behind the
+ * copies that were started before it. What the compute queue does from here on does not wait for
+ * it: until mo_cl_store_wait it must not write what goes out, nor use what comes in.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, range), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_out(
+    mo_cl_store *store, mo_cl_mem mem, uint64_t store_off);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_in(
+    mo_cl_store *store, mo_cl_mem mem, uint64_t store_off);
+
+/* mo_cl_store_wait - what is enqueued on the compute queue from here on runs behind the copies from
+ * and to this range of the store. Copies that were started before one of them are waited for too,
+ * later ones are not.
+ *
+ * store_off, size  in bytes
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, range), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_wait(
+    mo_cl_store *store, uint64_t store_off, uint64_t size);
+
+/* mo_cl_store_step - the store's part of a step of a plan that is bound to arena->tokens: OFFLOAD
+ * and PREFETCH start their copies, the WAITs wait for them, other steps do nothing.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL; a copy is not within arena and store), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_step(
+    mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step);
+
+#endif
+/* mo_cl_page.h - an array that is larger than what a device has room for: fixed pages in host
+ * memory, of which a few are on the device. A walk over the pages has the next one on its way up,
+ * and the last one on its way back, while kernels work on this one; events order the two queues,
+ * and the host waits for nothing.
+ *
+ *     mo_cl_page states;
+ *     mo_cl_page_desc desc = {0};
+ *     desc.size = bytes;
+ *     desc.page_bytes = 16 << 20;
+ *     if (mo_cl_page_init(&states, &heap, &desc) != MO_OK) ...
+ *     ... fill mo_cl_page_host(&states, 0..)
+ *     mo_cl_page_walk(&states, NULL, mo_cl_page_count(&states));
+ *     for (each step) for (size_t i = 0; i < mo_cl_page_count(&states); i++) {
+ *         mo_cl_mem mem;
+ *         if (mo_cl_page_acquire(&states, i, MO_CL_WRITE, &mem) != MO_OK) ...
+ *         ... kernels that use mem
+ *         if (mo_cl_page_release(&states, i) != MO_OK) ...
+ *     }
+ *     if (mo_cl_page_sync(&states) != MO_OK) ...      now the host memory has it all
+ *
+ * On a device that shares the host's memory paging only copies: see mo_cl_wrap. */
+#ifndef MEMOPT_CL_PAGE_H
+#define MEMOPT_CL_PAGE_H
+
+/* mo_cl_page_desc - an array and its pages.
+ *
+ * size        bytes of the array
+ * page_bytes  of a page; the last one may be shorter. A page takes a few ms to transfer, or more:
+ *             at 10 GB/s 16 MiB take 1.6 ms
+ * n_slots     pages on the device; 0 = 2. Two are enough for a walk that goes up, works and goes
+ *             back at once; what is more keeps pages from one walk to the next
+ * n_ahead     pages of a walk that are fetched ahead, less than n_slots; 0 = 1
+ * host        [size] memory of the caller, valid as long as the pages, such as a mapped file; its
+ *             content is the array's. NULL = staging, whose content is undefined
+ * category    of the slots in the track; name as well, kept as a pointer, may be NULL */
+typedef struct mo_cl_page_desc {
+    uint64_t size;
+    size_t page_bytes;
+    size_t n_slots, n_ahead;
+    void *host;
+    mo_category category;
+    const char *name;
+} mo_cl_page_desc;
+
+/* mo_cl_page_stats - since mo_cl_page_init.
+ *
+ * n_acquired  pages acquired; of these
+ * n_there     were on the device, and
+ * n_ahead     on their way, fetched by the walk; the rest was fetched, or only placed, when asked
+ *             for
+ * n_in, n_out pages uploaded and written back */
+typedef struct mo_cl_page_stats {
+    uint64_t in_bytes, out_bytes;
+    uint64_t n_acquired, n_there, n_ahead, n_in, n_out;
+} mo_cl_page_stats;
+
+/* mo_cl_page - owned by the caller, must not move; stats may be read, the rest is private. */
+typedef struct mo_cl_page {
+    mo_cl_heap *heap;
+    mo_cl_page_desc desc;
+    size_t n_pages, pages_per_chunk, n_chunks;
+    mo_cl_staging *chunks;          /* [n_chunks] of pages_per_chunk pages; none with desc.host */
+    struct moi_cl_page_slot *slots; /* [desc.n_slots] */
+    struct moi_cl_page_step *walk;  /* [n_walk] */
+    size_t n_walk;
+    uint64_t step, tick;
+    mo_cl_page_stats stats;
+} mo_cl_page;
+
+/* mo_cl_page_init - the slots on the device, and the host memory. mo_cl_page_free - give both back,
+ * after waiting for the transfers; what has not been written back (mo_cl_page_sync) is lost.
+ *
+ * heap  valid as long as the pages
+ *
+ * Memory:  n_slots pages of the heap; size bytes of staging, in pieces of 64 MiB or a page
+ * Threads: one at a time, as everything here, and not beside other calls on the same mo_cl
+ * Errors:  MO_E_INVALID (NULL, size 0, page_bytes 0, one slot, n_ahead), MO_E_NO_MEMORY, those of
+ *          mo_cl_heap_alloc
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_init(
+    mo_cl_page *page, mo_cl_heap *heap, const mo_cl_page_desc *desc);
+MEMOPT_API void mo_cl_page_free(mo_cl_page *page);
+
+/* mo_cl_page_count - how many pages there are. mo_cl_page_host - page i in host memory; NULL when
+ * there is none. It is current, and may be changed, from mo_cl_page_init or mo_cl_page_sync to the
+ * next mo_cl_page_acquire or mo_cl_page_walk.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_page_count(const mo_cl_page *page);
+MEMOPT_API void *mo_cl_page_host(const mo_cl_page *page, size_t i);
+
+/* mo_cl_page_walk - the order in which pages are going to be acquired, over and over: that of a
+ * plan, for example. Its first pages are fetched at once, the others each a few pages ahead; and
+ * what is on the device leaves in the order that moves the fewest bytes.
+ *
+ * order  in  [n] pages, each any number of times; copied; NULL = 0, 1 .. n - 1
+ * n      0 = no walk any more: nothing is fetched ahead, as after mo_cl_page_init
+ *
+ * Acquiring another page than the walk's next one goes on from there, when the walk has it, and
+ * else leaves the walk where it is.
+ *
+ * Memory:  24 bytes per entry
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, no such page), MO_E_NO_MEMORY, what OpenCL says
+ * Source:  Belady 1966, A study of replacement algorithms for a virtual-storage computer
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_walk(
+    mo_cl_page *page, const size_t *order, size_t n);
+
+/* mo_cl_page_acquire - a page for what is enqueued on the compute queue from here on, which waits
+ * for the page's upload. mo_cl_page_release - what was enqueued there until here has used it.
+ *
+ * access  MO_CL_READ: the page is not changed, and not written back; MO_CL_OVERWRITE: its content
+ *         is of no interest, and not uploaded
+ * mem     out  valid until release; as long as the page. handle is 0
+ *
+ * A page may be acquired several times, and is released as often. Other pages may be acquired
+ * meanwhile, as long as there are slots.
+ *
+ * Threads: one at a time
+ * Errors:  acquire: MO_E_INVALID (NULL, no such page, access), MO_E_NO_SPACE (every slot is
+ *          acquired), what OpenCL says. release: MO_E_INVALID (not acquired), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_acquire(
+    mo_cl_page *page, size_t i, mo_cl_access access, mo_cl_mem *mem);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_release(mo_cl_page *page, size_t i);
+
+/* mo_cl_page_sync - write back what was changed, and wait for it. No page is on the device then.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a page is acquired), what a failed command left behind
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_sync(mo_cl_page *page);
 
 #endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
@@ -1556,6 +1876,19 @@ static int moi_cl_list_valid(const mo_cl_wait_list *after);
 static cl_uint moi_cl_list_n(const mo_cl_wait_list *after);
 static const cl_event *moi_cl_list_events(const mo_cl_wait_list *after);
 
+/* What mo_cl_times.h adds up. */
+typedef enum moi_cl_command_kind {
+    MOI_CL_RAN_KERNEL = 0,
+    MOI_CL_RAN_UPLOAD,
+    MOI_CL_RAN_DOWNLOAD
+} moi_cl_command_kind;
+
+/* Whether commands are recorded, so that each needs an event; record one of them; end it. */
+static int moi_cl_recording(const mo_cl *cl);
+static void moi_cl_record_command(
+    mo_cl *cl, moi_cl_command_kind kind, uint64_t bytes, cl_event event);
+static void moi_cl_record_free(mo_cl *cl);
+
 #endif
 /* mo_cl_kernel.h - every kernel, and how one is called; never part of the public header.
  *
@@ -2256,6 +2589,7 @@ mo_status mo_cl_init(mo_cl *cl, const mo_cl_desc *desc) {
 
 void mo_cl_free(mo_cl *cl) {
     if (!cl) return;
+    moi_cl_record_free(cl);
     mo_cl_program_clear(cl);
     for (int i = 0; i < MO_CL_QUEUE_COUNT; i++) {
         if (!cl->queues[i]) continue;
@@ -2358,7 +2692,8 @@ mo_status mo_cl_launch(mo_cl *cl, mo_cl_queue queue, cl_kernel kernel, size_t n_
     if (status != MO_OK) return status;
     cl_event done = NULL;
     cl_int code = clEnqueueNDRangeKernel(cl->queues[queue], kernel, 1, NULL, &global,
-        &cl->work_group, moi_cl_list_n(after), moi_cl_list_events(after), event ? &done : NULL);
+        &cl->work_group, moi_cl_list_n(after), moi_cl_list_events(after),
+        event || moi_cl_recording(cl) ? &done : NULL);
     if (code == CL_INVALID_WORK_GROUP_SIZE) {
         moi_cl_fail(&cl->log, "clEnqueueNDRangeKernel", code, "groups of %zu", cl->work_group);
         return MO_E_UNSUPPORTED;
@@ -2366,7 +2701,9 @@ mo_status mo_cl_launch(mo_cl *cl, mo_cl_queue queue, cl_kernel kernel, size_t n_
     if (code != CL_SUCCESS)
         return moi_cl_fail(&cl->log, "clEnqueueNDRangeKernel", code, "%zu groups of %zu", n_groups,
             cl->work_group);
+    moi_cl_record_command(cl, MOI_CL_RAN_KERNEL, 0, done);
     if (event) *event = done;
+    else if (done) clReleaseEvent(done);
     return MO_OK;
 }
 
@@ -2381,6 +2718,155 @@ mo_status mo_cl_event_seconds(cl_event event, double *seconds) {
     if (end <= begin) return MO_E_UNSUPPORTED; /* some drivers answer, and always with 0 */
     *seconds = 1e-9 * (double)(end - begin);
     return MO_OK;
+}
+/* mo_cl_times.c - see mo_cl_times.h. */
+
+/* What runs, by what it counts as. */
+typedef struct moi_cl_command {
+    cl_event event;
+    moi_cl_command_kind kind;
+    uint64_t bytes;
+} moi_cl_command;
+
+struct moi_cl_recorder {
+    moi_cl_command *commands;
+    size_t n, max, n_missed;
+};
+
+/* A command begins (+1) or ends (-1). */
+typedef struct moi_cl_edge {
+    cl_ulong time;
+    int is_transfer, change;
+} moi_cl_edge;
+
+static int moi_cl_recording(const mo_cl *cl) { return cl->recorder != NULL; }
+
+static void moi_cl_record_command(
+    mo_cl *cl, moi_cl_command_kind kind, uint64_t bytes, cl_event event) {
+    struct moi_cl_recorder *recorder = cl->recorder;
+    if (!recorder || !event) return;
+    if (recorder->n == recorder->max) {
+        recorder->n_missed++;
+        return;
+    }
+    moi_cl_command *command = &recorder->commands[recorder->n++];
+    clRetainEvent(command->event = event);
+    command->kind = kind;
+    command->bytes = bytes;
+}
+
+static void moi_cl_record_free(mo_cl *cl) {
+    struct moi_cl_recorder *recorder = cl->recorder;
+    if (!recorder) return;
+    for (size_t i = 0; i < recorder->n; i++) clReleaseEvent(recorder->commands[i].event);
+    moi_cl_delete(&cl->allocator, recorder->commands, recorder->max, sizeof *recorder->commands);
+    moi_cl_delete(&cl->allocator, recorder, 1, sizeof *recorder);
+    cl->recorder = NULL;
+}
+
+static mo_status moi_cl_check_profiling(const mo_cl *cl) {
+    for (int i = 0; i < MO_CL_QUEUE_COUNT; i++) {
+        cl_command_queue_properties properties = 0;
+        cl_int code = clGetCommandQueueInfo(
+            cl->queues[i], CL_QUEUE_PROPERTIES, sizeof properties, &properties, NULL);
+        if (code != CL_SUCCESS)
+            return moi_cl_fail(&cl->log, "clGetCommandQueueInfo", code, "queue %d", i);
+        if (properties & CL_QUEUE_PROFILING_ENABLE) continue;
+        moi_cl_say(
+            &cl->log, MO_LOG_ERROR, "cl: the queues keep no times; see mo_cl_desc.profiling");
+        return MO_E_UNSUPPORTED;
+    }
+    return MO_OK;
+}
+
+mo_status mo_cl_times_begin(mo_cl *cl, size_t max_commands) {
+    size_t bytes;
+    if (!cl || !cl->context || max_commands == 0) return MO_E_INVALID;
+    if (cl->recorder) return MO_E_STATE;
+    if (!moi_mul(max_commands, sizeof(moi_cl_command), &bytes)) return MO_E_OVERFLOW;
+    mo_status status = moi_cl_check_profiling(cl);
+    if (status != MO_OK) return status;
+    struct moi_cl_recorder *made =
+        (struct moi_cl_recorder *)moi_cl_new(&cl->allocator, 1, sizeof *made);
+    if (!made) return MO_E_NO_MEMORY;
+    memset(made, 0, sizeof *made);
+    made->max = max_commands;
+    made->commands =
+        (moi_cl_command *)moi_cl_new(&cl->allocator, max_commands, sizeof *made->commands);
+    if (!made->commands) {
+        moi_cl_delete(&cl->allocator, made, 1, sizeof *made);
+        return MO_E_NO_MEMORY;
+    }
+    cl->recorder = made;
+    return MO_OK;
+}
+
+static int moi_cl_edge_compare(const void *a, const void *b) {
+    const cl_ulong x = ((const moi_cl_edge *)a)->time, y = ((const moi_cl_edge *)b)->time;
+    return (x > y) - (x < y);
+}
+
+/* Two edges of a command; 0 when the driver has no times for it. */
+static int moi_cl_edges_of(const moi_cl_command *command, moi_cl_edge *edges) {
+    for (int i = 0; i < 2; i++) {
+        cl_int code = clGetEventProfilingInfo(command->event,
+            i == 0 ? CL_PROFILING_COMMAND_START : CL_PROFILING_COMMAND_END, sizeof edges[i].time,
+            &edges[i].time, NULL);
+        if (code != CL_SUCCESS) return 0;
+        edges[i].is_transfer = command->kind != MOI_CL_RAN_KERNEL;
+        edges[i].change = i == 0 ? 1 : -1;
+    }
+    return edges[0].time <= edges[1].time;
+}
+
+/* Walks along the time line; between two edges the same commands run. */
+static void moi_cl_add_times(const moi_cl_edge *edges, size_t n, mo_cl_times *times) {
+    int running[2] = {0, 0};
+    for (size_t i = 0; i < n; i++) {
+        const double seconds = i == 0 ? 0 : 1e-9 * (double)(edges[i].time - edges[i - 1].time);
+        if (running[0] > 0) times->kernel_s += seconds;
+        if (running[1] > 0) times->transfer_s += seconds;
+        if (running[0] > 0 && running[1] > 0) times->both_s += seconds;
+        running[edges[i].is_transfer] += edges[i].change;
+    }
+    if (n > 0) times->span_s = 1e-9 * (double)(edges[n - 1].time - edges[0].time);
+}
+
+static mo_status moi_cl_read_times(mo_cl *cl, mo_cl_times *times) {
+    const struct moi_cl_recorder *recorder = cl->recorder;
+    const size_t n = recorder->n;
+    times->n_missed = recorder->n_missed;
+    if (n == 0) return MO_OK;
+    moi_cl_edge *edges = (moi_cl_edge *)moi_cl_new(&cl->allocator, n, 2 * sizeof *edges);
+    if (!edges) return MO_E_NO_MEMORY;
+    int valid = 1;
+    for (size_t i = 0; i < n && valid; i++) {
+        const moi_cl_command *command = &recorder->commands[i];
+        valid = moi_cl_edges_of(command, &edges[2 * i]);
+        if (command->kind == MOI_CL_RAN_UPLOAD) times->in_bytes += command->bytes;
+        if (command->kind == MOI_CL_RAN_DOWNLOAD) times->out_bytes += command->bytes;
+        *(command->kind == MOI_CL_RAN_KERNEL ? &times->n_kernels : &times->n_transfers) += 1;
+    }
+    if (valid) {
+        qsort(edges, 2 * n, sizeof *edges, moi_cl_edge_compare);
+        moi_cl_add_times(edges, 2 * n, times);
+    }
+    moi_cl_delete(&cl->allocator, edges, n, 2 * sizeof *edges);
+    /* Some drivers answer, and always with the same time. */
+    return valid && times->kernel_s + times->transfer_s > 0 ? MO_OK : MO_E_UNSUPPORTED;
+}
+
+mo_status mo_cl_times_end(mo_cl *cl, mo_cl_times *times) {
+    mo_cl_times made;
+    if (!cl || !times) return MO_E_INVALID;
+    if (!cl->recorder) return MO_E_STATE;
+    memset(&made, 0, sizeof made);
+    mo_status status = mo_cl_sync(cl, MO_CL_COMPUTE);
+    if (status == MO_OK) status = mo_cl_sync(cl, MO_CL_TRANSFER);
+    if (status == MO_OK) status = moi_cl_read_times(cl, &made);
+    moi_cl_record_free(cl);
+    if (status == MO_OK) *times = made;
+    return status;
 }
 /* mo_cl_program.c - see mo_cl_program.h. */
 
@@ -4324,6 +4810,7 @@ mo_status mo_cl_upload(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst
     cl_int code = clEnqueueWriteBuffer(heap->cl->queues[queue], dst->buffer, CL_FALSE,
         (size_t)(dst->off + off), size, src, moi_cl_list_n(after), moi_cl_list_events(after),
         &done);
+    if (code == CL_SUCCESS) moi_cl_record_command(heap->cl, MOI_CL_RAN_UPLOAD, size, done);
     return moi_cl_hand_out(heap->cl, "clEnqueueWriteBuffer", code, size, done, event);
 }
 
@@ -4336,6 +4823,7 @@ mo_status mo_cl_download(mo_cl_heap *heap, mo_cl_queue queue, void *dst, const m
     cl_int code = clEnqueueReadBuffer(heap->cl->queues[queue], src->buffer, CL_FALSE,
         (size_t)(src->off + off), size, dst, moi_cl_list_n(after), moi_cl_list_events(after),
         &done);
+    if (code == CL_SUCCESS) moi_cl_record_command(heap->cl, MOI_CL_RAN_DOWNLOAD, size, done);
     return moi_cl_hand_out(heap->cl, "clEnqueueReadBuffer", code, size, done, event);
 }
 
@@ -4350,11 +4838,14 @@ mo_status mo_cl_copy(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst, 
     if (moi_cl_overlap(dst, dst_off, src, src_off, size)) return MO_E_INVALID;
     cl_int code = clEnqueueCopyBuffer(heap->cl->queues[queue], src->buffer, dst->buffer,
         (size_t)(src->off + src_off), (size_t)(dst->off + dst_off), (size_t)size,
-        moi_cl_list_n(after), moi_cl_list_events(after), event ? &done : NULL);
+        moi_cl_list_n(after), moi_cl_list_events(after),
+        event || moi_cl_recording(heap->cl) ? &done : NULL);
     if (code != CL_SUCCESS)
         return moi_cl_fail(
             &heap->cl->log, "clEnqueueCopyBuffer", code, "%llu bytes", (unsigned long long)size);
+    moi_cl_record_command(heap->cl, MOI_CL_RAN_KERNEL, size, done);
     if (event) *event = done;
+    else if (done) clReleaseEvent(done);
     return MO_OK;
 }
 
@@ -4664,6 +5155,584 @@ size_t mo_cl_gemm_workspace_size(const mo_cl_gemm_env *env, const mo_gemm_desc *
     (void)largest;
     return 0;
 }
+/* mo_cl_staging.c - see mo_cl_staging.h. */
+
+/* A buffer in host memory, mapped for good; 0 when the driver refuses. Not all align it. */
+static int moi_cl_staging_pin(mo_cl *cl, mo_cl_staging *staging) {
+    const cl_mem_flags flags = CL_MEM_READ_WRITE | CL_MEM_ALLOC_HOST_PTR;
+    cl_int code = CL_SUCCESS;
+    size_t size;
+    if (!moi_add(staging->size, MOI_CACHE_LINE - 1, &size) || size > cl->info.max_alloc_bytes)
+        return 0;
+    cl_mem buffer = clCreateBuffer(cl->context, flags, size, NULL, &code);
+    if (!buffer || code != CL_SUCCESS) return 0;
+    void *mapped = clEnqueueMapBuffer(cl->queues[MO_CL_TRANSFER], buffer, CL_TRUE,
+        CL_MAP_READ | CL_MAP_WRITE, 0, size, 0, NULL, NULL, &code);
+    if (!mapped || code != CL_SUCCESS) {
+        clReleaseMemObject(buffer);
+        return 0;
+    }
+    staging->mapped = mapped;
+    staging->data = (char *)mapped + ((0 - (uintptr_t)mapped) & (MOI_CACHE_LINE - 1));
+    staging->buffer = buffer;
+    staging->pinned = 1;
+    return 1;
+}
+
+mo_status mo_cl_staging_alloc(mo_cl_heap *heap, size_t size, mo_cl_staging *staging) {
+    mo_cl_staging made;
+    if (!heap || !heap->cl || !staging || size == 0) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    made.heap = heap;
+    made.size = size;
+    if (!moi_cl_staging_pin(heap->cl, &made)) {
+        moi_cl_say(
+            &heap->cl->log, MO_LOG_INFO, "cl: %zu bytes of host memory are not pinned", size);
+        made.data = mo_alloc(&heap->cl->allocator, size, MOI_CACHE_LINE);
+        if (!made.data) return MO_E_NO_MEMORY;
+    }
+    mo_cl_heap_stats *s = &heap->stats;
+    s->staging_bytes += size;
+    if (s->staging_bytes > s->peak_staging_bytes) s->peak_staging_bytes = s->staging_bytes;
+    if (made.pinned) s->pinned_bytes += size;
+    *staging = made;
+    return MO_OK;
+}
+
+void mo_cl_staging_free(mo_cl_staging *staging) {
+    if (!staging || !staging->data) return;
+    mo_cl_heap *heap = staging->heap;
+    mo_cl *cl = heap->cl;
+    if (staging->pinned) {
+        cl_event done = NULL;
+        cl_int code = clEnqueueUnmapMemObject(
+            cl->queues[MO_CL_TRANSFER], staging->buffer, staging->mapped, 0, NULL, &done);
+        if (code == CL_SUCCESS) {
+            mo_status status = mo_cl_wait(cl, 1, &done);
+            (void)status; /* said in the log; the memory goes in any case */
+            clReleaseEvent(done);
+        }
+        clReleaseMemObject(staging->buffer);
+        heap->stats.pinned_bytes -= staging->size;
+    } else {
+        mo_free(&cl->allocator, staging->data, staging->size, MOI_CACHE_LINE);
+    }
+    heap->stats.staging_bytes -= staging->size;
+    memset(staging, 0, sizeof *staging);
+}
+/* mo_cl_store.c - see mo_cl_store.h.
+ *
+ * The transfer queue keeps the order of its commands, so the event of a copy stands for all copies
+ * before it too, and a mark of the compute queue holds back the first copy of a step only. A queue
+ * must be flushed before the other one waits for its events. */
+
+enum { MOI_CL_STORE_COPIES = 64 }; /* on their way; the oldest are waited for when there are more */
+
+typedef struct moi_cl_store_copy {
+    cl_event event;
+    uint64_t off, size;
+} moi_cl_store_copy;
+
+mo_status mo_cl_store_init(mo_cl_store *store, mo_cl_heap *heap, size_t bytes) {
+    mo_cl_store made;
+    if (!store || !heap || !heap->cl) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    made.heap = heap;
+    made.copies = (moi_cl_store_copy *)moi_cl_new(
+        &heap->cl->allocator, MOI_CL_STORE_COPIES, sizeof *made.copies);
+    if (!made.copies) return MO_E_NO_MEMORY;
+    mo_status status = bytes ? mo_cl_staging_alloc(heap, bytes, &made.memory) : MO_OK;
+    if (status == MO_OK) *store = made;
+    else moi_cl_delete(&heap->cl->allocator, made.copies, MOI_CL_STORE_COPIES, sizeof *made.copies);
+    return status;
+}
+
+/* Forget the first n copies. */
+static void moi_cl_store_drop(mo_cl_store *store, size_t n) {
+    for (size_t i = 0; i < n; i++) clReleaseEvent(store->copies[i].event);
+    store->n_copies -= n;
+    memmove(store->copies, store->copies + n, store->n_copies * sizeof *store->copies);
+}
+
+void mo_cl_store_free(mo_cl_store *store) {
+    if (!store || !store->heap) return;
+    if (store->n_copies > 0) {
+        mo_status status =
+            mo_cl_wait(store->heap->cl, 1, &store->copies[store->n_copies - 1].event);
+        (void)status; /* said in the log; the memory goes in any case */
+        moi_cl_store_drop(store, store->n_copies);
+    }
+    mo_cl_staging_free(&store->memory);
+    moi_cl_delete(
+        &store->heap->cl->allocator, store->copies, MOI_CL_STORE_COPIES, sizeof *store->copies);
+    memset(store, 0, sizeof *store);
+}
+
+static int moi_cl_store_holds(const mo_cl_store *store, uint64_t off, uint64_t size) {
+    return store && store->heap && off <= store->memory.size && size <= store->memory.size - off;
+}
+
+/* The compute queue goes on behind the first n copies. */
+static mo_status moi_cl_store_order(mo_cl_store *store, size_t n) {
+    if (n == 0) return MO_OK;
+    const mo_cl_wait_list last = {&store->copies[n - 1].event, 1};
+    mo_status status = mo_cl_barrier(store->heap->cl, MO_CL_COMPUTE, &last);
+    if (status == MO_OK) moi_cl_store_drop(store, n);
+    return status;
+}
+
+/* ---- copies -------------------------------------------------------------------------------- */
+
+/* One copy, behind the mark. */
+static mo_status moi_cl_store_copy_one(
+    mo_cl_store *store, int out, const mo_cl_mem *mem, uint64_t off, cl_event mark) {
+    if (!moi_cl_store_holds(store, off, mem->size) || !mem->buffer) return MO_E_INVALID;
+    if (mem->size == 0) return MO_OK;
+    if (store->n_copies == MOI_CL_STORE_COPIES) {
+        mo_status status = moi_cl_store_order(store, MOI_CL_STORE_COPIES / 2);
+        if (status != MO_OK) return status;
+    }
+    const mo_cl_wait_list after = {&mark, 1};
+    const size_t size = (size_t)mem->size;
+    char *data = (char *)store->memory.data + off;
+    moi_cl_store_copy *copy = &store->copies[store->n_copies];
+    mo_status status = out
+        ? mo_cl_download(store->heap, MO_CL_TRANSFER, data, mem, 0, size, &after, &copy->event)
+        : mo_cl_upload(store->heap, MO_CL_TRANSFER, mem, 0, data, size, &after, &copy->event);
+    if (status != MO_OK) return status;
+    copy->off = off;
+    copy->size = size;
+    store->n_copies++;
+    *(out ? &store->stats.out_bytes : &store->stats.in_bytes) += size;
+    *(out ? &store->stats.n_out : &store->stats.n_in) += 1;
+    return MO_OK;
+}
+
+/* A mark of what the compute queue has done so far, on its way to the device. */
+static mo_status moi_cl_store_mark(mo_cl *cl, cl_event *mark) {
+    cl_event made = NULL;
+    mo_status status = mo_cl_mark(cl, MO_CL_COMPUTE, &made);
+    if (status != MO_OK) return status;
+    status = mo_cl_flush(cl, MO_CL_COMPUTE);
+    if (status == MO_OK) *mark = made;
+    else clReleaseEvent(made);
+    return status;
+}
+
+static mo_status moi_cl_store_move(
+    mo_cl_store *store, int out, const mo_cl_mem *mem, uint64_t store_off) {
+    cl_event mark = NULL;
+    if (!moi_cl_store_holds(store, store_off, mem->size) || !mem->buffer) return MO_E_INVALID;
+    mo_status status = moi_cl_store_mark(store->heap->cl, &mark);
+    if (status != MO_OK) return status;
+    status = moi_cl_store_copy_one(store, out, mem, store_off, mark);
+    clReleaseEvent(mark);
+    return status == MO_OK ? mo_cl_flush(store->heap->cl, MO_CL_TRANSFER) : status;
+}
+
+mo_status mo_cl_store_out(mo_cl_store *store, mo_cl_mem mem, uint64_t store_off) {
+    return moi_cl_store_move(store, 1, &mem, store_off);
+}
+mo_status mo_cl_store_in(mo_cl_store *store, mo_cl_mem mem, uint64_t store_off) {
+    return moi_cl_store_move(store, 0, &mem, store_off);
+}
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+/* Copies up to the last one that touches the range. */
+static size_t moi_cl_store_until(const mo_cl_store *store, uint64_t off, uint64_t size) {
+    size_t n = store->n_copies;
+    for (; n > 0; n--) {
+        const moi_cl_store_copy *copy = &store->copies[n - 1];
+        if (copy->off < off + size && off < copy->off + copy->size) break;
+    }
+    return n;
+}
+
+mo_status mo_cl_store_wait(mo_cl_store *store, uint64_t store_off, uint64_t size) {
+    if (!moi_cl_store_holds(store, store_off, size)) return MO_E_INVALID;
+    const size_t n = moi_cl_store_until(store, store_off, size);
+    store->stats.n_waits += n > 0;
+    return moi_cl_store_order(store, n);
+}
+
+/* ---- steps of a plan ----------------------------------------------------------------------- */
+
+static mo_status moi_cl_store_start(
+    mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step, cl_event mark) {
+    for (size_t i = 0; i < step->n_copies; i++) {
+        const mo_plan_copy *copy = &step->copies[i];
+        const mo_cl_mem part = mo_cl_arena_at(arena, copy->address, copy->size);
+        mo_status status =
+            moi_cl_store_copy_one(store, step->op == MO_STEP_OFFLOAD, &part, copy->store_off, mark);
+        if (status != MO_OK) return status;
+    }
+    return mo_cl_flush(store->heap->cl, MO_CL_TRANSFER);
+}
+
+static mo_status moi_cl_store_end(mo_cl_store *store, const mo_step *step) {
+    size_t n = 0;
+    for (size_t i = 0; i < step->n_copies; i++) {
+        const mo_plan_copy *copy = &step->copies[i];
+        if (!moi_cl_store_holds(store, copy->store_off, copy->size)) return MO_E_INVALID;
+        const size_t until = moi_cl_store_until(store, copy->store_off, copy->size);
+        if (until > n) n = until;
+    }
+    store->stats.n_waits += n > 0;
+    return moi_cl_store_order(store, n);
+}
+
+mo_status mo_cl_store_step(mo_cl_store *store, const mo_cl_arena *arena, const mo_step *step) {
+    cl_event mark = NULL;
+    if (!store || !store->heap || !arena || !step) return MO_E_INVALID;
+    const int starts = step->op == MO_STEP_OFFLOAD || step->op == MO_STEP_PREFETCH;
+    const int ends = step->op == MO_STEP_OFFLOAD_WAIT || step->op == MO_STEP_PREFETCH_WAIT;
+    if (ends) return moi_cl_store_end(store, step);
+    if (!starts || step->n_copies == 0) return MO_OK;
+    mo_status status = moi_cl_store_mark(store->heap->cl, &mark);
+    if (status != MO_OK) return status;
+    status = moi_cl_store_start(store, arena, step, mark);
+    clReleaseEvent(mark);
+    return status;
+}
+/* mo_cl_page.c - see mo_cl_page.h.
+ *
+ * Three rules order everything. A transfer into or out of a slot waits for the mark that the last
+ * release of the slot left in the compute queue. The transfer queue keeps the order of its
+ * commands, so a page that is written back is there before it is read again, and a slot is empty
+ * before it is filled. The compute queue waits for the last transfer of a slot when its page is
+ * acquired. A queue is flushed before the other one waits for its events. */
+
+#define MOI_CL_PAGE_NONE  SIZE_MAX
+#define MOI_CL_PAGE_NEVER (UINT64_MAX / 2)
+enum { MOI_CL_PAGE_CHUNK = 64 << 20 };
+
+/* An entry of a walk. again: entries from here to the next one of the same page, n_walk at most. */
+typedef struct moi_cl_page_step {
+    size_t page, again;
+} moi_cl_page_step;
+
+/* page = NONE: empty.
+ * next_use  counts the steps of all walks; pages outside the walk come after all of it, the one
+ *           that was used last first
+ * moved     the last transfer, when the compute queue has not waited for it yet
+ * released  the mark of the last release, when no transfer has waited for it yet */
+typedef struct moi_cl_page_slot {
+    mo_cl_mem mem;
+    size_t page, n_users;
+    int is_dirty, is_ahead;
+    uint64_t next_use;
+    cl_event moved, released;
+} moi_cl_page_slot;
+
+/* ---- start and end ------------------------------------------------------------------------- */
+
+static void moi_cl_page_forget(cl_event *event) {
+    if (*event) clReleaseEvent(*event);
+    *event = NULL;
+}
+
+static size_t moi_cl_page_size(const mo_cl_page *page, size_t i) {
+    const uint64_t left = page->desc.size - (uint64_t)i * page->desc.page_bytes;
+    return left < page->desc.page_bytes ? (size_t)left : page->desc.page_bytes;
+}
+
+static mo_status moi_cl_page_host_init(mo_cl_page *page) {
+    const mo_allocator *allocator = &page->heap->cl->allocator;
+    const size_t bytes = page->desc.page_bytes;
+    if (page->desc.host) return MO_OK;
+    page->pages_per_chunk = bytes < MOI_CL_PAGE_CHUNK ? MOI_CL_PAGE_CHUNK / bytes : 1;
+    page->n_chunks = moi_ceil_div(page->n_pages, page->pages_per_chunk);
+    page->chunks = (mo_cl_staging *)moi_cl_new(allocator, page->n_chunks, sizeof *page->chunks);
+    if (!page->chunks) return MO_E_NO_MEMORY;
+    memset(page->chunks, 0, page->n_chunks * sizeof *page->chunks);
+    for (size_t i = 0; i < page->n_chunks; i++) {
+        const uint64_t begin = (uint64_t)i * page->pages_per_chunk * bytes;
+        const uint64_t left = page->desc.size - begin, most = page->pages_per_chunk * bytes;
+        mo_status status =
+            mo_cl_staging_alloc(page->heap, (size_t)(left < most ? left : most), &page->chunks[i]);
+        if (status != MO_OK) return status;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_cl_page_slots_init(mo_cl_page *page) {
+    const size_t n = page->desc.n_slots;
+    page->slots =
+        (moi_cl_page_slot *)moi_cl_new(&page->heap->cl->allocator, n, sizeof *page->slots);
+    if (!page->slots) return MO_E_NO_MEMORY;
+    memset(page->slots, 0, n * sizeof *page->slots);
+    for (size_t i = 0; i < n; i++) {
+        page->slots[i].page = MOI_CL_PAGE_NONE;
+        mo_status status = mo_cl_heap_alloc(page->heap, moi_cl_page_size(page, 0),
+            page->desc.category, page->desc.name, &page->slots[i].mem);
+        if (status != MO_OK) return status;
+    }
+    return MO_OK;
+}
+
+mo_status mo_cl_page_init(mo_cl_page *page, mo_cl_heap *heap, const mo_cl_page_desc *desc) {
+    mo_cl_page made;
+    if (!page || !heap || !heap->cl || !desc) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    made.heap = heap;
+    made.desc = *desc;
+    if (made.desc.n_slots == 0) made.desc.n_slots = 2;
+    if (made.desc.n_ahead == 0) made.desc.n_ahead = 1;
+    if (desc->size == 0 || desc->page_bytes == 0 || made.desc.n_ahead >= made.desc.n_slots)
+        return MO_E_INVALID;
+    const uint64_t n = desc->size / desc->page_bytes + (desc->size % desc->page_bytes != 0);
+    if (n > SIZE_MAX / 2) return MO_E_OVERFLOW;
+    made.n_pages = (size_t)n;
+    mo_status status = moi_cl_page_slots_init(&made);
+    if (status == MO_OK) status = moi_cl_page_host_init(&made);
+    if (status == MO_OK) *page = made;
+    else mo_cl_page_free(&made);
+    return status;
+}
+
+/* Until the transfer queue is idle: its last command may be behind those of the slots. */
+static mo_status moi_cl_page_wait(mo_cl_page *page) {
+    mo_status status = mo_cl_flush(page->heap->cl, MO_CL_COMPUTE);
+    return status == MO_OK ? mo_cl_sync(page->heap->cl, MO_CL_TRANSFER) : status;
+}
+
+void mo_cl_page_free(mo_cl_page *page) {
+    if (!page || !page->heap) return;
+    const mo_allocator *allocator = &page->heap->cl->allocator;
+    mo_status status = moi_cl_page_wait(page);
+    (void)status; /* said in the log; the memory goes in any case */
+    for (size_t i = 0; page->slots && i < page->desc.n_slots; i++) {
+        moi_cl_page_forget(&page->slots[i].moved);
+        moi_cl_page_forget(&page->slots[i].released);
+        if (page->slots[i].mem.handle)
+            (void)mo_cl_heap_dealloc(page->heap, page->slots[i].mem.handle);
+    }
+    for (size_t i = 0; page->chunks && i < page->n_chunks; i++)
+        mo_cl_staging_free(&page->chunks[i]);
+    moi_cl_delete(allocator, page->slots, page->desc.n_slots, sizeof *page->slots);
+    moi_cl_delete(allocator, page->chunks, page->n_chunks, sizeof *page->chunks);
+    moi_cl_delete(allocator, page->walk, page->n_walk, sizeof *page->walk);
+    memset(page, 0, sizeof *page);
+}
+
+size_t mo_cl_page_count(const mo_cl_page *page) { return page ? page->n_pages : 0; }
+
+void *mo_cl_page_host(const mo_cl_page *page, size_t i) {
+    if (!page || i >= page->n_pages) return NULL;
+    if (page->desc.host) return (char *)page->desc.host + i * page->desc.page_bytes;
+    return (char *)page->chunks[i / page->pages_per_chunk].data +
+        i % page->pages_per_chunk * page->desc.page_bytes;
+}
+
+/* ---- transfers ----------------------------------------------------------------------------- */
+
+/* Starts a page's transfer behind the kernels that used the slot, which may have moved. */
+static mo_status moi_cl_page_move(mo_cl_page *page, moi_cl_page_slot *slot, size_t i, int out) {
+    const mo_cl_wait_list after = {&slot->released, slot->released != NULL};
+    const size_t size = moi_cl_page_size(page, i);
+    void *host = mo_cl_page_host(page, i);
+    cl_event moved = NULL;
+    mo_status status = mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+    if (status != MO_OK) return status;
+    status = out
+        ? mo_cl_download(page->heap, MO_CL_TRANSFER, host, &slot->mem, 0, size, &after, &moved)
+        : mo_cl_upload(page->heap, MO_CL_TRANSFER, &slot->mem, 0, host, size, &after, &moved);
+    if (status != MO_OK) return status;
+    moi_cl_page_forget(&slot->released);
+    moi_cl_page_forget(&slot->moved);
+    slot->moved = moved;
+    *(out ? &page->stats.out_bytes : &page->stats.in_bytes) += size;
+    *(out ? &page->stats.n_out : &page->stats.n_in) += 1;
+    return MO_OK;
+}
+
+/* The slot's page leaves it. */
+static mo_status moi_cl_page_empty(mo_cl_page *page, moi_cl_page_slot *slot) {
+    if (slot->is_dirty) {
+        mo_status status = moi_cl_page_move(page, slot, slot->page, 1);
+        if (status != MO_OK) return status;
+    }
+    slot->page = MOI_CL_PAGE_NONE;
+    slot->is_dirty = slot->is_ahead = 0;
+    return MO_OK;
+}
+
+static mo_status moi_cl_page_fill(
+    mo_cl_page *page, moi_cl_page_slot *slot, size_t i, int is_uploaded) {
+    mo_status status = moi_cl_page_empty(page, slot);
+    if (status != MO_OK) return status;
+    if (is_uploaded) status = moi_cl_page_move(page, slot, i, 0);
+    if (status == MO_OK) slot->page = i;
+    mo_status flushed = mo_cl_flush(page->heap->cl, MO_CL_TRANSFER);
+    return status != MO_OK ? status : flushed;
+}
+
+/* ---- slots --------------------------------------------------------------------------------- */
+
+static moi_cl_page_slot *moi_cl_page_find(const mo_cl_page *page, size_t i) {
+    for (size_t s = 0; s < page->desc.n_slots; s++)
+        if (page->slots[s].page == i) return &page->slots[s];
+    return NULL;
+}
+
+/* The slot whose page is needed last, an empty one before all others; NULL: all are acquired. */
+static moi_cl_page_slot *moi_cl_page_victim(const mo_cl_page *page) {
+    moi_cl_page_slot *best = NULL;
+    for (size_t s = 0; s < page->desc.n_slots; s++) {
+        moi_cl_page_slot *slot = &page->slots[s];
+        if (slot->page == MOI_CL_PAGE_NONE) return slot;
+        if (slot->n_users > 0) continue;
+        if (!best || slot->next_use > best->next_use) best = slot;
+    }
+    return best;
+}
+
+/* ---- walks --------------------------------------------------------------------------------- */
+
+/* Brings the pages of the next steps, unless a page that is needed sooner would have to go. */
+static mo_status moi_cl_page_ahead(mo_cl_page *page) {
+    if (page->n_walk == 0) return MO_OK;
+    for (size_t k = 0; k < page->desc.n_ahead; k++) {
+        const uint64_t step = page->step + k;
+        const size_t i = page->walk[step % page->n_walk].page;
+        if (moi_cl_page_find(page, i)) continue;
+        moi_cl_page_slot *slot = moi_cl_page_victim(page);
+        if (!slot || (slot->page != MOI_CL_PAGE_NONE && slot->next_use <= step)) return MO_OK;
+        mo_status status = moi_cl_page_fill(page, slot, i, 1);
+        if (status != MO_OK) return status;
+        slot->next_use = step;
+        slot->is_ahead = 1;
+    }
+    return MO_OK;
+}
+
+/* When the page in the slot is needed: the first step of the walk from here on that has it. */
+static uint64_t moi_cl_page_next_use(mo_cl_page *page, size_t i) {
+    for (size_t k = 0; k < page->n_walk; k++)
+        if (page->walk[(page->step + k) % page->n_walk].page == i) return page->step + k;
+    return UINT64_MAX - page->tick++;
+}
+
+/* The walk goes on behind step, at which the slot's page is used. Steps that were left out are used
+ * no more. */
+static void moi_cl_page_advance(mo_cl_page *page, moi_cl_page_slot *slot, uint64_t step) {
+    const int skips = step != page->step;
+    slot->next_use = step + page->walk[step % page->n_walk].again;
+    page->step = step + 1;
+    for (size_t s = 0; skips && s < page->desc.n_slots; s++) {
+        moi_cl_page_slot *other = &page->slots[s];
+        while (other->page != MOI_CL_PAGE_NONE && other->next_use < page->step)
+            other->next_use += page->walk[other->next_use % page->n_walk].again;
+    }
+}
+
+static void moi_cl_page_order(moi_cl_page_step *walk, size_t *next, const size_t *order, size_t n) {
+    for (size_t k = 2 * n; k-- > 0;) {
+        const size_t i = order ? order[k % n] : k % n;
+        if (k < n) {
+            walk[k].page = i;
+            walk[k].again = next[i] - k;
+        }
+        next[i] = k;
+    }
+}
+
+mo_status mo_cl_page_walk(mo_cl_page *page, const size_t *order, size_t n) {
+    moi_cl_page_step *walk = NULL;
+    if (!page || !page->heap || (!order && n > page->n_pages) || n > SIZE_MAX / 2)
+        return MO_E_INVALID;
+    for (size_t k = 0; order && k < n; k++)
+        if (order[k] >= page->n_pages) return MO_E_INVALID;
+    const mo_allocator *allocator = &page->heap->cl->allocator;
+    if (n > 0) {
+        walk = (moi_cl_page_step *)moi_cl_new(allocator, n, sizeof *walk);
+        size_t *last = (size_t *)moi_cl_new(allocator, page->n_pages, sizeof *last);
+        if (walk && last) moi_cl_page_order(walk, last, order, n);
+        moi_cl_delete(allocator, last, page->n_pages, sizeof *last);
+        if (!walk || !last) {
+            moi_cl_delete(allocator, walk, n, sizeof *walk);
+            return MO_E_NO_MEMORY;
+        }
+    }
+    moi_cl_delete(allocator, page->walk, page->n_walk, sizeof *page->walk);
+    page->walk = walk;
+    page->n_walk = n;
+    page->step = 0;
+    for (size_t s = 0; s < page->desc.n_slots; s++)
+        if (page->slots[s].page != MOI_CL_PAGE_NONE)
+            page->slots[s].next_use = moi_cl_page_next_use(page, page->slots[s].page);
+    return moi_cl_page_ahead(page);
+}
+
+/* ---- use ----------------------------------------------------------------------------------- */
+
+mo_status mo_cl_page_acquire(mo_cl_page *page, size_t i, mo_cl_access access, mo_cl_mem *mem) {
+    mo_status status = MO_OK;
+    if (!page || i >= page->n_pages || (unsigned)access >= MO_CL_ACCESS_COUNT || !mem)
+        return MO_E_INVALID;
+    moi_cl_page_slot *slot = moi_cl_page_find(page, i);
+    const int was_there = slot != NULL;
+    if (!slot) {
+        slot = moi_cl_page_victim(page);
+        if (!slot) return MO_E_NO_SPACE;
+        status = moi_cl_page_fill(page, slot, i, access != MO_CL_OVERWRITE);
+        if (status != MO_OK) return status;
+    }
+    status = mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+    if (status != MO_OK) return status;
+    if (slot->moved) {
+        const mo_cl_wait_list after = {&slot->moved, 1};
+        status = mo_cl_barrier(page->heap->cl, MO_CL_COMPUTE, &after);
+        if (status != MO_OK) return status;
+        moi_cl_page_forget(&slot->moved);
+    }
+    const uint64_t step = moi_cl_page_next_use(page, i);
+    if (step < MOI_CL_PAGE_NEVER) moi_cl_page_advance(page, slot, step);
+    else slot->next_use = step;
+    slot->n_users++;
+    status = moi_cl_page_ahead(page);
+    if (status != MO_OK) {
+        slot->n_users--;
+        return status;
+    }
+    page->stats.n_acquired++;
+    page->stats.n_there += was_there && !slot->is_ahead;
+    page->stats.n_ahead += (uint64_t)slot->is_ahead;
+    slot->is_ahead = 0;
+    slot->is_dirty |= access != MO_CL_READ;
+    *mem = mo_cl_part(&slot->mem, 0, moi_cl_page_size(page, i));
+    mem->handle = 0;
+    return MO_OK;
+}
+
+mo_status mo_cl_page_release(mo_cl_page *page, size_t i) {
+    moi_cl_page_slot *slot = page && i < page->n_pages ? moi_cl_page_find(page, i) : NULL;
+    cl_event released = NULL;
+    if (!slot || slot->n_users == 0) return MO_E_INVALID;
+    mo_status status = mo_cl_mark(page->heap->cl, MO_CL_COMPUTE, &released);
+    if (status != MO_OK) return status;
+    moi_cl_page_forget(&slot->released);
+    slot->released = released;
+    slot->n_users--;
+    return mo_cl_flush(page->heap->cl, MO_CL_COMPUTE);
+}
+
+mo_status mo_cl_page_sync(mo_cl_page *page) {
+    if (!page || !page->heap) return MO_E_INVALID;
+    for (size_t s = 0; s < page->desc.n_slots; s++)
+        if (page->slots[s].n_users > 0) return MO_E_STATE;
+    for (size_t s = 0; s < page->desc.n_slots; s++) {
+        mo_status status = moi_cl_page_empty(page, &page->slots[s]);
+        if (status != MO_OK) return status;
+    }
+    mo_status status = moi_cl_page_wait(page);
+    for (size_t s = 0; s < page->desc.n_slots; s++) moi_cl_page_forget(&page->slots[s].moved);
+    return status;
+}
+
+#undef MOI_CL_PAGE_NONE
+#undef MOI_CL_PAGE_NEVER
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 
 mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n) {

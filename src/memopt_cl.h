@@ -13,11 +13,15 @@
  *
  *   cl_device    the devices of this machine: listed, chosen by a string, described
  *   cl           a device in use: its context and queues, made here or attached to; waiting
+ *   cl_times     how long kernels and transfers ran, and how much of it at the same time
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
  *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
  *   cl_gemm      the matrix product, also of stored 16-, 8- and 4-bit matrices
+ *   cl_staging   host memory that transfers run fast from
+ *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
+ *   cl_page      arrays larger than the device: pages in host memory, a few on the device
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -81,10 +85,14 @@ extern "C" {
 
 #include "mo_cl_device.h"
 #include "mo_cl.h"
+#include "mo_cl_times.h"
 #include "mo_cl_program.h"
 #include "mo_cl_heap.h"
 #include "mo_cl_arena.h"
 #include "mo_cl_gemm.h"
+#include "mo_cl_staging.h"
+#include "mo_cl_store.h"
+#include "mo_cl_page.h"
 #include "mo_cl_accum.h"
 #include "mo_cl_act.h"
 #include "mo_cl_bias.h"

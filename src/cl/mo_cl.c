@@ -175,6 +175,7 @@ mo_status mo_cl_init(mo_cl *cl, const mo_cl_desc *desc) {
 
 void mo_cl_free(mo_cl *cl) {
     if (!cl) return;
+    moi_cl_record_free(cl);
     mo_cl_program_clear(cl);
     for (int i = 0; i < MO_CL_QUEUE_COUNT; i++) {
         if (!cl->queues[i]) continue;
@@ -277,7 +278,8 @@ mo_status mo_cl_launch(mo_cl *cl, mo_cl_queue queue, cl_kernel kernel, size_t n_
     if (status != MO_OK) return status;
     cl_event done = NULL;
     cl_int code = clEnqueueNDRangeKernel(cl->queues[queue], kernel, 1, NULL, &global,
-        &cl->work_group, moi_cl_list_n(after), moi_cl_list_events(after), event ? &done : NULL);
+        &cl->work_group, moi_cl_list_n(after), moi_cl_list_events(after),
+        event || moi_cl_recording(cl) ? &done : NULL);
     if (code == CL_INVALID_WORK_GROUP_SIZE) {
         moi_cl_fail(&cl->log, "clEnqueueNDRangeKernel", code, "groups of %zu", cl->work_group);
         return MO_E_UNSUPPORTED;
@@ -285,7 +287,9 @@ mo_status mo_cl_launch(mo_cl *cl, mo_cl_queue queue, cl_kernel kernel, size_t n_
     if (code != CL_SUCCESS)
         return moi_cl_fail(&cl->log, "clEnqueueNDRangeKernel", code, "%zu groups of %zu", n_groups,
             cl->work_group);
+    moi_cl_record_command(cl, MOI_CL_RAN_KERNEL, 0, done);
     if (event) *event = done;
+    else if (done) clReleaseEvent(done);
     return MO_OK;
 }
 

@@ -51,12 +51,15 @@ typedef struct mo_cl_mem {
  * used_bytes       of the blocks, rounded up to the alignment
  * largest_free     the largest block that fits into the buffers that are there
  * n_buffers        there now; n_created, n_released: since mo_cl_heap_init
- * n_failed         blocks refused: budget, device or books */
+ * n_failed         blocks refused: budget, device or books
+ * staging_bytes    of host memory (mo_cl_staging.h), not in the budget
+ * pinned_bytes     of that, page-locked */
 typedef struct mo_cl_heap_stats {
     uint64_t budget_bytes, reserved_bytes, peak_reserved_bytes;
     uint64_t used_bytes, peak_used_bytes, largest_free_bytes;
     size_t n_buffers, n_allocs;
     uint64_t n_created, n_released, n_failed;
+    uint64_t staging_bytes, peak_staging_bytes, pinned_bytes;
 } mo_cl_heap_stats;
 
 /* mo_cl_heap - owned by the caller, must not move; every field is private. */

@@ -21,4 +21,17 @@ static int moi_cl_list_valid(const mo_cl_wait_list *after);
 static cl_uint moi_cl_list_n(const mo_cl_wait_list *after);
 static const cl_event *moi_cl_list_events(const mo_cl_wait_list *after);
 
+/* What mo_cl_times.h adds up. */
+typedef enum moi_cl_command_kind {
+    MOI_CL_RAN_KERNEL = 0,
+    MOI_CL_RAN_UPLOAD,
+    MOI_CL_RAN_DOWNLOAD
+} moi_cl_command_kind;
+
+/* Whether commands are recorded, so that each needs an event; record one of them; end it. */
+static int moi_cl_recording(const mo_cl *cl);
+static void moi_cl_record_command(
+    mo_cl *cl, moi_cl_command_kind kind, uint64_t bytes, cl_event event);
+static void moi_cl_record_free(mo_cl *cl);
+
 #endif

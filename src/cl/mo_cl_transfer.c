@@ -43,6 +43,7 @@ mo_status mo_cl_upload(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst
     cl_int code = clEnqueueWriteBuffer(heap->cl->queues[queue], dst->buffer, CL_FALSE,
         (size_t)(dst->off + off), size, src, moi_cl_list_n(after), moi_cl_list_events(after),
         &done);
+    if (code == CL_SUCCESS) moi_cl_record_command(heap->cl, MOI_CL_RAN_UPLOAD, size, done);
     return moi_cl_hand_out(heap->cl, "clEnqueueWriteBuffer", code, size, done, event);
 }
 
@@ -55,6 +56,7 @@ mo_status mo_cl_download(mo_cl_heap *heap, mo_cl_queue queue, void *dst, const m
     cl_int code = clEnqueueReadBuffer(heap->cl->queues[queue], src->buffer, CL_FALSE,
         (size_t)(src->off + off), size, dst, moi_cl_list_n(after), moi_cl_list_events(after),
         &done);
+    if (code == CL_SUCCESS) moi_cl_record_command(heap->cl, MOI_CL_RAN_DOWNLOAD, size, done);
     return moi_cl_hand_out(heap->cl, "clEnqueueReadBuffer", code, size, done, event);
 }
 
@@ -69,11 +71,14 @@ mo_status mo_cl_copy(mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *dst, 
     if (moi_cl_overlap(dst, dst_off, src, src_off, size)) return MO_E_INVALID;
     cl_int code = clEnqueueCopyBuffer(heap->cl->queues[queue], src->buffer, dst->buffer,
         (size_t)(src->off + src_off), (size_t)(dst->off + dst_off), (size_t)size,
-        moi_cl_list_n(after), moi_cl_list_events(after), event ? &done : NULL);
+        moi_cl_list_n(after), moi_cl_list_events(after),
+        event || moi_cl_recording(heap->cl) ? &done : NULL);
     if (code != CL_SUCCESS)
         return moi_cl_fail(
             &heap->cl->log, "clEnqueueCopyBuffer", code, "%llu bytes", (unsigned long long)size);
+    moi_cl_record_command(heap->cl, MOI_CL_RAN_KERNEL, size, done);
     if (event) *event = done;
+    else if (done) clReleaseEvent(done);
     return MO_OK;
 }
 
