@@ -16,6 +16,7 @@
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
+ *   cl_half      numbers of two bytes and of one: fp16, bf16, fp8
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *
  * HOW TO USE IT
@@ -77,6 +78,7 @@ extern "C" {
 #include "mo_cl.h"
 #include "mo_cl_program.h"
 #include "mo_cl_heap.h"
+#include "mo_cl_half.h"
 #include "mo_cl_accum.h"
 
 #ifdef __cplusplus

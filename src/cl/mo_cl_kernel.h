@@ -13,13 +13,16 @@
 /* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
 #define MOI_CL_FILES(X)                                                                            \
     X(memory, prelude)                                                                             \
-    X(accum, prelude)
+    X(accum, prelude)                                                                              \
+    X(half, codec)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
     X(memory, mo_cl_fill_u32)                                                                      \
     X(memory, mo_cl_copy_u32)                                                                      \
-    X(accum, mo_cl_accum_add)
+    X(accum, mo_cl_accum_add)                                                                      \
+    X(half, mo_cl_half_encode)                                                                     \
+    X(half, mo_cl_half_decode)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
@@ -49,6 +52,9 @@ static void moi_cl_u64_arg(moi_cl_call *call, uint64_t value);
 static void moi_cl_f32_arg(moi_cl_call *call, float value);
 /* Any other type, by its bytes. */
 static void moi_cl_raw_arg(moi_cl_call *call, const void *value, size_t size);
+
+/* One argument: the buffer of tables that codec.cl describes, made at the first use. */
+static void moi_cl_tables_arg(moi_cl_call *call);
 
 /* Enqueues n_groups groups of cl->work_group items; 0 groups: nothing to do, and no event. */
 static mo_status moi_cl_end(moi_cl_call *call, mo_cl_queue queue, uint64_t n_groups,
