@@ -245,7 +245,7 @@ typedef struct mo_cl {
     char *build_options, *cache_folder;
     struct mo_cl_program *programs;
     struct moi_cl_ready *ready;
-    cl_mem tables;
+    cl_mem tables, sums;
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
     mo_log log;
@@ -645,7 +645,14 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_bf16_to_f32(
 #endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
  *
- * Commands go to the compute queue in their order and are not waited for. */
+ * Commands go to the compute queue in their order and are not waited for, unless a function hands
+ * out a number. mo_accum_clip_scale, mo_percentile_clip and mo_loss_scaler take the sums of squares
+ * that come from here; their bits are the CPU's.
+ *
+ *     for each tensor i:  mo_cl_accum_square_parts(&cl, grad[i], n[i], mo_cl_part(&parts,
+ *                             i * MO_CL_ACCUM_PARTS_BYTES, MO_CL_ACCUM_PARTS_BYTES))
+ *     mo_cl_accum_square_sums(&cl, parts, n_tensors, sums)      waits once
+ *     desc.grad_scale = mo_accum_clip_scale(sqrt(sum of sums), max_norm) */
 #ifndef MEMOPT_CL_ACCUM_H
 #define MEMOPT_CL_ACCUM_H
 
@@ -660,6 +667,91 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_bf16_to_f32(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_add(
     mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n);
+
+/* mo_cl_accum_add_bf16_stochastic, mo_cl_accum_add_bf16_kahan - bit for bit as the functions of
+ * mo_accum.h.
+ *
+ * grad       in      [n] float
+ * sum, lost  in out  [n] bf16; neither overlaps another
+ * noise      in      NULL = both 0
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 8 n, 12 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_add_bf16_stochastic(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n, const mo_accum_noise *noise);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_add_bf16_kahan(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, mo_cl_mem lost, size_t n);
+
+/* mo_cl_accum_square_sum - the sum of grad[i]^2, bit for bit as mo_accum_square_sum; inf or NaN
+ * when a gradient is. It is added in double, on devices that have none by integers.
+ *
+ * grad  in   [n] float
+ * sum   out
+ *
+ * Memory:  2 KiB of the device, kept by the mo_cl
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 4 n, in 1024 sums beside each other; waits for the result
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_square_sum(
+    mo_cl *cl, mo_cl_mem grad, size_t n, double *sum);
+
+/* Bytes of the partial sums of one tensor. */
+enum { MO_CL_ACCUM_PARTS_BYTES = 512 };
+
+/* mo_cl_accum_square_parts - the sum of squares of one tensor in 64 parts, which stay on the
+ * device.
+ * mo_cl_accum_square_sums - the sums of squares of n tensors from their parts, each as
+ * mo_cl_accum_square_sum gives it: one wait for all of them.
+ *
+ * parts  [MO_CL_ACCUM_PARTS_BYTES], of n tensors one behind the other; 8-byte aligned
+ * sums   out  [n]
+ *
+ * Memory:  sums: the mo_cl's allocator, for the parts
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add; MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_square_parts(
+    mo_cl *cl, mo_cl_mem grad, size_t n, mo_cl_mem parts);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_square_sums(
+    mo_cl *cl, mo_cl_mem parts, size_t n, double *sums);
+
+/* mo_cl_accum_scale - grad[i] *= scale.
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 8 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_scale(
+    mo_cl *cl, mo_cl_mem grad, float scale, size_t n);
+
+/* mo_cl_accum_unscale - the same, and whether the results are finite: to divide gradients by the
+ * loss scale without another pass.
+ *
+ * overflow  in out  [1] uint32_t; 1 when a result is inf or NaN, else as it was. Set it to 0 before
+ *                   the first tensor (mo_cl_fill_u32), read it after the last one
+ *                   (mo_cl_download), and tell mo_loss_scaler_update: HUGE_VAL if it is set, else 0
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 8 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_unscale(
+    mo_cl *cl, mo_cl_mem grad, float scale, size_t n, mo_cl_mem overflow);
+
+/* mo_cl_accum_clip - one tensor's own norm brought down to max_norm, bit for bit as mo_accum_clip.
+ *
+ * grad  in out  [n] float; untouched when its norm is small enough or not finite
+ * norm  out     the norm before
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 4 n, 12 n when it clips; waits for the norm
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_clip(
+    mo_cl *cl, mo_cl_mem grad, size_t n, double max_norm, double *norm);
 
 #endif
 
@@ -1352,17 +1444,25 @@ static const cl_event *moi_cl_list_events(const mo_cl_wait_list *after);
 #ifndef MEMOPT_CL_KERNEL_H
 #define MEMOPT_CL_KERNEL_H
 
-/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
+/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. A shared
+ * file that stands here too has its own shared file in front. */
 #define MOI_CL_FILES(X)                                                                            \
     X(memory, prelude)                                                                             \
-    X(accum, prelude)                                                                              \
-    X(half, codec)
+    X(accum, codec)                                                                                \
+    X(half, codec)                                                                                 \
+    X(double, codec)                                                                               \
+    X(accum_square, double)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
     X(memory, mo_cl_fill_u32)                                                                      \
     X(memory, mo_cl_copy_u32)                                                                      \
     X(accum, mo_cl_accum_add)                                                                      \
+    X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
+    X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
+    X(accum, mo_cl_accum_scale)                                                                    \
+    X(accum, mo_cl_accum_unscale)                                                                  \
+    X(accum_square, mo_cl_accum_square_parts)                                                      \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)
 
@@ -2034,6 +2134,7 @@ void mo_cl_free(mo_cl *cl) {
         clReleaseCommandQueue(cl->queues[i]);
     }
     if (cl->tables) clReleaseMemObject(cl->tables);
+    if (cl->sums) clReleaseMemObject(cl->sums);
     if (cl->device) clReleaseDevice(cl->device);
     if (cl->context) clReleaseContext(cl->context);
     moi_cl_free_text(&cl->allocator, cl->build_options);
@@ -2684,6 +2785,61 @@ static const char *const moi_cl_accum_lines[] = {
 "    __global float *to = sum + sum_off + tile;\n",
 "    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = to[i] + scale * from[i];\n",
 "}\n",
+"\n",
+"/* The same in bf16, rounded at random; number i has the random bits of index offset + i. */\n",
+"MO_KERNEL void mo_cl_accum_add_bf16_stochastic(__global const float *restrict grad, ulong grad_off,\n",
+"    float scale, __global ushort *restrict sum, ulong sum_off, ulong n, ulong seed, ulong offset) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE, index = offset + tile;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const uint first = (uint)index, high = (uint)(index >> 32);\n",
+"    const uint key = mo_random_key(seed, high), next = mo_random_key(seed, high + 1u);\n",
+"    __global const float *from = grad + grad_off + tile;\n",
+"    __global ushort *to = sum + sum_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float exact = mo_bf16_value(to[i]) + scale * from[i];\n",
+"        to[i] = (ushort)mo_bf16_round_random(exact, mo_random_at(first, i, key, next));\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The same in bf16, to nearest, what that loses kept for the next term. */\n",
+"MO_KERNEL void mo_cl_accum_add_bf16_kahan(__global const float *restrict grad, ulong grad_off,\n",
+"    float scale, __global ushort *restrict sum, ulong sum_off, __global ushort *restrict lost,\n",
+"    ulong lost_off, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const float *from = grad + grad_off + tile;\n",
+"    __global ushort *to = sum + sum_off + tile, *rest = lost + lost_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float was = mo_bf16_value(to[i]), add = scale * from[i] + mo_bf16_value(rest[i]);\n",
+"        const uint code = mo_bf16_round(was + add);\n",
+"        const float moved = was - mo_bf16_value(code);\n",
+"        to[i] = (ushort)code;\n",
+"        rest[i] = (ushort)mo_bf16_round(moved + add);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* x[i] *= scale */\n",
+"MO_KERNEL void mo_cl_accum_scale(__global float *restrict x, ulong x_off, float scale, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global float *to = x + x_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = to[i] * scale;\n",
+"}\n",
+"\n",
+"/* The same; overflow = 1 where a result is not finite. */\n",
+"MO_KERNEL void mo_cl_accum_unscale(__global float *restrict x, ulong x_off, float scale, ulong n,\n",
+"    __global uint *restrict overflow, ulong overflow_off) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global float *to = x + x_off + tile;\n",
+"    uint most = 0;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float scaled = to[i] * scale;\n",
+"        most = max(most, mo_magnitude(scaled));\n",
+"        to[i] = scaled;\n",
+"    }\n",
+"    if (most >= MO_INFINITY) atomic_or(overflow + overflow_off, 1u);\n",
+"}\n",
 };
 
 static const char *const moi_cl_codec_lines[] = {
@@ -2999,6 +3155,212 @@ static const char *const moi_cl_half_lines[] = {
 "}\n",
 };
 
+static const char *const moi_cl_double_lines[] = {
+"/* double.cl - numbers of double precision that are not negative, with the bits that the CPU gets:\n",
+" * its own arithmetic where the device has it, integers where it has not.\n",
+" *\n",
+" * MO_DOUBLE  1 = the device has double\n",
+" *\n",
+" * Squares of floats, their sums and what becomes of them here are far inside the range of normal\n",
+" * doubles. Sums have the CPU's order: number i of a run goes to lane i % 16, and the lanes are added\n",
+" * one after the other. A lane belongs to one work-item; a team is the 16 lanes of a run. */\n",
+"\n",
+"#if MO_DOUBLE\n",
+"#ifdef cl_khr_fp64\n",
+"#pragma OPENCL EXTENSION cl_khr_fp64 : enable\n",
+"#endif\n",
+"typedef double mo_double;\n",
+"\n",
+"static inline mo_double mo_double_of(float x) { return (double)x; }\n",
+"static inline mo_double mo_double_count(ulong n) { return (double)n; }\n",
+"static inline mo_double mo_double_square(float x) { return (double)x * (double)x; }\n",
+"static inline mo_double mo_double_add(mo_double a, mo_double b) { return a + b; }\n",
+"static inline mo_double mo_double_mul(mo_double a, mo_double b) { return a * b; }\n",
+"static inline mo_double mo_double_div(mo_double a, mo_double b) { return a / b; }\n",
+"static inline float mo_double_float(mo_double a) { return (float)a; }\n",
+"static inline ulong mo_double_bits(mo_double a) { return as_ulong(a); }\n",
+"\n",
+"#else\n",
+"typedef ulong mo_double; /* its bits */\n",
+"\n",
+"#define MO_DOUBLE_INF 0x7ff0000000000000ul\n",
+"#define MO_DOUBLE_ONE (1ul << 52) /* of the mantissa */\n",
+"\n",
+"/* v * 2^(e - 1085), rounded; v in 2^62 .. 2^63 - 1, its last bit set when anything was cut off. */\n",
+"static inline mo_double mo_double_round(ulong e, ulong v) {\n",
+"    const ulong low = v & 0x3ff, kept = v >> 10;\n",
+"    const ulong up = low > 0x200 || (low == 0x200 && (kept & 1)) ? 1 : 0;\n",
+"    return ((e - 1) << 52) + kept + up; /* carries into the exponent by itself */\n",
+"}\n",
+"static inline ulong mo_double_mantissa(mo_double a) {\n",
+"    return (a & (MO_DOUBLE_ONE - 1)) | MO_DOUBLE_ONE;\n",
+"}\n",
+"\n",
+"/* A float without its sign: exponent as in *e, and 24 bits with the first one set; 0 for zero. */\n",
+"static inline uint mo_double_open(float x, int *e) {\n",
+"    const uint bits = as_uint(x) & 0x7fffffff, field = bits >> 23, m = bits & 0x7fffff;\n",
+"    const int shift = (int)clz(m) - 8;\n",
+"    *e = field ? (int)field : 1 - shift;\n",
+"    if (field) return m | 0x800000;\n",
+"    return m ? m << shift : 0;\n",
+"}\n",
+"static inline mo_double mo_double_odd(float x) { /* infinity, NaN */\n",
+"    return (as_uint(x) & 0x7fffff) ? MO_DOUBLE_INF | (MO_DOUBLE_ONE >> 1) : MO_DOUBLE_INF;\n",
+"}\n",
+"static inline mo_double mo_double_of(float x) {\n",
+"    int e;\n",
+"    const uint m = mo_double_open(x, &e);\n",
+"    if (e == 255) return mo_double_odd(x);\n",
+"    return m ? ((ulong)(e + 895) << 52) + ((ulong)m << 29) : 0;\n",
+"}\n",
+"static inline mo_double mo_double_square(float x) {\n",
+"    int e;\n",
+"    const uint m = mo_double_open(x, &e);\n",
+"    const ulong square = (ulong)m * m;\n",
+"    const uint top = (uint)(square >> 47); /* 0 or 1 */\n",
+"    if (e == 255) return mo_double_odd(x);\n",
+"    return m ? ((ulong)(2 * e + 768 + (int)top) << 52) + (square << (6 - top)) : 0;\n",
+"}\n",
+"static inline mo_double mo_double_count(ulong n) { /* below 2^53 */\n",
+"    const uint high = (uint)(n >> 32);\n",
+"    const uint zeros = high ? clz(high) : 32 + clz((uint)n);\n",
+"    return n ? ((ulong)(1085 - zeros) << 52) + (n << zeros >> 11) : 0;\n",
+"}\n",
+"\n",
+"static inline mo_double mo_double_add(mo_double a, mo_double b) {\n",
+"    const mo_double x = max(a, b), y = min(a, b);\n",
+"    const ulong e = x >> 52, distance = e - (y >> 52);\n",
+"    if (y == 0 || x >= MO_DOUBLE_INF) return x;\n",
+"    const ulong small = mo_double_mantissa(y) << 10;\n",
+"    ulong part = distance < 64 ? small >> (distance & 63) : 0;\n",
+"    part |= distance >= 64 || part << (distance & 63) != small ? 1 : 0;\n",
+"    const ulong sum = (mo_double_mantissa(x) << 10) + part;\n",
+"    return sum >> 63 ? mo_double_round(e + 1, sum >> 1 | (sum & 1)) : mo_double_round(e, sum);\n",
+"}\n",
+"static inline mo_double mo_double_mul(mo_double a, mo_double b) {\n",
+"    const ulong x = mo_double_mantissa(a) << 11, y = mo_double_mantissa(b) << 10;\n",
+"    const ulong high = mul_hi(x, y), rest = x * y != 0 ? 1 : 0; /* high from 2^61 on */\n",
+"    const ulong e = (a >> 52) + (b >> 52) - 1023;\n",
+"    if (a >= MO_DOUBLE_INF || b >= MO_DOUBLE_INF) return max(a, b);\n",
+"    if (a == 0 || b == 0) return 0;\n",
+"    return high >> 62 ? mo_double_round(e + 1, high | rest)\n",
+"                      : mo_double_round(e, high << 1 | rest);\n",
+"}\n",
+"static inline mo_double mo_double_div(mo_double a, mo_double b) { /* b: finite, not 0 */\n",
+"    const ulong y = mo_double_mantissa(b);\n",
+"    ulong rest = mo_double_mantissa(a), quotient = 0, e = (a >> 52) - (b >> 52) + 1023;\n",
+"    if (a == 0 || a >= MO_DOUBLE_INF) return a;\n",
+"    if (rest < y) rest <<= 1, e--;\n",
+"    for (uint i = 0; i < 63; i++) {\n",
+"        const ulong bit = rest >= y ? 1 : 0;\n",
+"        quotient = quotient << 1 | bit;\n",
+"        rest = (rest - bit * y) << 1;\n",
+"    }\n",
+"    return mo_double_round(e, quotient | (rest ? 1 : 0));\n",
+"}\n",
+"static inline float mo_double_float(mo_double a) {\n",
+"    const int e = (int)(a >> 52) - 896; /* the float's exponent */\n",
+"    const uint shift = e > 0 ? 29u : (uint)(30 - e);\n",
+"    if (a >= MO_DOUBLE_INF) return as_float(a > MO_DOUBLE_INF ? 0x7fc00000u : 0x7f800000u);\n",
+"    if (a == 0 || shift > 54) return 0.0f;\n",
+"    const ulong m = mo_double_mantissa(a), half_way = 1ul << (shift - 1);\n",
+"    const ulong low = m & (2 * half_way - 1);\n",
+"    const uint kept = (uint)(m >> shift);\n",
+"    const uint bits = kept + (low > half_way || (low == half_way && (kept & 1)) ? 1 : 0);\n",
+"    return as_float(min(bits + (e > 0 ? (uint)(e - 1) << 23 : 0), 0x7f800000u));\n",
+"}\n",
+"static inline ulong mo_double_bits(mo_double a) { return a; }\n",
+"#endif\n",
+"\n",
+"/* ---- lanes ---------------------------------------------------------------------------------- */\n",
+"\n",
+"#if MEMOPT_WG < 16\n",
+"#define MO_TEAMS 1u\n",
+"#define MO_EACH (16u / MEMOPT_WG) /* lanes of an item */\n",
+"#else\n",
+"#define MO_TEAMS (MEMOPT_WG / 16u)\n",
+"#define MO_EACH 1u\n",
+"#endif\n",
+"#define MO_TEAM ((uint)get_local_id(0) / 16u)\n",
+"#define MO_LANE(k) ((uint)get_local_id(0) % 16u + (k)*MEMOPT_WG) /* of an item, k < MO_EACH */\n",
+"\n",
+"static inline void mo_lanes_clear(mo_double *lanes) {\n",
+"    for (uint k = 0; k < MO_EACH; k++) lanes[k] = mo_double_of(0.0f);\n",
+"}\n",
+"\n",
+"/* The squares of x[0..n-1] into the lanes. */\n",
+"static inline void mo_lanes_squares(mo_double *lanes, __global const float *x, ulong n) {\n",
+"    const ulong body = n & ~15ul;\n",
+"#if MO_DOUBLE && MEMOPT_WG == 1\n",
+"    double16 sums = vload16(0, lanes);\n",
+"    for (ulong i = 0; i < body; i += 16) {\n",
+"        const double16 numbers = convert_double16(vload16(0, x + i));\n",
+"        sums += numbers * numbers;\n",
+"    }\n",
+"    vstore16(sums, 0, lanes);\n",
+"#else\n",
+"    for (ulong i = 0; i < body; i += 16)\n",
+"        for (uint k = 0; k < MO_EACH; k++)\n",
+"            lanes[k] = mo_double_add(lanes[k], mo_double_square(x[i + MO_LANE(k)]));\n",
+"#endif\n",
+"    for (uint k = 0; k < MO_EACH; k++)\n",
+"        if (body + MO_LANE(k) < n)\n",
+"            lanes[k] = mo_double_add(lanes[k], mo_double_square(x[body + MO_LANE(k)]));\n",
+"}\n",
+"\n",
+"/* The sum of a team's lanes, for each of its items. all: room for 16 lanes of each team. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_LOCAL_LANES(all)\n",
+"#define mo_lanes_total(lanes, all) mo_lanes_sum(lanes)\n",
+"static inline mo_double mo_lanes_sum(const mo_double *lanes) {\n",
+"    mo_double total = mo_double_of(0.0f);\n",
+"    for (uint k = 0; k < 16; k++) total = mo_double_add(total, lanes[k]);\n",
+"    return total;\n",
+"}\n",
+"#else\n",
+"#define MO_LOCAL_LANES(all) __local mo_double all[16 * MO_TEAMS];\n",
+"static inline mo_double mo_lanes_total(const mo_double *lanes, __local mo_double *all) {\n",
+"    __local mo_double *team = all + 16 * MO_TEAM;\n",
+"    mo_double total = mo_double_of(0.0f);\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint k = 0; k < MO_EACH; k++) team[MO_LANE(k)] = lanes[k];\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint k = 0; k < 16; k++) total = mo_double_add(total, team[k]);\n",
+"    return total;\n",
+"}\n",
+"#endif\n",
+};
+
+static const char *const moi_cl_accum_square_lines[] = {
+"/* accum_square.cl - sums of squares, see mo_accum.h.\n",
+" *\n",
+" * groups  MO_PARTS / MO_TEAMS: a team of lanes for each part\n",
+" * check: -DMO_DOUBLE=0\n",
+" * check: -DMO_DOUBLE=1 */\n",
+"\n",
+"#define MO_PARTS 64u\n",
+"\n",
+"/* The first number of a part: runs of grain numbers, as many in each part as in the others, or one\n",
+" * more. */\n",
+"static inline ulong mo_part_begin(ulong n, ulong grain, uint part) {\n",
+"    const ulong grains = n / grain + (n % grain != 0 ? 1 : 0);\n",
+"    return min((grains / MO_PARTS * part + min((ulong)part, grains % MO_PARTS)) * grain, n);\n",
+"}\n",
+"\n",
+"/* parts[i] = the sum of x[j]^2 over part i, the bits of a double */\n",
+"MO_KERNEL void mo_cl_accum_square_parts(__global const float *restrict x, ulong x_off, ulong n,\n",
+"    __global ulong *restrict parts, ulong parts_off) {\n",
+"    MO_LOCAL_LANES(all)\n",
+"    mo_double lanes[MO_EACH];\n",
+"    const uint part = (uint)get_group_id(0) * MO_TEAMS + MO_TEAM;\n",
+"    const ulong begin = mo_part_begin(n, 16, part), end = mo_part_begin(n, 16, part + 1);\n",
+"    mo_lanes_clear(lanes);\n",
+"    mo_lanes_squares(lanes, x + x_off + begin, end - begin);\n",
+"    const mo_double total = mo_lanes_total(lanes, all);\n",
+"    if (MO_LANE(0) == 0) parts[parts_off + part] = mo_double_bits(total);\n",
+"}\n",
+};
+
 /* ---- the tables ---------------------------------------------------------------------------- */
 
 typedef struct moi_cl_text {
@@ -3070,16 +3432,29 @@ static mo_status moi_cl_ready_add(
     return MO_OK;
 }
 
-/* The texts of a file in their order, allocated. */
+/* The file that is shared by another one, where it shares one itself; else NULL. */
+static const moi_cl_text *moi_cl_shared(const moi_cl_text *text) {
+    for (int i = 0; i < MOI_CL_FILE_COUNT; i++)
+        if (moi_cl_texts[i].lines == text->shared) return &moi_cl_texts[i];
+    return NULL;
+}
+
+/* The texts of a file in their order, allocated: the prelude, what is shared, the file. */
 static const char **moi_cl_join(const mo_cl *cl, const moi_cl_text *text, size_t *n) {
-    const int alone = text->shared == moi_cl_prelude_lines;
-    const size_t n_prelude = MOI_CL_COUNT(prelude), n_shared = alone ? 0 : text->n_shared;
-    *n = n_prelude + n_shared + text->n_lines;
-    const char **parts = (const char **)moi_cl_new(&cl->allocator, *n, sizeof *parts);
+    const size_t n_prelude = MOI_CL_COUNT(prelude);
+    size_t end = n_prelude + text->n_lines;
+    for (const moi_cl_text *at = text; at; at = moi_cl_shared(at))
+        if (at->shared != moi_cl_prelude_lines) end += at->n_shared;
+    const char **parts = (const char **)moi_cl_new(&cl->allocator, end, sizeof *parts);
     if (!parts) return NULL;
+    *n = end;
     memcpy(parts, moi_cl_prelude_lines, n_prelude * sizeof *parts);
-    memcpy(parts + n_prelude, text->shared, n_shared * sizeof *parts);
-    memcpy(parts + n_prelude + n_shared, text->lines, text->n_lines * sizeof *parts);
+    end -= text->n_lines;
+    memcpy(parts + end, text->lines, text->n_lines * sizeof *parts);
+    for (const moi_cl_text *at = text; end > n_prelude; at = moi_cl_shared(at)) {
+        end -= at->n_shared;
+        memcpy(parts + end, at->shared, at->n_shared * sizeof *parts);
+    }
     return parts;
 }
 #undef MOI_CL_COUNT
@@ -3828,6 +4203,135 @@ mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum,
     moi_cl_mem_arg(&call, &sum, sizeof(float), n);
     moi_cl_u64_arg(&call, n);
     return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_accum_add_bf16_stochastic(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n, const mo_accum_noise *noise) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_add_bf16_stochastic, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_mem_arg(&call, &sum, sizeof(uint16_t), n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u64_arg(&call, noise ? noise->seed : 0);
+    moi_cl_u64_arg(&call, noise ? noise->offset : 0);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_accum_add_bf16_kahan(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, mo_cl_mem lost, size_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_add_bf16_kahan, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_mem_arg(&call, &sum, sizeof(uint16_t), n);
+    moi_cl_mem_arg(&call, &lost, sizeof(uint16_t), n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_accum_scale(mo_cl *cl, mo_cl_mem grad, float scale, size_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_scale, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_accum_unscale(
+    mo_cl *cl, mo_cl_mem grad, float scale, size_t n, mo_cl_mem overflow) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_unscale, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_mem_arg(&call, &overflow, sizeof(uint32_t), 1);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+/* ---- squares -------------------------------------------------------------------------------- */
+
+enum { moi_cl_parts = 64, moi_cl_sums_bytes = 2048 };
+
+static const char *moi_cl_double_option(const mo_cl *cl) {
+    return cl && cl->info.fp64 ? "-DMO_DOUBLE=1" : "-DMO_DOUBLE=0";
+}
+
+/* Groups in which each of n runs has a team of 16 lanes: see double.cl. */
+static uint64_t moi_cl_teams(const mo_cl *cl, uint64_t n) {
+    const uint64_t teams = cl && cl->work_group > 16 ? cl->work_group / 16 : 1;
+    return n / teams + (n % teams != 0);
+}
+
+/* Room for a few sums, made at the first use. */
+static mo_status moi_cl_sums(mo_cl *cl, mo_cl_mem *sums) {
+    cl_int code = CL_SUCCESS;
+    if (!cl || !cl->context) return MO_E_INVALID;
+    if (!cl->sums)
+        cl->sums = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, moi_cl_sums_bytes, NULL, &code);
+    if (!cl->sums)
+        return moi_cl_fail(&cl->log, "clCreateBuffer", code, "%d bytes", (int)moi_cl_sums_bytes);
+    memset(sums, 0, sizeof *sums);
+    sums->buffer = cl->sums;
+    sums->size = moi_cl_sums_bytes;
+    return MO_OK;
+}
+
+/* Wait for what is in memory of the device. */
+static mo_status moi_cl_read(mo_cl *cl, const mo_cl_mem *mem, void *to, size_t size) {
+    const cl_int code = clEnqueueReadBuffer(
+        cl->queues[MO_CL_COMPUTE], mem->buffer, CL_TRUE, (size_t)mem->off, size, to, 0, NULL, NULL);
+    if (code == CL_SUCCESS) return MO_OK;
+    return moi_cl_fail(&cl->log, "clEnqueueReadBuffer", code, "%zu bytes", size);
+}
+
+/* Every step'th of n numbers. */
+static double moi_cl_total(const double *x, size_t n, size_t step) {
+    double total = 0;
+    for (size_t i = 0; i < n; i++) total += x[i * step];
+    return total;
+}
+
+mo_status mo_cl_accum_square_parts(mo_cl *cl, mo_cl_mem grad, size_t n, mo_cl_mem parts) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_square_parts, moi_cl_double_option(cl));
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_mem_arg(&call, &parts, sizeof(double), moi_cl_parts);
+    return moi_cl_run(&call, moi_cl_teams(cl, moi_cl_parts));
+}
+
+mo_status mo_cl_accum_square_sums(mo_cl *cl, mo_cl_mem parts, size_t n, double *sums) {
+    const size_t size = MO_CL_ACCUM_PARTS_BYTES;
+    if (!cl || !cl->context || !sums || !parts.buffer || parts.off % sizeof(double) != 0 ||
+        n > parts.size / size)
+        return MO_E_INVALID;
+    if (n == 0) return MO_OK;
+    double *read = (double *)moi_cl_new(&cl->allocator, n, size);
+    if (!read) return MO_E_NO_MEMORY;
+    const mo_status status = moi_cl_read(cl, &parts, read, n * size);
+    for (size_t i = 0; i < n && status == MO_OK; i++)
+        sums[i] = moi_cl_total(read + i * moi_cl_parts, moi_cl_parts, 1);
+    moi_cl_delete(&cl->allocator, read, n, size);
+    return status;
+}
+
+mo_status mo_cl_accum_square_sum(mo_cl *cl, mo_cl_mem grad, size_t n, double *sum) {
+    double parts[moi_cl_parts];
+    mo_cl_mem sums;
+    if (!sum) return MO_E_INVALID;
+    mo_status status = moi_cl_sums(cl, &sums);
+    if (status == MO_OK) status = mo_cl_accum_square_parts(cl, grad, n, sums);
+    if (status == MO_OK) status = moi_cl_read(cl, &sums, parts, sizeof parts);
+    if (status == MO_OK) *sum = moi_cl_total(parts, moi_cl_parts, 1);
+    return status;
+}
+
+mo_status mo_cl_accum_clip(mo_cl *cl, mo_cl_mem grad, size_t n, double max_norm, double *norm) {
+    double sum;
+    if (!norm) return MO_E_INVALID;
+    mo_status status = mo_cl_accum_square_sum(cl, grad, n, &sum);
+    if (status != MO_OK) return status;
+    const float scale = (float)mo_accum_clip_scale(sqrt(sum), max_norm);
+    if (scale < 1) status = mo_cl_accum_scale(cl, grad, scale, n);
+    if (status == MO_OK) *norm = sqrt(sum);
+    return status;
 }
 
 #if defined(__GNUC__) || defined(__clang__)

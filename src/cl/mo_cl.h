@@ -69,7 +69,7 @@ typedef struct mo_cl {
     char *build_options, *cache_folder;
     struct mo_cl_program *programs;
     struct moi_cl_ready *ready;
-    cl_mem tables;
+    cl_mem tables, sums;
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
     mo_log log;

@@ -10,17 +10,25 @@
 #ifndef MEMOPT_CL_KERNEL_H
 #define MEMOPT_CL_KERNEL_H
 
-/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
+/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. A shared
+ * file that stands here too has its own shared file in front. */
 #define MOI_CL_FILES(X)                                                                            \
     X(memory, prelude)                                                                             \
-    X(accum, prelude)                                                                              \
-    X(half, codec)
+    X(accum, codec)                                                                                \
+    X(half, codec)                                                                                 \
+    X(double, codec)                                                                               \
+    X(accum_square, double)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
     X(memory, mo_cl_fill_u32)                                                                      \
     X(memory, mo_cl_copy_u32)                                                                      \
     X(accum, mo_cl_accum_add)                                                                      \
+    X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
+    X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
+    X(accum, mo_cl_accum_scale)                                                                    \
+    X(accum, mo_cl_accum_unscale)                                                                  \
+    X(accum_square, mo_cl_accum_square_parts)                                                      \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)
 
