@@ -4953,6 +4953,32 @@ MOI_ALWAYS_INLINE int moi_align_up(size_t size, size_t align, size_t *out) {
     return 1;
 }
 
+/* ---- bits ----------------------------------------------------------------------------------- */
+
+MOI_ALWAYS_INLINE uint32_t moi_float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+MOI_ALWAYS_INLINE float moi_bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* 32 random bits of number index under a seed: a hash, so that any part of a sequence can be had
+ * again. key = moi_random_key(seed, index >> 32); moi_random_mix of the low half
+ * ^ key are the bits. */
+MOI_ALWAYS_INLINE uint32_t moi_random_mix(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+MOI_ALWAYS_INLINE uint32_t moi_random_key(uint64_t seed, uint64_t high) {
+    return moi_random_mix(
+        (uint32_t)seed + moi_random_mix((uint32_t)(seed >> 32) + moi_random_mix((uint32_t)high)));
+}
+
 /* Largest alignment that the library asks for: a cache line and an AVX-512 vector. */
 enum { MOI_CACHE_LINE = 64 };
 
@@ -7526,17 +7552,6 @@ typedef uint32_t moi_vi_scalar;
 typedef int moi_vm_scalar;
 enum { moi_lanes_scalar = 1 };
 
-MOI_ALWAYS_INLINE uint32_t moi_float_bits(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-MOI_ALWAYS_INLINE float moi_bits_float(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 MOI_ALWAYS_INLINE float moi_load_scalar(const float *p) { return *p; }
 MOI_ALWAYS_INLINE void moi_store_scalar(float *p, float v) { *p = v; }
 MOI_ALWAYS_INLINE void moi_stream_scalar(float *p, float v) { *p = v; }
@@ -7634,18 +7649,6 @@ MOI_ALWAYS_INLINE uint32_t moi_load_nibbles_scalar(const uint8_t *p, int second)
 }
 MOI_ALWAYS_INLINE void moi_store_nibbles_scalar(uint8_t *p, uint32_t a, uint32_t b) {
     *p = (uint8_t)(a << 4 | b);
-}
-
-/* 32 random bits of number index under a seed: a hash, so that any part of a sequence can be had
- * again. key = moi_random_key(seed, index >> 32); the low half goes through the vector hash. */
-MOI_ALWAYS_INLINE uint32_t moi_random_mix(uint32_t x) {
-    x = (x ^ (x >> 16)) * 0x7feb352du;
-    x = (x ^ (x >> 15)) * 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-MOI_ALWAYS_INLINE uint32_t moi_random_key(uint64_t seed, uint64_t high) {
-    return moi_random_mix(
-        (uint32_t)seed + moi_random_mix((uint32_t)(seed >> 32) + moi_random_mix((uint32_t)high)));
 }
 
 #if MOI_X86
@@ -9381,9 +9384,10 @@ MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size
 }
 #undef MOI_ISA
 #endif
-/* mo_quant_internal.h - one block at a time, for the optimizers. */
-#ifndef MEMOPT_QUANT_INTERNAL_H
-#define MEMOPT_QUANT_INTERNAL_H
+/* mo_quant_coder.h - what encoding looks codes up in, for the loops of the CPU and for devices;
+ * never part of the public header. */
+#ifndef MEMOPT_QUANT_CODER_H
+#define MEMOPT_QUANT_CODER_H
 
 enum { moi_q8_max_block = 4096 };
 
@@ -9405,7 +9409,58 @@ typedef struct moi_q8_coder {
 /* Takes about a microsecond. */
 static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero);
 
+/* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
+typedef struct moi_q4_coder {
+    float map[16], threshold[16];
+    uint8_t zero;
+} moi_q4_coder;
+
+/* The optimizers' 4-bit codes. Signed: the dynamic map of 3 decades that torchao uses for first
+ * moments. Unsigned: even steps for the square root of v. A v that is not 0 never gets the code of
+ * 0: its threshold lies at 0. */
+static void moi_q4_begin(moi_q4_coder *coder, int is_signed);
+
 #endif
+/* mo_quant_coder.c - see mo_quant_coder.h. */
+
+/* A number above threshold i, but no higher one, has place i + 1 among the values (FP4: among the
+ * magnitudes); the last ones are never exceeded. */
+static const float moi_nf4_thresholds[16] = {-0.848096371f, -0.610632896f, -0.45999527f,
+    -0.33967942f, -0.234607399f, -0.137911737f, -0.0455250181f, 0.0397901498f, 0.120255247f,
+    0.203521252f, 0.292013764f, 0.389312536f, 0.501663446f, 0.64278692f, 0.861478448f, 2.0f};
+static const float moi_fp4_thresholds[16] = {0.00260417f, 0.0859375f, 0.208333328f, 0.291666657f,
+    0.416666687f, 0.583333015f, 0.833333313f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f};
+
+/* Level i lasts up to half-way to value i + 1; the half-way point itself has the even code. */
+static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero) {
+    const float *values = mo_quant8_table(map);
+    coder->map = values;
+    coder->zero = map == MO_QUANT_SIGNED ? 127 : map == MO_QUANT_LINEAR_SIGNED ? 128 : 0;
+    coder->no_zero = no_zero != 0;
+    uint32_t *cell = coder->cells, *const end = cell + moi_q8_cells;
+    uint32_t level = coder->no_zero;
+    for (uint32_t code = coder->zero + level; code < 255; code++, level++) {
+        const float half_way = (values[code] + values[code + 1]) * 0.5f;
+        const uint32_t next = moi_float_bits(half_way) + (code % 2 == 0); /* first of level + 1 */
+        uint32_t *const last = coder->cells + (next >> 16) - moi_q8_first_cell;
+        while (cell < last) *cell++ = level << 24;
+        *cell++ = (level << 24) + 0x1000000 - (next & 0xffff);
+    }
+    while (cell < end) *cell++ = level << 24;
+}
+
+static void moi_q4_begin(moi_q4_coder *coder, int is_signed) {
+    static const float positive[9] = {
+        0, 0.0055f, 0.0325f, 0.0775f, 0.2125f, 0.4375f, 0.6625f, 0.8875f, 1};
+    for (int i = 0; i < 16; i++) {
+        if (is_signed) coder->map[i] = i < 7 ? -positive[7 - i] : positive[i - 7];
+        else coder->map[i] = (float)i / 15.0f;
+    }
+    for (int i = 0; i < 15; i++) coder->threshold[i] = (coder->map[i] + coder->map[i + 1]) * 0.5f;
+    if (!is_signed) coder->threshold[0] = 0;
+    coder->threshold[15] = HUGE_VALF;
+    coder->zero = is_signed ? 7 : 0;
+}
 /* mo_quant.c - see mo_quant.h. The half-way points between values are so far apart that at most
  * one falls among the floats that share their upper 16 bits. A table over those bits therefore
  * finds the nearest code exactly, with one load and no search. */
@@ -10016,24 +10071,6 @@ const float *mo_quant8_table(mo_quant_map map) {
     return (unsigned)map < MO_QUANT_MAP_COUNT ? tables[map] : NULL;
 }
 
-/* Level i lasts up to half-way to value i + 1; the half-way point itself has the even code. */
-static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero) {
-    const float *values = mo_quant8_table(map);
-    coder->map = values;
-    coder->zero = map == MO_QUANT_SIGNED ? 127 : map == MO_QUANT_LINEAR_SIGNED ? 128 : 0;
-    coder->no_zero = no_zero != 0;
-    uint32_t *cell = coder->cells, *const end = cell + moi_q8_cells;
-    uint32_t level = coder->no_zero;
-    for (uint32_t code = coder->zero + level; code < 255; code++, level++) {
-        const float half_way = (values[code] + values[code + 1]) * 0.5f;
-        const uint32_t next = moi_float_bits(half_way) + (code % 2 == 0); /* first of level + 1 */
-        uint32_t *const last = coder->cells + (next >> 16) - moi_q8_first_cell;
-        while (cell < last) *cell++ = level << 24;
-        *cell++ = (level << 24) + 0x1000000 - (next & 0xffff);
-    }
-    while (cell < end) *cell++ = level << 24;
-}
-
 enum { moi_q8_stream_bytes = 8 << 20 }; /* an output of more would push all else out of the cache */
 
 typedef struct moi_q8_job {
@@ -10157,14 +10194,6 @@ static const float moi_nf4_map[16] = {-1.0f, -0.696192801f, -0.525073051f, -0.39
 static const float moi_fp4_map[16] = {0.0f, 0.00520833349f, 0.666666687f, 1.0f, 0.333333343f, 0.5f,
     0.166666672f, 0.25f, -0.0f, -0.00520833349f, -0.666666687f, -1.0f, -0.333333343f, -0.5f,
     -0.166666672f, -0.25f};
-
-/* A number above threshold i, but no higher one, has place i + 1 among the values (FP4: among the
- * magnitudes); the last ones are never exceeded. */
-static const float moi_nf4_thresholds[16] = {-0.848096371f, -0.610632896f, -0.45999527f,
-    -0.33967942f, -0.234607399f, -0.137911737f, -0.0455250181f, 0.0397901498f, 0.120255247f,
-    0.203521252f, 0.292013764f, 0.389312536f, 0.501663446f, 0.64278692f, 0.861478448f, 2.0f};
-static const float moi_fp4_thresholds[16] = {0.00260417f, 0.0859375f, 0.208333328f, 0.291666657f,
-    0.416666687f, 0.583333015f, 0.833333313f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f};
 
 /* What moi_out writes; streams need vectors that are aligned. */
 enum {
@@ -12655,12 +12684,6 @@ typedef struct moi_packed_buffer {
     float m[moi_packed_max], v[moi_packed_max], roots[moi_packed_max];
 } moi_packed_buffer;
 
-/* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
-typedef struct moi_q4_coder {
-    float map[16], threshold[16];
-    uint8_t zero;
-} moi_q4_coder;
-
 /* Where one state, or the parameters, are and how they are coded. */
 typedef struct moi_optim_slot {
     void *data; /* NULL: the kind has none */
@@ -14999,21 +15022,6 @@ typedef struct moi_optim_coders {
     moi_q8_coder q8_signed, q8_unsigned;
     moi_q4_coder q4_signed, q4_unsigned;
 } moi_optim_coders;
-
-/* Signed: the dynamic map of 3 decades that torchao uses for first moments. Unsigned: even steps
- * for the square root of v. A v that is not 0 never gets the code of 0: its threshold lies at 0. */
-static void moi_q4_begin(moi_q4_coder *coder, int is_signed) {
-    static const float positive[9] = {
-        0, 0.0055f, 0.0325f, 0.0775f, 0.2125f, 0.4375f, 0.6625f, 0.8875f, 1};
-    for (int i = 0; i < 16; i++) {
-        if (is_signed) coder->map[i] = i < 7 ? -positive[7 - i] : positive[i - 7];
-        else coder->map[i] = (float)i / 15.0f;
-    }
-    for (int i = 0; i < 15; i++) coder->threshold[i] = (coder->map[i] + coder->map[i + 1]) * 0.5f;
-    if (!is_signed) coder->threshold[0] = 0;
-    coder->threshold[15] = HUGE_VALF;
-    coder->zero = is_signed ? 7 : 0;
-}
 
 static void moi_optim_coders_begin(moi_optim_coders *c, const mo_optim_state *s) {
     if (s->precision == MO_OPTIM_8BIT) {

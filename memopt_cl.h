@@ -23,6 +23,7 @@
  *   cl_staging   host memory that transfers run fast from
  *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
  *   cl_page      arrays larger than the device: pages in host memory, a few on the device
+ *   cl_half      numbers of two bytes and of one: fp16, bf16, fp8
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -255,6 +256,7 @@ typedef struct mo_cl {
     struct mo_cl_program *programs;
     struct moi_cl_ready *ready;
     struct moi_cl_recorder *recorder;
+    cl_mem tables, sums;
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
     mo_log log;
@@ -1082,9 +1084,60 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_release(mo_cl_page *page, size_
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_sync(mo_cl_page *page);
 
 #endif
-/* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
+/* mo_cl_half.h - mo_half.h on a device: fp16, bf16, fp8, bit for bit as on the CPU.
  *
  * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_HALF_H
+#define MEMOPT_CL_HALF_H
+
+/* mo_cl_half_encode - y[i] = x[i] rounded to the format of desc, as mo_half_encode.
+ * mo_cl_half_decode - y[i] = x[i], exact, as mo_half_decode.
+ *
+ * desc  in   read before it returns; parallel is not used
+ * x     in   [n] float; decode: [n] of mo_half_bytes(format)
+ * y     out  [n] of mo_half_bytes(format); decode: [n] float; does not overlap x
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, format, sizes, alignment), MO_E_UNSUPPORTED (does not build), what
+ *          OpenCL says
+ * Cost:    bytes moved: (4 + mo_half_bytes) n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_half_encode(
+    mo_cl *cl, const mo_half_desc *desc, mo_cl_mem x, size_t n, mo_cl_mem y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_half_decode(
+    mo_cl *cl, const mo_half_desc *desc, mo_cl_mem x, size_t n, mo_cl_mem y);
+
+/* mo_cl_f32_to_f16, mo_cl_f32_to_bf16 - mo_cl_half_encode to nearest even, overflow to infinity
+ * mo_cl_f16_to_f32, mo_cl_bf16_to_f32 - mo_cl_half_decode
+ *
+ * x  in   [n]
+ * y  out  [n]; does not overlap x
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, sizes, alignment), MO_E_UNSUPPORTED (does not build), what OpenCL
+ *          says
+ * Cost:    bytes moved: 6 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_f32_to_f16(
+    mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_f32_to_bf16(
+    mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_f16_to_f32(
+    mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_bf16_to_f32(
+    mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n);
+
+#endif
+/* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
+ *
+ * Commands go to the compute queue in their order and are not waited for, unless a function hands
+ * out a number. mo_accum_clip_scale, mo_percentile_clip and mo_loss_scaler take the sums of squares
+ * that come from here; their bits are the CPU's.
+ *
+ *     for each tensor i:  mo_cl_accum_square_parts(&cl, grad[i], n[i], mo_cl_part(&parts,
+ *                             i * MO_CL_ACCUM_PARTS_BYTES, MO_CL_ACCUM_PARTS_BYTES))
+ *     mo_cl_accum_square_sums(&cl, parts, n_tensors, sums)      waits once
+ *     desc.grad_scale = mo_accum_clip_scale(sqrt(sum of sums), max_norm) */
 #ifndef MEMOPT_CL_ACCUM_H
 #define MEMOPT_CL_ACCUM_H
 
@@ -1099,6 +1152,91 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_sync(mo_cl_page *page);
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_add(
     mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n);
+
+/* mo_cl_accum_add_bf16_stochastic, mo_cl_accum_add_bf16_kahan - bit for bit as the functions of
+ * mo_accum.h.
+ *
+ * grad       in      [n] float
+ * sum, lost  in out  [n] bf16; neither overlaps another
+ * noise      in      NULL = both 0
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 8 n, 12 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_add_bf16_stochastic(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n, const mo_accum_noise *noise);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_add_bf16_kahan(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, mo_cl_mem lost, size_t n);
+
+/* mo_cl_accum_square_sum - the sum of grad[i]^2, bit for bit as mo_accum_square_sum; inf or NaN
+ * when a gradient is. It is added in double, on devices that have none by integers.
+ *
+ * grad  in   [n] float
+ * sum   out
+ *
+ * Memory:  2 KiB of the device, kept by the mo_cl
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 4 n, in 1024 sums beside each other; waits for the result
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_square_sum(
+    mo_cl *cl, mo_cl_mem grad, size_t n, double *sum);
+
+/* Bytes of the partial sums of one tensor. */
+enum { MO_CL_ACCUM_PARTS_BYTES = 512 };
+
+/* mo_cl_accum_square_parts - the sum of squares of one tensor in 64 parts, which stay on the
+ * device.
+ * mo_cl_accum_square_sums - the sums of squares of n tensors from their parts, each as
+ * mo_cl_accum_square_sum gives it: one wait for all of them.
+ *
+ * parts  [MO_CL_ACCUM_PARTS_BYTES], of n tensors one behind the other; 8-byte aligned
+ * sums   out  [n]
+ *
+ * Memory:  sums: the mo_cl's allocator, for the parts
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add; MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_square_parts(
+    mo_cl *cl, mo_cl_mem grad, size_t n, mo_cl_mem parts);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_square_sums(
+    mo_cl *cl, mo_cl_mem parts, size_t n, double *sums);
+
+/* mo_cl_accum_scale - grad[i] *= scale.
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 8 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_scale(
+    mo_cl *cl, mo_cl_mem grad, float scale, size_t n);
+
+/* mo_cl_accum_unscale - the same, and whether the results are finite: to divide gradients by the
+ * loss scale without another pass.
+ *
+ * overflow  in out  [1] uint32_t; 1 when a result is inf or NaN, else as it was. Set it to 0 before
+ *                   the first tensor (mo_cl_fill_u32), read it after the last one
+ *                   (mo_cl_download), and tell mo_loss_scaler_update: HUGE_VAL if it is set, else 0
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 8 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_unscale(
+    mo_cl *cl, mo_cl_mem grad, float scale, size_t n, mo_cl_mem overflow);
+
+/* mo_cl_accum_clip - one tensor's own norm brought down to max_norm, bit for bit as mo_accum_clip.
+ *
+ * grad  in out  [n] float; untouched when its norm is small enough or not finite
+ * norm  out     the norm before
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_accum_add
+ * Cost:    bytes moved: 4 n, 12 n when it clips; waits for the norm
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_clip(
+    mo_cl *cl, mo_cl_mem grad, size_t n, double max_norm, double *norm);
 
 #endif
 /* mo_cl_act.h - mo_act.h on a device.
@@ -1315,7 +1453,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_embedding_backward(mo_cl *cl,
 #define MEMOPT_CL_IMPLEMENTATION_DONE
 
 /* memopt_cl.c - the implementation of memopt_cl.h, as one translation unit; it may be the one of
- * memopt.c too, which has defined the helpers for files then. */
+ * memopt.c too, which has defined what both use then. */
 #ifndef MEMOPT_CL_IMPLEMENTATION
 #define MEMOPT_CL_IMPLEMENTATION
 #endif
@@ -1434,6 +1572,32 @@ MOI_ALWAYS_INLINE int moi_align_up(size_t size, size_t align, size_t *out) {
     if (size > SIZE_MAX - (align - 1)) return 0;
     *out = (size + align - 1) & ~(align - 1);
     return 1;
+}
+
+/* ---- bits ----------------------------------------------------------------------------------- */
+
+MOI_ALWAYS_INLINE uint32_t moi_float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+MOI_ALWAYS_INLINE float moi_bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* 32 random bits of number index under a seed: a hash, so that any part of a sequence can be had
+ * again. key = moi_random_key(seed, index >> 32); moi_random_mix of the low half
+ * ^ key are the bits. */
+MOI_ALWAYS_INLINE uint32_t moi_random_mix(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+MOI_ALWAYS_INLINE uint32_t moi_random_key(uint64_t seed, uint64_t high) {
+    return moi_random_mix(
+        (uint32_t)seed + moi_random_mix((uint32_t)(seed >> 32) + moi_random_mix((uint32_t)high)));
 }
 
 /* Largest alignment that the library asks for: a cache line and an AVX-512 vector. */
@@ -1842,6 +2006,83 @@ static int moi_file_sync_folder(const char *path) {
     return error == EINVAL ? 0 : error;
 }
 #endif
+/* mo_quant_coder.h - what encoding looks codes up in, for the loops of the CPU and for devices;
+ * never part of the public header. */
+#ifndef MEMOPT_QUANT_CODER_H
+#define MEMOPT_QUANT_CODER_H
+
+enum { moi_q8_max_block = 4096 };
+
+/* What encoding with one map needs: for each range of float bits that share their upper 16, the
+ * level, which is the number of values from 0 up to the nearest one, in the upper 8 bits, and below
+ * it what carries into the level when the lower 16 bits of a magnitude beyond the range's one
+ * half-way point are added. The ranges start at 2^-23, below every half-way point. */
+enum {
+    moi_q8_first_cell = 0x3400,
+    moi_q8_cells = 0x3f80 - moi_q8_first_cell + 1 /* up to and with that of 1 */
+};
+
+typedef struct moi_q8_coder {
+    const float *map;
+    uint32_t zero, no_zero; /* the code of 0; whether other numbers must avoid it */
+    uint32_t cells[moi_q8_cells];
+} moi_q8_coder;
+
+/* Takes about a microsecond. */
+static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero);
+
+/* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
+typedef struct moi_q4_coder {
+    float map[16], threshold[16];
+    uint8_t zero;
+} moi_q4_coder;
+
+/* The optimizers' 4-bit codes. Signed: the dynamic map of 3 decades that torchao uses for first
+ * moments. Unsigned: even steps for the square root of v. A v that is not 0 never gets the code of
+ * 0: its threshold lies at 0. */
+static void moi_q4_begin(moi_q4_coder *coder, int is_signed);
+
+#endif
+/* mo_quant_coder.c - see mo_quant_coder.h. */
+
+/* A number above threshold i, but no higher one, has place i + 1 among the values (FP4: among the
+ * magnitudes); the last ones are never exceeded. */
+static const float moi_nf4_thresholds[16] = {-0.848096371f, -0.610632896f, -0.45999527f,
+    -0.33967942f, -0.234607399f, -0.137911737f, -0.0455250181f, 0.0397901498f, 0.120255247f,
+    0.203521252f, 0.292013764f, 0.389312536f, 0.501663446f, 0.64278692f, 0.861478448f, 2.0f};
+static const float moi_fp4_thresholds[16] = {0.00260417f, 0.0859375f, 0.208333328f, 0.291666657f,
+    0.416666687f, 0.583333015f, 0.833333313f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f};
+
+/* Level i lasts up to half-way to value i + 1; the half-way point itself has the even code. */
+static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero) {
+    const float *values = mo_quant8_table(map);
+    coder->map = values;
+    coder->zero = map == MO_QUANT_SIGNED ? 127 : map == MO_QUANT_LINEAR_SIGNED ? 128 : 0;
+    coder->no_zero = no_zero != 0;
+    uint32_t *cell = coder->cells, *const end = cell + moi_q8_cells;
+    uint32_t level = coder->no_zero;
+    for (uint32_t code = coder->zero + level; code < 255; code++, level++) {
+        const float half_way = (values[code] + values[code + 1]) * 0.5f;
+        const uint32_t next = moi_float_bits(half_way) + (code % 2 == 0); /* first of level + 1 */
+        uint32_t *const last = coder->cells + (next >> 16) - moi_q8_first_cell;
+        while (cell < last) *cell++ = level << 24;
+        *cell++ = (level << 24) + 0x1000000 - (next & 0xffff);
+    }
+    while (cell < end) *cell++ = level << 24;
+}
+
+static void moi_q4_begin(moi_q4_coder *coder, int is_signed) {
+    static const float positive[9] = {
+        0, 0.0055f, 0.0325f, 0.0775f, 0.2125f, 0.4375f, 0.6625f, 0.8875f, 1};
+    for (int i = 0; i < 16; i++) {
+        if (is_signed) coder->map[i] = i < 7 ? -positive[7 - i] : positive[i - 7];
+        else coder->map[i] = (float)i / 15.0f;
+    }
+    for (int i = 0; i < 15; i++) coder->threshold[i] = (coder->map[i] + coder->map[i + 1]) * 0.5f;
+    if (!is_signed) coder->threshold[0] = 0;
+    coder->threshold[15] = HUGE_VALF;
+    coder->zero = is_signed ? 7 : 0;
+}
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -1902,32 +2143,43 @@ static void moi_cl_record_free(mo_cl *cl);
 #ifndef MEMOPT_CL_KERNEL_H
 #define MEMOPT_CL_KERNEL_H
 
-/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
-#define MOI_CL_FILES(X) \
-    X(memory, prelude) \
-    X(accum, prelude) \
-    X(act, math) \
-    X(columns, math) \
-    X(norm, math) \
-    X(embedding, prelude) \
-    X(gemm, prelude)
+/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. A shared
+ * file that stands here too has its own shared file in front. */
+#define MOI_CL_FILES(X)                                                                            \
+    X(memory, prelude)                                                                             \
+    X(accum, codec)                                                                                \
+    X(act, math)                                                                                   \
+    X(columns, math)                                                                               \
+    X(norm, math)                                                                                  \
+    X(embedding, prelude)                                                                          \
+    X(gemm, prelude)                                                                               \
+    X(half, codec)                                                                                 \
+    X(double, codec)                                                                               \
+    X(accum_square, double)
 
 /* Kernels: X(file, name). */
-#define MOI_CL_KERNELS(X) \
-    X(memory, mo_cl_fill_u32) \
-    X(memory, mo_cl_copy_u32) \
-    X(accum, mo_cl_accum_add) \
-    X(act, mo_cl_gelu_forward) \
-    X(act, mo_cl_gelu_backward) \
-    X(columns, mo_cl_columns_sum) \
-    X(columns, mo_cl_columns_norm) \
-    X(columns, mo_cl_bias_forward) \
-    X(norm, mo_cl_layernorm_forward) \
-    X(norm, mo_cl_layernorm_dx) \
-    X(embedding, mo_cl_embedding_forward) \
-    X(embedding, mo_cl_embedding_dwte) \
-    X(embedding, mo_cl_embedding_dwpe) \
-    X(gemm, mo_cl_gemm)
+#define MOI_CL_KERNELS(X)                                                                          \
+    X(memory, mo_cl_fill_u32)                                                                      \
+    X(memory, mo_cl_copy_u32)                                                                      \
+    X(accum, mo_cl_accum_add)                                                                      \
+    X(act, mo_cl_gelu_forward)                                                                     \
+    X(act, mo_cl_gelu_backward)                                                                    \
+    X(columns, mo_cl_columns_sum)                                                                  \
+    X(columns, mo_cl_columns_norm)                                                                 \
+    X(columns, mo_cl_bias_forward)                                                                 \
+    X(norm, mo_cl_layernorm_forward)                                                               \
+    X(norm, mo_cl_layernorm_dx)                                                                    \
+    X(embedding, mo_cl_embedding_forward)                                                          \
+    X(embedding, mo_cl_embedding_dwte)                                                             \
+    X(embedding, mo_cl_embedding_dwpe)                                                             \
+    X(gemm, mo_cl_gemm)                                                                            \
+    X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
+    X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
+    X(accum, mo_cl_accum_scale)                                                                    \
+    X(accum, mo_cl_accum_unscale)                                                                  \
+    X(accum_square, mo_cl_accum_square_parts)                                                      \
+    X(half, mo_cl_half_encode)                                                                     \
+    X(half, mo_cl_half_decode)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
@@ -1957,6 +2209,9 @@ static void moi_cl_u64_arg(moi_cl_call *call, uint64_t value);
 static void moi_cl_f32_arg(moi_cl_call *call, float value);
 /* Any other type, by its bytes. */
 static void moi_cl_raw_arg(moi_cl_call *call, const void *value, size_t size);
+
+/* One argument: the buffer of tables that codec.cl describes, made at the first use. */
+static void moi_cl_tables_arg(moi_cl_call *call);
 
 /* Enqueues n_groups groups of cl->work_group items; 0 groups: nothing to do, and no event. */
 static mo_status moi_cl_end(moi_cl_call *call, mo_cl_queue queue, uint64_t n_groups,
@@ -2597,6 +2852,8 @@ void mo_cl_free(mo_cl *cl) {
         (void)status; /* it has said what failed, and there is nothing left to undo */
         clReleaseCommandQueue(cl->queues[i]);
     }
+    if (cl->tables) clReleaseMemObject(cl->tables);
+    if (cl->sums) clReleaseMemObject(cl->sums);
     if (cl->device) clReleaseDevice(cl->device);
     if (cl->context) clReleaseContext(cl->context);
     moi_cl_free_text(&cl->allocator, cl->build_options);
@@ -3398,6 +3655,61 @@ static const char *const moi_cl_accum_lines[] = {
 "    __global const float *from = grad + grad_off + tile;\n",
 "    __global float *to = sum + sum_off + tile;\n",
 "    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = to[i] + scale * from[i];\n",
+"}\n",
+"\n",
+"/* The same in bf16, rounded at random; number i has the random bits of index offset + i. */\n",
+"MO_KERNEL void mo_cl_accum_add_bf16_stochastic(__global const float *restrict grad, ulong grad_off,\n",
+"    float scale, __global ushort *restrict sum, ulong sum_off, ulong n, ulong seed, ulong offset) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE, index = offset + tile;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const uint first = (uint)index, high = (uint)(index >> 32);\n",
+"    const uint key = mo_random_key(seed, high), next = mo_random_key(seed, high + 1u);\n",
+"    __global const float *from = grad + grad_off + tile;\n",
+"    __global ushort *to = sum + sum_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float exact = mo_bf16_value(to[i]) + scale * from[i];\n",
+"        to[i] = (ushort)mo_bf16_round_random(exact, mo_random_at(first, i, key, next));\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The same in bf16, to nearest, what that loses kept for the next term. */\n",
+"MO_KERNEL void mo_cl_accum_add_bf16_kahan(__global const float *restrict grad, ulong grad_off,\n",
+"    float scale, __global ushort *restrict sum, ulong sum_off, __global ushort *restrict lost,\n",
+"    ulong lost_off, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const float *from = grad + grad_off + tile;\n",
+"    __global ushort *to = sum + sum_off + tile, *rest = lost + lost_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float was = mo_bf16_value(to[i]), add = scale * from[i] + mo_bf16_value(rest[i]);\n",
+"        const uint code = mo_bf16_round(was + add);\n",
+"        const float moved = was - mo_bf16_value(code);\n",
+"        to[i] = (ushort)code;\n",
+"        rest[i] = (ushort)mo_bf16_round(moved + add);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* x[i] *= scale */\n",
+"MO_KERNEL void mo_cl_accum_scale(__global float *restrict x, ulong x_off, float scale, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global float *to = x + x_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = to[i] * scale;\n",
+"}\n",
+"\n",
+"/* The same; overflow = 1 where a result is not finite. */\n",
+"MO_KERNEL void mo_cl_accum_unscale(__global float *restrict x, ulong x_off, float scale, ulong n,\n",
+"    __global uint *restrict overflow, ulong overflow_off) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global float *to = x + x_off + tile;\n",
+"    uint most = 0;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float scaled = to[i] * scale;\n",
+"        most = max(most, mo_magnitude(scaled));\n",
+"        to[i] = scaled;\n",
+"    }\n",
+"    if (most >= MO_INFINITY) atomic_or(overflow + overflow_off, 1u);\n",
 "}\n",
 };
 
@@ -4201,6 +4513,525 @@ static const char *const moi_cl_gemm_lines[] = {
 "#endif\n",
 };
 
+static const char *const moi_cl_codec_lines[] = {
+"/* codec.cl - shared by the kernels that convert and quantize: the bits of the scalar kernels of\n",
+" * mo_half.inc, mo_quant.inc and mo_quant4.inc.\n",
+" *\n",
+" * A code is a uint here, whatever it is stored as. Compares go by the bits where a device that\n",
+" * flushes subnormal numbers would see zeros. */\n",
+"\n",
+"#define MO_INFINITY 0x7f800000u\n",
+"#define MO_LEAST    0x00800000u /* the smallest normal number */\n",
+"\n",
+"static inline uint mo_magnitude(float x) { return as_uint(x) & 0x7fffffffu; }\n",
+"\n",
+"/* 2^exponent, a normal number */\n",
+"static inline float mo_power(int exponent) { return as_float((uint)(exponent + 127) << 23); }\n",
+"\n",
+"/* x between -limit and limit, which are given by their bits; NaN stays. */\n",
+"static inline float mo_clamp(float x, uint limit) {\n",
+"    const uint bits = as_uint(x), magnitude = bits & 0x7fffffffu;\n",
+"    const uint clamped = (bits & 0x80000000u) | limit;\n",
+"    return as_float(magnitude > limit && magnitude <= MO_INFINITY ? clamped : bits);\n",
+"}\n",
+"\n",
+"/* ---- random bits --------------------------------------------------------------------------- */\n",
+"\n",
+"static inline uint mo_random_mix(uint x) {\n",
+"    x = (x ^ (x >> 16)) * 0x7feb352du;\n",
+"    x = (x ^ (x >> 15)) * 0x846ca68bu;\n",
+"    return x ^ (x >> 16);\n",
+"}\n",
+"\n",
+"/* The key of the indices whose upper half this is. */\n",
+"static inline uint mo_random_key(ulong seed, uint high) {\n",
+"    return mo_random_mix((uint)seed + mo_random_mix((uint)(seed >> 32) + mo_random_mix(high)));\n",
+"}\n",
+"\n",
+"/* The bits of an index by its lower half. */\n",
+"static inline uint mo_random(uint low, uint key) { return mo_random_mix(low ^ key); }\n",
+"\n",
+"/* The same of number i behind first: next is the key of the following upper half, for a tile that\n",
+" * reaches into it. */\n",
+"static inline uint mo_random_at(uint first, uint i, uint key, uint next) {\n",
+"    const uint low = first + i;\n",
+"    return mo_random(low, low < first ? next : key);\n",
+"}\n",
+"\n",
+"/* ---- bf16, fp16, fp8 ------------------------------------------------------------------------ */\n",
+"\n",
+"/* To nearest, ties to even. */\n",
+"static inline uint mo_bf16_round(float x) {\n",
+"    const uint bits = as_uint(x), kept = bits >> 16;\n",
+"    const uint rounded = (bits + 0x7fffu + (kept & 1u)) >> 16;\n",
+"    return (bits & 0x7fffffffu) > MO_INFINITY ? kept | 0x40u : rounded;\n",
+"}\n",
+"\n",
+"/* Up by the chance of what is cut. */\n",
+"static inline uint mo_bf16_round_random(float x, uint random) {\n",
+"    const uint bits = as_uint(x), kept = bits >> 16;\n",
+"    const uint rounded = (bits + (random & 0xffffu)) >> 16;\n",
+"    return (bits & 0x7fffffffu) > MO_INFINITY ? kept | 0x40u : rounded;\n",
+"}\n",
+"\n",
+"static inline float mo_bf16_value(uint code) { return as_float(code << 16); }\n",
+"\n",
+"static inline uint mo_f16_round(float x) {\n",
+"    const uint bits = as_uint(x), magnitude = bits & 0x7fffffffu;\n",
+"    /* subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits */\n",
+"    const uint small = as_uint(as_float(magnitude) + 0.5f) - 0x3f000000u;\n",
+"    uint half_code = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;\n",
+"    half_code = magnitude < 0x38800000u ? small : half_code;\n",
+"    half_code = magnitude >= 0x477ff000u ? 0x7c00u : half_code; /* 65520 rounds to infinity */\n",
+"    half_code = magnitude > MO_INFINITY ? 0x7e00u | (magnitude >> 13 & 0x3ffu) : half_code;\n",
+"    return (bits >> 16 & 0x8000u) | half_code;\n",
+"}\n",
+"\n",
+"static inline float mo_f16_value(uint code) {\n",
+"    const uint magnitude = code & 0x7fffu;\n",
+"    const uint small = as_uint((float)(int)magnitude * 5.9604644775390625e-8f); /* 2^-24 */\n",
+"    uint bits = (magnitude << 13) + 0x38000000u;\n",
+"    bits = magnitude < 0x400u ? small : bits;\n",
+"    bits = magnitude >= 0x7c00u ? 0x7f800000u | magnitude << 13 : bits;\n",
+"    bits = magnitude > 0x7c00u ? bits | 0x400000u : bits; /* NaN becomes quiet */\n",
+"    return as_float(bits | (code & 0x8000u) << 16);\n",
+"}\n",
+"\n",
+"/* A format with a smaller exponent than fp32: bits, of which the mantissa has some; the exponent of\n",
+" * its least normal number; its quiet NaN. These are constants at every call. */\n",
+"static inline uint mo_small_sign(float x, uint width) {\n",
+"    return as_uint(x) >> (32u - width) & 1u << (width - 1u);\n",
+"}\n",
+"\n",
+"static inline uint mo_small_round(float x, uint width, uint mantissa, int least, uint nan_code) {\n",
+"    const uint cut = 23u - mantissa, first = (uint)(least + 127) << 23;\n",
+"    const uint magnitude = mo_magnitude(x), based = magnitude + ((1u << 23) - first);\n",
+"    const float one = mo_power(least + (int)cut); /* its last bit is that of the format */\n",
+"    const uint small = as_uint(as_float(magnitude) + one) - as_uint(one);\n",
+"    uint y = (based + (based >> cut & 1u) + ((1u << (cut - 1u)) - 1u)) >> cut;\n",
+"    y = magnitude < first ? small : y;\n",
+"    y = magnitude > MO_INFINITY ? nan_code : y;\n",
+"    return y | mo_small_sign(x, width);\n",
+"}\n",
+"\n",
+"static inline uint mo_small_round_random(\n",
+"    float x, uint random, uint width, uint mantissa, int least, uint nan_code) {\n",
+"    const uint cut = 23u - mantissa, cut_fixed = 30u - mantissa, first = (uint)(least + 127) << 23;\n",
+"    const uint magnitude = mo_magnitude(x);\n",
+"    const float part = as_float(min(magnitude, first)) * mo_power(30 - least); /* <= 2^30 */\n",
+"    const uint fixed = (uint)(int)part + (random & ((1u << cut_fixed) - 1u));\n",
+"    uint y = (magnitude + ((1u << 23) - first) + (random & ((1u << cut) - 1u))) >> cut;\n",
+"    y = magnitude < first ? fixed >> cut_fixed : y;\n",
+"    y = magnitude > MO_INFINITY ? nan_code : y;\n",
+"    return y | mo_small_sign(x, width);\n",
+"}\n",
+"\n",
+"/* last: the code of the largest finite number; what follows is infinity, or NaN. */\n",
+"static inline float mo_small_value(uint code, uint width, uint mantissa, int least, uint last) {\n",
+"    const uint cut = 23u - mantissa, sign = 1u << (width - 1u), magnitude = code & (sign - 1u);\n",
+"    const uint shifted = magnitude << cut;\n",
+"    const uint small = as_uint((float)(int)magnitude * mo_power(least - (int)mantissa));\n",
+"    uint y = shifted + ((uint)(least + 126) << 23);\n",
+"    y = magnitude < 1u << mantissa ? small : y;\n",
+"    y = magnitude > last ? shifted | MO_INFINITY : y;\n",
+"    y = magnitude > last + 1u ? shifted | 0x7fc00000u : y;\n",
+"    return as_float(y | (code & sign) << (32u - width));\n",
+"}\n",
+"\n",
+"static inline uint mo_e4m3_round(float x) { return mo_small_round(x, 8u, 3u, -6, 0x7fu); }\n",
+"static inline uint mo_e5m2_round(float x) { return mo_small_round(x, 8u, 2u, -14, 0x7eu); }\n",
+"static inline float mo_e4m3_value(uint code) { return mo_small_value(code, 8u, 3u, -6, 0x7eu); }\n",
+"static inline float mo_e5m2_value(uint code) { return mo_small_value(code, 8u, 2u, -14, 0x7bu); }\n",
+"\n",
+"/* ---- tables -------------------------------------------------------------------------------- */\n",
+"\n",
+"/* Words of the buffer that moi_cl_tables_arg passes; floats as their bits. Maps are those of\n",
+" * mo_quant_map. Kinds of 4-bit codes: 0 NF4, 1 FP4, 2 and 3 the optimizers' signed and unsigned\n",
+" * ones: 16 values by code, and behind them 16 thresholds. */\n",
+"#define MO_TABLE_MAP(map)            ((map) * 256u)\n",
+"#define MO_TABLE_CELLS(map, no_zero) (1024u + ((map) * 2u + (no_zero)) * 928u)\n",
+"#define MO_TABLE_MAP4(kind)          (8448u + (kind) * 32u)\n",
+"\n",
+"#define MO_MAP_WORDS  256\n",
+"#define MO_CELL_WORDS 928\n",
+"#define MO_MAP4_WORDS 32 /* with the thresholds */\n",
+"\n",
+"/* MO_TABLE_USE declares a pointer to n words of the tables, for the functions below, which take\n",
+" * const MO_TABLE *. It stands where a kernel's variables do, and all items come by: on a GPU a\n",
+" * group keeps a copy in local memory. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_TABLE __global uint\n",
+"#define MO_TABLE_USE(name, tables, at, n) const MO_TABLE *name = (tables) + (at)\n",
+"#else\n",
+"#define MO_TABLE __local uint\n",
+"#define MO_TABLE_USE(name, tables, at, n)                                                          \\\n",
+"    __local uint name##_words[n];                                                                  \\\n",
+"    mo_table_copy((tables) + (at), name##_words, n);                                               \\\n",
+"    const MO_TABLE *name = name##_words\n",
+"static inline void mo_table_copy(__global const uint *from, __local uint *to, uint n) {\n",
+"    for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG) to[i] = from[i];\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"}\n",
+"#endif\n",
+"\n",
+"static inline float mo_map_value(const MO_TABLE *map, uint code) { return as_float(map[code]); }\n",
+"\n",
+"/* ---- 8-bit codes --------------------------------------------------------------------------- */\n",
+"\n",
+"/* The code of 0 of a map. */\n",
+"#define MO_Q8_ZERO(map) ((map) == 0 ? 127u : (map) == 2 ? 128u : 0u)\n",
+"\n",
+"/* A scale by the bits of a block's largest magnitude: infinity for NaN, 0 for what is subnormal. */\n",
+"static inline uint mo_q8_scale(uint most) {\n",
+"    most = min(most, MO_INFINITY);\n",
+"    return most < MO_LEAST ? 0u : most;\n",
+"}\n",
+"\n",
+"/* x * inverse for a map that starts at low; NaN (infinity * 0) becomes the lowest value. */\n",
+"static inline float mo_q8_scaled(float x, float inverse, float low) {\n",
+"    const float t = x * inverse;\n",
+"    return t > low ? t : low;\n",
+"}\n",
+"\n",
+"/* The nearest code of low <= t <= 1; zero and no_zero are constants at every call. */\n",
+"static inline uint mo_q8_code(const MO_TABLE *cells, float t, uint zero, uint no_zero) {\n",
+"    const uint magnitude = mo_magnitude(t);\n",
+"    const uint at = (uint)max((int)magnitude - 0x34000000, 0);\n",
+"    const uint found = (cells[at >> 16] + (at & 0xffffu)) >> 24;\n",
+"    const uint level = no_zero && magnitude == 0u ? 0u : found;\n",
+"    const uint below = (uint)(as_int(t) >> 31), signed_level = level ^ below;\n",
+"    if (zero == 0u) return level;\n",
+"    return zero == 128u ? signed_level + 128u : signed_level - below + 127u;\n",
+"}\n",
+"\n",
+"/* ---- 4-bit codes --------------------------------------------------------------------------- */\n",
+"\n",
+"/* A quadratic close to the share of the values below t puts one threshold into each of its cells;\n",
+" * the cell plus one comparison is the place among the values. |t| <= 1 and an ulp. */\n",
+"static inline uint mo_nf4_code(const MO_TABLE *thresholds, float t) {\n",
+"    const float slope = fabs(t) * -5.57f + 12.95f;\n",
+"    const uint cell = (uint)(int)(t * slope + 7.235f) & 15u;\n",
+"    return cell + (as_float(thresholds[cell]) < t ? 1u : 0u);\n",
+"}\n",
+"\n",
+"static inline uint mo_fp4_code(const MO_TABLE *thresholds, float t) {\n",
+"    const float magnitude = fabs(t), slope = magnitude * -5.0f + 11.6f;\n",
+"    const uint cell = (uint)(int)(magnitude * slope + 0.42f) & 15u;\n",
+"    const uint place = cell + (as_float(thresholds[cell]) < magnitude ? 1u : 0u);\n",
+"    /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */\n",
+"    const uint code = place ^ (place & 2u) << 1;\n",
+"    return t < 0.0f ? code | 8u : code;\n",
+"}\n",
+"\n",
+"/* The number of thresholds below t: the code of a map whose values ascend. */\n",
+"static inline uint mo_q4_place(const MO_TABLE *thresholds, float t) {\n",
+"    uint place = as_float(thresholds[7]) < t ? 8u : 0u;\n",
+"    place += as_float(thresholds[place + 3u]) < t ? 4u : 0u;\n",
+"    place += as_float(thresholds[place + 1u]) < t ? 2u : 0u;\n",
+"    return place + (as_float(thresholds[place]) < t ? 1u : 0u);\n",
+"}\n",
+"\n",
+"/* ---- the largest magnitude ------------------------------------------------------------------ */\n",
+"\n",
+"/* The largest bits without sign of x[0..n-1]: as integers they are in the order of the numbers, and\n",
+" * NaN comes behind infinity. */\n",
+"static inline uint mo_most(__global const float *x, uint n) {\n",
+"    uint most = 0u;\n",
+"    for (uint i = 0u; i < n; i++) most = max(most, mo_magnitude(x[i]));\n",
+"    return most;\n",
+"}\n",
+};
+
+static const char *const moi_cl_half_lines[] = {
+"/* half.cl - fp16, bf16 and fp8, see mo_half.h.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * MO_FORMAT      0 fp16, 1 bf16, 2 E4M3, 3 E5M2\n",
+" * MO_STOCHASTIC  0 to nearest, 1 at random; decoding: 0\n",
+" *\n",
+" * check: -DMO_FORMAT=0 -DMO_STOCHASTIC=0\n",
+" * check: -DMO_FORMAT=0 -DMO_STOCHASTIC=1\n",
+" * check: -DMO_FORMAT=1 -DMO_STOCHASTIC=0\n",
+" * check: -DMO_FORMAT=1 -DMO_STOCHASTIC=1\n",
+" * check: -DMO_FORMAT=2 -DMO_STOCHASTIC=0\n",
+" * check: -DMO_FORMAT=2 -DMO_STOCHASTIC=1\n",
+" * check: -DMO_FORMAT=3 -DMO_STOCHASTIC=0\n",
+" * check: -DMO_FORMAT=3 -DMO_STOCHASTIC=1 */\n",
+"\n",
+"/* Width, mantissa, least exponent, NaN. */\n",
+"#if MO_FORMAT == 0\n",
+"#define MO_HALF_SHAPE 16u, 10u, -14, 0x7e00u\n",
+"#elif MO_FORMAT == 2\n",
+"#define MO_HALF_SHAPE 8u, 3u, -6, 0x7fu\n",
+"#elif MO_FORMAT == 3\n",
+"#define MO_HALF_SHAPE 8u, 2u, -14, 0x7eu\n",
+"#endif\n",
+"\n",
+"#if MO_FORMAT < 2\n",
+"#define MO_HALF_CODE ushort\n",
+"#else\n",
+"#define MO_HALF_CODE uchar\n",
+"#endif\n",
+"\n",
+"static inline uint mo_half_code(float x, uint random) {\n",
+"#if MO_FORMAT == 1\n",
+"    return MO_STOCHASTIC ? mo_bf16_round_random(x, random) : mo_bf16_round(x);\n",
+"#elif MO_FORMAT == 0\n",
+"    return MO_STOCHASTIC ? mo_small_round_random(x, random, MO_HALF_SHAPE) : mo_f16_round(x);\n",
+"#else\n",
+"    return MO_STOCHASTIC ? mo_small_round_random(x, random, MO_HALF_SHAPE)\n",
+"                         : mo_small_round(x, MO_HALF_SHAPE);\n",
+"#endif\n",
+"}\n",
+"\n",
+"static inline float mo_half_value(uint code) {\n",
+"#if MO_FORMAT == 0\n",
+"    return mo_f16_value(code);\n",
+"#elif MO_FORMAT == 1\n",
+"    return mo_bf16_value(code);\n",
+"#elif MO_FORMAT == 2\n",
+"    return mo_e4m3_value(code);\n",
+"#else\n",
+"    return mo_e5m2_value(code);\n",
+"#endif\n",
+"}\n",
+"\n",
+"/* y[i] = x[i] rounded; limit: the bits of the largest |x|, what is more becomes that; number i has\n",
+" * the random bits of index offset + i under seed. */\n",
+"MO_KERNEL void mo_cl_half_encode(__global const float *restrict x, ulong x_off,\n",
+"    __global MO_HALF_CODE *restrict y, ulong y_off, ulong n, uint limit, ulong seed,\n",
+"    ulong offset) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const ulong index = offset + tile;\n",
+"    const uint first = (uint)index, high = (uint)(index >> 32);\n",
+"    const uint key = mo_random_key(seed, high), next = mo_random_key(seed, high + 1u);\n",
+"    __global const float *from = x + x_off + tile;\n",
+"    __global MO_HALF_CODE *to = y + y_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const uint random = MO_STOCHASTIC ? mo_random_at(first, i, key, next) : 0u;\n",
+"        to[i] = (MO_HALF_CODE)mo_half_code(mo_clamp(from[i], limit), random);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* y[i] = the number of x[i] */\n",
+"MO_KERNEL void mo_cl_half_decode(__global const MO_HALF_CODE *restrict x, ulong x_off,\n",
+"    __global float *restrict y, ulong y_off, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const MO_HALF_CODE *from = x + x_off + tile;\n",
+"    __global float *to = y + y_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = mo_half_value(from[i]);\n",
+"}\n",
+};
+
+static const char *const moi_cl_double_lines[] = {
+"/* double.cl - numbers of double precision that are not negative, with the bits that the CPU gets:\n",
+" * its own arithmetic where the device has it, integers where it has not.\n",
+" *\n",
+" * MO_DOUBLE  1 = the device has double\n",
+" *\n",
+" * Squares of floats, their sums and what becomes of them here are far inside the range of normal\n",
+" * doubles. Sums have the CPU's order: number i of a run goes to lane i % 16, and the lanes are added\n",
+" * one after the other. A lane belongs to one work-item; a team is the 16 lanes of a run. */\n",
+"\n",
+"#if MO_DOUBLE\n",
+"#ifdef cl_khr_fp64\n",
+"#pragma OPENCL EXTENSION cl_khr_fp64 : enable\n",
+"#endif\n",
+"typedef double mo_double;\n",
+"\n",
+"static inline mo_double mo_double_of(float x) { return (double)x; }\n",
+"static inline mo_double mo_double_count(ulong n) { return (double)n; }\n",
+"static inline mo_double mo_double_square(float x) { return (double)x * (double)x; }\n",
+"static inline mo_double mo_double_add(mo_double a, mo_double b) { return a + b; }\n",
+"static inline mo_double mo_double_mul(mo_double a, mo_double b) { return a * b; }\n",
+"static inline mo_double mo_double_div(mo_double a, mo_double b) { return a / b; }\n",
+"static inline float mo_double_float(mo_double a) { return (float)a; }\n",
+"static inline ulong mo_double_bits(mo_double a) { return as_ulong(a); }\n",
+"\n",
+"#else\n",
+"typedef ulong mo_double; /* its bits */\n",
+"\n",
+"#define MO_DOUBLE_INF 0x7ff0000000000000ul\n",
+"#define MO_DOUBLE_ONE (1ul << 52) /* of the mantissa */\n",
+"\n",
+"/* v * 2^(e - 1085), rounded; v in 2^62 .. 2^63 - 1, its last bit set when anything was cut off. */\n",
+"static inline mo_double mo_double_round(ulong e, ulong v) {\n",
+"    const ulong low = v & 0x3ff, kept = v >> 10;\n",
+"    const ulong up = low > 0x200 || (low == 0x200 && (kept & 1)) ? 1 : 0;\n",
+"    return ((e - 1) << 52) + kept + up; /* carries into the exponent by itself */\n",
+"}\n",
+"static inline ulong mo_double_mantissa(mo_double a) {\n",
+"    return (a & (MO_DOUBLE_ONE - 1)) | MO_DOUBLE_ONE;\n",
+"}\n",
+"\n",
+"/* A float without its sign: exponent as in *e, and 24 bits with the first one set; 0 for zero. */\n",
+"static inline uint mo_double_open(float x, int *e) {\n",
+"    const uint bits = as_uint(x) & 0x7fffffff, field = bits >> 23, m = bits & 0x7fffff;\n",
+"    const int shift = (int)clz(m) - 8;\n",
+"    *e = field ? (int)field : 1 - shift;\n",
+"    if (field) return m | 0x800000;\n",
+"    return m ? m << shift : 0;\n",
+"}\n",
+"static inline mo_double mo_double_odd(float x) { /* infinity, NaN */\n",
+"    return (as_uint(x) & 0x7fffff) ? MO_DOUBLE_INF | (MO_DOUBLE_ONE >> 1) : MO_DOUBLE_INF;\n",
+"}\n",
+"static inline mo_double mo_double_of(float x) {\n",
+"    int e;\n",
+"    const uint m = mo_double_open(x, &e);\n",
+"    if (e == 255) return mo_double_odd(x);\n",
+"    return m ? ((ulong)(e + 895) << 52) + ((ulong)m << 29) : 0;\n",
+"}\n",
+"static inline mo_double mo_double_square(float x) {\n",
+"    int e;\n",
+"    const uint m = mo_double_open(x, &e);\n",
+"    const ulong square = (ulong)m * m;\n",
+"    const uint top = (uint)(square >> 47); /* 0 or 1 */\n",
+"    if (e == 255) return mo_double_odd(x);\n",
+"    return m ? ((ulong)(2 * e + 768 + (int)top) << 52) + (square << (6 - top)) : 0;\n",
+"}\n",
+"static inline mo_double mo_double_count(ulong n) { /* below 2^53 */\n",
+"    const uint high = (uint)(n >> 32);\n",
+"    const uint zeros = high ? clz(high) : 32 + clz((uint)n);\n",
+"    return n ? ((ulong)(1085 - zeros) << 52) + (n << zeros >> 11) : 0;\n",
+"}\n",
+"\n",
+"static inline mo_double mo_double_add(mo_double a, mo_double b) {\n",
+"    const mo_double x = max(a, b), y = min(a, b);\n",
+"    const ulong e = x >> 52, distance = e - (y >> 52);\n",
+"    if (y == 0 || x >= MO_DOUBLE_INF) return x;\n",
+"    const ulong small = mo_double_mantissa(y) << 10;\n",
+"    ulong part = distance < 64 ? small >> (distance & 63) : 0;\n",
+"    part |= distance >= 64 || part << (distance & 63) != small ? 1 : 0;\n",
+"    const ulong sum = (mo_double_mantissa(x) << 10) + part;\n",
+"    return sum >> 63 ? mo_double_round(e + 1, sum >> 1 | (sum & 1)) : mo_double_round(e, sum);\n",
+"}\n",
+"static inline mo_double mo_double_mul(mo_double a, mo_double b) {\n",
+"    const ulong x = mo_double_mantissa(a) << 11, y = mo_double_mantissa(b) << 10;\n",
+"    const ulong high = mul_hi(x, y), rest = x * y != 0 ? 1 : 0; /* high from 2^61 on */\n",
+"    const ulong e = (a >> 52) + (b >> 52) - 1023;\n",
+"    if (a >= MO_DOUBLE_INF || b >= MO_DOUBLE_INF) return max(a, b);\n",
+"    if (a == 0 || b == 0) return 0;\n",
+"    return high >> 62 ? mo_double_round(e + 1, high | rest)\n",
+"                      : mo_double_round(e, high << 1 | rest);\n",
+"}\n",
+"static inline mo_double mo_double_div(mo_double a, mo_double b) { /* b: finite, not 0 */\n",
+"    const ulong y = mo_double_mantissa(b);\n",
+"    ulong rest = mo_double_mantissa(a), quotient = 0, e = (a >> 52) - (b >> 52) + 1023;\n",
+"    if (a == 0 || a >= MO_DOUBLE_INF) return a;\n",
+"    if (rest < y) rest <<= 1, e--;\n",
+"    for (uint i = 0; i < 63; i++) {\n",
+"        const ulong bit = rest >= y ? 1 : 0;\n",
+"        quotient = quotient << 1 | bit;\n",
+"        rest = (rest - bit * y) << 1;\n",
+"    }\n",
+"    return mo_double_round(e, quotient | (rest ? 1 : 0));\n",
+"}\n",
+"static inline float mo_double_float(mo_double a) {\n",
+"    const int e = (int)(a >> 52) - 896; /* the float's exponent */\n",
+"    const uint shift = e > 0 ? 29u : (uint)(30 - e);\n",
+"    if (a >= MO_DOUBLE_INF) return as_float(a > MO_DOUBLE_INF ? 0x7fc00000u : 0x7f800000u);\n",
+"    if (a == 0 || shift > 54) return 0.0f;\n",
+"    const ulong m = mo_double_mantissa(a), half_way = 1ul << (shift - 1);\n",
+"    const ulong low = m & (2 * half_way - 1);\n",
+"    const uint kept = (uint)(m >> shift);\n",
+"    const uint bits = kept + (low > half_way || (low == half_way && (kept & 1)) ? 1 : 0);\n",
+"    return as_float(min(bits + (e > 0 ? (uint)(e - 1) << 23 : 0), 0x7f800000u));\n",
+"}\n",
+"static inline ulong mo_double_bits(mo_double a) { return a; }\n",
+"#endif\n",
+"\n",
+"/* ---- lanes ---------------------------------------------------------------------------------- */\n",
+"\n",
+"#if MEMOPT_WG < 16\n",
+"#define MO_TEAMS 1u\n",
+"#define MO_EACH (16u / MEMOPT_WG) /* lanes of an item */\n",
+"#else\n",
+"#define MO_TEAMS (MEMOPT_WG / 16u)\n",
+"#define MO_EACH 1u\n",
+"#endif\n",
+"#define MO_TEAM ((uint)get_local_id(0) / 16u)\n",
+"#define MO_LANE(k) ((uint)get_local_id(0) % 16u + (k)*MEMOPT_WG) /* of an item, k < MO_EACH */\n",
+"\n",
+"static inline void mo_lanes_clear(mo_double *lanes) {\n",
+"    for (uint k = 0; k < MO_EACH; k++) lanes[k] = mo_double_of(0.0f);\n",
+"}\n",
+"\n",
+"/* The squares of x[0..n-1] into the lanes. */\n",
+"static inline void mo_lanes_squares(mo_double *lanes, __global const float *x, ulong n) {\n",
+"    const ulong body = n & ~15ul;\n",
+"#if MO_DOUBLE && MEMOPT_WG == 1\n",
+"    double16 sums = vload16(0, lanes);\n",
+"    for (ulong i = 0; i < body; i += 16) {\n",
+"        const double16 numbers = convert_double16(vload16(0, x + i));\n",
+"        sums += numbers * numbers;\n",
+"    }\n",
+"    vstore16(sums, 0, lanes);\n",
+"#else\n",
+"    for (ulong i = 0; i < body; i += 16)\n",
+"        for (uint k = 0; k < MO_EACH; k++)\n",
+"            lanes[k] = mo_double_add(lanes[k], mo_double_square(x[i + MO_LANE(k)]));\n",
+"#endif\n",
+"    for (uint k = 0; k < MO_EACH; k++)\n",
+"        if (body + MO_LANE(k) < n)\n",
+"            lanes[k] = mo_double_add(lanes[k], mo_double_square(x[body + MO_LANE(k)]));\n",
+"}\n",
+"\n",
+"/* The sum of a team's lanes, for each of its items. all: room for 16 lanes of each team. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_LOCAL_LANES(all)\n",
+"#define mo_lanes_total(lanes, all) mo_lanes_sum(lanes)\n",
+"static inline mo_double mo_lanes_sum(const mo_double *lanes) {\n",
+"    mo_double total = mo_double_of(0.0f);\n",
+"    for (uint k = 0; k < 16; k++) total = mo_double_add(total, lanes[k]);\n",
+"    return total;\n",
+"}\n",
+"#else\n",
+"#define MO_LOCAL_LANES(all) __local mo_double all[16 * MO_TEAMS];\n",
+"static inline mo_double mo_lanes_total(const mo_double *lanes, __local mo_double *all) {\n",
+"    __local mo_double *team = all + 16 * MO_TEAM;\n",
+"    mo_double total = mo_double_of(0.0f);\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint k = 0; k < MO_EACH; k++) team[MO_LANE(k)] = lanes[k];\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint k = 0; k < 16; k++) total = mo_double_add(total, team[k]);\n",
+"    return total;\n",
+"}\n",
+"#endif\n",
+};
+
+static const char *const moi_cl_accum_square_lines[] = {
+"/* accum_square.cl - sums of squares, see mo_accum.h.\n",
+" *\n",
+" * groups  MO_PARTS / MO_TEAMS: a team of lanes for each part\n",
+" * check: -DMO_DOUBLE=0\n",
+" * check: -DMO_DOUBLE=1 */\n",
+"\n",
+"#define MO_PARTS 64u\n",
+"\n",
+"/* The first number of a part: runs of grain numbers, as many in each part as in the others, or one\n",
+" * more. */\n",
+"static inline ulong mo_part_begin(ulong n, ulong grain, uint part) {\n",
+"    const ulong grains = n / grain + (n % grain != 0 ? 1 : 0);\n",
+"    return min((grains / MO_PARTS * part + min((ulong)part, grains % MO_PARTS)) * grain, n);\n",
+"}\n",
+"\n",
+"/* parts[i] = the sum of x[j]^2 over part i, the bits of a double */\n",
+"MO_KERNEL void mo_cl_accum_square_parts(__global const float *restrict x, ulong x_off, ulong n,\n",
+"    __global ulong *restrict parts, ulong parts_off) {\n",
+"    MO_LOCAL_LANES(all)\n",
+"    mo_double lanes[MO_EACH];\n",
+"    const uint part = (uint)get_group_id(0) * MO_TEAMS + MO_TEAM;\n",
+"    const ulong begin = mo_part_begin(n, 16, part), end = mo_part_begin(n, 16, part + 1);\n",
+"    mo_lanes_clear(lanes);\n",
+"    mo_lanes_squares(lanes, x + x_off + begin, end - begin);\n",
+"    const mo_double total = mo_lanes_total(lanes, all);\n",
+"    if (MO_LANE(0) == 0) parts[parts_off + part] = mo_double_bits(total);\n",
+"}\n",
+};
+
 /* ---- the tables ---------------------------------------------------------------------------- */
 
 typedef struct moi_cl_text {
@@ -4272,16 +5103,29 @@ static mo_status moi_cl_ready_add(
     return MO_OK;
 }
 
-/* The texts of a file in their order, allocated. */
+/* The file that is shared by another one, where it shares one itself; else NULL. */
+static const moi_cl_text *moi_cl_shared(const moi_cl_text *text) {
+    for (int i = 0; i < MOI_CL_FILE_COUNT; i++)
+        if (moi_cl_texts[i].lines == text->shared) return &moi_cl_texts[i];
+    return NULL;
+}
+
+/* The texts of a file in their order, allocated: the prelude, what is shared, the file. */
 static const char **moi_cl_join(const mo_cl *cl, const moi_cl_text *text, size_t *n) {
-    const int alone = text->shared == moi_cl_prelude_lines;
-    const size_t n_prelude = MOI_CL_COUNT(prelude), n_shared = alone ? 0 : text->n_shared;
-    *n = n_prelude + n_shared + text->n_lines;
-    const char **parts = (const char **)moi_cl_new(&cl->allocator, *n, sizeof *parts);
+    const size_t n_prelude = MOI_CL_COUNT(prelude);
+    size_t end = n_prelude + text->n_lines;
+    for (const moi_cl_text *at = text; at; at = moi_cl_shared(at))
+        if (at->shared != moi_cl_prelude_lines) end += at->n_shared;
+    const char **parts = (const char **)moi_cl_new(&cl->allocator, end, sizeof *parts);
     if (!parts) return NULL;
+    *n = end;
     memcpy(parts, moi_cl_prelude_lines, n_prelude * sizeof *parts);
-    memcpy(parts + n_prelude, text->shared, n_shared * sizeof *parts);
-    memcpy(parts + n_prelude + n_shared, text->lines, text->n_lines * sizeof *parts);
+    end -= text->n_lines;
+    memcpy(parts + end, text->lines, text->n_lines * sizeof *parts);
+    for (const moi_cl_text *at = text; end > n_prelude; at = moi_cl_shared(at)) {
+        end -= at->n_shared;
+        memcpy(parts + end, at->shared, at->n_shared * sizeof *parts);
+    }
     return parts;
 }
 #undef MOI_CL_COUNT
@@ -4377,6 +5221,64 @@ static int moi_cl_has_floats(const mo_cl_mem *mem, uint64_t n) {
 static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n) {
     const uint64_t tile = cl && cl->work_group == 1 ? 16384 : 4096; /* MO_TILE of prelude.cl */
     return n / tile + (n % tile != 0);
+}
+/* mo_cl_tables.c - what the kernels of codec.cl look up, in one buffer that is filled once. */
+
+/* Words of the buffer, as in codec.cl. */
+enum {
+    moi_cl_table_cells = MO_QUANT_MAP_COUNT * 256,
+    moi_cl_table_cell_words = 928,
+    moi_cl_table_map4 = moi_cl_table_cells + 2 * MO_QUANT_MAP_COUNT * moi_cl_table_cell_words,
+    moi_cl_table_words = moi_cl_table_map4 + 4 * 32
+};
+
+static void moi_cl_tables_put8(uint32_t *words, int map) {
+    moi_q8_coder coder;
+    memcpy(words + 256 * map, mo_quant8_table((mo_quant_map)map), 256 * sizeof(float));
+    for (int no_zero = 0; no_zero < 2; no_zero++) {
+        moi_q8_begin(&coder, (mo_quant_map)map, no_zero);
+        memcpy(words + moi_cl_table_cells + (2 * map + no_zero) * moi_cl_table_cell_words,
+            coder.cells, sizeof coder.cells);
+    }
+}
+
+static void moi_cl_tables_put4(
+    uint32_t *words, int kind, const float *values, const float *thresholds) {
+    uint32_t *to = words + moi_cl_table_map4 + 32 * kind;
+    memcpy(to, values, 16 * sizeof(float));
+    memcpy(to + 16, thresholds, 16 * sizeof(float));
+}
+
+static void moi_cl_tables_fill(uint32_t *words) {
+    moi_q4_coder coder;
+    for (int map = 0; map < MO_QUANT_MAP_COUNT; map++) moi_cl_tables_put8(words, map);
+    moi_cl_tables_put4(words, 0, mo_quant4_table(MO_QUANT_NF4), moi_nf4_thresholds);
+    moi_cl_tables_put4(words, 1, mo_quant4_table(MO_QUANT_FP4), moi_fp4_thresholds);
+    for (int is_signed = 1; is_signed >= 0; is_signed--) {
+        moi_q4_begin(&coder, is_signed);
+        moi_cl_tables_put4(words, 3 - is_signed, coder.map, coder.threshold);
+    }
+}
+
+static mo_status moi_cl_tables_make(mo_cl *cl) {
+    cl_int code = CL_SUCCESS;
+    const size_t size = moi_cl_table_words * sizeof(uint32_t);
+    uint32_t *words = (uint32_t *)moi_cl_new(&cl->allocator, size, 1);
+    if (!words) return MO_E_NO_MEMORY;
+    memset(words, 0, size);
+    moi_cl_tables_fill(words);
+    cl_mem tables =
+        clCreateBuffer(cl->context, CL_MEM_READ_ONLY | CL_MEM_COPY_HOST_PTR, size, words, &code);
+    moi_cl_delete(&cl->allocator, words, size, 1);
+    if (!tables || code != CL_SUCCESS)
+        return moi_cl_fail(&cl->log, "clCreateBuffer", code, "tables of %zu bytes", size);
+    cl->tables = tables;
+    return MO_OK;
+}
+
+MEMOPT_UNUSED static void moi_cl_tables_arg(moi_cl_call *call) {
+    if (call->status == MO_OK && !call->cl->tables) call->status = moi_cl_tables_make(call->cl);
+    if (call->status == MO_OK) moi_cl_raw_arg(call, &call->cl->tables, sizeof(cl_mem));
 }
 /* mo_cl_heap.c - the blocks of mo_cl_heap.h.
  *
@@ -5733,6 +6635,67 @@ mo_status mo_cl_page_sync(mo_cl_page *page) {
 
 #undef MOI_CL_PAGE_NONE
 #undef MOI_CL_PAGE_NEVER
+/* mo_cl_half.c - see mo_cl_half.h. */
+
+/* The bits of the numbers that larger ones become: infinity or what stands for it, or the largest
+ * finite one. */
+static const uint32_t moi_cl_half_limits[MO_HALF_FORMAT_COUNT][2] = {{0x47800000, 0x477fe000},
+    {0x7f800000, 0x7f7f0000}, {0x43f00000, 0x43e00000}, {0x47800000, 0x47600000}};
+
+static void moi_cl_half_options(mo_half_format format, int stochastic, char *out, size_t size) {
+    snprintf(out, size, "-DMO_FORMAT=%d -DMO_STOCHASTIC=%d", (int)format, stochastic != 0);
+}
+
+mo_status mo_cl_half_encode(
+    mo_cl *cl, const mo_half_desc *desc, mo_cl_mem x, size_t n, mo_cl_mem y) {
+    char options[64];
+    if (!desc || mo_half_bytes(desc->format) == 0) return MO_E_INVALID;
+    moi_cl_half_options(desc->format, desc->stochastic, options, sizeof options);
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_half_encode, options);
+    moi_cl_mem_arg(&call, &x, sizeof(float), n);
+    moi_cl_mem_arg(&call, &y, mo_half_bytes(desc->format), n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u32_arg(&call, moi_cl_half_limits[desc->format][desc->saturate != 0]);
+    moi_cl_u64_arg(&call, desc->seed);
+    moi_cl_u64_arg(&call, desc->offset);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_half_decode(
+    mo_cl *cl, const mo_half_desc *desc, mo_cl_mem x, size_t n, mo_cl_mem y) {
+    char options[64];
+    if (!desc || mo_half_bytes(desc->format) == 0) return MO_E_INVALID;
+    moi_cl_half_options(desc->format, 0, options, sizeof options);
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_half_decode, options);
+    moi_cl_mem_arg(&call, &x, mo_half_bytes(desc->format), n);
+    moi_cl_mem_arg(&call, &y, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+static mo_half_desc moi_cl_half_plain(mo_half_format format) {
+    mo_half_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.format = format;
+    return desc;
+}
+
+mo_status mo_cl_f32_to_f16(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {
+    const mo_half_desc desc = moi_cl_half_plain(MO_HALF_F16);
+    return mo_cl_half_encode(cl, &desc, x, n, y);
+}
+mo_status mo_cl_f32_to_bf16(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {
+    const mo_half_desc desc = moi_cl_half_plain(MO_HALF_BF16);
+    return mo_cl_half_encode(cl, &desc, x, n, y);
+}
+mo_status mo_cl_f16_to_f32(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {
+    const mo_half_desc desc = moi_cl_half_plain(MO_HALF_F16);
+    return mo_cl_half_decode(cl, &desc, x, n, y);
+}
+mo_status mo_cl_bf16_to_f32(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {
+    const mo_half_desc desc = moi_cl_half_plain(MO_HALF_BF16);
+    return mo_cl_half_decode(cl, &desc, x, n, y);
+}
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 
 mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n) {
@@ -5742,6 +6705,135 @@ mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum,
     moi_cl_mem_arg(&call, &sum, sizeof(float), n);
     moi_cl_u64_arg(&call, n);
     return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_accum_add_bf16_stochastic(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n, const mo_accum_noise *noise) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_add_bf16_stochastic, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_mem_arg(&call, &sum, sizeof(uint16_t), n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u64_arg(&call, noise ? noise->seed : 0);
+    moi_cl_u64_arg(&call, noise ? noise->offset : 0);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_accum_add_bf16_kahan(
+    mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, mo_cl_mem lost, size_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_add_bf16_kahan, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_mem_arg(&call, &sum, sizeof(uint16_t), n);
+    moi_cl_mem_arg(&call, &lost, sizeof(uint16_t), n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_accum_scale(mo_cl *cl, mo_cl_mem grad, float scale, size_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_scale, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_accum_unscale(
+    mo_cl *cl, mo_cl_mem grad, float scale, size_t n, mo_cl_mem overflow) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_unscale, NULL);
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_f32_arg(&call, scale);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_mem_arg(&call, &overflow, sizeof(uint32_t), 1);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+/* ---- squares -------------------------------------------------------------------------------- */
+
+enum { moi_cl_parts = 64, moi_cl_sums_bytes = 2048 };
+
+static const char *moi_cl_double_option(const mo_cl *cl) {
+    return cl && cl->info.fp64 ? "-DMO_DOUBLE=1" : "-DMO_DOUBLE=0";
+}
+
+/* Groups in which each of n runs has a team of 16 lanes: see double.cl. */
+static uint64_t moi_cl_teams(const mo_cl *cl, uint64_t n) {
+    const uint64_t teams = cl && cl->work_group > 16 ? cl->work_group / 16 : 1;
+    return n / teams + (n % teams != 0);
+}
+
+/* Room for a few sums, made at the first use. */
+static mo_status moi_cl_sums(mo_cl *cl, mo_cl_mem *sums) {
+    cl_int code = CL_SUCCESS;
+    if (!cl || !cl->context) return MO_E_INVALID;
+    if (!cl->sums)
+        cl->sums = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, moi_cl_sums_bytes, NULL, &code);
+    if (!cl->sums)
+        return moi_cl_fail(&cl->log, "clCreateBuffer", code, "%d bytes", (int)moi_cl_sums_bytes);
+    memset(sums, 0, sizeof *sums);
+    sums->buffer = cl->sums;
+    sums->size = moi_cl_sums_bytes;
+    return MO_OK;
+}
+
+/* Wait for what is in memory of the device. */
+static mo_status moi_cl_read(mo_cl *cl, const mo_cl_mem *mem, void *to, size_t size) {
+    const cl_int code = clEnqueueReadBuffer(
+        cl->queues[MO_CL_COMPUTE], mem->buffer, CL_TRUE, (size_t)mem->off, size, to, 0, NULL, NULL);
+    if (code == CL_SUCCESS) return MO_OK;
+    return moi_cl_fail(&cl->log, "clEnqueueReadBuffer", code, "%zu bytes", size);
+}
+
+/* Every step'th of n numbers. */
+static double moi_cl_total(const double *x, size_t n, size_t step) {
+    double total = 0;
+    for (size_t i = 0; i < n; i++) total += x[i * step];
+    return total;
+}
+
+mo_status mo_cl_accum_square_parts(mo_cl *cl, mo_cl_mem grad, size_t n, mo_cl_mem parts) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_accum_square_parts, moi_cl_double_option(cl));
+    moi_cl_mem_arg(&call, &grad, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_mem_arg(&call, &parts, sizeof(double), moi_cl_parts);
+    return moi_cl_run(&call, moi_cl_teams(cl, moi_cl_parts));
+}
+
+mo_status mo_cl_accum_square_sums(mo_cl *cl, mo_cl_mem parts, size_t n, double *sums) {
+    const size_t size = MO_CL_ACCUM_PARTS_BYTES;
+    if (!cl || !cl->context || !sums || !parts.buffer || parts.off % sizeof(double) != 0 ||
+        n > parts.size / size)
+        return MO_E_INVALID;
+    if (n == 0) return MO_OK;
+    double *read = (double *)moi_cl_new(&cl->allocator, n, size);
+    if (!read) return MO_E_NO_MEMORY;
+    const mo_status status = moi_cl_read(cl, &parts, read, n * size);
+    for (size_t i = 0; i < n && status == MO_OK; i++)
+        sums[i] = moi_cl_total(read + i * moi_cl_parts, moi_cl_parts, 1);
+    moi_cl_delete(&cl->allocator, read, n, size);
+    return status;
+}
+
+mo_status mo_cl_accum_square_sum(mo_cl *cl, mo_cl_mem grad, size_t n, double *sum) {
+    double parts[moi_cl_parts];
+    mo_cl_mem sums;
+    if (!sum) return MO_E_INVALID;
+    mo_status status = moi_cl_sums(cl, &sums);
+    if (status == MO_OK) status = mo_cl_accum_square_parts(cl, grad, n, sums);
+    if (status == MO_OK) status = moi_cl_read(cl, &sums, parts, sizeof parts);
+    if (status == MO_OK) *sum = moi_cl_total(parts, moi_cl_parts, 1);
+    return status;
+}
+
+mo_status mo_cl_accum_clip(mo_cl *cl, mo_cl_mem grad, size_t n, double max_norm, double *norm) {
+    double sum;
+    if (!norm) return MO_E_INVALID;
+    mo_status status = mo_cl_accum_square_sum(cl, grad, n, &sum);
+    if (status != MO_OK) return status;
+    const float scale = (float)mo_accum_clip_scale(sqrt(sum), max_norm);
+    if (scale < 1) status = mo_cl_accum_scale(cl, grad, scale, n);
+    if (status == MO_OK) *norm = sqrt(sum);
+    return status;
 }
 /* mo_cl_act.c - see mo_cl_act.h. */
 

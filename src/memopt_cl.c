@@ -1,5 +1,5 @@
 /* memopt_cl.c - the implementation of memopt_cl.h, as one translation unit; it may be the one of
- * memopt.c too, which has defined the helpers for files then. */
+ * memopt.c too, which has defined what both use then. */
 #ifndef MEMOPT_CL_IMPLEMENTATION
 #define MEMOPT_CL_IMPLEMENTATION
 #endif
@@ -22,6 +22,8 @@
 #endif
 #include "mo_file.h"
 #include "mo_file.c"
+#include "mo_quant_coder.h"
+#include "mo_quant_coder.c"
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -40,6 +42,7 @@
 #include "mo_cl_times.c"
 #include "mo_cl_program.c"
 #include "mo_cl_kernel.c"
+#include "mo_cl_tables.c"
 #include "mo_cl_heap.c"
 #include "mo_cl_transfer.c"
 #include "mo_cl_arena.c"
@@ -47,6 +50,7 @@
 #include "mo_cl_staging.c"
 #include "mo_cl_store.c"
 #include "mo_cl_page.c"
+#include "mo_cl_half.c"
 #include "mo_cl_accum.c"
 #include "mo_cl_act.c"
 #include "mo_cl_bias.c"

@@ -22,6 +22,7 @@
  *   cl_staging   host memory that transfers run fast from
  *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
  *   cl_page      arrays larger than the device: pages in host memory, a few on the device
+ *   cl_half      numbers of two bytes and of one: fp16, bf16, fp8
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -93,6 +94,7 @@ extern "C" {
 #include "mo_cl_staging.h"
 #include "mo_cl_store.h"
 #include "mo_cl_page.h"
+#include "mo_cl_half.h"
 #include "mo_cl_accum.h"
 #include "mo_cl_act.h"
 #include "mo_cl_bias.h"

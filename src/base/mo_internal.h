@@ -115,6 +115,32 @@ MOI_ALWAYS_INLINE int moi_align_up(size_t size, size_t align, size_t *out) {
     return 1;
 }
 
+/* ---- bits ----------------------------------------------------------------------------------- */
+
+MOI_ALWAYS_INLINE uint32_t moi_float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+MOI_ALWAYS_INLINE float moi_bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* 32 random bits of number index under a seed: a hash, so that any part of a sequence can be had
+ * again. key = moi_random_key(seed, index >> 32); moi_random_mix of the low half
+ * ^ key are the bits. */
+MOI_ALWAYS_INLINE uint32_t moi_random_mix(uint32_t x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+MOI_ALWAYS_INLINE uint32_t moi_random_key(uint64_t seed, uint64_t high) {
+    return moi_random_mix(
+        (uint32_t)seed + moi_random_mix((uint32_t)(seed >> 32) + moi_random_mix((uint32_t)high)));
+}
+
 /* Largest alignment that the library asks for: a cache line and an AVX-512 vector. */
 enum { MOI_CACHE_LINE = 64 };
 

@@ -183,6 +183,8 @@ void mo_cl_free(mo_cl *cl) {
         (void)status; /* it has said what failed, and there is nothing left to undo */
         clReleaseCommandQueue(cl->queues[i]);
     }
+    if (cl->tables) clReleaseMemObject(cl->tables);
+    if (cl->sums) clReleaseMemObject(cl->sums);
     if (cl->device) clReleaseDevice(cl->device);
     if (cl->context) clReleaseContext(cl->context);
     moi_cl_free_text(&cl->allocator, cl->build_options);

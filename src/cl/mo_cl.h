@@ -70,6 +70,7 @@ typedef struct mo_cl {
     struct mo_cl_program *programs;
     struct moi_cl_ready *ready;
     struct moi_cl_recorder *recorder;
+    cl_mem tables, sums;
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
     mo_log log;

@@ -73,16 +73,29 @@ static mo_status moi_cl_ready_add(
     return MO_OK;
 }
 
-/* The texts of a file in their order, allocated. */
+/* The file that is shared by another one, where it shares one itself; else NULL. */
+static const moi_cl_text *moi_cl_shared(const moi_cl_text *text) {
+    for (int i = 0; i < MOI_CL_FILE_COUNT; i++)
+        if (moi_cl_texts[i].lines == text->shared) return &moi_cl_texts[i];
+    return NULL;
+}
+
+/* The texts of a file in their order, allocated: the prelude, what is shared, the file. */
 static const char **moi_cl_join(const mo_cl *cl, const moi_cl_text *text, size_t *n) {
-    const int alone = text->shared == moi_cl_prelude_lines;
-    const size_t n_prelude = MOI_CL_COUNT(prelude), n_shared = alone ? 0 : text->n_shared;
-    *n = n_prelude + n_shared + text->n_lines;
-    const char **parts = (const char **)moi_cl_new(&cl->allocator, *n, sizeof *parts);
+    const size_t n_prelude = MOI_CL_COUNT(prelude);
+    size_t end = n_prelude + text->n_lines;
+    for (const moi_cl_text *at = text; at; at = moi_cl_shared(at))
+        if (at->shared != moi_cl_prelude_lines) end += at->n_shared;
+    const char **parts = (const char **)moi_cl_new(&cl->allocator, end, sizeof *parts);
     if (!parts) return NULL;
+    *n = end;
     memcpy(parts, moi_cl_prelude_lines, n_prelude * sizeof *parts);
-    memcpy(parts + n_prelude, text->shared, n_shared * sizeof *parts);
-    memcpy(parts + n_prelude + n_shared, text->lines, text->n_lines * sizeof *parts);
+    end -= text->n_lines;
+    memcpy(parts + end, text->lines, text->n_lines * sizeof *parts);
+    for (const moi_cl_text *at = text; end > n_prelude; at = moi_cl_shared(at)) {
+        end -= at->n_shared;
+        memcpy(parts + end, at->shared, at->n_shared * sizeof *parts);
+    }
     return parts;
 }
 #undef MOI_CL_COUNT

@@ -10,32 +10,43 @@
 #ifndef MEMOPT_CL_KERNEL_H
 #define MEMOPT_CL_KERNEL_H
 
-/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. */
-#define MOI_CL_FILES(X) \
-    X(memory, prelude) \
-    X(accum, prelude) \
-    X(act, math) \
-    X(columns, math) \
-    X(norm, math) \
-    X(embedding, prelude) \
-    X(gemm, prelude)
+/* Kernel files: X(name, shared): name.cl behind prelude.cl and shared.cl; prelude = none. A shared
+ * file that stands here too has its own shared file in front. */
+#define MOI_CL_FILES(X)                                                                            \
+    X(memory, prelude)                                                                             \
+    X(accum, codec)                                                                                \
+    X(act, math)                                                                                   \
+    X(columns, math)                                                                               \
+    X(norm, math)                                                                                  \
+    X(embedding, prelude)                                                                          \
+    X(gemm, prelude)                                                                               \
+    X(half, codec)                                                                                 \
+    X(double, codec)                                                                               \
+    X(accum_square, double)
 
 /* Kernels: X(file, name). */
-#define MOI_CL_KERNELS(X) \
-    X(memory, mo_cl_fill_u32) \
-    X(memory, mo_cl_copy_u32) \
-    X(accum, mo_cl_accum_add) \
-    X(act, mo_cl_gelu_forward) \
-    X(act, mo_cl_gelu_backward) \
-    X(columns, mo_cl_columns_sum) \
-    X(columns, mo_cl_columns_norm) \
-    X(columns, mo_cl_bias_forward) \
-    X(norm, mo_cl_layernorm_forward) \
-    X(norm, mo_cl_layernorm_dx) \
-    X(embedding, mo_cl_embedding_forward) \
-    X(embedding, mo_cl_embedding_dwte) \
-    X(embedding, mo_cl_embedding_dwpe) \
-    X(gemm, mo_cl_gemm)
+#define MOI_CL_KERNELS(X)                                                                          \
+    X(memory, mo_cl_fill_u32)                                                                      \
+    X(memory, mo_cl_copy_u32)                                                                      \
+    X(accum, mo_cl_accum_add)                                                                      \
+    X(act, mo_cl_gelu_forward)                                                                     \
+    X(act, mo_cl_gelu_backward)                                                                    \
+    X(columns, mo_cl_columns_sum)                                                                  \
+    X(columns, mo_cl_columns_norm)                                                                 \
+    X(columns, mo_cl_bias_forward)                                                                 \
+    X(norm, mo_cl_layernorm_forward)                                                               \
+    X(norm, mo_cl_layernorm_dx)                                                                    \
+    X(embedding, mo_cl_embedding_forward)                                                          \
+    X(embedding, mo_cl_embedding_dwte)                                                             \
+    X(embedding, mo_cl_embedding_dwpe)                                                             \
+    X(gemm, mo_cl_gemm)                                                                            \
+    X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
+    X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
+    X(accum, mo_cl_accum_scale)                                                                    \
+    X(accum, mo_cl_accum_unscale)                                                                  \
+    X(accum_square, mo_cl_accum_square_parts)                                                      \
+    X(half, mo_cl_half_encode)                                                                     \
+    X(half, mo_cl_half_decode)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
@@ -65,6 +76,9 @@ static void moi_cl_u64_arg(moi_cl_call *call, uint64_t value);
 static void moi_cl_f32_arg(moi_cl_call *call, float value);
 /* Any other type, by its bytes. */
 static void moi_cl_raw_arg(moi_cl_call *call, const void *value, size_t size);
+
+/* One argument: the buffer of tables that codec.cl describes, made at the first use. */
+static void moi_cl_tables_arg(moi_cl_call *call);
 
 /* Enqueues n_groups groups of cl->work_group items; 0 groups: nothing to do, and no event. */
 static mo_status moi_cl_end(moi_cl_call *call, mo_cl_queue queue, uint64_t n_groups,

@@ -31,24 +31,6 @@ const float *mo_quant8_table(mo_quant_map map) {
     return (unsigned)map < MO_QUANT_MAP_COUNT ? tables[map] : NULL;
 }
 
-/* Level i lasts up to half-way to value i + 1; the half-way point itself has the even code. */
-static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero) {
-    const float *values = mo_quant8_table(map);
-    coder->map = values;
-    coder->zero = map == MO_QUANT_SIGNED ? 127 : map == MO_QUANT_LINEAR_SIGNED ? 128 : 0;
-    coder->no_zero = no_zero != 0;
-    uint32_t *cell = coder->cells, *const end = cell + moi_q8_cells;
-    uint32_t level = coder->no_zero;
-    for (uint32_t code = coder->zero + level; code < 255; code++, level++) {
-        const float half_way = (values[code] + values[code + 1]) * 0.5f;
-        const uint32_t next = moi_float_bits(half_way) + (code % 2 == 0); /* first of level + 1 */
-        uint32_t *const last = coder->cells + (next >> 16) - moi_q8_first_cell;
-        while (cell < last) *cell++ = level << 24;
-        *cell++ = (level << 24) + 0x1000000 - (next & 0xffff);
-    }
-    while (cell < end) *cell++ = level << 24;
-}
-
 enum { moi_q8_stream_bytes = 8 << 20 }; /* an output of more would push all else out of the cache */
 
 typedef struct moi_q8_job {

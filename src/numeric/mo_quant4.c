@@ -9,14 +9,6 @@ static const float moi_fp4_map[16] = {0.0f, 0.00520833349f, 0.666666687f, 1.0f, 
     0.166666672f, 0.25f, -0.0f, -0.00520833349f, -0.666666687f, -1.0f, -0.333333343f, -0.5f,
     -0.166666672f, -0.25f};
 
-/* A number above threshold i, but no higher one, has place i + 1 among the values (FP4: among the
- * magnitudes); the last ones are never exceeded. */
-static const float moi_nf4_thresholds[16] = {-0.848096371f, -0.610632896f, -0.45999527f,
-    -0.33967942f, -0.234607399f, -0.137911737f, -0.0455250181f, 0.0397901498f, 0.120255247f,
-    0.203521252f, 0.292013764f, 0.389312536f, 0.501663446f, 0.64278692f, 0.861478448f, 2.0f};
-static const float moi_fp4_thresholds[16] = {0.00260417f, 0.0859375f, 0.208333328f, 0.291666657f,
-    0.416666687f, 0.583333015f, 0.833333313f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f, 2.0f};
-
 /* What moi_out writes; streams need vectors that are aligned. */
 enum {
     moi_out_f32 = 0,

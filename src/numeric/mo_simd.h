@@ -25,17 +25,6 @@ typedef uint32_t moi_vi_scalar;
 typedef int moi_vm_scalar;
 enum { moi_lanes_scalar = 1 };
 
-MOI_ALWAYS_INLINE uint32_t moi_float_bits(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-MOI_ALWAYS_INLINE float moi_bits_float(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 MOI_ALWAYS_INLINE float moi_load_scalar(const float *p) { return *p; }
 MOI_ALWAYS_INLINE void moi_store_scalar(float *p, float v) { *p = v; }
 MOI_ALWAYS_INLINE void moi_stream_scalar(float *p, float v) { *p = v; }
@@ -133,18 +122,6 @@ MOI_ALWAYS_INLINE uint32_t moi_load_nibbles_scalar(const uint8_t *p, int second)
 }
 MOI_ALWAYS_INLINE void moi_store_nibbles_scalar(uint8_t *p, uint32_t a, uint32_t b) {
     *p = (uint8_t)(a << 4 | b);
-}
-
-/* 32 random bits of number index under a seed: a hash, so that any part of a sequence can be had
- * again. key = moi_random_key(seed, index >> 32); the low half goes through the vector hash. */
-MOI_ALWAYS_INLINE uint32_t moi_random_mix(uint32_t x) {
-    x = (x ^ (x >> 16)) * 0x7feb352du;
-    x = (x ^ (x >> 15)) * 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-MOI_ALWAYS_INLINE uint32_t moi_random_key(uint64_t seed, uint64_t high) {
-    return moi_random_mix(
-        (uint32_t)seed + moi_random_mix((uint32_t)(seed >> 32) + moi_random_mix((uint32_t)high)));
 }
 
 #if MOI_X86

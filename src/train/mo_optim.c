@@ -32,12 +32,6 @@ typedef struct moi_packed_buffer {
     float m[moi_packed_max], v[moi_packed_max], roots[moi_packed_max];
 } moi_packed_buffer;
 
-/* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
-typedef struct moi_q4_coder {
-    float map[16], threshold[16];
-    uint8_t zero;
-} moi_q4_coder;
-
 /* Where one state, or the parameters, are and how they are coded. */
 typedef struct moi_optim_slot {
     void *data; /* NULL: the kind has none */
@@ -328,21 +322,6 @@ typedef struct moi_optim_coders {
     moi_q8_coder q8_signed, q8_unsigned;
     moi_q4_coder q4_signed, q4_unsigned;
 } moi_optim_coders;
-
-/* Signed: the dynamic map of 3 decades that torchao uses for first moments. Unsigned: even steps
- * for the square root of v. A v that is not 0 never gets the code of 0: its threshold lies at 0. */
-static void moi_q4_begin(moi_q4_coder *coder, int is_signed) {
-    static const float positive[9] = {
-        0, 0.0055f, 0.0325f, 0.0775f, 0.2125f, 0.4375f, 0.6625f, 0.8875f, 1};
-    for (int i = 0; i < 16; i++) {
-        if (is_signed) coder->map[i] = i < 7 ? -positive[7 - i] : positive[i - 7];
-        else coder->map[i] = (float)i / 15.0f;
-    }
-    for (int i = 0; i < 15; i++) coder->threshold[i] = (coder->map[i] + coder->map[i + 1]) * 0.5f;
-    if (!is_signed) coder->threshold[0] = 0;
-    coder->threshold[15] = HUGE_VALF;
-    coder->zero = is_signed ? 7 : 0;
-}
 
 static void moi_optim_coders_begin(moi_optim_coders *c, const mo_optim_state *s) {
     if (s->precision == MO_OPTIM_8BIT) {

@@ -1,6 +1,7 @@
-/* mo_quant_internal.h - one block at a time, for the optimizers. */
-#ifndef MEMOPT_QUANT_INTERNAL_H
-#define MEMOPT_QUANT_INTERNAL_H
+/* mo_quant_coder.h - what encoding looks codes up in, for the loops of the CPU and for devices;
+ * never part of the public header. */
+#ifndef MEMOPT_QUANT_CODER_H
+#define MEMOPT_QUANT_CODER_H
 
 enum { moi_q8_max_block = 4096 };
 
@@ -21,5 +22,16 @@ typedef struct moi_q8_coder {
 
 /* Takes about a microsecond. */
 static void moi_q8_begin(moi_q8_coder *coder, mo_quant_map map, int no_zero);
+
+/* 16 values, ascending, and the 15 thresholds between them; the 16th is never passed. */
+typedef struct moi_q4_coder {
+    float map[16], threshold[16];
+    uint8_t zero;
+} moi_q4_coder;
+
+/* The optimizers' 4-bit codes. Signed: the dynamic map of 3 decades that torchao uses for first
+ * moments. Unsigned: even steps for the square root of v. A v that is not 0 never gets the code of
+ * 0: its threshold lies at 0. */
+static void moi_q4_begin(moi_q4_coder *coder, int is_signed);
 
 #endif

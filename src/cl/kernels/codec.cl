@@ -1,0 +1,226 @@
+/* codec.cl - shared by the kernels that convert and quantize: the bits of the scalar kernels of
+ * mo_half.inc, mo_quant.inc and mo_quant4.inc.
+ *
+ * A code is a uint here, whatever it is stored as. Compares go by the bits where a device that
+ * flushes subnormal numbers would see zeros. */
+
+#define MO_INFINITY 0x7f800000u
+#define MO_LEAST    0x00800000u /* the smallest normal number */
+
+static inline uint mo_magnitude(float x) { return as_uint(x) & 0x7fffffffu; }
+
+/* 2^exponent, a normal number */
+static inline float mo_power(int exponent) { return as_float((uint)(exponent + 127) << 23); }
+
+/* x between -limit and limit, which are given by their bits; NaN stays. */
+static inline float mo_clamp(float x, uint limit) {
+    const uint bits = as_uint(x), magnitude = bits & 0x7fffffffu;
+    const uint clamped = (bits & 0x80000000u) | limit;
+    return as_float(magnitude > limit && magnitude <= MO_INFINITY ? clamped : bits);
+}
+
+/* ---- random bits --------------------------------------------------------------------------- */
+
+static inline uint mo_random_mix(uint x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+/* The key of the indices whose upper half this is. */
+static inline uint mo_random_key(ulong seed, uint high) {
+    return mo_random_mix((uint)seed + mo_random_mix((uint)(seed >> 32) + mo_random_mix(high)));
+}
+
+/* The bits of an index by its lower half. */
+static inline uint mo_random(uint low, uint key) { return mo_random_mix(low ^ key); }
+
+/* The same of number i behind first: next is the key of the following upper half, for a tile that
+ * reaches into it. */
+static inline uint mo_random_at(uint first, uint i, uint key, uint next) {
+    const uint low = first + i;
+    return mo_random(low, low < first ? next : key);
+}
+
+/* ---- bf16, fp16, fp8 ------------------------------------------------------------------------ */
+
+/* To nearest, ties to even. */
+static inline uint mo_bf16_round(float x) {
+    const uint bits = as_uint(x), kept = bits >> 16;
+    const uint rounded = (bits + 0x7fffu + (kept & 1u)) >> 16;
+    return (bits & 0x7fffffffu) > MO_INFINITY ? kept | 0x40u : rounded;
+}
+
+/* Up by the chance of what is cut. */
+static inline uint mo_bf16_round_random(float x, uint random) {
+    const uint bits = as_uint(x), kept = bits >> 16;
+    const uint rounded = (bits + (random & 0xffffu)) >> 16;
+    return (bits & 0x7fffffffu) > MO_INFINITY ? kept | 0x40u : rounded;
+}
+
+static inline float mo_bf16_value(uint code) { return as_float(code << 16); }
+
+static inline uint mo_f16_round(float x) {
+    const uint bits = as_uint(x), magnitude = bits & 0x7fffffffu;
+    /* subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits */
+    const uint small = as_uint(as_float(magnitude) + 0.5f) - 0x3f000000u;
+    uint half_code = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+    half_code = magnitude < 0x38800000u ? small : half_code;
+    half_code = magnitude >= 0x477ff000u ? 0x7c00u : half_code; /* 65520 rounds to infinity */
+    half_code = magnitude > MO_INFINITY ? 0x7e00u | (magnitude >> 13 & 0x3ffu) : half_code;
+    return (bits >> 16 & 0x8000u) | half_code;
+}
+
+static inline float mo_f16_value(uint code) {
+    const uint magnitude = code & 0x7fffu;
+    const uint small = as_uint((float)(int)magnitude * 5.9604644775390625e-8f); /* 2^-24 */
+    uint bits = (magnitude << 13) + 0x38000000u;
+    bits = magnitude < 0x400u ? small : bits;
+    bits = magnitude >= 0x7c00u ? 0x7f800000u | magnitude << 13 : bits;
+    bits = magnitude > 0x7c00u ? bits | 0x400000u : bits; /* NaN becomes quiet */
+    return as_float(bits | (code & 0x8000u) << 16);
+}
+
+/* A format with a smaller exponent than fp32: bits, of which the mantissa has some; the exponent of
+ * its least normal number; its quiet NaN. These are constants at every call. */
+static inline uint mo_small_sign(float x, uint width) {
+    return as_uint(x) >> (32u - width) & 1u << (width - 1u);
+}
+
+static inline uint mo_small_round(float x, uint width, uint mantissa, int least, uint nan_code) {
+    const uint cut = 23u - mantissa, first = (uint)(least + 127) << 23;
+    const uint magnitude = mo_magnitude(x), based = magnitude + ((1u << 23) - first);
+    const float one = mo_power(least + (int)cut); /* its last bit is that of the format */
+    const uint small = as_uint(as_float(magnitude) + one) - as_uint(one);
+    uint y = (based + (based >> cut & 1u) + ((1u << (cut - 1u)) - 1u)) >> cut;
+    y = magnitude < first ? small : y;
+    y = magnitude > MO_INFINITY ? nan_code : y;
+    return y | mo_small_sign(x, width);
+}
+
+static inline uint mo_small_round_random(
+    float x, uint random, uint width, uint mantissa, int least, uint nan_code) {
+    const uint cut = 23u - mantissa, cut_fixed = 30u - mantissa, first = (uint)(least + 127) << 23;
+    const uint magnitude = mo_magnitude(x);
+    const float part = as_float(min(magnitude, first)) * mo_power(30 - least); /* <= 2^30 */
+    const uint fixed = (uint)(int)part + (random & ((1u << cut_fixed) - 1u));
+    uint y = (magnitude + ((1u << 23) - first) + (random & ((1u << cut) - 1u))) >> cut;
+    y = magnitude < first ? fixed >> cut_fixed : y;
+    y = magnitude > MO_INFINITY ? nan_code : y;
+    return y | mo_small_sign(x, width);
+}
+
+/* last: the code of the largest finite number; what follows is infinity, or NaN. */
+static inline float mo_small_value(uint code, uint width, uint mantissa, int least, uint last) {
+    const uint cut = 23u - mantissa, sign = 1u << (width - 1u), magnitude = code & (sign - 1u);
+    const uint shifted = magnitude << cut;
+    const uint small = as_uint((float)(int)magnitude * mo_power(least - (int)mantissa));
+    uint y = shifted + ((uint)(least + 126) << 23);
+    y = magnitude < 1u << mantissa ? small : y;
+    y = magnitude > last ? shifted | MO_INFINITY : y;
+    y = magnitude > last + 1u ? shifted | 0x7fc00000u : y;
+    return as_float(y | (code & sign) << (32u - width));
+}
+
+static inline uint mo_e4m3_round(float x) { return mo_small_round(x, 8u, 3u, -6, 0x7fu); }
+static inline uint mo_e5m2_round(float x) { return mo_small_round(x, 8u, 2u, -14, 0x7eu); }
+static inline float mo_e4m3_value(uint code) { return mo_small_value(code, 8u, 3u, -6, 0x7eu); }
+static inline float mo_e5m2_value(uint code) { return mo_small_value(code, 8u, 2u, -14, 0x7bu); }
+
+/* ---- tables -------------------------------------------------------------------------------- */
+
+/* Words of the buffer that moi_cl_tables_arg passes; floats as their bits. Maps are those of
+ * mo_quant_map. Kinds of 4-bit codes: 0 NF4, 1 FP4, 2 and 3 the optimizers' signed and unsigned
+ * ones: 16 values by code, and behind them 16 thresholds. */
+#define MO_TABLE_MAP(map)            ((map) * 256u)
+#define MO_TABLE_CELLS(map, no_zero) (1024u + ((map) * 2u + (no_zero)) * 928u)
+#define MO_TABLE_MAP4(kind)          (8448u + (kind) * 32u)
+
+#define MO_MAP_WORDS  256
+#define MO_CELL_WORDS 928
+#define MO_MAP4_WORDS 32 /* with the thresholds */
+
+/* MO_TABLE_USE declares a pointer to n words of the tables, for the functions below, which take
+ * const MO_TABLE *. It stands where a kernel's variables do, and all items come by: on a GPU a
+ * group keeps a copy in local memory. */
+#if MEMOPT_WG == 1
+#define MO_TABLE __global uint
+#define MO_TABLE_USE(name, tables, at, n) const MO_TABLE *name = (tables) + (at)
+#else
+#define MO_TABLE __local uint
+#define MO_TABLE_USE(name, tables, at, n)                                                          \
+    __local uint name##_words[n];                                                                  \
+    mo_table_copy((tables) + (at), name##_words, n);                                               \
+    const MO_TABLE *name = name##_words
+static inline void mo_table_copy(__global const uint *from, __local uint *to, uint n) {
+    for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG) to[i] = from[i];
+    barrier(CLK_LOCAL_MEM_FENCE);
+}
+#endif
+
+static inline float mo_map_value(const MO_TABLE *map, uint code) { return as_float(map[code]); }
+
+/* ---- 8-bit codes --------------------------------------------------------------------------- */
+
+/* The code of 0 of a map. */
+#define MO_Q8_ZERO(map) ((map) == 0 ? 127u : (map) == 2 ? 128u : 0u)
+
+/* A scale by the bits of a block's largest magnitude: infinity for NaN, 0 for what is subnormal. */
+static inline uint mo_q8_scale(uint most) {
+    most = min(most, MO_INFINITY);
+    return most < MO_LEAST ? 0u : most;
+}
+
+/* x * inverse for a map that starts at low; NaN (infinity * 0) becomes the lowest value. */
+static inline float mo_q8_scaled(float x, float inverse, float low) {
+    const float t = x * inverse;
+    return t > low ? t : low;
+}
+
+/* The nearest code of low <= t <= 1; zero and no_zero are constants at every call. */
+static inline uint mo_q8_code(const MO_TABLE *cells, float t, uint zero, uint no_zero) {
+    const uint magnitude = mo_magnitude(t);
+    const uint at = (uint)max((int)magnitude - 0x34000000, 0);
+    const uint found = (cells[at >> 16] + (at & 0xffffu)) >> 24;
+    const uint level = no_zero && magnitude == 0u ? 0u : found;
+    const uint below = (uint)(as_int(t) >> 31), signed_level = level ^ below;
+    if (zero == 0u) return level;
+    return zero == 128u ? signed_level + 128u : signed_level - below + 127u;
+}
+
+/* ---- 4-bit codes --------------------------------------------------------------------------- */
+
+/* A quadratic close to the share of the values below t puts one threshold into each of its cells;
+ * the cell plus one comparison is the place among the values. |t| <= 1 and an ulp. */
+static inline uint mo_nf4_code(const MO_TABLE *thresholds, float t) {
+    const float slope = fabs(t) * -5.57f + 12.95f;
+    const uint cell = (uint)(int)(t * slope + 7.235f) & 15u;
+    return cell + (as_float(thresholds[cell]) < t ? 1u : 0u);
+}
+
+static inline uint mo_fp4_code(const MO_TABLE *thresholds, float t) {
+    const float magnitude = fabs(t), slope = magnitude * -5.0f + 11.6f;
+    const uint cell = (uint)(int)(magnitude * slope + 0.42f) & 15u;
+    const uint place = cell + (as_float(thresholds[cell]) < magnitude ? 1u : 0u);
+    /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
+    const uint code = place ^ (place & 2u) << 1;
+    return t < 0.0f ? code | 8u : code;
+}
+
+/* The number of thresholds below t: the code of a map whose values ascend. */
+static inline uint mo_q4_place(const MO_TABLE *thresholds, float t) {
+    uint place = as_float(thresholds[7]) < t ? 8u : 0u;
+    place += as_float(thresholds[place + 3u]) < t ? 4u : 0u;
+    place += as_float(thresholds[place + 1u]) < t ? 2u : 0u;
+    return place + (as_float(thresholds[place]) < t ? 1u : 0u);
+}
+
+/* ---- the largest magnitude ------------------------------------------------------------------ */
+
+/* The largest bits without sign of x[0..n-1]: as integers they are in the order of the numbers, and
+ * NaN comes behind infinity. */
+static inline uint mo_most(__global const float *x, uint n) {
+    uint most = 0u;
+    for (uint i = 0u; i < n; i++) most = max(most, mo_magnitude(x[i]));
+    return most;
+}
