@@ -35,7 +35,7 @@ include  = -Isrc $(layers:%=-Isrc/%)
 cl       = $(include) -Ibuild/cl -Isrc/cl
 common   = $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror) -MMD -MP $(CPPFLAGS)
 library  = -std=c99 -Wconversion $(common)
-program  = -std=c11 -D_DEFAULT_SOURCE $(common)
+program  = -std=c11 -D_DEFAULT_SOURCE $(if $(OPENCL),,-DNO_OPENCL) $(common)
 
 # V=1 shows the commands instead of one short line each.
 Q    = $(if $(filter 1,$(V)),,@)
@@ -130,8 +130,9 @@ build/memopt: $(call objects,tools/memopt/*.c)
 build/memopt-bench: $(call objects,bench/*.c)
 $(examples): build/examples/%: build/obj/examples/%.o
 
-$(cl_examples): build/memopt_cl.o
-$(cl_examples): LIBS += $(OPENCL)
+cl_programs = $(cl_examples) $(if $(OPENCL),build/train_gpt)
+$(cl_programs): build/memopt_cl.o
+$(cl_programs): LIBS += $(OPENCL)
 
 $(programs) $(examples): build/memopt.o
 	@mkdir -p $(@D)
@@ -168,9 +169,8 @@ flags.tsan  = $(sanitize) -fsanitize=thread
 test.plain  = -O1 -g $(OPENMP)
 test.asan   = $(flags.asan)
 test.tsan   = $(flags.tsan)
-no_opencl   = $(if $(OPENCL),,-DTEST_NO_OPENCL)
-side.src    = $(cl) $(no_opencl)
-side.header = -I. $(no_opencl)
+side.src    = $(cl)
+side.header = -I.
 
 build/test/src-plain/memopt_cl.o: build/memopt_cl.o
 	@mkdir -p $(@D)
@@ -241,11 +241,16 @@ build-cli-tests: $(cli_programs:%=build/%) $(cli_programs:%=build/test/src-asan/
 build/test/src-asan/obj/%.o: %.c build/flags
 	@mkdir -p $(@D)
 	$(call show,CC)
-	$(Q)$(CC) $(program) $(flags.asan) $(include) -c -o $@ $<
+	$(Q)$(CC) $(program) $(flags.asan) $(cl) -c -o $@ $<
 
 asan_objects = $(patsubst %.c,build/test/src-asan/obj/%.o,$(wildcard $(1)))
 build/test/src-asan/train_gpt: $(call asan_objects,examples/train_gpt/*.c)
 build/test/src-asan/memopt: $(call asan_objects,tools/memopt/*.c)
+
+ifneq ($(OPENCL),)
+build/test/src-asan/train_gpt: build/test/src-asan/memopt_cl.o
+build/test/src-asan/train_gpt: LIBS += $(OPENCL)
+endif
 
 $(cli_programs:%=build/test/src-asan/%): build/test/src-asan/memopt.o
 	$(call show,LINK)

@@ -2,7 +2,7 @@
  * cache. */
 #include "test_cl.h"
 
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 
 /* ---- devices ------------------------------------------------------------------------------- */
 

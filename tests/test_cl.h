@@ -5,7 +5,7 @@
 
 #include "test_util.h"
 
-#ifdef TEST_NO_OPENCL
+#ifdef NO_OPENCL
 static void opencl_is_installed(void **state) {
     (void)state;
     skip();

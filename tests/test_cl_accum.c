@@ -1,6 +1,6 @@
 /* test_cl_accum.c - accumulation on a device, against that of mo_accum.h. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 enum { N_SIZES = sizeof test_cl_sizes / sizeof *test_cl_sizes };

@@ -1,6 +1,6 @@
 /* test_cl_act.c - GELU on a device: against double, and against mo_act.h. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 static double gelu(double x) {

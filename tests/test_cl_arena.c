@@ -1,6 +1,6 @@
 /* test_cl_arena.c - plans whose memory is a device's. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 static void it_takes_the_bytes_of_the_plan_and_no_more(void **state) {

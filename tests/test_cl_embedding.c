@@ -1,6 +1,6 @@
 /* test_cl_embedding.c - embeddings and biases on a device, against loops in C. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 /* ---- embeddings ----------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* test_cl_gemm.c - matrix products on a device: against a double reference, and against
  * themselves. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 /* Tolerance of all comparisons with double: an element is a sum of k products. Its error is at most

@@ -1,6 +1,6 @@
 /* test_cl_half.c - conversions on a device, against those of mo_half.h: every bit. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 static size_t small(size_t n, size_t few) { return getenv("TEST_CL_SMALL") ? few : n; }

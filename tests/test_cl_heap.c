@@ -1,7 +1,7 @@
 /* test_cl_heap.c - mo_cl_heap: blocks of device memory under a budget, and what is in them. */
 #include "test_cl.h"
 
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 
 enum { KIB = 1024, MIB = 1024 * 1024 };
 

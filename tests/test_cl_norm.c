@@ -1,6 +1,6 @@
 /* test_cl_norm.c - layer normalization on a device, against double. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 /* One problem on host and device; gradients of the parameters start from 1, dx from 2. */

@@ -1,7 +1,7 @@
 /* test_cl_page.c - arrays of which a few pages are on the device, against the same work unpaged;
  * and the times of commands, which show what ran beside what. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 enum { N_PAGE = 4096, PAGE = 4 * N_PAGE, N_TAIL = 1001, PAGES = 7 };

@@ -1,7 +1,7 @@
 /* test_cl_store.c - host memory that is pinned, and a store in it that a device moves activations
  * to and from while its kernels go on. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 enum { WORDS = 16384, BYTES = 4 * WORDS };

@@ -18,7 +18,7 @@ static const char usage[] =
     "  --heads N              attention heads (6)   --seq N        tokens in a sequence (256)\n"
     "  --batch N              sequences in a batch (4)\n"
     "  --accum N              batches in an update (1)\n"
-    "  --steps N              updates in this run (100)\n"
+    "  --steps N              updates in this run (100); 0: only load, --sample and --save\n"
     "  --lr X                 step size (3e-4)      --weight-decay X   decoupled (0)\n"
     "  --clip X               limit of the gradient's global norm (0 = none)\n"
     "  --seed N               of the initial weights and the sample (1337)\n"
@@ -76,7 +76,7 @@ static const flag flags[] = {
     {"--seq", KIND_COUNT, AT(seq), 1, 1 << 24},
     {"--batch", KIND_COUNT, AT(batch), 1, 1 << 20},
     {"--accum", KIND_COUNT, AT(accum), 1, 1 << 20},
-    {"--steps", KIND_COUNT, AT(steps), 1, 1e9},
+    {"--steps", KIND_COUNT, AT(steps), 0, 1e9},
     {"--threads", KIND_COUNT, AT(threads), 1, 1024},
     {"--sample", KIND_COUNT, AT(sample), 0, 1e9},
     {"--lr", KIND_REAL, AT(lr), 1e-12, 1e3},
@@ -279,6 +279,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
         at = parse_flag(o, at, argc, argv);
     }
     if (strcmp(o->device, "list") == 0) device_list();
+    if (o->compare && o->steps == 0) fail(EXIT_USAGE, "--compare: needs --steps of 1 or more");
     if (!o->texts == !o->tokens) fail(EXIT_USAGE, "give either --text or --tokens (see --help)");
     if (o->init && o->resume) fail(EXIT_USAGE, "--init and --resume exclude each other");
 }

@@ -298,14 +298,15 @@ static void fill_result(const session *x, result *r, const double *losses) {
     r->store_bytes = info.store_bytes;
     r->predicted_ms = 1e3 * x->predicted_s;
     if (getrusage(RUSAGE_SELF, &usage) == 0) r->rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    strategy_format(x->s, r->strategy, sizeof r->strategy);
+    snprintf(r->device, sizeof r->device, "%s", device_name(x->t->device));
+    if (steps == 0) return;
     qsort(x->step_s + first, steps - first, sizeof *x->step_s, compare_doubles);
     r->ms_per_step = 1e3 * x->step_s[first + (steps - first) / 2];
     r->tokens_per_s =
         1e3 * (double)(x->t->o->batch * x->t->o->accum * x->t->config.seq) / r->ms_per_step;
     r->first_loss = losses[0];
     r->last_loss = losses[steps - 1];
-    strategy_format(x->s, r->strategy, sizeof r->strategy);
-    snprintf(r->device, sizeof r->device, "%s", device_name(x->t->device));
 }
 
 // On the CPU activations are dead now: their memory holds the sampler's cache. From a device the
