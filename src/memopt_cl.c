@@ -45,6 +45,9 @@
 #include "mo_cl_heap.c"
 #include "mo_cl_transfer.c"
 #include "mo_cl_half.c"
+#include "mo_cl_quant.c"
+#include "mo_cl_quant4.c"
+#include "mo_cl_int8.c"
 #include "mo_cl_accum.c"
 
 #if defined(__GNUC__) || defined(__clang__)

@@ -17,6 +17,9 @@
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
  *   cl_half      numbers of two bytes and of one: fp16, bf16, fp8
+ *   cl_quant     8-bit codes with one scale per block
+ *   cl_quant4    4-bit codes, NF4 and FP4, and 8-bit codes for their scales
+ *   cl_int8      8-bit integers with one scale per row, and their outliers
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *
  * HOW TO USE IT
@@ -79,6 +82,9 @@ extern "C" {
 #include "mo_cl_program.h"
 #include "mo_cl_heap.h"
 #include "mo_cl_half.h"
+#include "mo_cl_quant.h"
+#include "mo_cl_quant4.h"
+#include "mo_cl_int8.h"
 #include "mo_cl_accum.h"
 
 #ifdef __cplusplus
