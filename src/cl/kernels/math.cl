@@ -14,8 +14,8 @@ static inline float16 mo_mad16(float16 a, float16 b, float16 c) { return a * b +
 #define MO_EXP(name, F, bits, to_float, mad)                                                       \
     static inline F name(F x) {                                                                    \
         const F most = (F)88.3f, least = (F)-60.0f, magic = (F)12582912.0f;                        \
-        F y = least > x ? least : x;                                                               \
-        y = most < y ? most : y;                                                                   \
+        F y = select(x, least, x < least);                                                         \
+        y = select(y, most, y > most);                                                             \
         const F whole = y * 1.44269504f + magic; /* nearest integer, in the low bits */            \
         F n = whole - magic;                                                                       \
         F r = mad(n, (F)-0.693359375f, y);                                                         \
@@ -27,7 +27,7 @@ static inline float16 mo_mad16(float16 a, float16 b, float16 c) { return a * b +
         p = mad(p, r, (F)5.0000001201e-1f);                                                        \
         p = mad(p, r * r, r) + 1.0f;                                                               \
         p = p * to_float((bits(whole) - 0x4b400000u + 127u) << 23);                                \
-        return x < least ? (F)0.0f : p;                                                            \
+        return select(p, (F)0.0f, x < least);                                                      \
     }
 MO_EXP(mo_exp, float, as_uint, as_float, mo_mad)
 
@@ -41,8 +41,8 @@ static inline float mo_sum16(float16 v) {
     return c.x + c.y;
 }
 static inline float mo_max16(float16 v) {
-    const float8 a = v.lo > v.hi ? v.lo : v.hi;
-    const float4 b = a.lo > a.hi ? a.lo : a.hi;
+    const float8 a = select(v.lo, v.hi, v.hi > v.lo);
+    const float4 b = select(a.lo, a.hi, a.hi > a.lo);
     const float2 c = b.lo > b.hi ? b.lo : b.hi;
     return c.x > c.y ? c.x : c.y;
 }
