@@ -1,7 +1,7 @@
 /* test_cl_quant.c - 8-bit and 4-bit codes on a device, against those of mo_quant.h and mo_quant4.h:
  * every bit. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
 /* The compiler was told to flush subnormal numbers: what needs them has other bits then. */

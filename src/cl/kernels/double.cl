@@ -4,8 +4,8 @@
  * MO_DOUBLE  1 = the device has double
  *
  * Squares of floats, their sums and what becomes of them here are far inside the range of normal
- * doubles. Sums have the CPU's order: number i of a run goes to lane i % 16, and the lanes are added
- * one after the other. A lane belongs to one work-item; a team is the 16 lanes of a run. */
+ * doubles. Sums have the CPU's order: number i of a run goes to lane i % 16, and the lanes are
+ * added one after the other. A lane belongs to one work-item; a team is the 16 lanes of a run. */
 
 #if MO_DOUBLE
 #ifdef cl_khr_fp64
