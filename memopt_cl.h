@@ -24,6 +24,9 @@
  *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
  *   cl_page      arrays larger than the device: pages in host memory, a few on the device
  *   cl_half      numbers of two bytes and of one: fp16, bf16, fp8
+ *   cl_quant     8-bit codes with one scale per block
+ *   cl_quant4    4-bit codes, NF4 and FP4, and 8-bit codes for their scales
+ *   cl_int8      8-bit integers with one scale per row, and their outliers
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -1128,6 +1131,214 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_bf16_to_f32(
     mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n);
 
 #endif
+/* mo_cl_quant.h - mo_quant.h on a device: blockwise 8-bit codes, bit for bit as on the CPU.
+ *
+ * On a device that flushes subnormal numbers, those in x, in x / absmax, in 1 / absmax (absmax
+ * above 2^126) and in what decoding gives count as 0; all else keeps its bits.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_QUANT_H
+#define MEMOPT_CL_QUANT_H
+
+/* mo_cl_quant8_encode - codes and scales, as mo_quant8_encode.
+ *
+ * desc    in   read before it returns; parallel is not used
+ * x       in   [n] float
+ * codes   out  [n] uint8_t
+ * absmax  out  [ceil(n / block)] float
+ *
+ * Outputs do not overlap x.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, map, block, sizes, alignment), MO_E_UNSUPPORTED (does not build),
+ *          MO_E_NO_MEMORY, what OpenCL says
+ * Cost:    bytes moved: 5 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant8_encode(mo_cl *cl, const mo_quant8_desc *desc,
+    mo_cl_mem x, size_t n, mo_cl_mem codes, mo_cl_mem absmax);
+
+/* mo_cl_quant8_decode - x[i] = map[codes[i]] * absmax[i / block], as mo_quant8_decode.
+ * mo_cl_quant8_decode_bf16, mo_cl_quant8_decode_f16 - the same, rounded to nearest even.
+ *
+ * codes   in   [n] uint8_t
+ * absmax  in   [ceil(n / block)] float
+ * x       out  [n] float, bf16 or fp16; does not overlap the others
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_quant8_encode
+ * Cost:    bytes moved: 5 n; 3 n for bf16 and fp16
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant8_decode(mo_cl *cl, const mo_quant8_desc *desc,
+    mo_cl_mem codes, mo_cl_mem absmax, size_t n, mo_cl_mem x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant8_decode_bf16(mo_cl *cl,
+    const mo_quant8_desc *desc, mo_cl_mem codes, mo_cl_mem absmax, size_t n, mo_cl_mem x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant8_decode_f16(mo_cl *cl, const mo_quant8_desc *desc,
+    mo_cl_mem codes, mo_cl_mem absmax, size_t n, mo_cl_mem x);
+
+#endif
+/* mo_cl_quant4.h - mo_quant4.h on a device: blockwise NF4 and FP4 codes, and 8-bit codes for their
+ * scales, bit for bit as on the CPU.
+ *
+ * A device that flushes subnormal numbers does here what mo_cl_quant.h says.
+ *
+ * Commands go to the compute queue in their order and are not waited for, but where a result comes
+ * back to the host. */
+#ifndef MEMOPT_CL_QUANT4_H
+#define MEMOPT_CL_QUANT4_H
+
+/* mo_cl_quant4_encode - codes and scales, as mo_quant4_encode.
+ *
+ * desc    in   read before it returns; parallel is not used
+ * x       in   [n] float
+ * codes   out  [ceil(n / 2)] bytes
+ * absmax  out  [ceil(n / block)] float
+ *
+ * Outputs do not overlap x.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, map, block, sizes, alignment), MO_E_UNSUPPORTED (does not build),
+ *          MO_E_NO_MEMORY, what OpenCL says
+ * Cost:    bytes moved: (4.5 + 4 / block) n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant4_encode(mo_cl *cl, const mo_quant4_desc *desc,
+    mo_cl_mem x, size_t n, mo_cl_mem codes, mo_cl_mem absmax);
+
+/* mo_cl_quant4_decode, mo_cl_quant4_decode_bf16, mo_cl_quant4_decode_f16 - numbers first ..
+ * first + n - 1, as mo_quant4_decode.
+ *
+ *   x[i] = map[code of first + i] * absmax[(first + i) / block]
+ *
+ * codes   in   of the whole array
+ * absmax  in   of the whole array
+ * first   in   any number
+ * x       out  [n] float, bf16 or fp16; does not overlap the others
+ *
+ * Threads: one at a time
+ * Errors:  as mo_cl_quant4_encode; MO_E_OVERFLOW (first + n)
+ * Cost:    bytes moved: (4.5 + 4 / block) n; 2.5 for bf16 and fp16
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant4_decode(mo_cl *cl, const mo_quant4_desc *desc,
+    mo_cl_mem codes, mo_cl_mem absmax, size_t first, size_t n, mo_cl_mem x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant4_decode_bf16(mo_cl *cl,
+    const mo_quant4_desc *desc, mo_cl_mem codes, mo_cl_mem absmax, size_t first, size_t n,
+    mo_cl_mem x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant4_decode_f16(mo_cl *cl, const mo_quant4_desc *desc,
+    mo_cl_mem codes, mo_cl_mem absmax, size_t first, size_t n, mo_cl_mem x);
+
+/* mo_cl_quant_nested_encode - 8-bit codes for the scales of a 4-bit array, as
+ * mo_quant_nested_encode.
+ *
+ * absmax   in   [n] float
+ * codes    out  [n] bytes
+ * absmax2  out  [ceil(n / 256)] float
+ * offset   out  on the host: the mean. The CPU's bits need its order of the sum and double, which
+ *               not every device has: absmax comes to the host for it, and the call waits for that
+ *
+ * Outputs do not overlap absmax.
+ *
+ * Memory:  256 KiB of the mo_cl's allocator while it runs
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, sizes, alignment), MO_E_NO_MEMORY, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant_nested_encode(
+    mo_cl *cl, mo_cl_mem absmax, size_t n, mo_cl_mem codes, mo_cl_mem absmax2, float *offset);
+
+/* mo_cl_quant_nested_decode - absmax[i] = map[codes[i]] * absmax2[i / 256] + offset, as
+ * mo_quant_nested_decode.
+ *
+ * codes    in   [n] bytes
+ * absmax2  in   [ceil(n / 256)] float
+ * absmax   out  [n] float; does not overlap the others
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, sizes, alignment), MO_E_NO_MEMORY, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_quant_nested_decode(
+    mo_cl *cl, mo_cl_mem codes, mo_cl_mem absmax2, float offset, size_t n, mo_cl_mem absmax);
+
+#endif
+/* mo_cl_int8.h - mo_int8.h on a device: rows of 8-bit integers and their outliers, bit for bit as
+ * on the CPU.
+ *
+ * A device that flushes subnormal numbers takes those that decoding gives as 0.
+ *
+ * Commands go to the compute queue in their order and are not waited for, but where a number of
+ * outliers comes back to the host. */
+#ifndef MEMOPT_CL_INT8_H
+#define MEMOPT_CL_INT8_H
+
+/* mo_cl_int8_outliers - a list of them on the device, by row, then by column.
+ *
+ * list      [capacity] mo_int8_outlier
+ * starts    [rows] uint32_t: row r has those from starts[r] on; decoding does not need it
+ * capacity  how many fit
+ * n         how many there are
+ * Since: 0.1 */
+typedef struct mo_cl_int8_outliers {
+    mo_cl_mem list, starts;
+    size_t capacity, n;
+} mo_cl_int8_outliers;
+
+/* mo_cl_int8_outlier_count - how many outliers x has, for the capacity of their list; as
+ * mo_int8_outlier_count, and waits.
+ *
+ * x       in   [rows][columns] float
+ * starts  out  [rows] uint32_t, as in mo_cl_int8_outliers; not used when the threshold is 0
+ * n       out  on the host; 0 when the threshold is 0
+ *
+ * Memory:  4 rows bytes of the mo_cl's allocator while it runs
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size, threshold below 0 or NaN, alignment), MO_E_OVERFLOW (2^32
+ *          outliers, or 2^31 columns), MO_E_NO_MEMORY, MO_E_UNSUPPORTED (does not build), what
+ *          OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_int8_outlier_count(
+    mo_cl *cl, const mo_int8_desc *desc, mo_cl_mem x, mo_cl_mem starts, size_t *n);
+
+/* mo_cl_int8_encode - codes, scales and outliers, as mo_int8_encode.
+ *
+ * desc      in   read before it returns; parallel is not used
+ * x         in   [rows][columns] float
+ * codes     out  [rows][columns] int8_t
+ * absmax    out  [rows] float
+ * outliers  out  list, starts and n; may be NULL when the threshold is 0
+ *
+ * Outputs do not overlap x. With a threshold it waits for the number of outliers; what fails then
+ * leaves all but starts as it was.
+ *
+ * Memory:  with a threshold 4 rows bytes of the mo_cl's allocator while it runs
+ * Threads: one at a time
+ * Errors:  as mo_cl_int8_outlier_count; MO_E_NO_SPACE (capacity)
+ * Cost:    bytes moved: 5 per number; with a threshold x is read twice more
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_int8_encode(mo_cl *cl, const mo_int8_desc *desc,
+    mo_cl_mem x, mo_cl_mem codes, mo_cl_mem absmax, mo_cl_int8_outliers *outliers);
+
+/* mo_cl_int8_decode, mo_cl_int8_decode_bf16, mo_cl_int8_decode_f16 - as mo_int8_decode.
+ *
+ *   x[r][c] = codes[r][c] * (absmax[r] / 127), then the outliers at their places
+ *
+ * codes     in   [rows][columns] int8_t
+ * absmax    in   [rows] float
+ * outliers  in   list and n, in any order, each place once; those outside the matrix are passed
+ *                over; NULL = none
+ * x         out  [rows][columns] float, bf16 or fp16; does not overlap the others
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size, threshold below 0 or NaN, alignment), MO_E_UNSUPPORTED (does
+ *          not build), what OpenCL says
+ * Cost:    bytes moved: 5 per number; 3 for bf16 and fp16
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_int8_decode(mo_cl *cl, const mo_int8_desc *desc,
+    mo_cl_mem codes, mo_cl_mem absmax, const mo_cl_int8_outliers *outliers, mo_cl_mem x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_int8_decode_bf16(mo_cl *cl, const mo_int8_desc *desc,
+    mo_cl_mem codes, mo_cl_mem absmax, const mo_cl_int8_outliers *outliers, mo_cl_mem x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_int8_decode_f16(mo_cl *cl, const mo_int8_desc *desc,
+    mo_cl_mem codes, mo_cl_mem absmax, const mo_cl_int8_outliers *outliers, mo_cl_mem x);
+
+#endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
  *
  * Commands go to the compute queue in their order and are not waited for, unless a function hands
@@ -2155,7 +2366,10 @@ static void moi_cl_record_free(mo_cl *cl);
     X(gemm, prelude)                                                                               \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
-    X(accum_square, double)
+    X(accum_square, double)                                                                        \
+    X(quant8, codec)                                                                               \
+    X(quant4, codec)                                                                               \
+    X(int8, codec)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
@@ -2179,7 +2393,16 @@ static void moi_cl_record_free(mo_cl *cl);
     X(accum, mo_cl_accum_unscale)                                                                  \
     X(accum_square, mo_cl_accum_square_parts)                                                      \
     X(half, mo_cl_half_encode)                                                                     \
-    X(half, mo_cl_half_decode)
+    X(half, mo_cl_half_decode)                                                                     \
+    X(quant8, mo_cl_quant8_encode)                                                                 \
+    X(quant8, mo_cl_quant8_decode)                                                                 \
+    X(quant4, mo_cl_quant4_encode)                                                                 \
+    X(quant4, mo_cl_quant4_decode)                                                                 \
+    X(int8, mo_cl_int8_count)                                                                      \
+    X(int8, mo_cl_int8_collect)                                                                    \
+    X(int8, mo_cl_int8_encode)                                                                     \
+    X(int8, mo_cl_int8_decode)                                                                     \
+    X(int8, mo_cl_int8_scatter)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;
@@ -4649,16 +4872,16 @@ static const char *const moi_cl_codec_lines[] = {
 " * mo_quant_map. Kinds of 4-bit codes: 0 NF4, 1 FP4, 2 and 3 the optimizers' signed and unsigned\n",
 " * ones: 16 values by code, and behind them 16 thresholds. */\n",
 "#define MO_TABLE_MAP(map)            ((map) * 256u)\n",
-"#define MO_TABLE_CELLS(map, no_zero) (1024u + ((map) * 2u + (no_zero)) * 928u)\n",
-"#define MO_TABLE_MAP4(kind)          (8448u + (kind) * 32u)\n",
+"#define MO_TABLE_CELLS(map, no_zero) (1024u + ((map) * 2u + (no_zero)) * 2960u)\n",
+"#define MO_TABLE_MAP4(kind)          (24704u + (kind) * 32u)\n",
 "\n",
 "#define MO_MAP_WORDS  256\n",
-"#define MO_CELL_WORDS 928\n",
 "#define MO_MAP4_WORDS 32 /* with the thresholds */\n",
 "\n",
 "/* MO_TABLE_USE declares a pointer to n words of the tables, for the functions below, which take\n",
 " * const MO_TABLE *. It stands where a kernel's variables do, and all items come by: on a GPU a\n",
-" * group keeps a copy in local memory. */\n",
+" * group keeps a copy in local memory. Cells, 12 KB of them, stay in global memory: caches hold the\n",
+" * part that the numbers use. */\n",
 "#if MEMOPT_WG == 1\n",
 "#define MO_TABLE __global uint\n",
 "#define MO_TABLE_USE(name, tables, at, n) const MO_TABLE *name = (tables) + (at)\n",
@@ -4693,15 +4916,15 @@ static const char *const moi_cl_codec_lines[] = {
 "    return t > low ? t : low;\n",
 "}\n",
 "\n",
-"/* The nearest code of low <= t <= 1; zero and no_zero are constants at every call. */\n",
-"static inline uint mo_q8_code(const MO_TABLE *cells, float t, uint zero, uint no_zero) {\n",
+"/* The nearest code of low <= t <= 1. */\n",
+"static inline uint mo_q8_code(__global const uint *cells, float t, uint zero, uint no_zero) {\n",
 "    const uint magnitude = mo_magnitude(t);\n",
 "    const uint at = (uint)max((int)magnitude - 0x34000000, 0);\n",
 "    const uint found = (cells[at >> 16] + (at & 0xffffu)) >> 24;\n",
-"    const uint level = no_zero && magnitude == 0u ? 0u : found;\n",
-"    const uint below = (uint)(as_int(t) >> 31), signed_level = level ^ below;\n",
-"    if (zero == 0u) return level;\n",
-"    return zero == 128u ? signed_level + 128u : signed_level - below + 127u;\n",
+"    const uint level = (int)magnitude > (no_zero ? 0 : -1) ? found : 0u;\n",
+"    const uint below = (uint)(as_int(t) >> 31);\n",
+"    /* 127 - level, 127 + level; 127 - level = 128 + ~level, 128 + level; level */\n",
+"    return (level ^ below) - (zero == 127u ? below : 0u) + zero;\n",
 "}\n",
 "\n",
 "/* ---- 4-bit codes --------------------------------------------------------------------------- */\n",
@@ -4733,13 +4956,51 @@ static const char *const moi_cl_codec_lines[] = {
 "\n",
 "/* ---- the largest magnitude ------------------------------------------------------------------ */\n",
 "\n",
-"/* The largest bits without sign of x[0..n-1]: as integers they are in the order of the numbers, and\n",
-" * NaN comes behind infinity. */\n",
-"static inline uint mo_most(__global const float *x, uint n) {\n",
+"/* By the bits without sign: as integers they are in the order of the numbers, and NaN comes behind\n",
+" * infinity. */\n",
+"#if MEMOPT_WG == 1\n",
+"/* Of x[i] - offset, i < n. */\n",
+"static inline uint mo_most(__global const float *x, uint n, float offset) {\n",
 "    uint most = 0u;\n",
-"    for (uint i = 0u; i < n; i++) most = max(most, mo_magnitude(x[i]));\n",
+"    for (uint i = 0u; i < n; i++) most = max(most, mo_magnitude(x[i] - offset));\n",
 "    return most;\n",
 "}\n",
+"#else\n",
+"#define MO_MOST_WORDS 128 /* blocks of 32 in a tile */\n",
+"/* The same for each block of 2^shift numbers in a tile of n; all items come by. */\n",
+"static inline void mo_most_blocks(\n",
+"    __global const float *x, uint n, uint shift, float offset, __local uint *most) {\n",
+"    const uint id = (uint)get_local_id(0);\n",
+"    for (uint i = id; i < MO_MOST_WORDS; i += MEMOPT_WG) most[i] = 0u;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    uint at = id >> shift, best = 0u;\n",
+"    for (uint i = id; i < n; i += MEMOPT_WG) {\n",
+"        if (i >> shift != at) {\n",
+"            atomic_max(&most[at], best);\n",
+"            at = i >> shift;\n",
+"            best = 0u;\n",
+"        }\n",
+"        best = max(best, mo_magnitude(x[i] - offset));\n",
+"    }\n",
+"    atomic_max(&most[at], best);\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* ---- what decoding writes ------------------------------------------------------------------ */\n",
+"\n",
+"/* MO_OUT  0 float, 1 bf16, 2 fp16, to nearest */\n",
+"#ifdef MO_OUT\n",
+"#if MO_OUT == 0\n",
+"#define MO_OUT_TYPE float\n",
+"static inline float mo_out(float x) { return x; }\n",
+"#else\n",
+"#define MO_OUT_TYPE ushort\n",
+"static inline ushort mo_out(float x) {\n",
+"    return (ushort)(MO_OUT == 1 ? mo_bf16_round(x) : mo_f16_round(x));\n",
+"}\n",
+"#endif\n",
+"#endif\n",
 };
 
 static const char *const moi_cl_half_lines[] = {
@@ -5032,6 +5293,377 @@ static const char *const moi_cl_accum_square_lines[] = {
 "}\n",
 };
 
+static const char *const moi_cl_quant8_lines[] = {
+"/* quant8.cl - blockwise 8-bit codes, see mo_quant.h, and the scales of scales of mo_quant4.h.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * A block is 2^shift numbers, 64..4096; table is the place of a map or of its cells among the\n",
+" * tables, zero the map's code of 0, low its first value.\n",
+" *\n",
+" * MO_OUT     of decoding, see codec.cl\n",
+" * MO_NESTED  1: decoding adds offset\n",
+" *\n",
+" * check: -DMO_OUT=0 -DMO_NESTED=0\n",
+" * check: -DMO_OUT=0 -DMO_NESTED=1\n",
+" * check: -DMO_OUT=1 -DMO_NESTED=0\n",
+" * check: -DMO_OUT=2 -DMO_NESTED=0 */\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"/* Codes of n numbers of one block. */\n",
+"static inline void mo_q8_encode_block(__global const float *x, uint n, float offset, float inverse,\n",
+"    __global uchar *codes, __global const uint *cells, uint zero, uint no_zero, float low) {\n",
+"    for (uint i = 0u; i < n; i++) {\n",
+"        const float t = mo_q8_scaled(x[i] - offset, inverse, low);\n",
+"        codes[i] = (uchar)mo_q8_code(cells, t, zero, no_zero);\n",
+"    }\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* codes[i] = nearest(map, (x[i] - offset) * (1 / absmax[i >> shift])) */\n",
+"MO_KERNEL void mo_cl_quant8_encode(__global const uint *restrict tables,\n",
+"    __global const float *restrict x, ulong x_off, __global uchar *restrict codes, ulong codes_off,\n",
+"    __global float *restrict absmax, ulong absmax_off, ulong n, uint shift, float offset,\n",
+"    uint table, uint zero, uint no_zero, float low) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const float *from = x + x_off + tile;\n",
+"    __global uchar *to = codes + codes_off + tile;\n",
+"    __global float *scales = absmax + absmax_off + (tile >> shift);\n",
+"    __global const uint *cells = tables + table;\n",
+"#if MEMOPT_WG == 1\n",
+"    for (uint i = 0u; i < size; i += 1u << shift) {\n",
+"        const uint block = min(size - i, 1u << shift);\n",
+"        const uint scale = mo_q8_scale(mo_most(from + i, block, offset));\n",
+"        scales[i >> shift] = as_float(scale);\n",
+"        if (scale == 0u)\n",
+"            for (uint k = 0u; k < block; k++) to[i + k] = (uchar)zero;\n",
+"        else\n",
+"            mo_q8_encode_block(from + i, block, offset, 1.0f / as_float(scale), to + i, cells, zero,\n",
+"                no_zero, low);\n",
+"    }\n",
+"#else\n",
+"    __local uint most[MO_MOST_WORDS];\n",
+"    mo_most_blocks(from, size, shift, offset, most);\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const uint scale = mo_q8_scale(most[i >> shift]);\n",
+"        const float t = mo_q8_scaled(from[i] - offset, 1.0f / as_float(scale), low);\n",
+"        const uint code = mo_q8_code(cells, t, zero, no_zero);\n",
+"        to[i] = (uchar)(scale == 0u ? zero : code);\n",
+"        if ((i & ((1u << shift) - 1u)) == 0u) scales[i >> shift] = as_float(scale);\n",
+"    }\n",
+"#endif\n",
+"}\n",
+"\n",
+"/* x[i] = map[codes[i]] * absmax[i >> shift], + offset */\n",
+"MO_KERNEL void mo_cl_quant8_decode(__global const uint *restrict tables,\n",
+"    __global const uchar *restrict codes, ulong codes_off, __global const float *restrict absmax,\n",
+"    ulong absmax_off, __global MO_OUT_TYPE *restrict x, ulong x_off, ulong n, uint shift,\n",
+"    float offset, uint table) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const uchar *from = codes + codes_off + tile;\n",
+"    __global const float *scales = absmax + absmax_off + (tile >> shift);\n",
+"    __global MO_OUT_TYPE *to = x + x_off + tile;\n",
+"    MO_TABLE_USE(map, tables, table, MO_MAP_WORDS);\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float value = mo_map_value(map, from[i]) * scales[i >> shift];\n",
+"        to[i] = mo_out(MO_NESTED ? value + offset : value);\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_quant4_lines[] = {
+"/* quant4.cl - blockwise 4-bit codes, see mo_quant4.h.\n",
+" *\n",
+" * groups  encoding: ceil(n / MO_TILE); decoding: ceil((lead + n) / MO_TILE)\n",
+" *\n",
+" * A block is 2^shift numbers, 32..4096.\n",
+" *\n",
+" * MO_FP4  0 NF4, 1 FP4\n",
+" * MO_OUT  of decoding, see codec.cl\n",
+" *\n",
+" * check: -DMO_FP4=0 -DMO_OUT=0\n",
+" * check: -DMO_FP4=1 -DMO_OUT=0\n",
+" * check: -DMO_FP4=0 -DMO_OUT=1\n",
+" * check: -DMO_FP4=0 -DMO_OUT=2 */\n",
+"\n",
+"#define MO_Q4_ZEROS      (MO_FP4 ? 0x00u : 0x77u) /* two codes of 0 */\n",
+"#define MO_Q4_INFINITIES (MO_FP4 ? 0x33u : 0xffu) /* two codes of 1 */\n",
+"\n",
+"static inline uint mo_q4_code(const MO_TABLE *thresholds, float t) {\n",
+"    return MO_FP4 ? mo_fp4_code(thresholds, t) : mo_nf4_code(thresholds, t);\n",
+"}\n",
+"\n",
+"static inline uint mo_q4_pair(const MO_TABLE *thresholds, float first, float second) {\n",
+"    return mo_q4_code(thresholds, first) << 4 | mo_q4_code(thresholds, second);\n",
+"}\n",
+"\n",
+"/* Byte i of the codes of n numbers, the last one with the code of 0 behind an odd end. */\n",
+"static inline uint mo_q4_byte(\n",
+"    __global const float *x, uint i, uint n, uint scale, const MO_TABLE *thresholds) {\n",
+"    const float inverse = 1.0f / as_float(scale);\n",
+"    const float second = 2u * i + 1u < n ? x[2u * i + 1u] * inverse : 0.0f;\n",
+"    if (scale == 0u) return MO_Q4_ZEROS;\n",
+"    if (scale == MO_INFINITY) return MO_Q4_INFINITIES;\n",
+"    return mo_q4_pair(thresholds, x[2u * i] * inverse, second);\n",
+"}\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"static inline void mo_q4_encode_block(__global const float *x, uint n, uint scale,\n",
+"    __global uchar *codes, const MO_TABLE *thresholds) {\n",
+"    const uint pairs = n / 2u;\n",
+"    const float inverse = 1.0f / as_float(scale);\n",
+"    if (scale == 0u || scale == MO_INFINITY)\n",
+"        for (uint i = 0u; i < pairs; i++)\n",
+"            codes[i] = (uchar)(scale == 0u ? MO_Q4_ZEROS : MO_Q4_INFINITIES);\n",
+"    else\n",
+"        for (uint i = 0u; i < pairs; i++)\n",
+"            codes[i] = (uchar)mo_q4_pair(thresholds, x[2u * i] * inverse, x[2u * i + 1u] * inverse);\n",
+"    if (n % 2u) codes[pairs] = (uchar)mo_q4_byte(x, pairs, n, scale, thresholds);\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* code of i = nearest(map, x[i] * (1 / absmax[i >> shift])); that of 2k is in the high half of byte\n",
+" * k, that of 2k + 1 in the low half. */\n",
+"MO_KERNEL void mo_cl_quant4_encode(__global const uint *restrict tables,\n",
+"    __global const float *restrict x, ulong x_off, __global uchar *restrict codes, ulong codes_off,\n",
+"    __global float *restrict absmax, ulong absmax_off, ulong n, uint shift) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const float *from = x + x_off + tile;\n",
+"    __global uchar *to = codes + codes_off + tile / 2u;\n",
+"    __global float *scales = absmax + absmax_off + (tile >> shift);\n",
+"    MO_TABLE_USE(map, tables, MO_TABLE_MAP4(MO_FP4), MO_MAP4_WORDS);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (uint i = 0u; i < size; i += 1u << shift) {\n",
+"        const uint block = min(size - i, 1u << shift);\n",
+"        const uint scale = mo_q8_scale(mo_most(from + i, block, 0.0f));\n",
+"        scales[i >> shift] = as_float(scale);\n",
+"        mo_q4_encode_block(from + i, block, scale, to + i / 2u, map + 16);\n",
+"    }\n",
+"#else\n",
+"    __local uint most[MO_MOST_WORDS];\n",
+"    mo_most_blocks(from, size, shift, 0.0f, most);\n",
+"    for (uint i = (uint)get_local_id(0); 2u * i < size; i += MEMOPT_WG) {\n",
+"        const uint scale = mo_q8_scale(most[2u * i >> shift]);\n",
+"        to[i] = (uchar)mo_q4_byte(from, i, size, scale, map + 16);\n",
+"        if ((2u * i & ((1u << shift) - 1u)) == 0u) scales[2u * i >> shift] = as_float(scale);\n",
+"    }\n",
+"#endif\n",
+"}\n",
+"\n",
+"/* x[i] = map[code of lead + i] * absmax[(lead + i) >> shift] for i in 0..n-1: codes and absmax are\n",
+" * those from the beginning of a block on, the numbers those from lead behind it on. */\n",
+"MO_KERNEL void mo_cl_quant4_decode(__global const uint *restrict tables,\n",
+"    __global const uchar *restrict codes, ulong codes_off, __global const float *restrict absmax,\n",
+"    ulong absmax_off, __global MO_OUT_TYPE *restrict x, ulong x_off, ulong n, uint shift,\n",
+"    uint lead) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint begin = tile == 0u ? lead : 0u, end = (uint)min(lead + n - tile, (ulong)MO_TILE);\n",
+"    __global const uchar *from = codes + codes_off + tile / 2u;\n",
+"    __global const float *scales = absmax + absmax_off + (tile >> shift);\n",
+"    __global MO_OUT_TYPE *to = x + x_off + (tile == 0u ? 0u : tile - lead); /* of begin */\n",
+"    const uint id = (uint)get_local_id(0);\n",
+"    MO_TABLE_USE(map, tables, MO_TABLE_MAP4(MO_FP4), MO_MAP4_WORDS);\n",
+"    for (uint i = (begin + 1u) / 2u + id; i < end / 2u; i += MEMOPT_WG) {\n",
+"        const float scale = scales[i >> (shift - 1u)];\n",
+"        to[2u * i - begin] = mo_out(mo_map_value(map, from[i] >> 4) * scale);\n",
+"        to[2u * i - begin + 1u] = mo_out(mo_map_value(map, from[i] & 15u) * scale);\n",
+"    }\n",
+"    if (id == 0u && begin % 2u != 0u)\n",
+"        to[0] = mo_out(mo_map_value(map, from[begin / 2u] & 15u) * scales[begin >> shift]);\n",
+"    if (id == 0u && end % 2u != 0u && end > begin)\n",
+"        to[end - 1u - begin] =\n",
+"            mo_out(mo_map_value(map, from[end / 2u] >> 4) * scales[end >> shift]);\n",
+"}\n",
+};
+
+static const char *const moi_cl_int8_lines[] = {
+"/* int8.cl - rows of 8-bit integers, see mo_int8.h.\n",
+" *\n",
+" * groups  of rows: ceil(rows / rows_each), where a group has rows_each rows (1 when MEMOPT_WG > 1)\n",
+" *         mo_cl_int8_decode: those of tiles, ceil(columns / MO_TILE) for each rows_each rows\n",
+" *         mo_cl_int8_scatter: ceil(n / MO_TILE)\n",
+" *\n",
+" * limit: numbers whose bits without sign reach it are outliers. The list of them has 3 words for\n",
+" * each: row, column, bits.\n",
+" *\n",
+" * MO_OUT  of decoding, see codec.cl\n",
+" *\n",
+" * check: -DMO_OUT=0\n",
+" * check: -DMO_OUT=1\n",
+" * check: -DMO_OUT=2 */\n",
+"\n",
+"#define MO_ID ((uint)get_local_id(0))\n",
+"\n",
+"static inline uint mo_int8_inside(float x, uint limit) {\n",
+"    const uint bits = mo_magnitude(x);\n",
+"    return bits < limit ? bits : 0u;\n",
+"}\n",
+"\n",
+"/* The scale of a row by its largest bits; below 2^-121 it is 0, so that 127 / scale is finite. */\n",
+"static inline float mo_int8_scale(uint most) {\n",
+"    most = min(most, MO_INFINITY);\n",
+"    return as_float(most < 0x03000000u ? 0u : most);\n",
+"}\n",
+"\n",
+"/* x * factor to the nearest integer; the range is for NaN (infinity * 0) */\n",
+"static inline char mo_int8_code(float x, uint limit, float factor) {\n",
+"    const float kept = mo_magnitude(x) < limit ? x : 0.0f, t = kept * factor;\n",
+"    return (char)(int)(as_uint((t > -127.0f ? t : -127.0f) + 12582912.0f) - 0x4b400000u);\n",
+"}\n",
+"\n",
+"/* A row in pieces whose columns fit a uint with room to spare. */\n",
+"#define MO_PIECE (1u << 30)\n",
+"\n",
+"#if MEMOPT_WG > 1\n",
+"/* The largest value of a group, or the sum; all items come by. */\n",
+"static inline uint mo_group_most(uint value, __local uint *of_group) {\n",
+"    if (MO_ID == 0u) *of_group = 0u;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    atomic_max(of_group, value);\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    return *of_group;\n",
+"}\n",
+"static inline uint mo_group_sum(uint value, __local uint *of_group) {\n",
+"    if (MO_ID == 0u) *of_group = 0u;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    atomic_add(of_group, value);\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    return *of_group;\n",
+"}\n",
+"#else\n",
+"#define mo_group_most(value, of_group) (value)\n",
+"#define mo_group_sum(value, of_group)  (value)\n",
+"#endif\n",
+"\n",
+"static inline uint mo_int8_most(__global const float *x, ulong columns, uint limit) {\n",
+"    uint most = 0u;\n",
+"    for (ulong at = 0u; at < columns; at += MO_PIECE) {\n",
+"        const uint n = (uint)min(columns - at, (ulong)MO_PIECE);\n",
+"        for (uint i = MO_ID; i < n; i += MEMOPT_WG)\n",
+"            most = max(most, mo_int8_inside(x[at + i], limit));\n",
+"    }\n",
+"    return most;\n",
+"}\n",
+"\n",
+"static inline void mo_int8_row(\n",
+"    __global const float *x, ulong columns, uint limit, float scale, __global char *codes) {\n",
+"    const float factor = scale == 0.0f ? 0.0f : 127.0f / scale;\n",
+"    for (ulong at = 0u; at < columns; at += MO_PIECE) {\n",
+"        const uint n = (uint)min(columns - at, (ulong)MO_PIECE);\n",
+"        for (uint i = MO_ID; i < n; i += MEMOPT_WG)\n",
+"            codes[at + i] = mo_int8_code(x[at + i], limit, factor);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* absmax[r] = max |x[r][c]| over what is no outlier, codes[r][c] = x[r][c] * (127 / absmax[r]) */\n",
+"MO_KERNEL void mo_cl_int8_encode(__global const float *restrict x, ulong x_off,\n",
+"    __global char *restrict codes, ulong codes_off, __global float *restrict absmax,\n",
+"    ulong absmax_off, ulong rows, ulong columns, uint limit, uint rows_each) {\n",
+"#if MEMOPT_WG > 1\n",
+"    __local uint of_group;\n",
+"#endif\n",
+"    const ulong first = (ulong)get_group_id(0) * rows_each;\n",
+"    const ulong end = min(first + rows_each, rows);\n",
+"    for (ulong row = first; row < end; row++) {\n",
+"        __global const float *from = x + x_off + row * columns;\n",
+"        const uint most = mo_group_most(mo_int8_most(from, columns, limit), &of_group);\n",
+"        const float scale = mo_int8_scale(most);\n",
+"        if (MO_ID == 0u) absmax[absmax_off + row] = scale;\n",
+"        mo_int8_row(from, columns, limit, scale, codes + codes_off + row * columns);\n",
+"    }\n",
+"}\n",
+"\n",
+"static inline uint mo_int8_count(\n",
+"    __global const float *x, uint begin, uint end, uint step, uint limit) {\n",
+"    uint count = 0u;\n",
+"    for (uint i = begin; i < end; i += step) count += mo_magnitude(x[i]) >= limit ? 1u : 0u;\n",
+"    return count;\n",
+"}\n",
+"\n",
+"/* counts[r] = the outliers of row r; columns < 2^31 */\n",
+"MO_KERNEL void mo_cl_int8_count(__global const float *restrict x, ulong x_off,\n",
+"    __global uint *restrict counts, ulong counts_off, ulong rows, uint columns, uint limit,\n",
+"    uint rows_each) {\n",
+"#if MEMOPT_WG > 1\n",
+"    __local uint of_group;\n",
+"#endif\n",
+"    const ulong first = (ulong)get_group_id(0) * rows_each;\n",
+"    const ulong end = min(first + rows_each, rows);\n",
+"    for (ulong row = first; row < end; row++) {\n",
+"        __global const float *from = x + x_off + row * columns;\n",
+"        const uint count = mo_int8_count(from, MO_ID, columns, MEMOPT_WG, limit);\n",
+"        const uint all = mo_group_sum(count, &of_group);\n",
+"        if (MO_ID == 0u) counts[counts_off + row] = all;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The outliers of row r to list[starts[r]..], in the order of their columns: an item has a part of\n",
+" * the row, behind the parts of the items before it. columns < 2^31; rows without any are passed\n",
+" * over: starts[rows] = n. */\n",
+"MO_KERNEL void mo_cl_int8_collect(__global const float *restrict x, ulong x_off,\n",
+"    __global const uint *restrict starts, ulong starts_off, __global uint *restrict list,\n",
+"    ulong list_off, ulong rows, uint columns, uint limit, uint n, uint rows_each) {\n",
+"    const ulong first = (ulong)get_group_id(0) * rows_each;\n",
+"    const ulong end = min(first + rows_each, rows);\n",
+"    const uint part = (columns + MEMOPT_WG - 1u) / MEMOPT_WG;\n",
+"    const uint begin = min(MO_ID * part, columns), stop = min(begin + part, columns);\n",
+"#if MEMOPT_WG > 1\n",
+"    __local uint before[MEMOPT_WG];\n",
+"#endif\n",
+"    for (ulong row = first; row < end; row++) {\n",
+"        __global const float *from = x + x_off + row * columns;\n",
+"        uint at = starts[starts_off + row];\n",
+"        const uint next = row + 1u < rows ? starts[starts_off + row + 1u] : n;\n",
+"#if MEMOPT_WG > 1\n",
+"        before[MO_ID] = mo_int8_count(from, begin, stop, 1u, limit);\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        for (uint i = 0u; i < MO_ID; i++) at += before[i];\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"#endif\n",
+"        __global uint *to = list + list_off;\n",
+"        for (uint i = begin; i < stop && at < next; i++) {\n",
+"            if (mo_magnitude(from[i]) < limit) continue;\n",
+"            to[3u * (ulong)at] = (uint)row;\n",
+"            to[3u * (ulong)at + 1u] = i;\n",
+"            to[3u * (ulong)at + 2u] = as_uint(from[i]);\n",
+"            at++;\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* x[r][c] = codes[r][c] * (absmax[r] / 127) */\n",
+"MO_KERNEL void mo_cl_int8_decode(__global const char *restrict codes, ulong codes_off,\n",
+"    __global const float *restrict absmax, ulong absmax_off, __global MO_OUT_TYPE *restrict x,\n",
+"    ulong x_off, ulong rows, ulong columns, uint rows_each) {\n",
+"    const ulong tiles = columns / MO_TILE + (columns % MO_TILE != 0u);\n",
+"    const ulong group = (ulong)get_group_id(0), first = group / tiles * rows_each;\n",
+"    const ulong tile = group % tiles * MO_TILE, end = min(first + rows_each, rows);\n",
+"    const uint size = (uint)min(columns - tile, (ulong)MO_TILE);\n",
+"    for (ulong row = first; row < end; row++) {\n",
+"        const float scale = absmax[absmax_off + row] / 127.0f;\n",
+"        __global const char *from = codes + codes_off + row * columns + tile;\n",
+"        __global MO_OUT_TYPE *to = x + x_off + row * columns + tile;\n",
+"        for (uint i = MO_ID; i < size; i += MEMOPT_WG) to[i] = mo_out((float)from[i] * scale);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The n outliers of the list to their places; what is outside stays away. */\n",
+"MO_KERNEL void mo_cl_int8_scatter(__global const uint *restrict list, ulong list_off,\n",
+"    __global MO_OUT_TYPE *restrict x, ulong x_off, ulong rows, ulong columns, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    for (uint i = MO_ID; i < size; i += MEMOPT_WG) {\n",
+"        __global const uint *from = list + list_off + 3u * (tile + i);\n",
+"        const ulong row = from[0], column = from[1];\n",
+"        if (row < rows && column < columns)\n",
+"            x[x_off + row * columns + column] = mo_out(as_float(from[2]));\n",
+"    }\n",
+"}\n",
+};
+
 /* ---- the tables ---------------------------------------------------------------------------- */
 
 typedef struct moi_cl_text {
@@ -5227,7 +5859,7 @@ static uint64_t moi_cl_tiles(const mo_cl *cl, uint64_t n) {
 /* Words of the buffer, as in codec.cl. */
 enum {
     moi_cl_table_cells = MO_QUANT_MAP_COUNT * 256,
-    moi_cl_table_cell_words = 928,
+    moi_cl_table_cell_words = 2960, /* moi_q8_cells and some more */
     moi_cl_table_map4 = moi_cl_table_cells + 2 * MO_QUANT_MAP_COUNT * moi_cl_table_cell_words,
     moi_cl_table_words = moi_cl_table_map4 + 4 * 32
 };
@@ -5276,7 +5908,7 @@ static mo_status moi_cl_tables_make(mo_cl *cl) {
     return MO_OK;
 }
 
-MEMOPT_UNUSED static void moi_cl_tables_arg(moi_cl_call *call) {
+static void moi_cl_tables_arg(moi_cl_call *call) {
     if (call->status == MO_OK && !call->cl->tables) call->status = moi_cl_tables_make(call->cl);
     if (call->status == MO_OK) moi_cl_raw_arg(call, &call->cl->tables, sizeof(cl_mem));
 }
@@ -6695,6 +7327,406 @@ mo_status mo_cl_f16_to_f32(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {
 mo_status mo_cl_bf16_to_f32(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {
     const mo_half_desc desc = moi_cl_half_plain(MO_HALF_BF16);
     return mo_cl_half_decode(cl, &desc, x, n, y);
+}
+/* mo_cl_quant.c - see mo_cl_quant.h. */
+
+/* The exponent of a block size; -1 where it is none. */
+static int moi_cl_block_shift(size_t block, size_t least) {
+    int shift = 0;
+    if (!moi_is_pow2(block) || block < least || block > moi_q8_max_block) return -1;
+    while ((size_t)1 << shift < block) shift++;
+    return shift;
+}
+
+static int moi_cl_quant8_shift(const mo_quant8_desc *desc) {
+    if (!desc || (unsigned)desc->map >= MO_QUANT_MAP_COUNT) return -1;
+    return moi_cl_block_shift(desc->block == 0 ? 256 : desc->block, 64);
+}
+
+/* Blocks that n numbers make. */
+static uint64_t moi_cl_blocks(uint64_t n, int shift) {
+    return (n >> shift) + ((n & (((uint64_t)1 << shift) - 1)) != 0);
+}
+
+/* Whether n elements of size bytes are inside mem, as moi_cl_mem_arg checks. */
+static int moi_cl_quant_holds(const mo_cl_mem *mem, size_t size, uint64_t n) {
+    return mem->buffer && mem->off % size == 0 && n <= mem->size / size;
+}
+
+/* A part of mem to the host, or from there (write); returns when it is complete. */
+static mo_status moi_cl_quant_move(
+    mo_cl *cl, const mo_cl_mem *mem, uint64_t off, void *data, size_t size, int write) {
+    cl_command_queue queue = cl->queues[MO_CL_COMPUTE];
+    const size_t at = (size_t)(mem->off + off);
+    const cl_int code = write
+        ? clEnqueueWriteBuffer(queue, mem->buffer, CL_TRUE, at, size, data, 0, NULL, NULL)
+        : clEnqueueReadBuffer(queue, mem->buffer, CL_TRUE, at, size, data, 0, NULL, NULL);
+    if (code == CL_SUCCESS) return MO_OK;
+    return moi_cl_fail(
+        &cl->log, write ? "clEnqueueWriteBuffer" : "clEnqueueReadBuffer", code, "%zu bytes", size);
+}
+
+/* Codes of x - offset. */
+static mo_status moi_cl_quant8_encode(mo_cl *cl, const mo_quant8_desc *desc, const mo_cl_mem *x,
+    uint64_t n, float offset, const mo_cl_mem *codes, const mo_cl_mem *absmax) {
+    static const uint32_t zeros[MO_QUANT_MAP_COUNT] = {127, 0, 128, 0};
+    const int shift = moi_cl_quant8_shift(desc);
+    if (shift < 0) return MO_E_INVALID;
+    const uint32_t no_zero = desc->no_zero != 0, map = (uint32_t)desc->map;
+    moi_cl_call call =
+        moi_cl_begin(cl, MOI_CL_mo_cl_quant8_encode, "-DMO_OUT=0 -DMO_NESTED=0"); /* any */
+    moi_cl_tables_arg(&call);
+    moi_cl_mem_arg(&call, x, sizeof(float), n);
+    moi_cl_mem_arg(&call, codes, 1, n);
+    moi_cl_mem_arg(&call, absmax, sizeof(float), moi_cl_blocks(n, shift));
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u32_arg(&call, (uint32_t)shift);
+    moi_cl_f32_arg(&call, offset);
+    moi_cl_u32_arg(&call, moi_cl_table_cells + (2 * map + no_zero) * moi_cl_table_cell_words);
+    moi_cl_u32_arg(&call, zeros[map]);
+    moi_cl_u32_arg(&call, no_zero);
+    moi_cl_f32_arg(&call, mo_quant8_table(desc->map)[0]);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+static mo_status moi_cl_quant8_decode(mo_cl *cl, const mo_quant8_desc *desc, const char *options,
+    const mo_cl_mem *codes, const mo_cl_mem *absmax, uint64_t n, float offset, size_t width,
+    const mo_cl_mem *x) {
+    const int shift = moi_cl_quant8_shift(desc);
+    if (shift < 0) return MO_E_INVALID;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_quant8_decode, options);
+    moi_cl_tables_arg(&call);
+    moi_cl_mem_arg(&call, codes, 1, n);
+    moi_cl_mem_arg(&call, absmax, sizeof(float), moi_cl_blocks(n, shift));
+    moi_cl_mem_arg(&call, x, width, n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u32_arg(&call, (uint32_t)shift);
+    moi_cl_f32_arg(&call, offset);
+    moi_cl_u32_arg(&call, 256 * (uint32_t)desc->map);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_quant8_encode(mo_cl *cl, const mo_quant8_desc *desc, mo_cl_mem x, size_t n,
+    mo_cl_mem codes, mo_cl_mem absmax) {
+    return moi_cl_quant8_encode(cl, desc, &x, n, 0.0f, &codes, &absmax);
+}
+
+mo_status mo_cl_quant8_decode(mo_cl *cl, const mo_quant8_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, size_t n, mo_cl_mem x) {
+    return moi_cl_quant8_decode(
+        cl, desc, "-DMO_OUT=0 -DMO_NESTED=0", &codes, &absmax, n, 0.0f, sizeof(float), &x);
+}
+mo_status mo_cl_quant8_decode_bf16(mo_cl *cl, const mo_quant8_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, size_t n, mo_cl_mem x) {
+    return moi_cl_quant8_decode(
+        cl, desc, "-DMO_OUT=1 -DMO_NESTED=0", &codes, &absmax, n, 0.0f, 2, &x);
+}
+mo_status mo_cl_quant8_decode_f16(mo_cl *cl, const mo_quant8_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, size_t n, mo_cl_mem x) {
+    return moi_cl_quant8_decode(
+        cl, desc, "-DMO_OUT=2 -DMO_NESTED=0", &codes, &absmax, n, 0.0f, 2, &x);
+}
+/* mo_cl_quant4.c - see mo_cl_quant4.h. */
+
+static int moi_cl_quant4_shift(const mo_quant4_desc *desc) {
+    if (!desc || (unsigned)desc->map >= MO_QUANT4_MAP_COUNT) return -1;
+    return moi_cl_block_shift(desc->block == 0 ? 64 : desc->block, 32);
+}
+
+static moi_cl_call moi_cl_quant4_begin(
+    mo_cl *cl, moi_cl_kernel id, const mo_quant4_desc *desc, int out) {
+    char options[32];
+    snprintf(options, sizeof options, "-DMO_FP4=%d -DMO_OUT=%d", desc->map == MO_QUANT_FP4, out);
+    return moi_cl_begin(cl, id, options);
+}
+
+mo_status mo_cl_quant4_encode(mo_cl *cl, const mo_quant4_desc *desc, mo_cl_mem x, size_t n,
+    mo_cl_mem codes, mo_cl_mem absmax) {
+    const int shift = moi_cl_quant4_shift(desc);
+    if (shift < 0) return MO_E_INVALID;
+    moi_cl_call call = moi_cl_quant4_begin(cl, MOI_CL_mo_cl_quant4_encode, desc, 0);
+    moi_cl_tables_arg(&call);
+    moi_cl_mem_arg(&call, &x, sizeof(float), n);
+    moi_cl_mem_arg(&call, &codes, 1, moi_cl_blocks(n, 1));
+    moi_cl_mem_arg(&call, &absmax, sizeof(float), moi_cl_blocks(n, shift));
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u32_arg(&call, (uint32_t)shift);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+/* From the block on in which first is. */
+static mo_status moi_cl_quant4_decode(mo_cl *cl, const mo_quant4_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, uint64_t first, uint64_t n, int out, const mo_cl_mem *x) {
+    const int shift = moi_cl_quant4_shift(desc);
+    if (shift < 0) return MO_E_INVALID;
+    const uint64_t lead = first & (((uint64_t)1 << shift) - 1), block = first >> shift;
+    if (n > UINT64_MAX - first) return MO_E_OVERFLOW;
+    codes = mo_cl_part(&codes, moi_cl_blocks(first - lead, 1), moi_cl_blocks(lead + n, 1));
+    absmax = mo_cl_part(&absmax, 4 * block, 4 * moi_cl_blocks(lead + n, shift));
+    moi_cl_call call = moi_cl_quant4_begin(cl, MOI_CL_mo_cl_quant4_decode, desc, out);
+    moi_cl_tables_arg(&call);
+    moi_cl_mem_arg(&call, &codes, 1, moi_cl_blocks(lead + n, 1));
+    moi_cl_mem_arg(&call, &absmax, sizeof(float), moi_cl_blocks(lead + n, shift));
+    moi_cl_mem_arg(&call, x, out == 0 ? 4 : 2, n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u32_arg(&call, (uint32_t)shift);
+    moi_cl_u32_arg(&call, (uint32_t)lead);
+    return moi_cl_run(&call, n == 0 ? 0 : moi_cl_tiles(cl, lead + n));
+}
+
+mo_status mo_cl_quant4_decode(mo_cl *cl, const mo_quant4_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, size_t first, size_t n, mo_cl_mem x) {
+    return moi_cl_quant4_decode(cl, desc, codes, absmax, first, n, 0, &x);
+}
+mo_status mo_cl_quant4_decode_bf16(mo_cl *cl, const mo_quant4_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, size_t first, size_t n, mo_cl_mem x) {
+    return moi_cl_quant4_decode(cl, desc, codes, absmax, first, n, 1, &x);
+}
+mo_status mo_cl_quant4_decode_f16(mo_cl *cl, const mo_quant4_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, size_t first, size_t n, mo_cl_mem x) {
+    return moi_cl_quant4_decode(cl, desc, codes, absmax, first, n, 2, &x);
+}
+
+/* ---- scales of scales ---------------------------------------------------------------------- */
+
+enum { moi_cl_nested_piece = 65536 };
+
+static mo_quant8_desc moi_cl_nested_desc(void) {
+    mo_quant8_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.map = MO_QUANT_SIGNED;
+    desc.block = 256;
+    return desc;
+}
+
+/* The sum in double, in the order of the numbers; through piece, which has room for
+ * moi_cl_nested_piece of them. */
+static mo_status moi_cl_nested_sum(
+    mo_cl *cl, const mo_cl_mem *x, uint64_t n, float *piece, double *sum) {
+    *sum = 0;
+    for (uint64_t i = 0; i < n; i += moi_cl_nested_piece) {
+        const size_t numbers = n - i < moi_cl_nested_piece ? (size_t)(n - i) : moi_cl_nested_piece;
+        const mo_status status =
+            moi_cl_quant_move(cl, x, i * sizeof *piece, piece, numbers * sizeof *piece, 0);
+        if (status != MO_OK) return status;
+        for (size_t k = 0; k < numbers; k++) *sum += (double)piece[k];
+    }
+    return MO_OK;
+}
+
+mo_status mo_cl_quant_nested_encode(
+    mo_cl *cl, mo_cl_mem absmax, size_t n, mo_cl_mem codes, mo_cl_mem absmax2, float *offset) {
+    const mo_quant8_desc desc = moi_cl_nested_desc();
+    const uint64_t blocks = moi_cl_blocks(n, 8);
+    double sum = 0;
+    if (!cl || !cl->context || !offset || !moi_cl_quant_holds(&absmax, sizeof(float), n) ||
+        !moi_cl_quant_holds(&codes, 1, n) || !moi_cl_quant_holds(&absmax2, sizeof(float), blocks))
+        return MO_E_INVALID;
+    float *piece = (float *)moi_cl_new(&cl->allocator, moi_cl_nested_piece, sizeof *piece);
+    if (!piece) return MO_E_NO_MEMORY;
+    mo_status status = moi_cl_nested_sum(cl, &absmax, n, piece, &sum);
+    moi_cl_delete(&cl->allocator, piece, moi_cl_nested_piece, sizeof *piece);
+    if (status != MO_OK) return status;
+    const float mean = n == 0 ? 0.0f : (float)(sum / (double)n);
+    status = moi_cl_quant8_encode(cl, &desc, &absmax, n, mean, &codes, &absmax2);
+    if (status == MO_OK) *offset = mean;
+    return status;
+}
+
+mo_status mo_cl_quant_nested_decode(
+    mo_cl *cl, mo_cl_mem codes, mo_cl_mem absmax2, float offset, size_t n, mo_cl_mem absmax) {
+    const mo_quant8_desc desc = moi_cl_nested_desc();
+    return moi_cl_quant8_decode(
+        cl, &desc, "-DMO_OUT=0 -DMO_NESTED=1", &codes, &absmax2, n, offset, sizeof(float), &absmax);
+}
+/* mo_cl_int8.c - see mo_cl_int8.h. Outliers are counted by row on the device; the host sums the
+ * counts up to the place where each row's part of the list begins. */
+
+/* A matrix, and how rows are shared out among groups. */
+typedef struct moi_cl_int8_shape {
+    uint64_t rows, columns, n;
+    uint32_t limit, rows_each;
+    uint64_t groups; /* of rows */
+} moi_cl_int8_shape;
+
+static mo_status moi_cl_int8_begin(
+    const mo_cl *cl, const mo_int8_desc *desc, moi_cl_int8_shape *s) {
+    const uint64_t most = 0xffffffffu;
+    size_t n;
+    memset(s, 0, sizeof *s);
+    if (!cl || !cl->context || !desc || desc->rows > most || desc->columns > most ||
+        !(desc->threshold >= 0.0f) || !moi_mul(desc->rows, desc->columns, &n) ||
+        n > SIZE_MAX / sizeof(float))
+        return MO_E_INVALID;
+    s->rows = desc->rows;
+    s->columns = desc->columns;
+    s->n = n;
+    /* -0 is 0; without a threshold no bits reach the limit */
+    s->limit = desc->threshold > 0.0f ? moi_float_bits(desc->threshold) : 0x7fffffffu;
+    s->rows_each = 1;
+    if (cl->work_group == 1 && s->columns > 0 && s->columns < 16384)
+        s->rows_each = (uint32_t)(16384 / s->columns);
+    s->groups = s->rows / s->rows_each + (s->rows % s->rows_each != 0);
+    return MO_OK;
+}
+
+/* ---- outliers ------------------------------------------------------------------------------ */
+
+/* Counts to where they begin; how many there are. */
+static mo_status moi_cl_int8_sum(uint32_t *counts, uint64_t rows, uint64_t *n) {
+    uint64_t sum = 0;
+    for (uint64_t i = 0; i < rows; i++) {
+        const uint32_t count = counts[i];
+        counts[i] = (uint32_t)sum;
+        sum += count;
+        if (sum > 0xffffffffu) return MO_E_OVERFLOW;
+    }
+    *n = sum;
+    return MO_OK;
+}
+
+static mo_status moi_cl_int8_starts(
+    mo_cl *cl, const mo_cl_mem *starts, uint32_t *counts, uint64_t rows, uint64_t *n) {
+    const size_t size = (size_t)rows * sizeof *counts;
+    mo_status status = moi_cl_quant_move(cl, starts, 0, counts, size, 0);
+    if (status == MO_OK) status = moi_cl_int8_sum(counts, rows, n);
+    if (status == MO_OK) status = moi_cl_quant_move(cl, starts, 0, counts, size, 1);
+    return status;
+}
+
+/* starts of the rows, and how many outliers there are */
+static mo_status moi_cl_int8_count(mo_cl *cl, const moi_cl_int8_shape *s, const mo_cl_mem *x,
+    const mo_cl_mem *starts, uint64_t *n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_int8_count, "-DMO_OUT=0");
+    moi_cl_mem_arg(&call, x, sizeof(float), s->n);
+    moi_cl_mem_arg(&call, starts, sizeof(uint32_t), s->rows);
+    moi_cl_u64_arg(&call, s->rows);
+    moi_cl_u32_arg(&call, (uint32_t)s->columns);
+    moi_cl_u32_arg(&call, s->limit);
+    moi_cl_u32_arg(&call, s->rows_each);
+    if (s->columns >= (uint64_t)1 << 31) return MO_E_OVERFLOW;
+    mo_status status = moi_cl_run(&call, s->groups);
+    *n = 0;
+    if (status != MO_OK || s->rows == 0) return status;
+    uint32_t *counts = (uint32_t *)moi_cl_new(&cl->allocator, (size_t)s->rows, sizeof *counts);
+    if (!counts) return MO_E_NO_MEMORY;
+    status = moi_cl_int8_starts(cl, starts, counts, s->rows, n);
+    moi_cl_delete(&cl->allocator, counts, (size_t)s->rows, sizeof *counts);
+    return status;
+}
+
+static mo_status moi_cl_int8_collect(mo_cl *cl, const moi_cl_int8_shape *s, const mo_cl_mem *x,
+    const mo_cl_int8_outliers *outliers, uint64_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_int8_collect, "-DMO_OUT=0");
+    moi_cl_mem_arg(&call, x, sizeof(float), s->n);
+    moi_cl_mem_arg(&call, &outliers->starts, sizeof(uint32_t), s->rows);
+    moi_cl_mem_arg(&call, &outliers->list, sizeof(uint32_t), 3 * n);
+    moi_cl_u64_arg(&call, s->rows);
+    moi_cl_u32_arg(&call, (uint32_t)s->columns);
+    moi_cl_u32_arg(&call, s->limit);
+    moi_cl_u32_arg(&call, (uint32_t)n);
+    moi_cl_u32_arg(&call, s->rows_each);
+    return moi_cl_run(&call, s->groups);
+}
+
+mo_status mo_cl_int8_outlier_count(
+    mo_cl *cl, const mo_int8_desc *desc, mo_cl_mem x, mo_cl_mem starts, size_t *n) {
+    moi_cl_int8_shape s;
+    uint64_t count = 0;
+    mo_status status = moi_cl_int8_begin(cl, desc, &s);
+    if (status != MO_OK || !n || !moi_cl_quant_holds(&x, sizeof(float), s.n)) return MO_E_INVALID;
+    if (desc->threshold > 0.0f) status = moi_cl_int8_count(cl, &s, &x, &starts, &count);
+    if (status == MO_OK) *n = (size_t)count;
+    return status;
+}
+
+/* ---- encode -------------------------------------------------------------------------------- */
+
+/* The list of x, where the desc wants one; how many there are. */
+static mo_status moi_cl_int8_list(mo_cl *cl, const moi_cl_int8_shape *s, const mo_cl_mem *x,
+    const mo_cl_int8_outliers *outliers, uint64_t *n) {
+    if (!moi_cl_quant_holds(&outliers->starts, sizeof(uint32_t), s->rows)) return MO_E_INVALID;
+    if (outliers->capacity != 0 &&
+        (outliers->capacity > SIZE_MAX / sizeof(mo_int8_outlier) ||
+            !moi_cl_quant_holds(&outliers->list, sizeof(uint32_t), 3 * outliers->capacity)))
+        return MO_E_INVALID;
+    mo_status status = moi_cl_int8_count(cl, s, x, &outliers->starts, n);
+    if (status != MO_OK || *n == 0) return status;
+    if (*n > outliers->capacity) return MO_E_NO_SPACE;
+    return moi_cl_int8_collect(cl, s, x, outliers, *n);
+}
+
+mo_status mo_cl_int8_encode(mo_cl *cl, const mo_int8_desc *desc, mo_cl_mem x, mo_cl_mem codes,
+    mo_cl_mem absmax, mo_cl_int8_outliers *outliers) {
+    moi_cl_int8_shape s;
+    uint64_t n = 0;
+    if (moi_cl_int8_begin(cl, desc, &s) != MO_OK) return MO_E_INVALID;
+    if (!moi_cl_quant_holds(&x, sizeof(float), s.n) || !moi_cl_quant_holds(&codes, 1, s.n) ||
+        !moi_cl_quant_holds(&absmax, sizeof(float), s.rows))
+        return MO_E_INVALID;
+    if (desc->threshold > 0.0f) {
+        if (!outliers) return MO_E_INVALID;
+        const mo_status status = moi_cl_int8_list(cl, &s, &x, outliers, &n);
+        if (status != MO_OK) return status;
+    }
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_int8_encode, "-DMO_OUT=0");
+    moi_cl_mem_arg(&call, &x, sizeof(float), s.n);
+    moi_cl_mem_arg(&call, &codes, 1, s.n);
+    moi_cl_mem_arg(&call, &absmax, sizeof(float), s.rows);
+    moi_cl_u64_arg(&call, s.rows);
+    moi_cl_u64_arg(&call, s.columns);
+    moi_cl_u32_arg(&call, s.limit);
+    moi_cl_u32_arg(&call, s.rows_each);
+    const mo_status status = moi_cl_run(&call, s.groups);
+    if (status == MO_OK && outliers) outliers->n = (size_t)n;
+    return status;
+}
+
+/* ---- decode -------------------------------------------------------------------------------- */
+
+static mo_status moi_cl_int8_scatter(mo_cl *cl, const moi_cl_int8_shape *s, const char *options,
+    const mo_cl_int8_outliers *outliers, size_t width, const mo_cl_mem *x) {
+    if (!outliers || outliers->n == 0) return MO_OK;
+    if (outliers->n > SIZE_MAX / sizeof(mo_int8_outlier)) return MO_E_INVALID;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_int8_scatter, options);
+    moi_cl_mem_arg(&call, &outliers->list, sizeof(uint32_t), 3 * (uint64_t)outliers->n);
+    moi_cl_mem_arg(&call, x, width, s->n);
+    moi_cl_u64_arg(&call, s->rows);
+    moi_cl_u64_arg(&call, s->columns);
+    moi_cl_u64_arg(&call, outliers->n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, outliers->n));
+}
+
+static mo_status moi_cl_int8_decode(mo_cl *cl, const mo_int8_desc *desc, const mo_cl_mem *codes,
+    const mo_cl_mem *absmax, const mo_cl_int8_outliers *outliers, const char *options, size_t width,
+    const mo_cl_mem *x) {
+    moi_cl_int8_shape s;
+    if (moi_cl_int8_begin(cl, desc, &s) != MO_OK) return MO_E_INVALID;
+    if (outliers && outliers->n != 0 &&
+        !moi_cl_quant_holds(&outliers->list, sizeof(mo_int8_outlier), outliers->n))
+        return MO_E_INVALID;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_int8_decode, options);
+    moi_cl_mem_arg(&call, codes, 1, s.n);
+    moi_cl_mem_arg(&call, absmax, sizeof(float), s.rows);
+    moi_cl_mem_arg(&call, x, width, s.n);
+    moi_cl_u64_arg(&call, s.rows);
+    moi_cl_u64_arg(&call, s.columns);
+    moi_cl_u32_arg(&call, s.rows_each);
+    const mo_status status = moi_cl_run(&call, s.groups * moi_cl_tiles(cl, s.columns));
+    return status == MO_OK ? moi_cl_int8_scatter(cl, &s, options, outliers, width, x) : status;
+}
+
+mo_status mo_cl_int8_decode(mo_cl *cl, const mo_int8_desc *desc, mo_cl_mem codes, mo_cl_mem absmax,
+    const mo_cl_int8_outliers *outliers, mo_cl_mem x) {
+    return moi_cl_int8_decode(cl, desc, &codes, &absmax, outliers, "-DMO_OUT=0", sizeof(float), &x);
+}
+mo_status mo_cl_int8_decode_bf16(mo_cl *cl, const mo_int8_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, const mo_cl_int8_outliers *outliers, mo_cl_mem x) {
+    return moi_cl_int8_decode(cl, desc, &codes, &absmax, outliers, "-DMO_OUT=1", 2, &x);
+}
+mo_status mo_cl_int8_decode_f16(mo_cl *cl, const mo_int8_desc *desc, mo_cl_mem codes,
+    mo_cl_mem absmax, const mo_cl_int8_outliers *outliers, mo_cl_mem x) {
+    return moi_cl_int8_decode(cl, desc, &codes, &absmax, outliers, "-DMO_OUT=2", 2, &x);
 }
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 

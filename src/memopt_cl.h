@@ -23,6 +23,9 @@
  *   cl_store     a store in host memory for offloaded activations: copies beside the kernels
  *   cl_page      arrays larger than the device: pages in host memory, a few on the device
  *   cl_half      numbers of two bytes and of one: fp16, bf16, fp8
+ *   cl_quant     8-bit codes with one scale per block
+ *   cl_quant4    4-bit codes, NF4 and FP4, and 8-bit codes for their scales
+ *   cl_int8      8-bit integers with one scale per row, and their outliers
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
@@ -95,6 +98,9 @@ extern "C" {
 #include "mo_cl_store.h"
 #include "mo_cl_page.h"
 #include "mo_cl_half.h"
+#include "mo_cl_quant.h"
+#include "mo_cl_quant4.h"
+#include "mo_cl_int8.h"
 #include "mo_cl_accum.h"
 #include "mo_cl_act.h"
 #include "mo_cl_bias.h"

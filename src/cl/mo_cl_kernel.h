@@ -22,7 +22,10 @@
     X(gemm, prelude)                                                                               \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
-    X(accum_square, double)
+    X(accum_square, double)                                                                        \
+    X(quant8, codec)                                                                               \
+    X(quant4, codec)                                                                               \
+    X(int8, codec)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
@@ -46,7 +49,16 @@
     X(accum, mo_cl_accum_unscale)                                                                  \
     X(accum_square, mo_cl_accum_square_parts)                                                      \
     X(half, mo_cl_half_encode)                                                                     \
-    X(half, mo_cl_half_decode)
+    X(half, mo_cl_half_decode)                                                                     \
+    X(quant8, mo_cl_quant8_encode)                                                                 \
+    X(quant8, mo_cl_quant8_decode)                                                                 \
+    X(quant4, mo_cl_quant4_encode)                                                                 \
+    X(quant4, mo_cl_quant4_decode)                                                                 \
+    X(int8, mo_cl_int8_count)                                                                      \
+    X(int8, mo_cl_int8_collect)                                                                    \
+    X(int8, mo_cl_int8_encode)                                                                     \
+    X(int8, mo_cl_int8_decode)                                                                     \
+    X(int8, mo_cl_int8_scatter)
 
 #define MOI_CL_FILE_ID(name, shared) MOI_CL_FILE_##name,
 typedef enum moi_cl_file { MOI_CL_FILES(MOI_CL_FILE_ID) MOI_CL_FILE_COUNT } moi_cl_file;

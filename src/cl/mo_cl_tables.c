@@ -3,7 +3,7 @@
 /* Words of the buffer, as in codec.cl. */
 enum {
     moi_cl_table_cells = MO_QUANT_MAP_COUNT * 256,
-    moi_cl_table_cell_words = 928,
+    moi_cl_table_cell_words = 2960, /* moi_q8_cells and some more */
     moi_cl_table_map4 = moi_cl_table_cells + 2 * MO_QUANT_MAP_COUNT * moi_cl_table_cell_words,
     moi_cl_table_words = moi_cl_table_map4 + 4 * 32
 };
@@ -52,7 +52,7 @@ static mo_status moi_cl_tables_make(mo_cl *cl) {
     return MO_OK;
 }
 
-MEMOPT_UNUSED static void moi_cl_tables_arg(moi_cl_call *call) {
+static void moi_cl_tables_arg(moi_cl_call *call) {
     if (call->status == MO_OK && !call->cl->tables) call->status = moi_cl_tables_make(call->cl);
     if (call->status == MO_OK) moi_cl_raw_arg(call, &call->cl->tables, sizeof(cl_mem));
 }

@@ -133,16 +133,16 @@ static inline float mo_e5m2_value(uint code) { return mo_small_value(code, 8u, 2
  * mo_quant_map. Kinds of 4-bit codes: 0 NF4, 1 FP4, 2 and 3 the optimizers' signed and unsigned
  * ones: 16 values by code, and behind them 16 thresholds. */
 #define MO_TABLE_MAP(map)            ((map) * 256u)
-#define MO_TABLE_CELLS(map, no_zero) (1024u + ((map) * 2u + (no_zero)) * 928u)
-#define MO_TABLE_MAP4(kind)          (8448u + (kind) * 32u)
+#define MO_TABLE_CELLS(map, no_zero) (1024u + ((map) * 2u + (no_zero)) * 2960u)
+#define MO_TABLE_MAP4(kind)          (24704u + (kind) * 32u)
 
 #define MO_MAP_WORDS  256
-#define MO_CELL_WORDS 928
 #define MO_MAP4_WORDS 32 /* with the thresholds */
 
 /* MO_TABLE_USE declares a pointer to n words of the tables, for the functions below, which take
  * const MO_TABLE *. It stands where a kernel's variables do, and all items come by: on a GPU a
- * group keeps a copy in local memory. */
+ * group keeps a copy in local memory. Cells, 12 KB of them, stay in global memory: caches hold the
+ * part that the numbers use. */
 #if MEMOPT_WG == 1
 #define MO_TABLE __global uint
 #define MO_TABLE_USE(name, tables, at, n) const MO_TABLE *name = (tables) + (at)
@@ -177,15 +177,15 @@ static inline float mo_q8_scaled(float x, float inverse, float low) {
     return t > low ? t : low;
 }
 
-/* The nearest code of low <= t <= 1; zero and no_zero are constants at every call. */
-static inline uint mo_q8_code(const MO_TABLE *cells, float t, uint zero, uint no_zero) {
+/* The nearest code of low <= t <= 1. */
+static inline uint mo_q8_code(__global const uint *cells, float t, uint zero, uint no_zero) {
     const uint magnitude = mo_magnitude(t);
     const uint at = (uint)max((int)magnitude - 0x34000000, 0);
     const uint found = (cells[at >> 16] + (at & 0xffffu)) >> 24;
-    const uint level = no_zero && magnitude == 0u ? 0u : found;
-    const uint below = (uint)(as_int(t) >> 31), signed_level = level ^ below;
-    if (zero == 0u) return level;
-    return zero == 128u ? signed_level + 128u : signed_level - below + 127u;
+    const uint level = (int)magnitude > (no_zero ? 0 : -1) ? found : 0u;
+    const uint below = (uint)(as_int(t) >> 31);
+    /* 127 - level, 127 + level; 127 - level = 128 + ~level, 128 + level; level */
+    return (level ^ below) - (zero == 127u ? below : 0u) + zero;
 }
 
 /* ---- 4-bit codes --------------------------------------------------------------------------- */
@@ -217,10 +217,48 @@ static inline uint mo_q4_place(const MO_TABLE *thresholds, float t) {
 
 /* ---- the largest magnitude ------------------------------------------------------------------ */
 
-/* The largest bits without sign of x[0..n-1]: as integers they are in the order of the numbers, and
- * NaN comes behind infinity. */
-static inline uint mo_most(__global const float *x, uint n) {
+/* By the bits without sign: as integers they are in the order of the numbers, and NaN comes behind
+ * infinity. */
+#if MEMOPT_WG == 1
+/* Of x[i] - offset, i < n. */
+static inline uint mo_most(__global const float *x, uint n, float offset) {
     uint most = 0u;
-    for (uint i = 0u; i < n; i++) most = max(most, mo_magnitude(x[i]));
+    for (uint i = 0u; i < n; i++) most = max(most, mo_magnitude(x[i] - offset));
     return most;
 }
+#else
+#define MO_MOST_WORDS 128 /* blocks of 32 in a tile */
+/* The same for each block of 2^shift numbers in a tile of n; all items come by. */
+static inline void mo_most_blocks(
+    __global const float *x, uint n, uint shift, float offset, __local uint *most) {
+    const uint id = (uint)get_local_id(0);
+    for (uint i = id; i < MO_MOST_WORDS; i += MEMOPT_WG) most[i] = 0u;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    uint at = id >> shift, best = 0u;
+    for (uint i = id; i < n; i += MEMOPT_WG) {
+        if (i >> shift != at) {
+            atomic_max(&most[at], best);
+            at = i >> shift;
+            best = 0u;
+        }
+        best = max(best, mo_magnitude(x[i] - offset));
+    }
+    atomic_max(&most[at], best);
+    barrier(CLK_LOCAL_MEM_FENCE);
+}
+#endif
+
+/* ---- what decoding writes ------------------------------------------------------------------ */
+
+/* MO_OUT  0 float, 1 bf16, 2 fp16, to nearest */
+#ifdef MO_OUT
+#if MO_OUT == 0
+#define MO_OUT_TYPE float
+static inline float mo_out(float x) { return x; }
+#else
+#define MO_OUT_TYPE ushort
+static inline ushort mo_out(float x) {
+    return (ushort)(MO_OUT == 1 ? mo_bf16_round(x) : mo_f16_round(x));
+}
+#endif
+#endif
