@@ -213,7 +213,8 @@ static inline ushort mo_dither(float x, const mo_noise *noise, uint k, uint i) {
 #else
 #define MO_MAP_USE(s, tables, map, no_zero)                                                        \
     MO_TABLE_USE(s##_map, tables, MO_TABLE_MAP4(2u + (map)), MO_MAP4_WORDS)
-#define MO_CELLS_USE(s, tables, map, no_zero) const MO_TABLE *s##_cells = s##_map + 16
+#define MO_CELLS MO_TABLE
+#define MO_CELLS_USE(s, tables, map, no_zero) const MO_CELLS *s##_cells = s##_map + 16
 #endif
 
 /* The value of number i of a block of codes. */
