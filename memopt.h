@@ -12650,9 +12650,63 @@ int mo_loss_scaler_update(mo_loss_scaler *scaler, double square_sum) {
     }
     return 1;
 }
-/* mo_optim.c - see mo_optim.h. A tensor goes through in chunks: states and parameters are decoded
- * into buffers in the first level cache, updated in fp32, and encoded again; what is fp32 already
- * is updated where it is. */
+/* mo_optim_rules.h - what optimizers are wherever they run: which states a kind has and where they
+ * lie, and the numbers of a step; never part of the public header. */
+#ifndef MEMOPT_OPTIM_RULES_H
+#define MEMOPT_OPTIM_RULES_H
+
+enum { MOI_HAS_M = 1, MOI_HAS_SLOW = 2, MOI_HAS_V = 4, MOI_HAS_ROW = 8, MOI_HAS_COLUMN = 16 };
+enum { MOI_COUPLED = 32, MOI_WHOLE = 64 };
+static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns);
+
+/* Of a desc without zeros. */
+static int moi_optim_valid(const mo_optim_desc *d);
+static int moi_optim_is_blockwise(mo_optim_precision precision);
+
+/* ---- where the states lie ------------------------------------------------------------------- */
+
+/* The arrays of a state, in their order. */
+enum {
+    moi_optim_m,
+    moi_optim_m_absmax,
+    moi_optim_slow,
+    moi_optim_slow_absmax,
+    moi_optim_v,
+    moi_optim_v_absmax,
+    moi_optim_row,
+    moi_optim_column,
+    moi_optim_master,
+    moi_optim_n_arrays
+};
+
+/* has: bit i = array i is there; at: its offset in bytes, each on a cache line; size: of all. */
+typedef struct moi_optim_layout {
+    size_t n, block, rows, columns, size;
+    mo_optim_precision precision;
+    unsigned has;
+    size_t at[moi_optim_n_arrays];
+} moi_optim_layout;
+
+/* Of n numbers; 0 when that does not fit into a size_t. */
+static int moi_optim_lay_out(const mo_optim_desc *d, size_t n, moi_optim_layout *layout);
+
+/* What can be wrong when a state is made. */
+static mo_status moi_optim_layout_check(const mo_optim_desc *d, size_t n);
+
+/* Bytes of n numbers; 0 and *size untouched when that does not fit. */
+static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size);
+
+/* Bytes of an array of a state, of which the layout gives precision, n, block, rows and columns. */
+static int moi_optim_array_bytes(const moi_optim_layout *layout, int array, size_t *size);
+
+/* What every byte of an array is at first: the code of 0. */
+static int moi_optim_first_byte(const moi_optim_layout *layout, int plain_v, int array);
+
+/* Whether begin..begin + n - 1 of a state of all numbers can be a slice. */
+static mo_status moi_optim_slice_check(
+    mo_optim_precision precision, size_t block, size_t all, size_t begin, size_t n);
+
+/* ---- the numbers of a step ------------------------------------------------------------------ */
 
 /* What an update needs of desc and t, each rounded to float once. */
 typedef struct moi_optim_factors {
@@ -12665,6 +12719,239 @@ typedef struct moi_optim_factors {
     float debias_m; /* 1 / (1 - beta1^t), where step does not have it */
     float epsilon, alpha;
 } moi_optim_factors;
+
+static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t);
+
+/* Of the stochastic rounding of parameters; m, slow and v have the next ones. Different noise for
+ * every step and state. */
+static uint64_t moi_optim_seed(const mo_optim_desc *d, uint64_t t);
+
+/* Whole kinds: whether the squares of all gradients, and their sum, are finite in fp32. */
+static int moi_optim_sum_usable(const mo_optim_desc *d, double square_sum);
+
+/* LAMB and LARS: the factors while norms are measured: parameters stay as they are. */
+static moi_optim_factors moi_optim_still(const mo_optim_desc *d, const moi_optim_factors *f);
+
+/* LAMB and LARS: the step from the sums of squares of the parameters and of the other thing; 0: it
+ * is not finite, nothing must change. */
+static int moi_optim_trust_step(
+    const mo_optim_desc *d, double param_sum, double other_sum, float *step);
+
+/* ADAFACTOR: beta2 of a step; the mean of rows; and the step from the sum of squares of u. */
+static void moi_optim_factored_decay(uint64_t t, float *beta2, float *one_minus_beta2);
+static float moi_optim_mean_row(const mo_optim_desc *d, double row_sum, size_t rows);
+static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, size_t n);
+
+#endif
+/* mo_optim_rules.c - see mo_optim_rules.h. */
+
+static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns) {
+    switch (kind) {
+    case MO_OPTIM_ADAMW: return MOI_HAS_M | MOI_HAS_V;
+    case MO_OPTIM_SGD: return MOI_HAS_M | MOI_COUPLED;
+    case MO_OPTIM_ADAM: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED;
+    case MO_OPTIM_LION: return MOI_HAS_M;
+    case MO_OPTIM_RMSPROP:
+    case MO_OPTIM_ADAGRAD: return MOI_HAS_V | MOI_COUPLED;
+    case MO_OPTIM_ADEMAMIX: return MOI_HAS_M | MOI_HAS_SLOW | MOI_HAS_V;
+    case MO_OPTIM_LAMB: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED | MOI_WHOLE;
+    case MO_OPTIM_LARS: return MOI_HAS_M | MOI_COUPLED | MOI_WHOLE;
+    case MO_OPTIM_ADAM_MINI: return MOI_HAS_M | MOI_HAS_ROW | MOI_WHOLE;
+    default: break;
+    }
+    return MOI_WHOLE | (columns ? MOI_HAS_ROW | MOI_HAS_COLUMN : MOI_HAS_ROW);
+}
+
+static int moi_optim_is_beta(double beta) { return beta >= 0 && beta < 1; }
+
+/* comparisons with NaN are false */
+static int moi_optim_has_numbers(const mo_optim_desc *d) {
+    const double most = 1e30;
+    return moi_optim_is_beta(d->beta1) && moi_optim_is_beta(d->beta2) &&
+        moi_optim_is_beta(d->beta3) && d->epsilon > 0 && d->epsilon < most && fabs(d->lr) < most &&
+        fabs(d->weight_decay) < most && fabs(d->grad_scale) < most && fabs(d->alpha) < most &&
+        d->trust > 0 && d->trust < most;
+}
+
+static int moi_optim_valid(const mo_optim_desc *d) {
+    return moi_optim_has_numbers(d) && (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
+        (unsigned)d->precision < MO_OPTIM_PRECISION_COUNT && moi_is_pow2(d->block) &&
+        d->block >= 64 && d->block <= moi_q8_max_block;
+}
+
+static int moi_optim_is_blockwise(mo_optim_precision precision) {
+    return precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT;
+}
+
+/* ---- where the states lie ------------------------------------------------------------------- */
+
+static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size) {
+    switch (precision) {
+    case MO_OPTIM_8BIT: *size = n; return 1;
+    case MO_OPTIM_4BIT: *size = moi_ceil_div(n, 2); return 1;
+    case MO_OPTIM_BF16: return moi_mul(n, sizeof(uint16_t), size);
+    default: return moi_mul(n, sizeof(float), size);
+    }
+}
+
+static int moi_optim_array_bytes(const moi_optim_layout *layout, int array, size_t *size) {
+    switch (array) {
+    case moi_optim_m:
+    case moi_optim_slow:
+    case moi_optim_v: return moi_optim_bytes(layout->precision, layout->n, size);
+    case moi_optim_row: return moi_mul(layout->rows, sizeof(float), size);
+    case moi_optim_column: return moi_mul(layout->columns, sizeof(float), size);
+    case moi_optim_master: return moi_mul(layout->n, sizeof(float), size);
+    default: return moi_mul(moi_ceil_div(layout->n, layout->block), sizeof(float), size);
+    }
+}
+
+static unsigned moi_optim_has(unsigned traits, int blockwise, int master) {
+    const unsigned scaled = blockwise ? 3 : 1; /* numbers with their scales */
+    unsigned has = 0;
+    if (traits & MOI_HAS_M) has |= scaled << moi_optim_m;
+    if (traits & MOI_HAS_SLOW) has |= scaled << moi_optim_slow;
+    if (traits & MOI_HAS_V) has |= scaled << moi_optim_v;
+    if (traits & MOI_HAS_ROW) has |= 1u << moi_optim_row;
+    if (traits & MOI_HAS_COLUMN) has |= 1u << moi_optim_column;
+    return master ? has | 1u << moi_optim_master : has;
+}
+
+static int moi_optim_lay_out(const mo_optim_desc *d, size_t n, moi_optim_layout *layout) {
+    const unsigned traits = moi_optim_traits(d->kind, d->columns);
+    moi_optim_layout l;
+    size_t bytes;
+    memset(&l, 0, sizeof l);
+    l.n = n;
+    l.precision =
+        moi_optim_is_blockwise(d->precision) && n < d->min_8bit_size ? MO_OPTIM_F32 : d->precision;
+    l.block = d->block;
+    if (traits & MOI_HAS_ROW) {
+        /* a vector is one row to ADAM_MINI, and rows of one number to ADAFACTOR */
+        l.columns = d->columns;
+        if (!l.columns) l.columns = d->kind == MO_OPTIM_ADAFACTOR ? 1 : n;
+        l.rows = l.columns ? n / l.columns : 0;
+    }
+    l.has = moi_optim_has(traits, moi_optim_is_blockwise(l.precision), d->master);
+    if (!moi_mul(n, sizeof(float), &bytes)) return 0;
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        if (!(l.has >> i & 1)) continue;
+        l.at[i] = l.size;
+        if (!moi_optim_array_bytes(&l, i, &bytes) || !moi_align_up(bytes, MOI_CACHE_LINE, &bytes) ||
+            !moi_add(l.size, bytes, &l.size))
+            return 0;
+    }
+    *layout = l;
+    return 1;
+}
+
+static mo_status moi_optim_layout_check(const mo_optim_desc *d, size_t n) {
+    if (!moi_optim_valid(d) || (d->columns && n % d->columns != 0)) return MO_E_INVALID;
+    if (d->precision == MO_OPTIM_4BIT && d->kind != MO_OPTIM_ADAMW) return MO_E_UNSUPPORTED;
+    return MO_OK;
+}
+
+static int moi_optim_first_byte(const moi_optim_layout *layout, int plain_v, int array) {
+    /* one-state optimizers of bitsandbytes use the signed map for v */
+    const int v_is_signed = plain_v && !(layout->has >> moi_optim_m & 1);
+    if (array != moi_optim_m && array != moi_optim_slow && !(array == moi_optim_v && v_is_signed))
+        return 0;
+    if (layout->precision == MO_OPTIM_8BIT) return 127;
+    return layout->precision == MO_OPTIM_4BIT ? 0x77 : 0;
+}
+
+static mo_status moi_optim_slice_check(
+    mo_optim_precision precision, size_t block, size_t all, size_t begin, size_t n) {
+    if (begin > all || n > all - begin) return MO_E_INVALID;
+    if (!moi_optim_is_blockwise(precision)) return MO_OK;
+    if (begin % block != 0 || (n % block != 0 && begin + n != all)) return MO_E_INVALID;
+    return MO_OK;
+}
+
+/* ---- the numbers of a step ------------------------------------------------------------------ */
+
+/* AdEMAMix, equations of section 3: alpha grows in a line, beta3 so that its half-life does. */
+static void moi_optim_warm(const mo_optim_desc *d, uint64_t t, double *beta3, double *alpha) {
+    *beta3 = d->beta3;
+    *alpha = d->alpha;
+    if (d->warmup == 0 || t >= d->warmup) return;
+    const double s = (double)t / (double)d->warmup, l1 = log(d->beta1), l3 = log(d->beta3);
+    const double warm = exp(l1 * l3 / ((1 - s) * l3 + s * l1));
+    *alpha = d->alpha * s;
+    if (warm < d->beta3) *beta3 = warm;
+}
+
+static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t) {
+    moi_optim_factors f;
+    const double correct1 = 1 - pow(d->beta1, (double)t), correct2 = 1 - pow(d->beta2, (double)t);
+    const int coupled = (moi_optim_traits(d->kind, 0) & MOI_COUPLED) != 0;
+    const int adam =
+        d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM || d->kind == MO_OPTIM_ADAM_MINI;
+    double beta3, alpha;
+    moi_optim_warm(d, t, &beta3, &alpha);
+    f.grad_scale = (float)d->grad_scale;
+    /* at t = 1 momentum starts from the gradient: what is in the state does not count */
+    f.beta1 = d->kind == MO_OPTIM_SGD && t == 1 ? 0.0f : (float)d->beta1;
+    f.beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)d->beta2;
+    f.beta3 = (float)beta3;
+    f.one_minus_beta1 = (float)(1 - d->beta1);
+    f.one_minus_beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)(1 - d->beta2);
+    f.one_minus_beta3 = (float)(1 - beta3);
+    f.keep = coupled ? 1.0f : (float)(1 - d->lr * d->weight_decay);
+    f.decay = coupled ? (float)d->weight_decay : 0.0f;
+    f.step = (float)(adam ? d->lr / correct1 : d->lr);
+    f.debias = (float)(1 / sqrt(correct2));
+    f.debias_m = (float)(1 / correct1);
+    f.epsilon = (float)d->epsilon;
+    f.alpha = (float)alpha;
+    return f;
+}
+
+static uint64_t moi_optim_seed(const mo_optim_desc *d, uint64_t t) {
+    return d->seed + t * 0x9e3779b97f4a7c15u;
+}
+
+static int moi_optim_sum_usable(const mo_optim_desc *d, double square_sum) {
+    return square_sum * d->grad_scale * d->grad_scale < 1.8e19 * 1.8e19;
+}
+
+static moi_optim_factors moi_optim_still(const mo_optim_desc *d, const moi_optim_factors *f) {
+    moi_optim_factors still = *f;
+    still.step = 0;
+    if (d->kind == MO_OPTIM_LARS) still.beta1 = 0;
+    return still;
+}
+
+static int moi_optim_trust_step(
+    const mo_optim_desc *d, double param_sum, double other_sum, float *step) {
+    double param = sqrt(param_sum), other = sqrt(other_sum);
+    if (!(other <= 1.7976931348623157e308)) return 0; /* also NaN */
+    if (d->kind == MO_OPTIM_LARS) {
+        other = other * fabs(d->grad_scale) + d->weight_decay * param;
+        param *= d->trust;
+    }
+    const double ratio = param > 0 && other > 0 ? param / other : 1;
+    *step = (float)(d->lr * ratio);
+    return 1;
+}
+
+static void moi_optim_factored_decay(uint64_t t, float *beta2, float *one_minus_beta2) {
+    const double decay = 1 - pow((double)t, -0.8);
+    *beta2 = (float)decay;
+    *one_minus_beta2 = (float)(1 - decay);
+}
+
+static float moi_optim_mean_row(const mo_optim_desc *d, double row_sum, size_t rows) {
+    return (float)(row_sum / (double)rows) + (float)d->epsilon;
+}
+
+static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, size_t n) {
+    const double rms = sqrt(square_sum / (double)n);
+    return (float)(d->lr / (rms > d->trust ? rms / d->trust : 1));
+}
+/* mo_optim.c - see mo_optim.h. A tensor goes through in chunks: states and parameters are decoded
+ * into buffers in the first level cache, updated in fp32, and encoded again; what is fp32 already
+ * is updated where it is. */
 
 /* Rows of one chunk. */
 typedef struct moi_optim_arrays {
@@ -14808,27 +15095,7 @@ MOI_TARGET static void MOI_FN(moi_optim_chunk)(
 #undef MOI_ISA
 #endif
 
-/* ---- what the kinds have -------------------------------------------------------------------- */
-
-enum { MOI_HAS_M = 1, MOI_HAS_SLOW = 2, MOI_HAS_V = 4, MOI_HAS_ROW = 8, MOI_HAS_COLUMN = 16 };
-enum { MOI_COUPLED = 32, MOI_WHOLE = 64 };
-
-static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns) {
-    switch (kind) {
-    case MO_OPTIM_ADAMW: return MOI_HAS_M | MOI_HAS_V;
-    case MO_OPTIM_SGD: return MOI_HAS_M | MOI_COUPLED;
-    case MO_OPTIM_ADAM: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED;
-    case MO_OPTIM_LION: return MOI_HAS_M;
-    case MO_OPTIM_RMSPROP:
-    case MO_OPTIM_ADAGRAD: return MOI_HAS_V | MOI_COUPLED;
-    case MO_OPTIM_ADEMAMIX: return MOI_HAS_M | MOI_HAS_SLOW | MOI_HAS_V;
-    case MO_OPTIM_LAMB: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED | MOI_WHOLE;
-    case MO_OPTIM_LARS: return MOI_HAS_M | MOI_COUPLED | MOI_WHOLE;
-    case MO_OPTIM_ADAM_MINI: return MOI_HAS_M | MOI_HAS_ROW | MOI_WHOLE;
-    default: break;
-    }
-    return MOI_WHOLE | (columns ? MOI_HAS_ROW | MOI_HAS_COLUMN : MOI_HAS_ROW);
-}
+/* ---- states ---------------------------------------------------------------------------------- */
 
 static double moi_optim_default_epsilon(mo_optim_kind kind) {
     if (kind == MO_OPTIM_ADAGRAD) return 1e-10;
@@ -14852,151 +15119,88 @@ mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc) {
     return d;
 }
 
-static int moi_optim_is_beta(double beta) { return beta >= 0 && beta < 1; }
-
-/* comparisons with NaN are false */
-static int moi_optim_has_numbers(const mo_optim_desc *d) {
-    const double most = 1e30;
-    return moi_optim_is_beta(d->beta1) && moi_optim_is_beta(d->beta2) &&
-        moi_optim_is_beta(d->beta3) && d->epsilon > 0 && d->epsilon < most && fabs(d->lr) < most &&
-        fabs(d->weight_decay) < most && fabs(d->grad_scale) < most && fabs(d->alpha) < most &&
-        d->trust > 0 && d->trust < most;
-}
-
-static int moi_optim_valid(const mo_optim_desc *d) {
-    return moi_optim_has_numbers(d) && (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
-        (unsigned)d->precision < MO_OPTIM_PRECISION_COUNT && moi_is_pow2(d->block) &&
-        d->block >= 64 && d->block <= moi_q8_max_block;
-}
-
-/* ---- where the states lie ------------------------------------------------------------------- */
-
-static int moi_optim_is_blockwise(mo_optim_precision precision) {
-    return precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT;
-}
-
-/* Bytes of n numbers; 0 and *size untouched when that does not fit. */
-static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size) {
-    switch (precision) {
-    case MO_OPTIM_8BIT: *size = n; return 1;
-    case MO_OPTIM_4BIT: *size = moi_ceil_div(n, 2); return 1;
-    case MO_OPTIM_BF16: return moi_mul(n, sizeof(uint16_t), size);
-    default: return moi_mul(n, sizeof(float), size);
-    }
-}
-
-/* Takes size bytes, rounded up to a cache line, from the end of what was taken before. */
-static int moi_optim_take(char *memory, size_t size, size_t *end, void *at) {
-    size_t line;
-    void *place = memory ? memory + *end : NULL;
-    if (!moi_align_up(size, MOI_CACHE_LINE, &line) || !moi_add(*end, line, end)) return 0;
-    memcpy(at, &place, sizeof place);
-    return 1;
-}
-
-static int moi_optim_take_slot(
-    char *memory, const mo_optim_state *s, size_t *end, void *data, float **absmax) {
-    size_t size;
-    if (!moi_optim_bytes(s->precision, s->n, &size) || !moi_optim_take(memory, size, end, data))
-        return 0;
-    if (!moi_optim_is_blockwise(s->precision)) return 1;
-    return moi_optim_take(memory, moi_ceil_div(s->n, s->block) * sizeof(float), end, absmax);
-}
-
-/* The layout: numbers of all states with their scales, then rows, columns, master. memory NULL:
- * only the size. */
-static int moi_optim_lay_out(
-    const mo_optim_desc *d, size_t n, char *memory, mo_optim_state *s, size_t *size) {
-    const unsigned traits = moi_optim_traits(d->kind, d->columns);
-    size_t bytes;
-    memset(s, 0, sizeof *s);
-    *size = 0;
-    s->n = n;
-    s->precision =
-        moi_optim_is_blockwise(d->precision) && n < d->min_8bit_size ? MO_OPTIM_F32 : d->precision;
-    s->block = d->block;
-    s->plain_v = d->plain_v;
-    if (traits & MOI_HAS_ROW) {
-        /* a vector is one row to ADAM_MINI, and rows of one number to ADAFACTOR */
-        s->columns = d->columns;
-        if (!s->columns) s->columns = d->kind == MO_OPTIM_ADAFACTOR ? 1 : n;
-        s->rows = s->columns ? n / s->columns : 0;
-    }
-    if (!moi_mul(n, sizeof(float), &bytes)) return 0;
-    if ((traits & MOI_HAS_M) && !moi_optim_take_slot(memory, s, size, &s->m, &s->m_absmax))
-        return 0;
-    if ((traits & MOI_HAS_SLOW) && !moi_optim_take_slot(memory, s, size, &s->slow, &s->slow_absmax))
-        return 0;
-    if ((traits & MOI_HAS_V) && !moi_optim_take_slot(memory, s, size, &s->v, &s->v_absmax))
-        return 0;
-    if ((traits & MOI_HAS_ROW) && !moi_optim_take(memory, s->rows * sizeof(float), size, &s->row))
-        return 0;
-    if ((traits & MOI_HAS_COLUMN) &&
-        !moi_optim_take(memory, s->columns * sizeof(float), size, &s->column))
-        return 0;
-    return !d->master || moi_optim_take(memory, bytes, size, &s->master);
-}
-
 size_t mo_optim_state_size(const mo_optim_desc *desc, size_t n) {
-    mo_optim_state s;
-    size_t size;
+    moi_optim_layout layout;
     if (!desc) return 0;
     const mo_optim_desc d = mo_optim_desc_defaults(desc);
-    return moi_optim_valid(&d) && moi_optim_lay_out(&d, n, NULL, &s, &size) ? size : 0;
+    return moi_optim_valid(&d) && moi_optim_lay_out(&d, n, &layout) ? layout.size : 0;
 }
 
-/* The code of 0 everywhere. */
-static void moi_optim_zero(void *data, mo_optim_precision precision, size_t n, int is_signed) {
-    size_t size = 0;
-    if (!data || !moi_optim_bytes(precision, n, &size)) return;
-    int fill = 0;
-    if (is_signed && precision == MO_OPTIM_8BIT) fill = 127;
-    if (is_signed && precision == MO_OPTIM_4BIT) fill = 0x77;
-    memset(data, fill, size);
+static void *moi_optim_array(const moi_optim_layout *layout, void *memory, int array) {
+    return layout->has >> array & 1 ? (char *)memory + layout->at[array] : NULL;
+}
+
+static mo_optim_state moi_optim_state_of(
+    const mo_optim_desc *d, const moi_optim_layout *layout, void *memory) {
+    mo_optim_state s;
+    memset(&s, 0, sizeof s);
+    s.n = layout->n;
+    s.precision = layout->precision;
+    s.block = layout->block;
+    s.plain_v = d->plain_v;
+    s.m = moi_optim_array(layout, memory, moi_optim_m);
+    s.slow = moi_optim_array(layout, memory, moi_optim_slow);
+    s.v = moi_optim_array(layout, memory, moi_optim_v);
+    s.m_absmax = (float *)moi_optim_array(layout, memory, moi_optim_m_absmax);
+    s.slow_absmax = (float *)moi_optim_array(layout, memory, moi_optim_slow_absmax);
+    s.v_absmax = (float *)moi_optim_array(layout, memory, moi_optim_v_absmax);
+    s.row = (float *)moi_optim_array(layout, memory, moi_optim_row);
+    s.column = (float *)moi_optim_array(layout, memory, moi_optim_column);
+    s.master = (float *)moi_optim_array(layout, memory, moi_optim_master);
+    s.rows = layout->rows;
+    s.columns = layout->columns;
+    return s;
+}
+
+/* What can be wrong, and where everything lies. */
+static mo_status moi_optim_layout_in(const mo_optim_desc *desc, size_t n, const void *memory,
+    size_t size, moi_optim_layout *layout) {
+    if (!desc || !memory) return MO_E_INVALID;
+    const mo_optim_desc d = mo_optim_desc_defaults(desc);
+    const mo_status status = moi_optim_layout_check(&d, n);
+    if (status != MO_OK) return status;
+    if (!moi_optim_lay_out(&d, n, layout)) return MO_E_OVERFLOW;
+    return size < layout->size ? MO_E_NO_SPACE : MO_OK;
 }
 
 mo_status mo_optim_state_attach(
     const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state) {
-    mo_optim_state s;
-    size_t need;
-    if (!desc || !memory || !state) return MO_E_INVALID;
-    const mo_optim_desc d = mo_optim_desc_defaults(desc);
-    if (!moi_optim_valid(&d) || (d.columns && n % d.columns != 0)) return MO_E_INVALID;
-    if (d.precision == MO_OPTIM_4BIT && d.kind != MO_OPTIM_ADAMW) return MO_E_UNSUPPORTED;
-    if (!moi_optim_lay_out(&d, n, NULL, &s, &need)) return MO_E_OVERFLOW;
-    if (size < need) return MO_E_NO_SPACE;
-    if (!moi_optim_lay_out(&d, n, (char *)memory, &s, &need)) return MO_E_OVERFLOW;
-    *state = s;
-    return MO_OK;
+    moi_optim_layout layout;
+    if (!state) return MO_E_INVALID;
+    const mo_status status = moi_optim_layout_in(desc, n, memory, size, &layout);
+    if (status == MO_OK) *state = moi_optim_state_of(desc, &layout, memory);
+    return status;
 }
 
 mo_status mo_optim_state_init(
     const mo_optim_desc *desc, size_t n, void *memory, size_t size, mo_optim_state *state) {
-    mo_optim_state s;
+    moi_optim_layout layout;
+    size_t bytes = 0;
     if (!state) return MO_E_INVALID;
-    mo_status status = mo_optim_state_attach(desc, n, memory, size, &s);
+    const mo_status status = moi_optim_layout_in(desc, n, memory, size, &layout);
     if (status != MO_OK) return status;
-    memset(memory, 0, mo_optim_state_size(desc, n));
-    moi_optim_zero(s.m, s.precision, n, 1);
-    moi_optim_zero(s.slow, s.precision, n, 1);
-    if (s.v && !(moi_optim_traits(desc->kind, desc->columns) & MOI_HAS_M) && s.plain_v) {
-        /* one-state optimizers of bitsandbytes use the signed map for v */
-        moi_optim_zero(s.v, s.precision, n, 1);
+    memset(memory, 0, layout.size);
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        const int first = moi_optim_first_byte(&layout, desc->plain_v, i);
+        if (first == 0 || !(layout.has >> i & 1)) continue;
+        if (moi_optim_array_bytes(&layout, i, &bytes))
+            memset((char *)memory + layout.at[i], first, bytes);
     }
-    *state = s;
+    *state = moi_optim_state_of(desc, &layout, memory);
     return MO_OK;
 }
 
 mo_status mo_optim_state_slice(
     const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice) {
+    size_t bytes = 0;
     if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
     if (state->row && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
-    const int blockwise = moi_optim_is_blockwise(state->precision);
-    if (blockwise && begin % state->block != 0) return MO_E_INVALID;
-    if (blockwise && n % state->block != 0 && begin + n != state->n) return MO_E_INVALID;
-    mo_optim_state s = *state;
-    size_t bytes = 0, at = begin / state->block;
+    const mo_status status =
+        moi_optim_slice_check(state->precision, state->block, state->n, begin, n);
+    if (status != MO_OK) return status;
     if (!moi_optim_bytes(state->precision, begin, &bytes)) return MO_E_INVALID;
+    mo_optim_state s = *state;
+    const size_t at = begin / state->block;
     s.n = n;
     s.offset += begin;
     if (s.m) s.m = (char *)s.m + bytes;
@@ -15051,52 +15255,12 @@ static moi_optim_slot moi_optim_slot_of(const mo_optim_state *s, const moi_optim
 /* plain_v of kinds without m: see mo_optim_state_init */
 static int moi_optim_v_is_signed(const mo_optim_state *s) { return s->plain_v && !s->m; }
 
-/* Different noise for every step and state. */
 static void moi_optim_slots(
     moi_optim_job *job, const mo_optim_state *s, const moi_optim_coders *c, uint64_t seed) {
     job->m = moi_optim_slot_of(s, c, s->m, s->m_absmax, 1, seed + 1);
     job->slow = moi_optim_slot_of(s, c, s->slow, s->slow_absmax, 1, seed + 2);
     job->v = moi_optim_slot_of(s, c, s->v, s->v_absmax, moi_optim_v_is_signed(s), seed + 3);
     job->v.may_root = !s->plain_v || s->precision == MO_OPTIM_4BIT;
-}
-
-/* ---- factors -------------------------------------------------------------------------------- */
-
-/* AdEMAMix, equations of section 3: alpha grows in a line, beta3 so that its half-life does. */
-static void moi_optim_warm(const mo_optim_desc *d, uint64_t t, double *beta3, double *alpha) {
-    *beta3 = d->beta3;
-    *alpha = d->alpha;
-    if (d->warmup == 0 || t >= d->warmup) return;
-    const double s = (double)t / (double)d->warmup, l1 = log(d->beta1), l3 = log(d->beta3);
-    const double warm = exp(l1 * l3 / ((1 - s) * l3 + s * l1));
-    *alpha = d->alpha * s;
-    if (warm < d->beta3) *beta3 = warm;
-}
-
-static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t) {
-    moi_optim_factors f;
-    const double correct1 = 1 - pow(d->beta1, (double)t), correct2 = 1 - pow(d->beta2, (double)t);
-    const int coupled = (moi_optim_traits(d->kind, 0) & MOI_COUPLED) != 0;
-    const int adam =
-        d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM || d->kind == MO_OPTIM_ADAM_MINI;
-    double beta3, alpha;
-    moi_optim_warm(d, t, &beta3, &alpha);
-    f.grad_scale = (float)d->grad_scale;
-    /* at t = 1 momentum starts from the gradient: what is in the state does not count */
-    f.beta1 = d->kind == MO_OPTIM_SGD && t == 1 ? 0.0f : (float)d->beta1;
-    f.beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)d->beta2;
-    f.beta3 = (float)beta3;
-    f.one_minus_beta1 = (float)(1 - d->beta1);
-    f.one_minus_beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)(1 - d->beta2);
-    f.one_minus_beta3 = (float)(1 - beta3);
-    f.keep = coupled ? 1.0f : (float)(1 - d->lr * d->weight_decay);
-    f.decay = coupled ? (float)d->weight_decay : 0.0f;
-    f.step = (float)(adam ? d->lr / correct1 : d->lr);
-    f.debias = (float)(1 / sqrt(correct2));
-    f.debias_m = (float)(1 / correct1);
-    f.epsilon = (float)d->epsilon;
-    f.alpha = (float)alpha;
-    return f;
 }
 
 /* ---- passes --------------------------------------------------------------------------------- */
@@ -15153,49 +15317,26 @@ static void moi_optim_measure_parts(const void *context, size_t begin, size_t en
     }
 }
 
-/* Norms of the parameters and of the other thing. */
-static void moi_optim_measure(
-    moi_optim_job *job, const mo_parallel *parallel, double *param, double *other) {
-    double sums[moi_accum_parts][2];
-    const float step = job->factors.step;
-    job->sums = sums;
-    job->measure = 1;
-    job->factors.step = 0; /* b.p are the parameters as they were */
-    if (job->kind == MO_OPTIM_LARS) job->factors.beta1 = 0;
-    mo_parallel_for(parallel, moi_accum_parts, 1, moi_optim_measure_parts, job);
-    job->measure = 0;
-    job->factors.step = step;
-    *param = *other = 0;
-    for (int i = 0; i < moi_accum_parts; i++) {
-        *param += sums[i][0];
-        *other += sums[i][1];
-    }
-    *param = sqrt(*param);
-    *other = sqrt(*other);
-}
-
-static int moi_optim_finite(double x) { return x <= 1.7976931348623157e308; } /* not for NaN */
-
 /* Whole kinds: whether the squares of all gradients, and their sum, are finite in fp32. */
 static int moi_optim_whole_usable(const moi_optim_job *job, const mo_optim_desc *d) {
-    const double sum = mo_accum_square_sum(job->grad, job->n, d->parallel);
-    return sum * d->grad_scale * d->grad_scale < 1.8e19 * 1.8e19;
+    return moi_optim_sum_usable(d, mo_accum_square_sum(job->grad, job->n, d->parallel));
 }
 
 /* LAMB and LARS: the step of this tensor. 0: its gradient is not finite, nothing must change. */
 static int moi_optim_trust(moi_optim_job *job, const mo_optim_desc *d) {
-    const float beta1 = job->factors.beta1;
-    double param, other;
-    moi_optim_measure(job, d->parallel, &param, &other);
-    job->factors.beta1 = beta1;
-    if (!moi_optim_finite(other)) return 0;
-    if (d->kind == MO_OPTIM_LARS) {
-        other = other * fabs(d->grad_scale) + d->weight_decay * param;
-        param *= d->trust;
+    const moi_optim_factors factors = job->factors;
+    double sums[moi_accum_parts][2], param = 0, other = 0;
+    job->sums = sums;
+    job->measure = 1;
+    job->factors = moi_optim_still(d, &factors);
+    mo_parallel_for(d->parallel, moi_accum_parts, 1, moi_optim_measure_parts, job);
+    job->measure = 0;
+    job->factors = factors;
+    for (int i = 0; i < moi_accum_parts; i++) {
+        param += sums[i][0];
+        other += sums[i][1];
     }
-    const double ratio = param > 0 && other > 0 ? param / other : 1;
-    job->factors.step = (float)(d->lr * ratio);
-    return 1;
+    return moi_optim_trust_step(d, param, other, &job->factors.step);
 }
 
 /* ---- rows and columns: plain C, the same on every CPU ---------------------------------------- */
@@ -15311,17 +15452,14 @@ static void moi_optim_adafactor(
     moi_optim_job *job, const mo_optim_desc *d, uint64_t t, const mo_optim_state *s) {
     double sums[moi_accum_parts], mean = 0;
     moi_optim_matrix x = moi_optim_matrix_of(job, d, s);
-    const double decay = 1 - pow((double)t, -0.8);
+    moi_optim_factored_decay(t, &x.beta2, &x.one_minus_beta2);
     x.square_sums = sums;
-    x.beta2 = (float)decay;
-    x.one_minus_beta2 = (float)(1 - decay);
     x.epsilon = (float)d->epsilon;
     mo_parallel_for(d->parallel, s->rows, 1, moi_optim_rows_task, &x);
     if (s->column) mo_parallel_for(d->parallel, s->columns, 64, moi_optim_columns_task, &x);
     for (size_t i = 0; i < s->rows; i++) mean += (double)s->row[i];
-    x.mean_row = (float)(mean / (double)s->rows) + x.epsilon;
-    const double rms = sqrt(moi_optim_factored_pass(&x, d->parallel) / (double)s->n);
-    x.step = (float)(d->lr / (rms > d->trust ? rms / d->trust : 1));
+    x.mean_row = moi_optim_mean_row(d, mean, s->rows);
+    x.step = moi_optim_factored_step(d, moi_optim_factored_pass(&x, d->parallel), s->n);
     if (x.step != 0.0f) (void)moi_optim_factored_pass(&x, d->parallel);
 }
 
@@ -15342,7 +15480,7 @@ static mo_status moi_optim_run(
     d.block = state->block; /* chosen at init */
     if (!moi_optim_valid(&d) || !moi_optim_fits(&d, state)) return MO_E_INVALID;
     if (state->n == 0) return MO_OK;
-    const uint64_t seed = d.seed + t * 0x9e3779b97f4a7c15u;
+    const uint64_t seed = moi_optim_seed(&d, t);
     job->kind = d.kind;
     job->state = state;
     job->n = state->n;

@@ -28,6 +28,7 @@
  *   cl_quant4    4-bit codes, NF4 and FP4, and 8-bit codes for their scales
  *   cl_int8      8-bit integers with one scale per row, and their outliers
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
+ *   cl_optim     optimizer steps whose states take half a byte to 4 bytes a number
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
  *   cl_norm      layer normalization whose output need not be kept
@@ -1450,6 +1451,112 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_clip(
     mo_cl *cl, mo_cl_mem grad, size_t n, double max_norm, double *norm);
 
 #endif
+/* mo_cl_optim.h - mo_optim.h on a device: steps with the bits of mo_optim_step, on states that lie
+ * as the CPU's do.
+ *
+ *     mo_optim_desc desc = {0};
+ *     desc.precision = MO_OPTIM_8BIT;
+ *     desc.lr = 1e-3;
+ *     mo_cl_heap_alloc(&heap, mo_optim_state_size(&desc, n), MO_CATEGORY_OPTIMIZER, "wte", &block)
+ *     mo_cl_optim_state_init(&cl, &desc, n, block, &state)
+ *     for t = 1, 2, ...: mo_cl_optim_step(&cl, &desc, t, param, grad, &state)
+ *
+ * Commands go to the compute queue in their order and are not waited for, but for LAMB, LARS,
+ * ADAM_MINI and ADAFACTOR. desc.parallel is ignored. */
+#ifndef MEMOPT_CL_OPTIM_H
+#define MEMOPT_CL_OPTIM_H
+
+/* mo_cl_optim_state - where the states of one tensor lie on the device; the fields are those of
+ * mo_optim_state, {0} where that has NULL. Since: 0.1 */
+typedef struct mo_cl_optim_state {
+    size_t n, offset;
+    mo_optim_precision precision;
+    size_t block;
+    int plain_v;
+    mo_cl_mem m, slow, v;
+    mo_cl_mem m_absmax, slow_absmax, v_absmax;
+    mo_cl_mem row, column, master;
+    size_t rows, columns;
+} mo_cl_optim_state;
+
+/* mo_cl_optim_state_init - lay the states out in memory and set them to zero.
+ *
+ * memory  [mo_optim_state_size(desc, n)], 4-byte aligned; byte for byte what mo_optim_state_init
+ *         makes of memory on the host, now and after every step: one copy of the block moves a
+ *         state between host and device
+ * state   out
+ *
+ * Threads: one at a time
+ * Errors:  as mo_optim_state_init; MO_E_INVALID (alignment), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_init(
+    mo_cl *cl, const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state);
+
+/* mo_cl_optim_state_slice - as mo_optim_state_slice.
+ *
+ * Threads: safe
+ * Errors:  as mo_optim_state_slice
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_slice(
+    const mo_cl_optim_state *state, size_t begin, size_t n, mo_cl_optim_state *slice);
+
+/* mo_cl_optim_state_write - a state of the host to the device. mo_cl_optim_state_read - back. Both
+ * may be slices.
+ *
+ * to  its content is overwritten; precision, block and n are those of from
+ *
+ * Both return when the copies are complete.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, states that differ in shape), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_write(
+    mo_cl *cl, const mo_optim_state *from, const mo_cl_optim_state *to);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_read(
+    mo_cl *cl, const mo_cl_optim_state *from, const mo_optim_state *to);
+
+/* mo_cl_optim_step - one update, bit for bit mo_optim_step's on devices that round division and
+ * square root correctly (mo_cl_info). The sums of whole kinds are added as the CPU does, in double,
+ * on devices that have none by integers.
+ *
+ * t      in      step number, from 1
+ * param  in out  [state->n] float
+ * grad   in      [state->n] float
+ * state  in out
+ *
+ * Memory:  none, but 2 KiB of the device that the mo_cl keeps
+ * Threads: one at a time
+ * Errors:  as mo_optim_step; MO_E_INVALID (sizes), MO_E_UNSUPPORTED (does not build), what OpenCL
+ *          says
+ * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit). Whole kinds wait for a sum of
+ *          squares once, ADAFACTOR three times; their sums have at most 1024 work-items. A kind,
+ *          precision and type of parameters is compiled at its first step
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_step(mo_cl *cl, const mo_optim_desc *desc,
+    uint64_t t, mo_cl_mem param, mo_cl_mem grad, const mo_cl_optim_state *state);
+
+/* mo_cl_optim_step_bf16 - the same for parameters in bf16, as mo_optim_step_bf16.
+ *
+ * param  in out  [state->n] bf16
+ *
+ * Threads, Errors: as mo_cl_optim_step
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_step_bf16(mo_cl *cl, const mo_optim_desc *desc,
+    uint64_t t, mo_cl_mem param, mo_cl_mem grad, const mo_cl_optim_state *state);
+
+/* mo_cl_optim_master_init - the master copy from the parameters, once, after
+ * mo_cl_optim_state_init.
+ *
+ * param  in  [state->n] bf16
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, no master, sizes), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_master_init(
+    mo_cl *cl, const mo_cl_optim_state *state, mo_cl_mem param);
+
+#endif
 /* mo_cl_act.h - mo_act.h on a device.
  *
  * Commands go to the compute queue in their order and are not waited for. */
@@ -1814,6 +1921,16 @@ MOI_ALWAYS_INLINE uint32_t moi_random_key(uint64_t seed, uint64_t high) {
 /* Largest alignment that the library asks for: a cache line and an AVX-512 vector. */
 enum { MOI_CACHE_LINE = 64 };
 
+#endif
+
+/* As in memopt.c: nothing is fused behind our back. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
 #endif
 
 #ifndef MEMOPT_FILE_H
@@ -2294,6 +2411,305 @@ static void moi_q4_begin(moi_q4_coder *coder, int is_signed) {
     coder->threshold[15] = HUGE_VALF;
     coder->zero = is_signed ? 7 : 0;
 }
+/* mo_optim_rules.h - what optimizers are wherever they run: which states a kind has and where they
+ * lie, and the numbers of a step; never part of the public header. */
+#ifndef MEMOPT_OPTIM_RULES_H
+#define MEMOPT_OPTIM_RULES_H
+
+enum { MOI_HAS_M = 1, MOI_HAS_SLOW = 2, MOI_HAS_V = 4, MOI_HAS_ROW = 8, MOI_HAS_COLUMN = 16 };
+enum { MOI_COUPLED = 32, MOI_WHOLE = 64 };
+static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns);
+
+/* Of a desc without zeros. */
+static int moi_optim_valid(const mo_optim_desc *d);
+static int moi_optim_is_blockwise(mo_optim_precision precision);
+
+/* ---- where the states lie ------------------------------------------------------------------- */
+
+/* The arrays of a state, in their order. */
+enum {
+    moi_optim_m,
+    moi_optim_m_absmax,
+    moi_optim_slow,
+    moi_optim_slow_absmax,
+    moi_optim_v,
+    moi_optim_v_absmax,
+    moi_optim_row,
+    moi_optim_column,
+    moi_optim_master,
+    moi_optim_n_arrays
+};
+
+/* has: bit i = array i is there; at: its offset in bytes, each on a cache line; size: of all. */
+typedef struct moi_optim_layout {
+    size_t n, block, rows, columns, size;
+    mo_optim_precision precision;
+    unsigned has;
+    size_t at[moi_optim_n_arrays];
+} moi_optim_layout;
+
+/* Of n numbers; 0 when that does not fit into a size_t. */
+static int moi_optim_lay_out(const mo_optim_desc *d, size_t n, moi_optim_layout *layout);
+
+/* What can be wrong when a state is made. */
+static mo_status moi_optim_layout_check(const mo_optim_desc *d, size_t n);
+
+/* Bytes of n numbers; 0 and *size untouched when that does not fit. */
+static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size);
+
+/* Bytes of an array of a state, of which the layout gives precision, n, block, rows and columns. */
+static int moi_optim_array_bytes(const moi_optim_layout *layout, int array, size_t *size);
+
+/* What every byte of an array is at first: the code of 0. */
+static int moi_optim_first_byte(const moi_optim_layout *layout, int plain_v, int array);
+
+/* Whether begin..begin + n - 1 of a state of all numbers can be a slice. */
+static mo_status moi_optim_slice_check(
+    mo_optim_precision precision, size_t block, size_t all, size_t begin, size_t n);
+
+/* ---- the numbers of a step ------------------------------------------------------------------ */
+
+/* What an update needs of desc and t, each rounded to float once. */
+typedef struct moi_optim_factors {
+    float grad_scale, beta1, beta2, beta3;
+    float one_minus_beta1, one_minus_beta2, one_minus_beta3;
+    float keep;     /* 1 - lr weight_decay, where it is decoupled, else 1 */
+    float decay;    /* weight_decay, where it goes into the gradient, else 0 */
+    float step;     /* what the direction is multiplied with */
+    float debias;   /* 1 / sqrt(1 - beta2^t) */
+    float debias_m; /* 1 / (1 - beta1^t), where step does not have it */
+    float epsilon, alpha;
+} moi_optim_factors;
+
+static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t);
+
+/* Of the stochastic rounding of parameters; m, slow and v have the next ones. Different noise for
+ * every step and state. */
+static uint64_t moi_optim_seed(const mo_optim_desc *d, uint64_t t);
+
+/* Whole kinds: whether the squares of all gradients, and their sum, are finite in fp32. */
+static int moi_optim_sum_usable(const mo_optim_desc *d, double square_sum);
+
+/* LAMB and LARS: the factors while norms are measured: parameters stay as they are. */
+static moi_optim_factors moi_optim_still(const mo_optim_desc *d, const moi_optim_factors *f);
+
+/* LAMB and LARS: the step from the sums of squares of the parameters and of the other thing; 0: it
+ * is not finite, nothing must change. */
+static int moi_optim_trust_step(
+    const mo_optim_desc *d, double param_sum, double other_sum, float *step);
+
+/* ADAFACTOR: beta2 of a step; the mean of rows; and the step from the sum of squares of u. */
+static void moi_optim_factored_decay(uint64_t t, float *beta2, float *one_minus_beta2);
+static float moi_optim_mean_row(const mo_optim_desc *d, double row_sum, size_t rows);
+static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, size_t n);
+
+#endif
+/* mo_optim_rules.c - see mo_optim_rules.h. */
+
+static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns) {
+    switch (kind) {
+    case MO_OPTIM_ADAMW: return MOI_HAS_M | MOI_HAS_V;
+    case MO_OPTIM_SGD: return MOI_HAS_M | MOI_COUPLED;
+    case MO_OPTIM_ADAM: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED;
+    case MO_OPTIM_LION: return MOI_HAS_M;
+    case MO_OPTIM_RMSPROP:
+    case MO_OPTIM_ADAGRAD: return MOI_HAS_V | MOI_COUPLED;
+    case MO_OPTIM_ADEMAMIX: return MOI_HAS_M | MOI_HAS_SLOW | MOI_HAS_V;
+    case MO_OPTIM_LAMB: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED | MOI_WHOLE;
+    case MO_OPTIM_LARS: return MOI_HAS_M | MOI_COUPLED | MOI_WHOLE;
+    case MO_OPTIM_ADAM_MINI: return MOI_HAS_M | MOI_HAS_ROW | MOI_WHOLE;
+    default: break;
+    }
+    return MOI_WHOLE | (columns ? MOI_HAS_ROW | MOI_HAS_COLUMN : MOI_HAS_ROW);
+}
+
+static int moi_optim_is_beta(double beta) { return beta >= 0 && beta < 1; }
+
+/* comparisons with NaN are false */
+static int moi_optim_has_numbers(const mo_optim_desc *d) {
+    const double most = 1e30;
+    return moi_optim_is_beta(d->beta1) && moi_optim_is_beta(d->beta2) &&
+        moi_optim_is_beta(d->beta3) && d->epsilon > 0 && d->epsilon < most && fabs(d->lr) < most &&
+        fabs(d->weight_decay) < most && fabs(d->grad_scale) < most && fabs(d->alpha) < most &&
+        d->trust > 0 && d->trust < most;
+}
+
+static int moi_optim_valid(const mo_optim_desc *d) {
+    return moi_optim_has_numbers(d) && (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
+        (unsigned)d->precision < MO_OPTIM_PRECISION_COUNT && moi_is_pow2(d->block) &&
+        d->block >= 64 && d->block <= moi_q8_max_block;
+}
+
+static int moi_optim_is_blockwise(mo_optim_precision precision) {
+    return precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT;
+}
+
+/* ---- where the states lie ------------------------------------------------------------------- */
+
+static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size) {
+    switch (precision) {
+    case MO_OPTIM_8BIT: *size = n; return 1;
+    case MO_OPTIM_4BIT: *size = moi_ceil_div(n, 2); return 1;
+    case MO_OPTIM_BF16: return moi_mul(n, sizeof(uint16_t), size);
+    default: return moi_mul(n, sizeof(float), size);
+    }
+}
+
+static int moi_optim_array_bytes(const moi_optim_layout *layout, int array, size_t *size) {
+    switch (array) {
+    case moi_optim_m:
+    case moi_optim_slow:
+    case moi_optim_v: return moi_optim_bytes(layout->precision, layout->n, size);
+    case moi_optim_row: return moi_mul(layout->rows, sizeof(float), size);
+    case moi_optim_column: return moi_mul(layout->columns, sizeof(float), size);
+    case moi_optim_master: return moi_mul(layout->n, sizeof(float), size);
+    default: return moi_mul(moi_ceil_div(layout->n, layout->block), sizeof(float), size);
+    }
+}
+
+static unsigned moi_optim_has(unsigned traits, int blockwise, int master) {
+    const unsigned scaled = blockwise ? 3 : 1; /* numbers with their scales */
+    unsigned has = 0;
+    if (traits & MOI_HAS_M) has |= scaled << moi_optim_m;
+    if (traits & MOI_HAS_SLOW) has |= scaled << moi_optim_slow;
+    if (traits & MOI_HAS_V) has |= scaled << moi_optim_v;
+    if (traits & MOI_HAS_ROW) has |= 1u << moi_optim_row;
+    if (traits & MOI_HAS_COLUMN) has |= 1u << moi_optim_column;
+    return master ? has | 1u << moi_optim_master : has;
+}
+
+static int moi_optim_lay_out(const mo_optim_desc *d, size_t n, moi_optim_layout *layout) {
+    const unsigned traits = moi_optim_traits(d->kind, d->columns);
+    moi_optim_layout l;
+    size_t bytes;
+    memset(&l, 0, sizeof l);
+    l.n = n;
+    l.precision =
+        moi_optim_is_blockwise(d->precision) && n < d->min_8bit_size ? MO_OPTIM_F32 : d->precision;
+    l.block = d->block;
+    if (traits & MOI_HAS_ROW) {
+        /* a vector is one row to ADAM_MINI, and rows of one number to ADAFACTOR */
+        l.columns = d->columns;
+        if (!l.columns) l.columns = d->kind == MO_OPTIM_ADAFACTOR ? 1 : n;
+        l.rows = l.columns ? n / l.columns : 0;
+    }
+    l.has = moi_optim_has(traits, moi_optim_is_blockwise(l.precision), d->master);
+    if (!moi_mul(n, sizeof(float), &bytes)) return 0;
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        if (!(l.has >> i & 1)) continue;
+        l.at[i] = l.size;
+        if (!moi_optim_array_bytes(&l, i, &bytes) || !moi_align_up(bytes, MOI_CACHE_LINE, &bytes) ||
+            !moi_add(l.size, bytes, &l.size))
+            return 0;
+    }
+    *layout = l;
+    return 1;
+}
+
+static mo_status moi_optim_layout_check(const mo_optim_desc *d, size_t n) {
+    if (!moi_optim_valid(d) || (d->columns && n % d->columns != 0)) return MO_E_INVALID;
+    if (d->precision == MO_OPTIM_4BIT && d->kind != MO_OPTIM_ADAMW) return MO_E_UNSUPPORTED;
+    return MO_OK;
+}
+
+static int moi_optim_first_byte(const moi_optim_layout *layout, int plain_v, int array) {
+    /* one-state optimizers of bitsandbytes use the signed map for v */
+    const int v_is_signed = plain_v && !(layout->has >> moi_optim_m & 1);
+    if (array != moi_optim_m && array != moi_optim_slow && !(array == moi_optim_v && v_is_signed))
+        return 0;
+    if (layout->precision == MO_OPTIM_8BIT) return 127;
+    return layout->precision == MO_OPTIM_4BIT ? 0x77 : 0;
+}
+
+static mo_status moi_optim_slice_check(
+    mo_optim_precision precision, size_t block, size_t all, size_t begin, size_t n) {
+    if (begin > all || n > all - begin) return MO_E_INVALID;
+    if (!moi_optim_is_blockwise(precision)) return MO_OK;
+    if (begin % block != 0 || (n % block != 0 && begin + n != all)) return MO_E_INVALID;
+    return MO_OK;
+}
+
+/* ---- the numbers of a step ------------------------------------------------------------------ */
+
+/* AdEMAMix, equations of section 3: alpha grows in a line, beta3 so that its half-life does. */
+static void moi_optim_warm(const mo_optim_desc *d, uint64_t t, double *beta3, double *alpha) {
+    *beta3 = d->beta3;
+    *alpha = d->alpha;
+    if (d->warmup == 0 || t >= d->warmup) return;
+    const double s = (double)t / (double)d->warmup, l1 = log(d->beta1), l3 = log(d->beta3);
+    const double warm = exp(l1 * l3 / ((1 - s) * l3 + s * l1));
+    *alpha = d->alpha * s;
+    if (warm < d->beta3) *beta3 = warm;
+}
+
+static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t) {
+    moi_optim_factors f;
+    const double correct1 = 1 - pow(d->beta1, (double)t), correct2 = 1 - pow(d->beta2, (double)t);
+    const int coupled = (moi_optim_traits(d->kind, 0) & MOI_COUPLED) != 0;
+    const int adam =
+        d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM || d->kind == MO_OPTIM_ADAM_MINI;
+    double beta3, alpha;
+    moi_optim_warm(d, t, &beta3, &alpha);
+    f.grad_scale = (float)d->grad_scale;
+    /* at t = 1 momentum starts from the gradient: what is in the state does not count */
+    f.beta1 = d->kind == MO_OPTIM_SGD && t == 1 ? 0.0f : (float)d->beta1;
+    f.beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)d->beta2;
+    f.beta3 = (float)beta3;
+    f.one_minus_beta1 = (float)(1 - d->beta1);
+    f.one_minus_beta2 = d->kind == MO_OPTIM_ADAGRAD ? 1.0f : (float)(1 - d->beta2);
+    f.one_minus_beta3 = (float)(1 - beta3);
+    f.keep = coupled ? 1.0f : (float)(1 - d->lr * d->weight_decay);
+    f.decay = coupled ? (float)d->weight_decay : 0.0f;
+    f.step = (float)(adam ? d->lr / correct1 : d->lr);
+    f.debias = (float)(1 / sqrt(correct2));
+    f.debias_m = (float)(1 / correct1);
+    f.epsilon = (float)d->epsilon;
+    f.alpha = (float)alpha;
+    return f;
+}
+
+static uint64_t moi_optim_seed(const mo_optim_desc *d, uint64_t t) {
+    return d->seed + t * 0x9e3779b97f4a7c15u;
+}
+
+static int moi_optim_sum_usable(const mo_optim_desc *d, double square_sum) {
+    return square_sum * d->grad_scale * d->grad_scale < 1.8e19 * 1.8e19;
+}
+
+static moi_optim_factors moi_optim_still(const mo_optim_desc *d, const moi_optim_factors *f) {
+    moi_optim_factors still = *f;
+    still.step = 0;
+    if (d->kind == MO_OPTIM_LARS) still.beta1 = 0;
+    return still;
+}
+
+static int moi_optim_trust_step(
+    const mo_optim_desc *d, double param_sum, double other_sum, float *step) {
+    double param = sqrt(param_sum), other = sqrt(other_sum);
+    if (!(other <= 1.7976931348623157e308)) return 0; /* also NaN */
+    if (d->kind == MO_OPTIM_LARS) {
+        other = other * fabs(d->grad_scale) + d->weight_decay * param;
+        param *= d->trust;
+    }
+    const double ratio = param > 0 && other > 0 ? param / other : 1;
+    *step = (float)(d->lr * ratio);
+    return 1;
+}
+
+static void moi_optim_factored_decay(uint64_t t, float *beta2, float *one_minus_beta2) {
+    const double decay = 1 - pow((double)t, -0.8);
+    *beta2 = (float)decay;
+    *one_minus_beta2 = (float)(1 - decay);
+}
+
+static float moi_optim_mean_row(const mo_optim_desc *d, double row_sum, size_t rows) {
+    return (float)(row_sum / (double)rows) + (float)d->epsilon;
+}
+
+static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, size_t n) {
+    const double rms = sqrt(square_sum / (double)n);
+    return (float)(d->lr / (rms > d->trust ? rms / d->trust : 1));
+}
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -2369,7 +2785,13 @@ static void moi_cl_record_free(mo_cl *cl);
     X(accum_square, double)                                                                        \
     X(quant8, codec)                                                                               \
     X(quant4, codec)                                                                               \
-    X(int8, codec)
+    X(int8, codec)                                                                                 \
+    X(optim_update, double)                                                                        \
+    X(optim, optim_update)                                                                         \
+    X(optim_blocks, optim_update)                                                                  \
+    X(optim_norms, optim_update)                                                                   \
+    X(optim_factored, optim_update)                                                                \
+    X(optim_rows, double)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
@@ -2392,6 +2814,14 @@ static void moi_cl_record_free(mo_cl *cl);
     X(accum, mo_cl_accum_scale)                                                                    \
     X(accum, mo_cl_accum_unscale)                                                                  \
     X(accum_square, mo_cl_accum_square_parts)                                                      \
+    X(optim, mo_cl_optim_step)                                                                     \
+    X(optim_blocks, mo_cl_optim_step_blocks)                                                       \
+    X(optim_norms, mo_cl_optim_norms)                                                              \
+    X(optim_rows, mo_cl_optim_rows)                                                                \
+    X(optim_rows, mo_cl_optim_columns)                                                             \
+    X(optim_rows, mo_cl_optim_row_sum)                                                             \
+    X(optim_factored, mo_cl_optim_factored_norms)                                                  \
+    X(optim_factored, mo_cl_optim_factored_step)                                                   \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)                                                                     \
     X(quant8, mo_cl_quant8_encode)                                                                 \
@@ -5261,14 +5691,8 @@ static const char *const moi_cl_double_lines[] = {
 "    return total;\n",
 "}\n",
 "#endif\n",
-};
-
-static const char *const moi_cl_accum_square_lines[] = {
-"/* accum_square.cl - sums of squares, see mo_accum.h.\n",
-" *\n",
-" * groups  MO_PARTS / MO_TEAMS: a team of lanes for each part\n",
-" * check: -DMO_DOUBLE=0\n",
-" * check: -DMO_DOUBLE=1 */\n",
+"\n",
+"/* ---- parts ---------------------------------------------------------------------------------- */\n",
 "\n",
 "#define MO_PARTS 64u\n",
 "\n",
@@ -5278,6 +5702,29 @@ static const char *const moi_cl_accum_square_lines[] = {
 "    const ulong grains = n / grain + (n % grain != 0 ? 1 : 0);\n",
 "    return min((grains / MO_PARTS * part + min((ulong)part, grains % MO_PARTS)) * grain, n);\n",
 "}\n",
+"\n",
+"/* sum and the totals of the teams in their order. all: room for one of each team. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_LOCAL_TEAMS(all)\n",
+"#define mo_teams_add(sum, total, all) mo_double_add(sum, total)\n",
+"#else\n",
+"#define MO_LOCAL_TEAMS(all) __local mo_double all[MO_TEAMS];\n",
+"static inline mo_double mo_teams_add(mo_double sum, mo_double total, __local mo_double *all) {\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    if (MO_LANE(0) == 0) all[MO_TEAM] = total;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint i = 0; i < MO_TEAMS; i++) sum = mo_double_add(sum, all[i]);\n",
+"    return sum;\n",
+"}\n",
+"#endif\n",
+};
+
+static const char *const moi_cl_accum_square_lines[] = {
+"/* accum_square.cl - sums of squares, see mo_accum.h.\n",
+" *\n",
+" * groups  MO_PARTS / MO_TEAMS: a team of lanes for each part\n",
+" * check: -DMO_DOUBLE=0\n",
+" * check: -DMO_DOUBLE=1 */\n",
 "\n",
 "/* parts[i] = the sum of x[j]^2 over part i, the bits of a double */\n",
 "MO_KERNEL void mo_cl_accum_square_parts(__global const float *restrict x, ulong x_off, ulong n,\n",
@@ -5660,6 +6107,772 @@ static const char *const moi_cl_int8_lines[] = {
 "        const ulong row = from[0], column = from[1];\n",
 "        if (row < rows && column < columns)\n",
 "            x[x_off + row * columns + column] = mo_out(as_float(from[2]));\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_optim_update_lines[] = {
+"/* optim_update.cl - shared by the optimizers: one number's update, and how parameters and states\n",
+" * are kept; the bits of the scalar kernels of mo_optim.inc.\n",
+" *\n",
+" * MO_KIND     mo_optim_kind\n",
+" * MO_STATE    mo_optim_precision of the states\n",
+" * MO_PARAM    0 fp32; 1 bf16, rounded at random; 2 fp32, and a copy rounded to bf16\n",
+" * MO_PLAIN_V  1: 8-bit v is kept as bitsandbytes does\n",
+" *\n",
+" * The factors of a step are those of moi_optim_factors, in their order. */\n",
+"\n",
+"#define MO_ADAMW     0\n",
+"#define MO_SGD       1\n",
+"#define MO_ADAM      2\n",
+"#define MO_LION      3\n",
+"#define MO_RMSPROP   4\n",
+"#define MO_ADAGRAD   5\n",
+"#define MO_ADEMAMIX  6\n",
+"#define MO_LAMB      7\n",
+"#define MO_LARS      8\n",
+"#define MO_ADAM_MINI 9\n",
+"#define MO_ADAFACTOR 10\n",
+"\n",
+"#define MO_HAS_M                                                                                   \\\n",
+"    (MO_KIND != MO_RMSPROP && MO_KIND != MO_ADAGRAD && MO_KIND != MO_ADAFACTOR)\n",
+"#define MO_HAS_SLOW (MO_KIND == MO_ADEMAMIX)\n",
+"#define MO_HAS_V                                                                                   \\\n",
+"    (MO_KIND == MO_ADAMW || MO_KIND == MO_ADAM || MO_KIND == MO_RMSPROP ||                         \\\n",
+"        MO_KIND == MO_ADAGRAD || MO_KIND == MO_ADEMAMIX || MO_KIND == MO_LAMB)\n",
+"\n",
+"#define mo_grad_scale      f.s0\n",
+"#define mo_beta1           f.s1\n",
+"#define mo_beta2           f.s2\n",
+"#define mo_beta3           f.s3\n",
+"#define mo_one_minus_beta1 f.s4\n",
+"#define mo_one_minus_beta2 f.s5\n",
+"#define mo_one_minus_beta3 f.s6\n",
+"#define mo_keep            f.s7\n",
+"#define mo_decay           f.s8\n",
+"#define mo_step            f.s9\n",
+"#define mo_debias          f.sa\n",
+"#define mo_debias_m        f.sb\n",
+"#define mo_epsilon         f.sc\n",
+"#define mo_alpha           f.sd\n",
+"\n",
+"/* ---- the update ----------------------------------------------------------------------------- */\n",
+"\n",
+"/* One number: what is updated; root: of the new v; u: LAMB's direction; divisor: ADAM_MINI's. */\n",
+"typedef struct mo_number {\n",
+"    float p, m, slow, v, root, u, divisor;\n",
+"} mo_number;\n",
+"\n",
+"/* gradients whose square is finite; the others leave everything as it is */\n",
+"static inline int mo_usable(float g) { return fabs(g) < 1.8e19f; }\n",
+"\n",
+"static inline float mo_mix(float b, float was, float c, float g) { return b * was + c * g; }\n",
+"\n",
+"#if MO_KIND == MO_ADAMW || MO_KIND == MO_ADAM\n",
+"static inline void mo_update(float16 f, float grad, mo_number *x) {\n",
+"    const float scaled = grad * mo_grad_scale;\n",
+"    const float g = MO_KIND == MO_ADAM ? scaled + mo_decay * x->p : scaled;\n",
+"    const int usable = mo_usable(g);\n",
+"    const float m = mo_mix(mo_beta1, x->m, mo_one_minus_beta1, g);\n",
+"    x->v = usable ? mo_mix(mo_beta2, x->v, mo_one_minus_beta2, g * g) : x->v;\n",
+"    x->root = sqrt(x->v);\n",
+"    const float p = x->p * mo_keep - mo_step * (m / (x->root * mo_debias + mo_epsilon));\n",
+"    x->p = usable ? p : x->p;\n",
+"    x->m = usable ? m : x->m;\n",
+"}\n",
+"#elif MO_KIND == MO_SGD\n",
+"static inline void mo_update(float16 f, float grad, mo_number *x) {\n",
+"    const float g = grad * mo_grad_scale + mo_decay * x->p;\n",
+"    const int usable = mo_usable(g);\n",
+"    const float m = mo_beta1 * x->m + g;\n",
+"    x->p = usable ? x->p - mo_step * m : x->p;\n",
+"    x->m = usable ? m : x->m;\n",
+"}\n",
+"#elif MO_KIND == MO_LARS\n",
+"static inline void mo_update(float16 f, float grad, mo_number *x) {\n",
+"    const float g = grad * mo_grad_scale + mo_decay * x->p;\n",
+"    x->m = mo_mix(mo_beta1, x->m, mo_step, g);\n",
+"    x->p = x->p - x->m;\n",
+"}\n",
+"#elif MO_KIND == MO_LION\n",
+"static inline void mo_update(float16 f, float grad, mo_number *x) {\n",
+"    const float g = grad * mo_grad_scale;\n",
+"    const int usable = mo_usable(g);\n",
+"    const float q = mo_mix(mo_beta1, x->m, mo_one_minus_beta1, g);\n",
+"    const float by = 0.0f < q ? mo_step : q < 0.0f ? 0.0f - mo_step : 0.0f;\n",
+"    x->p = usable ? x->p * mo_keep - by : x->p;\n",
+"    x->m = usable ? mo_mix(mo_beta2, x->m, mo_one_minus_beta2, g) : x->m;\n",
+"}\n",
+"#elif MO_KIND == MO_RMSPROP || MO_KIND == MO_ADAGRAD\n",
+"static inline void mo_update(float16 f, float grad, mo_number *x) {\n",
+"    const float g = grad * mo_grad_scale + mo_decay * x->p;\n",
+"    const int usable = mo_usable(g);\n",
+"    x->v = usable ? mo_mix(mo_beta2, x->v, mo_one_minus_beta2, g * g) : x->v;\n",
+"    x->root = sqrt(x->v);\n",
+"    x->p = usable ? x->p - mo_step * (g / (x->root + mo_epsilon)) : x->p;\n",
+"}\n",
+"#elif MO_KIND == MO_ADEMAMIX\n",
+"static inline void mo_update(float16 f, float grad, mo_number *x) {\n",
+"    const float g = grad * mo_grad_scale;\n",
+"    const int usable = mo_usable(g);\n",
+"    const float m = mo_mix(mo_beta1, x->m, mo_one_minus_beta1, g);\n",
+"    const float slow = mo_mix(mo_beta3, x->slow, mo_one_minus_beta3, g);\n",
+"    x->v = usable ? mo_mix(mo_beta2, x->v, mo_one_minus_beta2, g * g) : x->v;\n",
+"    x->root = sqrt(x->v);\n",
+"    const float both = mo_mix(mo_debias_m, m, mo_alpha, slow);\n",
+"    const float p = x->p * mo_keep - mo_step * (both / (x->root * mo_debias + mo_epsilon));\n",
+"    x->p = usable ? p : x->p;\n",
+"    x->m = usable ? m : x->m;\n",
+"    x->slow = usable ? slow : x->slow;\n",
+"}\n",
+"#elif MO_KIND == MO_LAMB\n",
+"static inline void mo_update(float16 f, float grad, mo_number *x) {\n",
+"    const float g = grad * mo_grad_scale;\n",
+"    x->m = mo_mix(mo_beta1, x->m, mo_one_minus_beta1, g);\n",
+"    x->v = mo_mix(mo_beta2, x->v, mo_one_minus_beta2, g * g);\n",
+"    x->root = sqrt(x->v);\n",
+"    const float by = mo_debias_m * x->m / (x->root * mo_debias + mo_epsilon);\n",
+"    x->u = by + mo_decay * x->p;\n",
+"    x->p = x->p - mo_step * x->u;\n",
+"}\n",
+"#elif MO_KIND == MO_ADAM_MINI\n",
+"static inline void mo_update(float16 f, float grad, mo_number *x) {\n",
+"    x->m = mo_mix(mo_beta1, x->m, mo_one_minus_beta1, grad * mo_grad_scale);\n",
+"    x->p = x->p * mo_keep - mo_step * (x->m / x->divisor);\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* The row that number rest + i of a tile is in, rest < columns. */\n",
+"static inline ulong mo_row_of(ulong rest, uint i, ulong columns) {\n",
+"    if (columns >= MO_TILE) return rest + i >= columns ? 1 : 0;\n",
+"    return ((uint)rest + i) / (uint)columns;\n",
+"}\n",
+"\n",
+"/* ---- random bits ---------------------------------------------------------------------------- */\n",
+"\n",
+"/* Those of a tile that starts at an index; number k: 0 parameters, 1 m, 2 slow, 3 v. */\n",
+"typedef struct mo_noise {\n",
+"    uint first, key[4], next[4];\n",
+"} mo_noise;\n",
+"\n",
+"static inline mo_noise mo_noise_of(ulong seed, ulong index) {\n",
+"    mo_noise noise;\n",
+"    const uint high = (uint)(index >> 32);\n",
+"    noise.first = (uint)index;\n",
+"    for (uint k = 0; k < 4; k++) {\n",
+"        noise.key[k] = mo_random_key(seed + k, high);\n",
+"        noise.next[k] = mo_random_key(seed + k, high + 1u);\n",
+"    }\n",
+"    return noise;\n",
+"}\n",
+"\n",
+"static inline ushort mo_dither(float x, const mo_noise *noise, uint k, uint i) {\n",
+"    const uint random = mo_random_at(noise->first, i, noise->key[k], noise->next[k]);\n",
+"    return (ushort)mo_bf16_round_random(mo_clamp(x, 0x7f7f0000u), random);\n",
+"}\n",
+"\n",
+"/* ---- parameters ----------------------------------------------------------------------------- */\n",
+"\n",
+"#if MO_PARAM == 1\n",
+"#define MO_PARAM_ARGS               __global ushort *restrict param, ulong param_off,\n",
+"#define MO_PARAM_USE(at)            __global ushort *const p_at = param + param_off + (at)\n",
+"#define MO_PARAM_LOAD(i)            mo_bf16_value(p_at[i])\n",
+"#define MO_PARAM_STORE(i, noise, x) p_at[i] = mo_dither(x, noise, 0u, i)\n",
+"#elif MO_PARAM == 2\n",
+"#define MO_PARAM_ARGS                                                                              \\\n",
+"    __global float *restrict param, ulong param_off, __global ushort *restrict rounded,            \\\n",
+"        ulong rounded_off,\n",
+"#define MO_PARAM_USE(at)                                                                           \\\n",
+"    __global float *const p_at = param + param_off + (at);                                         \\\n",
+"    __global ushort *const r_at = rounded + rounded_off + (at)\n",
+"#define MO_PARAM_LOAD(i)            p_at[i]\n",
+"#define MO_PARAM_STORE(i, noise, x) (void)(noise), p_at[i] = (x), r_at[i] = (ushort)mo_bf16_round(x)\n",
+"#else\n",
+"#define MO_PARAM_ARGS               __global float *restrict param, ulong param_off,\n",
+"#define MO_PARAM_USE(at)            __global float *const p_at = param + param_off + (at)\n",
+"#define MO_PARAM_LOAD(i)            p_at[i]\n",
+"#define MO_PARAM_STORE(i, noise, x) (void)(noise), p_at[i] = (x)\n",
+"#endif\n",
+"\n",
+"/* ---- states: MO_STATE_ARGS(m) are the arguments of m ----------------------------------------- */\n",
+"\n",
+"#if MO_STATE == 0\n",
+"#define MO_STATE_ARGS(s)                  __global float *restrict s, ulong s##_off,\n",
+"#define MO_STATE_USE(s, at)               __global float *const s##_at = s + s##_off + (at)\n",
+"#define MO_STATE_LOAD(s, i)               s##_at[i]\n",
+"#define MO_STATE_STORE(s, i, k, noise, x) (void)(noise), s##_at[i] = (x)\n",
+"#elif MO_STATE == 2\n",
+"#define MO_STATE_ARGS(s)                  __global ushort *restrict s, ulong s##_off,\n",
+"#define MO_STATE_USE(s, at)               __global ushort *const s##_at = s + s##_off + (at)\n",
+"#define MO_STATE_LOAD(s, i)               mo_bf16_value(s##_at[i])\n",
+"#define MO_STATE_STORE(s, i, k, noise, x) s##_at[i] = mo_dither(x, noise, k, i)\n",
+"#else\n",
+"#define MO_STATE_ARGS(s)                                                                           \\\n",
+"    __global uchar *restrict s, ulong s##_off, __global float *restrict s##_absmax,                \\\n",
+"        ulong s##_absmax_off,\n",
+"\n",
+"#define MO_BYTES (MO_STATE == 1 ? 2u : 1u) /* of two numbers */\n",
+"\n",
+"/* The maps of v: the signed one in states of v alone that bitsandbytes can read. */\n",
+"#define MO_V_MAP     (MO_PLAIN_V && !MO_HAS_M ? 0u : 1u)\n",
+"#define MO_V_NO_ZERO (MO_PLAIN_V ? 0u : 1u)\n",
+"#define MO_MAY_ROOT  (MO_STATE == 3 || !MO_PLAIN_V)\n",
+"\n",
+"/* Declares a map and what codes are found with in it. */\n",
+"#if MO_STATE == 1\n",
+"#define MO_MAP_USE(s, tables, map, no_zero)                                                        \\\n",
+"    MO_TABLE_USE(s##_map, tables, MO_TABLE_MAP(map), MO_MAP_WORDS)\n",
+"#define MO_CELLS_USE(s, tables, map, no_zero)                                                      \\\n",
+"    MO_TABLE_USE(s##_cells, tables, MO_TABLE_CELLS(map, no_zero), MO_CELL_WORDS)\n",
+"#else\n",
+"#define MO_MAP_USE(s, tables, map, no_zero)                                                        \\\n",
+"    MO_TABLE_USE(s##_map, tables, MO_TABLE_MAP4(2u + (map)), MO_MAP4_WORDS)\n",
+"#define MO_CELLS MO_TABLE\n",
+"#define MO_CELLS_USE(s, tables, map, no_zero) const MO_CELLS *s##_cells = s##_map + 16\n",
+"#endif\n",
+"\n",
+"/* The value of number i of a block of codes. */\n",
+"static inline float mo_decoded(\n",
+"    const MO_TABLE *map, __global const uchar *codes, uint i, float absmax) {\n",
+"#if MO_STATE == 1\n",
+"    const float x = mo_map_value(map, codes[i]) * fabs(absmax);\n",
+"#else\n",
+"    const float x = mo_map_value(map, codes[i / 2] >> (i % 2 ? 0 : 4) & 15u) * fabs(absmax);\n",
+"#endif\n",
+"    return absmax < 0.0f ? x * x : x;\n",
+"}\n",
+"#endif\n",
+"\n",
+"#if MO_HAS_M\n",
+"#define MO_M_ARGS MO_STATE_ARGS(m)\n",
+"#else\n",
+"#define MO_M_ARGS\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"#define MO_SLOW_ARGS MO_STATE_ARGS(slow)\n",
+"#else\n",
+"#define MO_SLOW_ARGS\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"#define MO_V_ARGS MO_STATE_ARGS(v)\n",
+"#else\n",
+"#define MO_V_ARGS\n",
+"#endif\n",
+"#if MO_KIND == MO_ADAM_MINI\n",
+"#define MO_ROW_ARGS __global const float *restrict row, ulong row_off, ulong columns,\n",
+"#define MO_ROW_USE(at)                                                                             \\\n",
+"    __global const float *const row_at = row + row_off + (at) / columns;                           \\\n",
+"    const ulong row_rest = (at) % columns\n",
+"#define MO_DIVISOR(i) (sqrt(row_at[mo_row_of(row_rest, i, columns)]) * mo_debias + mo_epsilon)\n",
+"#else\n",
+"#define MO_ROW_ARGS\n",
+"#endif\n",
+"\n",
+"/* What all steps take. */\n",
+"#define MO_STEP_ARGS                                                                               \\\n",
+"    MO_PARAM_ARGS __global const float *restrict grad, ulong grad_off, MO_M_ARGS MO_SLOW_ARGS      \\\n",
+"        MO_V_ARGS MO_ROW_ARGS float16 f, ulong seed, ulong offset, ulong n\n",
+};
+
+static const char *const moi_cl_optim_lines[] = {
+"/* optim.cl - optimizer steps with states in fp32 and bf16, see mo_optim.h.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * check: -DMO_KIND=0 -DMO_STATE=0 -DMO_PARAM=0\n",
+" * check: -DMO_KIND=0 -DMO_STATE=0 -DMO_PARAM=1\n",
+" * check: -DMO_KIND=0 -DMO_STATE=2 -DMO_PARAM=2\n",
+" * check: -DMO_KIND=1 -DMO_STATE=2 -DMO_PARAM=1\n",
+" * check: -DMO_KIND=2 -DMO_STATE=2 -DMO_PARAM=0\n",
+" * check: -DMO_KIND=3 -DMO_STATE=0 -DMO_PARAM=0\n",
+" * check: -DMO_KIND=4 -DMO_STATE=2 -DMO_PARAM=0\n",
+" * check: -DMO_KIND=5 -DMO_STATE=0 -DMO_PARAM=0\n",
+" * check: -DMO_KIND=6 -DMO_STATE=2 -DMO_PARAM=1\n",
+" * check: -DMO_KIND=7 -DMO_STATE=2 -DMO_PARAM=2\n",
+" * check: -DMO_KIND=8 -DMO_STATE=0 -DMO_PARAM=1\n",
+" * check: -DMO_KIND=9 -DMO_STATE=2 -DMO_PARAM=0 */\n",
+"\n",
+"MO_KERNEL void mo_cl_optim_step(MO_STEP_ARGS) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const mo_noise noise = mo_noise_of(seed, offset + tile);\n",
+"#if MO_KIND == MO_ADAM_MINI\n",
+"    MO_ROW_USE(tile);\n",
+"#endif\n",
+"    __global const float *const g_at = grad + grad_off + tile;\n",
+"    MO_PARAM_USE(tile);\n",
+"#if MO_HAS_M\n",
+"    MO_STATE_USE(m, tile);\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"    MO_STATE_USE(slow, tile);\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"    MO_STATE_USE(v, tile);\n",
+"#endif\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        mo_number x;\n",
+"        x.p = MO_PARAM_LOAD(i);\n",
+"#if MO_HAS_M\n",
+"        x.m = MO_STATE_LOAD(m, i);\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"        x.slow = MO_STATE_LOAD(slow, i);\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"        x.v = MO_STATE_LOAD(v, i);\n",
+"#endif\n",
+"#if MO_KIND == MO_ADAM_MINI\n",
+"        x.divisor = MO_DIVISOR(i);\n",
+"#endif\n",
+"        mo_update(f, g_at[i], &x);\n",
+"        MO_PARAM_STORE(i, &noise, x.p);\n",
+"#if MO_HAS_M\n",
+"        MO_STATE_STORE(m, i, 1u, &noise, x.m);\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"        MO_STATE_STORE(slow, i, 2u, &noise, x.slow);\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"        MO_STATE_STORE(v, i, 3u, &noise, x.v);\n",
+"#endif\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_optim_blocks_lines[] = {
+"/* optim_blocks.cl - optimizer steps with states in blocks of 8-bit and 4-bit codes, see mo_optim.h.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE): a group has whole blocks, one after the other\n",
+" *\n",
+" * MO_BLOCK  numbers per scale\n",
+" *\n",
+" * A block is decoded and updated, then its largest magnitudes are known, then it is encoded: an\n",
+" * item keeps its numbers in between.\n",
+" *\n",
+" * check: -DMO_KIND=0 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=256\n",
+" * check: -DMO_KIND=0 -DMO_STATE=1 -DMO_PARAM=1 -DMO_PLAIN_V=1 -DMO_BLOCK=256\n",
+" * check: -DMO_KIND=0 -DMO_STATE=3 -DMO_PARAM=2 -DMO_PLAIN_V=0 -DMO_BLOCK=128\n",
+" * check: -DMO_KIND=1 -DMO_STATE=1 -DMO_PARAM=1 -DMO_PLAIN_V=0 -DMO_BLOCK=256\n",
+" * check: -DMO_KIND=2 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=2048\n",
+" * check: -DMO_KIND=3 -DMO_STATE=1 -DMO_PARAM=2 -DMO_PLAIN_V=0 -DMO_BLOCK=256\n",
+" * check: -DMO_KIND=4 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=1 -DMO_BLOCK=256\n",
+" * check: -DMO_KIND=5 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=64\n",
+" * check: -DMO_KIND=6 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=256\n",
+" * check: -DMO_KIND=7 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=256\n",
+" * check: -DMO_KIND=8 -DMO_STATE=1 -DMO_PARAM=1 -DMO_PLAIN_V=0 -DMO_BLOCK=256\n",
+" * check: -DMO_KIND=9 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=256 */\n",
+"\n",
+"/* An item has runs of numbers that lie beside each other: one, or the two of a byte. */\n",
+"#define MO_RUN       (MO_STATE == 3 ? 2u : 1u)\n",
+"#define MO_ITEM_RUNS ((MO_BLOCK / MO_RUN + MEMOPT_WG - 1u) / MEMOPT_WG)\n",
+"#define MO_ITEM      (MO_ITEM_RUNS * MO_RUN)\n",
+"\n",
+"/* Number k of an item is number MO_AT(k) of the block. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_AT(k)         (k)\n",
+"#define MO_NUMBERS(size) (size)\n",
+"#define MO_RUNS(size)    (((size) + MO_RUN - 1u) / MO_RUN)\n",
+"#else\n",
+"#define MO_AT(k)         (((uint)get_local_id(0) + (k) / MO_RUN * MEMOPT_WG) * MO_RUN + (k) % MO_RUN)\n",
+"#define MO_NUMBERS(size) MO_ITEM\n",
+"#define MO_RUNS(size)    MO_ITEM_RUNS\n",
+"#endif\n",
+"\n",
+"/* What is found of a block, by the bits, as integers are in the order of the numbers. */\n",
+"#define MO_MOST_M    0\n",
+"#define MO_MOST_SLOW 1\n",
+"#define MO_MOST_V    2\n",
+"#define MO_GAP_V     3 /* from the smallest v that is not 0 to infinity */\n",
+"\n",
+"/* The largest of all items. Of three places one is filled, one was just read by all, and one is\n",
+" * set to 0 for the next turn, so that a turn needs a single barrier; it also lies between the\n",
+" * reading of the old scales and the writing of the new ones. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_MOST_USE(name)\n",
+"#define mo_most_all(most, name, turn)\n",
+"#else\n",
+"#define MO_MOST_USE(name)                                                                          \\\n",
+"    __local uint name[3][4];                                                                       \\\n",
+"    if (get_local_id(0) == 0)                                                                      \\\n",
+"        for (uint i = 0; i < 12; i++) name[i / 4][i % 4] = 0;                                      \\\n",
+"    barrier(CLK_LOCAL_MEM_FENCE)\n",
+"static inline void mo_most_all(uint *most, __local uint (*all)[4], uint turn) {\n",
+"    __local uint *now = all[turn % 3], *later = all[(turn + 2) % 3];\n",
+"    for (uint i = 0; i < 4; i++)\n",
+"        if (most[i] != 0) atomic_max(now + i, most[i]);\n",
+"    barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);\n",
+"    for (uint i = 0; i < 4; i++) most[i] = now[i];\n",
+"    if (get_local_id(0) == 0)\n",
+"        for (uint i = 0; i < 4; i++) later[i] = 0;\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* A block's new scale; returns what its numbers are multiplied with. */\n",
+"static inline float mo_scale_of(float most, int root, __global float *absmax) {\n",
+"    const uint bits = min(mo_magnitude(most), MO_INFINITY);\n",
+"    const uint limit = MO_STATE == 1 ? MO_INFINITY : as_uint(3.4e38f) - 1u;\n",
+"    const int usable = bits >= MO_LEAST && bits <= limit;\n",
+"    const float scale = usable ? as_float(bits) : 0.0f;\n",
+"    if (get_local_id(0) == 0) *absmax = root && usable ? -scale : scale;\n",
+"    return usable ? 1.0f / scale : 0.0f;\n",
+"}\n",
+"\n",
+"/* The codes of an item's numbers x. zero: the code of 0. */\n",
+"static inline void mo_encode(const MO_CELLS *cells, float low, uint zero, uint no_zero,\n",
+"    const float *x, float inverse, __global uchar *codes, uint size) {\n",
+"    (void)low, (void)no_zero; /* 8 bits */\n",
+"    for (uint r = 0; r < MO_RUNS(size); r++) {\n",
+"        const uint i = MO_AT(r * MO_RUN);\n",
+"        if (MEMOPT_WG > 1 && i >= size) break;\n",
+"#if MO_STATE == 1\n",
+"        codes[i] = (uchar)mo_q8_code(cells, mo_q8_scaled(x[r], inverse, low), zero, no_zero);\n",
+"#else\n",
+"        const uint first = mo_q4_place(cells, x[2 * r] * inverse);\n",
+"        const uint second = i + 1 < size ? mo_q4_place(cells, x[2 * r + 1] * inverse) : zero;\n",
+"        codes[i / 2] = (uchar)(first << 4 | second);\n",
+"#endif\n",
+"    }\n",
+"}\n",
+"\n",
+"#define MO_M_ZERO (MO_STATE == 1 ? 127u : 7u)\n",
+"#define MO_V_ZERO (MO_STATE == 1 && MO_V_MAP == 0 ? 127u : 0u)\n",
+"\n",
+"MO_KERNEL void mo_cl_optim_step_blocks(MO_STEP_ARGS, __global const uint *restrict tables) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE, block = tile / MO_BLOCK;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const mo_noise noise = mo_noise_of(seed, offset + tile);\n",
+"    __global const float *const g_at = grad + grad_off + tile;\n",
+"    MO_PARAM_USE(tile);\n",
+"    MO_MOST_USE(all);\n",
+"#if MO_KIND == MO_ADAM_MINI\n",
+"    MO_ROW_USE(tile);\n",
+"#endif\n",
+"#if MO_HAS_M\n",
+"    float new_m[MO_ITEM];\n",
+"    __global uchar *m_at = m + m_off + tile * MO_BYTES / 2;\n",
+"    __global float *m_scales = m_absmax + m_absmax_off + block;\n",
+"    MO_MAP_USE(m, tables, 0u, 0u);\n",
+"    MO_CELLS_USE(m, tables, 0u, 0u);\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"    float new_slow[MO_ITEM];\n",
+"    __global uchar *slow_at = slow + slow_off + tile * MO_BYTES / 2;\n",
+"    __global float *slow_scales = slow_absmax + slow_absmax_off + block;\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"    float new_v[MO_ITEM];\n",
+"    __global uchar *v_at = v + v_off + tile * MO_BYTES / 2;\n",
+"    __global float *v_scales = v_absmax + v_absmax_off + block;\n",
+"    MO_MAP_USE(v, tables, MO_V_MAP, MO_V_NO_ZERO);\n",
+"    MO_CELLS_USE(v, tables, MO_V_MAP, MO_V_NO_ZERO);\n",
+"#endif\n",
+"    for (uint turn = 0; turn * MO_BLOCK < size; turn++) {\n",
+"        const uint begin = turn * MO_BLOCK, count = min(size - begin, (uint)MO_BLOCK);\n",
+"        uint most[4] = {0, 0, 0, 0};\n",
+"#if MO_HAS_M\n",
+"        const float m_scale = m_scales[turn];\n",
+"        __global uchar *m_codes = m_at + begin * MO_BYTES / 2;\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"        const float slow_scale = slow_scales[turn];\n",
+"        __global uchar *slow_codes = slow_at + begin * MO_BYTES / 2;\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"        const float v_scale = v_scales[turn];\n",
+"        __global uchar *v_codes = v_at + begin * MO_BYTES / 2;\n",
+"#endif\n",
+"        for (uint k = 0; k < MO_NUMBERS(count); k++) {\n",
+"            const uint at = MO_AT(k), i = begin + at;\n",
+"            if (MEMOPT_WG > 1 && at >= count) break;\n",
+"            mo_number x;\n",
+"            x.p = MO_PARAM_LOAD(i);\n",
+"#if MO_HAS_M\n",
+"            x.m = mo_decoded(m_map, m_codes, at, m_scale);\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"            x.slow = mo_decoded(m_map, slow_codes, at, slow_scale);\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"            x.v = mo_decoded(v_map, v_codes, at, v_scale);\n",
+"#endif\n",
+"#if MO_KIND == MO_ADAM_MINI\n",
+"            x.divisor = MO_DIVISOR(i);\n",
+"#endif\n",
+"            mo_update(f, g_at[i], &x);\n",
+"            MO_PARAM_STORE(i, &noise, x.p);\n",
+"#if MO_HAS_M\n",
+"            new_m[k] = x.m;\n",
+"            most[MO_MOST_M] = max(most[MO_MOST_M], mo_magnitude(x.m));\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"            new_slow[k] = x.slow;\n",
+"            most[MO_MOST_SLOW] = max(most[MO_MOST_SLOW], mo_magnitude(x.slow));\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"            const uint bits = mo_magnitude(x.v);\n",
+"            new_v[k] = x.v;\n",
+"            most[MO_MOST_V] = max(most[MO_MOST_V], bits);\n",
+"            most[MO_GAP_V] = max(most[MO_GAP_V], bits ? MO_INFINITY - bits : 0u);\n",
+"#endif\n",
+"        }\n",
+"        mo_most_all(most, all, turn);\n",
+"#if MO_HAS_M\n",
+"        const float to_m = mo_scale_of(as_float(most[MO_MOST_M]), 0, m_scales + turn);\n",
+"        mo_encode(m_cells, mo_map_value(m_map, 0u), MO_M_ZERO, 0u, new_m, to_m, m_codes, count);\n",
+"#endif\n",
+"#if MO_HAS_SLOW\n",
+"        const float to_slow = mo_scale_of(as_float(most[MO_MOST_SLOW]), 0, slow_scales + turn);\n",
+"        mo_encode(\n",
+"            m_cells, mo_map_value(m_map, 0u), MO_M_ZERO, 0u, new_slow, to_slow, slow_codes, count);\n",
+"#endif\n",
+"#if MO_HAS_V\n",
+"        const float most_v = as_float(most[MO_MOST_V]);\n",
+"        const float least = as_float(MO_INFINITY - most[MO_GAP_V]);\n",
+"        const int root = MO_STATE == 3 || least < (MO_MAY_ROOT ? most_v * 1e-3f : 0.0f);\n",
+"        if (root)\n",
+"            for (uint k = 0; k < MO_NUMBERS(count); k++)\n",
+"                if (MEMOPT_WG == 1 || MO_AT(k) < count) new_v[k] = sqrt(new_v[k]);\n",
+"        const float to_v = mo_scale_of(root ? sqrt(most_v) : most_v, root, v_scales + turn);\n",
+"        mo_encode(v_cells, mo_map_value(v_map, 0u), MO_V_ZERO, MO_V_NO_ZERO, new_v, to_v, v_codes,\n",
+"            count);\n",
+"#endif\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_optim_norms_lines[] = {
+"/* optim_norms.cl - what LAMB and LARS measure of a tensor before its step, see mo_optim.h.\n",
+" *\n",
+" * groups  MO_PARTS\n",
+" *\n",
+" * MO_CHUNK  numbers whose squares are added by themselves: a block, 1024 where there are none\n",
+" *\n",
+" * check: -DMO_KIND=7 -DMO_STATE=0 -DMO_PARAM=0 -DMO_CHUNK=1024 -DMO_DOUBLE=1\n",
+" * check: -DMO_KIND=7 -DMO_STATE=2 -DMO_PARAM=1 -DMO_CHUNK=1024 -DMO_DOUBLE=0\n",
+" * check: -DMO_KIND=7 -DMO_STATE=1 -DMO_PARAM=2 -DMO_PLAIN_V=0 -DMO_CHUNK=256 -DMO_DOUBLE=1\n",
+" * check: -DMO_KIND=8 -DMO_STATE=0 -DMO_PARAM=1 -DMO_CHUNK=1024 -DMO_DOUBLE=0\n",
+" * check: -DMO_KIND=8 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_CHUNK=256 -DMO_DOUBLE=1 */\n",
+"\n",
+"#if MO_STATE == 1\n",
+"#define MO_OLD_USE(s, at)                                                                          \\\n",
+"    __global const uchar *const s##_at = s + s##_off + (at);                                       \\\n",
+"    const float s##_scale = count ? s##_absmax[s##_absmax_off + (at) / MO_CHUNK] : 0.0f\n",
+"#define MO_OLD_LOAD(s, i) mo_decoded(s##_map, s##_at, i, s##_scale)\n",
+"#define MO_TABLES_ARGS    , __global const uint *restrict tables\n",
+"#else\n",
+"#define MO_OLD_USE(s, at) MO_STATE_USE(s, at)\n",
+"#define MO_OLD_LOAD(s, i) MO_STATE_LOAD(s, i)\n",
+"#define MO_TABLES_ARGS\n",
+"#endif\n",
+"\n",
+"/* sums[2 i] = the squares of the parameters in part i, sums[2 i + 1] of LAMB's u, or of the\n",
+" * gradients. The step is 0, so that the parameters are those before it. */\n",
+"MO_KERNEL void mo_cl_optim_norms(\n",
+"    MO_STEP_ARGS MO_TABLES_ARGS, __global ulong *restrict sums, ulong sums_off) {\n",
+"    MO_LOCAL_LANES(lanes)\n",
+"    MO_LOCAL_TEAMS(teams)\n",
+"    const uint part = (uint)get_group_id(0);\n",
+"    const ulong begin = mo_part_begin(n, MO_CHUNK, part);\n",
+"    const ulong end = mo_part_begin(n, MO_CHUNK, part + 1);\n",
+"    (void)seed, (void)offset; /* nothing is rounded */\n",
+"    mo_double param_sum = mo_double_of(0.0f), other_sum = param_sum;\n",
+"#if MO_STATE == 1\n",
+"    MO_MAP_USE(m, tables, 0u, 0u);\n",
+"#if MO_HAS_V\n",
+"    MO_MAP_USE(v, tables, MO_V_MAP, MO_V_NO_ZERO);\n",
+"#endif\n",
+"#endif\n",
+"    for (ulong first = begin; first < end; first += MO_TEAMS * MO_CHUNK) {\n",
+"        const ulong at = first + MO_TEAM * MO_CHUNK;\n",
+"        const uint count = at < end ? (uint)min(end - at, (ulong)MO_CHUNK) : 0;\n",
+"        __global const float *const g_at = grad + grad_off + at;\n",
+"        mo_double params[MO_EACH], others[MO_EACH];\n",
+"        MO_PARAM_USE(at);\n",
+"        MO_OLD_USE(m, at);\n",
+"#if MO_HAS_V\n",
+"        MO_OLD_USE(v, at);\n",
+"#endif\n",
+"        mo_lanes_clear(params);\n",
+"        mo_lanes_clear(others);\n",
+"        for (uint row = 0; row < count; row += 16)\n",
+"            for (uint k = 0; k < MO_EACH; k++) {\n",
+"                const uint i = row + MO_LANE(k);\n",
+"                mo_number x;\n",
+"                if (i >= count) break;\n",
+"                x.p = MO_PARAM_LOAD(i);\n",
+"                x.m = MO_OLD_LOAD(m, i);\n",
+"#if MO_HAS_V\n",
+"                x.v = MO_OLD_LOAD(v, i);\n",
+"#endif\n",
+"                mo_update(f, g_at[i], &x);\n",
+"#if MO_KIND == MO_LAMB\n",
+"                const float other = x.u;\n",
+"#else\n",
+"                const float other = g_at[i];\n",
+"#endif\n",
+"                params[k] = mo_double_add(params[k], mo_double_square(x.p));\n",
+"                others[k] = mo_double_add(others[k], mo_double_square(other));\n",
+"            }\n",
+"        param_sum = mo_teams_add(param_sum, mo_lanes_total(params, lanes), teams);\n",
+"        other_sum = mo_teams_add(other_sum, mo_lanes_total(others, lanes), teams);\n",
+"    }\n",
+"    if (get_local_id(0) == 0) {\n",
+"        sums[sums_off + 2 * part] = mo_double_bits(param_sum);\n",
+"        sums[sums_off + 2 * part + 1] = mo_double_bits(other_sum);\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_optim_rows_lines[] = {
+"/* optim_rows.cl - the statistics of rows and columns that ADAM_MINI and ADAFACTOR keep, see\n",
+" * mo_optim.h.\n",
+" *\n",
+" * check: -DMO_DOUBLE=0\n",
+" * check: -DMO_DOUBLE=1 */\n",
+"\n",
+"/* row[i] = beta2 row[i] + one_minus_beta2 mean((scale grad)^2 of row i)\n",
+" *\n",
+" * groups  ceil(rows / (MO_TEAMS * each)): each rows for a team of lanes */\n",
+"MO_KERNEL void mo_cl_optim_rows(__global const float *restrict grad, ulong grad_off,\n",
+"    __global float *restrict row, ulong row_off, ulong rows, ulong columns, uint each, float scale,\n",
+"    float beta2, float one_minus_beta2) {\n",
+"    MO_LOCAL_LANES(all)\n",
+"    const mo_double factor = mo_double_of(fabs(scale)), n = mo_double_count(columns);\n",
+"    const ulong first = (ulong)get_group_id(0) * MO_TEAMS * each + MO_TEAM;\n",
+"    for (uint i = 0; i < each; i++) {\n",
+"        const ulong at = first + (ulong)i * MO_TEAMS;\n",
+"        mo_double lanes[MO_EACH];\n",
+"        mo_lanes_clear(lanes);\n",
+"        if (at < rows) mo_lanes_squares(lanes, grad + grad_off + at * columns, columns);\n",
+"        const mo_double sum = mo_lanes_total(lanes, all);\n",
+"        const mo_double scaled = mo_double_mul(mo_double_mul(sum, factor), factor);\n",
+"        const float mean = mo_double_float(mo_double_div(scaled, n));\n",
+"        if (at < rows && MO_LANE(0) == 0)\n",
+"            row[row_off + at] = beta2 * row[row_off + at] + one_minus_beta2 * mean;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Columns of an item: side by side on a CPU. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_WIDE 64u\n",
+"#else\n",
+"#define MO_WIDE 1u\n",
+"#endif\n",
+"\n",
+"/* column[i] = beta2 column[i] + one_minus_beta2 mean((scale grad)^2 of column i)\n",
+" *\n",
+" * groups  ceil(columns / (MO_WIDE * MEMOPT_WG)) */\n",
+"MO_KERNEL void mo_cl_optim_columns(__global const float *restrict grad, ulong grad_off,\n",
+"    __global float *restrict column, ulong column_off, ulong rows, ulong columns, float scale,\n",
+"    float beta2, float one_minus_beta2) {\n",
+"    const ulong first = (ulong)get_global_id(0) * MO_WIDE;\n",
+"    const uint size = first < columns ? (uint)min(columns - first, (ulong)MO_WIDE) : 0;\n",
+"    __global const float *g = grad + grad_off + first;\n",
+"    __global float *to = column + column_off + first;\n",
+"    mo_double sums[MO_WIDE];\n",
+"    for (uint k = 0; k < size; k++) sums[k] = mo_double_of(0.0f);\n",
+"    for (ulong i = 0; i < rows; i++, g += columns)\n",
+"        for (uint k = 0; k < size; k++)\n",
+"            sums[k] = mo_double_add(sums[k], mo_double_square(g[k] * scale));\n",
+"    for (uint k = 0; k < size; k++) {\n",
+"        const float mean = mo_double_float(mo_double_div(sums[k], mo_double_count(rows)));\n",
+"        to[k] = beta2 * to[k] + one_minus_beta2 * mean;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* sum = all rows in their order\n",
+" *\n",
+" * groups  1 */\n",
+"MO_KERNEL void mo_cl_optim_row_sum(__global const float *restrict row, ulong row_off, ulong rows,\n",
+"    __global ulong *restrict sum, ulong sum_off) {\n",
+"    mo_double total = mo_double_of(0.0f);\n",
+"    if (get_local_id(0) != 0) return;\n",
+"    for (ulong i = 0; i < rows; i++) total = mo_double_add(total, mo_double_of(row[row_off + i]));\n",
+"    sum[sum_off] = mo_double_bits(total);\n",
+"}\n",
+};
+
+static const char *const moi_cl_optim_factored_lines[] = {
+"/* optim_factored.cl - ADAFACTOR's update from its rows and columns, see mo_optim.h.\n",
+" *\n",
+" * MO_COLUMN  1: a matrix; 0: a vector, whose numbers are rows\n",
+" *\n",
+" * check: -DMO_KIND=10 -DMO_STATE=0 -DMO_PARAM=0 -DMO_COLUMN=0 -DMO_DOUBLE=0\n",
+" * check: -DMO_KIND=10 -DMO_STATE=0 -DMO_PARAM=1 -DMO_COLUMN=1 -DMO_DOUBLE=1\n",
+" * check: -DMO_KIND=10 -DMO_STATE=0 -DMO_PARAM=2 -DMO_COLUMN=1 -DMO_DOUBLE=0 */\n",
+"\n",
+"#if MO_COLUMN\n",
+"#define MO_COLUMN_ARGS __global const float *restrict column, ulong column_off,\n",
+"#define MO_COLUMN_AT(i) (column[column_off + (i)] + epsilon)\n",
+"#else\n",
+"#define MO_COLUMN_ARGS\n",
+"#define MO_COLUMN_AT(i) 0.0f\n",
+"#endif\n",
+"#define MO_FACTORED_ARGS                                                                           \\\n",
+"    __global const float *restrict grad, ulong grad_off, __global const float *restrict row,       \\\n",
+"        ulong row_off, MO_COLUMN_ARGS ulong rows, ulong columns, float scale, float epsilon,       \\\n",
+"        float mean_row\n",
+"\n",
+"/* The direction of a number whose row and column these are. */\n",
+"static inline float mo_factored(float g, float row, float column, float mean_row) {\n",
+"    const float v = MO_COLUMN ? row / mean_row * column : row;\n",
+"    return g / sqrt(v);\n",
+"}\n",
+"\n",
+"/* Columns whose squares are added by themselves. */\n",
+"#define MO_PIECE 1024u\n",
+"\n",
+"/* sums[i] = the squares of the direction in part i of the rows\n",
+" *\n",
+" * groups  MO_PARTS */\n",
+"MO_KERNEL void mo_cl_optim_factored_norms(\n",
+"    MO_FACTORED_ARGS, __global ulong *restrict sums, ulong sums_off) {\n",
+"    MO_LOCAL_LANES(all)\n",
+"    MO_LOCAL_TEAMS(teams)\n",
+"    const uint part = (uint)get_group_id(0);\n",
+"    const ulong begin = mo_part_begin(rows, 1, part), end = mo_part_begin(rows, 1, part + 1);\n",
+"    const ulong pieces = (columns + MO_PIECE - 1) / MO_PIECE, last = (end - begin) * pieces;\n",
+"    mo_double sum = mo_double_of(0.0f);\n",
+"    for (ulong first = 0; first < last; first += MO_TEAMS) {\n",
+"        const ulong piece = min(first + MO_TEAM, last - 1), at = begin + piece / pieces;\n",
+"        const ulong left = piece % pieces * MO_PIECE;\n",
+"        const uint size = first + MO_TEAM < last ? (uint)min(columns - left, (ulong)MO_PIECE) : 0;\n",
+"        const float row_at = row[row_off + at] + epsilon;\n",
+"        __global const float *g = grad + grad_off + at * columns + left;\n",
+"        mo_double lanes[MO_EACH];\n",
+"        mo_lanes_clear(lanes);\n",
+"        for (uint j = 0; j < size; j += 16)\n",
+"            for (uint k = 0; k < MO_EACH; k++) {\n",
+"                const uint i = j + MO_LANE(k);\n",
+"                if (i >= size) break;\n",
+"                const float u = mo_factored(g[i] * scale, row_at, MO_COLUMN_AT(left + i), mean_row);\n",
+"                lanes[k] = mo_double_add(lanes[k], mo_double_square(u));\n",
+"            }\n",
+"        sum = mo_teams_add(sum, mo_lanes_total(lanes, all), teams);\n",
+"    }\n",
+"    if (get_local_id(0) == 0) sums[sums_off + part] = mo_double_bits(sum);\n",
+"}\n",
+"\n",
+"/* p = p keep - step u\n",
+" *\n",
+" * groups  ceil(n / MO_TILE) */\n",
+"MO_KERNEL void mo_cl_optim_factored_step(MO_PARAM_ARGS MO_FACTORED_ARGS, float keep, float step,\n",
+"    ulong seed, ulong offset, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const mo_noise noise = mo_noise_of(seed, offset + tile);\n",
+"    const ulong first = tile / columns, rest = tile % columns;\n",
+"    (void)rows;\n",
+"    __global const float *const g_at = grad + grad_off + tile;\n",
+"    MO_PARAM_USE(tile);\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const ulong down = mo_row_of(rest, i, columns);\n",
+"        const float row_at = row[row_off + first + down] + epsilon;\n",
+"        const float column_at = MO_COLUMN_AT(rest + i - down * columns);\n",
+"        const float u = mo_factored(g_at[i] * scale, row_at, column_at, mean_row);\n",
+"        const float p = MO_PARAM_LOAD(i) * keep - step * u;\n",
+"        MO_PARAM_STORE(i, &noise, p);\n",
 "    }\n",
 "}\n",
 };
@@ -7808,12 +9021,19 @@ static mo_status moi_cl_sums(mo_cl *cl, mo_cl_mem *sums) {
     return MO_OK;
 }
 
-/* Wait for what is in memory of the device. */
+/* What is in memory of the device, and what is to be there; they wait. */
 static mo_status moi_cl_read(mo_cl *cl, const mo_cl_mem *mem, void *to, size_t size) {
     const cl_int code = clEnqueueReadBuffer(
         cl->queues[MO_CL_COMPUTE], mem->buffer, CL_TRUE, (size_t)mem->off, size, to, 0, NULL, NULL);
     if (code == CL_SUCCESS) return MO_OK;
     return moi_cl_fail(&cl->log, "clEnqueueReadBuffer", code, "%zu bytes", size);
+}
+
+static mo_status moi_cl_write(mo_cl *cl, const mo_cl_mem *mem, const void *from, size_t size) {
+    const cl_int code = clEnqueueWriteBuffer(cl->queues[MO_CL_COMPUTE], mem->buffer, CL_TRUE,
+        (size_t)mem->off, size, from, 0, NULL, NULL);
+    if (code == CL_SUCCESS) return MO_OK;
+    return moi_cl_fail(&cl->log, "clEnqueueWriteBuffer", code, "%zu bytes", size);
 }
 
 /* Every step'th of n numbers. */
@@ -7866,6 +9086,486 @@ mo_status mo_cl_accum_clip(mo_cl *cl, mo_cl_mem grad, size_t n, double max_norm,
     if (scale < 1) status = mo_cl_accum_scale(cl, grad, scale, n);
     if (status == MO_OK) *norm = sqrt(sum);
     return status;
+}
+/* mo_cl_optim.c - see mo_cl_optim.h. */
+
+/* ---- states --------------------------------------------------------------------------------- */
+
+static mo_cl_mem *moi_cl_optim_array(mo_cl_optim_state *s, int array) {
+    switch (array) {
+    case moi_optim_m: return &s->m;
+    case moi_optim_m_absmax: return &s->m_absmax;
+    case moi_optim_slow: return &s->slow;
+    case moi_optim_slow_absmax: return &s->slow_absmax;
+    case moi_optim_v: return &s->v;
+    case moi_optim_v_absmax: return &s->v_absmax;
+    case moi_optim_row: return &s->row;
+    case moi_optim_column: return &s->column;
+    default: return &s->master;
+    }
+}
+
+/* The same of the host; the library writes to what it is given as a state. */
+static void *moi_cl_optim_host_array(const mo_optim_state *s, int array) {
+    switch (array) {
+    case moi_optim_m: return s->m;
+    case moi_optim_m_absmax: return s->m_absmax;
+    case moi_optim_slow: return s->slow;
+    case moi_optim_slow_absmax: return s->slow_absmax;
+    case moi_optim_v: return s->v;
+    case moi_optim_v_absmax: return s->v_absmax;
+    case moi_optim_row: return s->row;
+    case moi_optim_column: return s->column;
+    default: return s->master;
+    }
+}
+
+/* Every byte of mem, whose offset is a multiple of 4 and whose size becomes one. */
+static mo_status moi_cl_optim_set(mo_cl *cl, mo_cl_mem mem, uint64_t size, int byte) {
+    const uint64_t words = size / 4 + (size % 4 != 0);
+    if (words == 0) return MO_OK;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_fill_u32, NULL);
+    moi_cl_mem_arg(&call, &mem, 4, words);
+    moi_cl_u32_arg(&call, (uint32_t)byte * 0x01010101u);
+    moi_cl_u64_arg(&call, words);
+    return moi_cl_run(&call, moi_cl_tiles(cl, words));
+}
+
+/* The codes of zero: what lies behind an array up to its line stays 0, as on the host. */
+static mo_status moi_cl_optim_zero(
+    mo_cl *cl, const moi_optim_layout *layout, int plain_v, const mo_cl_mem *memory) {
+    mo_status status = moi_cl_optim_set(cl, *memory, layout->size, 0);
+    for (int i = 0; i < moi_optim_n_arrays && status == MO_OK; i++) {
+        const int first = moi_optim_first_byte(layout, plain_v, i);
+        size_t bytes = 0;
+        if (first == 0 || !(layout->has >> i & 1)) continue;
+        if (!moi_optim_array_bytes(layout, i, &bytes)) return MO_E_OVERFLOW;
+        mo_cl_mem part = mo_cl_part(memory, layout->at[i], bytes / 4 * 4);
+        status = moi_cl_optim_set(cl, part, bytes / 4 * 4, first);
+        if (status != MO_OK || bytes % 4 == 0) continue;
+        const uint32_t last = (uint32_t)first * 0x01010101u >> 8 * (4 - bytes % 4);
+        part = mo_cl_part(memory, layout->at[i] + bytes / 4 * 4, 4);
+        moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_fill_u32, NULL);
+        moi_cl_mem_arg(&call, &part, 4, 1);
+        moi_cl_u32_arg(&call, last);
+        moi_cl_u64_arg(&call, 1);
+        status = moi_cl_run(&call, 1);
+    }
+    return status;
+}
+
+mo_status mo_cl_optim_state_init(
+    mo_cl *cl, const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state) {
+    moi_optim_layout layout;
+    mo_cl_optim_state s;
+    if (!cl || !cl->context || !desc || !memory.buffer || memory.off % 4 != 0 || !state)
+        return MO_E_INVALID;
+    const mo_optim_desc d = mo_optim_desc_defaults(desc);
+    mo_status status = moi_optim_layout_check(&d, n);
+    if (status != MO_OK) return status;
+    if (!moi_optim_lay_out(&d, n, &layout)) return MO_E_OVERFLOW;
+    if (memory.size < layout.size) return MO_E_NO_SPACE;
+    memset(&s, 0, sizeof s);
+    s.n = n;
+    s.precision = layout.precision;
+    s.block = layout.block;
+    s.plain_v = d.plain_v;
+    s.rows = layout.rows;
+    s.columns = layout.columns;
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        size_t bytes = 0;
+        if (layout.has >> i & 1 && moi_optim_array_bytes(&layout, i, &bytes))
+            *moi_cl_optim_array(&s, i) = mo_cl_part(&memory, layout.at[i], bytes);
+    }
+    status = moi_cl_optim_zero(cl, &layout, d.plain_v, &memory);
+    if (status == MO_OK) *state = s;
+    return status;
+}
+
+static void moi_cl_optim_cut(mo_cl_mem *mem, uint64_t off, uint64_t size) {
+    if (mem->buffer) *mem = mo_cl_part(mem, off, size);
+}
+
+mo_status mo_cl_optim_state_slice(
+    const mo_cl_optim_state *state, size_t begin, size_t n, mo_cl_optim_state *slice) {
+    size_t from = 0, bytes = 0;
+    if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
+    if (state->row.buffer && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
+    const mo_status status =
+        moi_optim_slice_check(state->precision, state->block, state->n, begin, n);
+    if (status != MO_OK) return status;
+    if (!moi_optim_bytes(state->precision, begin, &from) ||
+        !moi_optim_bytes(state->precision, n, &bytes))
+        return MO_E_INVALID;
+    const size_t at = begin / state->block * sizeof(float);
+    const size_t scales = moi_ceil_div(n, state->block) * sizeof(float);
+    mo_cl_optim_state s = *state;
+    s.n = n;
+    s.offset += begin;
+    moi_cl_optim_cut(&s.m, from, bytes);
+    moi_cl_optim_cut(&s.slow, from, bytes);
+    moi_cl_optim_cut(&s.v, from, bytes);
+    moi_cl_optim_cut(&s.m_absmax, at, scales);
+    moi_cl_optim_cut(&s.slow_absmax, at, scales);
+    moi_cl_optim_cut(&s.v_absmax, at, scales);
+    moi_cl_optim_cut(&s.master, (uint64_t)begin * sizeof(float), (uint64_t)n * sizeof(float));
+    *slice = s;
+    return MO_OK;
+}
+
+/* The arrays that both have, with what their bytes follow from; 0 when the states differ. */
+static int moi_cl_optim_same(
+    const mo_optim_state *host, mo_cl_optim_state *device, moi_optim_layout *layout) {
+    memset(layout, 0, sizeof *layout);
+    layout->n = host->n;
+    layout->precision = host->precision;
+    layout->block = host->block;
+    layout->rows = host->rows;
+    layout->columns = host->columns;
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        const mo_cl_mem *mem = moi_cl_optim_array(device, i);
+        size_t bytes = 0;
+        if (!moi_cl_optim_host_array(host, i) != !mem->buffer) return 0;
+        if (!mem->buffer) continue;
+        if (!moi_optim_array_bytes(layout, i, &bytes) || bytes > mem->size) return 0;
+        layout->has |= 1u << i;
+    }
+    return host->n == device->n && host->precision == device->precision &&
+        host->block == device->block && host->plain_v == device->plain_v &&
+        host->rows == device->rows && host->columns == device->columns;
+}
+
+static mo_status moi_cl_optim_move(
+    mo_cl *cl, const mo_optim_state *host, const mo_cl_optim_state *device, int write) {
+    moi_optim_layout layout;
+    mo_status status = MO_OK;
+    if (!cl || !cl->context || !host || !device) return MO_E_INVALID;
+    mo_cl_optim_state s = *device;
+    if (!moi_cl_optim_same(host, &s, &layout)) return MO_E_INVALID;
+    for (int i = 0; i < moi_optim_n_arrays && status == MO_OK; i++) {
+        const mo_cl_mem *mem = moi_cl_optim_array(&s, i);
+        void *data = moi_cl_optim_host_array(host, i);
+        size_t bytes = 0;
+        if (!(layout.has >> i & 1) || !moi_optim_array_bytes(&layout, i, &bytes) || bytes == 0)
+            continue;
+        status = write ? moi_cl_write(cl, mem, data, bytes) : moi_cl_read(cl, mem, data, bytes);
+    }
+    return status;
+}
+
+mo_status mo_cl_optim_state_write(
+    mo_cl *cl, const mo_optim_state *from, const mo_cl_optim_state *to) {
+    return moi_cl_optim_move(cl, from, to, 1);
+}
+
+mo_status mo_cl_optim_state_read(
+    mo_cl *cl, const mo_cl_optim_state *from, const mo_optim_state *to) {
+    return moi_cl_optim_move(cl, to, from, 0);
+}
+
+mo_status mo_cl_optim_master_init(mo_cl *cl, const mo_cl_optim_state *state, mo_cl_mem param) {
+    if (!state || !state->master.buffer) return MO_E_INVALID;
+    return mo_cl_bf16_to_f32(cl, param, state->master, state->n);
+}
+
+/* ---- calls ---------------------------------------------------------------------------------- */
+
+/* How parameters are kept: MO_PARAM of optim_update.cl. */
+enum { moi_cl_param_f32 = 0, moi_cl_param_bf16 = 1, moi_cl_param_master = 2 };
+
+typedef struct moi_cl_optim_job {
+    mo_cl *cl;
+    mo_optim_desc d;
+    moi_optim_factors factors;
+    const mo_cl_optim_state *state;
+    int type;
+    mo_cl_mem param, rounded, grad;
+    uint64_t seed;
+} moi_cl_optim_job;
+
+/* -D of the programs in optim*.cl. ADAGRAD is RMSPROP with other factors. */
+static moi_cl_call moi_cl_optim_begin(
+    const moi_cl_optim_job *job, moi_cl_kernel kernel, const char *more, size_t number) {
+    const mo_cl_optim_state *s = job->state;
+    const mo_optim_kind kind = job->d.kind == MO_OPTIM_ADAGRAD ? MO_OPTIM_RMSPROP : job->d.kind;
+    const int plain = s->precision == MO_OPTIM_8BIT && s->v.buffer && s->plain_v;
+    char options[128];
+    snprintf(options, sizeof options, "-DMO_KIND=%d -DMO_STATE=%d -DMO_PARAM=%d -DMO_PLAIN_V=%d",
+        (int)kind, (int)s->precision, job->type, plain);
+    const size_t length = strlen(options);
+    if (more) snprintf(options + length, sizeof options - length, " %s%d", more, (int)number);
+    return moi_cl_begin(job->cl, kernel, options);
+}
+
+static void moi_cl_optim_param_args(moi_cl_call *call, const moi_cl_optim_job *job) {
+    const size_t width = job->type == moi_cl_param_bf16 ? sizeof(uint16_t) : sizeof(float);
+    moi_cl_mem_arg(call, &job->param, width, job->state->n);
+    if (job->type == moi_cl_param_master)
+        moi_cl_mem_arg(call, &job->rounded, sizeof(uint16_t), job->state->n);
+}
+
+static void moi_cl_optim_state_args(
+    moi_cl_call *call, const mo_cl_optim_state *s, const mo_cl_mem *data, const mo_cl_mem *absmax) {
+    size_t number = 1, bytes = 0;
+    if (!data->buffer || !moi_optim_bytes(s->precision, s->n, &bytes)) return;
+    if (!moi_optim_is_blockwise(s->precision)) {
+        (void)moi_optim_bytes(s->precision, 1, &number);
+        moi_cl_mem_arg(call, data, number, s->n);
+        return;
+    }
+    moi_cl_mem_arg(call, data, 1, bytes);
+    moi_cl_mem_arg(call, absmax, sizeof(float), moi_ceil_div(s->n, s->block));
+}
+
+/* MO_STEP_ARGS of optim_update.cl */
+static void moi_cl_optim_step_args(
+    moi_cl_call *call, const moi_cl_optim_job *job, const moi_optim_factors *factors) {
+    const mo_cl_optim_state *s = job->state;
+    float vector[16] = {0};
+    memcpy(vector, factors, sizeof *factors);
+    moi_cl_optim_param_args(call, job);
+    moi_cl_mem_arg(call, &job->grad, sizeof(float), s->n);
+    moi_cl_optim_state_args(call, s, &s->m, &s->m_absmax);
+    moi_cl_optim_state_args(call, s, &s->slow, &s->slow_absmax);
+    moi_cl_optim_state_args(call, s, &s->v, &s->v_absmax);
+    if (job->d.kind == MO_OPTIM_ADAM_MINI) {
+        moi_cl_mem_arg(call, &s->row, sizeof(float), s->rows);
+        moi_cl_u64_arg(call, s->columns);
+    }
+    moi_cl_raw_arg(call, vector, sizeof vector);
+    moi_cl_u64_arg(call, job->seed);
+    moi_cl_u64_arg(call, s->offset);
+    moi_cl_u64_arg(call, s->n);
+}
+
+static mo_status moi_cl_optim_update(const moi_cl_optim_job *job) {
+    const mo_cl_optim_state *s = job->state;
+    const int blocks = moi_optim_is_blockwise(s->precision);
+    moi_cl_call call = blocks
+        ? moi_cl_optim_begin(job, MOI_CL_mo_cl_optim_step_blocks, "-DMO_BLOCK=", s->block)
+        : moi_cl_optim_begin(job, MOI_CL_mo_cl_optim_step, NULL, 0);
+    moi_cl_optim_step_args(&call, job, &job->factors);
+    if (blocks) moi_cl_tables_arg(&call);
+    return moi_cl_run(&call, moi_cl_tiles(job->cl, s->n));
+}
+
+/* ---- whole kinds ---------------------------------------------------------------------------- */
+
+/* Enqueue the sum of squares of the gradients, to the start of sums. */
+static mo_status moi_cl_optim_squares(const moi_cl_optim_job *job, mo_cl_mem *sums) {
+    const mo_status status = moi_cl_sums(job->cl, sums);
+    if (status != MO_OK) return status;
+    return mo_cl_accum_square_parts(job->cl, job->grad, job->state->n, *sums);
+}
+
+/* LAMB and LARS: the step of this tensor; *usable = 0: nothing must change. */
+static mo_status moi_cl_optim_trust(moi_cl_optim_job *job, int *usable) {
+    const mo_cl_optim_state *s = job->state;
+    const int blocks = moi_optim_is_blockwise(s->precision);
+    const moi_optim_factors still = moi_optim_still(&job->d, &job->factors);
+    double read[3 * moi_cl_parts];
+    char more[32];
+    mo_cl_mem sums;
+    mo_status status = moi_cl_optim_squares(job, &sums);
+    if (status != MO_OK) return status;
+    snprintf(more, sizeof more, "%s -DMO_CHUNK=", moi_cl_double_option(job->cl));
+    moi_cl_call call =
+        moi_cl_optim_begin(job, MOI_CL_mo_cl_optim_norms, more, blocks ? s->block : (size_t)1024);
+    moi_cl_optim_step_args(&call, job, &still);
+    if (blocks) moi_cl_tables_arg(&call);
+    const mo_cl_mem norms = mo_cl_part(&sums, MO_CL_ACCUM_PARTS_BYTES, 2 * MO_CL_ACCUM_PARTS_BYTES);
+    moi_cl_mem_arg(&call, &norms, sizeof(double), 2 * moi_cl_parts);
+    status = moi_cl_run(&call, moi_cl_parts);
+    if (status == MO_OK) status = moi_cl_read(job->cl, &sums, read, sizeof read);
+    if (status != MO_OK) return status;
+    *usable = moi_optim_sum_usable(&job->d, moi_cl_total(read, moi_cl_parts, 1)) &&
+        moi_optim_trust_step(&job->d, moi_cl_total(read + moi_cl_parts, moi_cl_parts, 2),
+            moi_cl_total(read + moi_cl_parts + 1, moi_cl_parts, 2), &job->factors.step);
+    return MO_OK;
+}
+
+static mo_status moi_cl_optim_whole_usable(const moi_cl_optim_job *job, int *usable) {
+    double sum = 0;
+    const mo_status status = mo_cl_accum_square_sum(job->cl, job->grad, job->state->n, &sum);
+    *usable = moi_optim_sum_usable(&job->d, sum);
+    return status;
+}
+
+static mo_status moi_cl_optim_rows(const moi_cl_optim_job *job, float beta2, float one_minus) {
+    const mo_cl_optim_state *s = job->state;
+    const size_t each = moi_min(moi_max(16384 / s->columns, 1), 64);
+    moi_cl_call call =
+        moi_cl_begin(job->cl, MOI_CL_mo_cl_optim_rows, moi_cl_double_option(job->cl));
+    moi_cl_mem_arg(&call, &job->grad, sizeof(float), s->n);
+    moi_cl_mem_arg(&call, &s->row, sizeof(float), s->rows);
+    moi_cl_u64_arg(&call, s->rows);
+    moi_cl_u64_arg(&call, s->columns);
+    moi_cl_u32_arg(&call, (uint32_t)each);
+    moi_cl_f32_arg(&call, job->factors.grad_scale);
+    moi_cl_f32_arg(&call, beta2);
+    moi_cl_f32_arg(&call, one_minus);
+    return moi_cl_run(&call, moi_cl_teams(job->cl, moi_ceil_div(s->rows, each)));
+}
+
+static mo_status moi_cl_optim_columns(const moi_cl_optim_job *job, float beta2, float one_minus) {
+    const mo_cl_optim_state *s = job->state;
+    const size_t wide = job->cl->work_group == 1 ? 64 : job->cl->work_group;
+    moi_cl_call call =
+        moi_cl_begin(job->cl, MOI_CL_mo_cl_optim_columns, moi_cl_double_option(job->cl));
+    moi_cl_mem_arg(&call, &job->grad, sizeof(float), s->n);
+    moi_cl_mem_arg(&call, &s->column, sizeof(float), s->columns);
+    moi_cl_u64_arg(&call, s->rows);
+    moi_cl_u64_arg(&call, s->columns);
+    moi_cl_f32_arg(&call, job->factors.grad_scale);
+    moi_cl_f32_arg(&call, beta2);
+    moi_cl_f32_arg(&call, one_minus);
+    return moi_cl_run(&call, moi_ceil_div(s->columns, wide));
+}
+
+/* The sum of all rows. */
+static mo_status moi_cl_optim_row_sum(const moi_cl_optim_job *job, double *sum) {
+    mo_cl_mem sums;
+    mo_status status = moi_cl_sums(job->cl, &sums);
+    if (status != MO_OK) return status;
+    moi_cl_call call =
+        moi_cl_begin(job->cl, MOI_CL_mo_cl_optim_row_sum, moi_cl_double_option(job->cl));
+    moi_cl_mem_arg(&call, &job->state->row, sizeof(float), job->state->rows);
+    moi_cl_u64_arg(&call, job->state->rows);
+    moi_cl_mem_arg(&call, &sums, sizeof(double), 1);
+    status = moi_cl_run(&call, 1);
+    return status == MO_OK ? moi_cl_read(job->cl, &sums, sum, sizeof *sum) : status;
+}
+
+static moi_cl_call moi_cl_optim_factored_begin(const moi_cl_optim_job *job, moi_cl_kernel kernel) {
+    char more[32];
+    snprintf(more, sizeof more, "%s -DMO_COLUMN=", moi_cl_double_option(job->cl));
+    return moi_cl_optim_begin(job, kernel, more, job->state->column.buffer ? 1 : 0);
+}
+
+/* MO_FACTORED_ARGS of optim_factored.cl */
+static void moi_cl_optim_factored_args(
+    moi_cl_call *call, const moi_cl_optim_job *job, float mean_row) {
+    const mo_cl_optim_state *s = job->state;
+    moi_cl_mem_arg(call, &job->grad, sizeof(float), s->n);
+    moi_cl_mem_arg(call, &s->row, sizeof(float), s->rows);
+    if (s->column.buffer) moi_cl_mem_arg(call, &s->column, sizeof(float), s->columns);
+    moi_cl_u64_arg(call, s->rows);
+    moi_cl_u64_arg(call, s->columns);
+    moi_cl_f32_arg(call, job->factors.grad_scale);
+    moi_cl_f32_arg(call, job->factors.epsilon);
+    moi_cl_f32_arg(call, mean_row);
+}
+
+static mo_status moi_cl_optim_factored_sum(
+    const moi_cl_optim_job *job, float mean_row, double *sum) {
+    double read[moi_cl_parts];
+    mo_cl_mem sums;
+    mo_status status = moi_cl_sums(job->cl, &sums);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_optim_factored_begin(job, MOI_CL_mo_cl_optim_factored_norms);
+    moi_cl_optim_factored_args(&call, job, mean_row);
+    moi_cl_mem_arg(&call, &sums, sizeof(double), moi_cl_parts);
+    status = moi_cl_run(&call, moi_cl_parts);
+    if (status == MO_OK) status = moi_cl_read(job->cl, &sums, read, sizeof read);
+    if (status == MO_OK) *sum = moi_cl_total(read, moi_cl_parts, 1);
+    return status;
+}
+
+static mo_status moi_cl_optim_factored_move(
+    const moi_cl_optim_job *job, float mean_row, float step) {
+    const mo_optim_desc *d = &job->d;
+    moi_cl_call call = moi_cl_optim_factored_begin(job, MOI_CL_mo_cl_optim_factored_step);
+    moi_cl_optim_param_args(&call, job);
+    moi_cl_optim_factored_args(&call, job, mean_row);
+    moi_cl_f32_arg(&call, (float)(1 - d->lr * d->weight_decay));
+    moi_cl_f32_arg(&call, step);
+    moi_cl_u64_arg(&call, job->seed);
+    moi_cl_u64_arg(&call, job->state->offset);
+    moi_cl_u64_arg(&call, job->state->n);
+    return moi_cl_run(&call, moi_cl_tiles(job->cl, job->state->n));
+}
+
+static mo_status moi_cl_optim_adafactor(const moi_cl_optim_job *job, uint64_t t) {
+    const mo_cl_optim_state *s = job->state;
+    float beta2, one_minus;
+    double sum = 0;
+    moi_optim_factored_decay(t, &beta2, &one_minus);
+    mo_status status = moi_cl_optim_rows(job, beta2, one_minus);
+    if (status == MO_OK && s->column.buffer) status = moi_cl_optim_columns(job, beta2, one_minus);
+    if (status == MO_OK) status = moi_cl_optim_row_sum(job, &sum);
+    if (status != MO_OK) return status;
+    const float mean_row = moi_optim_mean_row(&job->d, sum, s->rows);
+    status = moi_cl_optim_factored_sum(job, mean_row, &sum);
+    if (status != MO_OK) return status;
+    const float step = moi_optim_factored_step(&job->d, sum, s->n);
+    if (step != 0.0f) return moi_cl_optim_factored_move(job, mean_row, step);
+    if (job->type != moi_cl_param_master) return MO_OK;
+    return mo_cl_f32_to_bf16(job->cl, job->param, job->rounded, s->n);
+}
+
+/* ---- the step ------------------------------------------------------------------------------- */
+
+static int moi_cl_optim_fits(const mo_optim_desc *d, const mo_cl_optim_state *s) {
+    const unsigned traits = moi_optim_traits(d->kind, s->column.buffer ? s->columns : 0);
+    return !s->m.buffer == !(traits & MOI_HAS_M) && !s->slow.buffer == !(traits & MOI_HAS_SLOW) &&
+        !s->v.buffer == !(traits & MOI_HAS_V) && !s->row.buffer == !(traits & MOI_HAS_ROW) &&
+        !s->column.buffer == !(traits & MOI_HAS_COLUMN) &&
+        (s->precision != MO_OPTIM_4BIT || d->kind == MO_OPTIM_ADAMW) &&
+        (!s->row.buffer || s->columns != 0 || s->n == 0);
+}
+
+static mo_status moi_cl_optim_whole(moi_cl_optim_job *job, uint64_t t) {
+    const mo_optim_kind kind = job->d.kind;
+    const int trust = kind == MO_OPTIM_LAMB || kind == MO_OPTIM_LARS;
+    int usable = 0;
+    mo_status status =
+        trust ? moi_cl_optim_trust(job, &usable) : moi_cl_optim_whole_usable(job, &usable);
+    if (status != MO_OK || !usable) return status;
+    if (kind == MO_OPTIM_ADAFACTOR) return moi_cl_optim_adafactor(job, t);
+    if (kind == MO_OPTIM_ADAM_MINI)
+        status = moi_cl_optim_rows(job, job->factors.beta2, job->factors.one_minus_beta2);
+    return status == MO_OK ? moi_cl_optim_update(job) : status;
+}
+
+static mo_status moi_cl_optim_run(moi_cl_optim_job *job, const mo_optim_desc *desc, uint64_t t) {
+    const mo_cl_optim_state *s = job->state;
+    if (!job->cl || !job->cl->context || !desc || !job->grad.buffer || !job->param.buffer || t == 0)
+        return MO_E_INVALID;
+    job->d = mo_optim_desc_defaults(desc);
+    job->d.block = s->block; /* chosen at init */
+    if (!moi_optim_valid(&job->d) || !moi_cl_optim_fits(&job->d, s)) return MO_E_INVALID;
+    if (s->n == 0) return MO_OK;
+    job->factors = moi_optim_factors_of(&job->d, t);
+    job->seed = moi_optim_seed(&job->d, t);
+    if (moi_optim_traits(job->d.kind, 0) & MOI_WHOLE) return moi_cl_optim_whole(job, t);
+    return moi_cl_optim_update(job);
+}
+
+mo_status mo_cl_optim_step(mo_cl *cl, const mo_optim_desc *desc, uint64_t t, mo_cl_mem param,
+    mo_cl_mem grad, const mo_cl_optim_state *state) {
+    moi_cl_optim_job job;
+    if (!state) return MO_E_INVALID;
+    memset(&job, 0, sizeof job);
+    job.cl = cl;
+    job.state = state;
+    job.type = moi_cl_param_f32;
+    job.param = param;
+    job.grad = grad;
+    return moi_cl_optim_run(&job, desc, t);
+}
+
+mo_status mo_cl_optim_step_bf16(mo_cl *cl, const mo_optim_desc *desc, uint64_t t, mo_cl_mem param,
+    mo_cl_mem grad, const mo_cl_optim_state *state) {
+    moi_cl_optim_job job;
+    if (!state || !param.buffer) return MO_E_INVALID;
+    memset(&job, 0, sizeof job);
+    job.cl = cl;
+    job.state = state;
+    job.type = state->master.buffer ? moi_cl_param_master : moi_cl_param_bf16;
+    job.param = state->master.buffer ? state->master : param;
+    job.rounded = param;
+    job.grad = grad;
+    return moi_cl_optim_run(&job, desc, t);
 }
 /* mo_cl_act.c - see mo_cl_act.h. */
 
@@ -8149,6 +9849,14 @@ mo_status mo_cl_embedding_backward(mo_cl *cl, const mo_cl_embedding_desc *desc, 
 
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
+#endif
+
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#elif defined(_MSC_VER)
+#pragma fp_contract(on)
 #endif
 
 #endif /* MEMOPT_CL_IMPLEMENTATION_DONE */

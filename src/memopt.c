@@ -45,6 +45,8 @@
 #include "mo_gemm.c"
 #include "mo_params.c"
 #include "mo_accum.c"
+#include "mo_optim_rules.h"
+#include "mo_optim_rules.c"
 #include "mo_optim.c"
 #include "mo_norm.c"
 #include "mo_act.c"

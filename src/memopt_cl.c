@@ -6,6 +6,16 @@
 #include "memopt_cl.h"
 #include "mo_internal.h"
 
+/* As in memopt.c: nothing is fused behind our back. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
+#endif
+
 #ifndef MEMOPT_FILE_H
 #ifdef _WIN32
 #ifndef WIN32_LEAN_AND_MEAN
@@ -24,6 +34,8 @@
 #include "mo_file.c"
 #include "mo_quant_coder.h"
 #include "mo_quant_coder.c"
+#include "mo_optim_rules.h"
+#include "mo_optim_rules.c"
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
@@ -55,6 +67,7 @@
 #include "mo_cl_quant4.c"
 #include "mo_cl_int8.c"
 #include "mo_cl_accum.c"
+#include "mo_cl_optim.c"
 #include "mo_cl_act.c"
 #include "mo_cl_bias.c"
 #include "mo_cl_norm.c"
@@ -62,4 +75,12 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
+#endif
+
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT DEFAULT
+#elif defined(__GNUC__)
+#pragma GCC pop_options
+#elif defined(_MSC_VER)
+#pragma fp_contract(on)
 #endif

@@ -78,12 +78,19 @@ static mo_status moi_cl_sums(mo_cl *cl, mo_cl_mem *sums) {
     return MO_OK;
 }
 
-/* Wait for what is in memory of the device. */
+/* What is in memory of the device, and what is to be there; they wait. */
 static mo_status moi_cl_read(mo_cl *cl, const mo_cl_mem *mem, void *to, size_t size) {
     const cl_int code = clEnqueueReadBuffer(
         cl->queues[MO_CL_COMPUTE], mem->buffer, CL_TRUE, (size_t)mem->off, size, to, 0, NULL, NULL);
     if (code == CL_SUCCESS) return MO_OK;
     return moi_cl_fail(&cl->log, "clEnqueueReadBuffer", code, "%zu bytes", size);
+}
+
+static mo_status moi_cl_write(mo_cl *cl, const mo_cl_mem *mem, const void *from, size_t size) {
+    const cl_int code = clEnqueueWriteBuffer(cl->queues[MO_CL_COMPUTE], mem->buffer, CL_TRUE,
+        (size_t)mem->off, size, from, 0, NULL, NULL);
+    if (code == CL_SUCCESS) return MO_OK;
+    return moi_cl_fail(&cl->log, "clEnqueueWriteBuffer", code, "%zu bytes", size);
 }
 
 /* Every step'th of n numbers. */

@@ -25,7 +25,13 @@
     X(accum_square, double)                                                                        \
     X(quant8, codec)                                                                               \
     X(quant4, codec)                                                                               \
-    X(int8, codec)
+    X(int8, codec)                                                                                 \
+    X(optim_update, double)                                                                        \
+    X(optim, optim_update)                                                                         \
+    X(optim_blocks, optim_update)                                                                  \
+    X(optim_norms, optim_update)                                                                   \
+    X(optim_factored, optim_update)                                                                \
+    X(optim_rows, double)
 
 /* Kernels: X(file, name). */
 #define MOI_CL_KERNELS(X)                                                                          \
@@ -48,6 +54,14 @@
     X(accum, mo_cl_accum_scale)                                                                    \
     X(accum, mo_cl_accum_unscale)                                                                  \
     X(accum_square, mo_cl_accum_square_parts)                                                      \
+    X(optim, mo_cl_optim_step)                                                                     \
+    X(optim_blocks, mo_cl_optim_step_blocks)                                                       \
+    X(optim_norms, mo_cl_optim_norms)                                                              \
+    X(optim_rows, mo_cl_optim_rows)                                                                \
+    X(optim_rows, mo_cl_optim_columns)                                                             \
+    X(optim_rows, mo_cl_optim_row_sum)                                                             \
+    X(optim_factored, mo_cl_optim_factored_norms)                                                  \
+    X(optim_factored, mo_cl_optim_factored_step)                                                   \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)                                                                     \
     X(quant8, mo_cl_quant8_encode)                                                                 \

@@ -4,15 +4,6 @@
  * check: -DMO_DOUBLE=0
  * check: -DMO_DOUBLE=1 */
 
-#define MO_PARTS 64u
-
-/* The first number of a part: runs of grain numbers, as many in each part as in the others, or one
- * more. */
-static inline ulong mo_part_begin(ulong n, ulong grain, uint part) {
-    const ulong grains = n / grain + (n % grain != 0 ? 1 : 0);
-    return min((grains / MO_PARTS * part + min((ulong)part, grains % MO_PARTS)) * grain, n);
-}
-
 /* parts[i] = the sum of x[j]^2 over part i, the bits of a double */
 MO_KERNEL void mo_cl_accum_square_parts(__global const float *restrict x, ulong x_off, ulong n,
     __global ulong *restrict parts, ulong parts_off) {

@@ -171,3 +171,29 @@ static inline mo_double mo_lanes_total(const mo_double *lanes, __local mo_double
     return total;
 }
 #endif
+
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+#define MO_PARTS 64u
+
+/* The first number of a part: runs of grain numbers, as many in each part as in the others, or one
+ * more. */
+static inline ulong mo_part_begin(ulong n, ulong grain, uint part) {
+    const ulong grains = n / grain + (n % grain != 0 ? 1 : 0);
+    return min((grains / MO_PARTS * part + min((ulong)part, grains % MO_PARTS)) * grain, n);
+}
+
+/* sum and the totals of the teams in their order. all: room for one of each team. */
+#if MEMOPT_WG == 1
+#define MO_LOCAL_TEAMS(all)
+#define mo_teams_add(sum, total, all) mo_double_add(sum, total)
+#else
+#define MO_LOCAL_TEAMS(all) __local mo_double all[MO_TEAMS];
+static inline mo_double mo_teams_add(mo_double sum, mo_double total, __local mo_double *all) {
+    barrier(CLK_LOCAL_MEM_FENCE);
+    if (MO_LANE(0) == 0) all[MO_TEAM] = total;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint i = 0; i < MO_TEAMS; i++) sum = mo_double_add(sum, all[i]);
+    return sum;
+}
+#endif
