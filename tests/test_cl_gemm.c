@@ -264,6 +264,95 @@ static void a_and_b_may_be_the_same_matrix(void **state) {
     problem_end(&p);
 }
 
+/* ---- operands of every type ---------------------------------------------------------------- */
+
+typedef struct stored {
+    mo_cl_gemm_operand operand;
+    float *decoded;
+    size_t n;
+} stored;
+
+/* A random matrix of a type on the device, and decoded here. */
+static stored stored_begin(test_cl *t, mo_gemm_type type, size_t rows, size_t columns, size_t ld,
+    size_t block, size_t offset) {
+    const size_t n = extent(rows, columns, ld), n_scales = type == MO_GEMM_INT8 ? rows : n / 32 + 1;
+    static const size_t sizes[] = {4, 2, 2, 1, 1, 1};
+    stored s = {.decoded = test_normals(&t->rng, n, 1), .n = n};
+    void *data = test_array(n, 4);
+    float *absmax = test_floats(n_scales);
+    size_t used = 0;
+    if (type == MO_GEMM_F32) memcpy(data, s.decoded, n * sizeof(float));
+    if (type == MO_GEMM_BF16) {
+        mo_f32_to_bf16(s.decoded, data, n, NULL);
+        mo_bf16_to_f32(data, s.decoded, n, NULL);
+    }
+    if (type == MO_GEMM_F16) {
+        mo_f32_to_f16(s.decoded, data, n, NULL);
+        mo_f16_to_f32(data, s.decoded, n, NULL);
+    }
+    for (size_t i = 0; type == MO_GEMM_INT8 && i < rows; i++) {
+        const mo_int8_desc row = {1, i + 1 < rows ? ld : columns, 0, NULL};
+        int8_t *codes = (int8_t *)data + i * ld;
+        test_ok(mo_int8_encode(&row, s.decoded + i * ld, codes, absmax + i, NULL));
+        test_ok(mo_int8_decode(&row, codes, absmax + i, NULL, s.decoded + i * ld));
+        used = rows;
+    }
+    if (type >= MO_GEMM_NF4) {
+        const mo_quant4_desc q4 = {type == MO_GEMM_FP4 ? MO_QUANT_FP4 : MO_QUANT_NF4, block, NULL};
+        test_ok(mo_quant4_encode(&q4, s.decoded, n, data, absmax));
+        test_ok(mo_quant4_decode(&q4, data, absmax, 0, n, s.decoded));
+        used = (n + block - 1) / block;
+    }
+    const size_t bytes = type >= MO_GEMM_NF4 ? (n + 1) / 2 : n * sizes[type];
+    s.operand.type = type;
+    s.operand.block = block;
+    s.operand.data = test_cl_put(t, data, bytes, offset * sizes[type]);
+    if (used) s.operand.absmax = test_cl_put(t, absmax, used * sizeof *absmax, offset * 4);
+    free(data), free(absmax);
+    return s;
+}
+
+static void check_mixed(test_cl *t, mo_gemm_desc d, mo_gemm_type ta, mo_gemm_type tb) {
+    const mo_cl_gemm_env env = own(t);
+    const size_t block = (size_t)32 << test_below(&t->rng, 4), n_c = d.m * d.n;
+    const size_t rows_a = d.trans_a ? d.k : d.m, rows_b = d.trans_b ? d.n : d.k;
+    stored a = stored_begin(t, ta, rows_a, columns_a(&d), lda(&d), block, 3);
+    stored b = stored_begin(t, tb, rows_b, columns_b(&d), ldb(&d), block, 1);
+    float *c = test_normals(&t->rng, n_c, 1), *want = test_floats(n_c);
+    mo_cl_mem plain_a = test_cl_put(t, a.decoded, a.n * sizeof *c, 0);
+    mo_cl_mem plain_b = test_cl_put(t, b.decoded, b.n * sizeof *c, 0);
+    mo_cl_mem on_want = test_cl_put(t, c, n_c * sizeof *c, 0);
+    mo_cl_mem on_c = test_cl_put(t, c, n_c * sizeof *c, 0);
+    test_ok(mo_cl_gemm(&env, &d, plain_a, plain_b, on_want));
+    test_ok(mo_cl_gemm_mixed(&env, &d, &a.operand, &b.operand, on_c));
+    test_cl_get(t, on_want, want, n_c * sizeof *c);
+    test_cl_get(t, on_c, c, n_c * sizeof *c);
+    assert_same_bits(c, want, n_c * sizeof *c);
+    test_cl_clear(t);
+    free(a.decoded), free(b.decoded), free(c), free(want);
+}
+
+static mo_gemm_desc random_desc(test_cl *t, int i, size_t most) {
+    mo_gemm_desc d = {1 + test_below(&t->rng, most), 1 + test_below(&t->rng, most),
+        1 + test_below(&t->rng, 2 * most), i & 1, i >> 1 & 1, 0, 0, 0, 0, (float)(i % 3)};
+    if (i % 5 == 0) d.lda = columns_a(&d) + test_below(&t->rng, 5);
+    if (i % 5 == 1) d.ldb = columns_b(&d) + test_below(&t->rng, 5);
+    return d;
+}
+
+/* Each program is built for its types and transposes, which takes most of the time here. */
+static void products_of_any_types_have_the_bits_of_the_product_of_the_decoded(void **state) {
+    test_cl *t = test_cl_of(state);
+    const size_t most = small() ? 12 : 70;
+    const int n = small() ? 1 : 6;
+    static const mo_gemm_type pairs[][2] = {{MO_GEMM_F32, MO_GEMM_BF16},
+        {MO_GEMM_F16, MO_GEMM_BF16}, {MO_GEMM_INT8, MO_GEMM_F16}, {MO_GEMM_F32, MO_GEMM_INT8},
+        {MO_GEMM_NF4, MO_GEMM_FP4}, {MO_GEMM_F32, MO_GEMM_NF4}, {MO_GEMM_FP4, MO_GEMM_INT8}};
+    for (int i = 0; i < (int)(sizeof pairs / sizeof *pairs); i++)
+        for (int trial = 0; trial < n; trial++)
+            check_mixed(t, random_desc(t, 4 * trial + i % 4, most), pairs[i][0], pairs[i][1]);
+}
+
 /* ---- errors -------------------------------------------------------------------------------- */
 
 static void what_does_not_fit_its_block_is_refused(void **state) {
@@ -307,6 +396,29 @@ static void a_row_shorter_than_its_matrix_is_refused(void **state) {
     test_cl_clear(t);
 }
 
+static void operands_that_say_too_little_are_refused(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_cl_gemm_env env = own(t);
+    mo_cl_mem x = test_cl_new(t, 64, 0), c = test_cl_new(t, 64, 0), none = {0};
+    mo_cl_mem three = mo_cl_part(&x, 0, 12), seven = mo_cl_part(&x, 0, 7);
+    const mo_gemm_desc d = {4, 4, 4, 0, 0, 0, 0, 0, 0, 0};
+    const mo_cl_gemm_operand good = {MO_GEMM_F32, x, none, 0};
+    const mo_cl_gemm_operand wrong[] = {{MO_GEMM_F32, none, none, 0}, {MO_GEMM_INT8, x, none, 0},
+        {MO_GEMM_NF4, x, none, 0}, {MO_GEMM_FP4, x, x, 16}, {MO_GEMM_FP4, x, x, 8192},
+        {MO_GEMM_NF4, x, x, 65}, {MO_GEMM_TYPE_COUNT, x, x, 0}, {(mo_gemm_type)-1, x, x, 0},
+        {MO_GEMM_BF16, mo_cl_part(&x, 0, 31), none, 0}, {MO_GEMM_INT8, x, three, 0},
+        {MO_GEMM_INT8, three, x, 0}, {MO_GEMM_NF4, seven, x, 0},
+        {MO_GEMM_NF4, x, mo_cl_part(&x, 0, 3), 0}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(mo_cl_gemm_mixed(&env, &d, &wrong[i], &good, c), MO_E_INVALID);
+        assert_int_equal(mo_cl_gemm_mixed(&env, &d, &good, &wrong[i], c), MO_E_INVALID);
+    }
+    assert_int_equal(mo_cl_gemm_mixed(&env, &d, NULL, &good, c), MO_E_INVALID);
+    assert_int_equal(mo_cl_gemm_mixed(&env, &d, &good, NULL, c), MO_E_INVALID);
+    assert_int_equal(mo_cl_gemm_mixed(NULL, &d, &good, &good, c), MO_E_INVALID);
+    test_cl_clear(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_by_two_by_hand),
@@ -318,8 +430,10 @@ int main(void) {
         cmocka_unit_test(sizes_around_the_tiles_match_double),
         cmocka_unit_test(an_element_depends_on_its_row_column_and_k_alone),
         cmocka_unit_test(a_and_b_may_be_the_same_matrix),
+        cmocka_unit_test(products_of_any_types_have_the_bits_of_the_product_of_the_decoded),
         cmocka_unit_test(what_does_not_fit_its_block_is_refused),
         cmocka_unit_test(a_row_shorter_than_its_matrix_is_refused),
+        cmocka_unit_test(operands_that_say_too_little_are_refused),
     };
     return cmocka_run_group_tests(tests, test_cl_setup, test_cl_teardown);
 }

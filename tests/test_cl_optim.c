@@ -1,7 +1,7 @@
 /* test_cl_optim.c - optimizer steps on a device, against those of mo_optim.h: the same bits in
  * parameters and states. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 #include "test_optim.h"
 

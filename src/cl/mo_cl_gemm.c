@@ -106,6 +106,23 @@ static moi_cl_gemm_bands moi_cl_gemm_bands_cpu(const mo_cl *cl, size_t m, size_t
     return bands;
 }
 
+/* rows and n elements as stored; an empty matrix has no scales. */
+static void moi_cl_gemm_operand_args(
+    moi_cl_call *call, const mo_cl_gemm_operand *x, size_t rows, size_t ld, size_t n) {
+    static const size_t sizes[MO_GEMM_TYPE_COUNT] = {4, 2, 2, 1, 1, 1};
+    const int is_4bit = x->type >= MO_GEMM_NF4;
+    uint32_t shift = 0;
+    moi_cl_mem_arg(call, &x->data, sizes[x->type], is_4bit ? n / 2 + n % 2 : n);
+    moi_cl_u64_arg(call, ld);
+    if (x->type < MO_GEMM_INT8) return;
+    while (is_4bit && (size_t)1 << shift < x->block) shift++;
+    moi_cl_mem_arg(call, &x->absmax, sizeof(float),
+        n == 0        ? 0
+            : is_4bit ? moi_cl_gemm_pieces(n, x->block)
+                      : rows);
+    moi_cl_u32_arg(call, shift);
+}
+
 static mo_status moi_cl_gemm_own(mo_cl *cl, const moi_cl_gemm_job *job) {
     const mo_gemm_desc *d = &job->d;
     const moi_cl_gemm_bands bands =
@@ -118,12 +135,11 @@ static mo_status moi_cl_gemm_own(mo_cl *cl, const moi_cl_gemm_job *job) {
         d->trans_a != 0, d->trans_b != 0, (int)job->a.type, (int)job->b.type,
         moi_cl_gemm_has_fma(cl), moi_cl_gemm_lanes(cl), moi_cl_gemm_deep(cl));
     moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_gemm, options);
-    moi_cl_mem_arg(&call, &job->a.data, sizeof(float), job->n_a);
-    moi_cl_u64_arg(&call, d->lda);
-    moi_cl_mem_arg(&call, &job->b.data, sizeof(float), job->n_b);
-    moi_cl_u64_arg(&call, d->ldb);
+    moi_cl_gemm_operand_args(&call, &job->a, d->trans_a ? d->k : d->m, d->lda, job->n_a);
+    moi_cl_gemm_operand_args(&call, &job->b, d->trans_b ? d->n : d->k, d->ldb, job->n_b);
     moi_cl_mem_arg(&call, &job->c, sizeof(float), job->n_c);
     moi_cl_u64_arg(&call, d->ldc);
+    if (job->a.type >= MO_GEMM_NF4 || job->b.type >= MO_GEMM_NF4) moi_cl_tables_arg(&call);
     moi_cl_u32_arg(&call, (uint32_t)d->m);
     moi_cl_u32_arg(&call, (uint32_t)d->n);
     moi_cl_u32_arg(&call, (uint32_t)d->k);
@@ -148,7 +164,6 @@ mo_status mo_cl_gemm_mixed(const mo_cl_gemm_env *env, const mo_gemm_desc *desc,
     job.c = c;
     const mo_status status = moi_cl_gemm_resolve(&job);
     if (status != MO_OK) return status;
-    if (a->type != MO_GEMM_F32 || b->type != MO_GEMM_F32) return MO_E_UNSUPPORTED;
     return job.d.m == 0 || job.d.n == 0 ? MO_OK : moi_cl_gemm_own(env->cl, &job);
 }
 

@@ -19,7 +19,7 @@
     X(columns, math)                                                                               \
     X(norm, math)                                                                                  \
     X(embedding, prelude)                                                                          \
-    X(gemm, prelude)                                                                               \
+    X(gemm, codec)                                                                                 \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \

@@ -1,4 +1,5 @@
-/* gemm.cl - matrix products, see mo_gemm.h: C = alpha op(A) op(B) + beta C, sums in float.
+/* gemm.cl - matrix products, see mo_gemm.h: C = alpha op(A) op(B) + beta C, sums in float. Behind
+ * codec.cl.
  *
  * groups  n_bands times the bands of columns that make n
  *
@@ -10,7 +11,10 @@
  *
  * check: -DMO_TRANS_A=0 -DMO_TRANS_B=0 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=1 -DMO_LANES=8
  * check: -DMO_TRANS_A=0 -DMO_TRANS_B=1 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=0 -DMO_LANES=16
- * check: -DMO_TRANS_A=1 -DMO_TRANS_B=0 -DMO_TYPE_A=0 -DMO_TYPE_B=0 -DMO_FMA=1 -DMO_LANES=4 */
+ * check: -DMO_TRANS_A=1 -DMO_TRANS_B=0 -DMO_TYPE_A=1 -DMO_TYPE_B=2 -DMO_FMA=1 -DMO_LANES=4
+ * check: -DMO_TRANS_A=1 -DMO_TRANS_B=1 -DMO_TYPE_A=3 -DMO_TYPE_B=0 -DMO_FMA=1 -DMO_LANES=8
+ * check: -DMO_TRANS_A=0 -DMO_TRANS_B=1 -DMO_TYPE_A=0 -DMO_TYPE_B=4 -DMO_FMA=1 -DMO_LANES=8
+ * check: -DMO_TRANS_A=0 -DMO_TRANS_B=0 -DMO_TYPE_A=5 -DMO_TYPE_B=4 -DMO_FMA=1 -DMO_LANES=16 */
 
 #if MO_FMA
 #define MO_MAC(a, b, c) fma(a, b, c)
@@ -18,14 +22,38 @@
 #define MO_MAC(a, b, c) mad(a, b, c)
 #endif
 
-/* A matrix as it is stored: element (r, c) is number r * ld + c. */
+/* Types of elements, as in mo_gemm_type. */
+#define MO_F32  0u
+#define MO_BF16 1u
+#define MO_F16  2u
+#define MO_INT8 3u
+#define MO_NF4  4u
+
+/* A matrix as it is stored: element (r, c) is number r * ld + c. INT8 has a scale for each row, NF4
+ * and FP4 for each 2^shift numbers. */
 typedef struct mo_matrix {
     __global const uchar *data;
     ulong ld;
+    __global const float *absmax;
+    uint shift;
+    const MO_TABLE *map;
 } mo_matrix;
 
-static inline float mo_gemm_read(const uint type, mo_matrix x, uint r, uint c) {
-    return ((__global const float *)x.data)[r * x.ld + c];
+/* What all elements of a row have in common. */
+static inline float mo_gemm_scale(const uint type, mo_matrix x, uint r) {
+    return type == MO_INT8 ? x.absmax[r] / 127.0f : 1.0f;
+}
+
+static inline float mo_gemm_value(const uint type, mo_matrix x, float scale, ulong number) {
+    if (type == MO_BF16) return mo_bf16_value(((__global const ushort *)x.data)[number]);
+    if (type == MO_F16) return mo_f16_value(((__global const ushort *)x.data)[number]);
+    if (type == MO_INT8) return (float)((__global const char *)x.data)[number] * scale;
+    if (type >= MO_NF4) {
+        const uint pair = x.data[number >> 1];
+        const uint code = (number & 1u) != 0 ? pair & 15u : pair >> 4;
+        return mo_map_value(x.map, code) * x.absmax[number >> x.shift];
+    }
+    return ((__global const float *)x.data)[number];
 }
 
 /* alpha sum + beta C; beta 0 does not read C. */
@@ -33,9 +61,52 @@ static inline void mo_gemm_write(__global float *c, float sum, float alpha, floa
     *c = beta == 0.0f ? alpha * sum : MO_MAC(alpha, sum, beta * *c);
 }
 
-/* Element (line, depth) of an operand: lines are rows of op(A) or columns of op(B). */
-#define MO_LINES_FIRST_A (!MO_TRANS_A)
-#define MO_LINES_FIRST_B (MO_TRANS_B)
+/* Whether the lines of an operand, which are rows of op(A) or columns of op(B), are stored one
+ * behind the other. */
+#define MO_LINES_A (!MO_TRANS_A)
+#define MO_LINES_B (MO_TRANS_B)
+
+/* Arguments that only some types have. */
+#define MO_SIZE(type) ((type) == MO_F32 ? 4u : (type) <= MO_F16 ? 2u : 1u)
+#if MO_TYPE_A >= 3
+#define MO_ARGS_A __global const float *absmax_a, ulong absmax_a_off, uint shift_a,
+#define MO_SCALES_A absmax_a + absmax_a_off, shift_a
+#else
+#define MO_ARGS_A
+#define MO_SCALES_A 0, 0u
+#endif
+#if MO_TYPE_B >= 3
+#define MO_ARGS_B __global const float *absmax_b, ulong absmax_b_off, uint shift_b,
+#define MO_SCALES_B absmax_b + absmax_b_off, shift_b
+#else
+#define MO_ARGS_B
+#define MO_SCALES_B 0, 0u
+#endif
+#if MO_TYPE_A >= 4 || MO_TYPE_B >= 4
+#define MO_ARGS_MAP __global const uint *tables,
+#else
+#define MO_ARGS_MAP
+#endif
+#if MO_TYPE_A >= 4
+#define MO_USE_A MO_TABLE_USE(map_a, tables, MO_TABLE_MAP4(MO_TYPE_A - MO_NF4), 16);
+#else
+#define MO_USE_A const MO_TABLE *map_a = 0;
+#endif
+#if MO_TYPE_B >= 4
+#define MO_USE_B MO_TABLE_USE(map_b, tables, MO_TABLE_MAP4(MO_TYPE_B - MO_NF4), 16);
+#else
+#define MO_USE_B const MO_TABLE *map_b = 0;
+#endif
+#define MO_ARGS                                                                                    \
+    __global const uchar *a, ulong a_off, ulong lda, MO_ARGS_A __global const uchar *b,            \
+        ulong b_off, ulong ldb, MO_ARGS_B __global float *c, ulong c_off, ulong ldc,               \
+        MO_ARGS_MAP uint m, uint n, uint k, float alpha, float beta, uint band_rows,               \
+        uint band_columns, uint n_bands
+#define MO_OPERANDS                                                                                \
+    MO_USE_A                                                                                       \
+    MO_USE_B                                                                                       \
+    const mo_matrix from_a = {a + a_off * MO_SIZE(MO_TYPE_A), lda, MO_SCALES_A, map_a};            \
+    const mo_matrix from_b = {b + b_off * MO_SIZE(MO_TYPE_B), ldb, MO_SCALES_B, map_b};
 
 #if MEMOPT_WG == 1
 /* ---- CPUs: after Goto and van de Geijn, a block of op(A) in the second level cache, a panel of
@@ -71,43 +142,50 @@ typedef float4 mo_vector;
 #define MO_BLOCK 24u
 #endif
 
+/* Four lines of float, transposed 4 x 4 at a time. */
+static inline void mo_gemm_pack4(
+    __global const float *x, ulong ld, const uint width, uint depth, __local float *to) {
+    uint d = 0;
+    for (; d + 4 <= depth; d += 4, to += 4 * width) {
+        const float4 a = vload4(0, x + d), b = vload4(0, x + ld + d);
+        const float4 e = vload4(0, x + 2 * ld + d), f = vload4(0, x + 3 * ld + d);
+        vstore4((float4)(a.s0, b.s0, e.s0, f.s0), 0, to);
+        vstore4((float4)(a.s1, b.s1, e.s1, f.s1), 0, to + width);
+        vstore4((float4)(a.s2, b.s2, e.s2, f.s2), 0, to + 2 * width);
+        vstore4((float4)(a.s3, b.s3, e.s3, f.s3), 0, to + 3 * width);
+    }
+    for (; d < depth; d++, to += width)
+        for (uint i = 0; i < 4; i++) to[i] = x[i * ld + d];
+}
+
 /* to[depth][width] = lines line0... of an operand, zero behind the n-th. */
-static inline void mo_gemm_pack(const uint type, const int lines_first, const uint width,
+static inline void mo_gemm_pack(const uint type, const int by_lines, const uint width,
     mo_matrix from, uint line0, uint n, uint depth0, uint depth, __local float *to) {
     if (n < width)
         for (uint i = 0; i < width * depth; i++) to[i] = 0.0f;
-    if (lines_first) {
+    if (by_lines) {
         uint i = 0;
-        if (type == 0) {
-            for (; i + 4 <= n; i += 4) {
-                const ulong ld = from.ld;
-                __global const float *x = (__global const float *)from.data;
-                x += (line0 + i) * ld + depth0;
-                uint d = 0;
-                for (; d + 4 <= depth; d += 4) {
-                    const float4 a = vload4(0, x + d), b = vload4(0, x + ld + d);
-                    const float4 e = vload4(0, x + 2 * ld + d), f = vload4(0, x + 3 * ld + d);
-                    __local float *at = to + d * width + i;
-                    vstore4((float4)(a.s0, b.s0, e.s0, f.s0), 0, at);
-                    vstore4((float4)(a.s1, b.s1, e.s1, f.s1), 0, at + width);
-                    vstore4((float4)(a.s2, b.s2, e.s2, f.s2), 0, at + 2 * width);
-                    vstore4((float4)(a.s3, b.s3, e.s3, f.s3), 0, at + 3 * width);
-                }
-                for (; d < depth; d++)
-                    for (uint j = 0; j < 4; j++) to[d * width + i + j] = x[j * ld + d];
-            }
-        }
-        for (; i < n; i++)
+        if (type == MO_F32)
+            for (; i + 4 <= n; i += 4)
+                mo_gemm_pack4((__global const float *)from.data + (line0 + i) * from.ld + depth0,
+                    from.ld, width, depth, to + i);
+        for (; i < n; i++) {
+            const float scale = mo_gemm_scale(type, from, line0 + i);
+            const ulong first = (line0 + i) * from.ld + depth0;
             for (uint d = 0; d < depth; d++)
-                to[d * width + i] = mo_gemm_read(type, from, line0 + i, depth0 + d);
-    } else if (n == width) {
-        for (uint d = 0; d < depth; d++)
+                to[d * width + i] = mo_gemm_value(type, from, scale, first + d);
+        }
+        return;
+    }
+    for (uint d = 0; d < depth; d++) {
+        const float scale = mo_gemm_scale(type, from, depth0 + d);
+        const ulong first = (depth0 + d) * from.ld + line0;
+        if (n == width)
             for (uint i = 0; i < width; i++)
-                to[d * width + i] = mo_gemm_read(type, from, depth0 + d, line0 + i);
-    } else {
-        for (uint d = 0; d < depth; d++)
+                to[d * width + i] = mo_gemm_value(type, from, scale, first + i);
+        else
             for (uint i = 0; i < n; i++)
-                to[d * width + i] = mo_gemm_read(type, from, depth0 + d, line0 + i);
+                to[d * width + i] = mo_gemm_value(type, from, scale, first + i);
     }
 }
 
@@ -151,13 +229,9 @@ static inline void mo_gemm_tile(uint rows, uint columns, uint depth, __local con
 }
 
 /* band_rows is a multiple of MO_TILE_ROWS and at most MO_BLOCK, band_columns of MO_TILE_COLUMNS. */
-MO_KERNEL void mo_cl_gemm(__global const uchar *a, ulong a_off, ulong lda,
-    __global const uchar *b, ulong b_off, ulong ldb, __global float *c, ulong c_off, ulong ldc,
-    uint m, uint n, uint k, float alpha, float beta, uint band_rows, uint band_columns,
-    uint n_bands) {
+MO_KERNEL void mo_cl_gemm(MO_ARGS) {
     __local float block[MO_BLOCK * MO_DEPTH], panel[MO_TILE_COLUMNS * MO_DEPTH];
-    const mo_matrix from_a = {a + a_off * sizeof(float), lda};
-    const mo_matrix from_b = {b + b_off * sizeof(float), ldb};
+    MO_OPERANDS
     const uint group = (uint)get_group_id(0);
     const uint row = group % n_bands * band_rows, column = group / n_bands * band_columns;
     const uint rows = min(m - row, band_rows), columns = min(n - column, band_columns);
@@ -166,10 +240,10 @@ MO_KERNEL void mo_cl_gemm(__global const uchar *a, ulong a_off, ulong lda,
         const uint depth = min(k - l, MO_DEPTH);
         const float scale = l == 0 ? beta : 1.0f;
         for (uint i = 0; i < rows; i += MO_TILE_ROWS)
-            mo_gemm_pack(MO_TYPE_A, MO_LINES_FIRST_A, MO_TILE_ROWS, from_a, row + i,
+            mo_gemm_pack(MO_TYPE_A, MO_LINES_A, MO_TILE_ROWS, from_a, row + i,
                 min(rows - i, MO_TILE_ROWS), l, depth, block + i * depth);
         for (uint j = 0; j < columns; j += MO_TILE_COLUMNS) {
-            mo_gemm_pack(MO_TYPE_B, MO_LINES_FIRST_B, MO_TILE_COLUMNS, from_b, column + j,
+            mo_gemm_pack(MO_TYPE_B, MO_LINES_B, MO_TILE_COLUMNS, from_b, column + j,
                 min(columns - j, MO_TILE_COLUMNS), l, depth, panel);
             for (uint i = 0; i < rows; i += MO_TILE_ROWS)
                 mo_gemm_tile(rows - i, columns - j, depth, block + i * depth, panel, alpha, scale,
@@ -184,32 +258,34 @@ MO_KERNEL void mo_cl_gemm(__global const uchar *a, ulong a_off, ulong lda,
  * MO_DEPTH of both operands in local memory. */
 
 #if MEMOPT_WG >= 256
-#define MO_ACROSS 16u
+#define MO_ITEMS_ACROSS 16u
 #elif MEMOPT_WG >= 64
-#define MO_ACROSS 8u
+#define MO_ITEMS_ACROSS 8u
 #elif MEMOPT_WG >= 16
-#define MO_ACROSS 4u
+#define MO_ITEMS_ACROSS 4u
 #elif MEMOPT_WG >= 4
-#define MO_ACROSS 2u
+#define MO_ITEMS_ACROSS 2u
 #else
-#define MO_ACROSS 1u
+#define MO_ITEMS_ACROSS 1u
 #endif
-#define MO_DOWN (MEMOPT_WG / MO_ACROSS)
-#define MO_ROWS (8u * MO_DOWN)
-#define MO_COLUMNS (8u * MO_ACROSS)
+#define MO_ITEMS_DOWN (MEMOPT_WG / MO_ITEMS_ACROSS)
+#define MO_ROWS (8u * MO_ITEMS_DOWN)
+#define MO_COLUMNS (8u * MO_ITEMS_ACROSS)
 #define MO_DEPTH 8u
 
 /* to[depth][width] = the slice of an operand, zero outside of it. Items side by side read what
  * lies side by side. */
-static inline void mo_gemm_slice(const uint type, const int lines_first, const uint width,
+static inline void mo_gemm_slice(const uint type, const int by_lines, const uint width,
     mo_matrix from, uint line0, uint lines, uint depth0, uint depths, __local float *to) {
     for (uint i = (uint)get_local_id(0); i < width * MO_DEPTH; i += MEMOPT_WG) {
-        const uint line = lines_first ? i / MO_DEPTH : i % width;
-        const uint depth = lines_first ? i % MO_DEPTH : i / width;
+        const uint line = by_lines ? i / MO_DEPTH : i % width;
+        const uint depth = by_lines ? i % MO_DEPTH : i / width;
         float x = 0.0f;
-        if (line0 + line < lines && depth0 + depth < depths)
-            x = lines_first ? mo_gemm_read(type, from, line0 + line, depth0 + depth)
-                            : mo_gemm_read(type, from, depth0 + depth, line0 + line);
+        if (line0 + line < lines && depth0 + depth < depths) {
+            const uint r = by_lines ? line0 + line : depth0 + depth;
+            const uint column = by_lines ? depth0 + depth : line0 + line;
+            x = mo_gemm_value(type, from, mo_gemm_scale(type, from, r), r * from.ld + column);
+        }
         to[depth * width + line] = x;
     }
 }
@@ -234,20 +310,16 @@ static inline void mo_gemm_write4(
 
 /* An item's rows and columns come in two runs of 4, so that the items' reads of local memory and
  * writes of C are side by side. */
-MO_KERNEL void mo_cl_gemm(__global const uchar *a, ulong a_off, ulong lda,
-    __global const uchar *b, ulong b_off, ulong ldb, __global float *c, ulong c_off, ulong ldc,
-    uint m, uint n, uint k, float alpha, float beta, uint band_rows, uint band_columns,
-    uint n_bands) {
+MO_KERNEL void mo_cl_gemm(MO_ARGS) {
     __local float slice_a[MO_DEPTH * MO_ROWS], slice_b[MO_DEPTH * MO_COLUMNS];
-    const mo_matrix from_a = {a + a_off * sizeof(float), lda};
-    const mo_matrix from_b = {b + b_off * sizeof(float), ldb};
+    MO_OPERANDS
     const uint group = (uint)get_group_id(0), item = (uint)get_local_id(0);
     const uint row = group % n_bands * MO_ROWS, column = group / n_bands * MO_COLUMNS;
-    const uint down = item / MO_ACROSS * 4u, across = item % MO_ACROSS * 4u;
+    const uint down = item / MO_ITEMS_ACROSS * 4u, across = item % MO_ITEMS_ACROSS * 4u;
     MO_SUMS(MO_SUM_ZERO)
     for (uint l = 0; l < k; l += MO_DEPTH) {
-        mo_gemm_slice(MO_TYPE_A, MO_LINES_FIRST_A, MO_ROWS, from_a, row, m, l, k, slice_a);
-        mo_gemm_slice(MO_TYPE_B, MO_LINES_FIRST_B, MO_COLUMNS, from_b, column, n, l, k, slice_b);
+        mo_gemm_slice(MO_TYPE_A, MO_LINES_A, MO_ROWS, from_a, row, m, l, k, slice_a);
+        mo_gemm_slice(MO_TYPE_B, MO_LINES_B, MO_COLUMNS, from_b, column, n, l, k, slice_b);
         barrier(CLK_LOCAL_MEM_FENCE);
         for (uint d = 0; d < MO_DEPTH; d++) {
             __local const float *at = slice_a + d * MO_ROWS + down;
