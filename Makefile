@@ -228,6 +228,16 @@ $(eval $(call variant,src,tsan,$(filter $(TSAN_TESTS),$(TESTS))))
 $(eval $(call variant,header,plain,$(TESTS)))
 $(eval $(call variant,header,asan,$(TESTS)))
 
+# What the tests of memopt_cl put between the loader and the driver.
+build/test/cl_layer.so: tests/cl_layer.c tests/cl_layer.h build/flags
+	@mkdir -p $(@D)
+	$(call show,LINK)
+	$(Q)$(CC) $(filter-out -MMD -MP,$(program)) -O1 -g -fPIC -fvisibility=hidden -shared -o $@ $< \
+	    $(LDFLAGS) -lpthread
+ifneq ($(and $(OPENCL),$(filter cl cl_%,$(TESTS))),)
+build-tests: build/test/cl_layer.so
+endif
+
 # Every set of kernels against the scalar one.
 build/test/isa_agree: build/obj/tests/isa_agree.o build/memopt.o
 	@mkdir -p $(@D)

@@ -185,15 +185,23 @@ static void a_broken_driver_is_like_none(void **state) {
 
 /* ---- contexts ------------------------------------------------------------------------------ */
 
-static cl_uint context_count(cl_context context) {
+static cl_uint context_count(void *handle) {
+    cl_context context = handle;
     cl_uint count = 0;
     clGetContextInfo(context, CL_CONTEXT_REFERENCE_COUNT, sizeof count, &count, NULL);
     return count;
 }
-static cl_uint queue_count(cl_command_queue queue) {
+static cl_uint queue_count(void *handle) {
+    cl_command_queue queue = handle;
     cl_uint count = 0;
     clGetCommandQueueInfo(queue, CL_QUEUE_REFERENCE_COUNT, sizeof count, &count, NULL);
     return count;
+}
+
+/* PoCL drops the references of a command a moment after the command is complete. */
+static int drops_to(cl_uint (*count)(void *handle), void *handle, cl_uint n) {
+    for (int i = 0; i < 1000 && count(handle) > n; i++) usleep(1000);
+    return count(handle) == n;
 }
 
 static void all_zero_opens_a_device_with_two_queues(void **state) {
@@ -233,10 +241,10 @@ static void attached_handles_are_retained_and_given_back(void **state) {
     mo_cl_free(&cl);
     desc.transfer = queue;
     test_ok(mo_cl_init(&cl, &desc));
-    assert_int_equal(queue_count(queue), queues + 2);
+    assert_true(drops_to(queue_count, queue, queues + 2));
     mo_cl_free(&cl);
-    assert_int_equal(queue_count(queue), queues);
-    assert_int_equal(context_count(context), contexts);
+    assert_true(drops_to(queue_count, queue, queues));
+    assert_true(drops_to(context_count, context, contexts));
     clReleaseCommandQueue(queue);
     clReleaseContext(context);
 }
