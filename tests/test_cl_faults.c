@@ -2,7 +2,7 @@
  * fails once, memory runs out at every size, limits are small. The layer of cl_layer.c plays that
  * device; the loader reads it at its first call, so this program starts itself again with it. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include <dlfcn.h>
 #include "cl_layer.h"
 #include "test_numeric.h"
