@@ -33,6 +33,7 @@
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
  *   cl_norm      layer normalization whose output need not be kept
  *   cl_embedding  embeddings of tokens and positions
+ *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
  *
  * HOW TO USE IT
  *
@@ -1758,6 +1759,86 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_embedding_backward(mo_cl *cl,
     mo_cl_mem dwpe);
 
 #endif
+/* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits exist
+ * for a chunk of rows only. */
+#ifndef MEMOPT_CL_LOSS_H
+#define MEMOPT_CL_LOSS_H
+
+/* mo_cl_linear_ce_desc - mean cross-entropy of softmax(x w^T) against one target per row.
+ *
+ * rows, channels, vocab  x is rows x channels, w is vocab x channels
+ * chunk_rows             rows of logits that exist at a time; 0 = all (plain cross-entropy). Fewer
+ *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
+ *                        more per chunk.
+ * scale                  what the sum over rows is multiplied with, in the gradients too;
+ *                        0 = 1 / rows. With gradient accumulation: 1 / (rows * micro-batches).
+ * env                    the device and its products; see mo_cl_gemm.h
+ * workspace              mo_cl_linear_ce_workspace_size bytes
+ * Since: 0.1 */
+typedef struct mo_cl_linear_ce_desc {
+    size_t rows, channels, vocab, chunk_rows;
+    float scale;
+    const mo_cl_gemm_env *env;
+    mo_cl_mem workspace;
+} mo_cl_linear_ce_desc;
+
+/* mo_cl_linear_ce_tensors
+ *
+ * x        in      [rows x channels] float
+ * w        in      [vocab x channels] float: the head, or the embedding it is tied to
+ * targets  in      [rows] int32_t, 0..vocab-1
+ * losses   out     [rows] float: the loss of each row, before scale; -1 where the target is outside
+ *                  the vocabulary
+ * dx       out     [rows x channels] float; {0} = no gradients
+ * dw       in out  [vocab x channels] float, added to; {0} = the head is frozen
+ * Since: 0.1 */
+typedef struct mo_cl_linear_ce_tensors {
+    mo_cl_mem x, w, targets, losses;
+    mo_cl_mem dx, dw;
+} mo_cl_linear_ce_tensors;
+
+/* mo_cl_linear_ce_workspace_size - bytes: chunk_rows * vocab floats of logits; 0 when the sizes do
+ * not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *desc);
+
+/* mo_cl_linear_ce - losses, and where asked for the gradients, in one pass over the chunks, on the
+ * compute queue.
+ *
+ *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
+ *
+ * loss  out  as mo_cl_linear_ce_read, which it is read by: that waits for the device. NULL = nothing
+ *            is read and nothing is waited for
+ *
+ * A row whose target is outside the vocabulary has no gradient; nothing outside is read or written,
+ * and reading the loss says so. The sums of a row are taken in another order than on the CPU, and
+ * the products are those of mo_cl_gemm: a loss agrees with that of mo_linear_ce to about 1e-6.
+ *
+ * Memory:  the workspace, and the env's
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, sizes), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW, those
+ *          of mo_cl_gemm; with a loss: those of mo_cl_linear_ce_read
+ * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce(
+    const mo_cl_linear_ce_desc *desc, const mo_cl_linear_ce_tensors *tensors, double *loss);
+
+/* mo_cl_linear_ce_read - the loss of rows whose losses are on the device, or will be when what is
+ * enqueued is complete. Those of several micro-batches may lie one behind the other and be read at
+ * once.
+ *
+ * losses  in   [rows] float
+ * scale   of the desc; 0 = 1 / rows
+ * loss    out  in double, summed in the order of the rows
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, rows 0, sizes; a target was outside the vocabulary), what OpenCL
+ *          says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce_read(
+    mo_cl *cl, mo_cl_mem losses, size_t rows, float scale, double *loss);
+
+#endif
 
 #ifdef __cplusplus
 }
@@ -2780,6 +2861,7 @@ static void moi_cl_record_free(mo_cl *cl);
     X(norm, math)                                                                                  \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
+    X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \
@@ -2809,6 +2891,7 @@ static void moi_cl_record_free(mo_cl *cl);
     X(embedding, mo_cl_embedding_dwte)                                                             \
     X(embedding, mo_cl_embedding_dwpe)                                                             \
     X(gemm, mo_cl_gemm)                                                                            \
+    X(loss, mo_cl_linear_ce_rows)                                                                  \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
     X(accum, mo_cl_accum_scale)                                                                    \
@@ -6950,6 +7033,109 @@ static const char *const moi_cl_optim_factored_lines[] = {
 "}\n",
 };
 
+static const char *const moi_cl_loss_lines[] = {
+"/* loss.cl - rows of logits to losses and gradients, see mo_loss.h. Behind math.cl.\n",
+" *\n",
+" * groups  rows\n",
+" *\n",
+" * check: -DMO_GRADIENT=0\n",
+" * check: -DMO_GRADIENT=1\n",
+" *\n",
+" * MO_GRADIENT  1: the logits become their gradients */\n",
+"#ifndef MO_GRADIENT\n",
+"#define MO_GRADIENT 0\n",
+"#endif\n",
+"\n",
+"/* This item's part of a row: the largest logit (x), and the sum of e^(logit - largest) (y), in one\n",
+" * sweep: the sum is scaled anew whenever a block has a larger one. */\n",
+"static inline float2 mo_loss_part(__global const float *l, uint n) {\n",
+"    float most = -FLT_MAX, sum = 0.0f;\n",
+"    uint i = 0;\n",
+"#if MEMOPT_WG == 1\n",
+"    float16 mosts = -FLT_MAX, sums = 0.0f;\n",
+"    for (; i + 63 < n; i += 64) {\n",
+"        const float16 a = vload16(0, l + i), b = vload16(1, l + i), c = vload16(2, l + i),\n",
+"                      d = vload16(3, l + i);\n",
+"        float16 now = select(a, b, b > a);\n",
+"        const float16 other = select(c, d, d > c);\n",
+"        now = select(now, other, other > now);\n",
+"        now = select(mosts, now, now > mosts);\n",
+"        sums = sums * mo_exp16(mosts - now) + (mo_exp16(a - now) + mo_exp16(b - now)) +\n",
+"               (mo_exp16(c - now) + mo_exp16(d - now));\n",
+"        mosts = now;\n",
+"    }\n",
+"    most = mo_max16(mosts);\n",
+"    sum = mo_sum16(sums * mo_exp16(mosts - most));\n",
+"    for (; i < n; i++) {\n",
+"        const float now = l[i] > most ? l[i] : most;\n",
+"        sum = sum * mo_exp(most - now) + mo_exp(l[i] - now);\n",
+"        most = now;\n",
+"    }\n",
+"#else\n",
+"    for (; i < n; i += 8 * MEMOPT_WG) {\n",
+"        float v[8], now = most;\n",
+"        for (uint k = 0; k < 8; k++) {\n",
+"            const uint at = i + k * MEMOPT_WG + (uint)get_local_id(0);\n",
+"            v[k] = at < n ? l[at] : -INFINITY;\n",
+"            now = v[k] > now ? v[k] : now;\n",
+"        }\n",
+"        sum *= mo_exp(most - now);\n",
+"        for (uint k = 0; k < 8; k++) sum += mo_exp(v[k] - now);\n",
+"        most = now;\n",
+"    }\n",
+"#endif\n",
+"    return (float2)(most, sum);\n",
+"}\n",
+"\n",
+"#if MO_GRADIENT\n",
+"/* l[i] = scale (e^(l[i] - most) / sum - (i == target)) */\n",
+"static inline void mo_loss_gradient(\n",
+"    __global float *l, uint n, uint target, float most, float sum, float scale) {\n",
+"    const float factor = scale / sum;\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < n; i += 16) vstore16(mo_exp16(vload16(0, l + i) - most) * factor, 0, l + i);\n",
+"    for (; i < n; i++) l[i] = mo_exp(l[i] - most) * factor;\n",
+"    l[target] -= scale;\n",
+"#else\n",
+"    for (; i < n; i += MEMOPT_WG) {\n",
+"        const float e = mo_exp(l[i] - most) * factor;\n",
+"        l[i] = i == target ? e - scale : e;\n",
+"    }\n",
+"#endif\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* losses[row] = log(sum_v e^l[v]) - l[target], or -1, which no loss is, where the target is outside\n",
+" * the vocabulary; the row has no gradient then. */\n",
+"MO_KERNEL void mo_cl_linear_ce_rows(__global float *restrict logits, ulong logits_off,\n",
+"    __global const int *restrict targets, ulong targets_off, __global float *restrict losses,\n",
+"    ulong losses_off, uint vocab, float scale) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    const ulong row = get_group_id(0);\n",
+"    const uint item = (uint)get_local_id(0);\n",
+"    const uint target = (uint)targets[targets_off + row];\n",
+"    __global float *l = logits + logits_off + row * vocab;\n",
+"    if (target >= vocab) {\n",
+"        if (item == 0) losses[losses_off + row] = -1.0f;\n",
+"#if MO_GRADIENT\n",
+"        for (uint i = item; i < vocab; i += MEMOPT_WG) l[i] = 0.0f;\n",
+"#endif\n",
+"        return;\n",
+"    }\n",
+"    const float at_target = l[target];\n",
+"    const float2 part = mo_loss_part(l, vocab);\n",
+"    const float most = mo_group_max(part.x, scratch);\n",
+"    const float sum = mo_group_sum(part.y * mo_exp(part.x - most), scratch);\n",
+"    if (item == 0) losses[losses_off + row] = log(sum) - (at_target - most);\n",
+"#if MO_GRADIENT\n",
+"    mo_loss_gradient(l, vocab, target, most, sum, scale);\n",
+"#else\n",
+"    (void)scale;\n",
+"#endif\n",
+"}\n",
+};
+
 /* ---- the tables ---------------------------------------------------------------------------- */
 
 typedef struct moi_cl_text {
@@ -9933,6 +10119,109 @@ mo_status mo_cl_embedding_backward(mo_cl *cl, const mo_cl_embedding_desc *desc, 
     if (dwte.buffer) status = moi_cl_embedding_dwte(cl, desc, &tokens, &dy, &dwte);
     if (status == MO_OK && dwpe.buffer) status = moi_cl_embedding_dwpe(cl, desc, &dy, &dwpe);
     return status;
+}
+/* mo_cl_loss.c - see mo_cl_loss.h. */
+
+static size_t moi_cl_loss_chunk(const mo_cl_linear_ce_desc *d) {
+    return d->chunk_rows == 0 || d->chunk_rows > d->rows ? d->rows : d->chunk_rows;
+}
+
+size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *desc) {
+    size_t n;
+    if (!desc || !moi_mul(desc->vocab, moi_cl_loss_chunk(desc), &n)) return 0;
+    return moi_mul(n, sizeof(float), &n) ? n : 0;
+}
+
+/* Everything is checked before anything is enqueued. */
+static mo_status moi_cl_loss_check(
+    const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t) {
+    size_t x, w;
+    if (!d || !t || !d->env || !d->env->cl || d->rows == 0 || d->vocab == 0) return MO_E_INVALID;
+    mo_status status = moi_cl_matrix(d->rows, d->channels, &x);
+    if (status == MO_OK) status = moi_cl_matrix(d->vocab, d->channels, &w);
+    if (status != MO_OK) return status;
+    if (!moi_cl_has_floats(&t->x, x) || !moi_cl_has_floats(&t->w, w) ||
+        !moi_cl_has_floats(&t->targets, d->rows) || !moi_cl_has_floats(&t->losses, d->rows) ||
+        (t->dx.buffer && !moi_cl_has_floats(&t->dx, x)) ||
+        (t->dw.buffer && !moi_cl_has_floats(&t->dw, w)))
+        return MO_E_INVALID;
+    const size_t bytes = mo_cl_linear_ce_workspace_size(d);
+    if (bytes == 0 || d->vocab > INT32_MAX) return MO_E_OVERFLOW;
+    return moi_cl_has_floats(&d->workspace, bytes / sizeof(float)) ? MO_OK : MO_E_NO_SPACE;
+}
+
+/* Rows row.. of a matrix of columns. */
+static mo_cl_mem moi_cl_rows_of(const mo_cl_mem *mem, size_t row, size_t rows, size_t columns) {
+    return mo_cl_part(mem, (uint64_t)row * columns * 4, (uint64_t)rows * columns * 4);
+}
+
+static mo_status moi_cl_loss_rows(const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t,
+    size_t row, size_t rows, float scale) {
+    const mo_cl_mem targets = moi_cl_rows_of(&t->targets, row, rows, 1);
+    const mo_cl_mem losses = moi_cl_rows_of(&t->losses, row, rows, 1);
+    moi_cl_call call = moi_cl_begin(d->env->cl, MOI_CL_mo_cl_linear_ce_rows,
+        t->dx.buffer ? "-DMO_GRADIENT=1" : "-DMO_GRADIENT=0");
+    moi_cl_mem_arg(&call, &d->workspace, sizeof(float), (uint64_t)rows * d->vocab);
+    moi_cl_mem_arg(&call, &targets, sizeof(int32_t), rows);
+    moi_cl_mem_arg(&call, &losses, sizeof(float), rows);
+    moi_cl_u32_arg(&call, (uint32_t)d->vocab);
+    moi_cl_f32_arg(&call, scale);
+    return moi_cl_run(&call, rows);
+}
+
+/* Logits of a chunk, their losses, and the gradients. */
+static mo_status moi_cl_loss_step(const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t,
+    size_t row, size_t rows, float scale) {
+    const mo_cl_mem x = moi_cl_rows_of(&t->x, row, rows, d->channels);
+    mo_gemm_desc product = {rows, d->vocab, d->channels, 0, 1, 0, 0, 0, 0, 0};
+    mo_status status = mo_cl_gemm(d->env, &product, x, t->w, d->workspace);
+    if (status == MO_OK) status = moi_cl_loss_rows(d, t, row, rows, scale);
+    if (status != MO_OK || !t->dx.buffer) return status;
+    mo_gemm_desc to_x = {rows, d->channels, d->vocab, 0, 0, 0, 0, 0, 0, 0};
+    status = mo_cl_gemm(
+        d->env, &to_x, d->workspace, t->w, moi_cl_rows_of(&t->dx, row, rows, d->channels));
+    if (status != MO_OK || !t->dw.buffer) return status;
+    mo_gemm_desc to_w = {d->vocab, d->channels, rows, 1, 0, 0, 0, 0, 0, 1.0f};
+    return mo_cl_gemm(d->env, &to_w, d->workspace, x, t->dw);
+}
+
+mo_status mo_cl_linear_ce(
+    const mo_cl_linear_ce_desc *desc, const mo_cl_linear_ce_tensors *tensors, double *loss) {
+    mo_status status = moi_cl_loss_check(desc, tensors);
+    if (status != MO_OK) return status;
+    const size_t chunk = moi_cl_loss_chunk(desc);
+    const float scale = desc->scale == 0.0f ? 1.0f / (float)desc->rows : desc->scale;
+    for (size_t row = 0; row < desc->rows && status == MO_OK; row += chunk) {
+        const size_t left = desc->rows - row;
+        status = moi_cl_loss_step(desc, tensors, row, left < chunk ? left : chunk, scale);
+    }
+    if (status != MO_OK || !loss) return status;
+    return mo_cl_linear_ce_read(desc->env->cl, tensors->losses, desc->rows, desc->scale, loss);
+}
+
+mo_status mo_cl_linear_ce_read(
+    mo_cl *cl, mo_cl_mem losses, size_t rows, float scale, double *loss) {
+    float part[1024];
+    double sum = 0;
+    int outside = 0;
+    if (!cl || !cl->context || !loss || rows == 0 || !moi_cl_has_floats(&losses, rows))
+        return MO_E_INVALID;
+    for (size_t row = 0; row < rows; row += 1024) {
+        const size_t n = rows - row < 1024 ? rows - row : 1024;
+        cl_int code = clEnqueueReadBuffer(cl->queues[MO_CL_COMPUTE], losses.buffer, CL_TRUE,
+            (size_t)losses.off + row * sizeof(float), n * sizeof(float), part, 0, NULL, NULL);
+        if (code != CL_SUCCESS) return moi_cl_fail(&cl->log, "clEnqueueReadBuffer", code, "losses");
+        for (size_t i = 0; i < n; i++) {
+            outside |= part[i] == -1.0f;
+            sum += (double)part[i];
+        }
+    }
+    if (outside) {
+        moi_cl_say(&cl->log, MO_LOG_ERROR, "cl: a target is outside the vocabulary");
+        return MO_E_INVALID;
+    }
+    *loss = sum * (scale == 0.0f ? 1.0 / (double)rows : (double)scale);
+    return MO_OK;
 }
 
 #if defined(__GNUC__) || defined(__clang__)

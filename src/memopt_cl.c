@@ -72,6 +72,7 @@
 #include "mo_cl_bias.c"
 #include "mo_cl_norm.c"
 #include "mo_cl_embedding.c"
+#include "mo_cl_loss.c"
 
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop

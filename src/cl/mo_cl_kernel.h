@@ -20,6 +20,7 @@
     X(norm, math)                                                                                  \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
+    X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \
@@ -49,6 +50,7 @@
     X(embedding, mo_cl_embedding_dwte)                                                             \
     X(embedding, mo_cl_embedding_dwpe)                                                             \
     X(gemm, mo_cl_gemm)                                                                            \
+    X(loss, mo_cl_linear_ce_rows)                                                                  \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
     X(accum, mo_cl_accum_scale)                                                                    \

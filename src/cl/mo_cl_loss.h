@@ -1,0 +1,82 @@
+/* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits exist
+ * for a chunk of rows only. */
+#ifndef MEMOPT_CL_LOSS_H
+#define MEMOPT_CL_LOSS_H
+
+#include "mo_cl_gemm.h"
+
+/* mo_cl_linear_ce_desc - mean cross-entropy of softmax(x w^T) against one target per row.
+ *
+ * rows, channels, vocab  x is rows x channels, w is vocab x channels
+ * chunk_rows             rows of logits that exist at a time; 0 = all (plain cross-entropy). Fewer
+ *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
+ *                        more per chunk.
+ * scale                  what the sum over rows is multiplied with, in the gradients too;
+ *                        0 = 1 / rows. With gradient accumulation: 1 / (rows * micro-batches).
+ * env                    the device and its products; see mo_cl_gemm.h
+ * workspace              mo_cl_linear_ce_workspace_size bytes
+ * Since: 0.1 */
+typedef struct mo_cl_linear_ce_desc {
+    size_t rows, channels, vocab, chunk_rows;
+    float scale;
+    const mo_cl_gemm_env *env;
+    mo_cl_mem workspace;
+} mo_cl_linear_ce_desc;
+
+/* mo_cl_linear_ce_tensors
+ *
+ * x        in      [rows x channels] float
+ * w        in      [vocab x channels] float: the head, or the embedding it is tied to
+ * targets  in      [rows] int32_t, 0..vocab-1
+ * losses   out     [rows] float: the loss of each row, before scale; -1 where the target is outside
+ *                  the vocabulary
+ * dx       out     [rows x channels] float; {0} = no gradients
+ * dw       in out  [vocab x channels] float, added to; {0} = the head is frozen
+ * Since: 0.1 */
+typedef struct mo_cl_linear_ce_tensors {
+    mo_cl_mem x, w, targets, losses;
+    mo_cl_mem dx, dw;
+} mo_cl_linear_ce_tensors;
+
+/* mo_cl_linear_ce_workspace_size - bytes: chunk_rows * vocab floats of logits; 0 when the sizes do
+ * not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *desc);
+
+/* mo_cl_linear_ce - losses, and where asked for the gradients, in one pass over the chunks, on the
+ * compute queue.
+ *
+ *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
+ *
+ * loss  out  as mo_cl_linear_ce_read, which it is read by: that waits for the device. NULL = nothing
+ *            is read and nothing is waited for
+ *
+ * A row whose target is outside the vocabulary has no gradient; nothing outside is read or written,
+ * and reading the loss says so. The sums of a row are taken in another order than on the CPU, and
+ * the products are those of mo_cl_gemm: a loss agrees with that of mo_linear_ce to about 1e-6.
+ *
+ * Memory:  the workspace, and the env's
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, sizes), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW, those
+ *          of mo_cl_gemm; with a loss: those of mo_cl_linear_ce_read
+ * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce(
+    const mo_cl_linear_ce_desc *desc, const mo_cl_linear_ce_tensors *tensors, double *loss);
+
+/* mo_cl_linear_ce_read - the loss of rows whose losses are on the device, or will be when what is
+ * enqueued is complete. Those of several micro-batches may lie one behind the other and be read at
+ * once.
+ *
+ * losses  in   [rows] float
+ * scale   of the desc; 0 = 1 / rows
+ * loss    out  in double, summed in the order of the rows
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, rows 0, sizes; a target was outside the vocabulary), what OpenCL
+ *          says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce_read(
+    mo_cl *cl, mo_cl_mem losses, size_t rows, float scale, double *loss);
+
+#endif
