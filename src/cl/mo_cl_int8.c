@@ -31,6 +31,12 @@ static mo_status moi_cl_int8_begin(
 
 /* ---- outliers ------------------------------------------------------------------------------ */
 
+/* Whether the list has room for n; an empty one may be {0}. */
+static int moi_cl_int8_list_holds(const mo_cl_int8_outliers *outliers, uint64_t n) {
+    return n == 0 ||
+        (n <= UINT64_MAX / 3 && moi_cl_quant_holds(&outliers->list, sizeof(uint32_t), 3 * n));
+}
+
 /* Counts to where they begin; how many there are. */
 static mo_status moi_cl_int8_sum(uint32_t *counts, uint64_t rows, uint64_t *n) {
     uint64_t sum = 0;
@@ -105,10 +111,7 @@ mo_status mo_cl_int8_outlier_count(
 static mo_status moi_cl_int8_list(mo_cl *cl, const moi_cl_int8_shape *s, const mo_cl_mem *x,
     const mo_cl_int8_outliers *outliers, uint64_t *n) {
     if (!moi_cl_quant_holds(&outliers->starts, sizeof(uint32_t), s->rows)) return MO_E_INVALID;
-    if (outliers->capacity != 0 &&
-        (outliers->capacity > SIZE_MAX / sizeof(mo_int8_outlier) ||
-            !moi_cl_quant_holds(&outliers->list, sizeof(uint32_t), 3 * outliers->capacity)))
-        return MO_E_INVALID;
+    if (!moi_cl_int8_list_holds(outliers, outliers->capacity)) return MO_E_INVALID;
     mo_status status = moi_cl_int8_count(cl, s, x, &outliers->starts, n);
     if (status != MO_OK || *n == 0) return status;
     if (*n > outliers->capacity) return MO_E_NO_SPACE;
@@ -146,7 +149,6 @@ mo_status mo_cl_int8_encode(mo_cl *cl, const mo_int8_desc *desc, mo_cl_mem x, mo
 static mo_status moi_cl_int8_scatter(mo_cl *cl, const moi_cl_int8_shape *s, const char *options,
     const mo_cl_int8_outliers *outliers, size_t width, const mo_cl_mem *x) {
     if (!outliers || outliers->n == 0) return MO_OK;
-    if (outliers->n > SIZE_MAX / sizeof(mo_int8_outlier)) return MO_E_INVALID;
     moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_int8_scatter, options);
     moi_cl_mem_arg(&call, &outliers->list, sizeof(uint32_t), 3 * (uint64_t)outliers->n);
     moi_cl_mem_arg(&call, x, width, s->n);
@@ -161,9 +163,7 @@ static mo_status moi_cl_int8_decode(mo_cl *cl, const mo_int8_desc *desc, const m
     const mo_cl_mem *x) {
     moi_cl_int8_shape s;
     if (moi_cl_int8_begin(cl, desc, &s) != MO_OK) return MO_E_INVALID;
-    if (outliers && outliers->n != 0 &&
-        !moi_cl_quant_holds(&outliers->list, sizeof(mo_int8_outlier), outliers->n))
-        return MO_E_INVALID;
+    if (outliers && !moi_cl_int8_list_holds(outliers, outliers->n)) return MO_E_INVALID;
     moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_int8_decode, options);
     moi_cl_mem_arg(&call, codes, 1, s.n);
     moi_cl_mem_arg(&call, absmax, sizeof(float), s.rows);
