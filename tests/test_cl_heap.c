@@ -564,6 +564,7 @@ static void every_failing_allocation_is_a_status_and_leaks_nothing(void **state)
 }
 
 int main(void) {
+    unsetenv("MEMOPT_CL_DEBUG");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_share_a_buffer_and_can_each_be_a_sub_buffer),
         cmocka_unit_test(a_stale_handle_is_recognized),

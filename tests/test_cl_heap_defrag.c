@@ -302,6 +302,7 @@ static void the_report_shows_budget_buffers_and_fragmentation(void **state) {
 }
 
 int main(void) {
+    unsetenv("MEMOPT_CL_DEBUG");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gaps_close_and_a_larger_block_fits),
         cmocka_unit_test(a_block_slides_over_itself),
