@@ -18,6 +18,7 @@
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
+ *   cl_wrap      host memory as device memory without a copy, where the device shares it
  *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
  *   cl_gemm      the matrix product, also of stored 16-, 8- and 4-bit matrices
  *   cl_staging   host memory that transfers run fast from
@@ -50,6 +51,7 @@
  *   MEMOPT_CL_DEVICE  the device to take when the program leaves it open: cl:P.D
  *   MEMOPT_CL_CACHE   the folder of compiled programs; empty = none
  *   MEMOPT_CL_MEM     the budget of a heap whose program leaves it open: 512M, 3G
+ *   MEMOPT_CL_DEBUG   1 = a buffer for each block, with checked zones around it
  *
  * RULES
  *
@@ -479,12 +481,17 @@ MEMOPT_API void mo_cl_program_get_stats(const mo_cl *cl, mo_cl_program_stats *st
  *               budget has left; 0 = 64 MiB; cut down to the device's largest allocation
  * align_bytes   of every block, a power of two; raised to what a sub-buffer needs, so that each
  *               block can be one; 0 = 512
- * max_allocs    most blocks at once; 0 = 8192. Books take 112 bytes for each, and 80 in each buffer
+ * max_allocs    most blocks at once; 0 = 8192. Books take 80 bytes for each, and 80 in each buffer
+ * debug         each block gets a buffer of its own, begins as NaNs, and has zones before and
+ *               behind it that are checked when it is freed, and by mo_cl_heap_check. Slow. Also
+ *               by MEMOPT_CL_DEBUG=1 of the environment. The zones are in no figure, and a block
+ *               of the device's largest allocation does not fit with them
  * track         keeps the books of the blocks by category and reports when memory runs out; its own
  *               budget counts too; valid as long as the heap; NULL = none */
 typedef struct mo_cl_heap_desc {
     uint64_t budget_bytes, buffer_bytes, align_bytes;
     size_t max_allocs;
+    int debug;
     mo_track *track;
 } mo_cl_heap_desc;
 
@@ -502,16 +509,20 @@ typedef struct mo_cl_mem {
  * reserved_bytes   of all buffers; never above budget_bytes
  * used_bytes       of the blocks, rounded up to the alignment
  * largest_free     the largest block that fits into the buffers that are there
+ * fragmentation    1 - largest_free_bytes / what is free in the buffers; 0 when nothing is
  * n_buffers        there now; n_created, n_released: since mo_cl_heap_init
  * n_failed         blocks refused: budget, device or books
+ * n_damaged        blocks whose zones were found written to (mo_cl_heap_desc.debug)
  * staging_bytes    of host memory (mo_cl_staging.h), not in the budget
- * pinned_bytes     of that, page-locked */
+ * pinned_bytes     of that, page-locked
+ * wrapped_bytes    of the caller's host memory (mo_cl_wrap.h), not in the budget */
 typedef struct mo_cl_heap_stats {
     uint64_t budget_bytes, reserved_bytes, peak_reserved_bytes;
     uint64_t used_bytes, peak_used_bytes, largest_free_bytes;
     size_t n_buffers, n_allocs;
-    uint64_t n_created, n_released, n_failed;
-    uint64_t staging_bytes, peak_staging_bytes, pinned_bytes;
+    uint64_t n_created, n_released, n_failed, n_damaged;
+    uint64_t staging_bytes, peak_staging_bytes, pinned_bytes, wrapped_bytes;
+    double fragmentation;
 } mo_cl_heap_stats;
 
 /* mo_cl_heap - owned by the caller, must not move; every field is private. */
@@ -522,6 +533,7 @@ typedef struct mo_cl_heap {
     uint32_t free_block;
     size_t max_allocs;
     uint64_t align, buffer_bytes;
+    int debug;
     mo_track *track;
     mo_cl_heap_stats stats;
 } mo_cl_heap;
@@ -553,7 +565,8 @@ MEMOPT_API void mo_cl_heap_free(mo_cl_heap *heap);
  * Threads: one at a time
  * Errors:  MO_E_INVALID (NULL, size 0), MO_E_UNSUPPORTED (larger than the device's largest
  *          allocation: split it), MO_E_NO_SPACE (the budget, the track's, or max_allocs),
- *          MO_E_NO_DEVICE_MEMORY, MO_E_NO_MEMORY; the track then reports what is held
+ *          MO_E_NO_DEVICE_MEMORY, MO_E_NO_MEMORY; the log then hears budget, buffers and
+ *          fragmentation, and the track reports what is held
  * Cost:    under 100 ns from a buffer that is there
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_alloc(
@@ -565,7 +578,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_alloc(
  * mo_cl_heap_get - the block of a handle.
  *
  * Threads: one at a time
- * Errors:  MO_E_INVALID (handle is none, or was freed before)
+ * Errors:  MO_E_INVALID (handle is none, or was freed before); dealloc in debug mode: MO_E_STATE
+ *          (something wrote around the block, which is freed all the same; the log says where)
  * Since:   0.1 */
 MEMOPT_API mo_status mo_cl_heap_dealloc(mo_cl_heap *heap, uint64_t handle);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_get(
@@ -585,6 +599,44 @@ MEMOPT_API mo_cl_mem mo_cl_part(const mo_cl_mem *mem, uint64_t off, uint64_t siz
  * Errors:  MO_E_INVALID (NULL), those of mo_cl_sync (nothing is released then)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_trim(mo_cl_heap *heap, uint64_t *freed_bytes);
+
+/* mo_cl_heap_moved - what mo_cl_heap_defrag did: blocks moved, their bytes, bytes of the buffers
+ * released. */
+typedef struct mo_cl_heap_moved {
+    uint64_t n_moves, bytes, freed_bytes;
+} mo_cl_heap_moved;
+
+/* mo_cl_heap_defrag - move blocks together, by copies on the device: empty whole buffers into the
+ * gaps of others and release them, then slide the blocks of each buffer to its begin.
+ * mo_cl_heap_pin - keep a block where it is from now on, or (pinned 0) no longer.
+ *
+ * max_bytes  most bytes to move; 0 = no limit
+ * moved      out  also after a failure; may be NULL
+ *
+ * Handles stay valid, but every mo_cl_mem of a block that is not pinned may be stale, and so are
+ * parts of it: call it between two steps, and ask mo_cl_heap_get for all of them then. Paged arrays
+ * do that by themselves. A heap in debug mode moves nothing. Statistics before and after:
+ * mo_cl_heap_get_stats.
+ *
+ * Memory:  64 bytes per block from the mo_cl's allocator, meanwhile
+ * Threads: one at a time
+ * Errors:  defrag: MO_E_INVALID (NULL), MO_E_NO_MEMORY, what OpenCL says: the content of a block
+ *          that it failed to move within its buffer is undefined then. pin: MO_E_INVALID (handle)
+ * Cost:    waits for both queues; twice the bytes moved, and up to 1024 commands for a block that
+ *          overlaps its new place
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_defrag(
+    mo_cl_heap *heap, uint64_t max_bytes, mo_cl_heap_moved *moved);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_pin(mo_cl_heap *heap, uint64_t handle, int pinned);
+
+/* mo_cl_heap_check - in debug mode, whether something wrote around any block so far; waits for both
+ * queues. Else nothing.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (something did; the log names block and distance), what
+ *          OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_check(mo_cl_heap *heap);
 
 /* mo_cl_heap_get_stats - figures of this moment. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats);
@@ -661,6 +713,45 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_map(mo_cl_heap *heap, mo_cl_queue qu
     const mo_cl_wait_list *after, void **ptr);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_unmap(
     mo_cl_heap *heap, mo_cl_queue queue, const mo_cl_mem *mem, void *ptr, cl_event *event);
+
+#endif
+/* mo_cl_wrap.h - host memory as device memory without a copy, on devices that share the host's
+ * memory: CPUs, and the GPUs of laptops, phones and boards.
+ *
+ *     mo_cl_mem w;
+ *     if (mo_cl_wrap_const(&heap, file.data, file.size, &w) == MO_OK) ... use it
+ *     else if (mo_cl_heap_alloc(&heap, file.size, category, "w", &w) == MO_OK) ... and upload
+ *     ...
+ *     mo_cl_unwrap(&heap, &w);
+ */
+#ifndef MEMOPT_CL_WRAP_H
+#define MEMOPT_CL_WRAP_H
+
+/* What memory is aligned to that may be wrapped for writing. */
+enum { MO_CL_WRAP_ALIGN = 4096 };
+
+/* mo_cl_wrap - the caller's memory, for kernels that read and write it.
+ * mo_cl_wrap_const - for kernels that only read it; it may be a file that was mapped read-only, of
+ *                    which only the pages that kernels read are loaded.
+ * mo_cl_unwrap - wait for both queues and let go; {0} does nothing, and mem becomes {0}.
+ *
+ * data  [size] valid until mo_cl_unwrap. mo_cl_wrap: aligned to MO_CL_WRAP_ALIGN; where size is no
+ *       multiple of 64 some drivers keep a copy, which is right too. mo_cl_wrap_const: any address,
+ *       since the whole pages around it are wrapped
+ * mem   out  with handle 0
+ *
+ * The host sees what kernels wrote between mo_cl_map and mo_cl_unmap, and there alone may it
+ * change something. Wrapped bytes are in the heap's statistics, and not in its budget.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, size 0, alignment), MO_E_UNSUPPORTED (the device has its own memory,
+ *          cl->info.unified is 0, or size is beyond its largest allocation), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_wrap(
+    mo_cl_heap *heap, void *data, size_t size, mo_cl_mem *mem);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_wrap_const(
+    mo_cl_heap *heap, const void *data, size_t size, mo_cl_mem *mem);
+MEMOPT_API void mo_cl_unwrap(mo_cl_heap *heap, mo_cl_mem *mem);
 
 #endif
 /* mo_cl_arena.h - the memory of a plan on a device: an arena whose addresses stand for bytes there.
@@ -973,7 +1064,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_step(
  *     }
  *     if (mo_cl_page_sync(&states) != MO_OK) ...      now the host memory has it all
  *
- * On a device that shares the host's memory paging only copies: see mo_cl_wrap. */
+ * On a device that shares the host's memory paging only copies: see mo_cl_wrap.h. */
 #ifndef MEMOPT_CL_PAGE_H
 #define MEMOPT_CL_PAGE_H
 
@@ -1492,6 +1583,15 @@ typedef struct mo_cl_optim_state {
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_init(
     mo_cl *cl, const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state);
+
+/* mo_cl_optim_state_attach - the same layout over memory that holds such a state already, as
+ * mo_optim_state_attach; nothing is written.
+ *
+ * memory, state, Errors: as mo_cl_optim_state_init
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_attach(
+    const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state);
 
 /* mo_cl_optim_state_slice - as mo_optim_state_slice.
  *
@@ -7384,20 +7484,17 @@ static void moi_cl_tables_arg(moi_cl_call *call) {
     if (call->status == MO_OK && !call->cl->tables) call->status = moi_cl_tables_make(call->cl);
     if (call->status == MO_OK) moi_cl_raw_arg(call, &call->cl->tables, sizeof(cl_mem));
 }
-/* mo_cl_heap.c - the blocks of mo_cl_heap.h.
- *
- * A block has a record in a table, whose address is also its key in the track: it is unique for
- * every heap, which an offset in a buffer is not. */
+/* mo_cl_heap_internal.h - the heap's tables, for its files; never part of the public header. */
+#ifndef MEMOPT_CL_HEAP_INTERNAL_H
+#define MEMOPT_CL_HEAP_INTERNAL_H
 
-#define MOI_CL_HEAP_BUFFER     ((uint64_t)64 << 20)
-#define MOI_CL_HEAP_ALIGN      ((uint64_t)512)
-#define MOI_CL_HEAP_MAX_ALLOCS ((size_t)8192)
-#define MOI_CL_NO_BLOCK        0xffffffffu
+#define MOI_CL_NO_BLOCK 0xffffffffu
 
+/* zone: bytes before and behind the size bytes that blocks may have, see mo_cl_heap_debug.c. */
 typedef struct moi_cl_buffer {
     struct moi_cl_buffer *next;
     cl_mem buffer;
-    uint64_t size;
+    uint64_t size, zone;
     mo_suballoc sub;
 } moi_cl_buffer;
 
@@ -7407,9 +7504,136 @@ typedef struct moi_cl_block {
     moi_cl_buffer *from;
     uint64_t sub_handle;
     uint64_t rounded_bytes;
+    const char *name;
     uint32_t generation, next;
-    int tracked;
+    mo_category category;
+    uint8_t is_tracked, is_pinned;
 } moi_cl_block;
+
+/* The record of a handle; NULL when it is none, or stale. */
+static moi_cl_block *moi_cl_record(const mo_cl_heap *heap, uint64_t handle);
+
+/* Until both queues have done everything. */
+static mo_status moi_cl_heap_sync(mo_cl_heap *heap);
+
+/* Release the buffers without blocks, whose commands are complete; how many bytes they had. */
+static uint64_t moi_cl_drop_empty(mo_cl_heap *heap);
+
+/* ---- debug mode: nothing happens without it ------------------------------------------------- */
+
+static int moi_cl_debug_wanted(const mo_cl_heap_desc *desc);
+
+/* Fill a new block, which has a buffer of its own, and its zones. */
+static mo_status moi_cl_debug_begin(mo_cl_heap *heap, const moi_cl_block *block);
+
+/* Whether the zones are as they were; else MO_E_STATE, with the place in the log. */
+static mo_status moi_cl_debug_check(mo_cl_heap *heap, const moi_cl_block *block);
+
+#endif
+/* mo_cl_heap_debug.c - the heap's debug mode: a buffer for each block, with zones around it.
+ *
+ * A kernel that runs past its block hits a neighbour in the same buffer, which no driver and no
+ * simulator of devices sees. With a buffer for each block those see what leaves the buffer, and the
+ * zones show what was written just before the block's first byte or behind its last one. */
+
+enum { MOI_CL_DEBUG_CHUNK = 1024, MOI_CL_DEBUG_BYTE = 0xa5 };
+
+static int moi_cl_debug_wanted(const mo_cl_heap_desc *desc) {
+    const char *text = getenv("MEMOPT_CL_DEBUG");
+    return desc->debug || (text && *text && strcmp(text, "0") != 0);
+}
+
+/* The zone before the block, or the one behind it, which begins at the size that was asked for. */
+static mo_cl_mem moi_cl_debug_zone(const moi_cl_block *block, int behind) {
+    const moi_cl_buffer *from = block->from;
+    mo_cl_mem zone = block->mem;
+    zone.off = behind ? block->mem.off + block->mem.size : 0;
+    zone.size = behind ? from->size + 2 * from->zone - zone.off : from->zone;
+    return zone;
+}
+
+static mo_status moi_cl_debug_fill_zone(mo_cl_heap *heap, const mo_cl_mem *zone) {
+    unsigned char bytes[MOI_CL_DEBUG_CHUNK];
+    mo_status status = MO_OK;
+    memset(bytes, MOI_CL_DEBUG_BYTE, sizeof bytes);
+    for (uint64_t off = 0; off < zone->size && status == MO_OK; off += sizeof bytes) {
+        const uint64_t left = zone->size - off;
+        status = mo_cl_upload(heap, MO_CL_COMPUTE, zone, off, bytes,
+            left < sizeof bytes ? (size_t)left : sizeof bytes, NULL, NULL);
+    }
+    return status;
+}
+
+/* The block itself begins as NaNs, so that who reads it before writing it sees them. */
+static mo_status moi_cl_debug_begin(mo_cl_heap *heap, const moi_cl_block *block) {
+    if (!heap->debug) return MO_OK;
+    mo_status status = mo_cl_fill_u32(
+        heap, MO_CL_COMPUTE, &block->mem, 0, block->mem.size / 4, 0xffffffffu, NULL, NULL);
+    for (int behind = 0; behind < 2 && status == MO_OK; behind++) {
+        const mo_cl_mem zone = moi_cl_debug_zone(block, behind);
+        status = moi_cl_debug_fill_zone(heap, &zone);
+    }
+    return status;
+}
+
+/* *distance = bytes between the block and the nearest byte that was written; 0 = none. */
+static mo_status moi_cl_debug_look(
+    mo_cl_heap *heap, const mo_cl_mem *zone, int behind, uint64_t *distance) {
+    unsigned char bytes[MOI_CL_DEBUG_CHUNK];
+    *distance = 0;
+    for (uint64_t off = 0; off < zone->size; off += sizeof bytes) {
+        const uint64_t left = zone->size - off;
+        const size_t n = left < sizeof bytes ? (size_t)left : sizeof bytes;
+        mo_status status = mo_cl_download(heap, MO_CL_COMPUTE, bytes, zone, off, n, NULL, NULL);
+        if (status != MO_OK) return status;
+        for (size_t i = 0; i < n; i++) {
+            if (bytes[i] == MOI_CL_DEBUG_BYTE || (behind && *distance)) continue;
+            *distance = behind ? off + i + 1 : zone->size - off - i;
+        }
+    }
+    return MO_OK;
+}
+
+static mo_status moi_cl_debug_check(mo_cl_heap *heap, const moi_cl_block *block) {
+    static const char *const where[] = {"before its begin", "behind its end"};
+    if (!heap->debug) return MO_OK;
+    mo_status status = moi_cl_heap_sync(heap);
+    int is_damaged = 0;
+    for (int behind = 0; behind < 2 && status == MO_OK; behind++) {
+        const mo_cl_mem zone = moi_cl_debug_zone(block, behind);
+        uint64_t distance = 0;
+        status = moi_cl_debug_look(heap, &zone, behind, &distance);
+        if (distance == 0) continue;
+        is_damaged = 1;
+        moi_cl_say(&heap->cl->log, MO_LOG_ERROR,
+            "cl: block '%s' of %llu bytes: something was written %llu bytes %s",
+            block->name ? block->name : "?", (unsigned long long)block->mem.size,
+            (unsigned long long)distance, where[behind]);
+    }
+    if (!is_damaged || status != MO_OK) return status;
+    heap->stats.n_damaged++;
+    return MO_E_STATE;
+}
+
+mo_status mo_cl_heap_check(mo_cl_heap *heap) {
+    mo_status status = MO_OK;
+    if (!heap || !heap->cl) return MO_E_INVALID;
+    for (size_t i = 0; heap->debug && i < heap->max_allocs; i++) {
+        if (heap->blocks[i].mem.handle == 0) continue;
+        mo_status checked = moi_cl_debug_check(heap, &heap->blocks[i]);
+        if (checked != MO_OK) status = checked;
+    }
+    return status;
+}
+/* mo_cl_heap.c - the blocks of mo_cl_heap.h.
+ *
+ * A block has a record in a table, whose address is also its key in the track: it is unique for
+ * every heap, which an offset in a buffer is not. */
+
+#define MOI_CL_HEAP_BUFFER     ((uint64_t)64 << 20)
+#define MOI_CL_HEAP_ALIGN      ((uint64_t)512)
+#define MOI_CL_HEAP_MAX_ALLOCS ((size_t)8192)
+enum { MOI_CL_SAY_BUFFERS = 8 };
 
 /* ---- budget -------------------------------------------------------------------------------- */
 
@@ -7474,6 +7698,7 @@ mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *de
     if (status != MO_OK) return status;
     made.cl = cl;
     made.track = desc->track;
+    made.debug = moi_cl_debug_wanted(desc);
     made.buffer_bytes = desc->buffer_bytes ? desc->buffer_bytes : MOI_CL_HEAP_BUFFER;
     made.max_allocs = desc->max_allocs ? desc->max_allocs : MOI_CL_HEAP_MAX_ALLOCS;
     made.blocks = (moi_cl_block *)moi_cl_new(&cl->allocator, made.max_allocs, sizeof *made.blocks);
@@ -7503,9 +7728,10 @@ static mo_status moi_cl_heap_sync(mo_cl_heap *heap) {
 void mo_cl_heap_free(mo_cl_heap *heap) {
     if (!heap || !heap->cl) return;
     mo_status status = moi_cl_heap_sync(heap);
+    if (status == MO_OK) status = mo_cl_heap_check(heap);
     (void)status; /* said in the log; the buffers go in any case */
     for (size_t i = 0; i < heap->max_allocs; i++)
-        if (heap->blocks[i].tracked) mo_track_remove(heap->track, &heap->blocks[i]);
+        if (heap->blocks[i].is_tracked) mo_track_remove(heap->track, &heap->blocks[i]);
     while (heap->buffers) {
         moi_cl_buffer *buffer = heap->buffers;
         heap->buffers = buffer->next;
@@ -7553,7 +7779,7 @@ static uint64_t moi_cl_largest(const mo_cl_heap *heap) {
 /* Bytes for a new buffer that holds size; 0 = the budget has no room for it. */
 static uint64_t moi_cl_buffer_size(const mo_cl_heap *heap, uint64_t size) {
     uint64_t left = heap->stats.budget_bytes - heap->stats.reserved_bytes;
-    uint64_t bytes = heap->buffer_bytes > size ? heap->buffer_bytes : size;
+    uint64_t bytes = heap->buffer_bytes > size && !heap->debug ? heap->buffer_bytes : size;
     if (bytes > moi_cl_largest(heap)) bytes = moi_cl_largest(heap);
     if (bytes > left) bytes = left;
     bytes = bytes / heap->align * heap->align;
@@ -7572,12 +7798,13 @@ static mo_status moi_cl_make_resident(mo_cl_heap *heap, cl_mem buffer) {
     return status;
 }
 
-static mo_status moi_cl_create(mo_cl_heap *heap, uint64_t size, cl_mem *out) {
+/* size bytes, and zones before and behind them. */
+static mo_status moi_cl_create(mo_cl_heap *heap, uint64_t size, uint64_t zone, cl_mem *out) {
     const cl_mem_flags where = heap->cl->info.unified ? CL_MEM_ALLOC_HOST_PTR : 0;
     cl_int code = CL_SUCCESS;
-    if (size > SIZE_MAX) return MO_E_OVERFLOW;
-    cl_mem buffer =
-        clCreateBuffer(heap->cl->context, CL_MEM_READ_WRITE | where, (size_t)size, NULL, &code);
+    if (size > SIZE_MAX - 2 * zone) return MO_E_OVERFLOW;
+    cl_mem buffer = clCreateBuffer(
+        heap->cl->context, CL_MEM_READ_WRITE | where, (size_t)(size + 2 * zone), NULL, &code);
     if (!buffer || code != CL_SUCCESS)
         return moi_cl_fail(
             &heap->cl->log, "clCreateBuffer", code, "%llu bytes", (unsigned long long)size);
@@ -7597,10 +7824,12 @@ static mo_status moi_cl_buffer_add(mo_cl_heap *heap, uint64_t size) {
     desc.granule = heap->align;
     desc.allocator = allocator;
     desc.max_allocs = heap->max_allocs;
+    buffer->zone = heap->debug ? heap->align : 0;
+    if (heap->debug) desc.max_allocs = 1;
     if (desc.max_allocs > size / heap->align) desc.max_allocs = (size_t)(size / heap->align);
     mo_status status = mo_suballoc_init(&buffer->sub, &desc);
     if (status == MO_OK) {
-        status = moi_cl_create(heap, size, &buffer->buffer);
+        status = moi_cl_create(heap, size, buffer->zone, &buffer->buffer);
         if (status != MO_OK) mo_suballoc_free(&buffer->sub);
     }
     if (status != MO_OK) {
@@ -7649,7 +7878,7 @@ static int moi_cl_place(
 
 static mo_status moi_cl_find_place(
     mo_cl_heap *heap, uint64_t size, moi_cl_buffer **from, mo_suballoc_block *block) {
-    if (moi_cl_place(heap, size, from, block)) return MO_OK;
+    if (!heap->debug && moi_cl_place(heap, size, from, block)) return MO_OK;
     mo_status status = moi_cl_grow(heap, size);
     if (status != MO_OK) return status;
     return moi_cl_place(heap, size, from, block) ? MO_OK : MO_E_NO_SPACE;
@@ -7671,11 +7900,30 @@ static mo_status moi_cl_check_size(const mo_cl_heap *heap, uint64_t size, uint64
     return MO_E_NO_SPACE;
 }
 
+/* The report when there is no room: why, with what would help, and each buffer. */
 static void moi_cl_say_full(mo_cl_heap *heap, uint64_t size, mo_category category) {
-    moi_cl_say(&heap->cl->log, MO_LOG_ERROR,
-        "cl: no room for %llu bytes: budget %llu, in buffers %llu, used %llu",
-        (unsigned long long)size, (unsigned long long)heap->stats.budget_bytes,
-        (unsigned long long)heap->stats.reserved_bytes, (unsigned long long)heap->stats.used_bytes);
+    mo_cl_heap_stats s;
+    size_t n = 0;
+    mo_cl_heap_get_stats(heap, &s);
+    if (heap->cl->log.write) {
+        moi_cl_say(&heap->cl->log, MO_LOG_ERROR,
+            "cl: no room for %llu bytes: budget %llu, in %zu buffers %llu, used %llu in %zu "
+            "blocks, "
+            "free %llu, largest free %llu, fragmentation %.0f %%%s",
+            (unsigned long long)size, (unsigned long long)s.budget_bytes, s.n_buffers,
+            (unsigned long long)s.reserved_bytes, (unsigned long long)s.used_bytes, s.n_allocs,
+            (unsigned long long)(s.reserved_bytes - s.used_bytes),
+            (unsigned long long)s.largest_free_bytes, 100 * s.fragmentation,
+            s.reserved_bytes - s.used_bytes >= size ? "; mo_cl_heap_defrag may make room" : "");
+        for (const moi_cl_buffer *b = heap->buffers; b && n < MOI_CL_SAY_BUFFERS; b = b->next) {
+            mo_suballoc_stats own;
+            mo_suballoc_get_stats(&b->sub, &own);
+            moi_cl_say(&heap->cl->log, MO_LOG_ERROR,
+                "cl:   %2zu. buffer of %llu bytes: used %llu in %zu blocks, largest free %llu", ++n,
+                (unsigned long long)b->size, (unsigned long long)own.used_bytes, own.n_allocs,
+                (unsigned long long)own.largest_free_bytes);
+        }
+    }
     if (heap->track) mo_track_oom(heap->track, size, category);
 }
 
@@ -7687,13 +7935,27 @@ static void moi_cl_use(mo_cl_heap *heap, moi_cl_block *record, moi_cl_buffer *fr
     record->rounded_bytes = place->size;
     record->generation++;
     record->mem.buffer = from->buffer;
-    record->mem.off = place->off;
+    record->mem.off = from->zone + place->off;
     record->mem.size = size;
     record->mem.handle = (uint64_t)record->generation << 32 | (uint64_t)(record - heap->blocks + 1);
     mo_cl_heap_stats *s = &heap->stats;
     s->n_allocs++;
     s->used_bytes += place->size;
     if (s->used_bytes > s->peak_used_bytes) s->peak_used_bytes = s->used_bytes;
+}
+
+/* The record is free again, and its place in the buffer. */
+static void moi_cl_unuse(mo_cl_heap *heap, moi_cl_block *record) {
+    mo_suballoc_dealloc(&record->from->sub, record->sub_handle);
+    if (record->is_tracked) mo_track_remove(heap->track, record);
+    heap->stats.n_allocs--;
+    heap->stats.used_bytes -= record->rounded_bytes;
+    memset(&record->mem, 0, sizeof record->mem);
+    record->from = NULL;
+    record->is_tracked = record->is_pinned = 0;
+    record->next = heap->free_block;
+    heap->free_block = (uint32_t)(record - heap->blocks);
+    if (heap->debug) moi_cl_drop_empty(heap);
 }
 
 mo_status mo_cl_heap_alloc(
@@ -7722,9 +7984,13 @@ mo_status mo_cl_heap_alloc(
         return status;
     }
     moi_cl_use(heap, record, from, &place, size);
-    record->tracked = tracked;
-    *mem = record->mem;
-    return MO_OK;
+    record->is_tracked = tracked != 0;
+    record->name = name;
+    record->category = category;
+    status = moi_cl_debug_begin(heap, record);
+    if (status == MO_OK) *mem = record->mem;
+    else moi_cl_unuse(heap, record);
+    return status;
 }
 
 static moi_cl_block *moi_cl_record(const mo_cl_heap *heap, uint64_t handle) {
@@ -7737,16 +8003,9 @@ static moi_cl_block *moi_cl_record(const mo_cl_heap *heap, uint64_t handle) {
 mo_status mo_cl_heap_dealloc(mo_cl_heap *heap, uint64_t handle) {
     moi_cl_block *record = moi_cl_record(heap, handle);
     if (!record) return MO_E_INVALID;
-    mo_suballoc_dealloc(&record->from->sub, record->sub_handle);
-    if (record->tracked) mo_track_remove(heap->track, record);
-    heap->stats.n_allocs--;
-    heap->stats.used_bytes -= record->rounded_bytes;
-    memset(&record->mem, 0, sizeof record->mem);
-    record->from = NULL;
-    record->tracked = 0;
-    record->next = heap->free_block;
-    heap->free_block = (uint32_t)(record - heap->blocks);
-    return MO_OK;
+    mo_status status = moi_cl_debug_check(heap, record);
+    moi_cl_unuse(heap, record);
+    return status;
 }
 
 mo_status mo_cl_heap_get(const mo_cl_heap *heap, uint64_t handle, mo_cl_mem *mem) {
@@ -7765,12 +8024,242 @@ void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats) {
         if (own.largest_free_bytes > stats->largest_free_bytes)
             stats->largest_free_bytes = own.largest_free_bytes;
     }
+    const uint64_t unused = stats->reserved_bytes - stats->used_bytes;
+    stats->fragmentation = unused ? 1 - (double)stats->largest_free_bytes / (double)unused : 0;
 }
 
 #undef MOI_CL_HEAP_BUFFER
 #undef MOI_CL_HEAP_ALIGN
 #undef MOI_CL_HEAP_MAX_ALLOCS
-#undef MOI_CL_NO_BLOCK
+/* mo_cl_heap_defrag.c - mo_cl_heap_defrag: blocks move together on the device.
+ *
+ * First whole buffers are emptied into the gaps of others, the least used ones first, since only a
+ * whole buffer can be given back. Then the blocks of each buffer slide to its begin, in the order
+ * of their offsets, and once more buffers are emptied. */
+
+enum { MOI_CL_DEFRAG_PIECES = 1024 }; /* of a block that overlaps its new place */
+
+/* A block that may move, and its place: off in its own buffer, or in another one. */
+typedef struct moi_cl_move {
+    moi_cl_block *block;
+    uint64_t off;
+    moi_cl_buffer *to;
+    mo_suballoc_block place;
+} moi_cl_move;
+
+typedef struct moi_cl_defrag {
+    mo_cl_heap *heap;
+    moi_cl_move *moves; /* [n_allocs]; those of one buffer at a time */
+    uint64_t left_bytes;
+    mo_cl_heap_moved moved;
+} moi_cl_defrag;
+
+static int moi_cl_move_compare(const void *a, const void *b) {
+    const uint64_t x = ((const moi_cl_move *)a)->off, y = ((const moi_cl_move *)b)->off;
+    return (x > y) - (x < y);
+}
+
+static uint64_t moi_cl_defrag_used(const moi_cl_buffer *buffer) {
+    mo_suballoc_stats stats;
+    mo_suballoc_get_stats(&buffer->sub, &stats);
+    return stats.used_bytes;
+}
+
+/* The blocks of a buffer by their offsets. */
+static size_t moi_cl_defrag_gather(moi_cl_defrag *d, const moi_cl_buffer *buffer) {
+    size_t n = 0;
+    for (size_t i = 0; i < d->heap->max_allocs; i++) {
+        moi_cl_block *block = &d->heap->blocks[i];
+        if (block->mem.handle == 0 || block->from != buffer) continue;
+        memset(&d->moves[n], 0, sizeof d->moves[n]);
+        d->moves[n].block = block;
+        d->moves[n++].off = block->mem.off;
+    }
+    qsort(d->moves, n, sizeof *d->moves, moi_cl_move_compare);
+    return n;
+}
+
+static mo_status moi_cl_defrag_copy(moi_cl_defrag *d, const moi_cl_block *block, cl_mem to,
+    uint64_t to_off, uint64_t from_off, uint64_t size) {
+    cl_int code = clEnqueueCopyBuffer(d->heap->cl->queues[MO_CL_COMPUTE], block->mem.buffer, to,
+        (size_t)from_off, (size_t)to_off, (size_t)size, 0, NULL, NULL);
+    return code == CL_SUCCESS ? MO_OK
+                              : moi_cl_fail(&d->heap->cl->log, "clEnqueueCopyBuffer", code,
+                                    "a block moves, %llu bytes", (unsigned long long)size);
+}
+
+static void moi_cl_defrag_moved(
+    moi_cl_defrag *d, moi_cl_block *block, cl_mem buffer, uint64_t off) {
+    block->mem.buffer = buffer;
+    block->mem.off = off;
+    d->moved.n_moves++;
+    d->moved.bytes += block->rounded_bytes;
+    d->left_bytes -= block->rounded_bytes;
+}
+
+/* ---- emptying a buffer --------------------------------------------------------------------- */
+
+/* Places in other buffers for its n blocks, the last first; how many found one. */
+static size_t moi_cl_defrag_places(moi_cl_defrag *d, const moi_cl_buffer *buffer, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        moi_cl_move *move = &d->moves[k];
+        for (moi_cl_buffer *b = d->heap->buffers; b && !move->to; b = b->next)
+            if (b != buffer && moi_cl_defrag_used(b) > 0 &&
+                mo_suballoc_alloc(&b->sub, move->block->rounded_bytes, 0, &move->place) == MO_OK)
+                move->to = b;
+        if (!move->to) return k;
+    }
+    return n;
+}
+
+/* Moves the blocks whose place is taken; after a failure the rest stays. */
+static mo_status moi_cl_defrag_leave(moi_cl_defrag *d, size_t n) {
+    mo_status status = MO_OK;
+    for (size_t k = 0; k < n; k++) {
+        moi_cl_move *move = &d->moves[k];
+        moi_cl_block *block = move->block;
+        if (status == MO_OK)
+            status = moi_cl_defrag_copy(
+                d, block, move->to->buffer, move->place.off, block->mem.off, block->rounded_bytes);
+        if (status != MO_OK) {
+            mo_suballoc_dealloc(&move->to->sub, move->place.handle);
+            continue;
+        }
+        mo_suballoc_dealloc(&block->from->sub, block->sub_handle);
+        block->from = move->to;
+        block->sub_handle = move->place.handle;
+        moi_cl_defrag_moved(d, block, move->to->buffer, move->place.off);
+    }
+    return status;
+}
+
+/* Whether a buffer may be emptied, and with how many bytes. */
+static int moi_cl_defrag_movable(const moi_cl_defrag *d, const moi_cl_buffer *buffer) {
+    if (moi_cl_defrag_used(buffer) > d->left_bytes) return 0;
+    for (size_t i = 0; i < d->heap->max_allocs; i++) {
+        const moi_cl_block *block = &d->heap->blocks[i];
+        if (block->mem.handle && block->from == buffer && block->is_pinned) return 0;
+    }
+    return 1;
+}
+
+/* The buffer with the fewest bytes in use above those that were tried; NULL = no more. */
+static moi_cl_buffer *moi_cl_defrag_next(const moi_cl_defrag *d, uint64_t tried) {
+    moi_cl_buffer *best = NULL;
+    uint64_t least = UINT64_MAX;
+    for (moi_cl_buffer *b = d->heap->buffers; b; b = b->next) {
+        const uint64_t used = moi_cl_defrag_used(b);
+        if (used <= tried || used >= least) continue;
+        best = b;
+        least = used;
+    }
+    return best;
+}
+
+/* Of buffers with the same bytes in use one is tried. */
+static mo_status moi_cl_defrag_empty(moi_cl_defrag *d) {
+    uint64_t tried = 0;
+    for (;;) {
+        moi_cl_buffer *buffer = moi_cl_defrag_next(d, tried);
+        if (!buffer) return MO_OK;
+        tried = moi_cl_defrag_used(buffer);
+        if (!moi_cl_defrag_movable(d, buffer)) continue;
+        const size_t n = moi_cl_defrag_gather(d, buffer);
+        const size_t n_placed = moi_cl_defrag_places(d, buffer, n);
+        if (n_placed < n) {
+            for (size_t k = 0; k < n_placed; k++)
+                mo_suballoc_dealloc(&d->moves[k].to->sub, d->moves[k].place.handle);
+            continue;
+        }
+        mo_status status = moi_cl_defrag_leave(d, n);
+        if (status != MO_OK) return status;
+    }
+}
+
+/* ---- sliding ------------------------------------------------------------------------------- */
+
+/* A block moves down in its buffer: the pieces of an overlap ascend, so that none is overwritten
+ * before it was copied. */
+static mo_status moi_cl_defrag_slide_one(moi_cl_defrag *d, moi_cl_block *block, uint64_t to) {
+    const uint64_t size = block->rounded_bytes, from = block->mem.off, distance = from - to;
+    const uint64_t piece = distance < size ? distance : size;
+    mo_suballoc_move move;
+    size_t n = 0;
+    mo_status status = MO_OK;
+    for (uint64_t at = 0; at < size && status == MO_OK; at += piece)
+        status = moi_cl_defrag_copy(
+            d, block, block->mem.buffer, to + at, from + at, size - at < piece ? size - at : piece);
+    if (status != MO_OK) return status;
+    memset(&move, 0, sizeof move);
+    move.handle = block->sub_handle;
+    move.from = from;
+    move.to = to;
+    move.size = size;
+    status = mo_suballoc_defrag_plan(&block->from->sub, 0, 0, NULL, 0, &n); /* opens a commit */
+    if (status == MO_OK) status = mo_suballoc_defrag_commit(&block->from->sub, &move, 1);
+    MEMOPT_ASSERT(status == MO_OK);
+    moi_cl_defrag_moved(d, block, block->mem.buffer, to);
+    return status;
+}
+
+/* Pinned blocks stay, and those for which it would take too many pieces: the gap below such a block
+ * is under a thousandth of it. */
+static mo_status moi_cl_defrag_slide(moi_cl_defrag *d, const moi_cl_buffer *buffer) {
+    const size_t n = moi_cl_defrag_gather(d, buffer);
+    uint64_t end = 0;
+    for (size_t k = 0; k < n; k++) {
+        moi_cl_block *block = d->moves[k].block;
+        const uint64_t size = block->rounded_bytes, off = block->mem.off;
+        const int stays = block->is_pinned || off == end || size > d->left_bytes ||
+            (off - end) < size / MOI_CL_DEFRAG_PIECES;
+        if (!stays) {
+            mo_status status = moi_cl_defrag_slide_one(d, block, end);
+            if (status != MO_OK) return status;
+        }
+        end = block->mem.off + size;
+    }
+    return MO_OK;
+}
+
+/* ---- all of it ----------------------------------------------------------------------------- */
+
+static mo_status moi_cl_defrag_run(moi_cl_defrag *d) {
+    mo_status status = moi_cl_defrag_empty(d);
+    for (moi_cl_buffer *b = d->heap->buffers; b && status == MO_OK; b = b->next)
+        status = moi_cl_defrag_slide(d, b);
+    if (status == MO_OK) status = moi_cl_defrag_empty(d);
+    /* What comes next on the transfer queue must find the blocks moved, and buffers go. */
+    mo_status synced = mo_cl_sync(d->heap->cl, MO_CL_COMPUTE);
+    if (synced == MO_OK) d->moved.freed_bytes = moi_cl_drop_empty(d->heap);
+    return status != MO_OK ? status : synced;
+}
+
+mo_status mo_cl_heap_defrag(mo_cl_heap *heap, uint64_t max_bytes, mo_cl_heap_moved *moved) {
+    moi_cl_defrag d;
+    if (!heap || !heap->cl) return MO_E_INVALID;
+    memset(&d, 0, sizeof d);
+    d.heap = heap;
+    d.left_bytes = max_bytes ? max_bytes : UINT64_MAX;
+    const size_t n = heap->stats.n_allocs;
+    mo_status status = moi_cl_heap_sync(heap);
+    if (status == MO_OK && n > 0 && !heap->debug) {
+        d.moves = (moi_cl_move *)moi_cl_new(&heap->cl->allocator, n, sizeof *d.moves);
+        if (!d.moves) return MO_E_NO_MEMORY;
+        status = moi_cl_defrag_run(&d);
+        moi_cl_delete(&heap->cl->allocator, d.moves, n, sizeof *d.moves);
+    } else if (status == MO_OK) {
+        d.moved.freed_bytes = moi_cl_drop_empty(heap);
+    }
+    if (moved) *moved = d.moved;
+    return status;
+}
+
+mo_status mo_cl_heap_pin(mo_cl_heap *heap, uint64_t handle, int pinned) {
+    moi_cl_block *block = moi_cl_record(heap, handle);
+    if (!block) return MO_E_INVALID;
+    block->is_pinned = pinned != 0;
+    return MO_OK;
+}
 /* mo_cl_transfer.c - what is in the blocks of mo_cl_heap.h: uploads, downloads, copies, kernels,
  * mappings. */
 
@@ -7923,6 +8412,52 @@ mo_status mo_cl_unmap(
     cl_int code =
         clEnqueueUnmapMemObject(heap->cl->queues[queue], mem->buffer, ptr, 0, NULL, &done);
     return moi_cl_hand_out(heap->cl, "clEnqueueUnmapMemObject", code, 0, done, event);
+}
+/* mo_cl_wrap.c - see mo_cl_wrap.h.
+ *
+ * Drivers copy what is not aligned to a page. Memory that is only read can be widened to whole
+ * pages: what surrounds it in its pages can be read. */
+
+/* size bytes at off of the memory from base on. */
+static mo_status moi_cl_wrap_range(
+    mo_cl_heap *heap, cl_mem_flags access, void *base, size_t off, size_t size, mo_cl_mem *mem) {
+    const size_t bytes = off + size;
+    cl_int code = CL_SUCCESS;
+    if (!heap->cl->info.unified || bytes > heap->cl->info.max_alloc_bytes) return MO_E_UNSUPPORTED;
+    cl_mem buffer =
+        clCreateBuffer(heap->cl->context, access | CL_MEM_USE_HOST_PTR, bytes, base, &code);
+    if (!buffer || code != CL_SUCCESS)
+        return moi_cl_fail(&heap->cl->log, "clCreateBuffer", code, "%zu bytes of the host", bytes);
+    memset(mem, 0, sizeof *mem);
+    mem->buffer = buffer;
+    mem->off = off;
+    mem->size = size;
+    heap->stats.wrapped_bytes += size;
+    return MO_OK;
+}
+
+mo_status mo_cl_wrap(mo_cl_heap *heap, void *data, size_t size, mo_cl_mem *mem) {
+    if (!heap || !heap->cl || !data || size == 0 || !mem) return MO_E_INVALID;
+    if ((uintptr_t)data % MO_CL_WRAP_ALIGN != 0) return MO_E_INVALID;
+    return moi_cl_wrap_range(heap, CL_MEM_READ_WRITE, data, 0, size, mem);
+}
+
+mo_status mo_cl_wrap_const(mo_cl_heap *heap, const void *data, size_t size, mo_cl_mem *mem) {
+    size_t bytes;
+    if (!heap || !heap->cl || !data || size == 0 || !mem) return MO_E_INVALID;
+    const size_t off = (uintptr_t)data % MO_CL_WRAP_ALIGN;
+    if (!moi_add(size, off, &bytes)) return MO_E_INVALID;
+    void *base = (void *)((uintptr_t)data - off); /* OpenCL takes no pointer to const */
+    return moi_cl_wrap_range(heap, CL_MEM_READ_ONLY, base, off, size, mem);
+}
+
+void mo_cl_unwrap(mo_cl_heap *heap, mo_cl_mem *mem) {
+    if (!heap || !heap->cl || !mem || !mem->buffer) return;
+    mo_status status = moi_cl_heap_sync(heap);
+    (void)status; /* said in the log */
+    clReleaseMemObject(mem->buffer);
+    heap->stats.wrapped_bytes -= mem->size;
+    memset(mem, 0, sizeof *mem);
 }
 /* mo_cl_arena.c - see mo_cl_arena.h. */
 
@@ -9428,32 +9963,47 @@ static mo_status moi_cl_optim_zero(
     return status;
 }
 
+/* Where everything lies; nothing is written. */
+static mo_status moi_cl_optim_attach(const mo_optim_desc *desc, size_t n, const mo_cl_mem *memory,
+    moi_optim_layout *layout, mo_cl_optim_state *state) {
+    mo_cl_optim_state s;
+    if (!desc || !memory->buffer || memory->off % 4 != 0 || !state) return MO_E_INVALID;
+    const mo_optim_desc d = mo_optim_desc_defaults(desc);
+    mo_status status = moi_optim_layout_check(&d, n);
+    if (status != MO_OK) return status;
+    if (!moi_optim_lay_out(&d, n, layout)) return MO_E_OVERFLOW;
+    if (memory->size < layout->size) return MO_E_NO_SPACE;
+    memset(&s, 0, sizeof s);
+    s.n = n;
+    s.precision = layout->precision;
+    s.block = layout->block;
+    s.plain_v = d.plain_v;
+    s.rows = layout->rows;
+    s.columns = layout->columns;
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        size_t bytes = 0;
+        if (layout->has >> i & 1 && moi_optim_array_bytes(layout, i, &bytes))
+            *moi_cl_optim_array(&s, i) = mo_cl_part(memory, layout->at[i], bytes);
+    }
+    *state = s;
+    return MO_OK;
+}
+
 mo_status mo_cl_optim_state_init(
     mo_cl *cl, const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state) {
     moi_optim_layout layout;
     mo_cl_optim_state s;
-    if (!cl || !cl->context || !desc || !memory.buffer || memory.off % 4 != 0 || !state)
-        return MO_E_INVALID;
-    const mo_optim_desc d = mo_optim_desc_defaults(desc);
-    mo_status status = moi_optim_layout_check(&d, n);
-    if (status != MO_OK) return status;
-    if (!moi_optim_lay_out(&d, n, &layout)) return MO_E_OVERFLOW;
-    if (memory.size < layout.size) return MO_E_NO_SPACE;
-    memset(&s, 0, sizeof s);
-    s.n = n;
-    s.precision = layout.precision;
-    s.block = layout.block;
-    s.plain_v = d.plain_v;
-    s.rows = layout.rows;
-    s.columns = layout.columns;
-    for (int i = 0; i < moi_optim_n_arrays; i++) {
-        size_t bytes = 0;
-        if (layout.has >> i & 1 && moi_optim_array_bytes(&layout, i, &bytes))
-            *moi_cl_optim_array(&s, i) = mo_cl_part(&memory, layout.at[i], bytes);
-    }
-    status = moi_cl_optim_zero(cl, &layout, d.plain_v, &memory);
+    if (!cl || !cl->context || !state) return MO_E_INVALID;
+    mo_status status = moi_cl_optim_attach(desc, n, &memory, &layout, &s);
+    if (status == MO_OK) status = moi_cl_optim_zero(cl, &layout, s.plain_v, &memory);
     if (status == MO_OK) *state = s;
     return status;
+}
+
+mo_status mo_cl_optim_state_attach(
+    const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state) {
+    moi_optim_layout layout;
+    return moi_cl_optim_attach(desc, n, &memory, &layout, state);
 }
 
 static void moi_cl_optim_cut(mo_cl_mem *mem, uint64_t off, uint64_t size) {

@@ -17,6 +17,7 @@
  *   cl_program   programs compiled once, kept in memory and in a folder of files
  *   cl_heap      device memory: blocks in large buffers, under a budget that holds; copies and
  *                mappings
+ *   cl_wrap      host memory as device memory without a copy, where the device shares it
  *   cl_arena     the memory of a plan: an arena whose addresses stand for bytes of the device
  *   cl_gemm      the matrix product, also of stored 16-, 8- and 4-bit matrices
  *   cl_staging   host memory that transfers run fast from
@@ -49,6 +50,7 @@
  *   MEMOPT_CL_DEVICE  the device to take when the program leaves it open: cl:P.D
  *   MEMOPT_CL_CACHE   the folder of compiled programs; empty = none
  *   MEMOPT_CL_MEM     the budget of a heap whose program leaves it open: 512M, 3G
+ *   MEMOPT_CL_DEBUG   1 = a buffer for each block, with checked zones around it
  *
  * RULES
  *
@@ -94,6 +96,7 @@ extern "C" {
 #include "mo_cl_times.h"
 #include "mo_cl_program.h"
 #include "mo_cl_heap.h"
+#include "mo_cl_wrap.h"
 #include "mo_cl_arena.h"
 #include "mo_cl_gemm.h"
 #include "mo_cl_staging.h"

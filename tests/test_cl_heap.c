@@ -141,6 +141,8 @@ static void a_budget_is_enforced_before_a_buffer_is_created(void **state) {
     char text[64];
     snprintf(text, sizeof text, "no room for %d bytes", (int)rounded(&f, 1));
     assert_non_null(strstr(kept.text, text));
+    assert_int_equal(kept.n, 3); /* why, and each buffer */
+    assert_non_null(strstr(kept.text, "buffer of 2097152 bytes"));
     mo_cl_heap_stats stats = stats_of(&f.heap);
     assert_int_equal(stats.n_created, 2);
     assert_int_equal(stats.n_failed, 1);
@@ -562,6 +564,7 @@ static void every_failing_allocation_is_a_status_and_leaks_nothing(void **state)
 }
 
 int main(void) {
+    unsetenv("MEMOPT_CL_DEBUG");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_share_a_buffer_and_can_each_be_a_sub_buffer),
         cmocka_unit_test(a_stale_handle_is_recognized),

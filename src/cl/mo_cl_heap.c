@@ -6,24 +6,7 @@
 #define MOI_CL_HEAP_BUFFER     ((uint64_t)64 << 20)
 #define MOI_CL_HEAP_ALIGN      ((uint64_t)512)
 #define MOI_CL_HEAP_MAX_ALLOCS ((size_t)8192)
-#define MOI_CL_NO_BLOCK        0xffffffffu
-
-typedef struct moi_cl_buffer {
-    struct moi_cl_buffer *next;
-    cl_mem buffer;
-    uint64_t size;
-    mo_suballoc sub;
-} moi_cl_buffer;
-
-/* mem.handle = 0 while the record is free; next chains the free ones. */
-typedef struct moi_cl_block {
-    mo_cl_mem mem;
-    moi_cl_buffer *from;
-    uint64_t sub_handle;
-    uint64_t rounded_bytes;
-    uint32_t generation, next;
-    int tracked;
-} moi_cl_block;
+enum { MOI_CL_SAY_BUFFERS = 8 };
 
 /* ---- budget -------------------------------------------------------------------------------- */
 
@@ -88,6 +71,7 @@ mo_status mo_cl_heap_init(mo_cl_heap *heap, mo_cl *cl, const mo_cl_heap_desc *de
     if (status != MO_OK) return status;
     made.cl = cl;
     made.track = desc->track;
+    made.debug = moi_cl_debug_wanted(desc);
     made.buffer_bytes = desc->buffer_bytes ? desc->buffer_bytes : MOI_CL_HEAP_BUFFER;
     made.max_allocs = desc->max_allocs ? desc->max_allocs : MOI_CL_HEAP_MAX_ALLOCS;
     made.blocks = (moi_cl_block *)moi_cl_new(&cl->allocator, made.max_allocs, sizeof *made.blocks);
@@ -117,9 +101,10 @@ static mo_status moi_cl_heap_sync(mo_cl_heap *heap) {
 void mo_cl_heap_free(mo_cl_heap *heap) {
     if (!heap || !heap->cl) return;
     mo_status status = moi_cl_heap_sync(heap);
+    if (status == MO_OK) status = mo_cl_heap_check(heap);
     (void)status; /* said in the log; the buffers go in any case */
     for (size_t i = 0; i < heap->max_allocs; i++)
-        if (heap->blocks[i].tracked) mo_track_remove(heap->track, &heap->blocks[i]);
+        if (heap->blocks[i].is_tracked) mo_track_remove(heap->track, &heap->blocks[i]);
     while (heap->buffers) {
         moi_cl_buffer *buffer = heap->buffers;
         heap->buffers = buffer->next;
@@ -167,7 +152,7 @@ static uint64_t moi_cl_largest(const mo_cl_heap *heap) {
 /* Bytes for a new buffer that holds size; 0 = the budget has no room for it. */
 static uint64_t moi_cl_buffer_size(const mo_cl_heap *heap, uint64_t size) {
     uint64_t left = heap->stats.budget_bytes - heap->stats.reserved_bytes;
-    uint64_t bytes = heap->buffer_bytes > size ? heap->buffer_bytes : size;
+    uint64_t bytes = heap->buffer_bytes > size && !heap->debug ? heap->buffer_bytes : size;
     if (bytes > moi_cl_largest(heap)) bytes = moi_cl_largest(heap);
     if (bytes > left) bytes = left;
     bytes = bytes / heap->align * heap->align;
@@ -186,12 +171,13 @@ static mo_status moi_cl_make_resident(mo_cl_heap *heap, cl_mem buffer) {
     return status;
 }
 
-static mo_status moi_cl_create(mo_cl_heap *heap, uint64_t size, cl_mem *out) {
+/* size bytes, and zones before and behind them. */
+static mo_status moi_cl_create(mo_cl_heap *heap, uint64_t size, uint64_t zone, cl_mem *out) {
     const cl_mem_flags where = heap->cl->info.unified ? CL_MEM_ALLOC_HOST_PTR : 0;
     cl_int code = CL_SUCCESS;
-    if (size > SIZE_MAX) return MO_E_OVERFLOW;
-    cl_mem buffer =
-        clCreateBuffer(heap->cl->context, CL_MEM_READ_WRITE | where, (size_t)size, NULL, &code);
+    if (size > SIZE_MAX - 2 * zone) return MO_E_OVERFLOW;
+    cl_mem buffer = clCreateBuffer(
+        heap->cl->context, CL_MEM_READ_WRITE | where, (size_t)(size + 2 * zone), NULL, &code);
     if (!buffer || code != CL_SUCCESS)
         return moi_cl_fail(
             &heap->cl->log, "clCreateBuffer", code, "%llu bytes", (unsigned long long)size);
@@ -211,10 +197,12 @@ static mo_status moi_cl_buffer_add(mo_cl_heap *heap, uint64_t size) {
     desc.granule = heap->align;
     desc.allocator = allocator;
     desc.max_allocs = heap->max_allocs;
+    buffer->zone = heap->debug ? heap->align : 0;
+    if (heap->debug) desc.max_allocs = 1;
     if (desc.max_allocs > size / heap->align) desc.max_allocs = (size_t)(size / heap->align);
     mo_status status = mo_suballoc_init(&buffer->sub, &desc);
     if (status == MO_OK) {
-        status = moi_cl_create(heap, size, &buffer->buffer);
+        status = moi_cl_create(heap, size, buffer->zone, &buffer->buffer);
         if (status != MO_OK) mo_suballoc_free(&buffer->sub);
     }
     if (status != MO_OK) {
@@ -263,7 +251,7 @@ static int moi_cl_place(
 
 static mo_status moi_cl_find_place(
     mo_cl_heap *heap, uint64_t size, moi_cl_buffer **from, mo_suballoc_block *block) {
-    if (moi_cl_place(heap, size, from, block)) return MO_OK;
+    if (!heap->debug && moi_cl_place(heap, size, from, block)) return MO_OK;
     mo_status status = moi_cl_grow(heap, size);
     if (status != MO_OK) return status;
     return moi_cl_place(heap, size, from, block) ? MO_OK : MO_E_NO_SPACE;
@@ -285,11 +273,30 @@ static mo_status moi_cl_check_size(const mo_cl_heap *heap, uint64_t size, uint64
     return MO_E_NO_SPACE;
 }
 
+/* The report when there is no room: why, with what would help, and each buffer. */
 static void moi_cl_say_full(mo_cl_heap *heap, uint64_t size, mo_category category) {
-    moi_cl_say(&heap->cl->log, MO_LOG_ERROR,
-        "cl: no room for %llu bytes: budget %llu, in buffers %llu, used %llu",
-        (unsigned long long)size, (unsigned long long)heap->stats.budget_bytes,
-        (unsigned long long)heap->stats.reserved_bytes, (unsigned long long)heap->stats.used_bytes);
+    mo_cl_heap_stats s;
+    size_t n = 0;
+    mo_cl_heap_get_stats(heap, &s);
+    if (heap->cl->log.write) {
+        moi_cl_say(&heap->cl->log, MO_LOG_ERROR,
+            "cl: no room for %llu bytes: budget %llu, in %zu buffers %llu, used %llu in %zu "
+            "blocks, "
+            "free %llu, largest free %llu, fragmentation %.0f %%%s",
+            (unsigned long long)size, (unsigned long long)s.budget_bytes, s.n_buffers,
+            (unsigned long long)s.reserved_bytes, (unsigned long long)s.used_bytes, s.n_allocs,
+            (unsigned long long)(s.reserved_bytes - s.used_bytes),
+            (unsigned long long)s.largest_free_bytes, 100 * s.fragmentation,
+            s.reserved_bytes - s.used_bytes >= size ? "; mo_cl_heap_defrag may make room" : "");
+        for (const moi_cl_buffer *b = heap->buffers; b && n < MOI_CL_SAY_BUFFERS; b = b->next) {
+            mo_suballoc_stats own;
+            mo_suballoc_get_stats(&b->sub, &own);
+            moi_cl_say(&heap->cl->log, MO_LOG_ERROR,
+                "cl:   %2zu. buffer of %llu bytes: used %llu in %zu blocks, largest free %llu", ++n,
+                (unsigned long long)b->size, (unsigned long long)own.used_bytes, own.n_allocs,
+                (unsigned long long)own.largest_free_bytes);
+        }
+    }
     if (heap->track) mo_track_oom(heap->track, size, category);
 }
 
@@ -301,13 +308,27 @@ static void moi_cl_use(mo_cl_heap *heap, moi_cl_block *record, moi_cl_buffer *fr
     record->rounded_bytes = place->size;
     record->generation++;
     record->mem.buffer = from->buffer;
-    record->mem.off = place->off;
+    record->mem.off = from->zone + place->off;
     record->mem.size = size;
     record->mem.handle = (uint64_t)record->generation << 32 | (uint64_t)(record - heap->blocks + 1);
     mo_cl_heap_stats *s = &heap->stats;
     s->n_allocs++;
     s->used_bytes += place->size;
     if (s->used_bytes > s->peak_used_bytes) s->peak_used_bytes = s->used_bytes;
+}
+
+/* The record is free again, and its place in the buffer. */
+static void moi_cl_unuse(mo_cl_heap *heap, moi_cl_block *record) {
+    mo_suballoc_dealloc(&record->from->sub, record->sub_handle);
+    if (record->is_tracked) mo_track_remove(heap->track, record);
+    heap->stats.n_allocs--;
+    heap->stats.used_bytes -= record->rounded_bytes;
+    memset(&record->mem, 0, sizeof record->mem);
+    record->from = NULL;
+    record->is_tracked = record->is_pinned = 0;
+    record->next = heap->free_block;
+    heap->free_block = (uint32_t)(record - heap->blocks);
+    if (heap->debug) moi_cl_drop_empty(heap);
 }
 
 mo_status mo_cl_heap_alloc(
@@ -336,9 +357,13 @@ mo_status mo_cl_heap_alloc(
         return status;
     }
     moi_cl_use(heap, record, from, &place, size);
-    record->tracked = tracked;
-    *mem = record->mem;
-    return MO_OK;
+    record->is_tracked = tracked != 0;
+    record->name = name;
+    record->category = category;
+    status = moi_cl_debug_begin(heap, record);
+    if (status == MO_OK) *mem = record->mem;
+    else moi_cl_unuse(heap, record);
+    return status;
 }
 
 static moi_cl_block *moi_cl_record(const mo_cl_heap *heap, uint64_t handle) {
@@ -351,16 +376,9 @@ static moi_cl_block *moi_cl_record(const mo_cl_heap *heap, uint64_t handle) {
 mo_status mo_cl_heap_dealloc(mo_cl_heap *heap, uint64_t handle) {
     moi_cl_block *record = moi_cl_record(heap, handle);
     if (!record) return MO_E_INVALID;
-    mo_suballoc_dealloc(&record->from->sub, record->sub_handle);
-    if (record->tracked) mo_track_remove(heap->track, record);
-    heap->stats.n_allocs--;
-    heap->stats.used_bytes -= record->rounded_bytes;
-    memset(&record->mem, 0, sizeof record->mem);
-    record->from = NULL;
-    record->tracked = 0;
-    record->next = heap->free_block;
-    heap->free_block = (uint32_t)(record - heap->blocks);
-    return MO_OK;
+    mo_status status = moi_cl_debug_check(heap, record);
+    moi_cl_unuse(heap, record);
+    return status;
 }
 
 mo_status mo_cl_heap_get(const mo_cl_heap *heap, uint64_t handle, mo_cl_mem *mem) {
@@ -379,9 +397,10 @@ void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats) {
         if (own.largest_free_bytes > stats->largest_free_bytes)
             stats->largest_free_bytes = own.largest_free_bytes;
     }
+    const uint64_t unused = stats->reserved_bytes - stats->used_bytes;
+    stats->fragmentation = unused ? 1 - (double)stats->largest_free_bytes / (double)unused : 0;
 }
 
 #undef MOI_CL_HEAP_BUFFER
 #undef MOI_CL_HEAP_ALIGN
 #undef MOI_CL_HEAP_MAX_ALLOCS
-#undef MOI_CL_NO_BLOCK

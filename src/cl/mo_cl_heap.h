@@ -27,12 +27,17 @@
  *               budget has left; 0 = 64 MiB; cut down to the device's largest allocation
  * align_bytes   of every block, a power of two; raised to what a sub-buffer needs, so that each
  *               block can be one; 0 = 512
- * max_allocs    most blocks at once; 0 = 8192. Books take 112 bytes for each, and 80 in each buffer
+ * max_allocs    most blocks at once; 0 = 8192. Books take 80 bytes for each, and 80 in each buffer
+ * debug         each block gets a buffer of its own, begins as NaNs, and has zones before and
+ *               behind it that are checked when it is freed, and by mo_cl_heap_check. Slow. Also
+ *               by MEMOPT_CL_DEBUG=1 of the environment. The zones are in no figure, and a block
+ *               of the device's largest allocation does not fit with them
  * track         keeps the books of the blocks by category and reports when memory runs out; its own
  *               budget counts too; valid as long as the heap; NULL = none */
 typedef struct mo_cl_heap_desc {
     uint64_t budget_bytes, buffer_bytes, align_bytes;
     size_t max_allocs;
+    int debug;
     mo_track *track;
 } mo_cl_heap_desc;
 
@@ -50,16 +55,20 @@ typedef struct mo_cl_mem {
  * reserved_bytes   of all buffers; never above budget_bytes
  * used_bytes       of the blocks, rounded up to the alignment
  * largest_free     the largest block that fits into the buffers that are there
+ * fragmentation    1 - largest_free_bytes / what is free in the buffers; 0 when nothing is
  * n_buffers        there now; n_created, n_released: since mo_cl_heap_init
  * n_failed         blocks refused: budget, device or books
+ * n_damaged        blocks whose zones were found written to (mo_cl_heap_desc.debug)
  * staging_bytes    of host memory (mo_cl_staging.h), not in the budget
- * pinned_bytes     of that, page-locked */
+ * pinned_bytes     of that, page-locked
+ * wrapped_bytes    of the caller's host memory (mo_cl_wrap.h), not in the budget */
 typedef struct mo_cl_heap_stats {
     uint64_t budget_bytes, reserved_bytes, peak_reserved_bytes;
     uint64_t used_bytes, peak_used_bytes, largest_free_bytes;
     size_t n_buffers, n_allocs;
-    uint64_t n_created, n_released, n_failed;
-    uint64_t staging_bytes, peak_staging_bytes, pinned_bytes;
+    uint64_t n_created, n_released, n_failed, n_damaged;
+    uint64_t staging_bytes, peak_staging_bytes, pinned_bytes, wrapped_bytes;
+    double fragmentation;
 } mo_cl_heap_stats;
 
 /* mo_cl_heap - owned by the caller, must not move; every field is private. */
@@ -70,6 +79,7 @@ typedef struct mo_cl_heap {
     uint32_t free_block;
     size_t max_allocs;
     uint64_t align, buffer_bytes;
+    int debug;
     mo_track *track;
     mo_cl_heap_stats stats;
 } mo_cl_heap;
@@ -101,7 +111,8 @@ MEMOPT_API void mo_cl_heap_free(mo_cl_heap *heap);
  * Threads: one at a time
  * Errors:  MO_E_INVALID (NULL, size 0), MO_E_UNSUPPORTED (larger than the device's largest
  *          allocation: split it), MO_E_NO_SPACE (the budget, the track's, or max_allocs),
- *          MO_E_NO_DEVICE_MEMORY, MO_E_NO_MEMORY; the track then reports what is held
+ *          MO_E_NO_DEVICE_MEMORY, MO_E_NO_MEMORY; the log then hears budget, buffers and
+ *          fragmentation, and the track reports what is held
  * Cost:    under 100 ns from a buffer that is there
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_alloc(
@@ -113,7 +124,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_alloc(
  * mo_cl_heap_get - the block of a handle.
  *
  * Threads: one at a time
- * Errors:  MO_E_INVALID (handle is none, or was freed before)
+ * Errors:  MO_E_INVALID (handle is none, or was freed before); dealloc in debug mode: MO_E_STATE
+ *          (something wrote around the block, which is freed all the same; the log says where)
  * Since:   0.1 */
 MEMOPT_API mo_status mo_cl_heap_dealloc(mo_cl_heap *heap, uint64_t handle);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_get(
@@ -133,6 +145,44 @@ MEMOPT_API mo_cl_mem mo_cl_part(const mo_cl_mem *mem, uint64_t off, uint64_t siz
  * Errors:  MO_E_INVALID (NULL), those of mo_cl_sync (nothing is released then)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_trim(mo_cl_heap *heap, uint64_t *freed_bytes);
+
+/* mo_cl_heap_moved - what mo_cl_heap_defrag did: blocks moved, their bytes, bytes of the buffers
+ * released. */
+typedef struct mo_cl_heap_moved {
+    uint64_t n_moves, bytes, freed_bytes;
+} mo_cl_heap_moved;
+
+/* mo_cl_heap_defrag - move blocks together, by copies on the device: empty whole buffers into the
+ * gaps of others and release them, then slide the blocks of each buffer to its begin.
+ * mo_cl_heap_pin - keep a block where it is from now on, or (pinned 0) no longer.
+ *
+ * max_bytes  most bytes to move; 0 = no limit
+ * moved      out  also after a failure; may be NULL
+ *
+ * Handles stay valid, but every mo_cl_mem of a block that is not pinned may be stale, and so are
+ * parts of it: call it between two steps, and ask mo_cl_heap_get for all of them then. Paged arrays
+ * do that by themselves. A heap in debug mode moves nothing. Statistics before and after:
+ * mo_cl_heap_get_stats.
+ *
+ * Memory:  64 bytes per block from the mo_cl's allocator, meanwhile
+ * Threads: one at a time
+ * Errors:  defrag: MO_E_INVALID (NULL), MO_E_NO_MEMORY, what OpenCL says: the content of a block
+ *          that it failed to move within its buffer is undefined then. pin: MO_E_INVALID (handle)
+ * Cost:    waits for both queues; twice the bytes moved, and up to 1024 commands for a block that
+ *          overlaps its new place
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_defrag(
+    mo_cl_heap *heap, uint64_t max_bytes, mo_cl_heap_moved *moved);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_pin(mo_cl_heap *heap, uint64_t handle, int pinned);
+
+/* mo_cl_heap_check - in debug mode, whether something wrote around any block so far; waits for both
+ * queues. Else nothing.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (something did; the log names block and distance), what
+ *          OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_check(mo_cl_heap *heap);
 
 /* mo_cl_heap_get_stats - figures of this moment. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats);

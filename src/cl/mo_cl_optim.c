@@ -65,32 +65,47 @@ static mo_status moi_cl_optim_zero(
     return status;
 }
 
+/* Where everything lies; nothing is written. */
+static mo_status moi_cl_optim_attach(const mo_optim_desc *desc, size_t n, const mo_cl_mem *memory,
+    moi_optim_layout *layout, mo_cl_optim_state *state) {
+    mo_cl_optim_state s;
+    if (!desc || !memory->buffer || memory->off % 4 != 0 || !state) return MO_E_INVALID;
+    const mo_optim_desc d = mo_optim_desc_defaults(desc);
+    mo_status status = moi_optim_layout_check(&d, n);
+    if (status != MO_OK) return status;
+    if (!moi_optim_lay_out(&d, n, layout)) return MO_E_OVERFLOW;
+    if (memory->size < layout->size) return MO_E_NO_SPACE;
+    memset(&s, 0, sizeof s);
+    s.n = n;
+    s.precision = layout->precision;
+    s.block = layout->block;
+    s.plain_v = d.plain_v;
+    s.rows = layout->rows;
+    s.columns = layout->columns;
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        size_t bytes = 0;
+        if (layout->has >> i & 1 && moi_optim_array_bytes(layout, i, &bytes))
+            *moi_cl_optim_array(&s, i) = mo_cl_part(memory, layout->at[i], bytes);
+    }
+    *state = s;
+    return MO_OK;
+}
+
 mo_status mo_cl_optim_state_init(
     mo_cl *cl, const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state) {
     moi_optim_layout layout;
     mo_cl_optim_state s;
-    if (!cl || !cl->context || !desc || !memory.buffer || memory.off % 4 != 0 || !state)
-        return MO_E_INVALID;
-    const mo_optim_desc d = mo_optim_desc_defaults(desc);
-    mo_status status = moi_optim_layout_check(&d, n);
-    if (status != MO_OK) return status;
-    if (!moi_optim_lay_out(&d, n, &layout)) return MO_E_OVERFLOW;
-    if (memory.size < layout.size) return MO_E_NO_SPACE;
-    memset(&s, 0, sizeof s);
-    s.n = n;
-    s.precision = layout.precision;
-    s.block = layout.block;
-    s.plain_v = d.plain_v;
-    s.rows = layout.rows;
-    s.columns = layout.columns;
-    for (int i = 0; i < moi_optim_n_arrays; i++) {
-        size_t bytes = 0;
-        if (layout.has >> i & 1 && moi_optim_array_bytes(&layout, i, &bytes))
-            *moi_cl_optim_array(&s, i) = mo_cl_part(&memory, layout.at[i], bytes);
-    }
-    status = moi_cl_optim_zero(cl, &layout, d.plain_v, &memory);
+    if (!cl || !cl->context || !state) return MO_E_INVALID;
+    mo_status status = moi_cl_optim_attach(desc, n, &memory, &layout, &s);
+    if (status == MO_OK) status = moi_cl_optim_zero(cl, &layout, s.plain_v, &memory);
     if (status == MO_OK) *state = s;
     return status;
+}
+
+mo_status mo_cl_optim_state_attach(
+    const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state) {
+    moi_optim_layout layout;
+    return moi_cl_optim_attach(desc, n, &memory, &layout, state);
 }
 
 static void moi_cl_optim_cut(mo_cl_mem *mem, uint64_t off, uint64_t size) {

@@ -41,6 +41,15 @@ typedef struct mo_cl_optim_state {
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_init(
     mo_cl *cl, const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state);
 
+/* mo_cl_optim_state_attach - the same layout over memory that holds such a state already, as
+ * mo_optim_state_attach; nothing is written.
+ *
+ * memory, state, Errors: as mo_cl_optim_state_init
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_attach(
+    const mo_optim_desc *desc, size_t n, mo_cl_mem memory, mo_cl_optim_state *state);
+
 /* mo_cl_optim_state_slice - as mo_optim_state_slice.
  *
  * Threads: safe

@@ -18,7 +18,7 @@
  *     }
  *     if (mo_cl_page_sync(&states) != MO_OK) ...      now the host memory has it all
  *
- * On a device that shares the host's memory paging only copies: see mo_cl_wrap. */
+ * On a device that shares the host's memory paging only copies: see mo_cl_wrap.h. */
 #ifndef MEMOPT_CL_PAGE_H
 #define MEMOPT_CL_PAGE_H
 
