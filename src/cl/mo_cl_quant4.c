@@ -17,7 +17,6 @@ mo_status mo_cl_quant4_encode(mo_cl *cl, const mo_quant4_desc *desc, mo_cl_mem x
     const int shift = moi_cl_quant4_shift(desc);
     if (shift < 0) return MO_E_INVALID;
     moi_cl_call call = moi_cl_quant4_begin(cl, MOI_CL_mo_cl_quant4_encode, desc, 0);
-    moi_cl_tables_arg(&call);
     moi_cl_mem_arg(&call, &x, sizeof(float), n);
     moi_cl_mem_arg(&call, &codes, 1, moi_cl_blocks(n, 1));
     moi_cl_mem_arg(&call, &absmax, sizeof(float), moi_cl_blocks(n, shift));

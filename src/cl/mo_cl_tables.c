@@ -5,7 +5,8 @@ enum {
     moi_cl_table_cells = MO_QUANT_MAP_COUNT * 256,
     moi_cl_table_cell_words = 2960, /* moi_q8_cells and some more */
     moi_cl_table_map4 = moi_cl_table_cells + 2 * MO_QUANT_MAP_COUNT * moi_cl_table_cell_words,
-    moi_cl_table_words = moi_cl_table_map4 + 4 * 32
+    moi_cl_table_pairs = moi_cl_table_map4 + 4 * 32,
+    moi_cl_table_words = moi_cl_table_pairs + 4 * 512
 };
 
 static void moi_cl_tables_put8(uint32_t *words, int map) {
@@ -23,6 +24,11 @@ static void moi_cl_tables_put4(
     uint32_t *to = words + moi_cl_table_map4 + 32 * kind;
     memcpy(to, values, 16 * sizeof(float));
     memcpy(to + 16, thresholds, 16 * sizeof(float));
+    for (int byte = 0; byte < 256; byte++) { /* the high half first */
+        uint32_t *pair = words + moi_cl_table_pairs + 512 * kind + 2 * byte;
+        memcpy(pair, values + (byte >> 4), sizeof(float));
+        memcpy(pair + 1, values + (byte & 15), sizeof(float));
+    }
 }
 
 static void moi_cl_tables_fill(uint32_t *words) {

@@ -131,10 +131,11 @@ static inline float mo_e5m2_value(uint code) { return mo_small_value(code, 8u, 2
 
 /* Words of the buffer that moi_cl_tables_arg passes; floats as their bits. Maps are those of
  * mo_quant_map. Kinds of 4-bit codes: 0 NF4, 1 FP4, 2 and 3 the optimizers' signed and unsigned
- * ones: 16 values by code, and behind them 16 thresholds. */
+ * ones: 16 values by code, and behind them 16 thresholds; pairs: the two values of each byte. */
 #define MO_TABLE_MAP(map)            ((map) * 256u)
 #define MO_TABLE_CELLS(map, no_zero) (1024u + ((map) * 2u + (no_zero)) * 2960u)
 #define MO_TABLE_MAP4(kind)          (24704u + (kind) * 32u)
+#define MO_TABLE_PAIRS4(kind)        (24832u + (kind) * 512u)
 
 #define MO_MAP_WORDS  256
 #define MO_MAP4_WORDS 32 /* with the thresholds */
@@ -190,21 +191,31 @@ static inline uint mo_q8_code(__global const uint *cells, float t, uint zero, ui
 
 /* ---- 4-bit codes --------------------------------------------------------------------------- */
 
-/* A quadratic close to the share of the values below t puts one threshold into each of its cells;
- * the cell plus one comparison is the place among the values. |t| <= 1 and an ulp. */
-static inline uint mo_nf4_code(const MO_TABLE *thresholds, float t) {
-    const float slope = fabs(t) * -5.57f + 12.95f;
-    const uint cell = (uint)(int)(t * slope + 7.235f) & 15u;
-    return cell + (as_float(thresholds[cell]) < t ? 1u : 0u);
+/* The number of bitsandbytes' thresholds below t, by halving; without a table, so that it becomes
+ * compares and selects of vectors. |t| <= 1 and an ulp. */
+static inline uint mo_nf4_code(float t) {
+    const bool a = t > 0.0397901498f;
+    const bool b = t > (a ? 0.389312536f : -0.33967942f);
+    const float lower2 = b ? -0.137911737f : -0.610632896f, upper2 = b ? 0.64278692f : 0.203521252f;
+    const bool c = t > (a ? upper2 : lower2);
+    const float lower_a = c ? -0.45999527f : -0.848096371f;
+    const float lower_b = c ? -0.0455250181f : -0.234607399f;
+    const float upper_a = c ? 0.292013764f : 0.120255247f;
+    const float upper_b = c ? 0.861478448f : 0.501663446f;
+    const float lower = b ? lower_b : lower_a, upper = b ? upper_b : upper_a;
+    const bool d = t > (a ? upper : lower);
+    return (a ? 8u : 0u) + (b ? 4u : 0u) + (c ? 2u : 0u) + (d ? 1u : 0u);
 }
 
-static inline uint mo_fp4_code(const MO_TABLE *thresholds, float t) {
-    const float magnitude = fabs(t), slope = magnitude * -5.0f + 11.6f;
-    const uint cell = (uint)(int)(magnitude * slope + 0.42f) & 15u;
-    const uint place = cell + (as_float(thresholds[cell]) < magnitude ? 1u : 0u);
+static inline uint mo_fp4_code(float t) {
+    const float magnitude = fabs(t);
+    const bool a = magnitude > 0.291666657f;
+    const bool b = magnitude > (a ? 0.583333015f : 0.0859375f);
+    const float lower = b ? 0.208333328f : 0.00260417f, upper = b ? 0.833333313f : 0.416666687f;
+    const bool c = magnitude > (a ? upper : lower);
     /* the codes of the magnitudes in ascending order: 0 1 6 7 4 5 2 3 */
-    const uint code = place ^ (place & 2u) << 1;
-    return t < 0.0f ? code | 8u : code;
+    const uint high = (a ? 4u : 0u) ^ (b ? 6u : 0u);
+    return (t < 0.0f ? 8u : 0u) + high + (c ? 1u : 0u);
 }
 
 /* The number of thresholds below t: the code of a map whose values ascend. */
