@@ -15130,26 +15130,24 @@ static void *moi_optim_array(const moi_optim_layout *layout, void *memory, int a
     return layout->has >> array & 1 ? (char *)memory + layout->at[array] : NULL;
 }
 
-static mo_optim_state moi_optim_state_of(
-    const mo_optim_desc *d, const moi_optim_layout *layout, void *memory) {
-    mo_optim_state s;
-    memset(&s, 0, sizeof s);
-    s.n = layout->n;
-    s.precision = layout->precision;
-    s.block = layout->block;
-    s.plain_v = d->plain_v;
-    s.m = moi_optim_array(layout, memory, moi_optim_m);
-    s.slow = moi_optim_array(layout, memory, moi_optim_slow);
-    s.v = moi_optim_array(layout, memory, moi_optim_v);
-    s.m_absmax = (float *)moi_optim_array(layout, memory, moi_optim_m_absmax);
-    s.slow_absmax = (float *)moi_optim_array(layout, memory, moi_optim_slow_absmax);
-    s.v_absmax = (float *)moi_optim_array(layout, memory, moi_optim_v_absmax);
-    s.row = (float *)moi_optim_array(layout, memory, moi_optim_row);
-    s.column = (float *)moi_optim_array(layout, memory, moi_optim_column);
-    s.master = (float *)moi_optim_array(layout, memory, moi_optim_master);
-    s.rows = layout->rows;
-    s.columns = layout->columns;
-    return s;
+static void moi_optim_state_fill(
+    const mo_optim_desc *d, const moi_optim_layout *layout, void *memory, mo_optim_state *s) {
+    memset(s, 0, sizeof *s);
+    s->n = layout->n;
+    s->precision = layout->precision;
+    s->block = layout->block;
+    s->plain_v = d->plain_v;
+    s->m = moi_optim_array(layout, memory, moi_optim_m);
+    s->slow = moi_optim_array(layout, memory, moi_optim_slow);
+    s->v = moi_optim_array(layout, memory, moi_optim_v);
+    s->m_absmax = (float *)moi_optim_array(layout, memory, moi_optim_m_absmax);
+    s->slow_absmax = (float *)moi_optim_array(layout, memory, moi_optim_slow_absmax);
+    s->v_absmax = (float *)moi_optim_array(layout, memory, moi_optim_v_absmax);
+    s->row = (float *)moi_optim_array(layout, memory, moi_optim_row);
+    s->column = (float *)moi_optim_array(layout, memory, moi_optim_column);
+    s->master = (float *)moi_optim_array(layout, memory, moi_optim_master);
+    s->rows = layout->rows;
+    s->columns = layout->columns;
 }
 
 /* What can be wrong, and where everything lies. */
@@ -15168,7 +15166,7 @@ mo_status mo_optim_state_attach(
     moi_optim_layout layout;
     if (!state) return MO_E_INVALID;
     const mo_status status = moi_optim_layout_in(desc, n, memory, size, &layout);
-    if (status == MO_OK) *state = moi_optim_state_of(desc, &layout, memory);
+    if (status == MO_OK) moi_optim_state_fill(desc, &layout, memory, state);
     return status;
 }
 
@@ -15186,7 +15184,7 @@ mo_status mo_optim_state_init(
         if (moi_optim_array_bytes(&layout, i, &bytes))
             memset((char *)memory + layout.at[i], first, bytes);
     }
-    *state = moi_optim_state_of(desc, &layout, memory);
+    moi_optim_state_fill(desc, &layout, memory, state);
     return MO_OK;
 }
 
