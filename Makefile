@@ -27,12 +27,18 @@ OPENCL  ?= $(shell printf '\043include <CL/cl.h>\nint main(void){return clGetPla
     $(CC) -DCL_TARGET_OPENCL_VERSION=120 $(CPPFLAGS) -x c - -o /dev/null $(LDFLAGS) -lOpenCL \
     2>/dev/null && echo -lOpenCL)
 OPENCL  := $(OPENCL)
+# The same for CLBlast, which may compute the matrix products of memopt_cl.
+CLBLAST ?= $(if $(OPENCL),$(shell printf '\043include <clblast_c.h>\nint main(void){return CLBlastClearCache();}' | \
+    $(CC) -DCL_TARGET_OPENCL_VERSION=120 $(CPPFLAGS) -x c - -o /dev/null $(LDFLAGS) -lclblast $(OPENCL) \
+    2>/dev/null && echo -lclblast))
+CLBLAST := $(CLBLAST)
 LIBS     = -lm -ldl -lpthread
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wstrict-prototypes
 
 layers   = base memory numeric train plan store
 include  = -Isrc $(layers:%=-Isrc/%)
-cl       = $(include) -Ibuild/cl -Isrc/cl
+clblast  = $(if $(CLBLAST),-DMEMOPT_CL_CLBLAST)
+cl       = $(include) -Ibuild/cl -Isrc/cl $(clblast)
 common   = $(WARNINGS) $(if $(filter 1,$(WERROR)),-Werror) -MMD -MP $(CPPFLAGS)
 library  = -std=c99 -Wconversion $(common)
 program  = -std=c11 -D_DEFAULT_SOURCE $(if $(OPENCL),,-DNO_OPENCL) $(common)
@@ -67,7 +73,7 @@ help:
 	@echo 'make fuzz       build the fuzzers (clang)'
 	@echo 'make install    header, pkg-config file, CMake package, programs; PREFIX= DESTDIR='
 	@echo 'make clean      remove build/'
-	@echo 'Variables: CC CXX CFLAGS CPPFLAGS LDFLAGS OPENMP= OPENCL= (off) WERROR=1 V=1'
+	@echo 'Variables: CC CXX CFLAGS CPPFLAGS LDFLAGS OPENMP= OPENCL= CLBLAST= (off) WERROR=1 V=1'
 
 deps:
 	@tools/deps.sh
@@ -76,7 +82,7 @@ clean:
 	rm -rf build
 
 # build/flags changes when the flags do; every object depends on it.
-flags = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OPENMP) $(OPENCL) $(WARNINGS) $(WERROR)
+flags = $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) $(OPENMP) $(OPENCL) $(CLBLAST) $(WARNINGS) $(WERROR)
 build/flags: force
 	@mkdir -p $(@D)
 	@echo '$(flags)' | cmp -s - $@ || echo '$(flags)' > $@
@@ -132,7 +138,7 @@ $(examples): build/examples/%: build/obj/examples/%.o
 
 cl_programs = $(cl_examples) $(if $(OPENCL),build/train_gpt)
 $(cl_programs): build/memopt_cl.o
-$(cl_programs): LIBS += $(OPENCL)
+$(cl_programs): LIBS += $(OPENCL) $(CLBLAST)
 
 $(programs) $(examples): build/memopt.o
 	@mkdir -p $(@D)
@@ -219,7 +225,7 @@ build-tests: $(3:%=build/test/$(1)-$(2)/test_%)
 # Without OpenCL the tests of memopt_cl are built to be skipped.
 ifneq ($(and $(OPENCL),$(filter cl cl_%,$(3))),)
 $(patsubst %,build/test/$(1)-$(2)/test_%,$(filter cl cl_%,$(3))): build/test/$(1)-$(2)/memopt_cl.o
-$(patsubst %,build/test/$(1)-$(2)/test_%,$(filter cl cl_%,$(3))): LIBS += $(OPENCL)
+$(patsubst %,build/test/$(1)-$(2)/test_%,$(filter cl cl_%,$(3))): LIBS += $(OPENCL) $(CLBLAST)
 endif
 endef
 $(eval $(call variant,src,plain,$(TESTS)))
@@ -259,7 +265,7 @@ build/test/src-asan/memopt: $(call asan_objects,tools/memopt/*.c)
 
 ifneq ($(OPENCL),)
 build/test/src-asan/train_gpt: build/test/src-asan/memopt_cl.o
-build/test/src-asan/train_gpt: LIBS += $(OPENCL)
+build/test/src-asan/train_gpt: LIBS += $(OPENCL) $(CLBLAST)
 endif
 
 $(cli_programs:%=build/test/src-asan/%): build/test/src-asan/memopt.o

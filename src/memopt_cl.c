@@ -62,6 +62,8 @@
 #include "mo_cl_transfer.c"
 #include "mo_cl_wrap.c"
 #include "mo_cl_arena.c"
+#include "mo_cl_gemm_own.c"
+#include "mo_cl_clblast.c"
 #include "mo_cl_gemm.c"
 #include "mo_cl_staging.c"
 #include "mo_cl_store.c"

@@ -42,6 +42,8 @@
  *   MEMOPT_STATIC both implementations go into the same file.
  * - Needs the headers of OpenCL (CL/cl.h) and its loader: -lOpenCL -lm. OpenCL 1.2 is enough, of
  *   the host's calls and of the kernels' language; no extension is required.
+ * - Defined with it, MEMOPT_CL_CLBLAST lets CLBlast compute products where it is the faster one:
+ *   -lclblast.
  * - With -std=c99 or c11, the file with MEMOPT_CL_IMPLEMENTATION includes this header before any
  *   system header.
  *

@@ -345,12 +345,91 @@ static void products_of_any_types_have_the_bits_of_the_product_of_the_decoded(vo
     test_cl *t = test_cl_of(state);
     const size_t most = small() ? 12 : 70;
     const int n = small() ? 1 : 6;
-    static const mo_gemm_type pairs[][2] = {{MO_GEMM_F32, MO_GEMM_BF16},
-        {MO_GEMM_F16, MO_GEMM_BF16}, {MO_GEMM_INT8, MO_GEMM_F16}, {MO_GEMM_F32, MO_GEMM_INT8},
-        {MO_GEMM_NF4, MO_GEMM_FP4}, {MO_GEMM_F32, MO_GEMM_NF4}, {MO_GEMM_FP4, MO_GEMM_INT8}};
+    static const mo_gemm_type pairs[][2] = {{MO_GEMM_F16, MO_GEMM_BF16},
+        {MO_GEMM_INT8, MO_GEMM_NF4}, {MO_GEMM_F32, MO_GEMM_INT8}, {MO_GEMM_FP4, MO_GEMM_F16},
+        {MO_GEMM_NF4, MO_GEMM_FP4}};
     for (int i = 0; i < (int)(sizeof pairs / sizeof *pairs); i++)
         for (int trial = 0; trial < n; trial++)
             check_mixed(t, random_desc(t, 4 * trial + i % 4, most), pairs[i][0], pairs[i][1]);
+}
+
+/* ---- CLBlast ------------------------------------------------------------------------------- */
+
+/* Its test multiplies matrices of 193 rows and more, which takes minutes on an interpreter. */
+static mo_cl_gemm_env clblast(test_cl *t) {
+    const mo_cl_gemm_env env = {.cl = &t->cl, .use = MO_CL_GEMM_CLBLAST};
+    const mo_gemm_desc d = {1, 1, 1, 0, 0, 0, 0, 0, 0, 0};
+    mo_cl_mem none = {0};
+    if (small() || mo_cl_gemm(&env, &d, none, none, none) == MO_E_UNSUPPORTED) skip();
+    return env;
+}
+
+static void products_by_clblast_match_double(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_cl_gemm_env env = clblast(t);
+    const mo_gemm_desc shapes[] = {{129, 130, 131, 0, 1, 140, 0, 133, 0.5f, 2},
+        {1, 200, 400, 0, 1, 0, 0, 0, 0, 0}, {33, 1, 70, 0, 1, 0, 0, 0, -1, 1}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check(t, &env, shapes[i], i);
+    assert_int_equal(t->cl.clblast, 1u << 2); /* tested, for these transposes, and passed */
+}
+
+static void the_own_kernel_runs_where_clblast_failed_its_test(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_gemm_desc d = {60, 70, 300, 0, 1, 0, 0, 0, 0, 0};
+    mo_cl_gemm_env env = clblast(t), owner = own(t);
+    const unsigned tested = t->cl.clblast;
+    problem p = problem_begin(&t->rng, d);
+    t->cl.clblast = 16u << 2;
+    float *c = product(t, &env, &p, 0), *want = product(t, &owner, &p, 0);
+    assert_same_bits(c, want, p.n_c * sizeof *c);
+    assert_int_equal(t->cl.clblast, 16u << 2);
+    t->cl.clblast = tested;
+    problem_end(&p);
+    free(c), free(want);
+}
+
+/* The product of ones, and whether the scratch was written. */
+static int uses_scratch(test_cl *t, mo_cl_gemm_env env, const mo_gemm_desc *d, size_t size) {
+    const float one = 1;
+    uint32_t bits;
+    memcpy(&bits, &one, sizeof bits);
+    unsigned char *scratch = test_array(size, 1);
+    float *c = test_floats(d->m * d->n);
+    mo_cl_mem a = test_cl_new(t, d->m * d->k * 4, 0), b = test_cl_new(t, d->k * d->n * 4, 0);
+    mo_cl_mem on_c = test_cl_new(t, d->m * d->n * 4, 0);
+    test_ok(mo_cl_fill_u32(&t->heap, MO_CL_COMPUTE, &a, 0, a.size / 4, bits, NULL, NULL));
+    test_ok(mo_cl_fill_u32(&t->heap, MO_CL_COMPUTE, &b, 0, b.size / 4, bits, NULL, NULL));
+    memset(scratch, 0xa5, size);
+    env.workspace = test_cl_put(t, scratch, size, 0);
+    test_ok(mo_cl_gemm(&env, d, a, b, on_c));
+    test_cl_get(t, on_c, c, on_c.size);
+    test_cl_get(t, env.workspace, scratch, size);
+    for (size_t i = 0; i < d->m * d->n; i++) assert_true(c[i] == (float)d->k);
+    int used = 0;
+    for (size_t i = 0; i < size; i++) used |= scratch[i] != 0xa5;
+    test_cl_clear(t);
+    free(c), free(scratch);
+    return used;
+}
+
+/* Large enough for the kernel that wants its operands padded, on every device. */
+static void the_own_kernel_runs_where_the_scratch_of_clblast_does_not_fit(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_gemm_desc d = {970, 971, 969, 0, 1, 0, 0, 0, 0, 0};
+    mo_cl_gemm_env env = clblast(t);
+    const size_t size = mo_cl_gemm_workspace_size(&env, &d);
+    assert_true(size > 3 * 969 * 969 * sizeof(float));
+    assert_true(uses_scratch(t, env, &d, size));
+    assert_false(uses_scratch(t, env, &d, 4096));
+}
+
+static void without_clblast_no_workspace_is_wanted(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_cl_gemm_env env = own(t);
+    const mo_gemm_desc d = {450, 451, 449, 0, 1, 0, 0, 0, 0, 0};
+    assert_int_equal(mo_cl_gemm_workspace_size(&env, &d), 0);
+    assert_int_equal(mo_cl_gemm_workspace_size(NULL, &d), 0);
+    assert_int_equal(mo_cl_gemm_workspace_size(&env, NULL), 0);
 }
 
 /* ---- errors -------------------------------------------------------------------------------- */
@@ -431,6 +510,10 @@ int main(void) {
         cmocka_unit_test(an_element_depends_on_its_row_column_and_k_alone),
         cmocka_unit_test(a_and_b_may_be_the_same_matrix),
         cmocka_unit_test(products_of_any_types_have_the_bits_of_the_product_of_the_decoded),
+        cmocka_unit_test(products_by_clblast_match_double),
+        cmocka_unit_test(the_own_kernel_runs_where_clblast_failed_its_test),
+        cmocka_unit_test(the_own_kernel_runs_where_the_scratch_of_clblast_does_not_fit),
+        cmocka_unit_test(without_clblast_no_workspace_is_wanted),
         cmocka_unit_test(what_does_not_fit_its_block_is_refused),
         cmocka_unit_test(a_row_shorter_than_its_matrix_is_refused),
         cmocka_unit_test(operands_that_say_too_little_are_refused),

@@ -35,11 +35,14 @@ look() {
     check wanted libc6-dev-arm64-cross test -e /usr/aarch64-linux-gnu/include/stdio.h
     check wanted qemu-user-static have qemu-aarch64-static
     check wanted libopenblas0-pthread openblas
-    # OpenCL: headers and loader to build memopt_cl.h, a CPU runtime to run it.
+    # OpenCL: headers and loader to build memopt_cl.h, a CPU runtime to run it, and somebody else's
+    # matrix product.
     check wanted opencl-c-headers compiles '#define CL_TARGET_OPENCL_VERSION 120
         #include <CL/cl.h>'
     check wanted ocl-icd-opencl-dev opencl_loader
     check wanted pocl-opencl-icd opencl_runtime
+    check wanted libclblast-dev compiles '#define CL_TARGET_OPENCL_VERSION 120
+        #include <clblast_c.h>'
     if [ "$(uname -m)" = aarch64 ]; then drop_cross; fi
 }
 

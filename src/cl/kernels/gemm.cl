@@ -308,13 +308,13 @@ static inline void mo_gemm_write4(
         mo_gemm_write4(at, column + across + MO_COLUMNS / 2, n, sum##i.hi, alpha, beta);           \
     }
 
-/* An item's rows and columns come in two runs of 4, so that the items' reads of local memory and
+/* band_rows is MO_ROWS and band_columns MO_COLUMNS. An item's rows and columns come in two runs of 4, so that the items' reads of local memory and
  * writes of C are side by side. */
 MO_KERNEL void mo_cl_gemm(MO_ARGS) {
     __local float slice_a[MO_DEPTH * MO_ROWS], slice_b[MO_DEPTH * MO_COLUMNS];
     MO_OPERANDS
     const uint group = (uint)get_group_id(0), item = (uint)get_local_id(0);
-    const uint row = group % n_bands * MO_ROWS, column = group / n_bands * MO_COLUMNS;
+    const uint row = group % n_bands * band_rows, column = group / n_bands * band_columns;
     const uint down = item / MO_ITEMS_ACROSS * 4u, across = item % MO_ITEMS_ACROSS * 4u;
     MO_SUMS(MO_SUM_ZERO)
     for (uint l = 0; l < k; l += MO_DEPTH) {
