@@ -74,6 +74,7 @@
 #include "mo_cl_int8.c"
 #include "mo_cl_accum.c"
 #include "mo_cl_optim.c"
+#include "mo_cl_page_optim.c"
 #include "mo_cl_act.c"
 #include "mo_cl_bias.c"
 #include "mo_cl_norm.c"

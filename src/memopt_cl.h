@@ -29,6 +29,7 @@
  *   cl_int8      8-bit integers with one scale per row, and their outliers
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_optim     optimizer steps whose states take half a byte to 4 bytes a number
+ *   cl_page_optim  the same with the states in host memory, a page at a time on the device
  *   cl_act       GELU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
  *   cl_norm      layer normalization whose output need not be kept
@@ -110,6 +111,7 @@ extern "C" {
 #include "mo_cl_int8.h"
 #include "mo_cl_accum.h"
 #include "mo_cl_optim.h"
+#include "mo_cl_page_optim.h"
 #include "mo_cl_act.h"
 #include "mo_cl_bias.h"
 #include "mo_cl_norm.h"

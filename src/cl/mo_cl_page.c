@@ -212,6 +212,10 @@ static mo_status moi_cl_page_ahead(mo_cl_page *page) {
 
 /* When the page in the slot is needed: the first step of the walk from here on that has it. */
 static uint64_t moi_cl_page_next_use(mo_cl_page *page, size_t i) {
+    /* Once more the page of the last step: the walk stays behind it. */
+    if (page->n_walk && page->step > 0 && page->walk[page->step % page->n_walk].page != i &&
+        page->walk[(page->step - 1) % page->n_walk].page == i)
+        return page->step - 1;
     for (size_t k = 0; k < page->n_walk; k++)
         if (page->walk[(page->step + k) % page->n_walk].page == i) return page->step + k;
     return UINT64_MAX - page->tick++;
