@@ -99,22 +99,342 @@ static void steps_agree(test_cl *t, mo_optim_desc d, int type, size_t n, uint64_
 
 static int small(void) { return getenv("TEST_CL_SMALL") != NULL; }
 
+/* The integers that stand in for double are tested where there is double too. */
+static int next_double(test_cl *t, int *turn) {
+    static int has;
+    if (*turn == 0) has = t->cl.info.fp64;
+    t->cl.info.fp64 = *turn == 0 ? has : 0;
+    if (*turn < 2) return 1;
+    t->cl.info.fp64 = has;
+    return 0;
+}
+
+static mo_optim_desc whole_desc(mo_optim_kind kind, mo_optim_precision precision, size_t columns) {
+    mo_optim_desc d = decayed(kind, precision);
+    d.columns = columns;
+    return d;
+}
+
 /* ---- every kind, precision and type of parameters ------------------------------------------ */
 
-static void all_steps_have_the_bits_of_the_cpu(void **state) {
+/* Each kind with each precision, and with each type of parameters; with TEST_CL_FULL all of these
+ * with one another, more than a hundred programs to compile. */
+static void steps_have_the_bits_of_the_cpu(void **state) {
     test_cl *t = test_cl_of(state);
     for (int i = 0; i < N_DESCS; i++)
         for (int type = 0; type < N_TYPES; type++) {
-            const mo_optim_desc d = nth_desc(i);
-            if (small() && (type + i) % N_TYPES != 0) continue;
-            if (getenv("V")) print_message("%d %d\n", i, type);
-            steps_agree(t, d, type, small() ? 524 : 5 * 256 + 76, 3);
+            if ((type + i) % N_TYPES != 0 && !getenv("TEST_CL_FULL")) continue;
+            steps_agree(t, nth_desc(i), type, small() ? 524 : 5 * 256 + 76, 3);
         }
+}
+
+static void sizes_may_be_ragged(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_optim_desc all[] = {decayed(MO_OPTIM_ADAMW, MO_OPTIM_F32),
+        decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), decayed(MO_OPTIM_ADAMW, MO_OPTIM_4BIT)};
+    for (size_t k = 0; k < 3; k++)
+        for (size_t i = 0; i < sizeof test_cl_sizes / sizeof *test_cl_sizes; i++)
+            if (!small() || test_cl_sizes[i] < 300)
+                steps_agree(t, all[k], PLAIN, test_cl_sizes[i], 2);
+}
+
+static void blocks_may_have_any_size(void **state) {
+    test_cl *t = test_cl_of(state);
+    const size_t blocks[] = {64, 512, 4096};
+    for (size_t i = 0; i < (small() ? 1u : 3u); i++) {
+        mo_optim_desc d = decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT);
+        d.block = blocks[i];
+        steps_agree(t, d, PLAIN, 5 * blocks[i] + 37, 2);
+        d.precision = MO_OPTIM_4BIT;
+        steps_agree(t, d, PLAIN, 5 * blocks[i] + 37, 2);
+    }
+}
+
+static void plain_v_has_the_bits_of_the_cpu(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_optim_kind kinds[] = {MO_OPTIM_ADAMW, MO_OPTIM_RMSPROP, MO_OPTIM_ADAGRAD};
+    for (size_t i = 0; i < 3; i++) {
+        mo_optim_desc d = decayed(kinds[i], MO_OPTIM_8BIT);
+        d.plain_v = 1;
+        steps_agree(t, d, PLAIN, 1003, 3);
+    }
+}
+
+/* Rows shorter and longer than what a team, a piece and a tile take. */
+static void rows_and_columns_may_have_any_size(void **state) {
+    test_cl *t = test_cl_of(state);
+    const size_t shapes[][2] = {
+        {1, 1}, {1, 5}, {200, 3}, {70, 17}, {5, 1025}, {2, 2100}, {3, 16390}};
+    for (int turn = 0; next_double(t, &turn); turn++)
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            const size_t n = shapes[i][0] * shapes[i][1], columns = shapes[i][1];
+            if (small() && n > 1200) continue;
+            steps_agree(t, whole_desc(MO_OPTIM_ADAM_MINI, MO_OPTIM_F32, columns), PLAIN, n, 2);
+            steps_agree(t, whole_desc(MO_OPTIM_ADAFACTOR, MO_OPTIM_F32, columns), PLAIN, n, 2);
+        }
+}
+
+static void sums_of_whole_kinds_need_no_double(void **state) {
+    test_cl *t = test_cl_of(state);
+    const size_t n = small() ? 1100 : 70000;
+    for (int turn = 0; next_double(t, &turn); turn++) {
+        steps_agree(t, whole_desc(MO_OPTIM_LAMB, MO_OPTIM_F32, 0), PLAIN, n, 3);
+        steps_agree(t, whole_desc(MO_OPTIM_LAMB, MO_OPTIM_8BIT, 0), PLAIN, n, 3);
+        steps_agree(t, whole_desc(MO_OPTIM_LARS, MO_OPTIM_F32, 0), PLAIN, n, 3);
+        steps_agree(t, whole_desc(MO_OPTIM_ADAFACTOR, MO_OPTIM_F32, 0), PLAIN, n, 3);
+    }
+}
+
+/* ---- gradients ------------------------------------------------------------------------------ */
+
+static void zero_gradients_change_what_they_do_on_the_cpu(void **state) {
+    test_cl *t = test_cl_of(state);
+    for (int i = 0; i < N_DESCS; i++) {
+        const mo_optim_desc d = nth_desc(i);
+        if (i % N_TYPES != 0) continue; /* programs that are there */
+        twins w = twins_begin(t, d, PLAIN, 700);
+        memset(w.host.grad, 0, 700 * sizeof(float));
+        for (uint64_t at = 1; at <= 2; at++) both_step(&w, at);
+        assert_twins(&w, 2);
+        twins_end(&w);
+    }
+}
+
+static void gradients_that_are_not_finite_leave_things_alone(void **state) {
+    test_cl *t = test_cl_of(state);
+    const float bad[] = {HUGE_VALF, -HUGE_VALF, test_float(0x7fc00000), 1e30f, -3e38f, 1.9e19f};
+    for (int i = 0; i < N_DESCS; i++)
+        for (size_t k = 0; k < 6; k++) {
+            if (i % N_TYPES != 0 || (small() && k % 3 != 0)) continue;
+            twins w = twins_begin(t, nth_desc(i), PLAIN, 700);
+            for (uint64_t at = 1; at <= 3; at++) {
+                new_gradients(&w, 2);
+                if (at == 2) w.host.grad[5] = w.host.grad[300] = bad[k];
+                both_step(&w, at);
+            }
+            assert_twins(&w, 3);
+            twins_end(&w);
+        }
+}
+
+/* ---- what a desc can say -------------------------------------------------------------------- */
+
+static void settings_mean_the_same(void **state) {
+    test_cl *t = test_cl_of(state);
+    mo_optim_desc d = decayed(MO_OPTIM_ADEMAMIX, MO_OPTIM_F32);
+    d.warmup = 3;
+    steps_agree(t, d, PLAIN, 333, 5);
+    d = decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT);
+    d.grad_scale = -0.37;
+    d.weight_decay = 0.3;
+    d.beta1 = 0.8, d.beta2 = 0.95, d.epsilon = 1e-4;
+    steps_agree(t, d, PLAIN, 333, 3);
+    d = decayed(MO_OPTIM_SGD, MO_OPTIM_F32);
+    d.beta1 = 0;
+    steps_agree(t, d, PLAIN, 333, 2);
+    d = whole_desc(MO_OPTIM_LARS, MO_OPTIM_F32, 0);
+    d.grad_scale = -0.37;
+    steps_agree(t, d, PLAIN, 333, 2);
+    d = whole_desc(MO_OPTIM_ADAM_MINI, MO_OPTIM_F32, 37);
+    d.grad_scale = -0.37;
+    steps_agree(t, d, PLAIN, 333, 2);
+    d = whole_desc(MO_OPTIM_ADAFACTOR, MO_OPTIM_F32, 37);
+    d.lr = 0;
+    steps_agree(t, d, MASTER, 333, 2);
+    d.lr = 0.1, d.trust = 0.01;
+    steps_agree(t, d, MASTER, 333, 2);
+}
+
+static void momentum_starts_anew_at_step_1(void **state) {
+    test_cl *t = test_cl_of(state);
+    twins w = twins_begin(t, decayed(MO_OPTIM_SGD, MO_OPTIM_F32), PLAIN, 100);
+    const uint64_t steps[] = {1, 2, 1, 2};
+    for (size_t i = 0; i < 4; i++) {
+        new_gradients(&w, 1);
+        both_step(&w, steps[i]);
+    }
+    assert_twins(&w, 2);
+    twins_end(&w);
+}
+
+static void small_tensors_keep_fp32_states(void **state) {
+    test_cl *t = test_cl_of(state);
+    mo_optim_desc d = decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT);
+    d.min_8bit_size = 0;
+    twins w = twins_begin(t, d, PLAIN, 4095);
+    assert_int_equal(w.state.precision, MO_OPTIM_F32);
+    twins_end(&w);
+    steps_agree(t, d, PLAIN, 300, 2);
+}
+
+/* ---- slices and moves ----------------------------------------------------------------------- */
+
+static void slices_add_up_to_the_whole(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_optim_desc all[] = {decayed(MO_OPTIM_ADAMW, MO_OPTIM_F32),
+        decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), decayed(MO_OPTIM_SGD, MO_OPTIM_BF16),
+        decayed(MO_OPTIM_ADAMW, MO_OPTIM_4BIT)};
+    const size_t cuts[] = {0, 256, 768, 1024, 1201};
+    const int types[] = {MASTER, PLAIN, HALF, PLAIN};
+    for (size_t i = 0; i < 4; i++) {
+        twins w = twins_begin(t, all[i], types[i], 1201);
+        const size_t width = param_bytes(&w) / w.host.n;
+        w.host.state.offset = w.state.offset = 0xfffffe00u; /* noise of two keys */
+        for (uint64_t at = 1; at <= 2; at++) {
+            new_gradients(&w, 2);
+            put_grad(&w);
+            step(&w.host, at);
+            for (size_t k = 0; k + 1 < sizeof cuts / sizeof *cuts; k++) {
+                twins part = w;
+                const size_t begin = cuts[k], n = cuts[k + 1] - begin;
+                test_ok(mo_cl_optim_state_slice(&w.state, begin, n, &part.state));
+                part.param = mo_cl_part(&w.param, begin * width, n * width);
+                part.grad = mo_cl_part(&w.grad, begin * sizeof(float), n * sizeof(float));
+                test_ok(cl_step(&part, at));
+            }
+            assert_twins(&w, at);
+        }
+        twins_end(&w);
+    }
+}
+
+static void slices_that_cannot_be_are_refused(void **state) {
+    test_cl *t = test_cl_of(state);
+    mo_cl_optim_state slice;
+    twins w = twins_begin(t, decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), PLAIN, 1000);
+    assert_int_equal(mo_cl_optim_state_slice(&w.state, 1, 256, &slice), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_slice(&w.state, 0, 100, &slice), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_slice(&w.state, 512, 489, &slice), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_slice(&w.state, 0, 256, NULL), MO_E_INVALID);
+    test_ok(mo_cl_optim_state_slice(&w.state, 768, 232, &slice));
+    assert_int_equal(slice.offset, 768);
+    twins_end(&w);
+    w = twins_begin(t, whole_desc(MO_OPTIM_ADAFACTOR, MO_OPTIM_F32, 10), PLAIN, 1000);
+    assert_int_equal(mo_cl_optim_state_slice(&w.state, 0, 500, &slice), MO_E_UNSUPPORTED);
+    twins_end(&w);
+}
+
+/* A run that changes the machine in the middle, and back. */
+static void a_state_can_move_between_host_and_device(void **state) {
+    test_cl *t = test_cl_of(state);
+    for (int i = 0; i < N_DESCS; i++) {
+        const int type = i % 2 ? PLAIN : MASTER;
+        if ((type + i) % N_TYPES != 0) continue; /* programs that are there */
+        twins w = twins_begin(t, nth_desc(i), type, 780);
+        tensor alone = tensor_copy(&w.host);
+        for (uint64_t at = 1; at <= 6; at++) {
+            new_gradients(&w, 2);
+            memcpy(alone.grad, w.host.grad, 780 * sizeof(float));
+            step(&alone, at);
+            if (at == 3) {
+                test_ok(mo_cl_optim_state_write(&t->cl, &w.host.state, &w.state));
+                test_ok(mo_cl_upload(&t->heap, MO_CL_COMPUTE, &w.param, 0, param_data(&w),
+                    param_bytes(&w), NULL, NULL));
+            }
+            put_grad(&w);
+            if (at < 3 || at > 4) step(&w.host, at);
+            else test_ok(cl_step(&w, at));
+            if (at == 4) {
+                memset(w.host.memory, 0xee, 4);
+                test_ok(mo_cl_optim_state_read(&t->cl, &w.state, &w.host.state));
+                test_cl_get(t, w.param, param_data(&w), param_bytes(&w));
+            }
+        }
+        assert_same_bits(w.host.memory, alone.memory, alone.size);
+        assert_same_bits(
+            param_data(&w), alone.half ? (void *)alone.half : (void *)alone.param, param_bytes(&w));
+        tensor_end(&alone);
+        twins_end(&w);
+    }
+}
+
+static void states_of_another_shape_do_not_move(void **state) {
+    test_cl *t = test_cl_of(state);
+    twins w = twins_begin(t, decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), PLAIN, 1000);
+    mo_optim_state host = w.host.state;
+    host.n = 999;
+    assert_int_equal(mo_cl_optim_state_write(&t->cl, &host, &w.state), MO_E_INVALID);
+    host = w.host.state;
+    host.block = 512;
+    assert_int_equal(mo_cl_optim_state_write(&t->cl, &host, &w.state), MO_E_INVALID);
+    host = w.host.state;
+    host.v = NULL;
+    assert_int_equal(mo_cl_optim_state_read(&t->cl, &w.state, &host), MO_E_INVALID);
+    host = w.host.state;
+    host.precision = MO_OPTIM_BF16;
+    assert_int_equal(mo_cl_optim_state_read(&t->cl, &w.state, &host), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_read(&t->cl, &w.state, NULL), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_read(NULL, &w.state, &host), MO_E_INVALID);
+    twins_end(&w);
+}
+
+/* ---- arguments ------------------------------------------------------------------------------ */
+
+static void states_that_cannot_be_are_refused(void **state) {
+    test_cl *t = test_cl_of(state);
+    mo_cl *cl = &t->cl;
+    mo_cl_optim_state s;
+    const mo_cl_mem none = {0}, block = test_cl_new(t, 20000, 0);
+    const mo_cl_mem odd = mo_cl_part(&block, 2, 16000), less = mo_cl_part(&block, 0, 2100);
+    mo_optim_desc d = decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT);
+    assert_int_equal(mo_cl_optim_state_init(NULL, &d, 1000, block, &s), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_init(cl, NULL, 1000, block, &s), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_init(cl, &d, 1000, none, &s), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_init(cl, &d, 1000, odd, &s), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_init(cl, &d, 1000, block, NULL), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_state_init(cl, &d, 1000, less, &s), MO_E_NO_SPACE);
+    assert_int_equal(mo_cl_optim_state_init(cl, &d, SIZE_MAX, block, &s), MO_E_OVERFLOW);
+    d.block = 100;
+    assert_int_equal(mo_cl_optim_state_init(cl, &d, 1000, block, &s), MO_E_INVALID);
+    d = decayed(MO_OPTIM_SGD, MO_OPTIM_4BIT);
+    assert_int_equal(mo_cl_optim_state_init(cl, &d, 1000, block, &s), MO_E_UNSUPPORTED);
+    d = whole_desc(MO_OPTIM_ADAFACTOR, MO_OPTIM_F32, 7);
+    assert_int_equal(mo_cl_optim_state_init(cl, &d, 1000, block, &s), MO_E_INVALID);
+    test_cl_clear(t);
+}
+
+static void steps_that_cannot_be_are_refused(void **state) {
+    test_cl *t = test_cl_of(state);
+    mo_cl *cl = &t->cl;
+    twins w = twins_begin(t, decayed(MO_OPTIM_ADAMW, MO_OPTIM_F32), PLAIN, 100);
+    const mo_cl_mem none = {0}, less = mo_cl_part(&w.param, 0, 396);
+    mo_optim_desc d = w.host.d, other = decayed(MO_OPTIM_SGD, MO_OPTIM_F32);
+    put_grad(&w);
+    assert_int_equal(mo_cl_optim_step(NULL, &d, 1, w.param, w.grad, &w.state), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_step(cl, NULL, 1, w.param, w.grad, &w.state), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_step(cl, &d, 0, w.param, w.grad, &w.state), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_step(cl, &d, 1, none, w.grad, &w.state), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_step(cl, &d, 1, less, w.grad, &w.state), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_step(cl, &d, 1, w.param, none, &w.state), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_step(cl, &d, 1, w.param, less, NULL), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_step(cl, &other, 1, w.param, w.grad, &w.state), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_step_bf16(cl, &d, 1, none, w.grad, &w.state), MO_E_INVALID);
+    assert_int_equal(mo_cl_optim_master_init(cl, &w.state, w.param), MO_E_INVALID);
+    d.beta1 = 1;
+    assert_int_equal(mo_cl_optim_step(cl, &d, 1, w.param, w.grad, &w.state), MO_E_INVALID);
+    assert_twins(&w, 0);
+    twins_end(&w);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_steps_have_the_bits_of_the_cpu),
+        cmocka_unit_test(steps_have_the_bits_of_the_cpu),
+        cmocka_unit_test(sizes_may_be_ragged),
+        cmocka_unit_test(blocks_may_have_any_size),
+        cmocka_unit_test(plain_v_has_the_bits_of_the_cpu),
+        cmocka_unit_test(rows_and_columns_may_have_any_size),
+        cmocka_unit_test(sums_of_whole_kinds_need_no_double),
+        cmocka_unit_test(zero_gradients_change_what_they_do_on_the_cpu),
+        cmocka_unit_test(gradients_that_are_not_finite_leave_things_alone),
+        cmocka_unit_test(settings_mean_the_same),
+        cmocka_unit_test(momentum_starts_anew_at_step_1),
+        cmocka_unit_test(small_tensors_keep_fp32_states),
+        cmocka_unit_test(slices_add_up_to_the_whole),
+        cmocka_unit_test(slices_that_cannot_be_are_refused),
+        cmocka_unit_test(a_state_can_move_between_host_and_device),
+        cmocka_unit_test(states_of_another_shape_do_not_move),
+        cmocka_unit_test(states_that_cannot_be_are_refused),
+        cmocka_unit_test(steps_that_cannot_be_are_refused),
     };
     return cmocka_run_group_tests(tests, test_cl_setup, test_cl_teardown);
 }
