@@ -31,7 +31,8 @@
 #define MO_NUMBERS(size) (size)
 #define MO_RUNS(size)    (((size) + MO_RUN - 1u) / MO_RUN)
 #else
-#define MO_AT(k)         (((uint)get_local_id(0) + (k) / MO_RUN * MEMOPT_WG) * MO_RUN + (k) % MO_RUN)
+#define MO_AT(k)                                                                                   \
+    (((uint)get_local_id(0) + (k) / MO_RUN * MEMOPT_WG) * MO_RUN + (k) % MO_RUN)
 #define MO_NUMBERS(size) MO_ITEM
 #define MO_RUNS(size)    MO_ITEM_RUNS
 #endif
