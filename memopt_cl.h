@@ -35,6 +35,7 @@
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
  *   cl_norm      layer normalization whose output need not be kept
  *   cl_embedding  embeddings of tokens and positions
+ *   cl_attention  exact attention without the seq x seq matrix
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
  *
  * HOW TO USE IT
@@ -1971,6 +1972,71 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_embedding_backward(mo_cl *cl,
     mo_cl_mem dwpe);
 
 #endif
+/* mo_cl_attention.h - mo_attention.h on a device: exact attention without the seq x seq matrix.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_ATTENTION_H
+#define MEMOPT_CL_ATTENTION_H
+
+/* mo_cl_attention_desc - batch x heads independent attentions of seq positions.
+ *
+ * batch, seq, heads, head_size  sizes; seq and batch * heads below 2^31, head_size up to 256
+ * stride     elements from position to position in q, k, v and their gradients; 0 = heads *
+ *            head_size. A fused QKV activation has 3 * heads * head_size, with k and v starting one
+ *            and two thirds into the row.
+ * scale      of the scores; 0 = 1 / sqrt(head_size)
+ * full       not 0: every position sees every other; 0: causal, position t sees 0..t
+ * workspace  for backward, mo_cl_attention_workspace_size bytes
+ * Since: 0.1 */
+typedef struct mo_cl_attention_desc {
+    size_t batch, seq, heads, head_size, stride;
+    float scale;
+    int full;
+    mo_cl_mem workspace;
+} mo_cl_attention_desc;
+
+/* mo_cl_attention_tensors - what forward and backward read and write, all float; head h of a
+ * position starts h * head_size into its row.
+ *
+ * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count: parts of one
+ *                  fused activation, or three blocks
+ * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
+ * lse         out  [batch x heads x seq]: log of the sum of e^score of each row; backward reads it
+ * dout        in   backward: gradient of out, same shape
+ * dq, dk, dv  out  backward: gradients, shaped as q, k, v; written, not added to
+ * Since: 0.1 */
+typedef struct mo_cl_attention_tensors {
+    mo_cl_mem q, k, v, out, lse;
+    mo_cl_mem dout, dq, dk, dv;
+} mo_cl_attention_tensors;
+
+/* mo_cl_attention_workspace_size - bytes that backward needs: one float for each row of each head;
+ * 0 when the sizes do not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *desc);
+
+/* mo_cl_attention_forward - out = softmax(scale q k^T) v, head by head.
+ * mo_cl_attention_backward - dq, dk, dv from dout; the scores are computed again.
+ *
+ * Every element is summed by one item in a fixed order: the same bits on every run, but not those of
+ * the CPU, whose sums have another order and whose scores are not scaled block by block. Against
+ * exact arithmetic the error is of the same size as that of mo_attention: some 1e-6 of the largest
+ * element.
+ *
+ * Memory:  the workspace in backward; O(batch heads seq) for lse instead of O(batch heads seq^2)
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, sizes), MO_E_OVERFLOW,
+ *          MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (head_size above 256; does not build), what
+ *          OpenCL says
+ * Cost:    4 seq^2 head_size operations a head in forward, 14 in backward (10, and the scores of
+ *          both of its kernels); half of it when causal
+ * Source:  Rabe and Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_attention_forward(
+    mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_attention_backward(
+    mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors);
+
+#endif
 /* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits exist
  * for a chunk of rows only. */
 #ifndef MEMOPT_CL_LOSS_H
@@ -3073,6 +3139,8 @@ static void moi_cl_record_free(mo_cl *cl);
     X(norm, math)                                                                                  \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
+    X(attention, math)                                                                             \
+    X(attention_lanes, math)                                                                       \
     X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
@@ -3103,6 +3171,12 @@ static void moi_cl_record_free(mo_cl *cl);
     X(embedding, mo_cl_embedding_dwte)                                                             \
     X(embedding, mo_cl_embedding_dwpe)                                                             \
     X(gemm, mo_cl_gemm)                                                                            \
+    X(attention, mo_cl_attention_forward)                                                          \
+    X(attention, mo_cl_attention_dq)                                                               \
+    X(attention, mo_cl_attention_dkv)                                                              \
+    X(attention_lanes, mo_cl_attention_lanes_forward)                                              \
+    X(attention_lanes, mo_cl_attention_lanes_dq)                                                   \
+    X(attention_lanes, mo_cl_attention_lanes_dkv)                                                  \
     X(loss, mo_cl_linear_ce_rows)                                                                  \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
@@ -7389,6 +7463,557 @@ static const char *const moi_cl_loss_lines[] = {
 "}\n",
 };
 
+static const char *const moi_cl_attention_lines[] = {
+"/* attention.cl - exact attention where a group has several items, see mo_attention.h: MO_ROWS rows\n",
+" * of a head against blocks of MO_OTHER rows of the other side. Behind math.cl.\n",
+" *\n",
+" * groups  batch * heads * ceil(seq / MO_ROWS)\n",
+" *\n",
+" * The items stand in MO_TR rows of MO_TC. An item has MO_MR rows of the tile, of which it keeps\n",
+" * every MO_TC-th column: 4 scores of a block, and MO_NC elements of the result. Operands pass\n",
+" * through local memory in pieces.\n",
+" *\n",
+" * MO_PART  0: forward, 1: dq, 2: dk and dv\n",
+" * MO_HEAD  most elements of a head, a multiple of 32, at least head_size\n",
+" * MO_TC    divides MEMOPT_WG, at most 16\n",
+" * MO_MR    rows of an item\n",
+" *\n",
+" * check: -DMO_PART=0 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=4\n",
+" * check: -DMO_PART=1 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_PART=2 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_PART=0 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
+" * check: -DMO_PART=1 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
+" * check: -DMO_PART=2 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1 */\n",
+"#if MEMOPT_WG > 1\n",
+"#define MO_TR    (MEMOPT_WG / MO_TC)\n",
+"#define MO_ROWS  (MO_TR * MO_MR)\n",
+"#define MO_OTHER (4 * MO_TC)\n",
+"#define MO_NC    (MO_HEAD / MO_TC)\n",
+"\n",
+"#define MO_PIECE 16             /* elements of a head that a product takes at once */\n",
+"#define MO_PITCH (MO_PIECE + 1) /* of their rows: away from the same bank */\n",
+"#define MO_BUFFER 1664\n",
+"#define MO_DEEP (MO_BUFFER / MO_HEAD) /* rows of the other side that a sum takes at once */\n",
+"\n",
+"/* x[0..rows-1][0..columns-1] to local memory, zeros behind what is there. */\n",
+"static inline void mo_attention_copy(__global const float *x, ulong stride, uint rows, uint columns,\n",
+"    uint all_rows, uint all_columns, uint pitch, __local float *to) {\n",
+"    for (uint i = (uint)get_local_id(0); i < all_rows * all_columns; i += MEMOPT_WG) {\n",
+"        const uint r = i / all_columns, c = i % all_columns;\n",
+"        to[r * pitch + c] = r < rows && c < columns ? x[r * stride + c] : 0.0f;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* s[i][j] = row i of the item in x times row (column of the item) j of the block in y */\n",
+"static inline void mo_attention_product(__global const float *x, ulong x_stride, uint x_rows,\n",
+"    __global const float *y, ulong y_stride, uint y_rows, uint n, __local float *buffer,\n",
+"    float s[MO_MR][4]) {\n",
+"    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
+"    __local float *other = buffer + MO_ROWS * MO_PITCH;\n",
+"    for (uint i = 0; i < MO_MR; i++)\n",
+"        for (uint j = 0; j < 4; j++) s[i][j] = 0.0f;\n",
+"    for (uint begin = 0; begin < n; begin += MO_PIECE) {\n",
+"        const uint size = min(n - begin, (uint)MO_PIECE);\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        mo_attention_copy(x + begin, x_stride, x_rows, size, MO_ROWS, MO_PIECE, MO_PITCH, buffer);\n",
+"        mo_attention_copy(y + begin, y_stride, y_rows, size, MO_OTHER, MO_PIECE, MO_PITCH, other);\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        for (uint c = 0; c < size; c++) {\n",
+"            float b[4];\n",
+"            for (uint j = 0; j < 4; j++) b[j] = other[(tc + j * MO_TC) * MO_PITCH + c];\n",
+"            for (uint i = 0; i < MO_MR; i++) {\n",
+"                const float a = buffer[(tr * MO_MR + i) * MO_PITCH + c];\n",
+"                for (uint j = 0; j < 4; j++) s[i][j] = mo_mad(a, b[j], s[i][j]);\n",
+"            }\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* The item's weights of a block to where all see them. */\n",
+"#define MO_WEIGHT(i, j)                                                                            \\\n",
+"    weights[((uint)get_local_id(0) / MO_TC * MO_MR + (i)) * (MO_OTHER + 1) +                       \\\n",
+"            (uint)get_local_id(0) % MO_TC + (j) * MO_TC]\n",
+"\n",
+"/* sum[i][j] += the sum over the block's rows of weight times element j of the row in y */\n",
+"static inline void mo_attention_accumulate(__local const float *weights, __global const float *y,\n",
+"    ulong stride, uint rows, uint n, __local float *buffer, float sum[MO_MR][MO_NC]) {\n",
+"    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
+"    for (uint begin = 0; begin < rows; begin += MO_DEEP) {\n",
+"        const uint deep = min(rows - begin, (uint)MO_DEEP);\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        mo_attention_copy(y + begin * stride, stride, deep, n, deep, MO_HEAD, MO_HEAD, buffer);\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        for (uint k = 0; k < deep; k++) {\n",
+"            float w[MO_MR];\n",
+"            for (uint i = 0; i < MO_MR; i++)\n",
+"                w[i] = weights[(tr * MO_MR + i) * (MO_OTHER + 1) + begin + k];\n",
+"#if MEMOPT_WG >= 32\n",
+"#pragma unroll\n",
+"#endif\n",
+"            for (uint j = 0; j < MO_NC; j++) {\n",
+"                const float b = buffer[k * MO_HEAD + tc + j * MO_TC];\n",
+"                for (uint i = 0; i < MO_MR; i++) sum[i][j] = mo_mad(w[i], b, sum[i][j]);\n",
+"            }\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* For each of the item's rows the sum, or the largest, over the MO_TC items that share it. */\n",
+"static inline void mo_attention_share(float v[MO_MR], int largest, __local float *buffer) {\n",
+"    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint i = 0; i < MO_MR; i++) buffer[(tr * MO_MR + i) * MO_TC + tc] = v[i];\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint i = 0; i < MO_MR; i++) {\n",
+"        __local const float *row = buffer + (tr * MO_MR + i) * MO_TC;\n",
+"        float t = row[0];\n",
+"        for (uint j = 1; j < MO_TC; j++) t = largest ? (row[j] > t ? row[j] : t) : t + row[j];\n",
+"        v[i] = t;\n",
+"    }\n",
+"}\n",
+"\n",
+"static inline void mo_attention_store(float sum[MO_MR][MO_NC], uint rows, uint n,\n",
+"    __global float *x, ulong stride) {\n",
+"    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
+"    for (uint i = 0; i < MO_MR; i++)\n",
+"        for (uint j = 0; j < MO_NC; j++)\n",
+"            if (tr * MO_MR + i < rows && tc + j * MO_TC < n)\n",
+"                x[(tr * MO_MR + i) * stride + tc + j * MO_TC] = sum[i][j];\n",
+"}\n",
+"\n",
+"/* Which of the group's heads, and where its rows begin. */\n",
+"typedef struct mo_attention_place {\n",
+"    ulong in, out, stats; /* first elements of the head in q, in out, and in lse */\n",
+"    ulong out_stride;\n",
+"    uint row, rows;\n",
+"} mo_attention_place;\n",
+"\n",
+"static inline mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {\n",
+"    const uint tiles = (seq + MO_ROWS - 1) / MO_ROWS, id = (uint)get_group_id(0);\n",
+"    const uint at = id / tiles, sequence = at / heads, head = at % heads;\n",
+"    mo_attention_place p;\n",
+"    p.out_stride = (ulong)heads * n;\n",
+"    p.in = (ulong)sequence * seq * stride + head * n;\n",
+"    p.out = (ulong)sequence * seq * p.out_stride + head * n;\n",
+"    p.stats = (ulong)at * seq;\n",
+"    p.row = id % tiles * MO_ROWS;\n",
+"    p.rows = min(seq - p.row, (uint)MO_ROWS);\n",
+"    return p;\n",
+"}\n",
+"\n",
+"#define MO_EACH_SCORE                                                                              \\\n",
+"    for (uint i = 0; i < MO_MR; i++)                                                               \\\n",
+"        for (uint j = 0; j < 4; j++)\n",
+"\n",
+"#if MO_PART == 0\n",
+"/* out = softmax(scale q k^T) v of a tile of queries */\n",
+"MO_KERNEL void mo_cl_attention_forward(__global const float *restrict q, ulong q_off,\n",
+"    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
+"    __global float *restrict out, ulong out_off, __global float *restrict lse, ulong lse_off,\n",
+"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
+"    const uint end = full ? seq : at.row + at.rows;\n",
+"    float s[MO_MR][4], sums[MO_MR][MO_NC], most[MO_MR], sum[MO_MR], now[MO_MR];\n",
+"    for (uint i = 0; i < MO_MR; i++) {\n",
+"        most[i] = -FLT_MAX;\n",
+"        sum[i] = 0.0f;\n",
+"        for (uint j = 0; j < MO_NC; j++) sums[i][j] = 0.0f;\n",
+"    }\n",
+"    q += q_off + at.in + at.row * stride;\n",
+"    k += k_off + at.in;\n",
+"    v += v_off + at.in;\n",
+"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"        const uint keys = min(end - key, (uint)MO_OTHER);\n",
+"        mo_attention_product(q, stride, at.rows, k + key * stride, stride, keys, n, buffer, s);\n",
+"        for (uint i = 0; i < MO_MR; i++) now[i] = most[i];\n",
+"        MO_EACH_SCORE {\n",
+"            const uint column = tc + j * MO_TC, row = at.row + tr * MO_MR + i;\n",
+"            const int seen = column < keys && (full || key + column <= row);\n",
+"            s[i][j] = seen ? s[i][j] * scale : -INFINITY;\n",
+"            now[i] = s[i][j] > now[i] ? s[i][j] : now[i];\n",
+"        }\n",
+"        mo_attention_share(now, 1, buffer);\n",
+"        for (uint i = 0; i < MO_MR; i++) {\n",
+"            const float shrink = mo_exp(most[i] - now[i]);\n",
+"            most[i] = now[i];\n",
+"            sum[i] *= shrink;\n",
+"            for (uint j = 0; j < MO_NC; j++) sums[i][j] *= shrink;\n",
+"        }\n",
+"        MO_EACH_SCORE {\n",
+"            const float p = mo_exp(s[i][j] - most[i]);\n",
+"            sum[i] += p;\n",
+"            MO_WEIGHT(i, j) = p;\n",
+"        }\n",
+"        mo_attention_accumulate(weights, v + key * stride, stride, keys, n, buffer, sums);\n",
+"    }\n",
+"    mo_attention_share(sum, 0, buffer);\n",
+"    for (uint i = 0; i < MO_MR; i++) {\n",
+"        const uint row = tr * MO_MR + i;\n",
+"        const float inverse = 1.0f / sum[i];\n",
+"        for (uint j = 0; j < MO_NC; j++) sums[i][j] *= inverse;\n",
+"        if (tc == 0 && row < at.rows)\n",
+"            lse[lse_off + at.stats + at.row + row] = most[i] + log(sum[i]);\n",
+"    }\n",
+"    out += out_off + at.out + at.row * at.out_stride;\n",
+"    mo_attention_store(sums, at.rows, n, out, at.out_stride);\n",
+"}\n",
+"#endif\n",
+"\n",
+"#if MO_PART == 1\n",
+"/* dq of a tile of queries; delta[row] = dout out, for the other kernel */\n",
+"MO_KERNEL void mo_cl_attention_dq(__global const float *restrict q, ulong q_off,\n",
+"    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
+"    __global const float *restrict out, ulong out_off, __global const float *restrict lse,\n",
+"    ulong lse_off, __global const float *restrict dout, ulong dout_off,\n",
+"    __global float *restrict delta, ulong delta_off, __global float *restrict dq, ulong dq_off,\n",
+"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
+"    const uint end = full ? seq : at.row + at.rows;\n",
+"    float s[MO_MR][4], ds[MO_MR][4], sums[MO_MR][MO_NC], norm[MO_MR], dot[MO_MR];\n",
+"    q += q_off + at.in + at.row * stride;\n",
+"    k += k_off + at.in;\n",
+"    v += v_off + at.in;\n",
+"    out += out_off + at.out + at.row * at.out_stride;\n",
+"    dout += dout_off + at.out + at.row * at.out_stride;\n",
+"    for (uint i = 0; i < MO_MR; i++) {\n",
+"        const uint row = min(tr * MO_MR + i, at.rows - 1);\n",
+"        dot[i] = 0.0f;\n",
+"        for (uint c = tc; c < n; c += MO_TC)\n",
+"            dot[i] = mo_mad(dout[row * at.out_stride + c], out[row * at.out_stride + c], dot[i]);\n",
+"        norm[i] = lse[lse_off + at.stats + at.row + row];\n",
+"        for (uint j = 0; j < MO_NC; j++) sums[i][j] = 0.0f;\n",
+"    }\n",
+"    mo_attention_share(dot, 0, buffer);\n",
+"    for (uint i = 0; i < MO_MR; i++)\n",
+"        if (tc == 0 && tr * MO_MR + i < at.rows)\n",
+"            delta[delta_off + at.stats + at.row + tr * MO_MR + i] = dot[i];\n",
+"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"        const uint keys = min(end - key, (uint)MO_OTHER);\n",
+"        __global const float *rows_k = k + key * stride, *rows_v = v + key * stride;\n",
+"        mo_attention_product(q, stride, at.rows, rows_k, stride, keys, n, buffer, s);\n",
+"        mo_attention_product(dout, at.out_stride, at.rows, rows_v, stride, keys, n, buffer, ds);\n",
+"        MO_EACH_SCORE {\n",
+"            const uint column = tc + j * MO_TC, row = at.row + tr * MO_MR + i;\n",
+"            const int seen = column < keys && (full || key + column <= row);\n",
+"            const float p = mo_exp(s[i][j] * scale - norm[i]);\n",
+"            MO_WEIGHT(i, j) = seen ? p * (ds[i][j] - dot[i]) * scale : 0.0f;\n",
+"        }\n",
+"        mo_attention_accumulate(weights, rows_k, stride, keys, n, buffer, sums);\n",
+"    }\n",
+"    mo_attention_store(sums, at.rows, n, dq + dq_off + at.in + at.row * stride, stride);\n",
+"}\n",
+"#endif\n",
+"\n",
+"#if MO_PART == 2\n",
+"/* dk and dv of a tile of keys */\n",
+"MO_KERNEL void mo_cl_attention_dkv(__global const float *restrict q, ulong q_off,\n",
+"    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
+"    __global const float *restrict lse, ulong lse_off, __global const float *restrict dout,\n",
+"    ulong dout_off, __global const float *restrict delta, ulong delta_off,\n",
+"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off, uint seq,\n",
+"    uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
+"    const ulong rows = at.in + at.row * stride;\n",
+"    float s[MO_MR][4], ds[MO_MR][4], dks[MO_MR][MO_NC], dvs[MO_MR][MO_NC];\n",
+"    for (uint i = 0; i < MO_MR; i++)\n",
+"        for (uint j = 0; j < MO_NC; j++) dks[i][j] = dvs[i][j] = 0.0f;\n",
+"    q += q_off + at.in;\n",
+"    k += k_off + rows;\n",
+"    v += v_off + rows;\n",
+"    dout += dout_off + at.out;\n",
+"    lse += lse_off + at.stats;\n",
+"    delta += delta_off + at.stats;\n",
+"    for (uint query = full ? 0 : at.row; query < seq; query += MO_OTHER) {\n",
+"        const uint queries = min(seq - query, (uint)MO_OTHER);\n",
+"        __global const float *rows_q = q + query * stride;\n",
+"        __global const float *rows_d = dout + query * at.out_stride;\n",
+"        mo_attention_product(k, stride, at.rows, rows_q, stride, queries, n, buffer, s);\n",
+"        mo_attention_product(v, stride, at.rows, rows_d, at.out_stride, queries, n, buffer, ds);\n",
+"        for (uint j = 0; j < 4; j++) {\n",
+"            const uint column = tc + j * MO_TC, row = query + min(column, queries - 1);\n",
+"            const float norm = lse[row], dot = delta[row];\n",
+"            for (uint i = 0; i < MO_MR; i++) {\n",
+"                const int seen = column < queries && (full || at.row + tr * MO_MR + i <= row);\n",
+"                const float p = seen ? mo_exp(s[i][j] * scale - norm) : 0.0f;\n",
+"                ds[i][j] = p * (ds[i][j] - dot) * scale;\n",
+"                MO_WEIGHT(i, j) = p;\n",
+"            }\n",
+"        }\n",
+"        mo_attention_accumulate(weights, rows_d, at.out_stride, queries, n, buffer, dvs);\n",
+"        barrier(CLK_LOCAL_MEM_FENCE);\n",
+"        MO_EACH_SCORE MO_WEIGHT(i, j) = ds[i][j];\n",
+"        mo_attention_accumulate(weights, rows_q, stride, queries, n, buffer, dks);\n",
+"    }\n",
+"    mo_attention_store(dks, at.rows, n, dk + dk_off + rows, stride);\n",
+"    mo_attention_store(dvs, at.rows, n, dv + dv_off + rows, stride);\n",
+"}\n",
+"#endif\n",
+"#endif\n",
+};
+
+static const char *const moi_cl_attention_lanes_lines[] = {
+"/* attention_lanes.cl - exact attention where MEMOPT_WG is 1, see mo_attention.h: 16 rows of a head\n",
+" * in the lanes of vectors, against blocks of MO_OTHER rows of the other side. Behind math.cl.\n",
+" *\n",
+" * groups  batch * heads * ceil(seq / 16)\n",
+" *\n",
+" * With rows in lanes a score is a sum of vectors times numbers, the running softmax of the papers\n",
+" * works lane by lane, and nothing is summed across lanes. Lanes behind the last row repeat it.\n",
+" *\n",
+" * MO_HEAD  most elements of a head, at least head_size\n",
+" *\n",
+" * check: -DMO_HEAD=64\n",
+" * check: -DMO_HEAD=128\n",
+" * check: -DMO_HEAD=256 */\n",
+"#ifndef MO_HEAD\n",
+"#define MO_HEAD 256\n",
+"#endif\n",
+"#define MO_OTHER 32u\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"\n",
+"#define MO_LANES ((int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))\n",
+"\n",
+"/* tile[c] = element c of 16 rows, and back. */\n",
+"static inline void mo_lanes_load(\n",
+"    __global const float *x, ulong stride, uint rows, uint n, float16 *tile) {\n",
+"    float *t = (float *)tile;\n",
+"    for (uint r = 0; r < 16; r++) {\n",
+"        __global const float *from = x + min(r, rows - 1) * stride;\n",
+"        for (uint c = 0; c < n; c++) t[c * 16 + r] = from[c];\n",
+"    }\n",
+"}\n",
+"static inline void mo_lanes_store(\n",
+"    const float16 *tile, uint rows, uint n, __global float *x, ulong stride) {\n",
+"    const float *t = (const float *)tile;\n",
+"    for (uint r = 0; r < rows; r++)\n",
+"        for (uint c = 0; c < n; c++) x[r * stride + c] = t[c * 16 + r];\n",
+"}\n",
+"static inline float16 mo_lanes_row(__global const float *x, uint rows) {\n",
+"    float v[16];\n",
+"    for (uint r = 0; r < 16; r++) v[r] = x[min(r, rows - 1)];\n",
+"    return vload16(0, v);\n",
+"}\n",
+"static inline void mo_lanes_zero(float16 *tile, uint n) {\n",
+"    for (uint c = 0; c < n; c++) tile[c] = 0.0f;\n",
+"}\n",
+"\n",
+"/* s[k] = the lanes' rows times row k of y, for MO_OTHER rows; those from rows on repeat the last. */\n",
+"static inline void mo_lanes_product(const float16 *tile, __global const float *y, ulong stride,\n",
+"    uint rows, uint n, float16 *s) {\n",
+"    for (uint k = 0; k < MO_OTHER; k += 8) {\n",
+"        __global const float *y0 = y + min(k, rows - 1) * stride;\n",
+"        __global const float *y1 = y + min(k + 1, rows - 1) * stride;\n",
+"        __global const float *y2 = y + min(k + 2, rows - 1) * stride;\n",
+"        __global const float *y3 = y + min(k + 3, rows - 1) * stride;\n",
+"        __global const float *y4 = y + min(k + 4, rows - 1) * stride;\n",
+"        __global const float *y5 = y + min(k + 5, rows - 1) * stride;\n",
+"        __global const float *y6 = y + min(k + 6, rows - 1) * stride;\n",
+"        __global const float *y7 = y + min(k + 7, rows - 1) * stride;\n",
+"        float16 s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;\n",
+"        float16 s4 = 0.0f, s5 = 0.0f, s6 = 0.0f, s7 = 0.0f;\n",
+"        for (uint c = 0; c < n; c++) {\n",
+"            const float16 t = tile[c];\n",
+"            s0 = mo_mad16(t, y0[c], s0);\n",
+"            s1 = mo_mad16(t, y1[c], s1);\n",
+"            s2 = mo_mad16(t, y2[c], s2);\n",
+"            s3 = mo_mad16(t, y3[c], s3);\n",
+"            s4 = mo_mad16(t, y4[c], s4);\n",
+"            s5 = mo_mad16(t, y5[c], s5);\n",
+"            s6 = mo_mad16(t, y6[c], s6);\n",
+"            s7 = mo_mad16(t, y7[c], s7);\n",
+"        }\n",
+"        s[k] = s0;\n",
+"        s[k + 1] = s1;\n",
+"        s[k + 2] = s2;\n",
+"        s[k + 3] = s3;\n",
+"        s[k + 4] = s4;\n",
+"        s[k + 5] = s5;\n",
+"        s[k + 6] = s6;\n",
+"        s[k + 7] = s7;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* sum[c] = sum[c] shrink + the sum over k of p[k] times row k of y */\n",
+"static inline void mo_lanes_accumulate(const float16 *p, __global const float *y, ulong stride,\n",
+"    uint rows, uint n, float16 shrink, float16 *sum) {\n",
+"    uint c = 0;\n",
+"    for (; c + 7 < n; c += 8) {\n",
+"        float16 s0 = sum[c] * shrink, s1 = sum[c + 1] * shrink;\n",
+"        float16 s2 = sum[c + 2] * shrink, s3 = sum[c + 3] * shrink;\n",
+"        float16 s4 = sum[c + 4] * shrink, s5 = sum[c + 5] * shrink;\n",
+"        float16 s6 = sum[c + 6] * shrink, s7 = sum[c + 7] * shrink;\n",
+"        for (uint k = 0; k < rows; k++) {\n",
+"            __global const float *at = y + k * stride + c;\n",
+"            const float16 t = p[k];\n",
+"            s0 = mo_mad16(t, at[0], s0);\n",
+"            s1 = mo_mad16(t, at[1], s1);\n",
+"            s2 = mo_mad16(t, at[2], s2);\n",
+"            s3 = mo_mad16(t, at[3], s3);\n",
+"            s4 = mo_mad16(t, at[4], s4);\n",
+"            s5 = mo_mad16(t, at[5], s5);\n",
+"            s6 = mo_mad16(t, at[6], s6);\n",
+"            s7 = mo_mad16(t, at[7], s7);\n",
+"        }\n",
+"        sum[c] = s0;\n",
+"        sum[c + 1] = s1;\n",
+"        sum[c + 2] = s2;\n",
+"        sum[c + 3] = s3;\n",
+"        sum[c + 4] = s4;\n",
+"        sum[c + 5] = s5;\n",
+"        sum[c + 6] = s6;\n",
+"        sum[c + 7] = s7;\n",
+"    }\n",
+"    for (; c < n; c++) {\n",
+"        float16 s = sum[c] * shrink;\n",
+"        for (uint k = 0; k < rows; k++) s = mo_mad16(p[k], y[k * stride + c], s);\n",
+"        sum[c] = s;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Which of the group's heads, and where its 16 rows begin. */\n",
+"typedef struct mo_lanes_place {\n",
+"    ulong in, out, stats; /* first elements of the head in q, in out, and in lse */\n",
+"    ulong out_stride;\n",
+"    uint row, rows;\n",
+"} mo_lanes_place;\n",
+"\n",
+"static inline mo_lanes_place mo_lanes_find(uint seq, uint heads, uint n, ulong stride) {\n",
+"    const uint tiles = (seq + 15) / 16, id = (uint)get_group_id(0);\n",
+"    const uint at = id / tiles, sequence = at / heads, head = at % heads;\n",
+"    mo_lanes_place p;\n",
+"    p.out_stride = (ulong)heads * n;\n",
+"    p.in = (ulong)sequence * seq * stride + head * n;\n",
+"    p.out = (ulong)sequence * seq * p.out_stride + head * n;\n",
+"    p.stats = (ulong)at * seq;\n",
+"    p.row = id % tiles * 16;\n",
+"    p.rows = min(seq - p.row, 16u);\n",
+"    return p;\n",
+"}\n",
+"\n",
+"/* out = softmax(scale q k^T) v of 16 queries */\n",
+"MO_KERNEL void mo_cl_attention_lanes_forward(__global const float *restrict q, ulong q_off,\n",
+"    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
+"    __global float *restrict out, ulong out_off, __global float *restrict lse, ulong lse_off,\n",
+"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
+"    const uint end = full ? seq : at.row + at.rows;\n",
+"    const int16 last = full ? (int16)((int)seq - 1) : (int)at.row + MO_LANES;\n",
+"    float16 tile[MO_HEAD], sums[MO_HEAD], s[MO_OTHER];\n",
+"    float16 most = -FLT_MAX, sum = 0.0f;\n",
+"    k += k_off + at.in;\n",
+"    v += v_off + at.in;\n",
+"    mo_lanes_load(q + q_off + at.in + at.row * stride, stride, at.rows, n, tile);\n",
+"    mo_lanes_zero(sums, n);\n",
+"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"        const uint keys = min(end - key, MO_OTHER);\n",
+"        mo_lanes_product(tile, k + key * stride, stride, keys, n, s);\n",
+"        float16 now = most;\n",
+"        for (uint j = 0; j < keys; j++) {\n",
+"            const float16 score = s[j] * scale;\n",
+"            s[j] = select(score, (float16)-INFINITY, (int16)(int)(key + j) > last);\n",
+"            now = select(now, s[j], s[j] > now);\n",
+"        }\n",
+"        const float16 shrink = mo_exp16(most - now);\n",
+"        sum *= shrink;\n",
+"        for (uint j = 0; j < keys; j++) {\n",
+"            s[j] = mo_exp16(s[j] - now);\n",
+"            sum += s[j];\n",
+"        }\n",
+"        most = now;\n",
+"        mo_lanes_accumulate(s, v + key * stride, stride, keys, n, shrink, sums);\n",
+"    }\n",
+"    const float16 inverse = 1.0f / sum;\n",
+"    for (uint c = 0; c < n; c++) sums[c] *= inverse;\n",
+"    mo_lanes_store(sums, at.rows, n, out + out_off + at.out + at.row * at.out_stride, at.out_stride);\n",
+"    float stats[16];\n",
+"    vstore16(most + log(sum), 0, stats);\n",
+"    for (uint r = 0; r < at.rows; r++) lse[lse_off + at.stats + at.row + r] = stats[r];\n",
+"}\n",
+"\n",
+"/* dq of 16 queries; delta[row] = dout out, for the other kernel */\n",
+"MO_KERNEL void mo_cl_attention_lanes_dq(__global const float *restrict q, ulong q_off,\n",
+"    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
+"    __global const float *restrict out, ulong out_off, __global const float *restrict lse,\n",
+"    ulong lse_off, __global const float *restrict dout, ulong dout_off,\n",
+"    __global float *restrict delta, ulong delta_off, __global float *restrict dq, ulong dq_off,\n",
+"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
+"    const uint end = full ? seq : at.row + at.rows;\n",
+"    const int16 last = full ? (int16)((int)seq - 1) : (int)at.row + MO_LANES;\n",
+"    const ulong row = at.out + at.row * at.out_stride, stats = at.stats + at.row;\n",
+"    float16 tile[MO_HEAD], dtile[MO_HEAD], sums[MO_HEAD], s[MO_OTHER], ds[MO_OTHER];\n",
+"    k += k_off + at.in;\n",
+"    v += v_off + at.in;\n",
+"    mo_lanes_load(q + q_off + at.in + at.row * stride, stride, at.rows, n, tile);\n",
+"    mo_lanes_load(dout + dout_off + row, at.out_stride, at.rows, n, dtile);\n",
+"    mo_lanes_load(out + out_off + row, at.out_stride, at.rows, n, sums);\n",
+"    const float16 norm = mo_lanes_row(lse + lse_off + stats, at.rows);\n",
+"    float16 dot = 0.0f;\n",
+"    for (uint c = 0; c < n; c++) dot = mo_mad16(dtile[c], sums[c], dot);\n",
+"    mo_lanes_store(&dot, at.rows, 1, delta + delta_off + stats, 1);\n",
+"    mo_lanes_zero(sums, n);\n",
+"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"        const uint keys = min(end - key, MO_OTHER);\n",
+"        mo_lanes_product(tile, k + key * stride, stride, keys, n, s);\n",
+"        mo_lanes_product(dtile, v + key * stride, stride, keys, n, ds);\n",
+"        for (uint j = 0; j < keys; j++) {\n",
+"            const float16 p = mo_exp16(s[j] * scale - norm);\n",
+"            const float16 d = p * (ds[j] - dot) * scale;\n",
+"            ds[j] = select(d, (float16)0.0f, (int16)(int)(key + j) > last);\n",
+"        }\n",
+"        mo_lanes_accumulate(ds, k + key * stride, stride, keys, n, (float16)1.0f, sums);\n",
+"    }\n",
+"    mo_lanes_store(sums, at.rows, n, dq + dq_off + at.in + at.row * stride, stride);\n",
+"}\n",
+"\n",
+"/* dk and dv of 16 keys */\n",
+"MO_KERNEL void mo_cl_attention_lanes_dkv(__global const float *restrict q, ulong q_off,\n",
+"    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
+"    __global const float *restrict lse, ulong lse_off, __global const float *restrict dout,\n",
+"    ulong dout_off, __global const float *restrict delta, ulong delta_off,\n",
+"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off, uint seq,\n",
+"    uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
+"    const int16 key = (int)at.row + MO_LANES;\n",
+"    const ulong rows = at.in + at.row * stride;\n",
+"    float16 tile[MO_HEAD], vtile[MO_HEAD], dks[MO_HEAD], dvs[MO_HEAD], s[MO_OTHER], ds[MO_OTHER];\n",
+"    q += q_off + at.in;\n",
+"    dout += dout_off + at.out;\n",
+"    lse += lse_off + at.stats;\n",
+"    delta += delta_off + at.stats;\n",
+"    mo_lanes_load(k + k_off + rows, stride, at.rows, n, tile);\n",
+"    mo_lanes_load(v + v_off + rows, stride, at.rows, n, vtile);\n",
+"    mo_lanes_zero(dks, n);\n",
+"    mo_lanes_zero(dvs, n);\n",
+"    for (uint query = full ? 0 : at.row; query < seq; query += MO_OTHER) {\n",
+"        const uint queries = min(seq - query, MO_OTHER);\n",
+"        __global const float *rows_q = q + query * stride;\n",
+"        __global const float *rows_d = dout + query * at.out_stride;\n",
+"        mo_lanes_product(tile, rows_q, stride, queries, n, s);\n",
+"        mo_lanes_product(vtile, rows_d, at.out_stride, queries, n, ds);\n",
+"        for (uint j = 0; j < queries; j++) {\n",
+"            const float16 e = mo_exp16(s[j] * scale - lse[query + j]);\n",
+"            const int16 first = full ? (int16)0 : key;\n",
+"            const float16 p = select(e, (float16)0.0f, first > (int16)(int)(query + j));\n",
+"            s[j] = p;\n",
+"            ds[j] = p * (ds[j] - delta[query + j]) * scale;\n",
+"        }\n",
+"        mo_lanes_accumulate(s, rows_d, at.out_stride, queries, n, (float16)1.0f, dvs);\n",
+"        mo_lanes_accumulate(ds, rows_q, stride, queries, n, (float16)1.0f, dks);\n",
+"    }\n",
+"    mo_lanes_store(dks, at.rows, n, dk + dk_off + rows, stride);\n",
+"    mo_lanes_store(dvs, at.rows, n, dv + dv_off + rows, stride);\n",
+"}\n",
+"#endif\n",
+};
+
 /* ---- the tables ---------------------------------------------------------------------------- */
 
 typedef struct moi_cl_text {
@@ -11465,6 +12090,163 @@ mo_status mo_cl_embedding_backward(mo_cl *cl, const mo_cl_embedding_desc *desc, 
     if (dwte.buffer) status = moi_cl_embedding_dwte(cl, desc, &tokens, &dy, &dwte);
     if (status == MO_OK && dwpe.buffer) status = moi_cl_embedding_dwpe(cl, desc, &dy, &dwpe);
     return status;
+}
+/* mo_cl_attention.c - see mo_cl_attention.h. A device with one item to a group has kernels of its
+ * own (attention_lanes.cl); the others get the shape of their tile from here. */
+
+enum { moi_cl_attention_out = 0, moi_cl_attention_q, moi_cl_attention_kv };
+
+typedef struct moi_cl_attention_job {
+    mo_cl *cl;
+    mo_cl_attention_desc d; /* with its defaults */
+    const mo_cl_attention_tensors *t;
+    uint64_t n_in, n_out, n_rows; /* elements of q, of out, of lse */
+} moi_cl_attention_job;
+
+size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *desc) {
+    size_t n;
+    if (!desc || !moi_mul(desc->batch, desc->heads, &n) || !moi_mul(n, desc->seq, &n)) return 0;
+    return moi_mul(n, sizeof(float), &n) ? n : 0;
+}
+
+/* Sizes, and how many elements the tensors have. */
+static mo_status moi_cl_attention_sizes(moi_cl_attention_job *job) {
+    mo_cl_attention_desc *d = &job->d;
+    size_t channels, heads, rows, n;
+    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
+    if (!moi_mul(d->heads, d->head_size, &channels)) return MO_E_OVERFLOW;
+    if (d->stride == 0) d->stride = channels;
+    if (d->stride < channels) return MO_E_INVALID;
+    if (!moi_mul(d->batch, d->heads, &heads) || !moi_mul(d->batch, d->seq, &rows) ||
+        !moi_mul(rows, d->stride, &n) || n > SIZE_MAX / 8 || heads > INT32_MAX ||
+        d->seq > INT32_MAX - 1024)
+        return MO_E_OVERFLOW;
+    if (d->head_size > 256) return MO_E_UNSUPPORTED;
+    job->n_in = (uint64_t)(rows - 1) * d->stride + channels; /* the last row may end there */
+    job->n_out = (uint64_t)rows * channels;
+    job->n_rows = (uint64_t)heads * d->seq;
+    if (d->scale == 0.0f) d->scale = 1.0f / sqrtf((float)d->head_size);
+    return MO_OK;
+}
+
+static mo_status moi_cl_attention_check(moi_cl_attention_job *job, int backward) {
+    const mo_cl_attention_tensors *t = job->t;
+    if (!job->cl || !t) return MO_E_INVALID;
+    mo_status status = moi_cl_attention_sizes(job);
+    if (status != MO_OK) return status;
+    if (!moi_cl_has_floats(&t->q, job->n_in) || !moi_cl_has_floats(&t->k, job->n_in) ||
+        !moi_cl_has_floats(&t->v, job->n_in) || !moi_cl_has_floats(&t->out, job->n_out) ||
+        !moi_cl_has_floats(&t->lse, job->n_rows))
+        return MO_E_INVALID;
+    if (!backward) return MO_OK;
+    if (!moi_cl_has_floats(&t->dout, job->n_out) || !moi_cl_has_floats(&t->dq, job->n_in) ||
+        !moi_cl_has_floats(&t->dk, job->n_in) || !moi_cl_has_floats(&t->dv, job->n_in))
+        return MO_E_INVALID;
+    return moi_cl_has_floats(&job->d.workspace, job->n_rows) ? MO_OK : MO_E_NO_SPACE;
+}
+
+static uint32_t moi_cl_least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* The options of a part of the work, and how many rows a group has. Few enough numbers for an item
+ * that registers hold them: up to 32 sums and as many scores. */
+static uint32_t moi_cl_attention_options(
+    const moi_cl_attention_job *job, int part, char *options, size_t size) {
+    const uint32_t items = (uint32_t)job->cl->work_group, n = (uint32_t)job->d.head_size;
+    if (items == 1) {
+        snprintf(options, size, "-DMO_HEAD=%u", n <= 64 ? 64u : n <= 128 ? 128u : 256u);
+        return 16;
+    }
+    const uint32_t head = (n + 31) / 32 * 32;
+    const uint32_t columns = items >= 256 ? 16 : items >= 64 ? 8 : items >= 8 ? 4 : 2;
+    const uint32_t sums = (part == moi_cl_attention_kv ? 2 : 1) * head / columns;
+    const uint32_t most = part == moi_cl_attention_out && items <= 128 ? 4 : 2;
+    uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
+    if (rows == 3) rows = 2;
+    snprintf(options, size, "-DMO_PART=%d -DMO_HEAD=%u -DMO_TC=%u -DMO_MR=%u", part, (unsigned)head,
+        (unsigned)columns, (unsigned)rows);
+    return items / columns * rows;
+}
+
+static moi_cl_call moi_cl_attention_begin(const moi_cl_attention_job *job, int part,
+    moi_cl_kernel one, moi_cl_kernel many, uint64_t *n_groups) {
+    char options[96];
+    const uint32_t rows = moi_cl_attention_options(job, part, options, sizeof options);
+    const mo_cl_attention_tensors *t = job->t;
+    moi_cl_call call = moi_cl_begin(job->cl, job->cl->work_group == 1 ? one : many, options);
+    *n_groups = (uint64_t)job->d.batch * job->d.heads * ((job->d.seq + rows - 1) / rows);
+    if (*n_groups > UINT32_MAX && call.status == MO_OK) call.status = MO_E_OVERFLOW;
+    moi_cl_mem_arg(&call, &t->q, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->k, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->v, sizeof(float), job->n_in);
+    return call;
+}
+
+static mo_status moi_cl_attention_end(
+    const moi_cl_attention_job *job, moi_cl_call *call, uint64_t n_groups) {
+    moi_cl_u32_arg(call, (uint32_t)job->d.seq);
+    moi_cl_u32_arg(call, (uint32_t)job->d.heads);
+    moi_cl_u32_arg(call, (uint32_t)job->d.head_size);
+    moi_cl_u64_arg(call, job->d.stride);
+    moi_cl_f32_arg(call, job->d.scale);
+    moi_cl_u32_arg(call, job->d.full != 0);
+    return moi_cl_run(call, n_groups);
+}
+
+static mo_status moi_cl_attention_run_dq(const moi_cl_attention_job *job) {
+    const mo_cl_attention_tensors *t = job->t;
+    uint64_t n_groups;
+    moi_cl_call call = moi_cl_attention_begin(job, moi_cl_attention_q,
+        MOI_CL_mo_cl_attention_lanes_dq, MOI_CL_mo_cl_attention_dq, &n_groups);
+    moi_cl_mem_arg(&call, &t->out, sizeof(float), job->n_out);
+    moi_cl_mem_arg(&call, &t->lse, sizeof(float), job->n_rows);
+    moi_cl_mem_arg(&call, &t->dout, sizeof(float), job->n_out);
+    moi_cl_mem_arg(&call, &job->d.workspace, sizeof(float), job->n_rows);
+    moi_cl_mem_arg(&call, &t->dq, sizeof(float), job->n_in);
+    return moi_cl_attention_end(job, &call, n_groups);
+}
+
+static mo_status moi_cl_attention_run_dkv(const moi_cl_attention_job *job) {
+    const mo_cl_attention_tensors *t = job->t;
+    uint64_t n_groups;
+    moi_cl_call call = moi_cl_attention_begin(job, moi_cl_attention_kv,
+        MOI_CL_mo_cl_attention_lanes_dkv, MOI_CL_mo_cl_attention_dkv, &n_groups);
+    moi_cl_mem_arg(&call, &t->lse, sizeof(float), job->n_rows);
+    moi_cl_mem_arg(&call, &t->dout, sizeof(float), job->n_out);
+    moi_cl_mem_arg(&call, &job->d.workspace, sizeof(float), job->n_rows);
+    moi_cl_mem_arg(&call, &t->dk, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->dv, sizeof(float), job->n_in);
+    return moi_cl_attention_end(job, &call, n_groups);
+}
+
+static moi_cl_attention_job moi_cl_attention_job_of(
+    mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors) {
+    moi_cl_attention_job job;
+    memset(&job, 0, sizeof job); /* no desc: sizes of 0, which are refused */
+    job.cl = cl;
+    if (desc) job.d = *desc;
+    job.t = tensors;
+    return job;
+}
+
+mo_status mo_cl_attention_forward(
+    mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors) {
+    moi_cl_attention_job job = moi_cl_attention_job_of(cl, desc, tensors);
+    uint64_t n_groups;
+    mo_status status = moi_cl_attention_check(&job, 0);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_attention_begin(&job, moi_cl_attention_out,
+        MOI_CL_mo_cl_attention_lanes_forward, MOI_CL_mo_cl_attention_forward, &n_groups);
+    moi_cl_mem_arg(&call, &tensors->out, sizeof(float), job.n_out);
+    moi_cl_mem_arg(&call, &tensors->lse, sizeof(float), job.n_rows);
+    return moi_cl_attention_end(&job, &call, n_groups);
+}
+
+mo_status mo_cl_attention_backward(
+    mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors) {
+    moi_cl_attention_job job = moi_cl_attention_job_of(cl, desc, tensors);
+    mo_status status = moi_cl_attention_check(&job, 1);
+    if (status == MO_OK) status = moi_cl_attention_run_dq(&job);
+    return status == MO_OK ? moi_cl_attention_run_dkv(&job) : status;
 }
 /* mo_cl_loss.c - see mo_cl_loss.h. */
 

@@ -79,6 +79,7 @@
 #include "mo_cl_bias.c"
 #include "mo_cl_norm.c"
 #include "mo_cl_embedding.c"
+#include "mo_cl_attention.c"
 #include "mo_cl_loss.c"
 
 #if defined(__GNUC__) || defined(__clang__)

@@ -34,6 +34,7 @@
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
  *   cl_norm      layer normalization whose output need not be kept
  *   cl_embedding  embeddings of tokens and positions
+ *   cl_attention  exact attention without the seq x seq matrix
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
  *
  * HOW TO USE IT
@@ -116,6 +117,7 @@ extern "C" {
 #include "mo_cl_bias.h"
 #include "mo_cl_norm.h"
 #include "mo_cl_embedding.h"
+#include "mo_cl_attention.h"
 #include "mo_cl_loss.h"
 
 #ifdef __cplusplus

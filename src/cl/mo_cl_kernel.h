@@ -20,6 +20,8 @@
     X(norm, math)                                                                                  \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
+    X(attention, math)                                                                             \
+    X(attention_lanes, math)                                                                       \
     X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
@@ -50,6 +52,12 @@
     X(embedding, mo_cl_embedding_dwte)                                                             \
     X(embedding, mo_cl_embedding_dwpe)                                                             \
     X(gemm, mo_cl_gemm)                                                                            \
+    X(attention, mo_cl_attention_forward)                                                          \
+    X(attention, mo_cl_attention_dq)                                                               \
+    X(attention, mo_cl_attention_dkv)                                                              \
+    X(attention_lanes, mo_cl_attention_lanes_forward)                                              \
+    X(attention_lanes, mo_cl_attention_lanes_dq)                                                   \
+    X(attention_lanes, mo_cl_attention_lanes_dkv)                                                  \
     X(loss, mo_cl_linear_ce_rows)                                                                  \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
