@@ -136,7 +136,7 @@ build/memopt: $(call objects,tools/memopt/*.c)
 build/memopt-bench: $(call objects,bench/*.c)
 $(examples): build/examples/%: build/obj/examples/%.o
 
-cl_programs = $(cl_examples) $(if $(OPENCL),build/train_gpt)
+cl_programs = $(cl_examples) $(if $(OPENCL),build/train_gpt build/memopt-bench)
 $(cl_programs): build/memopt_cl.o
 $(cl_programs): LIBS += $(OPENCL) $(CLBLAST)
 

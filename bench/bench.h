@@ -15,6 +15,7 @@ typedef enum format { FORMAT_MD, FORMAT_CSV, FORMAT_JSON, FORMAT_JSONL, N_FORMAT
 
 typedef struct options {
     const char *filter, *compare, *blas;
+    const char *device; // "cpu", or an OpenCL device
     format format;
     size_t n;
     int repeats, threads;
@@ -28,12 +29,15 @@ typedef struct extra {
 } extra;
 enum { MAX_EXTRAS = 4 };
 
+typedef struct bench_device bench_device; // device.h
+
 // One case while it is measured.
 typedef struct work {
     // what setup may use
     size_t n; // --n
     const mo_parallel *parallel;
     mo_cblas_sgemm *cblas; // of --blas, or NULL
+    bench_device *device;  // NULL = the CPU
     mo_arena *arena;
     uint32_t seed; // of take_random: the next array's
     int variant;   // the case's
@@ -59,10 +63,16 @@ typedef struct bench_case {
 // Each cases_*.c has one table, ended by a case without a name.
 extern const bench_case cases_bandwidth[], cases_numeric[], cases_train[], cases_model[];
 extern const bench_case cases_memory[], cases_plan[], cases_remat[], cases_replay[];
+extern const bench_case cases_device[], cases_device_model[]; // the only ones on a device
+
+// 1024 tokens of a 384-channel GPT, as train_gpt's default multiplies them.
+enum { N_GEMM_SHAPES = 5 };
+extern const mo_gemm_desc gemm_shapes[N_GEMM_SHAPES];
 
 // One line of the output; NAN = does not apply.
 typedef struct row {
     const bench_case *bench;
+    const char *device;
     size_t n;
     int threads;
     double ns, spread;                            // median per unit; (slowest - fastest) / median
@@ -79,12 +89,26 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 // harness.c
 typedef struct harness harness;
 harness *harness_open(const options *o, bool with_copy);
+// "cpu avx512", "cl:0.0"; and the processor's own name
+const char *harness_device(const harness *h);
+const char *harness_model(const harness *h);
 row harness_measure(harness *h, const bench_case *c);
 void harness_close(harness *h);
 void must(mo_status status); // of calls that cannot fail here
 void *take(work *w, size_t size);
 float *take_random(work *w, size_t n, float scale); // in -scale..scale
 void add_extra(work *w, const char *name, double value);
+
+// device.c: an OpenCL device; finish waits for what was run. The copies are of n elements.
+bench_device *device_open(const char *text, size_t n);
+void device_close(bench_device *d); // NULL does nothing
+const char *device_name(const bench_device *d);
+const char *device_model(const bench_device *d);
+bool device_is_cpu(const bench_device *d);
+void device_copy(void *device);
+void device_copy_buffer(void *device);
+void device_finish(void *device);
+void device_rewind(bench_device *d); // frees what the case took
 
 // cases_bandwidth.c
 // 64-byte aligned; stream = with streaming stores, else memcpy
@@ -105,7 +129,7 @@ double old_ns(const old_run *old, const char *name); // NAN = not there
 void old_free(old_run *old);
 
 // output.c
-void output_begin(const options *o);
+void output_begin(const options *o, const harness *h);
 void output_row(const options *o, const row *r);
 void output_end(const options *o);
 

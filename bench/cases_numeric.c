@@ -130,8 +130,7 @@ typedef struct product {
     mo_gemm_operand weight; // of gemm.nf4
 } product;
 
-// 1024 tokens of a 384-channel GPT, as train_gpt's default multiplies them.
-static const mo_gemm_desc products[] = {
+const mo_gemm_desc gemm_shapes[N_GEMM_SHAPES] = {
     {.m = 1024, .n = 1024, .k = 1024},
     {.m = 1024, .n = 1152, .k = 384},
     {.m = 1024, .n = 1536, .k = 384},
@@ -155,7 +154,7 @@ static void multiply_by_blas(void *state) {
 static bool setup_gemm(work *w) {
     product *s = take(w, sizeof *s);
     if (!s) return false;
-    const mo_gemm_desc *d = &products[w->variant];
+    const mo_gemm_desc *d = &gemm_shapes[w->variant];
     *s = (product){.desc = *d, .cblas = w->cblas};
     s->env.parallel = w->parallel;
     s->env.workspace_size = mo_gemm_workspace_size(w->parallel, NULL);

@@ -13,6 +13,7 @@ typedef struct copier {
     const mo_parallel *parallel;
     float *from, *to, *to_stream; // lines that memcpy left in a cache would slow the stream down
     size_t n;
+    bench_device *device; // that copies its own memory; NULL = the CPU does
 } copier;
 
 // What is timed in turns. The yardstick is the faster of the two copies.
@@ -25,6 +26,8 @@ struct harness {
     size_t mark;
     mo_cblas_sgemm *cblas;
     copier copier;
+    bench_device *device;
+    char name[64];
     size_t copy_calls;
     double *samples; // [N_TIMED * repeats]
 };
@@ -53,11 +56,13 @@ void add_extra(work *w, const char *name, double value) {
 
 static void run_copy(void *state) {
     copier *c = state;
-    copy_floats(c->parallel, c->to, c->from, c->n, false);
+    if (c->device) device_copy(c->device);
+    else copy_floats(c->parallel, c->to, c->from, c->n, false);
 }
 static void run_stream(void *state) {
     copier *c = state;
-    copy_floats(c->parallel, c->to_stream, c->from, c->n, true);
+    if (c->device) device_copy_buffer(c->device);
+    else copy_floats(c->parallel, c->to_stream, c->from, c->n, true);
 }
 
 static double now_s(void) {
@@ -66,18 +71,20 @@ static double now_s(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static double seconds_per_call(void (*run)(void *), void *state, size_t calls) {
+// What run enqueues on a device is waited for at the end.
+static double seconds_per_call(const harness *h, void (*run)(void *), void *state, size_t calls) {
     double begin = now_s();
     for (size_t i = 0; i < calls; i++) run(state);
+    if (h->device) device_finish(h->device);
     return (now_s() - begin) / (double)calls;
 }
 
 // How many calls a sample takes. The first call is the warm-up: it touches all pages.
-static size_t calls_per_sample(void (*run)(void *), void *state) {
+static size_t calls_per_sample(const harness *h, void (*run)(void *), void *state) {
     size_t calls = 1;
     run(state);
     for (int attempt = 0; attempt < 8; attempt++) {
-        double s = seconds_per_call(run, state, calls);
+        double s = seconds_per_call(h, run, state, calls);
         if (s * (double)calls >= sample_s) break;
         size_t want = s > 0 ? (size_t)(1.2 * sample_s / s) + 1 : calls * 100;
         calls = want < calls * 100 ? want : calls * 100;
@@ -114,13 +121,18 @@ static void open_copier(harness *h) {
     copier *c = &h->copier;
     c->parallel = &h->parallel;
     c->n = h->options->n;
+    if (h->device && !device_is_cpu(h->device)) {
+        c->device = h->device;
+        h->copy_calls = calls_per_sample(h, run_copy, c);
+        return;
+    }
     c->from = take_random(&w, c->n, 1);
     c->to = take(&w, c->n * sizeof *c->to);
     c->to_stream = take(&w, c->n * sizeof *c->to_stream);
     if (!c->from || !c->to || !c->to_stream)
         fail(EXIT_FAILED, "out of memory for --n %zu: take fewer", c->n);
     run_stream(c);
-    h->copy_calls = calls_per_sample(run_copy, c);
+    h->copy_calls = calls_per_sample(h, run_copy, c);
 }
 
 harness *harness_open(const options *o, bool with_copy) {
@@ -133,12 +145,19 @@ harness *harness_open(const options *o, bool with_copy) {
     // More than the machine has would be granted, and the process killed at first touch.
     mo_arena_desc desc = {.limit = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE)};
     must(mo_arena_init(&h->arena, &desc));
+    if (strcmp(o->device, "cpu") != 0) h->device = device_open(o->device, o->n);
+    if (h->device) snprintf(h->name, sizeof h->name, "%s", device_name(h->device));
+    else snprintf(h->name, sizeof h->name, "cpu %s", mo_cpu_name(mo_cpu_current()));
     if (with_copy) open_copier(h);
     h->mark = mo_arena_mark(&h->arena);
     return h;
 }
 
+const char *harness_device(const harness *h) { return h->name; }
+const char *harness_model(const harness *h) { return h->device ? device_model(h->device) : NULL; }
+
 void harness_close(harness *h) {
+    device_close(h->device);
     mo_arena_free(&h->arena);
     free(h->samples);
     free(h);
@@ -155,25 +174,29 @@ static void change_library(void (*to)(void *), void *state) {
 static void sample(harness *h, const bench_case *c, work *w) {
     const int repeats = h->options->repeats;
     double *s = h->samples;
-    size_t calls = calls_per_sample(c->run, w->state), rival_calls = 0;
-    if (w->rival) rival_calls = calls_per_sample(w->rival, w->state);
+    size_t calls = calls_per_sample(h, c->run, w->state), rival_calls = 0;
+    if (w->rival) rival_calls = calls_per_sample(h, w->rival, w->state);
     for (int r = 0; r < repeats; r++) {
         if (c->bytes > 0) {
-            s[COPY * repeats + r] = seconds_per_call(run_copy, &h->copier, h->copy_calls);
-            s[STREAM * repeats + r] = seconds_per_call(run_stream, &h->copier, h->copy_calls);
+            s[COPY * repeats + r] = seconds_per_call(h, run_copy, &h->copier, h->copy_calls);
+            s[STREAM * repeats + r] = seconds_per_call(h, run_stream, &h->copier, h->copy_calls);
         }
         if (w->rival) change_library(c->run, w->state);
-        s[CASE * repeats + r] = seconds_per_call(c->run, w->state, calls);
+        s[CASE * repeats + r] = seconds_per_call(h, c->run, w->state, calls);
         if (!w->rival) continue;
         change_library(w->rival, w->state);
-        s[RIVAL * repeats + r] = seconds_per_call(w->rival, w->state, rival_calls);
+        s[RIVAL * repeats + r] = seconds_per_call(h, w->rival, w->state, rival_calls);
     }
 }
 
 static row make_row(harness *h, const bench_case *c, work *w) {
     const int repeats = h->options->repeats;
     double *samples = h->samples, s = median(samples, repeats);
-    row r = {.bench = c, .n = w->units, .threads = w->threads, .ns = 1e9 * s / (double)w->units};
+    row r = {.bench = c,
+        .device = h->name,
+        .n = w->units,
+        .threads = w->threads,
+        .ns = 1e9 * s / (double)w->units};
     r.spread = (samples[repeats - 1] - samples[0]) / s;
     r.gb_s = r.copy_gb_s = r.copy_ratio = r.floor_ns = r.gflop_s = r.old_ns = NAN;
     if (c->bytes > 0) {
@@ -199,10 +222,12 @@ row harness_measure(harness *h, const bench_case *c) {
     work w = {.n = h->options->n,
         .parallel = &h->parallel,
         .cblas = h->cblas,
+        .device = h->device,
         .arena = &h->arena,
         .variant = c->variant,
         .threads = h->options->threads};
     mo_arena_rewind(&h->arena, h->mark);
+    if (h->device) device_rewind(h->device);
     if (!c->setup(&w)) fail(EXIT_FAILED, "%s: out of memory: take a smaller --n", c->name);
     sample(h, c, &w);
     return make_row(h, c, &w);

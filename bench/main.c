@@ -17,6 +17,9 @@ static const char usage[] =
     "  -r REPEATS       samples of each case; the median counts (5)\n"
     "  --n ELEMENTS     length of the streaming cases; K, M, G are 1024 times (16M)\n"
     "  --threads N      (all)\n"
+    "  --device D       cpu (default), or an OpenCL device: cl, cl:P.D, auto (as cl); its cases\n"
+    "                   carry the same names. copy_ratio is over the device's own copy, by a\n"
+    "                   kernel or by clEnqueueCopyBuffer; for CPU devices over the CPU's\n"
     "  --compare FILE   an earlier -o json or jsonl: adds vs_old, the time now over the time then\n"
     "  --blas LIBRARY   times gemm.* in turns with the cblas_sgemm of this shared library\n"
     "  --help\n"
@@ -32,7 +35,8 @@ static const char usage[] =
 
 static const bench_case *const tables[] = {cases_bandwidth, cases_numeric, cases_train, cases_model,
     cases_memory, cases_plan, cases_remat, cases_replay};
-enum { N_TABLES = sizeof tables / sizeof *tables, MAX_CASES = 128 };
+static const bench_case *const device_tables[] = {cases_device, cases_device_model};
+enum { MAX_CASES = 128 };
 
 _Noreturn void fail(int exit_status, const char *text, ...) {
     va_list arguments;
@@ -72,13 +76,15 @@ static void parse_option(options *o, const char *flag, const char *value) {
     else if (strcmp(flag, "--n") == 0) o->n = parse_count(flag, value, (size_t)1 << 36);
     else if (strcmp(flag, "--threads") == 0) o->threads = (int)parse_count(flag, value, 1024);
     else if (strcmp(flag, "--compare") == 0) o->compare = value;
+    else if (strcmp(flag, "--device") == 0) o->device = value;
     else o->blas = value;
 }
 
 static options parse_options(int argc, char **argv) {
     static const char *const with_value[] = {
-        "--filter", "-o", "-r", "--n", "--threads", "--compare", "--blas"};
-    options o = {.n = (size_t)16 << 20, .repeats = 5, .threads = mo_parallel_threads(NULL)};
+        "--filter", "-o", "-r", "--n", "--threads", "--compare", "--device", "--blas"};
+    options o = {
+        .n = (size_t)16 << 20, .repeats = 5, .device = "cpu", .threads = mo_parallel_threads(NULL)};
     for (int i = 1; i < argc; i++) {
         const char *flag = argv[i];
         size_t k = 0, n = sizeof with_value / sizeof *with_value;
@@ -111,8 +117,12 @@ static int choose(const options *o, const bench_case **chosen) {
         regerror(error, &regex, text, sizeof text);
         fail(EXIT_USAGE, "--filter: '%s': %s", o->filter, text);
     }
-    for (int t = 0; t < N_TABLES; t++)
-        for (const bench_case *c = tables[t]; c->name; c++)
+    const bool cpu = strcmp(o->device, "cpu") == 0;
+    const bench_case *const *of = cpu ? tables : device_tables;
+    const size_t n_of =
+        cpu ? sizeof tables / sizeof *tables : sizeof device_tables / sizeof *device_tables;
+    for (size_t t = 0; t < n_of; t++)
+        for (const bench_case *c = of[t]; c->name; c++)
             if (n < MAX_CASES && regexec(&regex, c->name, 0, NULL, 0) == 0) chosen[n++] = c;
     regfree(&regex);
     if (n == 0) fail(EXIT_FAILED, "--filter: no case matches '%s' (see --list)", o->filter);
@@ -124,7 +134,7 @@ static void measure_all(const options *o, const bench_case *const *chosen, int n
     old_run *old = o->compare ? old_read(o->compare) : NULL;
     for (int i = 0; i < n; i++) with_copy |= chosen[i]->bytes > 0;
     harness *h = harness_open(o, with_copy);
-    output_begin(o);
+    output_begin(o, h);
     for (int i = 0; i < n; i++) {
         fprintf(stderr, "[%2d/%d] %s\n", i + 1, n, chosen[i]->name);
         row r = harness_measure(h, chosen[i]);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 static bool first_row;
+static const harness *measured;
 
 // The CPU's own name, where the system tells it.
 static void cpu_name(char *name, size_t size) {
@@ -51,14 +52,20 @@ static void json_context(const options *o) {
     json_string("cpu", cpu);
     putchar(',');
     json_string("isa", mo_cpu_name(mo_cpu_current()));
+    if (harness_model(measured)) {
+        putchar(',');
+        json_string("device", harness_device(measured));
+        putchar(',');
+        json_string("device_name", harness_model(measured));
+    }
     printf(",\"cpus\":%ld,\"threads\":%d,\"n\":%zu,\"repeats\":%d}", sysconf(_SC_NPROCESSORS_ONLN),
         o->threads, o->n, o->repeats);
 }
 
 static void json_row(const row *r) {
     json_string("name", r->bench->name);
-    printf(",\"device\":\"cpu %s\",\"n\":%zu,\"unit\":\"%s\",\"threads\":%d",
-        mo_cpu_name(mo_cpu_current()), r->n, r->bench->unit, r->threads);
+    printf(",\"device\":\"%s\",\"n\":%zu,\"unit\":\"%s\",\"threads\":%d", r->device, r->n,
+        r->bench->unit, r->threads);
     json_number("ns", r->ns);
     json_number("spread", r->spread);
     json_number("gb_s", r->gb_s);
@@ -79,8 +86,7 @@ static void csv_number(double x) {
 }
 
 static void csv_row(const row *r) {
-    printf("%s,cpu %s,%zu,%s,%d", r->bench->name, mo_cpu_name(mo_cpu_current()), r->n,
-        r->bench->unit, r->threads);
+    printf("%s,%s,%zu,%s,%d", r->bench->name, r->device, r->n, r->bench->unit, r->threads);
     csv_number(r->ns);
     csv_number(r->spread);
     csv_number(r->gb_s);
@@ -101,8 +107,8 @@ static void md_number(int width, double x) {
 }
 
 static void md_row(const options *o, const row *r) {
-    printf("| %-23s | %-10s | %8zu | %-7s | %2d |", r->bench->name, mo_cpu_name(mo_cpu_current()),
-        r->n, r->bench->unit, r->threads);
+    printf("| %-23s | %-10s | %8zu | %-7s | %2d |", r->bench->name, r->device, r->n, r->bench->unit,
+        r->threads);
     md_number(9, r->ns);
     printf(" %5.0f%% |", 100 * r->spread);
     md_number(6, r->gb_s);
@@ -117,19 +123,21 @@ static void md_row(const options *o, const row *r) {
 static void md_head(const options *o) {
     char cpu[256];
     cpu_name(cpu, sizeof cpu);
+    if (harness_model(measured)) snprintf(cpu, sizeof cpu, "%s", harness_model(measured));
     printf("memopt %s, %s, %s, %d thread%s, n = %zu, %d repeat%s\n\n", mo_version(), cpu,
-        mo_cpu_name(mo_cpu_current()), o->threads, o->threads == 1 ? "" : "s", o->n, o->repeats,
+        harness_device(measured), o->threads, o->threads == 1 ? "" : "s", o->n, o->repeats,
         o->repeats == 1 ? "" : "s");
     printf("| %-23s | %-10s | %8s | %-7s | th | %9s | spread | %6s | copy_ratio | floor_ns | "
            "GFLOP/s |%s also |\n",
-        "name", "cpu", "n", "unit", "ns", "GB/s", o->compare ? " vs_old |" : "");
+        "name", "device", "n", "unit", "ns", "GB/s", o->compare ? " vs_old |" : "");
     printf("|-------------------------|------------|---------:|---------|---:|----------:|-------:|"
            "-------:|-----------:|---------:|--------:|%s------|\n",
         o->compare ? "-------:|" : "");
 }
 
-void output_begin(const options *o) {
+void output_begin(const options *o, const harness *h) {
     first_row = true;
+    measured = h;
     switch (o->format) {
     case FORMAT_MD: md_head(o); break;
     case FORMAT_CSV:

@@ -807,4 +807,110 @@ test_killed_run_leaves_no_half_file() {
 
 # ------------------------------------------------------------------------------------------------
 
+# ---- OpenCL devices ----------------------------------------------------------------------------
+
+# The device that the tests use; skips without one. The first build of all kernels takes a while.
+device() {
+    "$program" --device list > devices 2>&1 || skip "no OpenCL device: $(head -n 1 devices)"
+    on=(--device "${MEMOPT_CL_DEVICE:-cl}")
+}
+
+test_device_list_names_what_device_takes() {
+    device
+    local name
+    name=$(head -n 1 devices | cut -d ' ' -f 1)
+    grep -q '^cl:[0-9]*\.[0-9]*  .* MiB (' devices
+    train first "${plain[@]}" --steps 1 --device "$name"
+    grep -q "\"device\":\"$name\"" first.json
+}
+
+test_device_has_the_losses_of_the_reference_with_every_strategy() {
+    device
+    local s
+    for s in none checkpoint=light checkpoint=block checkpoint=sqrt loss=5 \
+        checkpoint=block,loss=chunked; do
+        train run "${plain[@]}" "${on[@]}" --strategy "$s"
+        within 1e-5 "$(reference 1)" "$(losses run.json)"
+    done
+    train run "${plain[@]}" "${on[@]}" --strategy accum=3
+    within 1e-5 "$(reference 1)" "$(losses run.json)"
+    train run "${plain[@]}" "${on[@]}" --weight-decay 0.1 --clip 0.5
+    train cpu "${plain[@]}" --weight-decay 0.1 --clip 0.5
+    within 1e-5 "$(losses cpu.json)" "$(losses run.json)"
+    for s in optim=8bit optim=bf16 optim=4bit; do
+        train run "${plain[@]}" "${on[@]}" --strategy "$s"
+        train cpu "${plain[@]}" --strategy "$s"
+        within 2e-3 "$(losses cpu.json)" "$(losses run.json)"
+    done
+}
+
+# Schedules and copies to the host change no bit: the same kernels run on the same numbers.
+test_device_offload_changes_no_bit() {
+    device
+    local plan s
+    train plain "${plain[@]}" "${on[@]}" --steps 3
+    plan=$(number plain.json plan_bytes)
+    for s in checkpoint=optimal checkpoint=optimal,offload; do
+        train run "${plain[@]}" "${on[@]}" --steps 3 --strategy "$s" --budget $((plan * 3 / 4))
+        same "$(losses plain.json)" "$(losses run.json)"
+        [ "$(number run.json peak_bytes)" -le $((plan * 3 / 4)) ]
+    done
+    [ "$(number run.json store_bytes)" -gt 0 ]
+}
+
+test_device_budget_holds() {
+    device
+    train plain "${plain[@]}" "${on[@]}" --steps 1
+    local budget=$(($(number plain.json plan_bytes) * 6 / 10))
+    train run "${tiny[@]}" "${on[@]}" --steps 2 --budget $budget
+    [ "$(number run.json peak_bytes)" -le $budget ]
+    refuses 1 'is too small: the smallest that' "${tiny[@]}" "${on[@]}" --budget 100K
+}
+
+# Bytes of states and weights that one saved, another loaded and saved again.
+test_states_travel_between_cpu_and_device() {
+    device
+    local optim
+    for optim in f32 8bit bf16 4bit; do
+        train cpu "${plain[@]}" --strategy "optim=$optim" --steps 2 --save cpu.st
+        "$program" "${tokens[@]}" --resume cpu.st --batch 3 --steps 0 --save on.st "${on[@]}" \
+            > out 2>&1
+        cmp cpu.st on.st
+        train run "${plain[@]}" "${on[@]}" --strategy "optim=$optim" --steps 2 --save run.st
+        "$program" "${tokens[@]}" --resume run.st --batch 3 --steps 0 --save back.st > out 2>&1
+        cmp run.st back.st
+        train more "${tokens[@]}" --resume run.st --batch 3 --steps 2 --lr 1e-3
+        train same "${tokens[@]}" --resume run.st --batch 3 --steps 2 --lr 1e-3 "${on[@]}"
+        within 1e-4 "$(losses more.json)" "$(losses same.json)"
+    done
+}
+
+test_device_samples_and_reports() {
+    device
+    "$program" "${plain[@]}" "${on[@]}" --steps 1 --sample 20 --report report > out 2> err
+    grep -q -- '--- sample of 20 tokens' out
+    [ -s report/timeline.svg ]
+}
+
+test_auto_falls_back_to_the_cpu_and_says_so() {
+    mkdir empty
+    OCL_ICD_VENDORS=$PWD/empty "$program" "${plain[@]}" --steps 1 --device auto --json \
+        > run.json 2> run.err
+    grep -q '^train_gpt: --device auto: the CPU, since' run.err
+    grep -q '"device":"cpu"' run.json
+}
+
+test_bad_devices_are_refused() {
+    mkdir -p empty broken
+    echo /nowhere/libnothing.so > broken/broken.icd
+    local vendors
+    for vendors in empty broken; do
+        OCL_ICD_VENDORS=$PWD/$vendors refuses 1 'OpenCL' "${plain[@]}" --device cl
+        OCL_ICD_VENDORS=$PWD/$vendors refuses 1 'OpenCL' --device list
+    done
+    device
+    refuses 1 "device 'cl:99.0'" "${plain[@]}" --device cl:99.0
+    refuses 1 "device 'gpu' is none of" "${plain[@]}" --device gpu
+}
+
 run_facts

@@ -203,7 +203,8 @@ struct gpt_run {
     const int32_t *inputs, *targets;
     size_t loss_rows;
     float loss_scale;
-    double loss; // the CPU's: of the last linear_ce
+    double loss;   // the CPU's: of the last linear_ce
+    float *losses; // a device's: of each row
     mo_gemm_env env;
     void *workspace; // shared by all that needs one
     size_t workspace_size;
@@ -221,6 +222,7 @@ void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, u
 typedef struct trainer trainer;
 typedef struct backend {
     const gpt_kernels *kernels;
+    bool keeps_losses; // of each row, behind the tokens
     // Alignment of tensors, and pieces that memory comes in (0 = one)
     size_t (*align)(const trainer *t);
     size_t (*piece)(const trainer *t);
@@ -249,9 +251,10 @@ extern const backend cpu_backend;
 // none, but for "auto", which says so.
 typedef struct device device;
 device *device_open(const char *text, const backend **backend);
-void device_close(device *d); // NULL does nothing
-const char *device_name(const device *d);
-_Noreturn void device_list(void); // prints them and ends the program
+void device_close(device *d);              // NULL does nothing
+const char *device_name(const device *d);  // "cl:0.0"; NULL: "cpu"
+const char *device_model(const device *d); // the maker's name of it
+_Noreturn void device_list(void);          // prints them and ends the program
 
 // Everything that lives during a run.
 struct trainer {

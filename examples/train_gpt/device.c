@@ -1,17 +1,242 @@
-// device.c - an OpenCL device as the place of a run.
+// device.c - an OpenCL device as the place of a run: its memory, updates, offload. The plan's
+// addresses stand for bytes of the device; see mo_cl_arena.h.
+#ifdef NO_OPENCL
 #include "app.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-const char *device_name(const device *d) {
-    (void)d;
-    return "cpu";
-}
 device *device_open(const char *text, const backend **b) {
-    if (strcmp(text, "cpu") != 0) fail(EXIT_BAD, "--device %s: not yet", text);
+    const bool any = strcmp(text, "auto") == 0;
+    if (!any && strcmp(text, "cpu") != 0) fail(EXIT_BAD, "--device %s: built without OpenCL", text);
+    if (any) fprintf(stderr, "train_gpt: --device auto: the CPU, since built without OpenCL\n");
     *b = &cpu_backend;
     return NULL;
 }
 void device_close(device *d) { (void)d; }
-void device_list(void) { exit(0); }
+const char *device_name(const device *d) {
+    (void)d;
+    return "cpu";
+}
+const char *device_model(const device *d) {
+    (void)d;
+    return "";
+}
+void device_list(void) { fail(EXIT_BAD, "--device list: built without OpenCL"); }
+#else
+#include "device.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- memory -----------------------------------------------------------------------------------
+
+mo_cl_mem device_at(const device *d, const void *address, size_t size) {
+    const mo_cl_mem mem = mo_cl_arena_at(&d->arena, address, size);
+    if (address && size && !mem.buffer) fail(EXIT_BAD, "%zu bytes lie outside the plan", size);
+    return mem;
+}
+
+mo_cl_mem device_floats(const device *d, const float *address, size_t n) {
+    return device_at(d, address, n * sizeof *address);
+}
+
+static size_t align(const trainer *t) { return mo_cl_arena_align(&t->device->cl); }
+static size_t piece(const trainer *t) { return mo_cl_arena_piece(&t->device->cl); }
+
+// What a heap would take by itself.
+static uint64_t most(const trainer *t) {
+    mo_cl_heap heap;
+    mo_cl_heap_stats stats;
+    check(mo_cl_heap_init(&heap, &t->device->cl, NULL), "mo_cl_heap_init");
+    mo_cl_heap_get_stats(&heap, &stats);
+    mo_cl_heap_free(&heap);
+    return stats.budget_bytes;
+}
+
+static mo_arena *take(trainer *t, size_t size, uint64_t budget) {
+    device *d = t->device;
+    const mo_cl_arena_desc desc = {.budget_bytes = size, .piece = piece(t)};
+    (void)budget; // the plan is within it
+    d->states = allocate(t->params.n * sizeof *d->states);
+    if (mo_cl_arena_init(&d->arena, &d->cl, size, &desc) != MO_OK)
+        fail(EXIT_BAD, "--device %s: no room for the plan of %zu bytes", d->name, size);
+    return &d->arena.tokens;
+}
+
+static void give_back(trainer *t) {
+    mo_cl_arena_free(&t->device->arena);
+    free(t->device->states);
+    t->device->states = NULL;
+}
+
+static uint64_t peak_bytes(const trainer *t) {
+    mo_cl_heap_stats stats;
+    mo_cl_heap_get_stats(&t->device->arena.heap, &stats);
+    return stats.peak_reserved_bytes;
+}
+
+static void *host_begin(const trainer *t, void *address, size_t size, bool read) {
+    device *d = t->device;
+    const mo_cl_mem mem = device_at(d, address, size);
+    void *host = allocate(size);
+    if (read)
+        check(mo_cl_download(&d->arena.heap, MO_CL_COMPUTE, host, &mem, 0, size, NULL, NULL),
+            "mo_cl_download");
+    return host;
+}
+
+static void host_end(const trainer *t, void *address, void *host, size_t size, bool write) {
+    device *d = t->device;
+    const mo_cl_mem mem = device_at(d, address, size);
+    if (write)
+        check(mo_cl_upload(&d->arena.heap, MO_CL_COMPUTE, &mem, 0, host, size, NULL, NULL),
+            "mo_cl_upload");
+    free(host);
+}
+
+static void clear(const trainer *t, void *address, size_t size) {
+    device *d = t->device;
+    const mo_cl_mem mem = device_at(d, address, size);
+    check(mo_cl_fill_u32(&d->arena.heap, MO_CL_COMPUTE, &mem, 0, size / 4, 0, NULL, NULL),
+        "mo_cl_fill_u32");
+}
+
+static void wait_for_all(const trainer *t) {
+    check(mo_cl_sync(&t->device->cl, MO_CL_COMPUTE), "mo_cl_sync");
+}
+
+// ---- updates ----------------------------------------------------------------------------------
+
+static void state_begin(trainer *t, size_t i) {
+    device *d = t->device;
+    const mo_param *p = &t->params.items[i];
+    const mo_cl_mem memory = device_at(d, t->state_at[i], mo_optim_state_size(&t->optim, p->n));
+    check(mo_cl_optim_state_init(&d->cl, &t->optim, p->n, memory, &d->states[i]), p->name);
+}
+
+static void update(trainer *t, size_t i) {
+    device *d = t->device;
+    const mo_param *p = &t->params.items[i];
+    check(mo_cl_optim_step(&d->cl, &t->optim, t->step, device_floats(d, p->data, p->n),
+              device_floats(d, p->grad, p->n), &d->states[i]),
+        p->name);
+}
+
+static double square_sum(const trainer *t, void *workspace) {
+    device *d = t->device;
+    const size_t bytes = MO_CL_ACCUM_PARTS_BYTES;
+    char *parts = workspace;
+    double *sums = allocate(t->params.n * sizeof *sums), sum = 0;
+    size_t n = 0;
+    for (size_t i = 0; i < t->params.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        if (p->tied_to != i) continue;
+        check(mo_cl_accum_square_parts(&d->cl, device_floats(d, p->grad, p->n), p->n,
+                  device_at(d, parts + n * bytes, bytes)),
+            "mo_cl_accum_square_parts");
+        n++;
+    }
+    check(mo_cl_accum_square_sums(&d->cl, device_at(d, parts, n * bytes), n, sums),
+        "mo_cl_accum_square_sums");
+    for (size_t i = 0; i < n; i++) sum += sums[i];
+    free(sums);
+    return sum;
+}
+
+// ---- offload ----------------------------------------------------------------------------------
+
+static void transfer_begin(trainer *t, size_t store_bytes, size_t n_stages) {
+    (void)n_stages;
+    check(mo_cl_store_init(&t->device->store, &t->device->arena.heap, store_bytes),
+        "host memory for offload");
+}
+
+static void transfer_run(trainer *t, const mo_step *step) {
+    check(mo_cl_store_step(&t->device->store, &t->device->arena, step), "mo_cl_store_step");
+}
+
+static void transfer_end(trainer *t) { mo_cl_store_free(&t->device->store); }
+
+static const backend device_backend = {.kernels = &device_kernels,
+    .keeps_losses = true,
+    .align = align,
+    .piece = piece,
+    .most = most,
+    .workspace_size = device_workspace_size,
+    .take = take,
+    .give_back = give_back,
+    .peak_bytes = peak_bytes,
+    .host_begin = host_begin,
+    .host_end = host_end,
+    .clear = clear,
+    .wait = wait_for_all,
+    .state_begin = state_begin,
+    .update = update,
+    .square_sum = square_sum,
+    .transfer_open = transfer_begin,
+    .transfer_step = transfer_run,
+    .transfer_close = transfer_end};
+
+// ---- the device -------------------------------------------------------------------------------
+
+enum { MAX_DEVICES = 64 };
+
+static const char *type_name(const mo_cl_info *info) {
+    if (info->type & CL_DEVICE_TYPE_CPU) return "CPU";
+    return info->type & CL_DEVICE_TYPE_GPU ? "GPU" : "accelerator";
+}
+
+void device_list(void) {
+    mo_cl_device devices[MAX_DEVICES];
+    mo_cl_info info;
+    size_t n = 0;
+    if (mo_cl_list(devices, MAX_DEVICES, &n, &app_log) != MO_OK) exit(EXIT_BAD);
+    if (n == 0) fail(EXIT_BAD, "--device list: no OpenCL device here");
+    for (size_t i = 0; i < n && i < MAX_DEVICES; i++)
+        if (mo_cl_device_info(devices[i].id, &info) == MO_OK)
+            printf("cl:%d.%d  %s, %s, %.0f MiB (%s)%s\n", devices[i].platform_index,
+                devices[i].device_index, info.name, type_name(&info),
+                (double)info.global_bytes / 0x1p20, info.platform,
+                info.available ? "" : ", not available");
+    if (fflush(stdout) != 0) fail(EXIT_BAD, "standard output: %s", strerror(errno));
+    exit(0);
+}
+
+// Whether "auto" has a device that a CPU is not better than; says why not.
+static bool auto_takes(const mo_cl_device *found, mo_status status) {
+    mo_cl_info info;
+    const char *named = getenv("MEMOPT_CL_DEVICE");
+    if (status != MO_OK || mo_cl_device_info(found->id, &info) != MO_OK)
+        fprintf(stderr, "train_gpt: --device auto: the CPU, since there is no OpenCL device\n");
+    else if (info.type & CL_DEVICE_TYPE_CPU && !(named && *named))
+        fprintf(stderr, "train_gpt: --device auto: the CPU, since no OpenCL device is a GPU\n");
+    else return true;
+    return false;
+}
+
+device *device_open(const char *text, const backend **b) {
+    const bool any = strcmp(text, "auto") == 0;
+    mo_cl_device found;
+    *b = &cpu_backend;
+    if (strcmp(text, "cpu") == 0) return NULL;
+    const mo_status status = mo_cl_choose(text, &found, any ? NULL : &app_log);
+    if (any && !auto_takes(&found, status)) return NULL;
+    if (status != MO_OK) exit(EXIT_BAD); // app_log has said why
+    device *d = allocate(sizeof *d);
+    const mo_cl_desc desc = {.device_id = found.id, .log = &app_log};
+    if (mo_cl_init(&d->cl, &desc) != MO_OK) exit(EXIT_BAD);
+    snprintf(d->name, sizeof d->name, "cl:%d.%d", found.platform_index, found.device_index);
+    *b = &device_backend;
+    return d;
+}
+
+void device_close(device *d) {
+    if (!d) return;
+    mo_cl_free(&d->cl);
+    free(d);
+}
+
+const char *device_name(const device *d) { return d ? d->name : "cpu"; }
+const char *device_model(const device *d) { return d->cl.info.name; }
+#endif

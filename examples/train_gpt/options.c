@@ -281,5 +281,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
     if (strcmp(o->device, "list") == 0) device_list();
     if (o->compare && o->steps == 0) fail(EXIT_USAGE, "--compare: needs --steps of 1 or more");
     if (!o->texts == !o->tokens) fail(EXIT_USAGE, "give either --text or --tokens (see --help)");
+    if (o->blas && strcmp(o->device, "cpu") != 0)
+        fail(EXIT_USAGE, "--blas is for --device cpu, not %s", o->device);
     if (o->init && o->resume) fail(EXIT_USAGE, "--init and --resume exclude each other");
 }

@@ -58,10 +58,11 @@ void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
         f->places[kind] = allocate(t->params.n * sizeof **f->places);
         place_tensors(t, &optim, kind, &like[kind], f);
     }
+    const size_t row_bytes = 2 * sizeof(int32_t) + (t->backend->keeps_losses ? sizeof(float) : 0);
     f->tokens = f->n_blocks++;
     f->workspace = f->n_blocks++;
     f->blocks[f->tokens] =
-        (mo_plan_fixed){"tokens", 2 * trainer_rows(t, s) * sizeof(int32_t), MO_CATEGORY_INPUT};
+        (mo_plan_fixed){"tokens", row_bytes * trainer_rows(t, s), MO_CATEGORY_INPUT};
     f->blocks[f->workspace] =
         (mo_plan_fixed){"workspace", trainer_workspace_size(t, s), MO_CATEGORY_WORKSPACE};
 }

@@ -105,6 +105,7 @@ static void bind_run(session *x, const fixed_layout *f, size_t n_blocks, bool ha
         .halves = halves,
         .inputs = x->inputs,
         .targets = x->targets,
+        .losses = (float *)(x->targets + trainer_rows(t, x->s)),
         .loss_rows = x->s->loss_rows,
         .loss_scale = 1.0f / (float)(t->o->batch * t->o->accum * t->config.seq),
         .env = {&t->parallel, t->cblas, workspace, size},
@@ -146,6 +147,8 @@ static void say_plan(const session *x) {
     format_mib(x->budget, budget, sizeof budget);
     if (x->predicted_s > 0)
         snprintf(time, sizeof time, " | about %.0f ms a step", 1e3 * x->predicted_s);
+    if (x->t->device)
+        fprintf(stderr, "%s: %s | ", device_name(x->t->device), device_model(x->t->device));
     fprintf(stderr, "%zu parameters, %zu tokens | %s | plan %s%s%s%s\n",
         mo_params_count(&x->t->params, MO_PARAMS_ALL), x->t->corpus.n, text, plan,
         x->budget ? " of budget " : "", x->budget ? budget : "", time);
@@ -161,6 +164,17 @@ static void init_params(trainer *t) {
         gpt_init_param(&t->config, p, host, &seed);
         t->backend->host_end(t, p->data, host, size, true);
     }
+}
+
+// A plan without a budget may be more than a device has.
+static void check_room(const session *x) {
+    const uint64_t most = x->t->backend->most(x->t);
+    char plan[32], room[32];
+    if (most == 0 || mo_plan_describe(x->plan).peak_bytes <= most) return;
+    format_mib(mo_plan_describe(x->plan).peak_bytes, plan, sizeof plan);
+    format_mib(most, room, sizeof room);
+    fail(EXIT_BAD, "--device %s: the plan takes %s, and it has %s to give: see --budget",
+        device_name(x->t->device), plan, room);
 }
 
 static void session_open(session *x, trainer *t, const strategy *s) {
@@ -180,6 +194,7 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     if (t->costs.rows != 0) x->predicted_s = trainer_update_s(t, s, seconds);
     x->step_s = allocate(t->o->steps * sizeof *x->step_s);
     say_plan(x);
+    check_room(x);
     session_bind(x, t->config.layers, s->checkpoint == CHECKPOINT_OPTIMAL);
     if (from) checkpoint_load(t, from, t->o->resume != NULL);
     else init_params(t);

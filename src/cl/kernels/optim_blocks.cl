@@ -77,7 +77,7 @@ static inline float mo_scale_of(float most, int root, __global float *absmax) {
 }
 
 /* The codes of an item's numbers x. zero: the code of 0. */
-static inline void mo_encode(MO_CELLS *cells, float low, uint zero, uint no_zero,
+static inline void mo_encode(const MO_CELLS *cells, float low, uint zero, uint no_zero,
     const float *x, float inverse, __global uchar *codes, uint size) {
     (void)low, (void)no_zero; /* 8 bits */
     for (uint r = 0; r < MO_RUNS(size); r++) {

@@ -1,0 +1,181 @@
+// cases_device_model.c - products, attention and the loss on an OpenCL device: what is bound by
+// arithmetic.
+#ifndef NO_OPENCL
+#include "device.h"
+
+#include <string.h>
+
+// ---- gemm -----------------------------------------------------------------------------------
+
+typedef struct product {
+    mo_cl_gemm_env env;
+    mo_gemm_desc desc;
+    mo_cl_mem a, b, c;
+    mo_cl_gemm_operand weight; // of gemm.nf4
+} product;
+
+static void multiply(void *state) {
+    product *s = state;
+    must(mo_cl_gemm(&s->env, &s->desc, s->a, s->b, s->c));
+}
+static void multiply_nf4(void *state) {
+    product *s = state;
+    const mo_cl_gemm_operand a = {.data = s->a};
+    must(mo_cl_gemm_mixed(&s->env, &s->desc, &a, &s->weight, s->c));
+}
+
+static bool setup_gemm(work *w) {
+    product *s = take(w, sizeof *s);
+    if (!s) return false;
+    memset(s, 0, sizeof *s);
+    const mo_gemm_desc *d = &gemm_shapes[w->variant];
+    s->desc = *d;
+    s->env.cl = &w->device->cl;
+    const size_t size = mo_cl_gemm_workspace_size(&s->env, d);
+    if (size) s->env.workspace = device_take(w, size);
+    s->a = device_take_random(w, d->m * d->k, 1);
+    s->b = device_take_random(w, d->k * d->n, 1);
+    s->c = device_take(w, 4 * d->m * d->n);
+    w->state = s;
+    w->units = 1;
+    w->flops = 2.0 * (double)d->m * (double)d->n * (double)d->k;
+    const mo_cl_mem all[] = {s->a, s->b, s->c};
+    return device_took(all, 3);
+}
+
+static bool setup_gemm_nf4(work *w) {
+    if (!setup_gemm(w)) return false;
+    product *s = w->state;
+    const size_t n = s->desc.n * s->desc.k;
+    const mo_quant4_desc nf4 = {0};
+    s->weight = (mo_cl_gemm_operand){.type = MO_GEMM_NF4,
+        .data = device_take(w, n / 2 + 1),
+        .absmax = device_take(w, 4 * (n / 64 + 1))};
+    if (!s->weight.data.buffer || !s->weight.absmax.buffer) return false;
+    must(mo_cl_quant4_encode(s->env.cl, &nf4, s->b, n, s->weight.data, s->weight.absmax));
+    return true;
+}
+
+// ---- attention ------------------------------------------------------------------------------
+
+typedef struct heads {
+    mo_cl *cl;
+    mo_cl_attention_desc desc;
+    mo_cl_attention_tensors tensors;
+} heads;
+
+static void attention_forward(void *state) {
+    heads *s = state;
+    must(mo_cl_attention_forward(s->cl, &s->desc, &s->tensors));
+}
+static void attention_backward(void *state) {
+    heads *s = state;
+    must(mo_cl_attention_backward(s->cl, &s->desc, &s->tensors));
+}
+
+// As in cases_model.c.
+static bool setup_attention(work *w, double n_products) {
+    heads *s = take(w, sizeof *s);
+    if (!s) return false;
+    memset(s, 0, sizeof *s);
+    s->cl = &w->device->cl;
+    mo_cl_attention_desc *d = &s->desc;
+    mo_cl_attention_tensors *t = &s->tensors;
+    d->seq = (size_t)w->variant;
+    d->batch = 1024 / d->seq;
+    d->heads = 6;
+    d->head_size = 64;
+    const size_t rows = d->batch * d->heads * d->seq, n = rows * d->head_size;
+    t->q = device_take_random(w, n, 1);
+    t->k = device_take_random(w, n, 1);
+    t->v = device_take_random(w, n, 1);
+    t->dout = device_take_random(w, n, 1);
+    t->out = device_take(w, 4 * n);
+    t->lse = device_take(w, 4 * rows);
+    t->dq = device_take(w, 4 * n);
+    t->dk = device_take(w, 4 * n);
+    t->dv = device_take(w, 4 * n);
+    d->workspace = device_take(w, mo_cl_attention_workspace_size(d));
+    const mo_cl_mem all[] = {
+        t->q, t->k, t->v, t->dout, t->out, t->lse, t->dq, t->dk, t->dv, d->workspace};
+    if (!device_took(all, sizeof all / sizeof *all)) return false;
+    attention_forward(s);
+    w->state = s;
+    w->units = 1;
+    w->flops = n_products * (double)n * (double)d->seq;
+    return true;
+}
+static bool setup_attention_forward(work *w) { return setup_attention(w, 2); }
+static bool setup_attention_backward(work *w) { return setup_attention(w, 5); }
+
+// ---- loss -----------------------------------------------------------------------------------
+
+typedef struct head {
+    mo_cl_gemm_env env;
+    mo_cl_linear_ce_desc desc;
+    mo_cl_linear_ce_tensors tensors;
+} head;
+
+static void linear_ce(void *state) {
+    head *s = state;
+    must(mo_cl_linear_ce(&s->desc, &s->tensors, NULL));
+}
+
+static bool setup_loss(work *w) {
+    head *s = take(w, sizeof *s);
+    int32_t *targets = take(w, 1024 * sizeof *targets);
+    if (!s || !targets) return false;
+    memset(s, 0, sizeof *s);
+    s->env.cl = &w->device->cl;
+    mo_cl_linear_ce_desc *d = &s->desc;
+    mo_cl_linear_ce_tensors *t = &s->tensors;
+    d->rows = 1024;
+    d->channels = 256;
+    d->vocab = 4096;
+    d->chunk_rows = (size_t)w->variant;
+    d->env = &s->env;
+    d->workspace = device_take(w, mo_cl_linear_ce_workspace_size(d));
+    t->x = device_take_random(w, d->rows * d->channels, 1);
+    t->w = device_take_random(w, d->vocab * d->channels, 0.1f);
+    t->targets = device_take(w, d->rows * sizeof *targets);
+    t->dx = device_take(w, 4 * d->rows * d->channels);
+    t->dw = device_take_random(w, d->vocab * d->channels, 0);
+    t->losses = device_take(w, 4 * d->rows);
+    const mo_cl_mem all[] = {d->workspace, t->x, t->w, t->targets, t->dx, t->dw, t->losses};
+    if (!device_took(all, sizeof all / sizeof *all)) return false;
+    for (size_t i = 0; i < d->rows; i++) targets[i] = (int32_t)(i * 7919 % d->vocab);
+    must(mo_cl_upload(&w->device->heap, MO_CL_COMPUTE, &t->targets, 0, targets,
+        d->rows * sizeof *targets, NULL, NULL));
+    w->state = s;
+    w->units = 1;
+    w->flops = 6.0 * (double)d->rows * (double)d->channels * (double)d->vocab;
+    add_extra(w, "workspace_mib", (double)d->workspace.size / 0x1p20);
+    return true;
+}
+
+const bench_case cases_device_model[] = {
+    {"gemm.1024", "product", "1024 x 1024 x 1024", 0, setup_gemm, multiply, 0},
+    {"gemm.gpt_qkv", "product", "m 1024, n 1152, k 384", 0, setup_gemm, multiply, 1},
+    {"gemm.gpt_fc", "product", "m 1024, n 1536, k 384", 0, setup_gemm, multiply, 2},
+    {"gemm.gpt_fc_dw", "product", "m 384, n 1536, k 1024, A transposed", 0, setup_gemm, multiply,
+        3},
+    {"gemm.gpt_fc_dx", "product", "m 1024, n 384, k 1536, B transposed", 0, setup_gemm, multiply,
+        4},
+    {"gemm.nf4", "product", "m 1024, n 384, k 1536, B transposed, NF4", 0, setup_gemm_nf4,
+        multiply_nf4, 4},
+    {"attention.forward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
+        setup_attention_forward, attention_forward, 256},
+    {"attention.forward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
+        setup_attention_forward, attention_forward, 1024},
+    {"attention.backward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
+        setup_attention_backward, attention_backward, 256},
+    {"attention.backward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
+        setup_attention_backward, attention_backward, 1024},
+    {"loss.linear_ce", "pass", "1024 rows, 256 channels, 4096 words, all logits at once", 0,
+        setup_loss, linear_ce, 0},
+    {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,
+        linear_ce, 256},
+    {0}};
+#else
+typedef int cases_device_model_is_empty;
+#endif

@@ -1,0 +1,257 @@
+// device_ops.c - what the stages compute with on an OpenCL device. Every call is enqueued behind
+// the ones before it.
+#ifdef NO_OPENCL
+typedef int device_ops_is_empty;
+#else
+#include "device.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static mo_cl_mem workspace(const gpt_run *run) {
+    return device_at(run->device, run->workspace, run->workspace_size);
+}
+
+// ---- linear layers, embedding -----------------------------------------------------------------
+
+static void bias_forward(const gpt_run *run, const float *bias, const float *residual, size_t rows,
+    size_t columns, float *y) {
+    device *d = run->device;
+    check(mo_cl_bias_forward(&d->cl, device_floats(d, bias, columns),
+              device_floats(d, residual, rows * columns), rows, columns,
+              device_floats(d, y, rows * columns)),
+        "mo_cl_bias_forward");
+}
+
+static void bias_backward(
+    const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias) {
+    device *d = run->device;
+    check(mo_cl_bias_backward(&d->cl, device_floats(d, dy, rows * columns), rows, columns,
+              device_floats(d, dbias, columns), workspace(run)),
+        "mo_cl_bias_backward");
+}
+
+static void gemm(
+    const gpt_run *run, const mo_gemm_desc *desc, const float *a, const float *b, float *c) {
+    device *d = run->device;
+    const mo_cl_gemm_env env = {.cl = &d->cl, .workspace = workspace(run)};
+    check(mo_cl_gemm(&env, desc, device_floats(d, a, desc->m * desc->k),
+              device_floats(d, b, desc->k * desc->n), device_floats(d, c, desc->m * desc->n)),
+        "mo_cl_gemm");
+}
+
+static mo_cl_embedding_desc embedding_desc(const gpt_run *run) {
+    const gpt_config *c = run->config;
+    return (mo_cl_embedding_desc){run->batch * c->seq, c->seq, c->channels, c->vocab};
+}
+
+static void embedding_forward(const gpt_run *run, float *y) {
+    device *d = run->device;
+    const mo_cl_embedding_desc e = embedding_desc(run);
+    const mo_param *p = run->params->items;
+    check(mo_cl_embedding_forward(&d->cl, &e, device_at(d, run->inputs, e.rows * sizeof(int32_t)),
+              device_floats(d, p[0].data, p[0].n), device_floats(d, p[1].data, p[1].n),
+              device_floats(d, y, e.rows * e.channels)),
+        "mo_cl_embedding_forward");
+}
+
+static void embedding_backward(const gpt_run *run, const float *dy) {
+    device *d = run->device;
+    const mo_cl_embedding_desc e = embedding_desc(run);
+    const mo_param *p = run->params->items;
+    check(mo_cl_embedding_backward(&d->cl, &e, device_at(d, run->inputs, e.rows * sizeof(int32_t)),
+              device_floats(d, dy, e.rows * e.channels), device_floats(d, p[0].grad, p[0].n),
+              device_floats(d, p[1].grad, p[1].n)),
+        "mo_cl_embedding_backward");
+}
+
+// ---- the rest of the stages -------------------------------------------------------------------
+
+static mo_cl_layernorm_desc layernorm_desc(const gpt_run *run, const mo_layernorm_desc *from) {
+    const device *d = run->device;
+    return (mo_cl_layernorm_desc){.n = from->n,
+        .channels = from->channels,
+        .epsilon = from->epsilon,
+        .weight = device_floats(d, from->weight, from->channels),
+        .bias = device_floats(d, from->bias, from->channels),
+        .mean = device_floats(d, from->mean, from->n),
+        .rstd = device_floats(d, from->rstd, from->n),
+        .dweight = device_floats(d, from->dweight, from->channels),
+        .dbias = device_floats(d, from->dbias, from->channels),
+        .add = from->add,
+        .workspace = workspace(run)};
+}
+
+static void layernorm_forward(
+    const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
+    device *d = run->device;
+    const size_t n = desc->n * desc->channels;
+    const mo_cl_layernorm_desc norm = layernorm_desc(run, desc);
+    check(mo_cl_layernorm_forward(&d->cl, &norm, device_floats(d, x, n), device_floats(d, y, n)),
+        "mo_cl_layernorm_forward");
+}
+
+static void layernorm_apply(
+    const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
+    device *d = run->device;
+    const size_t n = desc->n * desc->channels;
+    const mo_cl_layernorm_desc norm = layernorm_desc(run, desc);
+    check(mo_cl_layernorm_apply(&d->cl, &norm, device_floats(d, x, n), device_floats(d, y, n)),
+        "mo_cl_layernorm_apply");
+}
+
+static void layernorm_backward(
+    const gpt_run *run, const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
+    device *d = run->device;
+    const size_t n = desc->n * desc->channels;
+    const mo_cl_layernorm_desc norm = layernorm_desc(run, desc);
+    check(mo_cl_layernorm_backward(&d->cl, &norm, device_floats(d, x, n), device_floats(d, dy, n),
+              device_floats(d, dx, n)),
+        "mo_cl_layernorm_backward");
+}
+
+static mo_cl_attention_desc attention_desc(const gpt_run *run, const mo_attention_desc *from) {
+    return (mo_cl_attention_desc){.batch = from->batch,
+        .seq = from->seq,
+        .heads = from->heads,
+        .head_size = from->head_size,
+        .stride = from->stride,
+        .scale = from->scale,
+        .full = from->full,
+        .workspace = workspace(run)};
+}
+
+static mo_cl_attention_tensors attention_tensors(
+    const device *d, const mo_attention_desc *desc, const mo_attention_tensors *t) {
+    const size_t rows = desc->batch * desc->seq, width = desc->heads * desc->head_size;
+    const size_t n = rows * width, strided = (rows - 1) * desc->stride + width;
+    return (mo_cl_attention_tensors){.q = device_floats(d, t->q, strided),
+        .k = device_floats(d, t->k, strided),
+        .v = device_floats(d, t->v, strided),
+        .out = device_floats(d, t->out, n),
+        .lse = device_floats(d, t->lse, rows * desc->heads),
+        .dout = device_floats(d, t->dout, n),
+        .dq = device_floats(d, t->dq, strided),
+        .dk = device_floats(d, t->dk, strided),
+        .dv = device_floats(d, t->dv, strided)};
+}
+
+static void attention_forward(
+    const gpt_run *run, const mo_attention_desc *desc, const mo_attention_tensors *t) {
+    device *d = run->device;
+    const mo_cl_attention_desc a = attention_desc(run, desc);
+    const mo_cl_attention_tensors tensors = attention_tensors(d, desc, t);
+    check(mo_cl_attention_forward(&d->cl, &a, &tensors), "mo_cl_attention_forward");
+}
+
+static void attention_backward(
+    const gpt_run *run, const mo_attention_desc *desc, const mo_attention_tensors *t) {
+    device *d = run->device;
+    const mo_cl_attention_desc a = attention_desc(run, desc);
+    const mo_cl_attention_tensors tensors = attention_tensors(d, desc, t);
+    check(mo_cl_attention_backward(&d->cl, &a, &tensors), "mo_cl_attention_backward");
+}
+
+static void gelu_forward(const gpt_run *run, const float *x, float *y, size_t n) {
+    device *d = run->device;
+    check(mo_cl_gelu_forward(&d->cl, device_floats(d, x, n), device_floats(d, y, n), n),
+        "mo_cl_gelu_forward");
+}
+
+static void gelu_backward(
+    const gpt_run *run, const float *x, const float *dy, float *dx, size_t n) {
+    device *d = run->device;
+    check(mo_cl_gelu_backward(
+              &d->cl, device_floats(d, x, n), device_floats(d, dy, n), device_floats(d, dx, n), n),
+        "mo_cl_gelu_backward");
+}
+
+static mo_cl_linear_ce_desc linear_ce_desc(const mo_linear_ce_desc *from) {
+    return (mo_cl_linear_ce_desc){.rows = from->rows,
+        .channels = from->channels,
+        .vocab = from->vocab,
+        .chunk_rows = from->chunk_rows,
+        .scale = from->scale};
+}
+
+static size_t linear_ce_workspace_size(const mo_linear_ce_desc *desc) {
+    const mo_cl_linear_ce_desc ce = linear_ce_desc(desc);
+    return mo_cl_linear_ce_workspace_size(&ce);
+}
+
+static void linear_ce(gpt_run *run, const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *t) {
+    device *d = run->device;
+    const mo_cl_gemm_env env = {.cl = &d->cl, .workspace = workspace(run)};
+    const size_t rows = desc->rows, n = rows * desc->channels, size = desc->vocab * desc->channels;
+    mo_cl_linear_ce_desc ce = linear_ce_desc(desc);
+    ce.env = &env;
+    ce.workspace = device_at(d, desc->workspace, desc->workspace_size);
+    const mo_cl_linear_ce_tensors tensors = {.x = device_floats(d, t->x, n),
+        .w = device_floats(d, t->w, size),
+        .targets = device_at(d, t->targets, rows * sizeof *t->targets),
+        .losses = device_floats(d, run->losses, rows),
+        .dx = device_floats(d, t->dx, n),
+        .dw = device_floats(d, t->dw, size)};
+    check(mo_cl_linear_ce(&ce, &tensors, NULL), "mo_cl_linear_ce");
+}
+
+static double last_loss(const gpt_run *run) {
+    device *d = run->device;
+    const size_t rows = run->batch * run->config->seq;
+    double loss = 0;
+    check(mo_cl_linear_ce_read(
+              &d->cl, device_floats(d, run->losses, rows), rows, run->loss_scale, &loss),
+        "mo_cl_linear_ce_read");
+    return loss;
+}
+
+static void copy(const gpt_run *run, const float *from, float *to, size_t n) {
+    device *d = run->device;
+    const mo_cl_mem a = device_floats(d, from, n), b = device_floats(d, to, n);
+    check(mo_cl_copy_u32(&d->arena.heap, MO_CL_COMPUTE, &b, 0, &a, 0, n, NULL, NULL),
+        "mo_cl_copy_u32");
+}
+
+const gpt_kernels device_kernels = {.bias_forward = bias_forward,
+    .bias_backward = bias_backward,
+    .gemm = gemm,
+    .layernorm_forward = layernorm_forward,
+    .layernorm_apply = layernorm_apply,
+    .layernorm_backward = layernorm_backward,
+    .attention_forward = attention_forward,
+    .attention_backward = attention_backward,
+    .gelu_forward = gelu_forward,
+    .gelu_backward = gelu_backward,
+    .embedding_forward = embedding_forward,
+    .embedding_backward = embedding_backward,
+    .linear_ce_workspace_size = linear_ce_workspace_size,
+    .linear_ce = linear_ce,
+    .loss = last_loss,
+    .copy = copy};
+
+// ---- workspace --------------------------------------------------------------------------------
+
+static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
+
+// One block for all: they run one after the other.
+size_t device_workspace_size(const trainer *t, const strategy *s) {
+    const gpt_config *c = &t->config;
+    const size_t rows = trainer_rows(t, s), wide = 4 * c->channels;
+    mo_cl *cl = &t->device->cl;
+    const size_t side = larger(larger(rows, wide), c->vocab);
+    const mo_gemm_desc largest = {.m = side, .n = side, .k = side};
+    const mo_cl_gemm_env env = {.cl = cl};
+    const mo_cl_layernorm_desc norm = {.n = rows, .channels = c->channels};
+    const mo_cl_attention_desc attention = {.batch = rows / c->seq,
+        .seq = c->seq,
+        .heads = c->heads,
+        .head_size = c->channels / c->heads};
+    size_t size = mo_cl_gemm_workspace_size(&env, &largest);
+    size = larger(size, mo_cl_attention_workspace_size(&attention));
+    size = larger(size, mo_cl_layernorm_workspace_size(cl, &norm));
+    size = larger(size, mo_cl_bias_workspace_size(cl, rows, wide));
+    size = larger(size, mo_cl_bias_workspace_size(cl, rows, 3 * c->channels));
+    size = larger(size, mo_cl_bias_workspace_size(cl, rows, c->channels));
+    return larger(size, t->params.n * MO_CL_ACCUM_PARTS_BYTES);
+}
+#endif
