@@ -33,9 +33,9 @@ static inline uint mo_q4_byte(__global const float *x, uint i, uint n, uint scal
 }
 
 #if MEMOPT_WG == 1
-static inline void mo_q4_encode_block(
-    __global const float *x, uint n, uint scale, __global uchar *codes) {
-    const uint pairs = n / 2u;
+/* One block, whose scale it returns. */
+static inline float mo_q4_encode_block(__global const float *x, uint n, __global uchar *codes) {
+    const uint pairs = n / 2u, scale = mo_q8_scale(mo_most(x, n, 0.0f));
     const float inverse = 1.0f / as_float(scale);
     if (scale == 0u || scale == MO_INFINITY)
         for (uint i = 0u; i < pairs; i++)
@@ -44,6 +44,7 @@ static inline void mo_q4_encode_block(
         for (uint i = 0u; i < pairs; i++)
             codes[i] = (uchar)mo_q4_pair(x[2u * i] * inverse, x[2u * i + 1u] * inverse);
     if (n % 2u) codes[pairs] = (uchar)mo_q4_byte(x, pairs, n, scale);
+    return as_float(scale);
 }
 #endif
 
@@ -60,9 +61,8 @@ MO_KERNEL void mo_cl_quant4_encode(__global const float *restrict x, ulong x_off
 #if MEMOPT_WG == 1
     for (uint i = 0u; i < size; i += 1u << shift) {
         const uint block = min(size - i, 1u << shift);
-        const uint scale = mo_q8_scale(mo_most(from + i, block, 0.0f));
-        scales[i >> shift] = as_float(scale);
-        mo_q4_encode_block(from + i, block, scale, to + i / 2u);
+        scales[i >> shift] = block == 64u ? mo_q4_encode_block(from + i, 64u, to + i / 2u)
+                                          : mo_q4_encode_block(from + i, block, to + i / 2u);
     }
 #else
     __local uint most[MO_MOST_WORDS];
@@ -112,8 +112,8 @@ MO_KERNEL void mo_cl_quant4_decode(__global const uint *restrict tables,
 #if MEMOPT_WG == 1
     for (uint at = 0u; at < end; at += 1u << shift) {
         const uint i = (max(at, begin) + 1u) / 2u, stop = min(at + (1u << shift), end) / 2u;
-        if (i < stop)
-            mo_q4_decode_bytes(from + i, stop - i, scales[at >> shift], tables, to + (2u * i - begin));
+        const float scale = scales[at >> shift];
+        if (i < stop) mo_q4_decode_bytes(from + i, stop - i, scale, tables, to + (2u * i - begin));
     }
 #else
     for (uint i = (begin + 1u) / 2u + id; i < end / 2u; i += MEMOPT_WG) {
