@@ -308,8 +308,8 @@ static inline void mo_gemm_write4(
         mo_gemm_write4(at, column + across + MO_COLUMNS / 2, n, sum##i.hi, alpha, beta);           \
     }
 
-/* band_rows is MO_ROWS and band_columns MO_COLUMNS. An item's rows and columns come in two runs of 4, so that the items' reads of local memory and
- * writes of C are side by side. */
+/* A band is MO_ROWS x MO_COLUMNS. An item's rows and columns come in two runs of 4, so that the
+ * items' reads of local memory and writes of C are side by side. */
 MO_KERNEL void mo_cl_gemm(MO_ARGS) {
     __local float slice_a[MO_DEPTH * MO_ROWS], slice_b[MO_DEPTH * MO_COLUMNS];
     MO_OPERANDS
