@@ -54,7 +54,7 @@ fuzzers  = $(patsubst fuzz/%.c,build/fuzz/%,$(wildcard fuzz/*.c))
 programs = $(if $(wildcard examples/train_gpt/*.c),build/train_gpt) \
     $(if $(wildcard tools/memopt/*.c),build/memopt) $(if $(wildcard bench/*.c),build/memopt-bench)
 
-.PHONY: all help headers deps demo test build-tests build-cli-tests check format bench fuzz \
+.PHONY: all help headers deps demo test build-tests build-cli-tests check cl-check format bench fuzz \
     install clean force
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -68,6 +68,7 @@ help:
 	@echo 'make demo       train a small GPT plainly and under a budget, side by side'
 	@echo 'make test       all tests in all variants, and the gates; TESTS="arena pool" for a few'
 	@echo 'make check      the gates alone; GATES="symbols format" for a few'
+	@echo 'make cl-check   the kernels against the compilers of AMD, NVIDIA and Intel, without a device'
 	@echo 'make format     clang-format over the sources'
 	@echo 'make bench      build and run the benchmarks'
 	@echo 'make fuzz       build the fuzzers (clang)'
@@ -279,6 +280,9 @@ test:
 
 check: headers build/memopt.o build/cl/mo_cl_kernels.inc
 	@CC='$(CC)' CXX='$(CXX)' tools/gates.sh $(GATES)
+
+cl-check:
+	@tools/cl_check.sh
 
 format:
 	clang-format -i $(wildcard $(foreach d,src src/* tools tools/* tests examples examples/* bench fuzz,\

@@ -394,9 +394,13 @@ gate_plain() {
     plain_vectorizes
 }
 
+# ---- kernels: every variant compiles anywhere, see cl_check.sh, which has known-bad kernels -----
+
+gate_kernels() { tools/cl_check.sh --fast; }
+
 # -------------------------------------------------------------------------------------------------
 
-all="headers layering symbols matrix format text names manual install neon plain"
+all="headers layering symbols matrix format text names manual install neon plain kernels"
 
 run_gate() {
     dir=build/gates/$1

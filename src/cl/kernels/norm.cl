@@ -45,7 +45,9 @@ MO_KERNEL void mo_cl_layernorm_forward(__global const float *x, ulong x_off,
     __global const float *restrict weight, ulong weight_off, __global const float *restrict bias,
     ulong bias_off, __global float *restrict mean, ulong mean_off, __global float *restrict rstd,
     ulong rstd_off, __global float *y, ulong y_off, float epsilon, ulong rows, uint n) {
+#if MO_STATS
     __local float scratch[MEMOPT_WG];
+#endif
     const ulong begin = (ulong)get_group_id(0) * MO_ROWS;
     const uint n_rows = (uint)min(rows - begin, (ulong)MO_ROWS);
     weight += weight_off;
