@@ -6806,6 +6806,8 @@ static const char *const moi_cl_optim_update_lines[] = {
 "#define MO_CELLS __global const uint\n",
 "#define MO_CELLS_USE(s, tables, map, no_zero)                                                      \\\n",
 "    MO_CELLS *s##_cells = (tables) + MO_TABLE_CELLS(map, no_zero)\n",
+"#define MO_CELLS __global uint\n",
+"    const MO_CELLS *s##_cells = (tables) + MO_TABLE_CELLS(map, no_zero)\n",
 "#else\n",
 "#define MO_MAP_USE(s, tables, map, no_zero)                                                        \\\n",
 "    MO_TABLE_USE(s##_map, tables, MO_TABLE_MAP4(2u + (map)), MO_MAP4_WORDS)\n",

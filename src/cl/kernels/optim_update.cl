@@ -211,6 +211,8 @@ static inline ushort mo_dither(float x, const mo_noise *noise, uint k, uint i) {
 #define MO_CELLS __global const uint
 #define MO_CELLS_USE(s, tables, map, no_zero)                                                      \
     MO_CELLS *s##_cells = (tables) + MO_TABLE_CELLS(map, no_zero)
+#define MO_CELLS __global uint
+    const MO_CELLS *s##_cells = (tables) + MO_TABLE_CELLS(map, no_zero)
 #else
 #define MO_MAP_USE(s, tables, map, no_zero)                                                        \
     MO_TABLE_USE(s##_map, tables, MO_TABLE_MAP4(2u + (map)), MO_MAP4_WORDS)
