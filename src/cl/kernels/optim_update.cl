@@ -208,16 +208,14 @@ static inline ushort mo_dither(float x, const mo_noise *noise, uint k, uint i) {
 #if MO_STATE == 1
 #define MO_MAP_USE(s, tables, map, no_zero)                                                        \
     MO_TABLE_USE(s##_map, tables, MO_TABLE_MAP(map), MO_MAP_WORDS)
-#define MO_CELLS __global const uint
-#define MO_CELLS_USE(s, tables, map, no_zero)                                                      \
-    MO_CELLS *s##_cells = (tables) + MO_TABLE_CELLS(map, no_zero)
 #define MO_CELLS __global uint
+#define MO_CELLS_USE(s, tables, map, no_zero)                                                      \
     const MO_CELLS *s##_cells = (tables) + MO_TABLE_CELLS(map, no_zero)
 #else
 #define MO_MAP_USE(s, tables, map, no_zero)                                                        \
     MO_TABLE_USE(s##_map, tables, MO_TABLE_MAP4(2u + (map)), MO_MAP4_WORDS)
-#define MO_CELLS const MO_TABLE
-#define MO_CELLS_USE(s, tables, map, no_zero) MO_CELLS *s##_cells = s##_map + 16
+#define MO_CELLS MO_TABLE
+#define MO_CELLS_USE(s, tables, map, no_zero) const MO_CELLS *s##_cells = s##_map + 16
 #endif
 
 /* The value of number i of a block of codes. */
