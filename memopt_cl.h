@@ -7473,10 +7473,11 @@ static const char *const moi_cl_attention_lines[] = {
 " *\n",
 " * The items stand in MO_TR rows of MO_TC. An item has MO_MR rows of the tile, of which it keeps\n",
 " * every MO_TC-th column: 4 scores of a block, and MO_NC elements of the result. Operands pass\n",
-" * through local memory in pieces.\n",
+" * through local memory in pieces. Helpers are always inlined: a compiler that inlines functions with\n",
+" * barriers late was seen to crash.\n",
 " *\n",
 " * MO_PART  0: forward, 1: dq, 2: dk and dv\n",
-" * MO_HEAD  most elements of a head, a multiple of 32, at least head_size\n",
+" * MO_HEAD  most elements of a head, a multiple of MO_TC, at least head_size\n",
 " * MO_TC    divides MEMOPT_WG, at most 16\n",
 " * MO_MR    rows of an item\n",
 " *\n",
@@ -7498,7 +7499,7 @@ static const char *const moi_cl_attention_lines[] = {
 "#define MO_DEEP (MO_BUFFER / MO_HEAD) /* rows of the other side that a sum takes at once */\n",
 "\n",
 "/* x[0..rows-1][0..columns-1] to local memory, zeros behind what is there. */\n",
-"static inline void mo_attention_copy(__global const float *x, ulong stride, uint rows, uint columns,\n",
+"static inline __attribute__((always_inline)) void mo_attention_copy(__global const float *x, ulong stride, uint rows, uint columns,\n",
 "    uint all_rows, uint all_columns, uint pitch, __local float *to) {\n",
 "    for (uint i = (uint)get_local_id(0); i < all_rows * all_columns; i += MEMOPT_WG) {\n",
 "        const uint r = i / all_columns, c = i % all_columns;\n",
@@ -7507,7 +7508,7 @@ static const char *const moi_cl_attention_lines[] = {
 "}\n",
 "\n",
 "/* s[i][j] = row i of the item in x times row (column of the item) j of the block in y */\n",
-"static inline void mo_attention_product(__global const float *x, ulong x_stride, uint x_rows,\n",
+"static inline __attribute__((always_inline)) void mo_attention_product(__global const float *x, ulong x_stride, uint x_rows,\n",
 "    __global const float *y, ulong y_stride, uint y_rows, uint n, __local float *buffer,\n",
 "    float s[MO_MR][4]) {\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
@@ -7537,7 +7538,7 @@ static const char *const moi_cl_attention_lines[] = {
 "            (uint)get_local_id(0) % MO_TC + (j) * MO_TC]\n",
 "\n",
 "/* sum[i][j] += the sum over the block's rows of weight times element j of the row in y */\n",
-"static inline void mo_attention_accumulate(__local const float *weights, __global const float *y,\n",
+"static inline __attribute__((always_inline)) void mo_attention_accumulate(__local const float *weights, __global const float *y,\n",
 "    ulong stride, uint rows, uint n, __local float *buffer, float sum[MO_MR][MO_NC]) {\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
 "    for (uint begin = 0; begin < rows; begin += MO_DEEP) {\n",
@@ -7561,7 +7562,7 @@ static const char *const moi_cl_attention_lines[] = {
 "}\n",
 "\n",
 "/* For each of the item's rows the sum, or the largest, over the MO_TC items that share it. */\n",
-"static inline void mo_attention_share(float v[MO_MR], int largest, __local float *buffer) {\n",
+"static inline __attribute__((always_inline)) void mo_attention_share(float v[MO_MR], int largest, __local float *buffer) {\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
 "    barrier(CLK_LOCAL_MEM_FENCE);\n",
 "    for (uint i = 0; i < MO_MR; i++) buffer[(tr * MO_MR + i) * MO_TC + tc] = v[i];\n",
@@ -7574,7 +7575,7 @@ static const char *const moi_cl_attention_lines[] = {
 "    }\n",
 "}\n",
 "\n",
-"static inline void mo_attention_store(float sum[MO_MR][MO_NC], uint rows, uint n,\n",
+"static inline __attribute__((always_inline)) void mo_attention_store(float sum[MO_MR][MO_NC], uint rows, uint n,\n",
 "    __global float *x, ulong stride) {\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
 "    for (uint i = 0; i < MO_MR; i++)\n",
@@ -7590,7 +7591,7 @@ static const char *const moi_cl_attention_lines[] = {
 "    uint row, rows;\n",
 "} mo_attention_place;\n",
 "\n",
-"static inline mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {\n",
+"static inline __attribute__((always_inline)) mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {\n",
 "    const uint tiles = (seq + MO_ROWS - 1) / MO_ROWS, id = (uint)get_group_id(0);\n",
 "    const uint at = id / tiles, sequence = at / heads, head = at % heads;\n",
 "    mo_attention_place p;\n",
@@ -12154,16 +12155,15 @@ static uint32_t moi_cl_least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static uint32_t moi_cl_attention_options(
     const moi_cl_attention_job *job, int part, char *options, size_t size) {
     const uint32_t items = (uint32_t)job->cl->work_group, n = (uint32_t)job->d.head_size;
+    const uint32_t head = n <= 64 ? 64 : n <= 128 ? 128 : 256;
     if (items == 1) {
-        snprintf(options, size, "-DMO_HEAD=%u", n <= 64 ? 64u : n <= 128 ? 128u : 256u);
+        snprintf(options, size, "-DMO_HEAD=%u", (unsigned)head);
         return 16;
     }
-    const uint32_t head = (n + 31) / 32 * 32;
     const uint32_t columns = items >= 256 ? 16 : items >= 64 ? 8 : items >= 8 ? 4 : 2;
     const uint32_t sums = (part == moi_cl_attention_kv ? 2 : 1) * head / columns;
     const uint32_t most = part == moi_cl_attention_out && items <= 128 ? 4 : 2;
-    uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
-    if (rows == 3) rows = 2;
+    const uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
     snprintf(options, size, "-DMO_PART=%d -DMO_HEAD=%u -DMO_TC=%u -DMO_MR=%u", part, (unsigned)head,
         (unsigned)columns, (unsigned)rows);
     return items / columns * rows;
