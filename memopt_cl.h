@@ -1998,8 +1998,8 @@ typedef struct mo_cl_attention_desc {
 /* mo_cl_attention_tensors - what forward and backward read and write, all float; head h of a
  * position starts h * head_size into its row.
  *
- * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count: parts of one
- *                  fused activation, or three blocks
+ * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count: parts of
+ *                  one fused activation, or three blocks
  * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
  * lse         out  [batch x heads x seq]: log of the sum of e^score of each row; backward reads it
  * dout        in   backward: gradient of out, same shape
@@ -2017,10 +2017,9 @@ MEMOPT_API size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *des
 /* mo_cl_attention_forward - out = softmax(scale q k^T) v, head by head.
  * mo_cl_attention_backward - dq, dk, dv from dout; the scores are computed again.
  *
- * Every element is summed by one item in a fixed order: the same bits on every run, but not those of
- * the CPU, whose sums have another order and whose scores are not scaled block by block. Against
- * exact arithmetic the error is of the same size as that of mo_attention: some 1e-6 of the largest
- * element.
+ * Every element is summed by one item in a fixed order: the same bits on every run, but not those
+ * of the CPU, which sums in another order. Against exact arithmetic the error is of the same size
+ * as that of mo_attention: some 1e-6 of the largest element.
  *
  * Memory:  the workspace in backward; O(batch heads seq) for lse instead of O(batch heads seq^2)
  * Threads: one at a time
@@ -2037,8 +2036,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_attention_backward(
     mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors);
 
 #endif
-/* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits exist
- * for a chunk of rows only. */
+/* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits
+ * exist for a chunk of rows only. */
 #ifndef MEMOPT_CL_LOSS_H
 #define MEMOPT_CL_LOSS_H
 
@@ -2084,8 +2083,8 @@ MEMOPT_API size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *des
  *
  *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
  *
- * loss  out  as mo_cl_linear_ce_read, which it is read by: that waits for the device. NULL = nothing
- *            is read and nothing is waited for
+ * loss  out  read by mo_cl_linear_ce_read, which waits for the device; NULL = nothing is read and
+ *            nothing is waited for
  *
  * A row whose target is outside the vocabulary has no gradient; nothing outside is read or written,
  * and reading the loss says so. The sums of a row are taken in another order than on the CPU, and
@@ -7471,10 +7470,11 @@ static const char *const moi_cl_attention_lines[] = {
 " *\n",
 " * The items stand in MO_TR rows of MO_TC. An item has MO_MR rows of the tile, of which it keeps\n",
 " * every MO_TC-th column: 4 scores of a block, and MO_NC elements of the result. Operands pass\n",
-" * through local memory in pieces.\n",
+" * through local memory in pieces. Helpers are always inlined: a compiler that inlines functions\n",
+" * with barriers late was seen to crash.\n",
 " *\n",
 " * MO_PART  0: forward, 1: dq, 2: dk and dv\n",
-" * MO_HEAD  most elements of a head, a multiple of 32, at least head_size\n",
+" * MO_HEAD  most elements of a head, a multiple of MO_TC, at least head_size\n",
 " * MO_TC    divides MEMOPT_WG, at most 16\n",
 " * MO_MR    rows of an item\n",
 " *\n",
@@ -7485,6 +7485,8 @@ static const char *const moi_cl_attention_lines[] = {
 " * check: -DMO_PART=1 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
 " * check: -DMO_PART=2 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1 */\n",
 "#if MEMOPT_WG > 1\n",
+"#define MO_INLINE static inline __attribute__((always_inline))\n",
+"\n",
 "#define MO_TR    (MEMOPT_WG / MO_TC)\n",
 "#define MO_ROWS  (MO_TR * MO_MR)\n",
 "#define MO_OTHER (4 * MO_TC)\n",
@@ -7496,7 +7498,7 @@ static const char *const moi_cl_attention_lines[] = {
 "#define MO_DEEP (MO_BUFFER / MO_HEAD) /* rows of the other side that a sum takes at once */\n",
 "\n",
 "/* x[0..rows-1][0..columns-1] to local memory, zeros behind what is there. */\n",
-"static inline void mo_attention_copy(__global const float *x, ulong stride, uint rows, uint columns,\n",
+"MO_INLINE void mo_attention_copy(__global const float *x, ulong stride, uint rows, uint columns,\n",
 "    uint all_rows, uint all_columns, uint pitch, __local float *to) {\n",
 "    for (uint i = (uint)get_local_id(0); i < all_rows * all_columns; i += MEMOPT_WG) {\n",
 "        const uint r = i / all_columns, c = i % all_columns;\n",
@@ -7505,7 +7507,7 @@ static const char *const moi_cl_attention_lines[] = {
 "}\n",
 "\n",
 "/* s[i][j] = row i of the item in x times row (column of the item) j of the block in y */\n",
-"static inline void mo_attention_product(__global const float *x, ulong x_stride, uint x_rows,\n",
+"MO_INLINE void mo_attention_product(__global const float *x, ulong x_stride, uint x_rows,\n",
 "    __global const float *y, ulong y_stride, uint y_rows, uint n, __local float *buffer,\n",
 "    float s[MO_MR][4]) {\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
@@ -7535,7 +7537,7 @@ static const char *const moi_cl_attention_lines[] = {
 "            (uint)get_local_id(0) % MO_TC + (j) * MO_TC]\n",
 "\n",
 "/* sum[i][j] += the sum over the block's rows of weight times element j of the row in y */\n",
-"static inline void mo_attention_accumulate(__local const float *weights, __global const float *y,\n",
+"MO_INLINE void mo_attention_accumulate(__local const float *weights, __global const float *y,\n",
 "    ulong stride, uint rows, uint n, __local float *buffer, float sum[MO_MR][MO_NC]) {\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
 "    for (uint begin = 0; begin < rows; begin += MO_DEEP) {\n",
@@ -7559,7 +7561,7 @@ static const char *const moi_cl_attention_lines[] = {
 "}\n",
 "\n",
 "/* For each of the item's rows the sum, or the largest, over the MO_TC items that share it. */\n",
-"static inline void mo_attention_share(float v[MO_MR], int largest, __local float *buffer) {\n",
+"MO_INLINE void mo_attention_share(float v[MO_MR], int largest, __local float *buffer) {\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
 "    barrier(CLK_LOCAL_MEM_FENCE);\n",
 "    for (uint i = 0; i < MO_MR; i++) buffer[(tr * MO_MR + i) * MO_TC + tc] = v[i];\n",
@@ -7572,7 +7574,7 @@ static const char *const moi_cl_attention_lines[] = {
 "    }\n",
 "}\n",
 "\n",
-"static inline void mo_attention_store(float sum[MO_MR][MO_NC], uint rows, uint n,\n",
+"MO_INLINE void mo_attention_store(float sum[MO_MR][MO_NC], uint rows, uint n,\n",
 "    __global float *x, ulong stride) {\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
 "    for (uint i = 0; i < MO_MR; i++)\n",
@@ -7588,7 +7590,7 @@ static const char *const moi_cl_attention_lines[] = {
 "    uint row, rows;\n",
 "} mo_attention_place;\n",
 "\n",
-"static inline mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {\n",
+"MO_INLINE mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {\n",
 "    const uint tiles = (seq + MO_ROWS - 1) / MO_ROWS, id = (uint)get_group_id(0);\n",
 "    const uint at = id / tiles, sequence = at / heads, head = at % heads;\n",
 "    mo_attention_place p;\n",
@@ -7804,7 +7806,7 @@ static const char *const moi_cl_attention_lanes_lines[] = {
 "    for (uint c = 0; c < n; c++) tile[c] = 0.0f;\n",
 "}\n",
 "\n",
-"/* s[k] = the lanes' rows times row k of y, for MO_OTHER rows; those from rows on repeat the last. */\n",
+"/* s[k] = the lanes' rows times row k of y, MO_OTHER times; those from rows on repeat the last. */\n",
 "static inline void mo_lanes_product(const float16 *tile, __global const float *y, ulong stride,\n",
 "    uint rows, uint n, float16 *s) {\n",
 "    for (uint k = 0; k < MO_OTHER; k += 8) {\n",
@@ -7931,7 +7933,8 @@ static const char *const moi_cl_attention_lanes_lines[] = {
 "    }\n",
 "    const float16 inverse = 1.0f / sum;\n",
 "    for (uint c = 0; c < n; c++) sums[c] *= inverse;\n",
-"    mo_lanes_store(sums, at.rows, n, out + out_off + at.out + at.row * at.out_stride, at.out_stride);\n",
+"    out += out_off + at.out + at.row * at.out_stride;\n",
+"    mo_lanes_store(sums, at.rows, n, out, at.out_stride);\n",
 "    float stats[16];\n",
 "    vstore16(most + log(sum), 0, stats);\n",
 "    for (uint r = 0; r < at.rows; r++) lse[lse_off + at.stats + at.row + r] = stats[r];\n",
@@ -12152,16 +12155,15 @@ static uint32_t moi_cl_least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static uint32_t moi_cl_attention_options(
     const moi_cl_attention_job *job, int part, char *options, size_t size) {
     const uint32_t items = (uint32_t)job->cl->work_group, n = (uint32_t)job->d.head_size;
+    const uint32_t head = n <= 64 ? 64 : n <= 128 ? 128 : 256;
     if (items == 1) {
-        snprintf(options, size, "-DMO_HEAD=%u", n <= 64 ? 64u : n <= 128 ? 128u : 256u);
+        snprintf(options, size, "-DMO_HEAD=%u", (unsigned)head);
         return 16;
     }
-    const uint32_t head = (n + 31) / 32 * 32;
     const uint32_t columns = items >= 256 ? 16 : items >= 64 ? 8 : items >= 8 ? 4 : 2;
     const uint32_t sums = (part == moi_cl_attention_kv ? 2 : 1) * head / columns;
     const uint32_t most = part == moi_cl_attention_out && items <= 128 ? 4 : 2;
-    uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
-    if (rows == 3) rows = 2;
+    const uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
     snprintf(options, size, "-DMO_PART=%d -DMO_HEAD=%u -DMO_TC=%u -DMO_MR=%u", part, (unsigned)head,
         (unsigned)columns, (unsigned)rows);
     return items / columns * rows;

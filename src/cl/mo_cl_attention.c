@@ -59,16 +59,15 @@ static uint32_t moi_cl_least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 static uint32_t moi_cl_attention_options(
     const moi_cl_attention_job *job, int part, char *options, size_t size) {
     const uint32_t items = (uint32_t)job->cl->work_group, n = (uint32_t)job->d.head_size;
+    const uint32_t head = n <= 64 ? 64 : n <= 128 ? 128 : 256;
     if (items == 1) {
-        snprintf(options, size, "-DMO_HEAD=%u", n <= 64 ? 64u : n <= 128 ? 128u : 256u);
+        snprintf(options, size, "-DMO_HEAD=%u", (unsigned)head);
         return 16;
     }
-    const uint32_t head = (n + 31) / 32 * 32;
     const uint32_t columns = items >= 256 ? 16 : items >= 64 ? 8 : items >= 8 ? 4 : 2;
     const uint32_t sums = (part == moi_cl_attention_kv ? 2 : 1) * head / columns;
     const uint32_t most = part == moi_cl_attention_out && items <= 128 ? 4 : 2;
-    uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
-    if (rows == 3) rows = 2;
+    const uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
     snprintf(options, size, "-DMO_PART=%d -DMO_HEAD=%u -DMO_TC=%u -DMO_MR=%u", part, (unsigned)head,
         (unsigned)columns, (unsigned)rows);
     return items / columns * rows;

@@ -26,8 +26,8 @@ typedef struct mo_cl_attention_desc {
 /* mo_cl_attention_tensors - what forward and backward read and write, all float; head h of a
  * position starts h * head_size into its row.
  *
- * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count: parts of one
- *                  fused activation, or three blocks
+ * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count: parts of
+ *                  one fused activation, or three blocks
  * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
  * lse         out  [batch x heads x seq]: log of the sum of e^score of each row; backward reads it
  * dout        in   backward: gradient of out, same shape
@@ -45,10 +45,9 @@ MEMOPT_API size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *des
 /* mo_cl_attention_forward - out = softmax(scale q k^T) v, head by head.
  * mo_cl_attention_backward - dq, dk, dv from dout; the scores are computed again.
  *
- * Every element is summed by one item in a fixed order: the same bits on every run, but not those of
- * the CPU, whose sums have another order and whose scores are not scaled block by block. Against
- * exact arithmetic the error is of the same size as that of mo_attention: some 1e-6 of the largest
- * element.
+ * Every element is summed by one item in a fixed order: the same bits on every run, but not those
+ * of the CPU, which sums in another order. Against exact arithmetic the error is of the same size
+ * as that of mo_attention: some 1e-6 of the largest element.
  *
  * Memory:  the workspace in backward; O(batch heads seq) for lse instead of O(batch heads seq^2)
  * Threads: one at a time

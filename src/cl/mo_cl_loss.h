@@ -1,5 +1,5 @@
-/* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits exist
- * for a chunk of rows only. */
+/* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits
+ * exist for a chunk of rows only. */
 #ifndef MEMOPT_CL_LOSS_H
 #define MEMOPT_CL_LOSS_H
 
@@ -47,8 +47,8 @@ MEMOPT_API size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *des
  *
  *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
  *
- * loss  out  as mo_cl_linear_ce_read, which it is read by: that waits for the device. NULL = nothing
- *            is read and nothing is waited for
+ * loss  out  read by mo_cl_linear_ce_read, which waits for the device; NULL = nothing is read and
+ *            nothing is waited for
  *
  * A row whose target is outside the vocabulary has no gradient; nothing outside is read or written,
  * and reading the loss says so. The sums of a row are taken in another order than on the CPU, and

@@ -5,10 +5,11 @@
  *
  * The items stand in MO_TR rows of MO_TC. An item has MO_MR rows of the tile, of which it keeps
  * every MO_TC-th column: 4 scores of a block, and MO_NC elements of the result. Operands pass
- * through local memory in pieces.
+ * through local memory in pieces. Helpers are always inlined: a compiler that inlines functions
+ * with barriers late was seen to crash.
  *
  * MO_PART  0: forward, 1: dq, 2: dk and dv
- * MO_HEAD  most elements of a head, a multiple of 32, at least head_size
+ * MO_HEAD  most elements of a head, a multiple of MO_TC, at least head_size
  * MO_TC    divides MEMOPT_WG, at most 16
  * MO_MR    rows of an item
  *
@@ -19,6 +20,8 @@
  * check: -DMO_PART=1 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1
  * check: -DMO_PART=2 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1 */
 #if MEMOPT_WG > 1
+#define MO_INLINE static inline __attribute__((always_inline))
+
 #define MO_TR    (MEMOPT_WG / MO_TC)
 #define MO_ROWS  (MO_TR * MO_MR)
 #define MO_OTHER (4 * MO_TC)
@@ -30,7 +33,7 @@
 #define MO_DEEP (MO_BUFFER / MO_HEAD) /* rows of the other side that a sum takes at once */
 
 /* x[0..rows-1][0..columns-1] to local memory, zeros behind what is there. */
-static inline void mo_attention_copy(__global const float *x, ulong stride, uint rows, uint columns,
+MO_INLINE void mo_attention_copy(__global const float *x, ulong stride, uint rows, uint columns,
     uint all_rows, uint all_columns, uint pitch, __local float *to) {
     for (uint i = (uint)get_local_id(0); i < all_rows * all_columns; i += MEMOPT_WG) {
         const uint r = i / all_columns, c = i % all_columns;
@@ -39,7 +42,7 @@ static inline void mo_attention_copy(__global const float *x, ulong stride, uint
 }
 
 /* s[i][j] = row i of the item in x times row (column of the item) j of the block in y */
-static inline void mo_attention_product(__global const float *x, ulong x_stride, uint x_rows,
+MO_INLINE void mo_attention_product(__global const float *x, ulong x_stride, uint x_rows,
     __global const float *y, ulong y_stride, uint y_rows, uint n, __local float *buffer,
     float s[MO_MR][4]) {
     const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;
@@ -69,7 +72,7 @@ static inline void mo_attention_product(__global const float *x, ulong x_stride,
             (uint)get_local_id(0) % MO_TC + (j) * MO_TC]
 
 /* sum[i][j] += the sum over the block's rows of weight times element j of the row in y */
-static inline void mo_attention_accumulate(__local const float *weights, __global const float *y,
+MO_INLINE void mo_attention_accumulate(__local const float *weights, __global const float *y,
     ulong stride, uint rows, uint n, __local float *buffer, float sum[MO_MR][MO_NC]) {
     const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;
     for (uint begin = 0; begin < rows; begin += MO_DEEP) {
@@ -93,7 +96,7 @@ static inline void mo_attention_accumulate(__local const float *weights, __globa
 }
 
 /* For each of the item's rows the sum, or the largest, over the MO_TC items that share it. */
-static inline void mo_attention_share(float v[MO_MR], int largest, __local float *buffer) {
+MO_INLINE void mo_attention_share(float v[MO_MR], int largest, __local float *buffer) {
     const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;
     barrier(CLK_LOCAL_MEM_FENCE);
     for (uint i = 0; i < MO_MR; i++) buffer[(tr * MO_MR + i) * MO_TC + tc] = v[i];
@@ -106,7 +109,7 @@ static inline void mo_attention_share(float v[MO_MR], int largest, __local float
     }
 }
 
-static inline void mo_attention_store(float sum[MO_MR][MO_NC], uint rows, uint n,
+MO_INLINE void mo_attention_store(float sum[MO_MR][MO_NC], uint rows, uint n,
     __global float *x, ulong stride) {
     const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;
     for (uint i = 0; i < MO_MR; i++)
@@ -122,7 +125,7 @@ typedef struct mo_attention_place {
     uint row, rows;
 } mo_attention_place;
 
-static inline mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {
+MO_INLINE mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {
     const uint tiles = (seq + MO_ROWS - 1) / MO_ROWS, id = (uint)get_group_id(0);
     const uint at = id / tiles, sequence = at / heads, head = at % heads;
     mo_attention_place p;

@@ -44,7 +44,7 @@ static inline void mo_lanes_zero(float16 *tile, uint n) {
     for (uint c = 0; c < n; c++) tile[c] = 0.0f;
 }
 
-/* s[k] = the lanes' rows times row k of y, for MO_OTHER rows; those from rows on repeat the last. */
+/* s[k] = the lanes' rows times row k of y, MO_OTHER times; those from rows on repeat the last. */
 static inline void mo_lanes_product(const float16 *tile, __global const float *y, ulong stride,
     uint rows, uint n, float16 *s) {
     for (uint k = 0; k < MO_OTHER; k += 8) {
@@ -171,7 +171,8 @@ MO_KERNEL void mo_cl_attention_lanes_forward(__global const float *restrict q, u
     }
     const float16 inverse = 1.0f / sum;
     for (uint c = 0; c < n; c++) sums[c] *= inverse;
-    mo_lanes_store(sums, at.rows, n, out + out_off + at.out + at.row * at.out_stride, at.out_stride);
+    out += out_off + at.out + at.row * at.out_stride;
+    mo_lanes_store(sums, at.rows, n, out, at.out_stride);
     float stats[16];
     vstore16(most + log(sum), 0, stats);
     for (uint r = 0; r < at.rows; r++) lse[lse_off + at.stats + at.row + r] = stats[r];
