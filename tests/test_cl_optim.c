@@ -348,6 +348,22 @@ static void a_state_can_move_between_host_and_device(void **state) {
     }
 }
 
+static void attaching_to_a_state_finds_it(void **state) {
+    test_cl *t = test_cl_of(state);
+    twins w = twins_begin(t, decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), PLAIN, 1000);
+    new_gradients(&w, 2);
+    both_step(&w, 1);
+    memset(&w.state, 0xee, sizeof w.state);
+    test_ok(mo_cl_optim_state_attach(&w.host.d, 1000, w.block, &w.state));
+    assert_twins(&w, 1);
+    both_step(&w, 2);
+    assert_twins(&w, 2);
+    const mo_cl_mem less = mo_cl_part(&w.block, 0, w.host.size - 1);
+    assert_int_equal(mo_cl_optim_state_attach(&w.host.d, 1000, less, &w.state), MO_E_NO_SPACE);
+    assert_int_equal(mo_cl_optim_state_attach(&w.host.d, 1000, w.block, NULL), MO_E_INVALID);
+    twins_end(&w);
+}
+
 static void states_of_another_shape_do_not_move(void **state) {
     test_cl *t = test_cl_of(state);
     twins w = twins_begin(t, decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), PLAIN, 1000);
@@ -432,6 +448,7 @@ int main(void) {
         cmocka_unit_test(slices_add_up_to_the_whole),
         cmocka_unit_test(slices_that_cannot_be_are_refused),
         cmocka_unit_test(a_state_can_move_between_host_and_device),
+        cmocka_unit_test(attaching_to_a_state_finds_it),
         cmocka_unit_test(states_of_another_shape_do_not_move),
         cmocka_unit_test(states_that_cannot_be_are_refused),
         cmocka_unit_test(steps_that_cannot_be_are_refused),
