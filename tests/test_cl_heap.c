@@ -138,10 +138,7 @@ static void a_budget_is_enforced_before_a_buffer_is_created(void **state) {
     third.handle = 77;
     assert_int_equal(take(&f, 1, &third), MO_E_NO_SPACE);
     assert_int_equal(third.handle, 77);
-    char text[64];
-    snprintf(text, sizeof text, "no room for %d bytes", (int)rounded(&f, 1));
-    assert_non_null(strstr(kept.text, text));
-    assert_int_equal(kept.n, 3); /* why, and each buffer */
+    assert_int_equal(kept.n, 3); /* why, and each buffer: see test_cl_heap_defrag.c */
     assert_non_null(strstr(kept.text, "buffer of 2097152 bytes"));
     mo_cl_heap_stats stats = stats_of(&f.heap);
     assert_int_equal(stats.n_created, 2);
