@@ -178,7 +178,7 @@ static inline float mo_q8_scaled(float x, float inverse, float low) {
     return t > low ? t : low;
 }
 
-/* The nearest code of low <= t <= 1. */
+/* The nearest code of low <= t <= 1 (and an ulp); of a larger t there is no cell. */
 static inline uint mo_q8_code(__global const uint *cells, float t, uint zero, uint no_zero) {
     const uint magnitude = mo_magnitude(t);
     const uint at = (uint)max((int)magnitude - 0x34000000, 0);

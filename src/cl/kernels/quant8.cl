@@ -51,7 +51,8 @@ MO_KERNEL void mo_cl_quant8_encode(__global const uint *restrict tables,
     mo_most_blocks(from, size, shift, offset, most);
     for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {
         const uint scale = mo_q8_scale(most[i >> shift]);
-        const float t = mo_q8_scaled(from[i] - offset, 1.0f / as_float(scale), low);
+        const float inverse = scale == 0u ? 0.0f : 1.0f / as_float(scale); /* t stays below 1 */
+        const float t = mo_q8_scaled(from[i] - offset, inverse, low);
         const uint code = mo_q8_code(cells, t, zero, no_zero);
         to[i] = (uchar)(scale == 0u ? zero : code);
         if ((i & ((1u << shift) - 1u)) == 0u) scales[i >> shift] = as_float(scale);
