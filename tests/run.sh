@@ -3,7 +3,8 @@
 # line for each and ends with "N passed, N failed". `make test` calls it and sets:
 #   MAKE, TESTS   names without test_ and .c
 #   ONLY_TESTS    not empty = no examples, no gates
-# Numeric tests run once more for each instruction set that MEMOPT_CPU can force.
+# Numeric tests run once more for each instruction set that MEMOPT_CPU can force, those of
+# memopt_cl.h on each axis of cl_axis.sh.
 set -u
 cd "$(dirname "$0")/.."
 isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act quant quant4 int8}
@@ -12,7 +13,7 @@ limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 results=build/test/results
 passed=0 failed=0 skipped=0
-keys=()
+keys=() asan=()
 
 has() { case " $2 " in *" $1 "*) return 0 ;; esac; return 1; }
 
@@ -42,7 +43,11 @@ start_tests() {
     setarch "$(uname -m)" -R true 2>/dev/null && fixed=(setarch "$(uname -m)" -R)
     for test in $TESTS; do
         for side in src-plain src-asan header-plain header-asan; do
-            start cmocka "$side/$test" "build/test/$side/test_$test"
+            case $side:$test in
+            *-asan:cl | *-asan:cl_*)
+                start cmocka "$side/$test" "${asan[@]}" "build/test/$side/test_$test" ;;
+            *) start cmocka "$side/$test" "build/test/$side/test_$test" ;;
+            esac
         done
         has "$test" "$tsan_tests" &&
             start cmocka "src-tsan/$test" "${fixed[@]}" "build/test/src-tsan/test_$test"
@@ -50,6 +55,41 @@ start_tests() {
         for isa in $forced_sets; do
             start cmocka "src-plain/$test@$isa" \
                 env MEMOPT_CPU=$isa "build/test/src-plain/test_$test"
+        done
+    done
+}
+
+# Seconds that one test may take on an axis; the compilers of CPU devices are slow.
+axis_limit_s=${AXIS_LIMIT_S:-240}
+
+# Tests that an axis adds something to. What has no kernels does not depend on the group's size.
+axis_tests() {
+    local test
+    for test in $TESTS; do
+        case $1:$test in
+        *:cl_faults | *:cl_devices) ;; # have their own devices
+        rusticl:cl | rusticl:cl_* | poor:cl | poor:cl_*) echo "$test" ;;
+        denorms:cl_accum | denorms:cl_half | denorms:cl_quant | denorms:cl_optim) echo "$test" ;;
+        denorms:* | *:cl | *:cl_heap_*) ;;
+        wg64:cl_* | narrow:cl_* | oclgrind:cl_*) echo "$test" ;;
+        esac
+    done
+}
+
+start_axes() {
+    local axis test why tests
+    for axis in wg64 denorms narrow poor rusticl oclgrind; do
+        tests=$(axis_tests $axis)
+        [ -n "$tests" ] || continue
+        why=$(tests/cl_axis.sh --missing $axis)
+        if [ -n "$why" ]; then
+            echo "skipped: tests on the axis $axis: $why"
+            skipped=$((skipped + $(echo "$tests" | wc -l)))
+            continue
+        fi
+        for test in $tests; do
+            limit_s=$axis_limit_s start cmocka "axis-$axis/$test" \
+                tests/cl_axis.sh $axis "build/test/src-plain/test_$test"
         done
     done
 }
@@ -73,6 +113,9 @@ start_programs() {
     start cmocka cli/train_gpt@asan tests/cli_train_gpt.sh build/test/src-asan/train_gpt
     start cmocka cli/memopt tests/cli_memopt.sh build/memopt
     start cmocka cli/memopt@asan tests/cli_memopt.sh build/test/src-asan/memopt
+    if [ -e build/examples/09_cl_info ]; then
+        start cmocka cli/cl_info tests/cli_cl.sh build/examples/09_cl_info
+    fi
     start exit isa_agree build/test/isa_agree
     start exit bench/smoke build/memopt-bench --n 4096 -r 1 --filter .
 }
@@ -130,7 +173,12 @@ goals=build-tests
 ${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" $goals ||
     { echo "FAILED: some of it does not build"; failed=$((failed + 1)); }
 
+# Sanitizers and other vendors' drivers do not go together.
+why=$(tests/cl_axis.sh --missing pocl)
+[ -n "$why" ] || asan=(tests/cl_axis.sh pocl)
+
 start_tests
+start_axes
 if [ -z "${ONLY_TESTS:-}" ]; then start_programs; start_examples; start_gates; fi
 wait
 for key in "${keys[@]}"; do report "$key"; done

@@ -48,8 +48,8 @@ compile() {
 check_lint() {
     local extensions=-all
     if wants_double; then extensions=-all,+cl_khr_fp64,+__opencl_c_fp64; fi
-    compile --target=spir64 -Xclang -cl-ext=$extensions -fsyntax-only -Wall -Wextra -Werror -Wno-unused \
-        -Wno-unused-parameter
+    compile --target=spir64 -Xclang -cl-ext=$extensions -fsyntax-only \
+        -Wall -Wextra -Werror -Wno-unused -Wno-unused-parameter
 }
 
 # -O0: what later passes make is not always valid.
@@ -275,5 +275,6 @@ if [ -n "$vendors" ]; then show_table < "$out/rows"; fi
 # Often many variants fail in the same way.
 cat "$out"/refused/* 2> /dev/null | head -n 60
 grep -h ': refused$\|: in memory: ' "$out"/refused/* 2> /dev/null | sort > "$out/refused.list"
-echo "$(wc -l < "$out/cases") checks, $(ls "$out/refused" | wc -l) refused; all in $out/refused.list"
-[ -z "$(ls "$out/refused")" ]
+n_refused=$(find "$out/refused" -type f | wc -l)
+echo "$(wc -l < "$out/cases") checks, $n_refused refused; all in $out/refused.list"
+[ "$n_refused" = 0 ]

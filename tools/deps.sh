@@ -40,7 +40,15 @@ look() {
     check wanted opencl-c-headers compiles '#define CL_TARGET_OPENCL_VERSION 120
         #include <CL/cl.h>'
     check wanted ocl-icd-opencl-dev opencl_loader
-    check wanted pocl-opencl-icd opencl_runtime
+    check wanted pocl-opencl-icd library libpocl.so
+    # More of them to test on, and the compilers of GPU vendors for `make cl-check`.
+    check wanted mesa-opencl-icd library libRusticlOpenCL.so
+    check wanted oclgrind have oclgrind
+    check wanted clang-15 have clang-15
+    check wanted libclc-15 test -e /usr/lib/clc/amdgcn--amdhsa.bc
+    check wanted llvm-spirv-15 have llvm-spirv-15
+    check wanted spirv-tools have spirv-val
+    check wanted intel-opencl-icd have ocloc
     check wanted libclblast-dev compiles '#define CL_TARGET_OPENCL_VERSION 120
         #include <clblast_c.h>'
     if [ "$(uname -m)" = aarch64 ]; then drop_cross; fi
@@ -59,8 +67,7 @@ opencl_loader() {
     echo 'int main(void) { return 0; }' | cc -x c - -o /dev/null -lOpenCL 2> /dev/null
 }
 
-# Any driver will do.
-opencl_runtime() { ls "${OCL_ICD_VENDORS:-/etc/OpenCL/vendors}"/*.icd 2> /dev/null | grep -q .; }
+library() { PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -qF "$1"; }
 
 drop_cross() {
     local package kept=()
