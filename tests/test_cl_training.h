@@ -78,10 +78,11 @@ static mo_status step_linear(work *w) {
 static mo_status step_attention(work *w) {
     float out[CELLS], lse[ROWS * HEADS], got[CELLS];
     mo_cl_attention_desc d = {.batch = 1, .seq = ROWS, .heads = HEADS, .head_size = WIDTH / HEADS};
-    mo_cl_attention_tensors t = {{0}};
+    mo_cl_attention_tensors t;
     mo_attention_desc cpu = {.batch = 1, .seq = ROWS, .heads = HEADS, .head_size = WIDTH / HEADS};
     const mo_attention_tensors same = {
         .q = input, .k = other, .v = input + CELLS, .out = out, .lse = lse};
+    memset(&t, 0, sizeof t);
     OR_RETURN(put_floats(w, input, CELLS, &t.q));
     OR_RETURN(put_floats(w, other, CELLS, &t.k));
     OR_RETURN(put_floats(w, input + CELLS, CELLS, &t.v));
@@ -109,9 +110,10 @@ static mo_status step_loss(work *w) {
     const mo_cl_gemm_env env = {.cl = &w->cl, .use = MO_CL_GEMM_OWN};
     mo_cl_linear_ce_desc d = {.rows = ROWS, .channels = WIDTH, .vocab = VOCAB, .env = &env};
     const mo_cl_embedding_desc e = {.rows = ROWS, .seq = ROWS, .channels = WIDTH, .vocab = VOCAB};
-    mo_cl_linear_ce_tensors t = {{0}};
+    mo_cl_linear_ce_tensors t;
     mo_cl_mem wpe;
     for (int i = 0; i < ROWS; i++) tokens[i] = i * 7 % VOCAB;
+    memset(&t, 0, sizeof t);
     OR_RETURN(put(w, tokens, sizeof tokens, &t.targets));
     OR_RETURN(put_floats(w, other, CELLS, &wpe));
     OR_RETURN(put_floats(w, other, CELLS, &t.x));
