@@ -73,12 +73,12 @@ static uint32_t moi_cl_attention_options(
     return items / columns * rows;
 }
 
-static moi_cl_call moi_cl_attention_begin(const moi_cl_attention_job *job, int part,
-    moi_cl_kernel one, moi_cl_kernel many, uint64_t *n_groups) {
+static moi_cl_call moi_cl_attention_begin(
+    const moi_cl_attention_job *job, int part, moi_cl_kernel id, uint64_t *n_groups) {
     char options[96];
     const uint32_t rows = moi_cl_attention_options(job, part, options, sizeof options);
     const mo_cl_attention_tensors *t = job->t;
-    moi_cl_call call = moi_cl_begin(job->cl, job->cl->work_group == 1 ? one : many, options);
+    moi_cl_call call = moi_cl_begin(job->cl, id, options);
     *n_groups = (uint64_t)job->d.batch * job->d.heads * ((job->d.seq + rows - 1) / rows);
     if (*n_groups > UINT32_MAX && call.status == MO_OK) call.status = MO_E_OVERFLOW;
     moi_cl_mem_arg(&call, &t->q, sizeof(float), job->n_in);
@@ -101,8 +101,8 @@ static mo_status moi_cl_attention_end(
 static mo_status moi_cl_attention_run_dq(const moi_cl_attention_job *job) {
     const mo_cl_attention_tensors *t = job->t;
     uint64_t n_groups;
-    moi_cl_call call = moi_cl_attention_begin(job, moi_cl_attention_q,
-        MOI_CL_mo_cl_attention_lanes_dq, MOI_CL_mo_cl_attention_dq, &n_groups);
+    moi_cl_call call =
+        moi_cl_attention_begin(job, moi_cl_attention_q, MOI_CL_mo_cl_attention_dq, &n_groups);
     moi_cl_mem_arg(&call, &t->out, sizeof(float), job->n_out);
     moi_cl_mem_arg(&call, &t->lse, sizeof(float), job->n_rows);
     moi_cl_mem_arg(&call, &t->dout, sizeof(float), job->n_out);
@@ -114,8 +114,8 @@ static mo_status moi_cl_attention_run_dq(const moi_cl_attention_job *job) {
 static mo_status moi_cl_attention_run_dkv(const moi_cl_attention_job *job) {
     const mo_cl_attention_tensors *t = job->t;
     uint64_t n_groups;
-    moi_cl_call call = moi_cl_attention_begin(job, moi_cl_attention_kv,
-        MOI_CL_mo_cl_attention_lanes_dkv, MOI_CL_mo_cl_attention_dkv, &n_groups);
+    moi_cl_call call =
+        moi_cl_attention_begin(job, moi_cl_attention_kv, MOI_CL_mo_cl_attention_dkv, &n_groups);
     moi_cl_mem_arg(&call, &t->lse, sizeof(float), job->n_rows);
     moi_cl_mem_arg(&call, &t->dout, sizeof(float), job->n_out);
     moi_cl_mem_arg(&call, &job->d.workspace, sizeof(float), job->n_rows);
@@ -140,8 +140,8 @@ mo_status mo_cl_attention_forward(
     uint64_t n_groups;
     mo_status status = moi_cl_attention_check(&job, 0);
     if (status != MO_OK) return status;
-    moi_cl_call call = moi_cl_attention_begin(&job, moi_cl_attention_out,
-        MOI_CL_mo_cl_attention_lanes_forward, MOI_CL_mo_cl_attention_forward, &n_groups);
+    moi_cl_call call = moi_cl_attention_begin(
+        &job, moi_cl_attention_out, MOI_CL_mo_cl_attention_forward, &n_groups);
     moi_cl_mem_arg(&call, &tensors->out, sizeof(float), job.n_out);
     moi_cl_mem_arg(&call, &tensors->lse, sizeof(float), job.n_rows);
     return moi_cl_attention_end(&job, &call, n_groups);

@@ -20,8 +20,9 @@
     X(norm, math)                                                                                  \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
-    X(attention, math)                                                                             \
     X(attention_lanes, math)                                                                       \
+    X(attention_tile, attention_lanes)                                                             \
+    X(attention, attention_tile)                                                                   \
     X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
@@ -55,9 +56,6 @@
     X(attention, mo_cl_attention_forward)                                                          \
     X(attention, mo_cl_attention_dq)                                                               \
     X(attention, mo_cl_attention_dkv)                                                              \
-    X(attention_lanes, mo_cl_attention_lanes_forward)                                              \
-    X(attention_lanes, mo_cl_attention_lanes_dq)                                                   \
-    X(attention_lanes, mo_cl_attention_lanes_dkv)                                                  \
     X(loss, mo_cl_linear_ce_rows)                                                                  \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \

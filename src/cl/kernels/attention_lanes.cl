@@ -1,23 +1,11 @@
-/* attention_lanes.cl - exact attention where MEMOPT_WG is 1, see mo_attention.h: 16 rows of a head
- * in the lanes of vectors, against blocks of MO_OTHER rows of the other side. Behind math.cl.
- *
- * groups  batch * heads * ceil(seq / 16)
+/* attention_lanes.cl - what attention.cl takes where MEMOPT_WG is 1: 16 rows of a head in the lanes
+ * of vectors, against blocks of MO_OTHER rows of the other side. Behind math.cl.
  *
  * With rows in lanes a score is a sum of vectors times numbers, the running softmax of the papers
- * works lane by lane, and nothing is summed across lanes. Lanes behind the last row repeat it.
- *
- * MO_HEAD  most elements of a head, at least head_size
- *
- * check: -DMO_HEAD=64
- * check: -DMO_HEAD=128
- * check: -DMO_HEAD=256 */
-#ifndef MO_HEAD
-#define MO_HEAD 256
-#endif
-#define MO_OTHER 32u
+ * works lane by lane, and nothing is summed across lanes. Lanes behind the last row repeat it. */
 
 #if MEMOPT_WG == 1
-
+#define MO_OTHER 32u
 #define MO_LANES ((int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 
 /* tile[c] = element c of 16 rows, and back. */
@@ -135,121 +123,5 @@ static inline mo_lanes_place mo_lanes_find(uint seq, uint heads, uint n, ulong s
     p.row = id % tiles * 16;
     p.rows = min(seq - p.row, 16u);
     return p;
-}
-
-/* out = softmax(scale q k^T) v of 16 queries */
-MO_KERNEL void mo_cl_attention_lanes_forward(__global const float *restrict q, ulong q_off,
-    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,
-    __global float *restrict out, ulong out_off, __global float *restrict lse, ulong lse_off,
-    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {
-    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);
-    const uint end = full ? seq : at.row + at.rows;
-    const int16 last = full ? (int16)((int)seq - 1) : (int)at.row + MO_LANES;
-    float16 tile[MO_HEAD], sums[MO_HEAD], s[MO_OTHER];
-    float16 most = -FLT_MAX, sum = 0.0f;
-    k += k_off + at.in;
-    v += v_off + at.in;
-    mo_lanes_load(q + q_off + at.in + at.row * stride, stride, at.rows, n, tile);
-    mo_lanes_zero(sums, n);
-    for (uint key = 0; key < end; key += MO_OTHER) {
-        const uint keys = min(end - key, MO_OTHER);
-        mo_lanes_product(tile, k + key * stride, stride, keys, n, s);
-        float16 now = most;
-        for (uint j = 0; j < keys; j++) {
-            const float16 score = s[j] * scale;
-            s[j] = select(score, (float16)-INFINITY, (int16)(int)(key + j) > last);
-            now = select(now, s[j], s[j] > now);
-        }
-        const float16 shrink = mo_exp16(most - now);
-        sum *= shrink;
-        for (uint j = 0; j < keys; j++) {
-            s[j] = mo_exp16(s[j] - now);
-            sum += s[j];
-        }
-        most = now;
-        mo_lanes_accumulate(s, v + key * stride, stride, keys, n, shrink, sums);
-    }
-    const float16 inverse = 1.0f / sum;
-    for (uint c = 0; c < n; c++) sums[c] *= inverse;
-    out += out_off + at.out + at.row * at.out_stride;
-    mo_lanes_store(sums, at.rows, n, out, at.out_stride);
-    float stats[16];
-    vstore16(most + log(sum), 0, stats);
-    for (uint r = 0; r < at.rows; r++) lse[lse_off + at.stats + at.row + r] = stats[r];
-}
-
-/* dq of 16 queries; delta[row] = dout out, for the other kernel */
-MO_KERNEL void mo_cl_attention_lanes_dq(__global const float *restrict q, ulong q_off,
-    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,
-    __global const float *restrict out, ulong out_off, __global const float *restrict lse,
-    ulong lse_off, __global const float *restrict dout, ulong dout_off,
-    __global float *restrict delta, ulong delta_off, __global float *restrict dq, ulong dq_off,
-    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {
-    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);
-    const uint end = full ? seq : at.row + at.rows;
-    const int16 last = full ? (int16)((int)seq - 1) : (int)at.row + MO_LANES;
-    const ulong row = at.out + at.row * at.out_stride, stats = at.stats + at.row;
-    float16 tile[MO_HEAD], dtile[MO_HEAD], sums[MO_HEAD], s[MO_OTHER], ds[MO_OTHER];
-    k += k_off + at.in;
-    v += v_off + at.in;
-    mo_lanes_load(q + q_off + at.in + at.row * stride, stride, at.rows, n, tile);
-    mo_lanes_load(dout + dout_off + row, at.out_stride, at.rows, n, dtile);
-    mo_lanes_load(out + out_off + row, at.out_stride, at.rows, n, sums);
-    const float16 norm = mo_lanes_row(lse + lse_off + stats, at.rows);
-    float16 dot = 0.0f;
-    for (uint c = 0; c < n; c++) dot = mo_mad16(dtile[c], sums[c], dot);
-    mo_lanes_store(&dot, at.rows, 1, delta + delta_off + stats, 1);
-    mo_lanes_zero(sums, n);
-    for (uint key = 0; key < end; key += MO_OTHER) {
-        const uint keys = min(end - key, MO_OTHER);
-        mo_lanes_product(tile, k + key * stride, stride, keys, n, s);
-        mo_lanes_product(dtile, v + key * stride, stride, keys, n, ds);
-        for (uint j = 0; j < keys; j++) {
-            const float16 p = mo_exp16(s[j] * scale - norm);
-            const float16 d = p * (ds[j] - dot) * scale;
-            ds[j] = select(d, (float16)0.0f, (int16)(int)(key + j) > last);
-        }
-        mo_lanes_accumulate(ds, k + key * stride, stride, keys, n, (float16)1.0f, sums);
-    }
-    mo_lanes_store(sums, at.rows, n, dq + dq_off + at.in + at.row * stride, stride);
-}
-
-/* dk and dv of 16 keys */
-MO_KERNEL void mo_cl_attention_lanes_dkv(__global const float *restrict q, ulong q_off,
-    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,
-    __global const float *restrict lse, ulong lse_off, __global const float *restrict dout,
-    ulong dout_off, __global const float *restrict delta, ulong delta_off,
-    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off, uint seq,
-    uint heads, uint n, ulong stride, float scale, uint full) {
-    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);
-    const int16 key = (int)at.row + MO_LANES;
-    const ulong rows = at.in + at.row * stride;
-    float16 tile[MO_HEAD], vtile[MO_HEAD], dks[MO_HEAD], dvs[MO_HEAD], s[MO_OTHER], ds[MO_OTHER];
-    q += q_off + at.in;
-    dout += dout_off + at.out;
-    lse += lse_off + at.stats;
-    delta += delta_off + at.stats;
-    mo_lanes_load(k + k_off + rows, stride, at.rows, n, tile);
-    mo_lanes_load(v + v_off + rows, stride, at.rows, n, vtile);
-    mo_lanes_zero(dks, n);
-    mo_lanes_zero(dvs, n);
-    for (uint query = full ? 0 : at.row; query < seq; query += MO_OTHER) {
-        const uint queries = min(seq - query, MO_OTHER);
-        __global const float *rows_q = q + query * stride;
-        __global const float *rows_d = dout + query * at.out_stride;
-        mo_lanes_product(tile, rows_q, stride, queries, n, s);
-        mo_lanes_product(vtile, rows_d, at.out_stride, queries, n, ds);
-        for (uint j = 0; j < queries; j++) {
-            const float16 e = mo_exp16(s[j] * scale - lse[query + j]);
-            const int16 first = full ? (int16)0 : key;
-            const float16 p = select(e, (float16)0.0f, first > (int16)(int)(query + j));
-            s[j] = p;
-            ds[j] = p * (ds[j] - delta[query + j]) * scale;
-        }
-        mo_lanes_accumulate(s, rows_d, at.out_stride, queries, n, (float16)1.0f, dvs);
-        mo_lanes_accumulate(ds, rows_q, stride, queries, n, (float16)1.0f, dks);
-    }
-    mo_lanes_store(dks, at.rows, n, dk + dk_off + rows, stride);
-    mo_lanes_store(dvs, at.rows, n, dv + dv_off + rows, stride);
 }
 #endif
