@@ -224,6 +224,7 @@ typedef enum mo_cl_queue { MO_CL_COMPUTE = 0, MO_CL_TRANSFER, MO_CL_QUEUE_COUNT 
  *                device; NULL = a new one
  * profiling      queues made here keep the times of commands
  * work_group     work-items of a group in the kernels, a power of two; 0 = 1 on CPUs, 64 elsewhere
+ *                and on Mesa's llvmpipe
  * build_options  added to those of every program; NULL = none; copied
  * cache_folder   of compiled programs, created when missing; "" = none; NULL = MEMOPT_CL_CACHE of
  *                the environment, else "memopt" in the user's cache folder; copied
@@ -3825,6 +3826,14 @@ static mo_status moi_cl_make_queues(mo_cl *cl, int profiling) {
     return MO_OK;
 }
 
+/* Compilers of CPU devices make loops of a group's items, and vectorize better what has none. Mesa's
+ * llvmpipe makes the lanes of a vector of them, like a GPU, and has miscompiled long loops in groups
+ * of one. */
+static size_t moi_cl_default_group(const mo_cl_info *info) {
+    const int loops = (info->type & CL_DEVICE_TYPE_CPU) && strncmp(info->name, "llvmpipe", 8) != 0;
+    return loops ? 1 : 64;
+}
+
 static mo_status moi_cl_open(mo_cl *cl, const mo_cl_desc *desc) {
     mo_status status = moi_cl_copy_text(&cl->allocator, desc->build_options, &cl->build_options);
     if (status == MO_OK) status = moi_cl_set_folder(cl, desc->cache_folder);
@@ -3834,7 +3843,7 @@ static mo_status moi_cl_open(mo_cl *cl, const mo_cl_desc *desc) {
     else status = moi_cl_make_context(cl, desc);
     if (status == MO_OK) status = mo_cl_device_info(cl->device, &cl->info);
     if (status != MO_OK) return status;
-    if (cl->work_group == 0) cl->work_group = cl->info.type & CL_DEVICE_TYPE_CPU ? 1 : 64;
+    if (cl->work_group == 0) cl->work_group = moi_cl_default_group(&cl->info);
     if (cl->work_group > cl->info.max_work_group) {
         moi_cl_say(&cl->log, MO_LOG_ERROR, "cl: work-groups of %zu; '%s' has up to %zu",
             cl->work_group, cl->info.name, cl->info.max_work_group);

@@ -137,6 +137,14 @@ static mo_status moi_cl_make_queues(mo_cl *cl, int profiling) {
     return MO_OK;
 }
 
+/* Compilers of CPU devices make loops of a group's items, and vectorize better what has none. Mesa's
+ * llvmpipe makes the lanes of a vector of them, like a GPU, and has miscompiled long loops in groups
+ * of one. */
+static size_t moi_cl_default_group(const mo_cl_info *info) {
+    const int loops = (info->type & CL_DEVICE_TYPE_CPU) && strncmp(info->name, "llvmpipe", 8) != 0;
+    return loops ? 1 : 64;
+}
+
 static mo_status moi_cl_open(mo_cl *cl, const mo_cl_desc *desc) {
     mo_status status = moi_cl_copy_text(&cl->allocator, desc->build_options, &cl->build_options);
     if (status == MO_OK) status = moi_cl_set_folder(cl, desc->cache_folder);
@@ -146,7 +154,7 @@ static mo_status moi_cl_open(mo_cl *cl, const mo_cl_desc *desc) {
     else status = moi_cl_make_context(cl, desc);
     if (status == MO_OK) status = mo_cl_device_info(cl->device, &cl->info);
     if (status != MO_OK) return status;
-    if (cl->work_group == 0) cl->work_group = cl->info.type & CL_DEVICE_TYPE_CPU ? 1 : 64;
+    if (cl->work_group == 0) cl->work_group = moi_cl_default_group(&cl->info);
     if (cl->work_group > cl->info.max_work_group) {
         moi_cl_say(&cl->log, MO_LOG_ERROR, "cl: work-groups of %zu; '%s' has up to %zu",
             cl->work_group, cl->info.name, cl->info.max_work_group);

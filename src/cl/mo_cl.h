@@ -27,6 +27,7 @@ typedef enum mo_cl_queue { MO_CL_COMPUTE = 0, MO_CL_TRANSFER, MO_CL_QUEUE_COUNT 
  *                device; NULL = a new one
  * profiling      queues made here keep the times of commands
  * work_group     work-items of a group in the kernels, a power of two; 0 = 1 on CPUs, 64 elsewhere
+ *                and on Mesa's llvmpipe
  * build_options  added to those of every program; NULL = none; copied
  * cache_folder   of compiled programs, created when missing; "" = none; NULL = MEMOPT_CL_CACHE of
  *                the environment, else "memopt" in the user's cache folder; copied
