@@ -212,7 +212,8 @@ static void all_zero_opens_a_device_with_two_queues(void **state) {
     assert_non_null(cl.queues[MO_CL_COMPUTE]);
     assert_non_null(cl.queues[MO_CL_TRANSFER]);
     assert_ptr_not_equal(cl.queues[MO_CL_COMPUTE], cl.queues[MO_CL_TRANSFER]);
-    assert_int_equal(cl.work_group, cl.info.type & CL_DEVICE_TYPE_CPU ? 1 : 64);
+    const int loops = (cl.info.type & CL_DEVICE_TYPE_CPU) && !strstr(cl.info.name, "llvmpipe");
+    assert_int_equal(cl.work_group, loops ? 1 : 64);
     test_ok(mo_cl_sync(&cl, MO_CL_COMPUTE));
     test_ok(mo_cl_flush(&cl, MO_CL_TRANSFER));
     test_ok(mo_cl_wait(&cl, 0, NULL));
