@@ -3826,9 +3826,9 @@ static mo_status moi_cl_make_queues(mo_cl *cl, int profiling) {
     return MO_OK;
 }
 
-/* Compilers of CPU devices make loops of a group's items, and vectorize better what has none. Mesa's
- * llvmpipe makes the lanes of a vector of them, like a GPU, and has miscompiled long loops in groups
- * of one. */
+/* Compilers of CPU devices make loops of a group's items, and vectorize better what has none.
+ * Mesa's llvmpipe makes the lanes of a vector of them, like a GPU, and has miscompiled long loops
+ * in groups of one. */
 static size_t moi_cl_default_group(const mo_cl_info *info) {
     const int loops = (info->type & CL_DEVICE_TYPE_CPU) && strncmp(info->name, "llvmpipe", 8) != 0;
     return loops ? 1 : 64;
