@@ -515,10 +515,6 @@ static int start_with_layer(void) {
 int main(void) {
     if (!getenv("OPENCL_LAYERS")) return start_with_layer();
     fill_inputs();
-    if (getenv("ONLY_POOR")) {
-        const struct CMUnitTest one[] = {cmocka_unit_test(a_poor_device_does_everything)};
-        return cmocka_run_group_tests(one, NULL, NULL);
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_layer_counts_what_is_not_released),
         cmocka_unit_test(every_failing_create_is_a_status),

@@ -138,8 +138,8 @@ static mo_status moi_cl_make_queues(mo_cl *cl, int profiling) {
 }
 
 /* Compilers of CPU devices make loops of a group's items, and vectorize better what has none.
- * Mesa's llvmpipe makes the lanes of a vector of them, like a GPU, and has miscompiled long loops
- * in groups of one. */
+ * Mesa's llvmpipe makes the lanes of a vector of them, like a GPU, and ends the loops of an item
+ * after 65535 turns, whatever is left, which groups of one come to. */
 static size_t moi_cl_default_group(const mo_cl_info *info) {
     const int loops = (info->type & CL_DEVICE_TYPE_CPU) && strncmp(info->name, "llvmpipe", 8) != 0;
     return loops ? 1 : 64;
