@@ -89,6 +89,17 @@ fails_late() {
     return 1
 }
 
+# fails_with STATUS TEXT FLAG... - the same, with other lines of the library before it.
+fails_with() {
+    local status=$1 text=$2 rc=0
+    shift 2
+    "$program" "$@" > refused.out 2> refused.err < /dev/null || rc=$?
+    [ $rc = "$status" ] && grep -qF -- "$text" refused.err && return 0
+    echo "exit status $rc, not $status with '$text': $*"
+    cat refused.err
+    return 1
+}
+
 # little_endian SIZE NUMBER... - each in so many bytes.
 little_endian() {
     local size=$1 x i bytes=''
@@ -865,6 +876,30 @@ test_device_budget_holds() {
     train run "${tiny[@]}" "${on[@]}" --steps 2 --budget $budget
     [ "$(number run.json peak_bytes)" -le $budget ]
     refuses 1 'is too small: the smallest that' "${tiny[@]}" "${on[@]}" --budget 100K
+}
+
+# A layer of the tests says that one buffer has so many bytes at most.
+test_device_whose_buffers_are_small_runs_the_plan_in_several() {
+    device
+    local layer=$root/build/test/cl_layer.so most
+    [ -e "$layer" ] || skip "no layer: make build-tests"
+    train plain "${plain[@]}" "${on[@]}" --steps 3
+    for most in 262144 65536; do
+        OPENCL_LAYERS=$layer TEST_LAYER_MAX_ALLOC=$most \
+            train run "${plain[@]}" "${on[@]}" --steps 3
+        within 1e-6 "$(losses plain.json)" "$(losses run.json)"
+        [ "$(number run.json peak_bytes)" -gt $most ]
+    done
+    OPENCL_LAYERS=$layer TEST_LAYER_MAX_ALLOC=16384 \
+        fails_with 1 'plan: parameters has 16384 bytes, a piece of memory' "${plain[@]}" "${on[@]}"
+}
+
+test_device_that_is_too_small_says_so() {
+    device
+    MEMOPT_CL_MEM=500K fails_late 1 'has 0.5 MiB to give: see --budget' "${plain[@]}" "${on[@]}"
+    [ -e "$root/build/test/cl_layer.so" ] || skip "no layer: make build-tests"
+    OPENCL_LAYERS=$root/build/test/cl_layer.so TEST_LAYER_QUOTA=500000 \
+        fails_with 1 'no room for the plan of' "${plain[@]}" "${on[@]}"
 }
 
 # Bytes of states and weights that one saved, another loaded and saved again.
