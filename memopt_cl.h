@@ -3827,8 +3827,8 @@ static mo_status moi_cl_make_queues(mo_cl *cl, int profiling) {
 }
 
 /* Compilers of CPU devices make loops of a group's items, and vectorize better what has none.
- * Mesa's llvmpipe makes the lanes of a vector of them, like a GPU, and has miscompiled long loops
- * in groups of one. */
+ * Mesa's llvmpipe makes the lanes of a vector of them, like a GPU, and ends the loops of an item
+ * after 65535 turns, whatever is left, which groups of one come to. */
 static size_t moi_cl_default_group(const mo_cl_info *info) {
     const int loops = (info->type & CL_DEVICE_TYPE_CPU) && strncmp(info->name, "llvmpipe", 8) != 0;
     return loops ? 1 : 64;
@@ -7457,11 +7457,11 @@ static const char *const moi_cl_loss_lines[] = {
 "#endif\n",
 "        return;\n",
 "    }\n",
-"    const float at_target = l[target];\n",
 "    const float2 part = mo_loss_part(l, vocab);\n",
 "    const float most = mo_group_max(part.x, scratch);\n",
 "    const float sum = mo_group_sum(part.y * mo_exp(part.x - most), scratch);\n",
-"    if (item == 0) losses[losses_off + row] = log(sum) - (at_target - most);\n",
+"    if (item == target % MEMOPT_WG) /* whose element it is: the others may be ahead */\n",
+"        losses[losses_off + row] = log(sum) - (l[target] - most);\n",
 "#if MO_GRADIENT\n",
 "    mo_loss_gradient(l, vocab, target, most, sum, scale);\n",
 "#else\n",

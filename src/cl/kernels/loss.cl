@@ -87,11 +87,11 @@ MO_KERNEL void mo_cl_linear_ce_rows(__global float *restrict logits, ulong logit
 #endif
         return;
     }
-    const float at_target = l[target];
     const float2 part = mo_loss_part(l, vocab);
     const float most = mo_group_max(part.x, scratch);
     const float sum = mo_group_sum(part.y * mo_exp(part.x - most), scratch);
-    if (item == 0) losses[losses_off + row] = log(sum) - (at_target - most);
+    if (item == target % MEMOPT_WG) /* whose element it is: the others may be ahead */
+        losses[losses_off + row] = log(sum) - (l[target] - most);
 #if MO_GRADIENT
     mo_loss_gradient(l, vocab, target, most, sum, scale);
 #else
