@@ -54,7 +54,7 @@ fuzzers  = $(patsubst fuzz/%.c,build/fuzz/%,$(wildcard fuzz/*.c))
 programs = $(if $(wildcard examples/train_gpt/*.c),build/train_gpt) \
     $(if $(wildcard tools/memopt/*.c),build/memopt) $(if $(wildcard bench/*.c),build/memopt-bench)
 
-.PHONY: all help headers deps demo test build-tests build-cli-tests check cl-check format bench fuzz \
+.PHONY: all help headers deps demo test build-tests build-cli-tests check cl-check cl-vendors format bench fuzz \
     install clean force
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -69,6 +69,7 @@ help:
 	@echo 'make test       all tests in all variants, and the gates; TESTS="arena pool" for a few'
 	@echo 'make check      the gates alone; GATES="symbols format" for a few'
 	@echo 'make cl-check   the kernels against the compilers of AMD, NVIDIA and Intel, without a device'
+	@echo 'make cl-vendors some of the tests on OpenCL runtimes that PyPI has, in build/'
 	@echo 'make format     clang-format over the sources'
 	@echo 'make bench      build and run the benchmarks'
 	@echo 'make fuzz       build the fuzzers (clang)'
@@ -283,6 +284,9 @@ check: headers build/memopt.o build/cl/mo_cl_kernels.inc
 
 cl-check:
 	@tools/cl_check.sh
+
+cl-vendors: build/test/src-plain/test_cl build/test/src-plain/test_cl_accum
+	@tools/cl_vendors.sh
 
 format:
 	clang-format -i $(wildcard $(foreach d,src src/* tools tools/* tests examples examples/* bench fuzz,\

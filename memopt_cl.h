@@ -4278,19 +4278,57 @@ static void moi_cl_program_drop(mo_cl *cl, mo_cl_program *p) {
     p->n_kernels = 0;
 }
 
-/* All kernels at once: some drivers leave out of the binary what was not created before. */
-static mo_status moi_cl_make_kernels(mo_cl *cl, mo_cl_program *p, const char *name) {
-    cl_uint n = 0;
-    cl_int code = clCreateKernelsInProgram(p->program, 0, NULL, &n);
-    if (code != CL_SUCCESS)
-        return moi_cl_fail(&cl->log, "clCreateKernelsInProgram", code, "%s", name);
-    if (n == 0) return MO_OK;
+static mo_status moi_cl_room_for_kernels(mo_cl *cl, mo_cl_program *p, size_t n) {
     cl_kernel *kernels = (cl_kernel *)moi_cl_new(&cl->allocator, n, sizeof *kernels);
     if (!kernels) return MO_E_NO_MEMORY;
     memset(kernels, 0, n * sizeof *kernels);
     p->kernels = kernels;
     p->n_kernels = n;
-    code = clCreateKernelsInProgram(p->program, n, kernels, NULL);
+    return MO_OK;
+}
+
+/* One after the other, from the names "a;b;c". */
+static cl_int moi_cl_make_named(mo_cl_program *p, char *names) {
+    cl_int code = CL_SUCCESS;
+    for (size_t i = 0; i < p->n_kernels && code == CL_SUCCESS; i++) {
+        const size_t length = strcspn(names, ";");
+        const int last = names[length] == '\0';
+        names[length] = '\0';
+        p->kernels[i] = clCreateKernel(p->program, names, &code);
+        names += last ? length : length + 1;
+    }
+    return code;
+}
+
+static mo_status moi_cl_make_by_name(mo_cl *cl, mo_cl_program *p, const char *name) {
+    size_t n = 0, size = 0;
+    cl_int code = clGetProgramInfo(p->program, CL_PROGRAM_NUM_KERNELS, sizeof n, &n, NULL);
+    if (code == CL_SUCCESS)
+        code = clGetProgramInfo(p->program, CL_PROGRAM_KERNEL_NAMES, 0, NULL, &size);
+    if (code != CL_SUCCESS) return moi_cl_fail(&cl->log, "clGetProgramInfo", code, "%s", name);
+    if (n == 0 || size == 0) return MO_OK;
+    mo_status status = moi_cl_room_for_kernels(cl, p, n);
+    char *names = status == MO_OK ? (char *)mo_alloc(&cl->allocator, size, 1) : NULL;
+    if (!names) return MO_E_NO_MEMORY;
+    code = clGetProgramInfo(p->program, CL_PROGRAM_KERNEL_NAMES, size, names, NULL);
+    names[size - 1] = '\0';
+    if (code == CL_SUCCESS) code = moi_cl_make_named(p, names);
+    mo_free(&cl->allocator, names, size, 1);
+    return code == CL_SUCCESS ? MO_OK : moi_cl_fail(&cl->log, "clCreateKernel", code, "%s", name);
+}
+
+/* All kernels at once: some drivers leave out of the binary what was not created before. Intel's
+ * refuses that where the context has devices that the program is not built for. */
+static mo_status moi_cl_make_kernels(mo_cl *cl, mo_cl_program *p, const char *name) {
+    cl_uint n = 0;
+    cl_int code = clCreateKernelsInProgram(p->program, 0, NULL, &n);
+    if (code == CL_INVALID_PROGRAM_EXECUTABLE) return moi_cl_make_by_name(cl, p, name);
+    if (code != CL_SUCCESS)
+        return moi_cl_fail(&cl->log, "clCreateKernelsInProgram", code, "%s", name);
+    if (n == 0) return MO_OK;
+    mo_status status = moi_cl_room_for_kernels(cl, p, n);
+    if (status != MO_OK) return status;
+    code = clCreateKernelsInProgram(p->program, n, p->kernels, NULL);
     if (code != CL_SUCCESS)
         return moi_cl_fail(&cl->log, "clCreateKernelsInProgram", code, "%s", name);
     return MO_OK;

@@ -10,8 +10,9 @@
 # denorms    groups of 64, denormals are zero
 # narrow     a device with groups up to 64 and one compute unit
 # rusticl    Mesa on llvmpipe: no queues out of order, no double, memory taken at once
-# oclgrind   a simulator that sees data races, reads of what nobody wrote, wrong calls; slow, so
-#            TEST_CL_SMALL is set
+# oclgrind   a simulator that sees data races and wrong calls; slow, so TEST_CL_SMALL is set. Its
+#            check for what nobody wrote is off: it reports what the second of two uploads to one
+#            buffer brought
 # poor       the limits of a small GPU, by the layer of cl_layer.c, which counts what is not
 #            released
 set -u
@@ -65,7 +66,7 @@ denorms) TEST_CL_OPTIONS=-cl-denorms-are-zero "$program" || status=$? ;;
 narrow) POCL_MAX_WORK_GROUP_SIZE=64 POCL_MAX_PTHREAD_COUNT=1 "$program" || status=$? ;;
 rusticl) RUSTICL_ENABLE=llvmpipe "$program" || status=$? ;;
 oclgrind)
-    TEST_CL_SMALL=1 oclgrind --data-races --uninitialized --check-api --log "$log" "$program" ||
+    TEST_CL_SMALL=1 oclgrind --data-races --check-api --log "$log" "$program" ||
         status=$?
     # Its own exit status says nothing.
     if [ -s "$log" ]; then

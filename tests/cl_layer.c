@@ -18,6 +18,7 @@
  * TEST_LAYER_UNIFIED=0|1       whether it shares the host's memory
  * TEST_LAYER_ROUNDED=0         division and square root are not correctly rounded, and the option
  *                              that asks for it is refused
+ * TEST_LAYER_BY_NAME=1         kernels come by their names only, not all of a program at once
  * TEST_LAYER_REPORT=FILE       written at exit: what was created, the peak, and a line that begins
  *                              with "leaked" for each kind that is still there
  *
@@ -42,7 +43,7 @@ static const char *const point_names[] = {"create", "build", "arg", "enqueue", "
 
 static struct {
     size_t quota, work_group, local, align, max_alloc, global; /* 0 = as below */
-    int lazy, fail_point, unified, not_rounded;                /* -1 = none, as below */
+    int by_name, lazy, fail_point, unified, not_rounded;       /* -1 = none, as below */
     size_t fail_at;
     cl_device_type type;
     const char *name, *extensions;
@@ -75,6 +76,7 @@ static void read_config(void) {
     config.align = env_size("TEST_LAYER_ALIGN");
     config.max_alloc = env_size("TEST_LAYER_MAX_ALLOC");
     config.global = env_size("TEST_LAYER_GLOBAL");
+    config.by_name = env_flag("TEST_LAYER_BY_NAME") == 1;
     config.lazy = env_flag("TEST_LAYER_LAZY") == 1;
     config.unified = env_flag("TEST_LAYER_UNIFIED");
     config.not_rounded = env_flag("TEST_LAYER_ROUNDED") == 0;
@@ -292,6 +294,7 @@ static cl_int CL_API_CALL create_kernels(
     cl_program program, cl_uint n, cl_kernel *kernels, cl_uint *n_made) {
     cl_uint all = 0;
     if (fails(LAYER_CREATE)) return CL_OUT_OF_HOST_MEMORY;
+    if (config.by_name) return CL_INVALID_PROGRAM_EXECUTABLE;
     cl_int code = next->clCreateKernelsInProgram(program, n, kernels, &all);
     for (cl_uint i = 0; code == CL_SUCCESS && kernels && i < all; i++)
         add(kernels[i], LAYER_KERNEL, 0, NULL);

@@ -1,7 +1,7 @@
 /* test_cl_devices.c - two devices in one program: two halves of a CPU that stand for two GPUs, in
  * one context and in two; a pipeline from one vendor's device to another's. */
 #include "test_cl.h"
-#ifndef TEST_NO_OPENCL
+#ifndef NO_OPENCL
 #include "test_numeric.h"
 
 enum { N = 20000, BYTES = N * sizeof(float), STAGES = 6 };

@@ -35,7 +35,7 @@ static void layer_number(const char *name, size_t value) {
 /* As the device below is, except for the time that starting takes. */
 static void layer_clear(void) {
     static const char *const names[] = {"QUOTA", "LAZY", "FAIL", "WORK_GROUP", "LOCAL", "ALIGN",
-        "MAX_ALLOC", "GLOBAL", "TYPE", "NAME", "EXTENSIONS", "UNIFIED", "ROUNDED"};
+        "MAX_ALLOC", "GLOBAL", "TYPE", "NAME", "EXTENSIONS", "UNIFIED", "ROUNDED", "BY_NAME"};
     char name[64];
     for (size_t i = 0; i < n_elements(names); i++) {
         snprintf(name, sizeof name, "TEST_LAYER_%s", names[i]);
@@ -310,6 +310,18 @@ static void every_failing_build_is_a_status(void **state) {
     every_call_fails_once(LAYER_BUILD, "build", 0);
 }
 
+/* Intel's driver, where a context has two devices. */
+static void kernels_that_come_by_name_only_are_found(void **state) {
+    (void)state;
+    work w;
+    use_layer();
+    layer_set("TEST_LAYER_BY_NAME", "1");
+    test_ok(run_all(&w));
+    for (int retries = 0; retries <= 1; retries++)
+        assert_true(sweep(LAYER_CREATE, "create", &steps[n_elements(steps) - 1], retries) >= 2);
+    layer_clear();
+}
+
 /* ---- memory runs out ----------------------------------------------------------------------- */
 
 /* From nothing until it is enough, on drivers that take memory when a buffer is created and on
@@ -519,6 +531,7 @@ int main(void) {
         cmocka_unit_test(the_layer_counts_what_is_not_released),
         cmocka_unit_test(every_failing_create_is_a_status),
         cmocka_unit_test(every_failing_build_is_a_status),
+        cmocka_unit_test(kernels_that_come_by_name_only_are_found),
         cmocka_unit_test(every_failing_argument_is_a_status),
         cmocka_unit_test(every_failing_enqueue_is_a_status),
         cmocka_unit_test(every_failing_map_is_a_status),
