@@ -13,7 +13,7 @@ limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 results=build/test/results
 passed=0 failed=0 skipped=0
-keys=() asan=()
+keys=()
 
 has() { case " $2 " in *" $1 "*) return 0 ;; esac; return 1; }
 
@@ -43,11 +43,7 @@ start_tests() {
     setarch "$(uname -m)" -R true 2>/dev/null && fixed=(setarch "$(uname -m)" -R)
     for test in $TESTS; do
         for side in src-plain src-asan header-plain header-asan; do
-            case $side:$test in
-            *-asan:cl | *-asan:cl_*)
-                start cmocka "$side/$test" "${asan[@]}" "build/test/$side/test_$test" ;;
-            *) start cmocka "$side/$test" "build/test/$side/test_$test" ;;
-            esac
+            start cmocka "$side/$test" "build/test/$side/test_$test"
         done
         has "$test" "$tsan_tests" &&
             start cmocka "src-tsan/$test" "${fixed[@]}" "build/test/src-tsan/test_$test"
@@ -174,9 +170,13 @@ goals=build-tests
 ${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" $goals ||
     { echo "FAILED: some of it does not build"; failed=$((failed + 1)); }
 
-# Sanitizers and other vendors' drivers do not go together.
-why=$(tests/cl_axis.sh --missing pocl)
-[ -n "$why" ] || asan=(tests/cl_axis.sh pocl)
+# PoCL alone, where it is there and nothing else was asked for: the same device everywhere, and
+# some vendors' drivers end programs that are built with sanitizers. Compiled kernels are shared.
+if [ -z "${OCL_ICD_VENDORS:-}" ] && [ -z "$(tests/cl_axis.sh --missing pocl)" ]; then
+    export OCL_ICD_VENDORS=$PWD/build/test/icd/pocl
+fi
+export POCL_CACHE_DIR=$PWD/build/test/cache/pocl MEMOPT_CL_CACHE=$PWD/build/test/cache/memopt
+mkdir -p "$POCL_CACHE_DIR"
 
 start_tests
 start_axes
