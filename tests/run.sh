@@ -67,7 +67,8 @@ axis_tests() {
         rusticl:cl | rusticl:cl_* | poor:cl | poor:cl_*) echo "$test" ;;
         denorms:cl_accum | denorms:cl_half | denorms:cl_quant | denorms:cl_optim) echo "$test" ;;
         denorms:* | *:cl | *:cl_heap_*) ;; # what the simulator takes minutes for is not here
-        wg64:cl_* | narrow:cl_* | oclgrind:cl_heap | oclgrind:cl_half | oclgrind:cl_act)
+        wg64:cl_* | narrow:cl_* | oclgrind:cl_heap | oclgrind:cl_half | oclgrind:cl_act | \
+            oclgrind:cl_embedding | oclgrind:cl_gemm | oclgrind:cl_norm | oclgrind:cl_loss)
             echo "$test" ;;
         esac
     done
