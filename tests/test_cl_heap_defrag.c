@@ -105,8 +105,9 @@ static void a_gap_that_is_not_worth_it_stays(void **state) {
     (void)state;
     fixture f;
     mo_cl_heap_moved moved;
-    open_heap(&f, 2 * MIB, 2 * MIB, NULL);
-    mo_cl_mem gap = take(&f, 512, 0), mem = take(&f, MIB, 77), now; /* 2048 pieces */
+    open_heap(&f, 4 * MIB, 4 * MIB, NULL);
+    const size_t step = mo_cl_arena_align(&f.cl);                            /* of all blocks */
+    mo_cl_mem gap = take(&f, step, 0), mem = take(&f, 2048 * step, 77), now; /* 2048 pieces */
     drop(&f, gap);
     test_ok(mo_cl_heap_defrag(&f.heap, 0, &moved));
     assert_int_equal(moved.n_moves, 0);

@@ -121,9 +121,11 @@ static void the_device_holds_two_pages(void **state) {
     mo_cl_heap_get_stats(&t->heap, &before);
     model m = model_begin(t, desc(MO_OPTIM_ADAMW, MO_OPTIM_F32), 0, PAGE);
     mo_cl_heap_get_stats(&t->heap, &after);
+    const size_t align = mo_cl_arena_align(&t->cl); /* of all blocks */
     uint64_t tensors = 0, states = 0;
     for (int i = 0; i < TENSORS; i++) {
-        tensors += (4 * sizes[i] + 5 + 511) / 512 * 512 + (4 * sizes[i] + 1 + 511) / 512 * 512;
+        tensors += (4 * sizes[i] + 5 + align - 1) / align * align +
+            (4 * sizes[i] + 1 + align - 1) / align * align;
         states += m.host[i].size;
     }
     assert_int_equal(after.used_bytes - before.used_bytes - tensors, 2 * PAGE);
