@@ -76,7 +76,8 @@ static mo_status moi_cl_nested_sum(
     mo_cl *cl, const mo_cl_mem *x, uint64_t n, float *piece, double *sum) {
     *sum = 0;
     for (uint64_t i = 0; i < n; i += moi_cl_nested_piece) {
-        const size_t numbers = n - i < moi_cl_nested_piece ? (size_t)(n - i) : moi_cl_nested_piece;
+        const size_t left = (size_t)(n - i);
+        const size_t numbers = left < moi_cl_nested_piece ? left : (size_t)moi_cl_nested_piece;
         const mo_status status =
             moi_cl_quant_move(cl, x, i * sizeof *piece, piece, numbers * sizeof *piece, 0);
         if (status != MO_OK) return status;
