@@ -17,6 +17,20 @@ keys=()
 
 has() { case " $2 " in *" $1 "*) return 0 ;; esac; return 1; }
 
+run_once() {
+    local file=$1 rc=0
+    shift
+    timeout "$limit_s" "$@" > "$file.log" 2>&1 < /dev/null || rc=$?
+    echo $rc > "$file.rc"
+    return $rc
+}
+
+# LeakSanitizer itself can crash when a driver's thread ends while it looks at all threads: that
+# says nothing about the test, so it runs once more.
+run_again() {
+    if grep -qs 'LeakSanitizer has encountered a fatal error' "$1.log"; then run_once "$@"; fi
+}
+
 # start KIND KEY COMMAND... - in the background, at most $jobs at a time.
 start() {
     local kind=$1 key=$2 file
@@ -24,7 +38,7 @@ start() {
     shift 2
     keys+=("$kind:$key")
     while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
-    { timeout "$limit_s" "$@" > "$file.log" 2>&1 < /dev/null; echo $? > "$file.rc"; } 2> /dev/null &
+    { run_once "$file" "$@" || run_again "$file" "$@"; } 2> /dev/null &
 }
 
 # Sets of kernels to force, beside the one that this CPU takes by itself; the rest is skipped aloud.
