@@ -307,7 +307,6 @@ typedef struct fixed_layout {
 } fixed_layout;
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f);
 void trainer_fixed_close(fixed_layout *f);
-size_t trainer_workspace_size(const trainer *t, const strategy *s);
 // A plan for this strategy, optimal within the budget; nothing but the plan itself is allocated.
 // seconds, of a micro-batch, may be NULL.
 mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, double *seconds);

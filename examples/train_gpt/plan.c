@@ -13,10 +13,6 @@ size_t trainer_rows(const trainer *t, const strategy *s) {
 
 // ---- bytes ------------------------------------------------------------------------------------
 
-size_t trainer_workspace_size(const trainer *t, const strategy *s) {
-    return t->backend->workspace_size(t, s);
-}
-
 // Bytes of a tensor of this kind, rounded up so that the next one is aligned.
 static size_t tensor_size(const trainer *t, const mo_optim_desc *optim, int kind, size_t i) {
     const mo_param *p = &t->params.items[i];
@@ -64,7 +60,7 @@ void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
     f->blocks[f->tokens] =
         (mo_plan_fixed){"tokens", row_bytes * trainer_rows(t, s), MO_CATEGORY_INPUT};
     f->blocks[f->workspace] =
-        (mo_plan_fixed){"workspace", trainer_workspace_size(t, s), MO_CATEGORY_WORKSPACE};
+        (mo_plan_fixed){"workspace", t->backend->workspace_size(t, s), MO_CATEGORY_WORKSPACE};
 }
 
 void trainer_fixed_close(fixed_layout *f) {
