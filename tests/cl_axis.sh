@@ -7,6 +7,7 @@
 #
 # pocl       as PoCL is: groups of one work-item
 # wg64       groups of 64
+# streams    PoCL; kernels that store large results past the caches do so with small ones too
 # denorms    groups of 64, denormals are zero
 # narrow     a device with groups up to 64 and one compute unit
 # rusticl    Mesa on llvmpipe: no queues out of order, no double, memory taken at once
@@ -58,10 +59,11 @@ export MEMOPT_CL_CACHE=$folder/cache/memopt
 mkdir -p "$POCL_CACHE_DIR" "$MESA_SHADER_CACHE_DIR" "$folder/axis"
 log=$folder/axis/$axis.$name
 rm -f "$log"
-[ "$axis" = pocl ] || export TEST_CL_WORK_GROUP=64
+case $axis in pocl | streams) ;; *) export TEST_CL_WORK_GROUP=64 ;; esac
 status=0
 case $axis in
 pocl | wg64) "$program" || status=$? ;;
+streams) TEST_CL_OPTIONS=-DMO_STREAM_BYTES=64 "$program" || status=$? ;;
 denorms) TEST_CL_OPTIONS=-cl-denorms-are-zero "$program" || status=$? ;;
 narrow) POCL_MAX_WORK_GROUP_SIZE=64 POCL_MAX_PTHREAD_COUNT=1 "$program" || status=$? ;;
 rusticl) RUSTICL_ENABLE=llvmpipe "$program" || status=$? ;;

@@ -80,7 +80,8 @@ axis_tests() {
         *:cl_faults | *:cl_devices) ;; # have their own devices
         rusticl:cl | rusticl:cl_* | poor:cl | poor:cl_*) echo "$test" ;;
         denorms:cl_accum | denorms:cl_half | denorms:cl_quant | denorms:cl_optim) echo "$test" ;;
-        denorms:* | *:cl | *:cl_heap_*) ;; # what the simulator takes minutes for is not here
+        streams:cl_half | streams:cl_quant | streams:cl_accum) echo "$test" ;;
+        streams:* | denorms:* | *:cl | *:cl_heap_*) ;; # what the simulator takes minutes for is not here
         wg64:cl_* | narrow:cl_* | oclgrind:cl_heap | oclgrind:cl_half | oclgrind:cl_act | \
             oclgrind:cl_embedding | oclgrind:cl_gemm | oclgrind:cl_norm | oclgrind:cl_loss)
             echo "$test" ;;
@@ -90,7 +91,7 @@ axis_tests() {
 
 start_axes() {
     local axis test why tests
-    for axis in wg64 denorms narrow poor rusticl oclgrind; do
+    for axis in wg64 streams denorms narrow poor rusticl oclgrind; do
         tests=$(axis_tests $axis)
         [ -n "$tests" ] || continue
         why=$(tests/cl_axis.sh --missing $axis)

@@ -3,12 +3,6 @@
 #ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
-/* The compiler was told to flush subnormal numbers: what needs them has other bits then. */
-static int flushes(void) {
-    const char *options = getenv("TEST_CL_OPTIONS");
-    return options && strstr(options, "denorms-are-zero");
-}
-
 /* Around the cuts of rows and of groups of rows, then a few large ones; a row has fewer than 2^15
  * numbers, since llvmpipe ends the loops of a work-item after 65535 turns. */
 static const struct {
@@ -26,7 +20,7 @@ static float *numbers(test_rng *r, size_t rows, size_t columns, int finite) {
             if (kind == 0) at[i] = rintf(at[i] * 2) * 0.5f;
             if (kind == 1) at[i] *= i % 2 ? 0.0f : -0.0f;
             if (kind == 2) at[i] *= 0x1p-123f;
-            if (kind == 3 && !flushes()) at[i] *= 0x1p-120f;
+            if (kind == 3 && !test_cl_flushes()) at[i] *= 0x1p-120f;
             if (kind == 4) at[i] *= 0x1p+124f;
             if (kind >= 5 && test_below(r, 20) == 0) at[i] *= 10;
         }
@@ -124,7 +118,7 @@ static void numbers_have_the_bits_of_the_cpu(void **state) {
         int8_t *codes = test_array(n, 1);
         mo_int8_outliers o = {test_array(n, sizeof(mo_int8_outlier)), n, 0};
         test_ok(mo_int8_encode(&d, x, codes, absmax, &o));
-        for (size_t k = 0; flushes() && k < d.rows; k++)
+        for (size_t k = 0; test_cl_flushes() && k < d.rows; k++)
             if (absmax[k] < 0x1p-110f) absmax[k] = 0;
         decode_case(t, &d, codes, absmax, NULL);
         absmax[0] = HUGE_VALF;

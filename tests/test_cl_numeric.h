@@ -19,6 +19,12 @@ typedef struct test_cl {
 /* Sizes around everything that kernels cut at. */
 static const size_t test_cl_sizes[] = {1, 2, 63, 64, 65, 255, 257, 1000, 4095, 4097, 16384, 16389};
 
+/* The compiler was told to flush subnormal numbers: what needs them has other bits then. */
+static inline int test_cl_flushes(void) {
+    const char *options = getenv("TEST_CL_OPTIONS");
+    return options && strstr(options, "denorms-are-zero");
+}
+
 static inline void test_cl_say(void *self, mo_log_level level, const char *text) {
     (void)self;
     if (level == MO_LOG_ERROR && getenv("TEST_CL_LOG")) print_message("%s\n", text);

@@ -6,7 +6,8 @@
 #                                          is refused, 77 when nothing could be checked
 #
 # lint     OpenCL C 1.2 without any extension, no warning but for what a variant does not use;
-#          -DMO_DOUBLE=1 stands for a device that has fp64
+#          -DMO_DOUBLE=1 stands for a device that has fp64; groups of one work-item once more with
+#          what compilers for processors add
 # spirv    valid SPIR-V 1.0 for OpenCL 1.2, with no capability beyond those of every device
 # vendors  what the compilers of AMD, NVIDIA and Intel make of it, and how many registers; memory in
 #          place of registers is an error. Not with --fast, and not for groups of one work-item,
@@ -51,8 +52,11 @@ compile() {
 check_lint() {
     local extensions=-all
     if wants_double; then extensions=-all,+cl_khr_fp64,+__opencl_c_fp64; fi
-    compile --target=spir64 -Xclang -cl-ext=$extensions -fsyntax-only \
-        -Wall -Wextra -Werror -Wno-unused -Wno-unused-parameter
+    syntax --target=spir64 -Xclang -cl-ext=$extensions &&
+        if [ "$wg" = 1 ]; then syntax --target=x86_64-linux-gnu -march=haswell; fi
+}
+syntax() {
+    compile "$@" -fsyntax-only -Wall -Wextra -Werror -Wno-unused -Wno-unused-parameter
 }
 
 # -O0: what later passes make is not always valid.

@@ -159,6 +159,23 @@ static inline void mo_table_copy(__global const uint *from, __local uint *to, ui
 }
 #endif
 
+#if MO_STREAMS
+/* 8 values of a map of 16. */
+static inline float8 mo_lookup16(float8 low, float8 high, uint8 code) {
+#if defined(__AVX2__) && MO_HAS_BUILTIN(__builtin_ia32_permvarsf256)
+    const float8 a = __builtin_ia32_permvarsf256(low, as_int8(code));
+    const float8 b = __builtin_ia32_permvarsf256(high, as_int8(code));
+    return as_float8(as_int8(code << 28) < 0 ? as_int8(b) : as_int8(a));
+#else
+    float values[16];
+    vstore8(low, 0, values);
+    vstore8(high, 1, values);
+    return (float8)(values[code.s0], values[code.s1], values[code.s2], values[code.s3],
+        values[code.s4], values[code.s5], values[code.s6], values[code.s7]);
+#endif
+}
+#endif
+
 static inline float mo_map_value(const MO_TABLE *map, uint code) { return as_float(map[code]); }
 
 /* ---- 8-bit codes --------------------------------------------------------------------------- */

@@ -136,6 +136,7 @@ static inline void mo_lanes_squares(mo_double *lanes, __global const float *x, u
 #if MO_DOUBLE && MEMOPT_WG == 1
     double16 sums = vload16(0, lanes);
     for (ulong i = 0; i < body; i += 16) {
+        MO_PREFETCH(x + i, MO_AHEAD_BYTES);
         const double16 numbers = convert_double16(vload16(0, x + i));
         sums += numbers * numbers;
     }

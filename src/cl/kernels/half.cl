@@ -64,7 +64,21 @@ MO_KERNEL void mo_cl_half_encode(__global const float *restrict x, ulong x_off,
     const uint key = mo_random_key(seed, high), next = mo_random_key(seed, high + 1u);
     __global const float *from = x + x_off + tile;
     __global MO_HALF_CODE *to = y + y_off + tile;
-    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {
+    uint i = (uint)get_local_id(0);
+#if MO_STREAMS && MO_FORMAT == 1 && !MO_STOCHASTIC /* the others cost more than a line read */
+#define MO_CODE(k) (MO_HALF_CODE)mo_half_code(mo_clamp(v.s##k, limit), 0u)
+    if (MO_STREAM_LARGE(MO_HALF_CODE, n)) {
+        const uint head = min(size, MO_STREAM_HEAD(MO_HALF_CODE, to));
+        for (; i < head; i++) to[i] = (MO_HALF_CODE)mo_half_code(mo_clamp(from[i], limit), 0u);
+        for (; i + 8u <= size; i += 8u) {
+            const float8 v = vload8(0, from + i);
+            MO_PREFETCH(from + i, MO_AHEAD_BYTES);
+            MO_STREAM_8(MO_HALF_CODE, MO_8_OF(MO_HALF_CODE, MO_CODE), to + i);
+        }
+        MO_STREAM_END();
+    }
+#endif
+    for (; i < size; i += MEMOPT_WG) {
         const uint random = MO_STOCHASTIC ? mo_random_at(first, i, key, next) : 0u;
         to[i] = (MO_HALF_CODE)mo_half_code(mo_clamp(from[i], limit), random);
     }
@@ -77,5 +91,18 @@ MO_KERNEL void mo_cl_half_decode(__global const MO_HALF_CODE *restrict x, ulong 
     const uint size = (uint)min(n - tile, (ulong)MO_TILE);
     __global const MO_HALF_CODE *from = x + x_off + tile;
     __global float *to = y + y_off + tile;
-    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) to[i] = mo_half_value(from[i]);
+    uint i = (uint)get_local_id(0);
+#if MO_STREAMS
+#define MO_VALUE(k) mo_half_value(v.s##k)
+    if (MO_STREAM_LARGE(float, n)) {
+        const uint head = min(size, MO_STREAM_HEAD(float, to));
+        for (; i < head; i++) to[i] = mo_half_value(from[i]);
+        for (; i + 8u <= size; i += 8u) {
+            const MO_VECTOR_8(MO_HALF_CODE) v = vload8(0, from + i);
+            MO_STREAM_8(float, MO_8_OF(float, MO_VALUE), to + i);
+        }
+        MO_STREAM_END();
+    }
+#endif
+    for (; i < size; i += MEMOPT_WG) to[i] = mo_half_value(from[i]);
 }

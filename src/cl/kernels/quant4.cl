@@ -83,6 +83,27 @@ static inline void mo_q4_decode_bytes(__global const uchar *codes, uint n, float
     __global const uint *pairs = tables + MO_TABLE_PAIRS4(MO_FP4);
     for (uint i = 0u; i < n; i++) vstore2(as_float2(vload2(codes[i], pairs)) * scale, i, x);
 }
+
+#if MO_STREAMS
+/* 8 codes, the first in the high half of the lowest byte. */
+static inline uint8 mo_q4_codes(uint bytes) {
+    return (uint8)bytes >> (uint8)(4u, 0u, 12u, 8u, 20u, 16u, 28u, 24u) & 15u;
+}
+
+static inline void mo_q4_decode_stream(__global const uchar *codes, uint n, float scale,
+    __global const uint *tables, __global float *x) {
+    __global const uint *map = tables + MO_TABLE_MAP4(MO_FP4);
+    const uint head = min(n, MO_STREAM_HEAD(float, x) / 2u);
+    const float8 low = as_float8(vload8(0, map)) * scale, high = as_float8(vload8(1, map)) * scale;
+    uint i = head;
+    if (head > 0u) mo_q4_decode_bytes(codes, head, scale, tables, x);
+    for (; i + 4u <= n; i += 4u) {
+        const uint8 code = mo_q4_codes(as_uint(vload4(0, codes + i)));
+        MO_STREAM_8(float, mo_lookup16(low, high, code), x + 2u * i);
+    }
+    if (i < n) mo_q4_decode_bytes(codes + i, n - i, scale, tables, x + 2u * i);
+}
+#endif
 #else
 /* A block has 16 different ones. */
 static inline void mo_q4_decode_bytes(__global const uchar *codes, uint n, float scale,
@@ -110,11 +131,23 @@ MO_KERNEL void mo_cl_quant4_decode(__global const uint *restrict tables,
     const uint id = (uint)get_local_id(0);
     MO_TABLE_USE(map, tables, MO_TABLE_MAP4(MO_FP4), MO_MAP4_WORDS);
 #if MEMOPT_WG == 1
+#if MO_STREAMS && MO_OUT == 0
+    const bool pairs_align = (MO_STREAM_HEAD(float, to) + begin) % 2u == 0u;
+    const bool streams = MO_STREAM_LARGE(float, n) && pairs_align;
+#endif
     for (uint at = 0u; at < end; at += 1u << shift) {
         const uint i = (max(at, begin) + 1u) / 2u, stop = min(at + (1u << shift), end) / 2u;
         const float scale = scales[at >> shift];
-        if (i < stop) mo_q4_decode_bytes(from + i, stop - i, scale, tables, to + (2u * i - begin));
+        if (i >= stop) continue;
+#if MO_STREAMS && MO_OUT == 0
+        if (streams) mo_q4_decode_stream(from + i, stop - i, scale, tables, to + (2u * i - begin));
+        else
+#endif
+            mo_q4_decode_bytes(from + i, stop - i, scale, tables, to + (2u * i - begin));
     }
+#if MO_STREAMS && MO_OUT == 0
+    if (streams) MO_STREAM_END();
+#endif
 #else
     for (uint i = (begin + 1u) / 2u + id; i < end / 2u; i += MEMOPT_WG) {
         const float scale = scales[i >> (shift - 1u)];
