@@ -18,10 +18,11 @@ keys=()
 has() { case " $2 " in *" $1 "*) return 0 ;; esac; return 1; }
 
 run_once() {
-    local file=$1 rc=0
+    local file=$1 rc=0 begin=$SECONDS
     shift
     timeout "$limit_s" "$@" > "$file.log" 2>&1 < /dev/null || rc=$?
     echo $rc > "$file.rc"
+    echo $((SECONDS - begin)) > "$file.s"
     return $rc
 }
 
@@ -167,7 +168,7 @@ report() {
         read -r p f s groups < <(count_exit "$rc")
     fi
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    printf '%-36s %3d passed' "$key" "$p"
+    printf '%-36s %4s s %3d passed' "$key" "$(cat "$file.s" 2>/dev/null || echo '?')" "$p"
     [ "$f" -gt 0 ] && printf ', %d FAILED (exit status %s)' "$f" "$rc"
     [ "$s" -gt 0 ] && printf ', %d skipped' "$s"
     echo
@@ -182,9 +183,11 @@ mkdir -p "$results"
 case " ${MAKEFLAGS:-}" in *" -j"*) parallel= ;; *) parallel=-j$jobs ;; esac
 goals=build-tests
 [ -n "${ONLY_TESTS:-}" ] || goals="build-tests build-cli-tests build/test/isa_agree all"
+begin=$SECONDS
 # shellcheck disable=SC2086
 ${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" $goals ||
     { echo "FAILED: some of it does not build"; failed=$((failed + 1)); }
+echo "built in $((SECONDS - begin)) s"
 
 # PoCL alone, where it is there and nothing else was asked for: the same device everywhere, and
 # some vendors' drivers end programs that are built with sanitizers. Compiled kernels are shared.
