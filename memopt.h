@@ -36,6 +36,7 @@ int main(void) {
  *
  *   base         status codes, allocator, log and parallel hooks, CPU level, version
  *   dtype        element types of stored tensors
+ *   queue        jobs for threads in the background
  *   arena        bump allocation over a block, or over address space that is committed as it grows
  *   pool         blocks of one size in O(1)
  *   suballoc     offsets in a range: a host block, a device buffer, a file
@@ -74,8 +75,8 @@ int main(void) {
  *
  * HOW TO USE IT
  *
- * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Library to link:
- *   -lm (none on Windows).
+ * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Libraries to
+ *   link: -lm, and -lpthread where the C library has it apart (none on Windows).
  * - Several files: define it in exactly one of them; the others include the header alone. The one
  *   may be C and the others C++.
  * - As a .c file: add memopt.c, which is these two lines, to the build.
@@ -88,6 +89,8 @@ int main(void) {
  *   MEMOPT_STATIC          makes every function static; default: off
  *   MEMOPT_API             stands before every declaration; default: extern
  *   MEMOPT_ASSERT(x)       catches bugs; default: assert(x), a few checks a call, none with NDEBUG
+ *   MEMOPT_NO_THREADS      nothing runs in the background, for systems without threads; default:
+ *                          POSIX or Windows threads
  *   MEMOPT_NO_SIMD         leaves only the scalar kernels, which are slower; default: off. Most of
  *                          them the compiler makes vectors of by itself; gcc needs
  *                          -fno-math-errno to do so with square roots (AdamW: 3 times faster)
@@ -390,6 +393,93 @@ typedef enum mo_dtype { MEMOPT_DTYPE_LIST(MEMOPT_DTYPE_ENUM_) MO_DTYPE_COUNT } m
 MEMOPT_API const char *mo_dtype_name(mo_dtype dtype);
 MEMOPT_API unsigned mo_dtype_bits(mo_dtype dtype);
 MEMOPT_API mo_dtype mo_dtype_find(const char *name);
+
+#endif
+/* mo_queue.h - work in the background: threads that run jobs in the order of their submission,
+ * such as reads and writes of files, while the program computes.
+ *
+ *   mo_queue queue;
+ *   mo_queue_desc desc = {0};
+ *   if (mo_queue_init(&queue, &desc) != MO_OK) return 1;
+ *   mo_queue_job job = {read_next_page, &page};
+ *   mo_queue_submit(&queue, &job);
+ *   ... other work ...
+ *   status = mo_queue_wait(&queue, &job);
+ *   mo_queue_free(&queue);
+ *
+ * Where no thread can be had (MEMOPT_NO_THREADS, or the system has none left) a job runs inside
+ * mo_queue_submit: the same results, later. */
+#ifndef MEMOPT_QUEUE_H
+#define MEMOPT_QUEUE_H
+
+/* mo_queue_job - something to run. It belongs to the caller, and stays where it is from
+ * mo_queue_submit to mo_queue_wait; then it can be submitted again.
+ *
+ * run   called on a thread of the queue, with self. It may use a mo_allocator or mo_log only if
+ *       that is safe on any thread
+ * self  the caller's */
+typedef struct mo_queue_job {
+    mo_status (*run)(void *self);
+    void *self;
+    /* private */
+    mo_status status;
+    int is_pending; /* submitted, and has not ended */
+    struct mo_queue_job *next;
+} mo_queue_job;
+
+/* n_threads  jobs that run at the same time; 0 = 1, at most 64. One thread runs jobs one after
+ *            the other: a later one sees all that an earlier one did
+ * allocator  for the queue itself; zero = C heap */
+typedef struct mo_queue_desc {
+    mo_allocator allocator;
+    size_t n_threads;
+} mo_queue_desc;
+
+/* mo_queue_stats - since mo_queue_init.
+ *
+ * n_jobs   jobs that have ended
+ * n_stalls calls of mo_queue_wait that had to wait, and stall_s for how many seconds
+ * busy_s   seconds inside of jobs, of all threads together */
+typedef struct mo_queue_stats {
+    uint64_t n_jobs, n_stalls;
+    double stall_s, busy_s;
+} mo_queue_stats;
+
+/* mo_queue - owned by the caller; private. */
+typedef struct mo_queue {
+    struct moi_queue *impl;
+} mo_queue;
+
+/* mo_queue_init - start the threads. mo_queue_free - wait for all jobs, end the threads; a zeroed
+ * or freed queue is left as it is.
+ *
+ * desc  NULL = all defaults; copied
+ *
+ * Memory:  1 KiB; the threads' stacks are the system's
+ * Threads: safe for distinct queues
+ * Errors:  MO_E_INVALID (NULL, n_threads), MO_E_NO_MEMORY; a thread that cannot be started is none
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_queue_init(mo_queue *queue, const mo_queue_desc *desc);
+MEMOPT_API void mo_queue_free(mo_queue *queue);
+
+/* mo_queue_submit - run a job when its turn comes. mo_queue_wait - until it has ended: what its run
+ * returned; MO_OK for a job that was never submitted. mo_queue_is_done - 1 when it has ended, or
+ * was never submitted.
+ *
+ * Threads: safe; of one job, one at a time
+ * Errors:  wait: those of run
+ * Since:   0.1 */
+MEMOPT_API void mo_queue_submit(mo_queue *queue, mo_queue_job *job);
+MEMOPT_API mo_status mo_queue_wait(mo_queue *queue, mo_queue_job *job);
+MEMOPT_API int mo_queue_is_done(const mo_queue *queue, const mo_queue_job *job);
+
+/* mo_queue_threads - how many there are; 0 = jobs run inside mo_queue_submit.
+ * mo_queue_get_stats - what has been done so far.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_queue_threads(const mo_queue *queue);
+MEMOPT_API mo_queue_stats mo_queue_get_stats(const mo_queue *queue);
 
 #endif
 /* mo_arena.h - bump allocation over a caller's block or over address space that is committed as it
@@ -5018,6 +5108,59 @@ static void moi_os_release(void *ptr, size_t size);
 MEMOPT_UNUSED static double moi_os_now_s(void);
 
 #endif
+/* mo_thread.h - threads, locks and conditions of POSIX and Windows, for the implementation only.
+ *
+ * With MEMOPT_NO_THREADS, for systems that have none, starting a thread fails and locks do
+ * nothing. */
+#ifndef MEMOPT_THREAD_H
+#define MEMOPT_THREAD_H
+
+#if defined(MEMOPT_NO_THREADS)
+typedef int moi_mutex;
+typedef int moi_condition;
+typedef int moi_thread;
+#elif defined(_WIN32)
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#include <windows.h>
+typedef SRWLOCK moi_mutex;
+typedef CONDITION_VARIABLE moi_condition;
+typedef HANDLE moi_thread;
+#else
+#include <pthread.h>
+typedef pthread_mutex_t moi_mutex;
+typedef pthread_cond_t moi_condition;
+typedef pthread_t moi_thread;
+#endif
+
+/* init returns 0 when it fails. */
+static int moi_mutex_init(moi_mutex *mutex);
+static void moi_mutex_free(moi_mutex *mutex);
+static void moi_mutex_lock(moi_mutex *mutex);
+static void moi_mutex_unlock(moi_mutex *mutex);
+
+/* wait gives the mutex up while it waits; it may also return for no reason. */
+static int moi_condition_init(moi_condition *condition);
+static void moi_condition_free(moi_condition *condition);
+static void moi_condition_wait(moi_condition *condition, moi_mutex *mutex);
+static void moi_condition_wake_one(moi_condition *condition);
+static void moi_condition_wake_all(moi_condition *condition);
+
+/* start returns 0 when there is no thread to be had. body and self stay valid until join. Signals
+ * are for the program's own threads: the new one has all of them blocked. */
+typedef struct moi_thread_body {
+    void (*run)(void *self);
+    void *self;
+} moi_thread_body;
+
+static int moi_thread_start(moi_thread *thread, moi_thread_body *body);
+static void moi_thread_join(moi_thread thread);
+
+#endif
 /* mo_base.c - see mo_base.h. */
 
 const char *mo_status_name(mo_status status) {
@@ -5370,6 +5513,235 @@ static double moi_os_now_s(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 #endif
+/* mo_thread.c - see mo_thread.h. */
+
+#if defined(MEMOPT_NO_THREADS)
+
+static int moi_mutex_init(moi_mutex *mutex) { return (*mutex = 1); }
+static void moi_mutex_free(moi_mutex *mutex) { (void)mutex; }
+static void moi_mutex_lock(moi_mutex *mutex) { (void)mutex; }
+static void moi_mutex_unlock(moi_mutex *mutex) { (void)mutex; }
+static int moi_condition_init(moi_condition *condition) { return (*condition = 1); }
+static void moi_condition_free(moi_condition *condition) { (void)condition; }
+static void moi_condition_wait(moi_condition *condition, moi_mutex *mutex) {
+    (void)condition, (void)mutex;
+}
+static void moi_condition_wake_one(moi_condition *condition) { (void)condition; }
+static void moi_condition_wake_all(moi_condition *condition) { (void)condition; }
+static int moi_thread_start(moi_thread *thread, moi_thread_body *body) {
+    (void)thread, (void)body;
+    return 0;
+}
+static void moi_thread_join(moi_thread thread) { (void)thread; }
+
+#elif defined(_WIN32)
+
+static int moi_mutex_init(moi_mutex *mutex) {
+    InitializeSRWLock(mutex);
+    return 1;
+}
+static void moi_mutex_free(moi_mutex *mutex) { (void)mutex; }
+static void moi_mutex_lock(moi_mutex *mutex) { AcquireSRWLockExclusive(mutex); }
+static void moi_mutex_unlock(moi_mutex *mutex) { ReleaseSRWLockExclusive(mutex); }
+static int moi_condition_init(moi_condition *condition) {
+    InitializeConditionVariable(condition);
+    return 1;
+}
+static void moi_condition_free(moi_condition *condition) { (void)condition; }
+static void moi_condition_wait(moi_condition *condition, moi_mutex *mutex) {
+    SleepConditionVariableSRW(condition, mutex, INFINITE, 0);
+}
+static void moi_condition_wake_one(moi_condition *condition) { WakeConditionVariable(condition); }
+static void moi_condition_wake_all(moi_condition *condition) {
+    WakeAllConditionVariable(condition);
+}
+static DWORD WINAPI moi_thread_main(void *self) {
+    const moi_thread_body *body = (const moi_thread_body *)self;
+    body->run(body->self);
+    return 0;
+}
+static int moi_thread_start(moi_thread *thread, moi_thread_body *body) {
+    *thread = CreateThread(NULL, 0, moi_thread_main, body, 0, NULL);
+    return *thread != NULL;
+}
+static void moi_thread_join(moi_thread thread) {
+    WaitForSingleObject(thread, INFINITE);
+    CloseHandle(thread);
+}
+
+#else
+#include <signal.h>
+
+static int moi_mutex_init(moi_mutex *mutex) { return pthread_mutex_init(mutex, NULL) == 0; }
+static void moi_mutex_free(moi_mutex *mutex) { pthread_mutex_destroy(mutex); }
+static void moi_mutex_lock(moi_mutex *mutex) { pthread_mutex_lock(mutex); }
+static void moi_mutex_unlock(moi_mutex *mutex) { pthread_mutex_unlock(mutex); }
+static int moi_condition_init(moi_condition *condition) {
+    return pthread_cond_init(condition, NULL) == 0;
+}
+static void moi_condition_free(moi_condition *condition) { pthread_cond_destroy(condition); }
+static void moi_condition_wait(moi_condition *condition, moi_mutex *mutex) {
+    pthread_cond_wait(condition, mutex);
+}
+static void moi_condition_wake_one(moi_condition *condition) { pthread_cond_signal(condition); }
+static void moi_condition_wake_all(moi_condition *condition) { pthread_cond_broadcast(condition); }
+
+static void *moi_thread_main(void *self) {
+    const moi_thread_body *body = (const moi_thread_body *)self;
+    body->run(body->self);
+    return NULL;
+}
+static int moi_thread_start(moi_thread *thread, moi_thread_body *body) {
+    sigset_t all, was;
+    sigfillset(&all);
+    if (pthread_sigmask(SIG_SETMASK, &all, &was) != 0) return 0;
+    const int error = pthread_create(thread, NULL, moi_thread_main, body);
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
+    return error == 0;
+}
+static void moi_thread_join(moi_thread thread) { pthread_join(thread, NULL); }
+#endif
+/* mo_queue.c - see mo_queue.h. */
+
+enum { moi_queue_max_threads = 64 };
+
+struct moi_queue {
+    mo_allocator allocator;
+    moi_mutex mutex;
+    moi_condition work, done; /* a job is there, or is_ending; a job has ended */
+    mo_queue_job *first, *last;
+    int is_ending;
+    mo_queue_stats stats;
+    moi_thread_body body;
+    size_t n_threads;
+    moi_thread threads[moi_queue_max_threads];
+};
+
+static mo_queue_job *moi_queue_take(struct moi_queue *q) {
+    mo_queue_job *job = q->first;
+    if (!job) return NULL;
+    q->first = job->next;
+    if (!q->first) q->last = NULL;
+    return job;
+}
+
+/* With the mutex, which it gives up meanwhile. */
+static void moi_queue_run(struct moi_queue *q, mo_queue_job *job) {
+    moi_mutex_unlock(&q->mutex);
+    const double begin_s = moi_os_now_s();
+    const mo_status status = job->run(job->self);
+    const double busy_s = moi_os_now_s() - begin_s;
+    moi_mutex_lock(&q->mutex);
+    q->stats.n_jobs++;
+    q->stats.busy_s += busy_s;
+    job->status = status;
+    job->is_pending = 0; /* from here on it is the caller's */
+    moi_condition_wake_all(&q->done);
+}
+
+static void moi_queue_loop(void *self) {
+    struct moi_queue *q = (struct moi_queue *)self;
+    moi_mutex_lock(&q->mutex);
+    for (;;) {
+        mo_queue_job *job = moi_queue_take(q);
+        if (job) moi_queue_run(q, job);
+        else if (q->is_ending) break;
+        else moi_condition_wait(&q->work, &q->mutex);
+    }
+    moi_mutex_unlock(&q->mutex);
+}
+
+static int moi_queue_init_locks(struct moi_queue *q) {
+    if (!moi_mutex_init(&q->mutex)) return 0;
+    if (moi_condition_init(&q->work)) {
+        if (moi_condition_init(&q->done)) return 1;
+        moi_condition_free(&q->work);
+    }
+    moi_mutex_free(&q->mutex);
+    return 0;
+}
+
+mo_status mo_queue_init(mo_queue *queue, const mo_queue_desc *desc) {
+    const size_t wanted = desc && desc->n_threads ? desc->n_threads : 1;
+    if (!queue || wanted > moi_queue_max_threads) return MO_E_INVALID;
+    const mo_allocator *allocator = desc ? &desc->allocator : NULL;
+    struct moi_queue *q = (struct moi_queue *)mo_alloc(allocator, sizeof *q, MOI_CACHE_LINE);
+    if (!q) return MO_E_NO_MEMORY;
+    memset(q, 0, sizeof *q);
+    if (!moi_queue_init_locks(q)) {
+        mo_free(allocator, q, sizeof *q, MOI_CACHE_LINE);
+        return MO_E_NO_MEMORY;
+    }
+    if (allocator) q->allocator = *allocator;
+    q->body.run = moi_queue_loop;
+    q->body.self = q;
+    while (q->n_threads < wanted && moi_thread_start(&q->threads[q->n_threads], &q->body))
+        q->n_threads++;
+    queue->impl = q;
+    return MO_OK;
+}
+
+void mo_queue_free(mo_queue *queue) {
+    struct moi_queue *q = queue ? queue->impl : NULL;
+    if (!q) return;
+    moi_mutex_lock(&q->mutex);
+    q->is_ending = 1;
+    moi_condition_wake_all(&q->work);
+    moi_mutex_unlock(&q->mutex);
+    for (size_t i = 0; i < q->n_threads; i++) moi_thread_join(q->threads[i]);
+    moi_condition_free(&q->done);
+    moi_condition_free(&q->work);
+    moi_mutex_free(&q->mutex);
+    const mo_allocator allocator = q->allocator;
+    mo_free(&allocator, q, sizeof *q, MOI_CACHE_LINE);
+    queue->impl = NULL;
+}
+
+void mo_queue_submit(mo_queue *queue, mo_queue_job *job) {
+    struct moi_queue *q = queue->impl;
+    moi_mutex_lock(&q->mutex);
+    MEMOPT_ASSERT(!job->is_pending);
+    job->is_pending = 1;
+    job->next = NULL;
+    if (q->n_threads == 0) moi_queue_run(q, job);
+    else {
+        if (q->last) q->last->next = job;
+        else q->first = job;
+        q->last = job;
+        moi_condition_wake_one(&q->work);
+    }
+    moi_mutex_unlock(&q->mutex);
+}
+
+mo_status mo_queue_wait(mo_queue *queue, mo_queue_job *job) {
+    struct moi_queue *q = queue->impl;
+    moi_mutex_lock(&q->mutex);
+    if (job->is_pending) {
+        const double begin_s = moi_os_now_s();
+        while (job->is_pending) moi_condition_wait(&q->done, &q->mutex);
+        q->stats.n_stalls++;
+        q->stats.stall_s += moi_os_now_s() - begin_s;
+    }
+    const mo_status status = job->status;
+    moi_mutex_unlock(&q->mutex);
+    return status;
+}
+
+int mo_queue_is_done(const mo_queue *queue, const mo_queue_job *job) {
+    moi_mutex_lock(&queue->impl->mutex);
+    const int is_done = !job->is_pending;
+    moi_mutex_unlock(&queue->impl->mutex);
+    return is_done;
+}
+
+size_t mo_queue_threads(const mo_queue *queue) { return queue->impl->n_threads; }
+
+mo_queue_stats mo_queue_get_stats(const mo_queue *queue) {
+    moi_mutex_lock(&queue->impl->mutex);
+    const mo_queue_stats stats = queue->impl->stats;
+    moi_mutex_unlock(&queue->impl->mutex);
+    return stats;
+}
 /* mo_arena.c - see mo_arena.h.
  *
  * Reserved address space costs nothing, so the arena reserves all it may ever use and never moves.

@@ -23,9 +23,12 @@
 #endif
 
 #include "mo_os.h"
+#include "mo_thread.h"
 #include "mo_base.c"
 #include "mo_dtype.c"
 #include "mo_os.c"
+#include "mo_thread.c"
+#include "mo_queue.c"
 #include "mo_arena.c"
 #include "mo_pool.c"
 #include "mo_suballoc.c"

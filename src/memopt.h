@@ -10,6 +10,7 @@
  *
  *   base         status codes, allocator, log and parallel hooks, CPU level, version
  *   dtype        element types of stored tensors
+ *   queue        jobs for threads in the background
  *   arena        bump allocation over a block, or over address space that is committed as it grows
  *   pool         blocks of one size in O(1)
  *   suballoc     offsets in a range: a host block, a device buffer, a file
@@ -48,8 +49,8 @@
  *
  * HOW TO USE IT
  *
- * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Library to link:
- *   -lm (none on Windows).
+ * - C or C++, one file: define MEMOPT_IMPLEMENTATION before the include, as above. Libraries to
+ *   link: -lm, and -lpthread where the C library has it apart (none on Windows).
  * - Several files: define it in exactly one of them; the others include the header alone. The one
  *   may be C and the others C++.
  * - As a .c file: add memopt.c, which is these two lines, to the build.
@@ -62,6 +63,8 @@
  *   MEMOPT_STATIC          makes every function static; default: off
  *   MEMOPT_API             stands before every declaration; default: extern
  *   MEMOPT_ASSERT(x)       catches bugs; default: assert(x), a few checks a call, none with NDEBUG
+ *   MEMOPT_NO_THREADS      nothing runs in the background, for systems without threads; default:
+ *                          POSIX or Windows threads
  *   MEMOPT_NO_SIMD         leaves only the scalar kernels, which are slower; default: off. Most of
  *                          them the compiler makes vectors of by itself; gcc needs
  *                          -fno-math-errno to do so with square roots (AdamW: 3 times faster)
@@ -120,6 +123,7 @@ extern "C" {
 
 #include "mo_base.h"
 #include "mo_dtype.h"
+#include "mo_queue.h"
 #include "mo_arena.h"
 #include "mo_pool.h"
 #include "mo_suballoc.h"

@@ -8,7 +8,7 @@
 set -u
 cd "$(dirname "$0")/.."
 isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act quant quant4 int8}
-tsan_tests=${TSAN_TESTS:-base pool}
+tsan_tests=${TSAN_TESTS:-base pool queue}
 limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 results=build/test/results
