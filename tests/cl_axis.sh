@@ -60,6 +60,8 @@ mkdir -p "$POCL_CACHE_DIR" "$MESA_SHADER_CACHE_DIR" "$folder/axis"
 log=$folder/axis/$axis.$name
 rm -f "$log"
 case $axis in pocl | streams) ;; *) export TEST_CL_WORK_GROUP=64 ;; esac
+# It takes PoCL minutes to make good code of such groups.
+case $axis in wg64 | narrow | poor) export TEST_CL_OPTIONS=-cl-opt-disable ;; esac
 status=0
 case $axis in
 pocl | wg64) "$program" || status=$? ;;

@@ -3,11 +3,15 @@
 # line for each and ends with "N passed, N failed". `make test` calls it and sets:
 #   MAKE, TESTS   names without test_ and .c
 #   ONLY_TESTS    not empty = no examples, no gates
+# SLOW_TESTS=1 runs what a simulator takes minutes for, too.
 # Numeric tests run once more for each instruction set that MEMOPT_CPU can force, those of
 # memopt_cl.h on each axis of cl_axis.sh.
 set -u
 cd "$(dirname "$0")/.."
 isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act quant quant4 int8}
+# The slowest run in two variants, which have all between them: both sources, with and without
+# sanitizers.
+long_tests="cl_faults cl_gemm cl_optim optim plan plan_build replay_runs remat_optimal layout"
 tsan_tests=${TSAN_TESTS:-base pool queue}
 limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
@@ -58,6 +62,7 @@ start_tests() {
     setarch "$(uname -m)" -R true 2>/dev/null && fixed=(setarch "$(uname -m)" -R)
     for test in $TESTS; do
         for side in src-plain src-asan header-plain header-asan; do
+            case $side in src-plain | header-asan) has "$test" "$long_tests" && continue ;; esac
             start cmocka "$side/$test" "build/test/$side/test_$test"
         done
         has "$test" "$tsan_tests" &&
@@ -70,8 +75,9 @@ start_tests() {
     done
 }
 
-# Seconds that one test may take on an axis; the compilers of CPU devices are slow.
-axis_limit_s=${AXIS_LIMIT_S:-240}
+# Seconds that one test may take on an axis; the compilers of CPU devices are slow, and simulators
+# slower.
+axis_limit_s=${AXIS_LIMIT_S:-$([ -z "${SLOW_TESTS:-}" ] && echo 240 || echo 1800)}
 
 # Tests that an axis adds something to. What has no kernels does not depend on the group's size.
 axis_tests() {
@@ -82,10 +88,12 @@ axis_tests() {
         rusticl:cl | rusticl:cl_* | poor:cl | poor:cl_*) echo "$test" ;;
         denorms:cl_accum | denorms:cl_half | denorms:cl_quant | denorms:cl_optim) echo "$test" ;;
         streams:cl_half | streams:cl_quant | streams:cl_accum) echo "$test" ;;
-        streams:* | denorms:* | *:cl | *:cl_heap_*) ;; # what the simulator takes minutes for is not here
-        wg64:cl_* | narrow:cl_* | oclgrind:cl_heap | oclgrind:cl_half | oclgrind:cl_act | \
-            oclgrind:cl_embedding | oclgrind:cl_gemm | oclgrind:cl_norm | oclgrind:cl_loss)
-            echo "$test" ;;
+        streams:* | denorms:* | *:cl | *:cl_heap_*) ;;
+        oclgrind:cl_attention | oclgrind:cl_quant | oclgrind:cl_int8 | oclgrind:cl_accum | \
+            oclgrind:cl_optim) # a minute each, or more
+            [ -z "${SLOW_TESTS:-}" ] || echo "$test" ;;
+        oclgrind:cl_page* | oclgrind:cl_store | oclgrind:cl_arena | oclgrind:cl_wrap) ;; # copies
+        wg64:cl_* | narrow:cl_* | oclgrind:cl_*) echo "$test" ;;
         esac
     done
 }

@@ -16,17 +16,7 @@ static uint16_t *bf16s(test_rng *r, size_t n, float scale) {
 /* Sizes for slow devices too. */
 static size_t size_of(size_t i) {
     const size_t n = test_cl_sizes[i];
-    return getenv("TEST_CL_SMALL") && n > 1000 ? n % 1000 + 1 : n;
-}
-
-/* The integers that stand in for double are tested where there is double too. */
-static int next_double(test_cl *t, int *turn) {
-    static int has;
-    if (*turn == 0) has = t->cl.info.fp64;
-    t->cl.info.fp64 = *turn == 0 ? has : 0;
-    if (*turn < 2) return 1;
-    t->cl.info.fp64 = has;
-    return 0;
+    return test_cl_small() && n > 1000 ? n % 200 + 1 : n;
 }
 
 static double bits_of(double x) {
@@ -113,11 +103,11 @@ static float *wide_numbers(test_cl *t, size_t n, int kind) {
 static void a_sum_of_squares_has_the_bits_of_the_cpu(void **state) {
     test_cl *t = test_cl_of(state);
     const size_t more[] = {15, 16, 17, 1023, 1024, 1025, 1040, 65536 + 5};
-    for (int turn = 0; next_double(t, &turn); turn++)
+    for (int turn = 0; test_cl_next_double(t, &turn); turn++)
         for (size_t i = 0; i < N_SIZES + sizeof more / sizeof *more; i++)
             for (int kind = 0; kind < 4; kind++) {
                 const size_t n = i < N_SIZES ? test_cl_sizes[i] : more[i - N_SIZES];
-                if (n > 2000 && getenv("TEST_CL_SMALL")) continue;
+                if (test_cl_small() && (n > 300 || (i + (size_t)kind) % 4 != 0)) continue;
                 float *x = wide_numbers(t, n, kind);
                 mo_cl_mem on = test_cl_put(t, x, n * sizeof *x, 4);
                 const double want = mo_accum_square_sum(x, n, NULL);
@@ -134,11 +124,12 @@ static void squares_of_special_numbers_are_those_of_the_cpu(void **state) {
     const float special[] = {HUGE_VALF, -HUGE_VALF, 0.0f / 1.0f, test_float(0x7fc00001),
         test_float(0xff800001), test_float(0x7f7fffff), test_float(0x00800000),
         test_float(0x807fffff), test_float(1), -0.0f};
-    for (int turn = 0; next_double(t, &turn); turn++)
+    for (int turn = 0; test_cl_next_double(t, &turn); turn++)
         for (size_t k = 0; k < sizeof special / sizeof *special; k++)
             for (size_t n = 1; n < 40; n += 19) {
                 float x[40] = {0};
                 for (size_t i = 0; i < n; i++) x[i] = k < 5 && i ? 3.0f : special[k];
+                if (test_cl_small() && n != 20) continue;
                 if (test_cl_flushes() && special[k] != 0 && fabsf(special[k]) < 1.2e-38f) continue;
                 mo_cl_mem on = test_cl_put(t, x, n * sizeof *x, 0);
                 double got = -1, want = bits_of(mo_accum_square_sum(x, n, NULL));

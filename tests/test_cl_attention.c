@@ -134,7 +134,7 @@ static void sequences_of_any_length_match_double(void **state) {
     static const size_t shapes[][2] = {/* seq, head size */
         {1, 5}, {2, 1}, {15, 8}, {16, 32}, {17, 33}, {31, 7}, {33, 64}, {65, 16}, {100, 3},
         {129, 48}, {300, 2}, {70, 61}};
-    const size_t n = sizeof shapes / sizeof *shapes / (getenv("TEST_CL_SMALL") ? 2 : 1);
+    const size_t n = sizeof shapes / sizeof *shapes / (test_cl_small() ? 2 : 1);
     for (size_t k = 0; k < 2 * n; k++) {
         problem p = problem_begin(t, 1, shapes[k / 2][0], 1, shapes[k / 2][1], 0, (int)(k % 2));
         run(t, &p);
@@ -148,7 +148,7 @@ static void heads_of_any_size_match_double(void **state) {
     static const size_t sizes[] = {80, 128, 200, 256};
     /* PoCL compiles half a minute for each size where groups have many items; oclgrind, which runs
      * the small tests, does not */
-    const size_t n = getenv("TEST_CL_SMALL") ? 1 : t->cl.work_group > 1 ? 0 : 4;
+    const size_t n = test_cl_small() ? 1 : t->cl.work_group > 1 ? 0 : 4;
     for (size_t k = 0; k < n; k++) {
         problem p = problem_begin(t, 1, 40, 1, sizes[k], 1, 0);
         run(t, &p);
@@ -160,8 +160,8 @@ static void heads_of_any_size_match_double(void **state) {
 static void batches_and_heads_of_a_fused_activation_match_double(void **state) {
     test_cl *t = test_cl_of(state);
     for (int k = 0; k < 4; k++) {
-        problem p = problem_begin(
-            t, 2, getenv("TEST_CL_SMALL") ? 20 : 70, 3, k & 2 ? 5 : 16, k & 1, k >> 1);
+        problem p =
+            problem_begin(t, 2, test_cl_small() ? 20 : 70, 3, k & 2 ? 5 : 16, k & 1, k >> 1);
         run(t, &p);
         assert_as_in_double(t, &p);
         problem_end(t, &p);

@@ -101,8 +101,6 @@ static void check(test_cl *t, const mo_cl_gemm_env *env, mo_gemm_desc d, size_t 
     problem_end(&p);
 }
 
-static int small(void) { return getenv("TEST_CL_SMALL") != NULL; }
-
 /* ---- examples ------------------------------------------------------------------------------ */
 
 static void two_by_two_by_hand(void **state) {
@@ -188,8 +186,8 @@ static void random_shapes_match_double_for_all_transposes(void **state) {
     test_cl *t = test_cl_of(state);
     const mo_cl_gemm_env env = own(t);
     const float alphas[] = {0, 1, -0.5f, 3}, betas[] = {0, 1, 0.25f};
-    const int n = small() ? 16 : 240;
-    const size_t most = small() ? 20 : 80;
+    const int n = test_cl_small() ? 16 : 240;
+    const size_t most = test_cl_small() ? 20 : 80;
     for (int i = 0; i < n; i++) {
         mo_gemm_desc d = {1 + test_below(&t->rng, most), 1 + test_below(&t->rng, most),
             1 + test_below(&t->rng, most), i & 1, i >> 1 & 1, 0, 0, 0,
@@ -209,7 +207,7 @@ static void sizes_around_the_tiles_match_double(void **state) {
     static const size_t shapes[][3] = {{12, 32, 8}, {13, 33, 9}, {1, 1, 257}, {6, 16, 64},
         {65, 63, 65}, {128, 128, 16}, {129, 130, 17}, {193, 40, 70}, {1, 200, 300}, {250, 1, 40},
         {7, 16, 513}, {200, 12, 256}, {25, 100, 128}, {384, 70, 20}};
-    const size_t n = small() ? 4 : sizeof shapes / sizeof *shapes;
+    const size_t n = test_cl_small() ? 4 : sizeof shapes / sizeof *shapes;
     for (size_t i = 0; i < n; i++)
         for (int trans = 0; trans < 4; trans++) {
             mo_gemm_desc d = {shapes[i][0], shapes[i][1], shapes[i][2], trans & 1, trans >> 1, 0, 0,
@@ -222,7 +220,8 @@ static void sizes_around_the_tiles_match_double(void **state) {
 static void an_element_depends_on_its_row_column_and_k_alone(void **state) {
     test_cl *t = test_cl_of(state);
     const mo_cl_gemm_env env = own(t);
-    const size_t M = small() ? 20 : 150, N = small() ? 20 : 140, K = small() ? 70 : 300;
+    const size_t M = test_cl_small() ? 20 : 150, N = test_cl_small() ? 20 : 140,
+                 K = test_cl_small() ? 70 : 300;
     const mo_gemm_desc d = {M, N, K, 0, 0, 0, 0, 0, 0.3f, 0};
     problem p = problem_begin(&t->rng, d);
     float *whole = product(t, &env, &p, 0);
@@ -343,8 +342,8 @@ static mo_gemm_desc random_desc(test_cl *t, int i, size_t most) {
 /* Each program is built for its types and transposes, which takes most of the time here. */
 static void products_of_any_types_have_the_bits_of_the_product_of_the_decoded(void **state) {
     test_cl *t = test_cl_of(state);
-    const size_t most = small() ? 12 : 70;
-    const int n = small() ? 1 : 6;
+    const size_t most = test_cl_small() ? 12 : 70;
+    const int n = test_cl_small() ? 1 : 6;
     static const mo_gemm_type pairs[][2] = {{MO_GEMM_F16, MO_GEMM_BF16},
         {MO_GEMM_INT8, MO_GEMM_NF4}, {MO_GEMM_F32, MO_GEMM_INT8}, {MO_GEMM_FP4, MO_GEMM_F16},
         {MO_GEMM_NF4, MO_GEMM_FP4}};
@@ -361,7 +360,7 @@ static mo_cl_gemm_env clblast(test_cl *t) {
     const mo_cl_gemm_env env = {.cl = &t->cl, .use = MO_CL_GEMM_CLBLAST};
     const mo_gemm_desc d = {1, 1, 1, 0, 0, 0, 0, 0, 0, 0};
     mo_cl_mem none = {0};
-    if (small() || t->cl.info.max_work_group < 256) skip();
+    if (test_cl_small() || t->cl.info.max_work_group < 256) skip();
     if (mo_cl_gemm(&env, &d, none, none, none) == MO_E_UNSUPPORTED) skip();
     return env;
 }

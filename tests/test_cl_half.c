@@ -3,7 +3,7 @@
 #ifndef NO_OPENCL
 #include "test_cl_numeric.h"
 
-static size_t small(size_t n, size_t few) { return getenv("TEST_CL_SMALL") ? few : n; }
+static size_t small(size_t n, size_t few) { return test_cl_small() ? few : n; }
 
 /* Numbers at which rounding or a range changes, then any bits: half of them near those that are
  * numbers of fp16 or fp8. */

@@ -2,7 +2,7 @@
  * heap; arrays on it at odd offsets.
  *
  * The environment chooses: MEMOPT_CL_DEVICE the device, TEST_CL_WORK_GROUP the work-items of a
- * group, TEST_CL_OPTIONS further options of the compiler. */
+ * group, TEST_CL_OPTIONS further options of the compiler, TEST_CL_SMALL fewer numbers. */
 #ifndef TEST_CL_NUMERIC_H
 #define TEST_CL_NUMERIC_H
 
@@ -24,6 +24,9 @@ static inline int test_cl_flushes(void) {
     const char *options = getenv("TEST_CL_OPTIONS");
     return options && strstr(options, "denorms-are-zero");
 }
+
+/* The device is a simulator: a few numbers take it seconds. */
+static inline int test_cl_small(void) { return getenv("TEST_CL_SMALL") != NULL; }
 
 static inline void test_cl_say(void *self, mo_log_level level, const char *text) {
     (void)self;
@@ -83,6 +86,17 @@ static inline void test_cl_get(test_cl *t, mo_cl_mem mem, void *data, size_t byt
 }
 static inline void test_cl_clear(test_cl *t) {
     while (t->n_blocks) test_ok(mo_cl_heap_dealloc(&t->heap, t->blocks[--t->n_blocks].handle));
+}
+
+/* for (int turn = 0; test_cl_next_double(t, &turn); turn++): the integers that stand in for double
+ * are tested where there is double too. */
+static inline int test_cl_next_double(test_cl *t, int *turn) {
+    static int has;
+    if (*turn == 0) has = t->cl.info.fp64;
+    t->cl.info.fp64 = *turn == 0 ? has : 0;
+    if (*turn < 2) return 1;
+    t->cl.info.fp64 = has;
+    return 0;
 }
 
 #endif

@@ -97,18 +97,6 @@ static void steps_agree(test_cl *t, mo_optim_desc d, int type, size_t n, uint64_
     twins_end(&w);
 }
 
-static int small(void) { return getenv("TEST_CL_SMALL") != NULL; }
-
-/* The integers that stand in for double are tested where there is double too. */
-static int next_double(test_cl *t, int *turn) {
-    static int has;
-    if (*turn == 0) has = t->cl.info.fp64;
-    t->cl.info.fp64 = *turn == 0 ? has : 0;
-    if (*turn < 2) return 1;
-    t->cl.info.fp64 = has;
-    return 0;
-}
-
 static mo_optim_desc whole_desc(mo_optim_kind kind, mo_optim_precision precision, size_t columns) {
     mo_optim_desc d = decayed(kind, precision);
     d.columns = columns;
@@ -124,7 +112,7 @@ static void steps_have_the_bits_of_the_cpu(void **state) {
     for (int i = 0; i < N_DESCS; i++)
         for (int type = 0; type < N_TYPES; type++) {
             if ((type + i) % N_TYPES != 0 && !getenv("TEST_CL_FULL")) continue;
-            steps_agree(t, nth_desc(i), type, small() ? 524 : 5 * 256 + 76, 3);
+            steps_agree(t, nth_desc(i), type, test_cl_small() ? 300 : 5 * 256 + 76, 3);
         }
 }
 
@@ -134,14 +122,14 @@ static void sizes_may_be_ragged(void **state) {
         decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT), decayed(MO_OPTIM_ADAMW, MO_OPTIM_4BIT)};
     for (size_t k = 0; k < 3; k++)
         for (size_t i = 0; i < sizeof test_cl_sizes / sizeof *test_cl_sizes; i++)
-            if (!small() || test_cl_sizes[i] < 300)
+            if (!test_cl_small() || test_cl_sizes[i] < 300)
                 steps_agree(t, all[k], PLAIN, test_cl_sizes[i], 2);
 }
 
 static void blocks_may_have_any_size(void **state) {
     test_cl *t = test_cl_of(state);
     const size_t blocks[] = {64, 512, 4096};
-    for (size_t i = 0; i < (small() ? 1u : 3u); i++) {
+    for (size_t i = 0; i < (test_cl_small() ? 1u : 3u); i++) {
         mo_optim_desc d = decayed(MO_OPTIM_ADAMW, MO_OPTIM_8BIT);
         d.block = blocks[i];
         steps_agree(t, d, PLAIN, 5 * blocks[i] + 37, 2);
@@ -165,10 +153,10 @@ static void rows_and_columns_may_have_any_size(void **state) {
     test_cl *t = test_cl_of(state);
     const size_t shapes[][2] = {
         {1, 1}, {1, 5}, {200, 3}, {70, 17}, {5, 1025}, {2, 2100}, {3, 16390}};
-    for (int turn = 0; next_double(t, &turn); turn++)
+    for (int turn = 0; test_cl_next_double(t, &turn); turn++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
             const size_t n = shapes[i][0] * shapes[i][1], columns = shapes[i][1];
-            if (small() && n > 1200) continue;
+            if (test_cl_small() && n > 1000) continue;
             steps_agree(t, whole_desc(MO_OPTIM_ADAM_MINI, MO_OPTIM_F32, columns), PLAIN, n, 2);
             steps_agree(t, whole_desc(MO_OPTIM_ADAFACTOR, MO_OPTIM_F32, columns), PLAIN, n, 2);
         }
@@ -176,8 +164,8 @@ static void rows_and_columns_may_have_any_size(void **state) {
 
 static void sums_of_whole_kinds_need_no_double(void **state) {
     test_cl *t = test_cl_of(state);
-    const size_t n = small() ? 1100 : 70000;
-    for (int turn = 0; next_double(t, &turn); turn++) {
+    const size_t n = test_cl_small() ? 300 : 70000;
+    for (int turn = 0; test_cl_next_double(t, &turn); turn++) {
         steps_agree(t, whole_desc(MO_OPTIM_LAMB, MO_OPTIM_F32, 0), PLAIN, n, 3);
         steps_agree(t, whole_desc(MO_OPTIM_LAMB, MO_OPTIM_8BIT, 0), PLAIN, n, 3);
         steps_agree(t, whole_desc(MO_OPTIM_LARS, MO_OPTIM_F32, 0), PLAIN, n, 3);
@@ -205,7 +193,7 @@ static void gradients_that_are_not_finite_leave_things_alone(void **state) {
     const float bad[] = {HUGE_VALF, -HUGE_VALF, test_float(0x7fc00000), 1e30f, -3e38f, 1.9e19f};
     for (int i = 0; i < N_DESCS; i++)
         for (size_t k = 0; k < 6; k++) {
-            if (i % N_TYPES != 0 || (small() && k % 3 != 0)) continue;
+            if (i % N_TYPES != 0 || (test_cl_small() && k != 0)) continue;
             twins w = twins_begin(t, nth_desc(i), PLAIN, 700);
             for (uint64_t at = 1; at <= 3; at++) {
                 new_gradients(&w, 2);

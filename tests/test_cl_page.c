@@ -72,7 +72,7 @@ static void a_walk_with_two_slots_has_the_bits_of_the_whole_array(void **state) 
 
 static void any_order_any_slots_and_any_access_keep_every_page(void **state) {
     test_cl *t = test_cl_of(state);
-    const int n_rounds = getenv("TEST_CL_SMALL") ? 3 : 30;
+    const int n_rounds = test_cl_small() ? 3 : 30;
     float *x = test_normals(&t->rng, N, 10), *grad = test_normals(&t->rng, N, 1);
     mo_cl_mem on_grad = test_cl_put(t, grad, 4 * N, 4), mem, seen = test_cl_new(t, PAGE, 0);
     float *got = test_floats(N_PAGE);
@@ -231,7 +231,7 @@ static void slots_are_in_the_budget_and_the_rest_is_not(void **state) {
 static void pages_larger_than_a_piece_of_staging_are_whole(void **state) {
     test_cl *t = test_cl_of(state);
     mo_cl_page page;
-    if (getenv("TEST_CL_SMALL")) skip();
+    if (test_cl_small()) skip();
     mo_cl_page_desc desc = {.size = (uint64_t)130 << 20, .page_bytes = (size_t)30 << 20};
     test_ok(mo_cl_page_init(&page, &t->heap, &desc));
     assert_int_equal(mo_cl_page_count(&page), 5);
@@ -356,7 +356,7 @@ static int is_pocl(const mo_cl *cl) {
 
 static void transfers_run_while_kernels_do(void **state) {
     test_cl t = *test_cl_of(state);
-    if (getenv("TEST_CL_SMALL")) skip();
+    if (test_cl_small()) skip();
     float *x = test_normals(&t.rng, N_LONG, 1);
     double share = 0;
     mo_cl_page page;

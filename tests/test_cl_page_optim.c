@@ -67,7 +67,7 @@ static void assert_model(model *m) {
 
 static void steps_and_states_have_the_bits_of_the_cpu(void **state) {
     test_cl *t = test_cl_of(state);
-    const int is_small = getenv("TEST_CL_SMALL") != NULL;
+    const int is_small = test_cl_small();
     for (int kind = 0; kind < (is_small ? 1 : MO_OPTIM_KIND_COUNT); kind++)
         for (int precision = 0; precision < MO_OPTIM_PRECISION_COUNT; precision++) {
             if (precision == MO_OPTIM_4BIT && kind != MO_OPTIM_ADAMW) continue;

@@ -15,7 +15,7 @@ static mo_cl_heap_stats stats_of(test_cl *t) {
 /* Many kernels, so that a copy that does not wait for them finds another value. */
 static void fill_slowly(test_cl *t, mo_cl_mem mem, uint32_t value) {
     const uint64_t n = mem.size / 4;
-    const uint32_t rounds = getenv("TEST_CL_SMALL") ? 2 : 40;
+    const uint32_t rounds = test_cl_small() ? 2 : 40;
     for (uint32_t i = 0; i < rounds; i++)
         test_ok(mo_cl_fill_u32(
             &t->heap, MO_CL_COMPUTE, &mem, 0, n, value + rounds - 1 - i, NULL, NULL));
