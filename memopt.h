@@ -67,6 +67,9 @@ int main(void) {
  *                right; as text, JSON and picture
  *   dtr          evict and compute again on the fly, where no chain is known
  *   replay       an allocator that records a step, plans it, and serves the next ones from the plan
+ *   place, place_write
+ *                weights over devices, host memory and disk, with the least travel in a step; by
+ *                hand; the order of what is streamed
  *   safetensors  read and write safetensors files
  *   optim_file   optimizer states in them: split, merged, requantized
  *
@@ -4631,6 +4634,283 @@ MEMOPT_API void mo_replay_trim(mo_replay *replay);
 
 /* mo_replay_get_stats - figures of this moment. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_replay_get_stats(const mo_replay *replay, mo_replay_stats *stats);
+
+#endif
+/* mo_place.h - which device holds which weights, where no device holds all of them: GPUs first, the
+ * rest in host memory or on a disk, from where it travels to the first device in each step.
+ *
+ *     mo_place_device devices[] = {
+ *         {"0", 10u << 30, 0, 1}, {"cpu", 16u << 30, 25e9, 0}, {"disk", SIZE_MAX, 3e9, 0}};
+ *     mo_place_desc desc = {0};
+ *     desc.devices = devices, desc.n_devices = 3;
+ *     desc.items = items, desc.n_items = n;
+ *     if (mo_place_solve(&desc, device, NULL, &result) != MO_OK) ...
+ *     if (result.missing_bytes > 0) ...
+ *     for (size_t i = 0; i < n; i++) load(items[i].name, device[i]);
+ *
+ * A LAYER is what a step needs at once: the items of a no-split group, or one item of no group.
+ * Layers with tied weights live together. A layer on a device with a link is STREAMED: it travels
+ * to the first device each time it is needed. */
+#ifndef MEMOPT_PLACE_H
+#define MEMOPT_PLACE_H
+
+/* mo_place_device - one device. The order is the order of preference.
+ *
+ * name         for messages and tables; NULL = its index
+ * limit_bytes  that items and room may take; SIZE_MAX = no limit
+ * bytes_per_s  of the link to the first device; 0 = it computes with what it holds, nothing travels
+ * n_buffers    room that is kept here for so many times the largest layer streamed from a device
+ *              behind this one; 1 = a layer is fetched when it is needed (accelerate, for the first
+ *              device and for the host), 2 = the next one is on its way while one computes */
+typedef struct mo_place_device {
+    const char *name;
+    size_t limit_bytes;
+    double bytes_per_s;
+    size_t n_buffers;
+} mo_place_device;
+
+/* mo_place_item - a parameter or a module. The order is the order of execution.
+ *
+ * name    for maps, messages and tables; NULL = its index
+ * bytes   0 allowed
+ * group   items of the same no-split group stay together; 0 = alone
+ * tied    items of the same number are one tensor: they have the same bytes, which take place once;
+ *         streamed, they travel once for each layer. 0 = a tensor of its own
+ * pinned  not 0: this item, and all that stays with it, lies on device
+ * device  index; with pinned alone
+ * uses    how often a step needs it, may be a fraction (an expert that few tokens take); 0 = 1 */
+typedef struct mo_place_item {
+    const char *name;
+    size_t bytes;
+    size_t group;
+    size_t tied;
+    int pinned;
+    size_t device;
+    double uses;
+} mo_place_item;
+
+typedef enum mo_place_method {
+    MO_PLACE_OPTIMAL = 0, /* the least time on the links, or bytes */
+    MO_PLACE_GREEDY /* layer after layer; a device that was full once is not looked at again */
+} mo_place_method;
+
+typedef enum mo_place_goal {
+    MO_PLACE_SECONDS = 0, /* seconds on the links in a step */
+    MO_PLACE_BYTES        /* bytes over links in a step, whichever link */
+} mo_place_goal;
+
+/* mo_place_desc - what is placed where, and how. Nothing needs to stay valid.
+ *
+ * goal          of MO_PLACE_OPTIMAL
+ * max_nodes     limit of the search, in placements tried: the same on every machine. 0 = 1,000,000,
+ *               or no limit where time_limit_s is set
+ * time_limit_s  seconds on the wall clock after which the search stops; 0 = none. Where it ends a
+ *               search, results differ from run to run
+ * allocator     NULL = heap
+ * log           told what is wrong with which item or device; NULL = silent */
+typedef struct mo_place_desc {
+    const mo_place_device *devices;
+    size_t n_devices;
+    const mo_place_item *items;
+    size_t n_items;
+    mo_place_method method;
+    mo_place_goal goal;
+    uint64_t max_nodes;
+    double time_limit_s;
+    const mo_allocator *allocator;
+    const mo_log *log;
+} mo_place_desc;
+
+/* mo_place_use - what one device holds.
+ *
+ * bytes        of its items, tied ones once
+ * room_bytes   kept for streamed layers
+ * over_bytes   by which both exceed the limit; 0 after mo_place_solve
+ * moved_bytes  from here to the first device in a step
+ * n_items */
+typedef struct mo_place_use {
+    size_t bytes, room_bytes, over_bytes;
+    double moved_bytes;
+    size_t n_items;
+} mo_place_use;
+
+/* mo_place_result - what a placement costs.
+ *
+ * missing_bytes  of the items that have no place, tied ones once; 0 = all have one
+ * n_missing      these items
+ * over_bytes     by which limits are exceeded, the sum; 0 after mo_place_solve
+ * step_s         seconds on the links in a step
+ * moved_bytes    over the links in a step
+ * bound          seconds, or bytes with that goal, that no placement with so few missing bytes goes
+ *                below; 0 where nothing was searched
+ * is_optimal     no placement has fewer missing bytes, and none with as few of them is better, by
+ *                more than 1e-12 of it
+ * n_nodes        placements that the search tried */
+typedef struct mo_place_result {
+    size_t missing_bytes, n_missing, over_bytes;
+    double step_s, moved_bytes;
+    double bound;
+    int is_optimal;
+    uint64_t n_nodes;
+} mo_place_result;
+
+/* mo_place_solve - a device for every item.
+ *
+ *     bytes(d) + n_buffers(d) * largest layer streamed from behind d <= limit(d)  for all d
+ *
+ * device  out  [n_items] index of a device, or SIZE_MAX = no place
+ * use     out  [n_devices]; may be NULL
+ * result  out  may be NULL
+ *
+ * That something does not fit is an outcome, not an error: missing_bytes says how much.
+ *
+ * MO_PLACE_OPTIMAL: as few bytes without a place as can be, then as little on the links as can be:
+ * branch and bound, from the greedy placement on. Of equal layers the first ones come first. Where
+ * a limit ends the search, the answer is the best found, never worse than greedy.
+ *
+ * MO_PLACE_GREEDY: each layer goes, with what is tied to it, to the device in turn if it fits there
+ * beside the room for the largest layer still to come; else the next device's turn comes. Without
+ * ties and pins this is what accelerate's infer_auto_device_map does, when items are its parameters
+ * and the groups are its no-split modules and its modules without children; but where a device has
+ * no room for a layer that would be streamed to it, accelerate streams it all the same, and fails
+ * later. With ties: accelerate goes on to the next device with a whole module when its ties do not
+ * fit; and the room counts a tied weight in each layer that needs it, not in the first alone, and
+ * not what is placed with the layer at hand.
+ *
+ * Memory:  120 bytes per item and 100 per layer, 8 per layer and device, from desc->allocator
+ *          during the call
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, no device, a link speed or uses that is negative or no number, a pin
+ *          to no device or to two, tied items of different bytes; the log names it), MO_E_OVERFLOW,
+ *          MO_E_NO_MEMORY
+ * Cost:    greedy O(n log n); a node of the search O(devices log layers), under a microsecond
+ * Source:  huggingface/accelerate, utils/modeling.py at 16cb6eb (greedy); the bound is the
+ *          fractional placement: the most travel for a byte goes to the fastest device
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_place_solve(
+    const mo_place_desc *desc, size_t *device, mo_place_use *use, mo_place_result *result);
+
+/* mo_place_measure - what any placement costs: one made by hand, or changed. Groups may be split
+ * and limits exceeded. Pins are not looked at; is_optimal, bound and n_nodes are 0.
+ *
+ * device  in   [n_items] index, or SIZE_MAX = no place. Tied items count once on each device
+ * use     out  [n_devices]; may be NULL
+ * result  out  may be NULL
+ *
+ * Memory, Threads, Errors: as mo_place_solve; MO_E_INVALID also for a device that is not there
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_place_measure(
+    const mo_place_desc *desc, const size_t *device, mo_place_use *use, mo_place_result *result);
+
+/* mo_place_rule - the item of that name, and all whose name goes on with a dot behind it, lie on
+ * that device. "" is every item. */
+typedef struct mo_place_rule {
+    const char *prefix;
+    size_t device;
+} mo_place_rule;
+
+/* mo_place_map - a placement made by hand; the longest prefix wins.
+ *
+ *     mo_place_rule rules[] = {{"", 2}, {"h.0", 0}, {"h.1", 0}, {"h.1.mlp", 1}};
+ *
+ * desc    for items, their names, n_devices, log
+ * device  out  [n_items]
+ *
+ * Memory:  none
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, an item without a name, a device that is not there, a prefix twice),
+ *          MO_E_NOT_FOUND (items that no rule covers; the log names the first and says how many)
+ * Cost:    items times rules
+ * Source:  accelerate's device_map
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_place_map(
+    const mo_place_desc *desc, const mo_place_rule *rules, size_t n_rules, size_t *device);
+
+/* mo_place_balanced - limits with which the greedy placement fills computing devices evenly, rather
+ * than the first ones to the brim:
+ *
+ *     min(limit, total / n + 1.25 * max(largest group, mean item))
+ *
+ * for all but the last of the n devices that compute (those without a link) and have a limit above
+ * 0; others keep theirs.
+ *
+ * low_first  not 0: the first device gets only what the others, n - 1, leave; it is in use for
+ *            other things
+ * limits     out  [n_devices] bytes
+ *
+ * Memory, Threads, Errors: as mo_place_solve
+ * Source:  accelerate's get_balanced_memory, with items for its modules without children. It takes
+ *          the first block of each no-split class, not the largest
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_place_balanced(
+    const mo_place_desc *desc, int low_first, size_t *limits);
+
+/* mo_place_fetch - one streamed layer on its way to the first device.
+ *
+ * item     the first item that needs it: the copy must have ended when that one runs
+ * last     the last item of the layer, wherever it lies: the buffer is free behind that one
+ * begin    the first item at which the copy may start, since a buffer is free from there on
+ * wraps    not 0: that is in the step before (of a loop of equal steps)
+ * device   it comes from; where a layer is split, one fetch for each device
+ * bytes, link_s  of the copy */
+typedef struct mo_place_fetch {
+    size_t item, last, begin;
+    int wraps;
+    size_t device;
+    size_t bytes;
+    double link_s;
+} mo_place_fetch;
+
+/* mo_place_stream - streamed layers in the order in which a step needs them, and how early each may
+ * be fetched into a ring of n_buffers buffers: fetch k takes the buffer of fetch k - n_buffers as
+ * soon as that one was used. So up to n_buffers - 1 copies run ahead of the layer that computes.
+ *
+ * device     in   [n_items]
+ * n_buffers  at least 1; a buffer has the bytes of the largest fetch
+ * fetches    out  [n_items] is always enough
+ * n_fetches  out
+ *
+ * Memory, Threads, Errors: as mo_place_measure; MO_E_INVALID also for n_buffers 0, MO_E_NO_SPACE
+ *          for layers that are needed at once and are more than n_buffers
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_place_stream(const mo_place_desc *desc,
+    const size_t *device, size_t n_buffers, mo_place_fetch *fetches, size_t *n_fetches);
+
+#endif
+/* mo_place_write.h - a placement to read: as a table, as JSON. */
+#ifndef MEMOPT_PLACE_WRITE_H
+#define MEMOPT_PLACE_WRITE_H
+
+/* mo_place_write_text - the placement as text: what it costs, a line for each device, then a line
+ * for each run of items on one device.
+ *
+ * device  in  [n_items]
+ * use     in  [n_devices], and
+ * result  in  of mo_place_solve or mo_place_measure
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, a device that is not there), MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_place_write_text(const mo_place_desc *desc,
+    const size_t *device, const mo_place_use *use, const mo_place_result *result,
+    const mo_writer *writer);
+
+/* mo_place_write_json - the placement as one JSON object, on one line:
+ *
+ *     {"fits": true, "is_optimal": true, "step_s": .., "moved_bytes": .., "bound": ..,
+ *      "missing_bytes": 0, "over_bytes": 0,
+ *      "devices": [{"name": .., "limit_bytes": .., "bytes": .., "room_bytes": ..,
+ *                   "moved_bytes": .., "items": ..}, ..],
+ *      "items": [{"name": .., "bytes": .., "device": ..}, ..]}
+ *
+ * limit_bytes is null where there is no limit; the device of an item is its name, null where it has
+ * none. Names are written as ASCII, other characters as '?'.
+ *
+ * Arguments, Threads, Errors: as mo_place_write_text
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_place_write_json(const mo_place_desc *desc,
+    const size_t *device, const mo_place_use *use, const mo_place_result *result,
+    const mo_writer *writer);
 
 #endif
 
@@ -30800,6 +31080,1295 @@ void mo_replay_get_stats(const mo_replay *replay, mo_replay_stats *stats) {
 }
 
 #undef MOI_REPLAY_NONE
+/* mo_place_internal.h - what the files of mo_place share.
+ *
+ * Items become layers (a group, or one item), layers that share tied weights become clusters: what
+ * is placed. Layers and clusters are numbered by their first item. */
+#ifndef MEMOPT_PLACE_INTERNAL_H
+#define MEMOPT_PLACE_INTERNAL_H
+
+/* bytes: all that a step needs at once, also what other layers are tied to. */
+typedef struct moi_place_layer {
+    size_t bytes;
+    size_t cluster;
+} moi_place_layer;
+
+typedef struct moi_place_cluster {
+    size_t bytes;   /* tied items once */
+    size_t largest; /* bytes of its largest layer */
+    double moved;   /* bytes in a step when it is streamed */
+    size_t pin;     /* device, SIZE_MAX = any */
+} moi_place_cluster;
+
+typedef struct moi_place {
+    const mo_place_desc *desc;
+    size_t n_layers, n_clusters;
+    size_t *layer_of; /* [n_items] */
+    size_t *parent;   /* [n_items] of layers: the cluster's first layer, while they are joined */
+    unsigned char *repeats; /* [n_items] MOI_PLACE_*: an item before this one is the same tensor */
+    moi_layout_key *keys;   /* [n_items] */
+    size_t *sums;           /* [n_items] of layers */
+    moi_place_layer *layers;
+    moi_place_cluster *clusters;
+    moi_layout_memory memory;
+} moi_place;
+
+/* The item before is in the same cluster; in the same layer. */
+enum { MOI_PLACE_IN_CLUSTER = 1, MOI_PLACE_IN_LAYER = 2 };
+
+/* Some clusters placed. */
+typedef struct moi_place_state {
+    size_t *used;   /* [n_devices] bytes of what lies there */
+    size_t *behind; /* [n_devices] the largest layer streamed from behind */
+} moi_place_state;
+
+/* Whether cluster c may go to device d as well: everything still fits, the rooms included. */
+static int moi_place_fits(
+    const moi_place *place, const moi_place_state *state, const moi_place_cluster *c, size_t d);
+static void moi_place_put(
+    const moi_place *place, moi_place_state *state, const moi_place_cluster *c, size_t d);
+
+/* device: out, [n_clusters]. */
+static mo_status moi_place_greedy(const moi_place *place, size_t *device);
+
+/* device: [n_clusters], a placement in and a better one, or the same, out. */
+static mo_status moi_place_search(const moi_place *place, size_t *device, mo_place_result *result);
+
+#endif
+/* mo_place.c - items to layers and clusters, and the calls; see mo_place.h. */
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+/* A name, or the index where there is none, cut to fit one line of a log. */
+typedef struct moi_place_text {
+    char text[128];
+} moi_place_text;
+
+static moi_place_text moi_place_name(const char *name, size_t index) {
+    moi_place_text out;
+    if (name) snprintf(out.text, sizeof out.text, "'%.100s'", name);
+    else snprintf(out.text, sizeof out.text, "%zu", index);
+    return out;
+}
+
+static moi_place_text moi_place_item_name(const mo_place_desc *desc, size_t i) {
+    return moi_place_name(desc->items[i].name, i);
+}
+
+static mo_status moi_place_check_devices(const mo_place_desc *desc) {
+    for (size_t d = 0; d < desc->n_devices; d++) {
+        double speed = desc->devices[d].bytes_per_s;
+        if (speed >= 0 && speed - speed == 0) continue;
+        moi_log(desc->log, MO_LOG_ERROR, "place: device %s: %g bytes_per_s",
+            moi_place_name(desc->devices[d].name, d).text, speed);
+        return MO_E_INVALID;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_place_check_items(const mo_place_desc *desc) {
+    size_t total = 0;
+    for (size_t i = 0; i < desc->n_items; i++) {
+        const mo_place_item *item = &desc->items[i];
+        if (!(item->uses >= 0) || item->uses - item->uses != 0) {
+            moi_log(desc->log, MO_LOG_ERROR, "place: item %s: %g uses",
+                moi_place_item_name(desc, i).text, item->uses);
+            return MO_E_INVALID;
+        }
+        if (item->pinned && item->device >= desc->n_devices) {
+            moi_log(desc->log, MO_LOG_ERROR, "place: item %s: pinned to device %zu of %zu",
+                moi_place_item_name(desc, i).text, item->device, desc->n_devices);
+            return MO_E_INVALID;
+        }
+        if (!moi_add(total, item->bytes, &total)) {
+            moi_log(desc->log, MO_LOG_ERROR, "place: item %s: %zu bytes overflow the sum",
+                moi_place_item_name(desc, i).text, item->bytes);
+            return MO_E_OVERFLOW;
+        }
+    }
+    return MO_OK;
+}
+
+static mo_status moi_place_check(const mo_place_desc *desc) {
+    if (!desc || !desc->devices || desc->n_devices == 0 || (!desc->items && desc->n_items > 0) ||
+        !(desc->time_limit_s >= 0) || (unsigned)desc->method > MO_PLACE_GREEDY ||
+        (unsigned)desc->goal > MO_PLACE_BYTES)
+        return MO_E_INVALID;
+    mo_status status = moi_place_check_devices(desc);
+    return status == MO_OK ? moi_place_check_items(desc) : status;
+}
+
+/* ---- items to layers ----------------------------------------------------------------------- */
+
+static void moi_place_carve(moi_place *place) {
+    moi_layout_memory *m = &place->memory;
+    size_t n = place->desc->n_items;
+    place->layer_of = (size_t *)moi_layout_take(m, n, sizeof *place->layer_of);
+    place->parent = (size_t *)moi_layout_take(m, n, sizeof *place->parent);
+    place->repeats = (unsigned char *)moi_layout_take(m, n, sizeof *place->repeats);
+    place->keys = (moi_layout_key *)moi_layout_take(m, n, sizeof *place->keys);
+    place->sums = (size_t *)moi_layout_take(m, n, sizeof *place->sums);
+    place->layers = (moi_place_layer *)moi_layout_take(m, n, sizeof *place->layers);
+    place->clusters = (moi_place_cluster *)moi_layout_take(m, n, sizeof *place->clusters);
+}
+
+/* Numbers layers by their first item. parent serves as the first item of each item's group. */
+static void moi_place_find_layers(moi_place *place) {
+    const mo_place_item *items = place->desc->items;
+    size_t n = place->desc->n_items;
+    for (size_t i = 0; i < n; i++) {
+        moi_layout_key key = {items[i].group, 0, i};
+        place->keys[i] = key;
+    }
+    moi_layout_sort(place->keys, n);
+    for (size_t k = 0, first = 0; k < n; k++) {
+        size_t i = place->keys[k].index;
+        if (k == 0 || place->keys[k].a == 0 || place->keys[k].a != place->keys[k - 1].a) first = i;
+        place->parent[i] = first;
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t first = place->parent[i];
+        place->layer_of[i] = first == i ? place->n_layers++ : place->layer_of[first];
+    }
+}
+
+static size_t moi_place_root(size_t *parent, size_t layer) {
+    while (parent[layer] != layer) {
+        parent[layer] = parent[parent[layer]];
+        layer = parent[layer];
+    }
+    return layer;
+}
+
+/* The first layer of both clusters stays the root. */
+static void moi_place_join(size_t *parent, size_t a, size_t b) {
+    a = moi_place_root(parent, a);
+    b = moi_place_root(parent, b);
+    if (a < b) parent[b] = a;
+    else parent[a] = b;
+}
+
+/* Sorts tied items by tensor, layer and index, marks all but the first, joins their layers. */
+static mo_status moi_place_tie(moi_place *place) {
+    const mo_place_desc *desc = place->desc;
+    size_t n = 0;
+    memset(place->repeats, 0, desc->n_items);
+    for (size_t i = 0; i < place->n_layers; i++) place->parent[i] = i;
+    for (size_t i = 0; i < desc->n_items; i++) {
+        moi_layout_key key = {desc->items[i].tied, place->layer_of[i], i};
+        if (key.a != 0) place->keys[n++] = key;
+    }
+    moi_layout_sort(place->keys, n);
+    for (size_t k = 1; k < n; k++) {
+        const moi_layout_key *at = &place->keys[k], *before = at - 1;
+        if (at->a != before->a) continue;
+        if (desc->items[at->index].bytes != desc->items[before->index].bytes) {
+            moi_log(desc->log, MO_LOG_ERROR,
+                "place: items %s and %s are tied, but of %zu and %zu bytes",
+                moi_place_item_name(desc, before->index).text,
+                moi_place_item_name(desc, at->index).text, desc->items[before->index].bytes,
+                desc->items[at->index].bytes);
+            return MO_E_INVALID;
+        }
+        place->repeats[at->index] =
+            (unsigned char)(MOI_PLACE_IN_CLUSTER | (at->b == before->b ? MOI_PLACE_IN_LAYER : 0));
+        moi_place_join(place->parent, (size_t)at->b, (size_t)before->b);
+    }
+    return MO_OK;
+}
+
+static void moi_place_find_clusters(moi_place *place) {
+    const moi_place_cluster none = {0, 0, 0, SIZE_MAX};
+    for (size_t i = 0; i < place->n_layers; i++) {
+        size_t root = moi_place_root(place->parent, i);
+        moi_place_layer layer = {0, root == i ? place->n_clusters : place->layers[root].cluster};
+        place->layers[i] = layer;
+        if (root == i) place->clusters[place->n_clusters++] = none;
+    }
+}
+
+static double moi_place_uses(const mo_place_item *item) { return item->uses == 0 ? 1 : item->uses; }
+
+static mo_status moi_place_sum(moi_place *place) {
+    const mo_place_desc *desc = place->desc;
+    for (size_t i = 0; i < desc->n_items; i++) {
+        const mo_place_item *item = &desc->items[i];
+        moi_place_layer *layer = &place->layers[place->layer_of[i]];
+        moi_place_cluster *cluster = &place->clusters[layer->cluster];
+        if (!(place->repeats[i] & MOI_PLACE_IN_CLUSTER)) cluster->bytes += item->bytes;
+        if (!(place->repeats[i] & MOI_PLACE_IN_LAYER)) {
+            layer->bytes += item->bytes;
+            cluster->moved += moi_place_uses(item) * (double)item->bytes;
+        }
+        if (!item->pinned) continue;
+        if (cluster->pin != SIZE_MAX && cluster->pin != item->device) {
+            moi_log(desc->log, MO_LOG_ERROR,
+                "place: item %s: pinned to device %zu, but another that stays with it to %zu",
+                moi_place_item_name(desc, i).text, item->device, cluster->pin);
+            return MO_E_INVALID;
+        }
+        cluster->pin = item->device;
+    }
+    for (size_t i = 0; i < place->n_layers; i++) {
+        moi_place_cluster *cluster = &place->clusters[place->layers[i].cluster];
+        cluster->largest = moi_max(cluster->largest, place->layers[i].bytes);
+    }
+    return MO_OK;
+}
+
+static void moi_place_destroy(moi_place *place) {
+    mo_free(place->desc->allocator, place->memory.base, place->memory.size, MOI_CACHE_LINE);
+}
+
+static mo_status moi_place_create(moi_place *place, const mo_place_desc *desc) {
+    mo_status status = moi_place_check(desc);
+    if (status != MO_OK) return status;
+    memset(place, 0, sizeof *place);
+    place->desc = desc;
+    moi_place_carve(place);
+    status = moi_layout_provide(&place->memory, desc->allocator);
+    if (status != MO_OK) return status;
+    moi_place_carve(place);
+    moi_place_find_layers(place);
+    status = moi_place_tie(place);
+    if (status == MO_OK) {
+        moi_place_find_clusters(place);
+        status = moi_place_sum(place);
+    }
+    if (status != MO_OK) moi_place_destroy(place);
+    return status;
+}
+
+/* ---- what fits ----------------------------------------------------------------------------- */
+
+static size_t moi_place_room(const mo_place_device *device, size_t largest) {
+    size_t room;
+    return moi_mul(device->n_buffers, largest, &room) ? room : SIZE_MAX;
+}
+
+static int moi_place_holds(const mo_place_device *device, size_t used, size_t largest) {
+    return used <= device->limit_bytes &&
+        moi_place_room(device, largest) <= device->limit_bytes - used;
+}
+
+static int moi_place_fits(
+    const moi_place *place, const moi_place_state *state, const moi_place_cluster *c, size_t d) {
+    const mo_place_device *devices = place->desc->devices;
+    if (!moi_place_holds(&devices[d], state->used[d] + c->bytes, state->behind[d])) return 0;
+    for (size_t e = 0; devices[d].bytes_per_s > 0 && e < d; e++)
+        if (c->largest > state->behind[e] &&
+            !moi_place_holds(&devices[e], state->used[e], c->largest))
+            return 0;
+    return 1;
+}
+
+static void moi_place_put(
+    const moi_place *place, moi_place_state *state, const moi_place_cluster *c, size_t d) {
+    state->used[d] += c->bytes;
+    for (size_t e = 0; place->desc->devices[d].bytes_per_s > 0 && e < d; e++)
+        state->behind[e] = moi_max(state->behind[e], c->largest);
+}
+
+/* ---- what a placement costs ---------------------------------------------------------------- */
+
+static mo_status moi_place_check_placement(const mo_place_desc *desc, const size_t *device) {
+    for (size_t i = 0; i < desc->n_items; i++)
+        if (device[i] != SIZE_MAX && device[i] >= desc->n_devices) {
+            moi_log(desc->log, MO_LOG_ERROR, "place: item %s: device %zu of %zu",
+                moi_place_item_name(desc, i).text, device[i], desc->n_devices);
+            return MO_E_INVALID;
+        }
+    return MO_OK;
+}
+
+/* Tied items as keys: a = tensor, b = device, index. */
+static size_t moi_place_sort_ties(moi_place *place, const size_t *device) {
+    size_t n = 0;
+    for (size_t i = 0; i < place->desc->n_items; i++) {
+        moi_layout_key key = {place->desc->items[i].tied, device[i], i};
+        if (key.a != 0) place->keys[n++] = key;
+    }
+    moi_layout_sort(place->keys, n);
+    return n;
+}
+
+/* Bytes on one device, or without a place: tied items that lie there together count once. */
+static void moi_place_count(
+    moi_place *place, const size_t *device, mo_place_use *use, mo_place_result *result) {
+    const mo_place_item *items = place->desc->items;
+    size_t n = moi_place_sort_ties(place, device);
+    for (size_t i = 0; i < place->desc->n_items; i++) {
+        if (device[i] == SIZE_MAX) result->n_missing++;
+        else use[device[i]].n_items++;
+        if (items[i].tied != 0) continue;
+        if (device[i] == SIZE_MAX) result->missing_bytes += items[i].bytes;
+        else use[device[i]].bytes += items[i].bytes;
+    }
+    for (size_t k = 0; k < n; k++) {
+        const moi_layout_key *at = &place->keys[k];
+        if (k > 0 && at->a == at[-1].a && at->b == at[-1].b) continue;
+        if (at->b == SIZE_MAX) result->missing_bytes += items[at->index].bytes;
+        else use[at->b].bytes += items[at->index].bytes;
+    }
+}
+
+static int moi_place_is_streamed(const mo_place_desc *desc, size_t device) {
+    return device != SIZE_MAX && desc->devices[device].bytes_per_s > 0;
+}
+
+static void moi_place_count_moves(
+    const moi_place *place, const size_t *device, mo_place_use *use, mo_place_result *result) {
+    const mo_place_desc *desc = place->desc;
+    for (size_t i = 0; i < desc->n_items; i++)
+        if (moi_place_is_streamed(desc, device[i]) && !(place->repeats[i] & MOI_PLACE_IN_LAYER))
+            use[device[i]].moved_bytes +=
+                moi_place_uses(&desc->items[i]) * (double)desc->items[i].bytes;
+    for (size_t d = 0; d < desc->n_devices; d++) {
+        if (use[d].moved_bytes == 0) continue;
+        result->moved_bytes += use[d].moved_bytes;
+        result->step_s += use[d].moved_bytes / desc->devices[d].bytes_per_s;
+    }
+}
+
+/* The largest sum over the items of one layer that are streamed from behind d. */
+static size_t moi_place_largest_behind(const moi_place *place, const size_t *device, size_t d) {
+    size_t largest = 0;
+    memset(place->sums, 0, place->n_layers * sizeof *place->sums);
+    for (size_t i = 0; i < place->desc->n_items; i++) {
+        size_t *sum = &place->sums[place->layer_of[i]];
+        if (device[i] <= d || !moi_place_is_streamed(place->desc, device[i]) ||
+            (place->repeats[i] & MOI_PLACE_IN_LAYER))
+            continue;
+        *sum += place->desc->items[i].bytes;
+        largest = moi_max(largest, *sum);
+    }
+    return largest;
+}
+
+static void moi_place_count_room(
+    const moi_place *place, const size_t *device, mo_place_use *use, mo_place_result *result) {
+    for (size_t d = 0; d < place->desc->n_devices; d++) {
+        const mo_place_device *at = &place->desc->devices[d];
+        size_t limit = at->limit_bytes, room = 0, over;
+        if (at->n_buffers > 0)
+            room = moi_place_room(at, moi_place_largest_behind(place, device, d));
+        use[d].room_bytes = room;
+        if (moi_add(use[d].bytes, room, &over)) over = over > limit ? over - limit : 0;
+        else over = SIZE_MAX - limit;
+        use[d].over_bytes = over;
+        if (!moi_add(result->over_bytes, over, &result->over_bytes)) result->over_bytes = SIZE_MAX;
+    }
+}
+
+/* Fills what a placement alone decides: the fields of the search stay as they are. */
+static mo_status moi_place_account(
+    moi_place *place, const size_t *device, mo_place_use *use, mo_place_result *result) {
+    const mo_place_desc *desc = place->desc;
+    mo_place_use *uses =
+        (mo_place_use *)moi_alloc_array(desc->allocator, desc->n_devices, sizeof *uses);
+    if (!uses) return MO_E_NO_MEMORY;
+    memset(uses, 0, desc->n_devices * sizeof *uses);
+    moi_place_count(place, device, uses, result);
+    moi_place_count_moves(place, device, uses, result);
+    moi_place_count_room(place, device, uses, result);
+    if (use) memcpy(use, uses, desc->n_devices * sizeof *use);
+    moi_free_array(desc->allocator, uses, desc->n_devices, sizeof *uses);
+    return MO_OK;
+}
+
+mo_status mo_place_measure(
+    const mo_place_desc *desc, const size_t *device, mo_place_use *use, mo_place_result *result) {
+    moi_place place;
+    mo_place_result found;
+    mo_status status = device || (desc && desc->n_items == 0) ? MO_OK : MO_E_INVALID;
+    if (status == MO_OK) status = moi_place_create(&place, desc);
+    if (status != MO_OK) return status;
+    memset(&found, 0, sizeof found);
+    status = moi_place_check_placement(desc, device);
+    if (status == MO_OK) status = moi_place_account(&place, device, use, &found);
+    if (status == MO_OK && result) *result = found;
+    moi_place_destroy(&place);
+    return status;
+}
+
+/* ---- the calls ----------------------------------------------------------------------------- */
+
+/* Devices of clusters to devices of items, once nothing can fail but the last count. */
+static mo_status moi_place_finish(moi_place *place, const size_t *chosen, size_t *scratch,
+    size_t *device, mo_place_use *use, mo_place_result *result) {
+    size_t n = place->desc->n_items;
+    for (size_t i = 0; i < n; i++) scratch[i] = chosen[place->layers[place->layer_of[i]].cluster];
+    mo_status status = moi_place_account(place, scratch, use, result);
+    if (status == MO_OK && n > 0) memcpy(device, scratch, n * sizeof *device);
+    return status;
+}
+
+mo_status mo_place_solve(
+    const mo_place_desc *desc, size_t *device, mo_place_use *use, mo_place_result *result) {
+    moi_place place;
+    mo_place_result found;
+    mo_status status = device || (desc && desc->n_items == 0) ? MO_OK : MO_E_INVALID;
+    if (status == MO_OK) status = moi_place_create(&place, desc);
+    if (status != MO_OK) return status;
+    size_t n = desc->n_items + 1; /* an array of 0 elements would be NULL */
+    size_t *chosen = (size_t *)moi_alloc_array(desc->allocator, n, 2 * sizeof *chosen);
+    memset(&found, 0, sizeof found);
+    status = chosen ? moi_place_greedy(&place, chosen) : MO_E_NO_MEMORY;
+    if (status == MO_OK && desc->method == MO_PLACE_OPTIMAL)
+        status = moi_place_search(&place, chosen, &found);
+    if (status == MO_OK) status = moi_place_finish(&place, chosen, chosen + n, device, use, &found);
+    if (status == MO_OK && result) *result = found;
+    moi_free_array(desc->allocator, chosen, n, 2 * sizeof *chosen);
+    moi_place_destroy(&place);
+    return status;
+}
+
+/* ---- maps by hand -------------------------------------------------------------------------- */
+
+static int moi_place_covers(const char *prefix, size_t size, const char *name) {
+    if (size == 0) return 1;
+    return strncmp(name, prefix, size) == 0 && (name[size] == '.' || name[size] == 0);
+}
+
+static mo_status moi_place_check_rules(
+    const mo_place_desc *desc, const mo_place_rule *rules, size_t n_rules) {
+    for (size_t r = 0; r < n_rules; r++) {
+        if (!rules[r].prefix) return MO_E_INVALID;
+        if (rules[r].device >= desc->n_devices) {
+            moi_log(desc->log, MO_LOG_ERROR, "place: rule '%.100s': device %zu of %zu",
+                rules[r].prefix, rules[r].device, desc->n_devices);
+            return MO_E_INVALID;
+        }
+        for (size_t k = 0; k < r; k++)
+            if (strcmp(rules[k].prefix, rules[r].prefix) == 0) {
+                moi_log(desc->log, MO_LOG_ERROR, "place: rule '%.100s' twice", rules[r].prefix);
+                return MO_E_INVALID;
+            }
+    }
+    for (size_t i = 0; i < desc->n_items; i++)
+        if (!desc->items[i].name) {
+            moi_log(desc->log, MO_LOG_ERROR, "place: item %zu has no name", i);
+            return MO_E_INVALID;
+        }
+    return MO_OK;
+}
+
+/* The device by the longest prefix; SIZE_MAX = none covers it. */
+static size_t moi_place_match(const mo_place_rule *rules, size_t n_rules, const char *name) {
+    size_t device = SIZE_MAX, longest = 0;
+    for (size_t r = 0; r < n_rules; r++) {
+        size_t size = strlen(rules[r].prefix);
+        if ((device != SIZE_MAX && size < longest) ||
+            !moi_place_covers(rules[r].prefix, size, name))
+            continue;
+        device = rules[r].device;
+        longest = size;
+    }
+    return device;
+}
+
+mo_status mo_place_map(
+    const mo_place_desc *desc, const mo_place_rule *rules, size_t n_rules, size_t *device) {
+    size_t n_uncovered = 0, first = 0;
+    if (!desc || (!desc->items && desc->n_items > 0) || (!rules && n_rules > 0) || !device)
+        return MO_E_INVALID;
+    mo_status status = moi_place_check_rules(desc, rules, n_rules);
+    if (status != MO_OK) return status;
+    for (size_t i = 0; i < desc->n_items; i++)
+        if (moi_place_match(rules, n_rules, desc->items[i].name) == SIZE_MAX && n_uncovered++ == 0)
+            first = i;
+    if (n_uncovered > 0) {
+        moi_log(desc->log, MO_LOG_ERROR, "place: no rule covers item %s, nor %zu more",
+            moi_place_item_name(desc, first).text, n_uncovered - 1);
+        return MO_E_NOT_FOUND;
+    }
+    for (size_t i = 0; i < desc->n_items; i++)
+        device[i] = moi_place_match(rules, n_rules, desc->items[i].name);
+    return MO_OK;
+}
+
+/* ---- balanced limits ----------------------------------------------------------------------- */
+
+static int moi_place_is_balanced(const mo_place_desc *desc, size_t d) {
+    return desc->devices[d].bytes_per_s == 0 && desc->devices[d].limit_bytes > 0;
+}
+
+/* Bytes beyond an even share, so that the last device gets no more than its own: 5/4 of the largest
+ * group or of the mean item. */
+static size_t moi_place_slack(const moi_place *place, size_t total) {
+    const mo_place_desc *desc = place->desc;
+    size_t largest = desc->n_items ? total / desc->n_items : 0;
+    for (size_t i = 0; i < desc->n_items; i++)
+        if (desc->items[i].group != 0)
+            largest = moi_max(largest, place->layers[place->layer_of[i]].bytes);
+    return moi_add(largest, largest / 4, &largest) ? largest : SIZE_MAX;
+}
+
+static void moi_place_balance(const moi_place *place, int low_first, size_t *limits) {
+    const mo_place_desc *desc = place->desc;
+    size_t n = 0, last = 0, total = 0, share, others = 0;
+    for (size_t i = 0; i < place->n_clusters; i++) total += place->clusters[i].bytes;
+    for (size_t d = 0; d < desc->n_devices; d++) {
+        limits[d] = desc->devices[d].limit_bytes;
+        if (moi_place_is_balanced(desc, d)) n++, last = d;
+    }
+    if (n < 2) return;
+    low_first = low_first && moi_place_is_balanced(desc, 0);
+    if (!moi_add(total / (low_first ? n - 1 : n), moi_place_slack(place, total), &share)) return;
+    for (size_t d = low_first ? 1 : 0; d < last; d++)
+        if (moi_place_is_balanced(desc, d)) limits[d] = moi_min(limits[d], share);
+    if (!low_first) return;
+    for (size_t d = 1; d <= last; d++)
+        if (moi_place_is_balanced(desc, d) && !moi_add(others, limits[d], &others))
+            others = SIZE_MAX;
+    limits[0] = moi_min(limits[0], total > others ? total - others : 0);
+}
+
+mo_status mo_place_balanced(const mo_place_desc *desc, int low_first, size_t *limits) {
+    moi_place place;
+    if (!limits) return MO_E_INVALID;
+    mo_status status = moi_place_create(&place, desc);
+    if (status != MO_OK) return status;
+    moi_place_balance(&place, low_first, limits);
+    moi_place_destroy(&place);
+    return MO_OK;
+}
+/* mo_place_greedy.c - layer after layer, as accelerate places them; see mo_place.h. */
+
+typedef struct moi_place_walk {
+    const moi_place *place;
+    moi_place_state state;
+    size_t *device;        /* [n_clusters] */
+    size_t *done;          /* [n_clusters] not 0: placed, or without a place */
+    moi_layout_key *sizes; /* [n_layers] the larger first */
+    size_t at;             /* before it, all are done */
+} moi_place_walk;
+
+static void moi_place_settle(moi_place_walk *walk, size_t cluster, size_t device) {
+    walk->device[cluster] = device;
+    walk->done[cluster] = 1;
+    if (device != SIZE_MAX)
+        moi_place_put(walk->place, &walk->state, &walk->place->clusters[cluster], device);
+}
+
+/* The largest layer still to come, besides those of the cluster at hand. */
+static size_t moi_place_largest_left(moi_place_walk *walk, size_t cluster) {
+    const moi_place *place = walk->place;
+    while (walk->at < place->n_layers &&
+        walk->done[place->layers[walk->sizes[walk->at].index].cluster])
+        walk->at++;
+    for (size_t k = walk->at; k < place->n_layers; k++) {
+        const moi_place_layer *layer = &place->layers[walk->sizes[k].index];
+        if (layer->cluster != cluster && !walk->done[layer->cluster]) return layer->bytes;
+    }
+    return 0;
+}
+
+static int moi_place_fits_in_turn(moi_place_walk *walk, size_t cluster, size_t d) {
+    const moi_place *place = walk->place;
+    const moi_place_cluster *c = &place->clusters[cluster];
+    const mo_place_device *device = &place->desc->devices[d];
+    size_t largest = walk->state.behind[d];
+    if (device->n_buffers > 0) largest = moi_max(largest, moi_place_largest_left(walk, cluster));
+    return moi_place_holds(device, walk->state.used[d] + c->bytes, largest) &&
+        moi_place_fits(place, &walk->state, c, d);
+}
+
+static void moi_place_walk_pinned(moi_place_walk *walk) {
+    const moi_place *place = walk->place;
+    for (size_t i = 0; i < place->n_clusters; i++) {
+        const moi_place_cluster *c = &place->clusters[i];
+        if (c->pin == SIZE_MAX) continue;
+        moi_place_settle(
+            walk, i, moi_place_fits(place, &walk->state, c, c->pin) ? c->pin : SIZE_MAX);
+    }
+}
+
+static void moi_place_walk_rest(moi_place_walk *walk) {
+    const moi_place *place = walk->place;
+    size_t turn = 0, n_devices = place->desc->n_devices;
+    for (size_t i = 0; i < place->n_clusters; i++) {
+        if (walk->done[i]) continue;
+        while (turn < n_devices && !moi_place_fits_in_turn(walk, i, turn)) turn++;
+        moi_place_settle(walk, i, turn < n_devices ? turn : SIZE_MAX);
+    }
+}
+
+static void moi_place_sort_layers(moi_place_walk *walk) {
+    const moi_place *place = walk->place;
+    for (size_t i = 0; i < place->n_layers; i++) {
+        moi_layout_key key = {UINT64_MAX - place->layers[i].bytes, 0, i};
+        walk->sizes[i] = key;
+    }
+    moi_layout_sort(walk->sizes, place->n_layers);
+}
+
+static mo_status moi_place_greedy(const moi_place *place, size_t *device) {
+    const mo_place_desc *desc = place->desc;
+    moi_place_walk walk;
+    size_t n = desc->n_devices;
+    memset(&walk, 0, sizeof walk);
+    walk.place = place;
+    walk.device = device;
+    walk.done = place->sums;
+    walk.sizes = place->keys;
+    walk.state.used = (size_t *)moi_alloc_array(desc->allocator, n, 2 * sizeof(size_t));
+    if (!walk.state.used) return MO_E_NO_MEMORY;
+    walk.state.behind = walk.state.used + n;
+    memset(walk.state.used, 0, n * 2 * sizeof(size_t));
+    if (place->n_clusters > 0) memset(walk.done, 0, place->n_clusters * sizeof *walk.done);
+    moi_place_sort_layers(&walk);
+    moi_place_walk_pinned(&walk);
+    moi_place_walk_rest(&walk);
+    moi_free_array(desc->allocator, walk.state.used, n, 2 * sizeof(size_t));
+    return MO_OK;
+}
+/* mo_place_search.c - the best placement by branch and bound; see mo_place.h.
+ *
+ * Depth first: the cluster with the most travel for a byte first (pinned ones before them), the
+ * fastest device first, no place last. Bound: what is left may be cut at any byte; then the most
+ * travel for a byte goes to the fastest device that has room. The order of depths is that order, so
+ * the bound is a look-up in sums over it. Of the bytes that are free on a device, only a multiple
+ * of what divides all sizes left can be filled.
+ *
+ * How much room devices keep depends on the largest layer that is streamed, so the tree is walked
+ * once for each class of sizes that it may have: that room is kept from the start, and larger
+ * layers may not be streamed: their clusters are placed before the others. The classes with the
+ * lowest bounds come first, each with a share of the nodes, then those that did not end with all.
+ *
+ * Equal clusters take devices in ascending rank only, and of devices that compute, hold equally
+ * much and may hold equally much, only the first is tried: what is left out is the same with names
+ * changed. */
+
+/* The largest streamed layer has low to high bytes. */
+typedef struct moi_place_class {
+    size_t low, high;
+    int is_done;
+} moi_place_class;
+
+enum { MOI_PLACE_MAX_CLASSES = 64 };
+
+typedef struct moi_place_tree {
+    const moi_place *place;
+    size_t n, n_pinned, n_devices;
+    size_t n_first;   /* the depth from which on clusters are in the order of travel */
+    size_t n_front;   /* devices in front of all that stream */
+    size_t low, high; /* of the class */
+    size_t *sorted;   /* [n] clusters that are not pinned, by travel; the pinned behind them */
+    moi_place_state state;
+    size_t *order;  /* [n] cluster of each depth */
+    size_t *rank;   /* [n_devices] devices, the cheapest first */
+    double *cost;   /* [n_devices] of one byte */
+    size_t *choice; /* [n] rank of each depth + 1, n_devices + 1 = no place; 0 = none yet */
+    size_t *saved;  /* [n * n_devices] state.behind before each depth */
+    size_t *best;   /* [n_clusters] device */
+    size_t *missing, best_missing; /* [n + 1] bytes without a place before each depth */
+    double *spent, best_cost;      /* [n + 1] cost before each depth */
+    size_t *bytes_at;              /* [n + 1] bytes of the clusters before each depth */
+    size_t *unit_at;      /* [n] the greatest divisor of all bytes from a depth on; 0 = all are 0 */
+    double *moved_at;     /* [n + 1] what they would travel */
+    moi_layout_key *keys; /* [n] */
+    size_t depth;
+    uint64_t n_nodes, max_nodes;
+    double end_s;
+    moi_layout_memory memory;
+} moi_place_tree;
+
+/* Looks at the clock only so often. */
+enum { MOI_PLACE_CLOCK_EVERY = 1024 };
+
+static void moi_place_carve_tree(moi_place_tree *t) {
+    moi_layout_memory *m = &t->memory;
+    size_t n = t->n, n_devices = t->n_devices, cells;
+    if (!moi_mul(n, n_devices, &cells)) cells = SIZE_MAX;
+    t->state.used = (size_t *)moi_layout_take(m, n_devices, sizeof(size_t));
+    t->state.behind = (size_t *)moi_layout_take(m, n_devices, sizeof(size_t));
+    t->sorted = (size_t *)moi_layout_take(m, n, sizeof *t->sorted);
+    t->order = (size_t *)moi_layout_take(m, n, sizeof *t->order);
+    t->rank = (size_t *)moi_layout_take(m, n_devices, sizeof *t->rank);
+    t->cost = (double *)moi_layout_take(m, n_devices, sizeof *t->cost);
+    t->choice = (size_t *)moi_layout_take(m, n, sizeof *t->choice);
+    t->saved = (size_t *)moi_layout_take(m, cells, sizeof *t->saved);
+    t->missing = (size_t *)moi_layout_take(m, n + 1, sizeof *t->missing);
+    t->spent = (double *)moi_layout_take(m, n + 1, sizeof *t->spent);
+    t->bytes_at = (size_t *)moi_layout_take(m, n + 1, sizeof *t->bytes_at);
+    t->unit_at = (size_t *)moi_layout_take(m, n + 1, sizeof *t->unit_at);
+    t->moved_at = (double *)moi_layout_take(m, n + 1, sizeof *t->moved_at);
+    t->keys = (moi_layout_key *)moi_layout_take(m, moi_max(n, n_devices), sizeof *t->keys);
+}
+
+/* ---- tables -------------------------------------------------------------------------------- */
+
+/* The bits of a double that is not negative sort as it does. */
+static uint64_t moi_place_double_key(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static void moi_place_rank_devices(moi_place_tree *t) {
+    const mo_place_desc *desc = t->place->desc;
+    for (size_t d = 0; d < t->n_devices; d++) {
+        double speed = desc->devices[d].bytes_per_s;
+        t->cost[d] = speed == 0 ? 0 : desc->goal == MO_PLACE_BYTES ? 1 : 1 / speed;
+        moi_layout_key key = {moi_place_double_key(t->cost[d]), 0, d};
+        t->keys[d] = key;
+    }
+    moi_layout_sort(t->keys, t->n_devices);
+    for (size_t r = 0; r < t->n_devices; r++) t->rank[r] = t->keys[r].index;
+}
+
+static size_t moi_place_divisor(size_t a, size_t b) {
+    while (b != 0) {
+        size_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static void moi_place_sort_clusters(moi_place_tree *t) {
+    const moi_place_cluster *clusters = t->place->clusters;
+    size_t n = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        const moi_place_cluster *c = &clusters[i];
+        double density = c->bytes ? c->moved / (double)c->bytes : 0;
+        moi_layout_key key = {UINT64_MAX - moi_place_double_key(density), SIZE_MAX - c->bytes, i};
+        if (c->pin == SIZE_MAX) t->keys[n++] = key;
+        else t->sorted[t->n - ++t->n_pinned] = i;
+    }
+    moi_layout_sort(t->keys, n);
+    for (size_t k = 0; k < n; k++) t->sorted[k] = t->keys[k].index;
+}
+
+/* The order of depths: pinned clusters, those too large for the class to be streamed, the rest. */
+static void moi_place_order_clusters(moi_place_tree *t) {
+    const moi_place_cluster *clusters = t->place->clusters;
+    size_t n = 0, n_sorted = t->n - t->n_pinned;
+    for (size_t k = n_sorted; k < t->n; k++) t->order[n++] = t->sorted[k];
+    for (size_t k = 0; k < n_sorted; k++)
+        if (clusters[t->sorted[k]].largest > t->high) t->order[n++] = t->sorted[k];
+    t->n_first = n;
+    for (size_t k = 0; k < n_sorted; k++)
+        if (clusters[t->sorted[k]].largest <= t->high) t->order[n++] = t->sorted[k];
+    t->bytes_at[0] = 0;
+    t->moved_at[0] = 0;
+    for (size_t k = 0; k < t->n; k++) {
+        t->bytes_at[k + 1] = t->bytes_at[k] + clusters[t->order[k]].bytes;
+        t->moved_at[k + 1] = t->moved_at[k] + clusters[t->order[k]].moved;
+    }
+    t->unit_at[t->n] = 0;
+    for (size_t k = t->n; k-- > 0;)
+        t->unit_at[k] = moi_place_divisor(t->unit_at[k + 1], clusters[t->order[k]].bytes);
+}
+
+static const moi_place_cluster *moi_place_at(const moi_place_tree *t, size_t depth) {
+    return &t->place->clusters[t->order[depth]];
+}
+
+static int moi_place_is_equal(const moi_place_tree *t, size_t depth) {
+    const moi_place_cluster *a = moi_place_at(t, depth - 1), *b = moi_place_at(t, depth);
+    return a->bytes == b->bytes && a->largest == b->largest && a->moved == b->moved &&
+        a->pin == b->pin;
+}
+
+/* ---- the bound ----------------------------------------------------------------------------- */
+
+/* What clusters of all depths up to byte x would travel. */
+static double moi_place_moved_below(const moi_place_tree *t, size_t x) {
+    size_t low = 0, high = t->n;
+    while (low < high) { /* the first depth that begins at x or above */
+        size_t middle = low + (high - low) / 2;
+        if (t->bytes_at[middle] < x) low = middle + 1;
+        else high = middle;
+    }
+    if (t->bytes_at[low] == x || low == 0) return t->moved_at[low];
+    double part =
+        (double)(x - t->bytes_at[low - 1]) / (double)(t->bytes_at[low] - t->bytes_at[low - 1]);
+    return t->moved_at[low - 1] + part * (t->moved_at[low] - t->moved_at[low - 1]);
+}
+
+/* What clusters from depth on can fill of a device at most. */
+static size_t moi_place_free(const moi_place_tree *t, size_t depth, size_t d) {
+    const mo_place_device *device = &t->place->desc->devices[d];
+    size_t taken, unit = t->unit_at[depth];
+    if (device->limit_bytes == SIZE_MAX) return SIZE_MAX;
+    if (!moi_add(t->state.used[d], moi_place_room(device, t->state.behind[d]), &taken)) return 0;
+    if (taken >= device->limit_bytes || unit == 0) return 0;
+    return (device->limit_bytes - taken) / unit * unit;
+}
+
+/* Bytes from depth on that cannot have a place. */
+static size_t moi_place_must_miss(const moi_place_tree *t, size_t depth) {
+    size_t left = t->bytes_at[t->n] - t->bytes_at[depth];
+    for (size_t d = 0; d < t->n_devices; d++) left -= moi_min(left, moi_place_free(t, depth, d));
+    return left;
+}
+
+/* The least that everything from depth on costs, when missed bytes of it, those with the most
+ * travel, cost nothing. What may not be streamed takes its bytes where nothing travels. */
+static double moi_place_least(const moi_place_tree *t, size_t depth, size_t missed) {
+    size_t from = moi_max(depth, t->n_first), at = t->bytes_at[from], end = t->bytes_at[t->n];
+    size_t fixed = t->bytes_at[from] - t->bytes_at[moi_min(moi_max(depth, t->n_pinned), from)];
+    size_t r = 0, free_bytes = missed;
+    double cost = 0;
+    for (; r < t->n_devices && t->cost[t->rank[r]] == 0; r++)
+        if (!moi_add(free_bytes, moi_place_free(t, depth, t->rank[r]), &free_bytes))
+            free_bytes = SIZE_MAX;
+    if (fixed > free_bytes) return INFINITY;
+    at += moi_min(free_bytes - fixed, end - at);
+    for (; r < t->n_devices && at < end; r++) {
+        size_t d = t->rank[r], take = moi_min(moi_place_free(t, depth, d), end - at);
+        cost += t->cost[d] * (moi_place_moved_below(t, at + take) - moi_place_moved_below(t, at));
+        at += take;
+    }
+    return cost;
+}
+
+/* By more than rounding. */
+static int moi_place_is_less(double a, double b) { return a < b - 1e-12 * b; }
+
+/* Whether something below this node may be better than the best. */
+static int moi_place_may_win(const moi_place_tree *t, size_t depth) {
+    size_t must = moi_place_must_miss(t, depth), missing = t->missing[depth];
+    if (missing > t->best_missing || must > t->best_missing - missing) return 0;
+    if (must < t->best_missing - missing) return 1;
+    return moi_place_is_less(t->spent[depth] + moi_place_least(t, depth, must), t->best_cost);
+}
+
+/* ---- the tree ------------------------------------------------------------------------------ */
+
+/* A device before it in rank is the same, and holds as much. */
+static int moi_place_has_twin(const moi_place_tree *t, size_t choice) {
+    const mo_place_device *devices = t->place->desc->devices;
+    size_t d = t->rank[choice - 1];
+    if (devices[d].bytes_per_s > 0 || devices[d].n_buffers > 0) return 0;
+    for (size_t k = 1; k < choice; k++) {
+        size_t e = t->rank[k - 1];
+        if (devices[e].bytes_per_s == 0 && devices[e].n_buffers == 0 &&
+            devices[e].limit_bytes == devices[d].limit_bytes &&
+            t->state.used[e] == t->state.used[d])
+            return 1;
+    }
+    return 0;
+}
+
+static int moi_place_may_choose(const moi_place_tree *t, size_t choice) {
+    const moi_place_cluster *c = moi_place_at(t, t->depth);
+    if (choice > t->n_devices) return 1;
+    size_t d = t->rank[choice - 1];
+    if (t->cost[d] > 0 && c->largest > t->high) return 0;
+    if (c->pin != SIZE_MAX) return d == c->pin && moi_place_fits(t->place, &t->state, c, d);
+    return moi_place_fits(t->place, &t->state, c, d) && !moi_place_has_twin(t, choice);
+}
+
+static void moi_place_descend(moi_place_tree *t, size_t choice) {
+    const moi_place_cluster *c = moi_place_at(t, t->depth);
+    size_t k = t->depth;
+    t->choice[k] = choice;
+    t->missing[k + 1] = t->missing[k];
+    t->spent[k + 1] = t->spent[k];
+    memcpy(t->saved + k * t->n_devices, t->state.behind, t->n_devices * sizeof *t->saved);
+    if (choice > t->n_devices) t->missing[k + 1] += c->bytes;
+    else {
+        size_t d = t->rank[choice - 1];
+        t->spent[k + 1] += t->cost[d] * c->moved;
+        moi_place_put(t->place, &t->state, c, d);
+    }
+    t->depth = k + 1;
+    if (t->depth == t->n) return;
+    t->choice[k + 1] = moi_place_is_equal(t, k + 1) ? choice - 1 : 0;
+}
+
+static void moi_place_ascend(moi_place_tree *t) {
+    size_t k = --t->depth, choice = t->choice[k];
+    if (choice <= t->n_devices) t->state.used[t->rank[choice - 1]] -= moi_place_at(t, k)->bytes;
+    memcpy(t->state.behind, t->saved + k * t->n_devices, t->n_devices * sizeof *t->saved);
+}
+
+static void moi_place_keep_best(moi_place_tree *t) {
+    double cost = t->spent[t->n];
+    if (t->missing[t->n] > t->best_missing) return;
+    if (t->missing[t->n] == t->best_missing && !moi_place_is_less(cost, t->best_cost)) return;
+    t->best_missing = t->missing[t->n];
+    t->best_cost = cost;
+    for (size_t k = 0; k < t->n; k++)
+        t->best[t->order[k]] = t->choice[k] > t->n_devices ? SIZE_MAX : t->rank[t->choice[k] - 1];
+}
+
+static int moi_place_is_over(const moi_place_tree *t) {
+    if (t->n_nodes >= t->max_nodes) return 1;
+    return t->end_s > 0 && t->n_nodes % MOI_PLACE_CLOCK_EVERY == 0 && moi_os_now_s() >= t->end_s;
+}
+
+/* 1 = the whole tree was seen, 0 = a limit came first. */
+static int moi_place_walk_tree(moi_place_tree *t) {
+    if (t->n == 0 || !moi_place_may_win(t, 0)) return 1;
+    t->choice[0] = 0;
+    for (;;) {
+        size_t choice = t->choice[t->depth] + 1;
+        while (choice <= t->n_devices && !moi_place_may_choose(t, choice)) choice++;
+        if (choice > t->n_devices + 1) {
+            if (t->depth == 0) return 1;
+            moi_place_ascend(t);
+            continue;
+        }
+        if (moi_place_is_over(t)) return 0;
+        t->n_nodes++;
+        moi_place_descend(t, choice);
+        if (t->depth == t->n) moi_place_keep_best(t);
+        if (t->depth == t->n || !moi_place_may_win(t, t->depth)) moi_place_ascend(t);
+    }
+}
+
+/* ---- classes ------------------------------------------------------------------------------- */
+
+/* Whether the devices in front hold the room of the class. */
+static int moi_place_begin_class(moi_place_tree *t, const moi_place_class *at) {
+    const mo_place_device *devices = t->place->desc->devices;
+    t->low = at->low;
+    t->high = at->high;
+    t->depth = 0;
+    memset(t->state.used, 0, t->n_devices * sizeof(size_t));
+    memset(t->state.behind, 0, t->n_devices * sizeof(size_t));
+    moi_place_order_clusters(t);
+    for (size_t d = 0; d < t->n_front; d++) {
+        if (!moi_place_holds(&devices[d], 0, t->low)) return 0;
+        t->state.behind[d] = t->low;
+    }
+    return 1;
+}
+
+/* A bound for what no placement of the class goes below. */
+static double moi_place_class_bound(moi_place_tree *t, const moi_place_class *at) {
+    if (!moi_place_begin_class(t, at)) return INFINITY;
+    size_t must = moi_place_must_miss(t, 0);
+    return must > t->best_missing ? INFINITY : moi_place_least(t, 0, t->best_missing);
+}
+
+/* Sizes of layers, cut into classes of equally many sizes, behind the class of nothing streamed.
+ * One class is enough where no device in front keeps room. */
+static size_t moi_place_make_classes(moi_place_tree *t, moi_place_class *classes) {
+    const moi_place *place = t->place;
+    size_t n_sizes = 0, n = 0, has_room = 0;
+    moi_place_class all = {0, SIZE_MAX, 0}, none = {0, 0, 0};
+    while (t->n_front < t->n_devices && t->cost[t->n_front] == 0)
+        has_room |= place->desc->devices[t->n_front++].n_buffers > 0;
+    if (!has_room || t->n_front == t->n_devices) {
+        classes[0] = all;
+        return 1;
+    }
+    for (size_t i = 0; i < t->n; i++) {
+        moi_layout_key key = {place->clusters[i].largest, 0, i};
+        t->keys[i] = key;
+    }
+    moi_layout_sort(t->keys, t->n);
+    for (size_t i = 0; i < t->n; i++)
+        if (t->keys[i].a > (n_sizes ? t->keys[n_sizes - 1].a : 0)) t->keys[n_sizes++] = t->keys[i];
+    classes[n++] = none;
+    size_t each = moi_ceil_div(n_sizes, MOI_PLACE_MAX_CLASSES - 1);
+    for (size_t i = 0; i < n_sizes; i += each) {
+        size_t last = moi_min(i + each, n_sizes) - 1;
+        moi_place_class some = {(size_t)t->keys[i].a, (size_t)t->keys[last].a, 0};
+        classes[n++] = some;
+    }
+    return n;
+}
+
+/* By bound, the lowest first. */
+static void moi_place_sort_classes(moi_place_tree *t, moi_place_class *classes, size_t n) {
+    moi_place_class sorted[MOI_PLACE_MAX_CLASSES];
+    moi_layout_key keys[MOI_PLACE_MAX_CLASSES];
+    for (size_t i = 0; i < n; i++) {
+        moi_layout_key key = {moi_place_double_key(moi_place_class_bound(t, &classes[i])), 0, i};
+        keys[i] = key;
+    }
+    moi_layout_sort(keys, n);
+    for (size_t i = 0; i < n; i++) sorted[i] = classes[keys[i].index];
+    memcpy(classes, sorted, n * sizeof *classes);
+}
+
+/* All classes that are not done, up to max_nodes for each; returns how many are still not. */
+static size_t moi_place_walk_classes(
+    moi_place_tree *t, moi_place_class *classes, size_t n, uint64_t max_nodes) {
+    uint64_t limit = t->max_nodes;
+    size_t n_left = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (classes[i].is_done) continue;
+        t->max_nodes = limit - t->n_nodes < max_nodes ? limit : t->n_nodes + max_nodes;
+        classes[i].is_done = !moi_place_begin_class(t, &classes[i]) || moi_place_walk_tree(t);
+        n_left += !classes[i].is_done;
+    }
+    t->max_nodes = limit;
+    return n_left;
+}
+
+static void moi_place_walk_all(
+    moi_place_tree *t, moi_place_class *classes, size_t n, mo_place_result *result) {
+    uint64_t share = moi_max(4 * t->n, 1000);
+    moi_place_sort_classes(t, classes, n);
+    size_t n_left = moi_place_walk_classes(t, classes, n, share);
+    if (n_left > 0) n_left = moi_place_walk_classes(t, classes, n, UINT64_MAX);
+    result->is_optimal = n_left == 0;
+    result->n_nodes = t->n_nodes;
+    result->bound = t->best_cost;
+    for (size_t i = 0; i < n; i++) {
+        if (classes[i].is_done) continue;
+        double bound = moi_place_class_bound(t, &classes[i]);
+        if (bound < result->bound) result->bound = bound;
+    }
+}
+
+/* ---- the call ------------------------------------------------------------------------------ */
+
+/* The placement so far is what has to be better. */
+static void moi_place_begin_tree(moi_place_tree *t, const size_t *device) {
+    const mo_place_desc *desc = t->place->desc;
+    moi_place_rank_devices(t);
+    moi_place_sort_clusters(t);
+    t->missing[0] = 0;
+    t->spent[0] = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        const moi_place_cluster *c = &t->place->clusters[i];
+        if (device[i] == SIZE_MAX) t->best_missing += c->bytes;
+        else t->best_cost += t->cost[device[i]] * c->moved;
+    }
+    t->max_nodes = desc->max_nodes;
+    if (t->max_nodes == 0) t->max_nodes = desc->time_limit_s > 0 ? UINT64_MAX : 1000000;
+    if (desc->time_limit_s > 0) t->end_s = moi_os_now_s() + desc->time_limit_s;
+}
+
+static mo_status moi_place_search(const moi_place *place, size_t *device, mo_place_result *result) {
+    const mo_allocator *allocator = place->desc->allocator;
+    moi_place_class classes[MOI_PLACE_MAX_CLASSES];
+    moi_place_tree t;
+    memset(&t, 0, sizeof t);
+    t.place = place;
+    t.n = place->n_clusters;
+    t.n_devices = place->desc->n_devices;
+    t.best = device;
+    moi_place_carve_tree(&t);
+    mo_status status = moi_layout_provide(&t.memory, allocator);
+    if (status != MO_OK) return status;
+    moi_place_carve_tree(&t);
+    moi_place_begin_tree(&t, device);
+    moi_place_walk_all(&t, classes, moi_place_make_classes(&t, classes), result);
+    mo_free(allocator, t.memory.base, t.memory.size, MOI_CACHE_LINE);
+    return MO_OK;
+}
+/* mo_place_stream.c - the order and the earliest moment of what travels; see mo_place.h. */
+
+/* Streamed items as keys: a = layer, b = device, index. One run of equal a and b is a fetch. */
+static size_t moi_place_sort_fetches(const moi_place *place, const size_t *device) {
+    size_t n = 0;
+    for (size_t i = 0; i < place->desc->n_items; i++) {
+        moi_layout_key key = {place->layer_of[i], device[i], i};
+        if (moi_place_is_streamed(place->desc, device[i])) place->keys[n++] = key;
+    }
+    moi_layout_sort(place->keys, n);
+    return n;
+}
+
+/* One fetch for each run, in the order of layers, which is that of their first items. */
+static size_t moi_place_collect(
+    const moi_place *place, const size_t *device, mo_place_fetch *fetches) {
+    const mo_place_desc *desc = place->desc;
+    size_t n_keys = moi_place_sort_fetches(place, device), n = 0;
+    for (size_t i = 0; i < desc->n_items; i++) place->sums[place->layer_of[i]] = i;
+    for (size_t k = 0; k < n_keys; k++) {
+        const moi_layout_key *at = &place->keys[k];
+        if (k == 0 || at->a != at[-1].a || at->b != at[-1].b) {
+            mo_place_fetch fetch = {at->index, place->sums[at->a], 0, 0, (size_t)at->b, 0, 0};
+            fetches[n++] = fetch;
+        }
+        if (!(place->repeats[at->index] & MOI_PLACE_IN_LAYER))
+            fetches[n - 1].bytes += desc->items[at->index].bytes;
+    }
+    return n;
+}
+
+/* By the item that needs it. Layers are nearly in that order already: only the parts of a layer
+ * that is split over devices may have to move. */
+static void moi_place_order_fetches(mo_place_fetch *fetches, size_t n) {
+    for (size_t k = 1; k < n; k++) {
+        mo_place_fetch fetch = fetches[k];
+        size_t at = k;
+        for (; at > 0 && fetches[at - 1].item > fetch.item; at--) fetches[at] = fetches[at - 1];
+        fetches[at] = fetch;
+    }
+}
+
+/* Fetch k takes the buffer of the one n_buffers before it, which may be one of the step before. */
+static mo_status moi_place_begin_fetches(
+    const mo_place_desc *desc, size_t n_buffers, mo_place_fetch *fetches, size_t n) {
+    for (size_t k = 0; k < n; k++) {
+        mo_place_fetch *fetch = &fetches[k];
+        int wraps = k < n_buffers;
+        const mo_place_fetch *before =
+            wraps ? &fetches[n > n_buffers ? k + n - n_buffers : k] : &fetches[k - n_buffers];
+        fetch->link_s = (double)fetch->bytes / desc->devices[fetch->device].bytes_per_s;
+        fetch->begin = before->last + 1;
+        fetch->wraps = wraps && fetch->begin < desc->n_items;
+        if (wraps && !fetch->wraps) fetch->begin = 0;
+        if (wraps || fetch->begin <= fetch->item) continue;
+        moi_log(desc->log, MO_LOG_ERROR,
+            "place: items %s and %s are needed at once, and %zu buffers are too few",
+            moi_place_item_name(desc, before->item).text,
+            moi_place_item_name(desc, fetch->item).text, n_buffers);
+        return MO_E_NO_SPACE;
+    }
+    return MO_OK;
+}
+
+mo_status mo_place_stream(const mo_place_desc *desc, const size_t *device, size_t n_buffers,
+    mo_place_fetch *fetches, size_t *n_fetches) {
+    moi_place place;
+    mo_place_fetch *found = NULL;
+    if (!device || n_buffers == 0 || !fetches || !n_fetches) return MO_E_INVALID;
+    mo_status status = moi_place_create(&place, desc);
+    if (status != MO_OK) return status;
+    status = moi_place_check_placement(desc, device);
+    size_t room = desc->n_items + 1, n = 0;
+    if (status == MO_OK) {
+        found = (mo_place_fetch *)moi_alloc_array(desc->allocator, room, sizeof *found);
+        if (!found) status = MO_E_NO_MEMORY;
+    }
+    if (status == MO_OK) {
+        n = moi_place_collect(&place, device, found);
+        moi_place_order_fetches(found, n);
+        status = moi_place_begin_fetches(desc, n_buffers, found, n);
+    }
+    if (status == MO_OK) {
+        memcpy(fetches, found, n * sizeof *fetches);
+        *n_fetches = n;
+    }
+    moi_free_array(desc->allocator, found, room, sizeof *found);
+    moi_place_destroy(&place);
+    return status;
+}
+/* mo_place_write.c - see mo_place_write.h. */
+
+static int moi_place_is_writable(const mo_place_desc *desc, const size_t *device,
+    const mo_place_use *use, const mo_place_result *result, const mo_writer *writer) {
+    if (!desc || !desc->devices || !device || !use || !result || !writer || !writer->write)
+        return 0;
+    if (!desc->items && desc->n_items > 0) return 0;
+    for (size_t i = 0; i < desc->n_items; i++)
+        if (device[i] >= desc->n_devices && device[i] != SIZE_MAX) return 0;
+    return 1;
+}
+
+/* Names of any length; those that are missing are numbers. */
+static void moi_place_put_name(moi_track_out *out, const char *name, size_t index, int json) {
+    if (!name) moi_track_print(out, "%zu", index);
+    else if (json) moi_svg_put_escaped(out, name, 1);
+    else moi_track_put(out, name, strlen(name));
+}
+
+/* ---- text ---------------------------------------------------------------------------------- */
+
+static void moi_place_text_result(moi_track_out *out, const mo_place_result *result) {
+    moi_track_print(out, "placement: %.0f bytes over links, %g s in a step%s\n",
+        result->moved_bytes, result->step_s, result->is_optimal ? " (optimal)" : "");
+    if (result->missing_bytes > 0 || result->n_missing > 0)
+        moi_track_print(
+            out, "no place for %zu items of %zu bytes\n", result->n_missing, result->missing_bytes);
+    if (result->over_bytes > 0)
+        moi_track_print(out, "limits exceeded by %zu bytes\n", result->over_bytes);
+}
+
+static void moi_place_text_device(
+    moi_track_out *out, const mo_place_device *device, size_t d, const mo_place_use *use) {
+    if (device->limit_bytes == SIZE_MAX) moi_track_print(out, "  %14s", "-");
+    else moi_track_print(out, "  %14zu", device->limit_bytes);
+    moi_track_print(out, " %14zu %14zu %14.0f %7zu  ", use->bytes, use->room_bytes,
+        use->moved_bytes, use->n_items);
+    moi_place_put_name(out, device->name, d, 0);
+    moi_track_print(out, "\n");
+}
+
+static void moi_place_text_run(
+    moi_track_out *out, const mo_place_desc *desc, size_t device, size_t first, size_t end) {
+    double bytes = 0; /* of ties too, which may not fit into size_t here */
+    for (size_t i = first; i < end; i++) bytes += (double)desc->items[i].bytes;
+    moi_track_print(out, "  %14.0f %7zu  ", bytes, end - first);
+    if (device == SIZE_MAX) moi_track_print(out, "nowhere");
+    else moi_place_put_name(out, desc->devices[device].name, device, 0);
+    moi_track_print(out, "  ");
+    moi_place_put_name(out, desc->items[first].name, first, 0);
+    if (end - first > 1) {
+        moi_track_print(out, " .. ");
+        moi_place_put_name(out, desc->items[end - 1].name, end - 1, 0);
+    }
+    moi_track_print(out, "\n");
+}
+
+mo_status mo_place_write_text(const mo_place_desc *desc, const size_t *device,
+    const mo_place_use *use, const mo_place_result *result, const mo_writer *writer) {
+    moi_track_out out = {writer, MO_OK};
+    if (!moi_place_is_writable(desc, device, use, result, writer)) return MO_E_INVALID;
+    moi_place_text_result(&out, result);
+    moi_track_print(&out, "  %14s %14s %14s %14s %7s  device\n", "limit", "items' bytes", "room",
+        "moved", "items");
+    for (size_t d = 0; d < desc->n_devices; d++)
+        moi_place_text_device(&out, &desc->devices[d], d, &use[d]);
+    moi_track_print(&out, "  %14s %7s  device  first .. last\n", "bytes", "items");
+    for (size_t i = 0, end; i < desc->n_items && out.status == MO_OK; i = end) {
+        for (end = i + 1; end < desc->n_items && device[end] == device[i];) end++;
+        moi_place_text_run(&out, desc, device[i], i, end);
+    }
+    return out.status;
+}
+
+/* ---- JSON ---------------------------------------------------------------------------------- */
+
+static void moi_place_json_name(moi_track_out *out, const char *name, size_t index) {
+    moi_track_print(out, "\"");
+    moi_place_put_name(out, name, index, 1);
+    moi_track_print(out, "\"");
+}
+
+static void moi_place_json_device(
+    moi_track_out *out, const mo_place_device *device, size_t d, const mo_place_use *use) {
+    moi_track_print(out, "%s{\"name\":", d ? "," : "");
+    moi_place_json_name(out, device->name, d);
+    if (device->limit_bytes == SIZE_MAX) moi_track_print(out, ",\"limit_bytes\":null");
+    else moi_track_print(out, ",\"limit_bytes\":%zu", device->limit_bytes);
+    moi_track_print(out, ",\"bytes\":%zu,\"room_bytes\":%zu", use->bytes, use->room_bytes);
+    moi_plan_json_number(out, "moved_bytes", use->moved_bytes);
+    moi_track_print(out, ",\"items\":%zu}", use->n_items);
+}
+
+static void moi_place_json_item(
+    moi_track_out *out, const mo_place_desc *desc, size_t i, size_t device) {
+    moi_track_print(out, "%s{\"name\":", i ? "," : "");
+    moi_place_json_name(out, desc->items[i].name, i);
+    moi_track_print(out, ",\"bytes\":%zu,\"device\":", desc->items[i].bytes);
+    if (device == SIZE_MAX) moi_track_print(out, "null");
+    else moi_place_json_name(out, desc->devices[device].name, device);
+    moi_track_print(out, "}");
+}
+
+mo_status mo_place_write_json(const mo_place_desc *desc, const size_t *device,
+    const mo_place_use *use, const mo_place_result *result, const mo_writer *writer) {
+    moi_track_out out = {writer, MO_OK};
+    if (!moi_place_is_writable(desc, device, use, result, writer)) return MO_E_INVALID;
+    moi_track_print(&out, "{\"fits\":%s,\"is_optimal\":%s",
+        result->n_missing == 0 && result->over_bytes == 0 ? "true" : "false",
+        result->is_optimal ? "true" : "false");
+    moi_plan_json_number(&out, "step_s", result->step_s);
+    moi_plan_json_number(&out, "moved_bytes", result->moved_bytes);
+    moi_plan_json_number(&out, "bound", result->bound);
+    moi_track_print(&out, ",\"missing_bytes\":%zu,\"over_bytes\":%zu,\"devices\":[",
+        result->missing_bytes, result->over_bytes);
+    for (size_t d = 0; d < desc->n_devices; d++)
+        moi_place_json_device(&out, &desc->devices[d], d, &use[d]);
+    moi_track_print(&out, "],\"items\":[");
+    for (size_t i = 0; i < desc->n_items && out.status == MO_OK; i++)
+        moi_place_json_item(&out, desc, i, device[i]);
+    moi_track_print(&out, "]}\n");
+    return out.status;
+}
 
 /* mo_json.h - the JSON of file headers, for the implementation only: a cursor that reads what is
  * expected next, without a tree, memory or recursion; and strings on their way out. */

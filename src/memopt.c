@@ -96,6 +96,12 @@
 #include "mo_plan_build.c"
 #include "mo_remat_profile.c"
 #include "mo_replay.c"
+#include "mo_place_internal.h"
+#include "mo_place.c"
+#include "mo_place_greedy.c"
+#include "mo_place_search.c"
+#include "mo_place_stream.c"
+#include "mo_place_write.c"
 
 #include "mo_json.h"
 #include "mo_file.h"

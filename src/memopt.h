@@ -41,6 +41,9 @@
  *                right; as text, JSON and picture
  *   dtr          evict and compute again on the fly, where no chain is known
  *   replay       an allocator that records a step, plans it, and serves the next ones from the plan
+ *   place, place_write
+ *                weights over devices, host memory and disk, with the least travel in a step; by
+ *                hand; the order of what is streamed
  *   safetensors  read and write safetensors files
  *   optim_file   optimizer states in them: split, merged, requantized
  *
@@ -158,6 +161,8 @@ extern "C" {
 #include "mo_plan_build.h"
 #include "mo_remat_profile.h"
 #include "mo_replay.h"
+#include "mo_place.h"
+#include "mo_place_write.h"
 
 #include "mo_safetensors.h"
 #include "mo_safetensors_writer.h"
