@@ -108,7 +108,7 @@ test_help_and_version_go_to_standard_output() {
     ends 0 --version
     grep -qE '^memopt [0-9]+\.[0-9]+\.[0-9]+$' out
     ends 0 --help
-    for command in plan remat; do
+    for command in plan remat place; do
         grep -q "memopt $command " out
         ends 0 $command --help
         grep -q "^memopt $command - " out
@@ -583,6 +583,111 @@ test_the_loss_alone_is_a_chain() {
     printf 'index,name,fw,bw,x_in,x_out,xbar,fwd_tmp,bwd_tmp\n0,loss,1,2,4,0,0,0,3\n' > chain.csv
     ends 0 remat chain.csv --budget 100% --frontier
     [ "$(row out optimal)" = '11 3 1.0000 fits' ]
+}
+
+# ---- place -------------------------------------------------------------------------------------
+
+# safetensors FILE NAME:BYTES... - a file of such tensors, in that order.
+safetensors() {
+    local file=$1 header= at=0 tensor size
+    shift
+    for tensor in "$@"; do
+        size=${tensor##*:}
+        header="$header,\"${tensor%:*}\":{\"dtype\":\"U8\",\"shape\":[$size],"
+        header="$header\"data_offsets\":[$at,$((at + size))]}"
+        at=$((at + size))
+    done
+    header="{${header#,}}"
+    size=${#header}
+    printf "\\$(printf %o $((size % 256)))\\$(printf %o $((size / 256)))" > "$file"
+    head -c 6 /dev/zero >> "$file"
+    printf %s "$header" >> "$file"
+    head -c $at /dev/zero >> "$file"
+}
+
+# Two blocks of 50 and 30 bytes in two tensors each, a tenth and an eleventh of 10, what is around.
+blocks() {
+    safetensors blocks.safetensors head.weight:40 norm.weight:5 h.10.a.w:10 h.9.a.w:10 h.0.a.w:20 \
+        h.0.b.w:30 h.1.a.w:10 h.1.b.w:20 wte.weight:40
+}
+
+# The devices of the items in a JSON answer, in order.
+values() { grep -o '"items":\[.*' "$1" | grep -oE "\"$2\":(\"[^\"]*\"|null)" | cut -d: -f2; }
+devices() { values "$1" device | tr -d '"\n'; }
+names() { values "$1" name | tr -d '"' | tr '\n' ' '; }
+
+seconds() { grep -oE '"step_s":[0-9.e+-]+' "$1" | cut -d: -f2; }
+
+test_place_orders_by_name_and_keeps_numbered_blocks_together() {
+    blocks
+    ends 0 place blocks.safetensors --max-memory 0=90,cpu --buffers 1 --json
+    [ "$(names out)" = "wte.weight h.0.a.w h.0.b.w h.1.a.w h.1.b.w h.9.a.w h.10.a.w norm.weight \
+head.weight " ]
+    [ "$(devices out)" = cpu00cpucpucpucpucpucpu ] # 50 and room for 40
+    [ "$(field out moved_bytes)" = 135 ]
+    ends 0 place blocks.safetensors --max-memory 0=90,cpu --json --greedy
+    [ "$(devices out)" = 0cpucpucpucpucpucpucpucpu ] # 40 and room for 50
+    ends 0 place blocks.safetensors --max-memory 0=90,cpu --json --greedy --no-split none
+    [ "$(devices out)" = 0cpucpucpucpucpucpucpucpu ] # 60 and room for the head, 40
+    ends 0 place blocks.safetensors --max-memory 0=100,cpu --json --greedy --no-split none
+    [ "$(devices out)" = 00cpucpucpucpucpucpucpu ]
+    ends 0 place blocks.safetensors --max-memory 0=100,cpu --json --greedy --no-split 'wte,h.*'
+    [ "$(devices out)" = 0cpucpucpucpucpucpucpucpu ]
+    ends 0 place blocks.safetensors --max-memory 0=85,cpu --json --greedy --order file
+    [ "$(names out | cut -d' ' -f1)" = head.weight ]
+    [ "$(devices out)" = cpucpucpucpucpucpucpucpucpu ] # 40 and room for 50
+}
+
+test_place_moves_no_more_than_greedy() {
+    local memory greedy
+    blocks
+    for memory in 0=60,cpu=60,disk 0=70,cpu=150,disk 0=100,cpu=90,disk 0=120,cpu 0=90,1=50,cpu; do
+        ends 0 place blocks.safetensors --max-memory $memory --json --greedy
+        greedy=$(seconds out)
+        ends 0 place blocks.safetensors --max-memory $memory --json
+        grep -q '"is_optimal":true' out
+        awk "BEGIN { exit !($(seconds out) <= $greedy) }" || say "$memory: more than $greedy"
+    done
+    ends 0 place blocks.safetensors --max-memory 0=185,cpu
+    grep -q '^placement: 0 bytes over links, 0 s in a step (optimal)$' out
+}
+
+test_place_says_what_is_missing() {
+    blocks
+    ends 1 place blocks.safetensors --max-memory 0=90
+    grep -qE '^memopt place: does not fit: 95 bytes of [0-9]* tensors have no place$' err
+    grep -q ' nowhere ' out
+    ends 0 place blocks.safetensors --max-memory 0=185
+}
+
+test_place_by_hand() {
+    blocks
+    ends 0 place blocks.safetensors --max-memory 0=150,cpu --map =cpu,h=0,h.1.b=cpu --json
+    [ "$(devices out)" = cpu000cpu00cpucpu ]
+    [ "$(field out moved_bytes)" = 105 ]
+    ends 1 place blocks.safetensors --max-memory 0=100,cpu --map =cpu,h=0
+    grep -q '^memopt place: does not fit: limits are exceeded by 40 bytes$' err
+    refuses 2 "no rule covers item 'wte.weight', nor 2 more" place blocks.safetensors \
+        --max-memory 0,cpu --map h=0
+    refuses 2 "--map: device 'gpu' is not in --max-memory" place blocks.safetensors \
+        --max-memory 0,cpu --map =gpu
+}
+
+test_place_refuses_what_makes_no_sense() {
+    blocks
+    refuses 2 'file missing' place --max-memory 0=1G
+    refuses 2 '--max-memory missing' place blocks.safetensors
+    refuses 2 "--max-memory: 0: 'x' is not a size" place blocks.safetensors --max-memory 0=x
+    refuses 2 "device 'cpu' twice" place blocks.safetensors --max-memory cpu=1,cpu
+    refuses 2 'device without a name' place blocks.safetensors --max-memory 0=1,,cpu
+    refuses 2 "--link: device 'disk' is not in" place blocks.safetensors --max-memory 0,cpu \
+        --link disk=3G
+    refuses 2 "--link: cpu: 'fast' is not a rate" place blocks.safetensors --max-memory 0,cpu \
+        --link cpu=fast
+    refuses 2 'is neither name nor file' place blocks.safetensors --max-memory 0 --order x
+    refuses 2 'nothing.safetensors' place nothing.safetensors --max-memory 0
+    head -c 50 blocks.safetensors > short.safetensors
+    refuses 2 'short.safetensors' place short.safetensors --max-memory 0
 }
 
 # ------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ typedef struct command {
 } command;
 
 extern const command plan_command, remat_command;
+extern const command place_command;
 
 // One line on stderr, with the command in front, then exit. EXIT_NO: the answer is no, or the
 // machine does not allow it; EXIT_USAGE: a bad command line or bad input.
@@ -47,6 +48,9 @@ typedef struct flag {
     flag_kind kind;
     void *value;
 } flag;
+
+// A value from text, as on the command line; fails the program on a bad one.
+void flag_set(const flag *f, const char *text);
 
 // Flags to values, everything else to files; fails on unknown flags and bad values, and when there
 // are not n_files of them. --help prints the command's help and exits.

@@ -55,7 +55,7 @@ static void set_rate(const flag *f, const char *text) {
     *(double *)f->value = x;
 }
 
-static void set(const flag *f, const char *text) {
+void flag_set(const flag *f, const char *text) {
     switch (f->kind) {
     case FLAG_SWITCH: *(bool *)f->value = true; break;
     case FLAG_TEXT:
@@ -101,9 +101,9 @@ void flags_parse(const command *self, int argc, const char *const *argv, const f
         if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) print_help(self);
         const flag *f = find(word, size, flags, n_flags);
         if (f->kind == FLAG_SWITCH && equals) fail(EXIT_USAGE, "%s takes no value", f->name);
-        if (f->kind == FLAG_SWITCH) set(f, "");
-        else if (equals) set(f, equals + 1);
-        else if (at + 1 < argc && strncmp(argv[at + 1], "--", 2) != 0) set(f, argv[++at]);
+        if (f->kind == FLAG_SWITCH) flag_set(f, "");
+        else if (equals) flag_set(f, equals + 1);
+        else if (at + 1 < argc && strncmp(argv[at + 1], "--", 2) != 0) flag_set(f, argv[++at]);
         else fail(EXIT_USAGE, "%s: value missing", f->name);
     }
     if (n < n_files) fail(EXIT_USAGE, "file missing (see --help)");

@@ -1,7 +1,7 @@
 // memopt - plans for memory from the command line. memopt --help lists the commands.
 //
 // csv.c    tables         lifetimes.c  buffers    chain.c   stages
-// flags.c  command line   output.c     files      plan.c, remat.c   the commands
+// flags.c  command line   output.c     files      plan.c, remat.c, place.c   the commands
 #include "cli.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-static const command *const commands[] = {&plan_command, &remat_command};
+static const command *const commands[] = {&plan_command, &remat_command, &place_command};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static const char *running = ""; // " plan"
