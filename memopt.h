@@ -71,6 +71,7 @@ int main(void) {
  *                weights over devices, host memory and disk, with the least travel in a step; by
  *                hand; the order of what is streamed
  *   safetensors  read and write safetensors files
+ *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
  *   optim_file   optimizer states in them: split, merged, requantized
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
@@ -4914,6 +4915,45 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_place_write_json(const mo_place_desc *d
 
 #endif
 
+/* mo_store_parts.h - private parts of the readers and writers of files: not to be used. */
+#ifndef MEMOPT_STORE_PARTS_H
+#define MEMOPT_STORE_PARTS_H
+
+/* Where a reader takes bytes from: a file, or memory. */
+typedef struct mo_input {
+    char *path; /* NULL: bytes in memory */
+    intptr_t file;
+    uint64_t size;
+    const unsigned char *bytes; /* [size], NULL until the file is mapped */
+} mo_input;
+
+/* A file that is being written beside the one that it replaces. */
+typedef struct mo_output {
+    mo_allocator allocator;
+    mo_log log;
+    uint64_t size, written; /* bytes that the file will have, and has */
+    char *paths;            /* [paths_size] what the caller named, its target, the temporary file */
+    const char *path, *target, *temp; /* into paths; NULL: nothing is being written */
+    size_t paths_size;
+    intptr_t file;
+    int sealed; /* complete and closed */
+} mo_output;
+
+/* A number by a key, to be sorted. */
+typedef struct mo_names_item {
+    uint64_t key;
+    size_t i;
+} mo_names_item;
+
+/* Names to numbers: n of them, each in the first field of a struct of stride bytes. */
+typedef struct mo_names {
+    mo_names_item *items; /* [n] by hash */
+    const void *structs;
+    size_t n, stride;
+    uint64_t seed;
+} mo_names;
+
+#endif
 /* mo_safetensors.h - read safetensors files: every check of the reference implementation, then
  * entries by name, a zero-copy view, or reads into the caller's memory.
  *
@@ -4956,7 +4996,7 @@ typedef struct mo_safetensors_desc {
 /* mo_safetensors - an open file.
  *
  * entries   [n] sorted by (begin, end); they cover the data without holes or overlaps
- * metadata  [n_metadata] sorted by key
+ * metadata  [n_metadata] in the order of the file
  * data_off  where the data begins in the file; data_size is up to the end of the file
  *
  * What it points to belongs to it and is valid until mo_safetensors_close. Read only. */
@@ -4968,13 +5008,11 @@ typedef struct mo_safetensors {
     /* private */
     mo_allocator allocator;
     mo_log log;
-    char *path;                           /* NULL: bytes in memory */
-    char *header;                         /* [data_off - 8]; strings are decoded in place */
-    const mo_safetensors_entry **by_name; /* [n] */
-    uint64_t *dims;                       /* [n_shape], all shapes one after the other */
+    mo_input input;
+    char *header; /* [data_off - 8]; strings are decoded in place */
+    mo_names names, keys;
+    uint64_t *dims; /* [n_shape], all shapes one after the other */
     size_t n_shape;
-    intptr_t file;
-    const unsigned char *bytes; /* the whole file, NULL until it is mapped */
 } mo_safetensors;
 
 /* mo_safetensors_open - check a file and read its header; the data stays on disk.
@@ -4989,10 +5027,11 @@ typedef struct mo_safetensors {
  * match the offsets; bytes after the last tensor. Beyond it: duplicate names and keys, unknown
  * fields, dimensions and offsets over 2^48 - 1, NUL characters in a string.
  *
- * Memory:  at most 6 times the header's bytes, and nothing in proportion to what a header claims
+ * Memory:  at most 8 times the header's bytes, and nothing in proportion to what a header claims
  * Threads: safe for distinct objects
  * Errors:  MO_E_NOT_FOUND (no such file), MO_E_IO (cannot be read, not a regular file),
  *          MO_E_FORMAT, MO_E_NO_MEMORY, MO_E_INVALID (NULL)
+ * Cost:    O(header), also for one that was made to be slow: 100 MB take about half a second
  * Source:  huggingface/safetensors, tensor.rs at 24b0b28
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_open(
@@ -5019,8 +5058,10 @@ MEMOPT_API const char *mo_safetensors_metadata(const mo_safetensors *st, const c
 
 /* mo_safetensors_data - a read-only view of the tensor's bytes, [entry->end - entry->begin].
  *
- * The first call maps the whole file. Touching the view after another program has cut the file
- * short raises SIGBUS, as with any mapping; mo_safetensors_read does not have that risk.
+ * The first call maps the whole file. Nothing can keep another program from cutting the file short
+ * while the view is in use, and touching what is gone raises SIGBUS, as with any mapping; each call
+ * looks at the size, but not each touch. A file that is replaced by a rename, as the writer does,
+ * stays whole. Where a file may be cut, use mo_safetensors_read or mo_safetensors_view.
  *
  * Memory:  valid until mo_safetensors_close; as aligned as the file has it
  * Threads: the first call one at a time, then safe
@@ -5038,6 +5079,19 @@ MEMOPT_API const void *mo_safetensors_data(mo_safetensors *st, const mo_safetens
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_read(const mo_safetensors *st,
     const mo_safetensors_entry *entry, uint64_t offset, void *dst, size_t size);
+
+/* mo_safetensors_view - the same bytes, copied only when they come from a file.
+ *
+ * buffer  out  [size]; not touched when the object is open on memory, and may be NULL then
+ * view    out  [size] the bytes, in buffer or in the caller's memory: safe to touch either way
+ *
+ * Memory:  none
+ * Threads: safe for distinct buffers
+ * Errors:  as mo_safetensors_read
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_view(const mo_safetensors *st,
+    const mo_safetensors_entry *entry, uint64_t offset, void *buffer, size_t size,
+    const void **view);
 
 #endif
 /* mo_safetensors_writer.h - write a safetensors file as a stream, all of it or nothing.
@@ -5066,13 +5120,8 @@ typedef struct mo_safetensors_writer_desc {
 typedef struct mo_safetensors_writer {
     uint64_t data_size, data_written;
     /* private */
-    mo_allocator allocator;
-    mo_log log;
     uint64_t header_size; /* with the 8 bytes in front */
-    char *paths;          /* [paths_size] what the caller named, what that resolves to, temporary */
-    const char *path, *target, *temp; /* into paths; NULL: nothing is being written */
-    size_t paths_size;
-    intptr_t file;
+    mo_output output;
 } mo_safetensors_writer;
 
 /* mo_safetensors_create - start a file: check the entries and write the header.
@@ -5188,6 +5237,439 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_format(const mo_optim_desc *desc,
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_load(const mo_safetensors *st,
     const mo_optim_desc *desc, const char *name, size_t of, mo_optim_state *to, size_t *n,
     uint64_t *t);
+
+#endif
+/* mo_gguf_type.h - the element types of GGUF files, and conversion of the plain ones. */
+#ifndef MEMOPT_GGUF_TYPE_H
+#define MEMOPT_GGUF_TYPE_H
+
+/* The one list of types, X(name, number in the file, elements of a block, bytes of a block). The
+ * numbers that are missing were taken out of the format.
+ * Source: ggml-org/ggml, ggml.h and ggml-common.h at d99724f2 */
+#define MEMOPT_GGUF_TYPE_LIST(X)                                                                   \
+    X(F32, 0, 1, 4)                                                                                \
+    X(F16, 1, 1, 2)                                                                                \
+    X(Q4_0, 2, 32, 18)                                                                             \
+    X(Q4_1, 3, 32, 20)                                                                             \
+    X(Q5_0, 6, 32, 22)                                                                             \
+    X(Q5_1, 7, 32, 24)                                                                             \
+    X(Q8_0, 8, 32, 34)                                                                             \
+    X(Q8_1, 9, 32, 36)                                                                             \
+    X(Q2_K, 10, 256, 84)                                                                           \
+    X(Q3_K, 11, 256, 110)                                                                          \
+    X(Q4_K, 12, 256, 144)                                                                          \
+    X(Q5_K, 13, 256, 176)                                                                          \
+    X(Q6_K, 14, 256, 210)                                                                          \
+    X(Q8_K, 15, 256, 292)                                                                          \
+    X(IQ2_XXS, 16, 256, 66)                                                                        \
+    X(IQ2_XS, 17, 256, 74)                                                                         \
+    X(IQ3_XXS, 18, 256, 98)                                                                        \
+    X(IQ1_S, 19, 256, 50)                                                                          \
+    X(IQ4_NL, 20, 32, 18)                                                                          \
+    X(IQ3_S, 21, 256, 110)                                                                         \
+    X(IQ2_S, 22, 256, 82)                                                                          \
+    X(IQ4_XS, 23, 256, 136)                                                                        \
+    X(I8, 24, 1, 1)                                                                                \
+    X(I16, 25, 1, 2)                                                                               \
+    X(I32, 26, 1, 4)                                                                               \
+    X(I64, 27, 1, 8)                                                                               \
+    X(F64, 28, 1, 8)                                                                               \
+    X(IQ1_M, 29, 256, 56)                                                                          \
+    X(BF16, 30, 1, 2)                                                                              \
+    X(TQ1_0, 34, 256, 54)                                                                          \
+    X(TQ2_0, 35, 256, 66)                                                                          \
+    X(MXFP4, 39, 32, 17)                                                                           \
+    X(NVFP4, 40, 64, 36)                                                                           \
+    X(Q1_0, 41, 128, 18)                                                                           \
+    X(Q2_0, 42, 64, 18)
+
+#define MEMOPT_GGUF_TYPE_ENUM_(name, number, block, bytes) MO_GGUF_##name = number,
+typedef enum mo_gguf_type {
+    MEMOPT_GGUF_TYPE_LIST(MEMOPT_GGUF_TYPE_ENUM_) MO_GGUF_TYPE_COUNT
+} mo_gguf_type;
+#undef MEMOPT_GGUF_TYPE_ENUM_
+
+/* mo_gguf_type_name - "Q8_0"; "?" for a number that is no type.
+ * mo_gguf_type_block - elements of a block: rows are whole blocks; 0 for a number that is no type.
+ * mo_gguf_type_bytes - bytes of a block; 0 for a number that is no type.
+ * mo_gguf_type_find - the type of that name, as it is written here; MO_GGUF_TYPE_COUNT when there
+ *                     is none.
+ *
+ * Memory:  static strings
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API const char *mo_gguf_type_name(mo_gguf_type type);
+MEMOPT_API size_t mo_gguf_type_block(mo_gguf_type type);
+MEMOPT_API size_t mo_gguf_type_bytes(mo_gguf_type type);
+MEMOPT_API mo_gguf_type mo_gguf_type_find(const char *name);
+
+/* mo_gguf_code
+ *
+ * type        F32, F16, BF16, Q8_0 or Q4_0; 0 = F32
+ * big_endian  of the coded bytes; 0 = little-endian, as nearly all files are
+ * parallel    NULL = default
+ * Since: 0.1 */
+typedef struct mo_gguf_code {
+    mo_gguf_type type;
+    int big_endian;
+    const mo_parallel *parallel;
+} mo_gguf_code;
+
+/* mo_gguf_encode - floats to the elements of a file.
+ *
+ *   F16, BF16  to nearest, ties to even; overflow to infinity
+ *   Q8_0       a block of 32: fp16 d = max |x| / 127, then int8 q[i] = round(x[i] * (1 / d)), ties
+ *              away from zero
+ *   Q4_0       a block of 32: fp16 d = (the x of largest magnitude, the first of them) / -8, then
+ *              16 bytes, byte i with q[i] in its low and q[i + 16] in its high half,
+ *              q = min(15, trunc(x * (1 / d) + 8.5))
+ *
+ * code  in   type, big_endian, parallel
+ * x     in   [n] any float; n a multiple of mo_gguf_type_block
+ * y     out  [n / block * bytes of a block], of any alignment
+ *
+ * The bits are those of ggml's reference for every block whose numbers are finite and whose 1 / d
+ * is. What ggml leaves undefined: a block with NaN or infinity has d = NaN, so that it decodes to
+ * NaN; one whose largest magnitude is below 2^-121 (Q8_0) or 2^-125 (Q4_0) has d = 0 as one of
+ * zeros.
+ *
+ * Memory:  none; x and y must not overlap
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, n), MO_E_UNSUPPORTED (type)
+ * Source:  ggml-org/ggml, ggml-quants.c at d99724f2, quantize_row_q8_0_ref and _q4_0_ref
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_encode(
+    const mo_gguf_code *code, const float *x, size_t n, void *y);
+
+/* mo_gguf_decode - the elements of a file to floats, exact: d * q[i] (Q8_0), d * (q[i] - 8) (Q4_0).
+ *
+ * code  in   type, big_endian, parallel
+ * x     in   [n / block * bytes of a block], of any alignment; n a multiple of mo_gguf_type_block
+ * y     out  [n]
+ *
+ * Memory:  none; x and y must not overlap
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, n), MO_E_UNSUPPORTED (type)
+ * Source:  ggml-org/ggml, ggml-quants.c at d99724f2
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_decode(
+    const mo_gguf_code *code, const void *x, size_t n, float *y);
+
+#endif
+/* mo_gguf.h - read GGUF files, versions 2 and 3, of either byte order: every check of ggml's
+ * reader, then tensors and metadata by name, a zero-copy view, or reads into the caller's memory.
+ *
+ *   mo_gguf g = {0};
+ *   if (mo_gguf_open(&g, "model.gguf", NULL) != MO_OK) return 1;
+ *   const mo_gguf_entry *e = mo_gguf_find(&g, "token_embd.weight");
+ *   if (e) status = mo_gguf_read_f32(&g, e, 0, n, weights);
+ *   mo_gguf_close(&g); */
+#ifndef MEMOPT_GGUF_H
+#define MEMOPT_GGUF_H
+
+enum { MO_GGUF_DIMS = 4 };
+
+/* mo_gguf_entry - one tensor.
+ *
+ * name        UTF-8, any characters but NUL
+ * n_dims      0..4; 0 for a scalar, though most writers store one as [1]
+ * shape       the FASTEST dimension first, so in the reverse of safetensors' and PyTorch's order;
+ *             1 beyond n_dims
+ * begin, end  its bytes, relative to the first byte of the data; the writer computes them itself */
+typedef struct mo_gguf_entry {
+    const char *name;
+    mo_gguf_type type;
+    size_t n_dims;
+    uint64_t shape[MO_GGUF_DIMS];
+    uint64_t begin, end;
+} mo_gguf_entry;
+
+/* What a value of the metadata is, or an element of an array: the file's numbers. */
+typedef enum mo_gguf_kind {
+    MO_GGUF_KIND_U8 = 0,
+    MO_GGUF_KIND_I8 = 1,
+    MO_GGUF_KIND_U16 = 2,
+    MO_GGUF_KIND_I16 = 3,
+    MO_GGUF_KIND_U32 = 4,
+    MO_GGUF_KIND_I32 = 5,
+    MO_GGUF_KIND_F32 = 6,
+    MO_GGUF_KIND_BOOL = 7,
+    MO_GGUF_KIND_STRING = 8,
+    MO_GGUF_KIND_U64 = 10,
+    MO_GGUF_KIND_I64 = 11,
+    MO_GGUF_KIND_F64 = 12,
+    MO_GGUF_KIND_COUNT = 13
+} mo_gguf_kind;
+
+/* mo_gguf_kind_name - "u8", "string", ...; "?" for a number that is no kind.
+ * mo_gguf_kind_bytes - bytes of a number of that kind; 0 for strings and what is no kind.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API const char *mo_gguf_kind_name(mo_gguf_kind kind);
+MEMOPT_API size_t mo_gguf_kind_bytes(mo_gguf_kind kind);
+
+/* A string of the metadata: any bytes, for vocabularies hold parts of characters. A NUL follows
+ * them. */
+typedef struct mo_gguf_text {
+    const char *text;
+    size_t size;
+} mo_gguf_text;
+
+/* mo_gguf_pair - one key of the metadata; the reader's, and what the writer takes.
+ *
+ * key       UTF-8, at most 65535 bytes, such as "llama.context_length"
+ * kind      of the value or of the elements
+ * is_array  0: one value, in u64, i64, f64 or strings[0]
+ * n         elements; 1 when it is no array
+ * u64       U8, U16, U32, U64, BOOL (0 or 1)
+ * i64       I8, I16, I32, I64
+ * f64       F32, F64
+ * strings   [n] of kind STRING, else NULL
+ * data      [n] an array of numbers, of the kind's size, in the byte order of this host, aligned;
+ *           BOOL takes one byte. Else NULL */
+typedef struct mo_gguf_pair {
+    const char *key;
+    mo_gguf_kind kind;
+    int is_array;
+    size_t n;
+    uint64_t u64;
+    int64_t i64;
+    double f64;
+    const mo_gguf_text *strings;
+    const void *data;
+} mo_gguf_pair;
+
+/* mo_gguf_desc
+ *
+ * max_header_bytes  what stands before the data: a file that has more there is rejected before
+ *                   anything is allocated for it; 0 = 256 MiB
+ * long_names        0 = names of 64 bytes and more are rejected, as by ggml; else of more than
+ *                   65536 */
+typedef struct mo_gguf_desc {
+    mo_allocator allocator; /* for the header and its index; zero = C heap */
+    mo_log log;             /* one line for each failure: file, field, value; zero = none */
+    uint64_t max_header_bytes;
+    int long_names;
+} mo_gguf_desc;
+
+/* mo_gguf - an open file.
+ *
+ * entries     [n] in the order of the file, which is that of their data
+ * metadata    [n_metadata] in the order of the file
+ * version     2 or 3
+ * alignment   of the tensors in the data; a power of two
+ * big_endian  of the tensors' bytes; the metadata is in the order of this host
+ * data_off    where the data begins in the file; data_size is up to the end of the file
+ *
+ * What it points to belongs to it and is valid until mo_gguf_close. Read only. */
+typedef struct mo_gguf {
+    const mo_gguf_entry *entries;
+    const mo_gguf_pair *metadata;
+    size_t n, n_metadata;
+    uint32_t version, alignment;
+    int big_endian;
+    uint64_t data_off, data_size;
+    /* private */
+    mo_allocator allocator;
+    mo_log log;
+    mo_input input;
+    uint64_t max_header_bytes, max_name_bytes;
+    size_t header_size, n_strings;
+    char *header;          /* [header_size]; strings and arrays are moved and swapped in place */
+    mo_gguf_text *strings; /* [n_strings] */
+    mo_names names, keys;
+} mo_gguf;
+
+/* mo_gguf_open - check a file and read its header; the data stays on disk.
+ * mo_gguf_open_memory - the same for bytes in memory; mo_gguf_data points into them.
+ *
+ * g     out  untouched on failure
+ * data  in   [size], the caller's, valid until mo_gguf_close
+ * desc  NULL = all defaults; copied
+ *
+ * Rejected, as by ggml: another magic or version; counts, strings and arrays past the end of the
+ * file; empty keys; names and keys that are there twice; arrays of arrays and unknown kinds; an
+ * alignment that is no power of two; more than 4 dimensions; sizes that overflow; unknown types;
+ * rows that are not whole blocks; offsets that do not follow each other; tensors past the end of
+ * the file. Beyond it: names and keys that are not UTF-8 or hold a NUL, keys over 65535 bytes,
+ * booleans that are neither 0 nor 1. What follows the last tensor is not looked at.
+ *
+ * Memory:  at most 8 times the header's bytes, once all but names has been checked without any; and
+ *          nothing in proportion to what a header claims
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_NOT_FOUND (no such file), MO_E_IO (cannot be read, not a regular file),
+ *          MO_E_FORMAT, MO_E_NO_MEMORY, MO_E_INVALID (NULL)
+ * Cost:    O(header)
+ * Source:  ggml-org/ggml, gguf.cpp and docs/gguf.md at d99724f2
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_open(
+    mo_gguf *g, const char *path, const mo_gguf_desc *desc);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_open_memory(
+    mo_gguf *g, const void *data, size_t size, const mo_gguf_desc *desc);
+
+/* mo_gguf_close - give back all of it. A zeroed or closed object is left as it is.
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_gguf_close(mo_gguf *g);
+
+/* mo_gguf_find - the entry of that name, NULL when there is none.
+ * mo_gguf_find_key - the pair of that key, NULL when there is none.
+ * mo_gguf_string - the text under that key, NULL when there is none or it is no string.
+ *
+ * Memory:  valid until mo_gguf_close
+ * Threads: safe
+ * Cost:    O(log n)
+ * Since:   0.1 */
+MEMOPT_API const mo_gguf_entry *mo_gguf_find(const mo_gguf *g, const char *name);
+MEMOPT_API const mo_gguf_pair *mo_gguf_find_key(const mo_gguf *g, const char *key);
+MEMOPT_API const char *mo_gguf_string(const mo_gguf *g, const char *key);
+
+/* mo_gguf_u64 - the integer or boolean under that key, whatever its width.
+ * mo_gguf_f64 - the number under that key, whatever its kind.
+ *
+ * value  out  untouched on failure
+ *
+ * Threads: safe
+ * Errors:  MO_E_NOT_FOUND (no such key), MO_E_FORMAT (another kind, an array, a negative integer;
+ *          the log names it), MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_u64(
+    const mo_gguf *g, const char *key, uint64_t *value);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_f64(const mo_gguf *g, const char *key, double *value);
+
+/* mo_gguf_elements - numbers in a tensor. Threads: safe. Since: 0.1 */
+MEMOPT_API uint64_t mo_gguf_elements(const mo_gguf_entry *entry);
+
+/* mo_gguf_data - a read-only view of the tensor's bytes, [entry->end - entry->begin].
+ *
+ * As mo_safetensors_data: it maps the file, each call looks whether it still has its size, and
+ * nothing guards a touch after another program has cut it (SIGBUS). mo_gguf_read and mo_gguf_view
+ * do not have that risk.
+ *
+ * Memory:  valid until mo_gguf_close; aligned to g->alignment or to a page, whichever is less
+ * Threads: the first call one at a time, then safe
+ * Errors:  NULL when the file cannot be mapped or has changed its size since it was opened
+ * Since:   0.1 */
+MEMOPT_API const void *mo_gguf_data(mo_gguf *g, const mo_gguf_entry *entry);
+
+/* mo_gguf_read - copy size bytes of the tensor, from byte offset on, into dst.
+ * mo_gguf_view - the same bytes, copied into buffer only when they come from a file.
+ *
+ * dst     out  [size]; undefined after a failure
+ * buffer  out  [size]; not touched when the object is open on memory, and may be NULL then
+ * view    out  [size] the bytes, in buffer or in the caller's memory: safe to touch either way
+ *
+ * Memory:  none; the file is read without being mapped, so pages are not counted twice
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, range outside the tensor), MO_E_IO (also: file shorter than it was)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_read(
+    const mo_gguf *g, const mo_gguf_entry *entry, uint64_t offset, void *dst, size_t size);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_view(const mo_gguf *g, const mo_gguf_entry *entry,
+    uint64_t offset, void *buffer, size_t size, const void **view);
+
+/* mo_gguf_read_f32 - elements first .. first + n - 1 of the tensor as floats (mo_gguf_decode), read
+ * and decoded in parts.
+ *
+ * dst  out  [n]; undefined after a failure
+ *
+ * first and n are multiples of the type's block.
+ *
+ * Memory:  18 KiB of stack
+ * Threads: safe for distinct outputs
+ * Errors:  as mo_gguf_read; MO_E_UNSUPPORTED (no F32, F16, BF16, Q8_0 or Q4_0)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_read_f32(
+    const mo_gguf *g, const mo_gguf_entry *entry, uint64_t first, size_t n, float *dst);
+
+#endif
+/* mo_gguf_writer.h - write a GGUF file, version 3, as a stream, all of it or nothing.
+ *
+ *   mo_gguf_writer w = {0};
+ *   status = mo_gguf_create(&w, "model.gguf", entries, n, &desc);
+ *   for (i = 0; status == MO_OK && i < n; i++) status = mo_gguf_write(&w, data[i], size[i]);
+ *   if (status == MO_OK) status = mo_gguf_commit(&w);
+ *   mo_gguf_discard(&w);
+ *
+ * The bytes go to a temporary file beside the target, which replaces it on commit: until then, and
+ * after any failure, what was at path is there, byte for byte. */
+#ifndef MEMOPT_GGUF_WRITER_H
+#define MEMOPT_GGUF_WRITER_H
+
+/* mo_gguf_writer_desc
+ *
+ * metadata    [n_metadata] keys unique; a u32 "general.alignment" among them sets the alignment of
+ *             the data, else it is 32
+ * big_endian  of the whole file; 0 = little-endian
+ * long_names  0 = names of 64 bytes and more are refused, since ggml does; else of more than 65536 */
+typedef struct mo_gguf_writer_desc {
+    mo_allocator allocator; /* for paths, sizes and the check of the names; zero = C heap */
+    mo_log log;             /* one line for each failure; zero = none */
+    const mo_gguf_pair *metadata;
+    size_t n_metadata;
+    int big_endian, long_names;
+} mo_gguf_writer_desc;
+
+/* mo_gguf_writer - a file that is being written.
+ *
+ * data_size, data_written  bytes of all tensors without the padding between them, and how many of
+ *                          them have been written so far */
+typedef struct mo_gguf_writer {
+    uint64_t data_size, data_written;
+    /* private */
+    uint64_t *ends; /* [n] what data_written is behind each tensor */
+    size_t n, at;   /* tensor at is being written */
+    uint32_t alignment;
+    mo_output output;
+} mo_gguf_writer;
+
+/* mo_gguf_create - start a file: check entries and metadata and write the header.
+ *
+ * w        out  untouched on failure
+ * path     a new name, a regular file, or a symbolic link to one, which stays a link; anything else
+ *          (device, directory, pipe) is refused
+ * entries  in   [n] name, type and shape; begin and end are not read: the tensors lie one after the
+ *               other in this order, each aligned
+ * desc     NULL = all defaults; copied
+ *
+ * Memory:  O(n) during the call; until the end 8 n bytes and the paths
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_INVALID (NULL; a name or key that is used twice, not UTF-8, too long or an empty
+ *          key; an unknown type or kind, a value that its kind cannot hold; more than 4 dimensions;
+ *          rows that are not whole blocks; sizes that overflow; a header over 256 MiB),
+ *          MO_E_NOT_FOUND (no such directory), MO_E_IO, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_create(mo_gguf_writer *w, const char *path,
+    const mo_gguf_entry *entries, size_t n, const mo_gguf_writer_desc *desc);
+
+/* mo_gguf_write - append the next bytes of the tensors, as the file has them (mo_gguf_encode), in
+ * any chunks; the padding between tensors is added.
+ *
+ * Each call is one write to the file or more: small chunks are slow. A failure discards the file.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (more bytes than the entries have), MO_E_IO, MO_E_STATE (not created)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_write(
+    mo_gguf_writer *w, const void *data, size_t size);
+
+/* mo_gguf_commit - make the file durable (fsync) and put it at its path.
+ *
+ * Success or failure, the writer is free afterwards. MO_OK: the new file is in place; if only the
+ * directory could not be made durable, the log says so. Any other status: the old file is.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_STATE (not created, or bytes are missing), MO_E_IO
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_commit(mo_gguf_writer *w);
+
+/* mo_gguf_discard - remove the temporary file; nothing after commit or failure.
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_gguf_discard(mo_gguf_writer *w);
 
 #endif
 
@@ -32391,6 +32873,9 @@ typedef struct moi_json_text {
 /* Bytes of the longest valid UTF-8 prefix; size when all of it is valid. */
 static size_t moi_utf8_prefix(const char *text, size_t size);
 
+/* A C string, not NULL, of valid UTF-8. */
+static int moi_is_text(const char *text);
+
 /* A list: moi_json_open(j, '['); for (i = 0; moi_json_item(j, ']', i); i++) read one item.
  * moi_json_item is 0 after the last item, with j->error still NULL, and after an error. */
 static int moi_json_open(moi_json *j, char bracket);
@@ -32429,9 +32914,17 @@ enum { MOI_FILE_PATH_SIZE = 4096, MOI_FILE_TEMP_SIZE = 32, MOI_FILE_TEXT_SIZE = 
 static const char *moi_file_text(int error, char *out);
 static mo_status moi_file_status(int error);
 
+/* One line in the log: the path (NULL: data in memory), then what is wrong. Returns status; that of
+ * the error with moi_file_fail_error. */
+MOI_PRINTF(4)
+static mo_status moi_file_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...);
+static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error);
+
 /* Open a regular file to read; anything else is refused without waiting for it. */
 static int moi_file_open(const char *path, intptr_t *file, uint64_t *size);
 static int moi_file_close(intptr_t file);
+static int moi_file_size(intptr_t file, uint64_t *size);
 
 /* Read exactly size bytes at offset; MOI_FILE_TOO_SHORT at the end of the file. */
 static int moi_file_read(intptr_t file, uint64_t offset, void *dst, size_t size);
@@ -32453,10 +32946,102 @@ static int moi_file_create(const char *target, unsigned mode, char *temp, intptr
 static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n);
 static int moi_file_sync(intptr_t file);
 static int moi_file_rename(const char *from, const char *to);
-static int moi_file_remove(const char *path);
+static int moi_file_remove(const char *path); /* one that is not there is no error */
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
+
+#endif
+/* mo_names.h - names to numbers, and numbers in order, for the implementation only.
+ *
+ * A file's header may hold millions of names, or one that was made to be slow: nothing here takes
+ * more than a few passes over them, whatever they are. */
+#ifndef MEMOPT_NAMES_H
+#define MEMOPT_NAMES_H
+
+/* Sort by the low `bits` of key; equal keys keep their order. other [n] is overwritten. O(n). */
+static void moi_order(mo_names_item *items, mo_names_item *other, size_t n, unsigned bits);
+
+/* Make a zeroed mo_names of n structs whose first field is a name.
+ *
+ * MO_E_NO_MEMORY, or MO_E_FORMAT when a name is there twice, which is put in *twice */
+static mo_status moi_names_build(mo_names *names, const mo_allocator *allocator,
+    const void *structs, size_t n, size_t stride, const char **twice);
+/* Whether names for a file differ; else MO_E_INVALID, or MO_E_NO_MEMORY, and a line in the log. */
+static mo_status moi_names_check(const mo_allocator *allocator, const mo_log *log, const char *path,
+    const void *structs, size_t n, size_t stride, const char *what);
+
+/* The number of a name; n when it is not there. */
+static size_t moi_names_find(const mo_names *names, const char *name);
+static void moi_names_free(mo_names *names, const mo_allocator *allocator);
+
+#endif
+/* mo_input.h - reading a file or memory, for the implementation only. */
+#ifndef MEMOPT_INPUT_H
+#define MEMOPT_INPUT_H
+
+/* Open a regular file; nothing is left behind after a failure. */
+static mo_status moi_input_open(
+    mo_input *in, const char *path, const mo_allocator *allocator, const mo_log *log);
+static void moi_input_open_memory(mo_input *in, const void *data, size_t size);
+static void moi_input_close(mo_input *in, const mo_allocator *allocator);
+
+/* Bytes [offset, offset + size), which the caller has checked against in->size; the file is not
+ * mapped for it, so one that was cut short is an error and no signal. */
+static mo_status moi_input_read(
+    const mo_input *in, const mo_log *log, uint64_t offset, void *dst, size_t size);
+
+/* The same bytes where they cannot vanish: memory as it is, a file's in buffer. */
+static mo_status moi_input_view(const mo_input *in, const mo_log *log, uint64_t offset,
+    void *buffer, size_t size, const void **view);
+
+/* All bytes, mapped by the first call; NULL when the file has changed its size since it was
+ * opened, which every call looks for. */
+static const unsigned char *moi_input_map(mo_input *in, const mo_log *log);
+
+#endif
+/* mo_output.h - replacing a file as a whole, for the implementation only.
+ *
+ *   create, write ..., commit    or, for several files that belong together,
+ *   create, write ..., seal      each of them, then
+ *   publish                      each of them
+ *
+ * Until a file is published, and after any failure, what was at its path is there. A call that
+ * fails has said why, removed the temporary file, and left the output zeroed. */
+#ifndef MEMOPT_OUTPUT_H
+#define MEMOPT_OUTPUT_H
+
+/* allocator and log are the caller's to set before; size is for messages. */
+static mo_status moi_output_create(mo_output *out, const char *path, uint64_t size);
+static mo_status moi_output_write(mo_output *out, const void *data, size_t size);
+
+/* Make the bytes durable and close the file. */
+static mo_status moi_output_seal(mo_output *out);
+
+/* Put a sealed file at its path; folder: and make that name durable, or warn. */
+static mo_status moi_output_publish(mo_output *out, int folder);
+static mo_status moi_output_commit(mo_output *out);
+
+/* Remove the temporary file; nothing when there is none. */
+static void moi_output_discard(mo_output *out);
+
+/* moi_sink - small pieces on their way to an output; only counted while it has none. The first
+ * failure stays in status, with the output zeroed. */
+typedef struct moi_sink {
+    mo_output *out;
+    uint64_t size; /* bytes put so far */
+    mo_status status;
+    size_t n;
+    char buffer[4096];
+} moi_sink;
+
+static void moi_sink_begin(moi_sink *sink, mo_output *out);
+static void moi_sink_put(moi_sink *sink, const void *data, size_t size);
+static void moi_sink_text(moi_sink *sink, const char *text);
+static void moi_sink_json(moi_sink *sink, const char *text); /* a string with its quotes */
+static void moi_sink_u64(moi_sink *sink, uint64_t number);   /* decimal digits */
+static void moi_sink_fill(moi_sink *sink, char with, uint64_t n);
+static mo_status moi_sink_end(moi_sink *sink);
 
 #endif
 /* mo_json.c - see mo_json.h. */
@@ -32477,10 +33062,22 @@ static size_t moi_utf8_character(const unsigned char *s, size_t size) {
 }
 
 static size_t moi_utf8_prefix(const char *text, size_t size) {
-    size_t at = 0, n = 1;
-    for (; at < size && n > 0; at += n)
-        n = moi_utf8_character((const unsigned char *)text + at, size - at);
+    size_t at = 0;
+    while (at < size) {
+        uint64_t word = 0;
+        if (size - at >= sizeof word) memcpy(&word, text + at, sizeof word);
+        size_t n = sizeof word; /* nearly all text is ASCII */
+        if (size - at < sizeof word || (word & UINT64_C(0x8080808080808080)) != 0)
+            n = moi_utf8_character((const unsigned char *)text + at, size - at);
+        if (n == 0) break;
+        at += n;
+    }
     return at;
+}
+
+static int moi_is_text(const char *text) {
+    size_t size = text ? strlen(text) : 0;
+    return text && moi_utf8_prefix(text, size) == size;
 }
 
 static size_t moi_utf8_encode(uint32_t code, char out[4]) {
@@ -32573,6 +33170,10 @@ static int moi_json_is(moi_json_text string, const char *text) {
 static size_t moi_json_decode(moi_json_text string, char *dst) {
     size_t length = 0, n = 0;
     char character[4];
+    if (!memchr(string.begin, '\\', string.size)) { /* nearly always */
+        memmove(dst, string.begin, string.size);
+        return string.size;
+    }
     while (string.size > 0) {
         size_t taken = moi_json_character(string, character, &n);
         memcpy(dst + length, character, n);
@@ -32635,14 +33236,22 @@ static int moi_json_item(moi_json *j, char bracket, size_t i) {
     return 1;
 }
 
+/* How many characters stand for themselves. */
+static size_t moi_json_plain(const char *s, size_t size) {
+    size_t n = 0;
+    while (n < size && s[n] != '"' && s[n] != '\\' && (unsigned char)s[n] >= 0x20) n++;
+    return n;
+}
+
 static int moi_json_string(moi_json *j, moi_json_text *string) {
     if (moi_json_peek(j) != '"') return moi_json_fail(j, "expected a string");
     size_t begin = ++j->at;
-    while (j->at < j->size && j->text[j->at] != '"') {
-        uint32_t code = (unsigned char)j->text[j->at];
-        size_t taken = 1;
-        if (code < 0x20) return moi_json_fail(j, "control character in a string");
-        if (code == '\\') taken = moi_json_unescape(j->text + j->at, j->size - j->at, &code);
+    for (;;) {
+        j->at += moi_json_plain(j->text + j->at, j->size - j->at);
+        if (j->at == j->size || j->text[j->at] == '"') break;
+        if (j->text[j->at] != '\\') return moi_json_fail(j, "control character in a string");
+        uint32_t code = 0;
+        size_t taken = moi_json_unescape(j->text + j->at, j->size - j->at, &code);
         if (taken == 0) return moi_json_fail(j, "invalid escape in a string");
         if (code == 0) return moi_json_fail(j, "NUL character in a string");
         j->at += taken;
@@ -32701,6 +33310,25 @@ static const char *moi_file_own_text(int error) {
     case MOI_FILE_CHANGED: return "The file has changed its size since it was opened";
     default: return NULL;
     }
+}
+
+MOI_PRINTF(4)
+static mo_status moi_file_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
+    char text[640], file[300];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!path) path = "data in memory";
+    moi_printable(path, strlen(path), file, sizeof file);
+    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
+    return status;
+}
+
+static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error) {
+    char text[MOI_FILE_TEXT_SIZE];
+    return moi_file_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
 }
 
 #ifdef _WIN32
@@ -32857,7 +33485,8 @@ static int moi_file_rename(const char *from, const char *to) {
 static int moi_file_remove(const char *path) {
     wchar_t wide[MOI_FILE_PATH_SIZE];
     int error = moi_file_wide(path, wide);
-    return error ? error : DeleteFileW(wide) ? 0 : moi_file_error();
+    if (error || DeleteFileW(wide)) return error;
+    return GetLastError() == ERROR_FILE_NOT_FOUND ? 0 : moi_file_error();
 }
 
 /* MOVEFILE_WRITE_THROUGH has done it. */
@@ -33009,7 +33638,9 @@ static int moi_file_rename(const char *from, const char *to) {
     return rename(from, to) == 0 ? 0 : moi_file_error();
 }
 
-static int moi_file_remove(const char *path) { return unlink(path) == 0 ? 0 : moi_file_error(); }
+static int moi_file_remove(const char *path) {
+    return unlink(path) == 0 || errno == ENOENT ? 0 : moi_file_error();
+}
 
 /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
 static int moi_file_sync_folder(const char *path) {
@@ -33027,6 +33658,334 @@ static int moi_file_sync_folder(const char *path) {
     return error == EINVAL ? 0 : error;
 }
 #endif
+/* mo_names.c - see mo_names.h. */
+
+/* Bits of a hash that are sorted by and compared; where those of two names are the same, as for 22
+ * pairs of 7 million names, strcmp decides. */
+enum { MOI_NAMES_BITS = 40 };
+
+static const char *moi_names_at(const mo_names *names, size_t i) {
+    return *(const char *const *)((const char *)names->structs + i * names->stride);
+}
+
+/* One digit of a radix sort: counts of its values become the places where they begin. */
+static void moi_order_digit(
+    const mo_names_item *from, mo_names_item *to, size_t n, unsigned shift, size_t places[256]) {
+    memset(places, 0, 256 * sizeof *places);
+    for (size_t i = 0; i < n; i++) places[from[i].key >> shift & 255]++;
+    for (size_t digit = 0, at = 0; digit < 256; digit++) {
+        size_t count = places[digit];
+        places[digit] = at;
+        at += count;
+    }
+    for (size_t i = 0; i < n; i++) to[places[from[i].key >> shift & 255]++] = from[i];
+}
+
+/* Not qsort, which may allocate, or take n * n steps on a header made for it. */
+static void moi_order(mo_names_item *items, mo_names_item *other, size_t n, unsigned bits) {
+    size_t places[256], i = 1;
+    mo_names_item *from = items, *to = other;
+    while (i < n && items[i - 1].key <= items[i].key) i++;
+    if (i >= n) return; /* most files are in order */
+    for (unsigned shift = 0; shift < bits; shift += 8) {
+        moi_order_digit(from, to, n, shift, places);
+        mo_names_item *swap = from;
+        from = to, to = swap;
+    }
+    if (from != items) memcpy(items, from, n * sizeof *items);
+}
+
+/* A murmur of 8 bytes at a time. The seed is an address: who makes a file cannot know which names
+ * collide. */
+static uint64_t moi_names_hash(const char *name, uint64_t seed) {
+    const uint64_t odd = UINT64_C(0x9fb21c651e98df25);
+    size_t size = strlen(name);
+    uint64_t hash = seed ^ size, word = 0;
+    for (;; size -= 8, name += 8) {
+        size_t n = moi_min(size, 8);
+        word = 0;
+        memcpy(&word, name, n);
+        hash = (hash ^ word) * odd;
+        hash = (hash ^ hash >> 29) * odd;
+        hash ^= hash >> 32;
+        if (size <= 8) break;
+    }
+    return hash >> (64 - MOI_NAMES_BITS);
+}
+
+static const char *moi_names_twice(const mo_names *names) {
+    for (size_t i = 1; i < names->n; i++)
+        for (size_t k = i; k-- > 0 && names->items[k].key == names->items[i].key;) {
+            const char *name = moi_names_at(names, names->items[i].i);
+            if (strcmp(moi_names_at(names, names->items[k].i), name) == 0) return name;
+        }
+    return NULL;
+}
+
+static mo_status moi_names_build(mo_names *names, const mo_allocator *allocator,
+    const void *structs, size_t n, size_t stride, const char **twice) {
+    names->structs = structs;
+    names->stride = stride;
+    names->n = n;
+    if (n == 0) return MO_OK;
+    names->items = (mo_names_item *)moi_alloc_array(allocator, n, sizeof *names->items);
+    mo_names_item *other = (mo_names_item *)moi_alloc_array(allocator, n, sizeof *other);
+    if (names->items && other) {
+        names->seed = (uint64_t)(uintptr_t)names->items * UINT64_C(0xd6e8feb86659fd93);
+        for (size_t i = 0; i < n; i++) {
+            names->items[i].key = moi_names_hash(moi_names_at(names, i), names->seed);
+            names->items[i].i = i;
+        }
+        moi_order(names->items, other, n, MOI_NAMES_BITS);
+        *twice = moi_names_twice(names);
+    }
+    mo_status status = !names->items || !other ? MO_E_NO_MEMORY : *twice ? MO_E_FORMAT : MO_OK;
+    moi_free_array(allocator, other, n, sizeof *other);
+    if (status != MO_OK) moi_names_free(names, allocator);
+    return status;
+}
+
+static size_t moi_names_find(const mo_names *names, const char *name) {
+    const uint64_t key = names->n > 0 ? moi_names_hash(name, names->seed) : 0;
+    size_t low = 0, high = names->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (names->items[middle].key < key) low = middle + 1;
+        else high = middle;
+    }
+    for (; low < names->n && names->items[low].key == key; low++)
+        if (strcmp(moi_names_at(names, names->items[low].i), name) == 0) return names->items[low].i;
+    return names->n;
+}
+
+static void moi_names_free(mo_names *names, const mo_allocator *allocator) {
+    moi_free_array(allocator, names->items, names->n, sizeof *names->items);
+    memset(names, 0, sizeof *names);
+}
+
+static mo_status moi_names_check(const mo_allocator *allocator, const mo_log *log, const char *path,
+    const void *structs, size_t n, size_t stride, const char *what) {
+    char text[200];
+    const char *twice = NULL;
+    mo_names names;
+    memset(&names, 0, sizeof names);
+    mo_status status = moi_names_build(&names, allocator, structs, n, stride, &twice);
+    moi_names_free(&names, allocator);
+    if (status == MO_E_NO_MEMORY)
+        return moi_file_fail(log, path, status, "out of memory for the names");
+    if (status != MO_OK)
+        return moi_file_fail(log, path, MO_E_INVALID, "%s '%s' is there twice", what,
+            moi_printable(twice, strlen(twice), text, sizeof text));
+    return MO_OK;
+}
+/* mo_input.c - see mo_input.h. */
+
+static mo_status moi_input_open(
+    mo_input *in, const char *path, const mo_allocator *allocator, const mo_log *log) {
+    size_t path_size = strlen(path) + 1;
+    memset(in, 0, sizeof *in);
+    int error = moi_file_open(path, &in->file, &in->size);
+    if (error) return moi_file_fail_error(log, path, error);
+    in->path = (char *)moi_alloc_array(allocator, path_size, 1);
+    if (!in->path) {
+        moi_file_close(in->file);
+        return moi_file_fail(log, path, MO_E_NO_MEMORY, "out of memory for the path");
+    }
+    memcpy(in->path, path, path_size);
+    return MO_OK;
+}
+
+static void moi_input_open_memory(mo_input *in, const void *data, size_t size) {
+    memset(in, 0, sizeof *in);
+    in->bytes = (const unsigned char *)data;
+    in->size = size;
+}
+
+static void moi_input_close(mo_input *in, const mo_allocator *allocator) {
+    if (!in->path) return;
+    if (in->bytes) moi_file_unmap(in->bytes, in->size);
+    moi_file_close(in->file);
+    moi_free_array(allocator, in->path, strlen(in->path) + 1, 1);
+    in->path = NULL;
+}
+
+static mo_status moi_input_read(
+    const mo_input *in, const mo_log *log, uint64_t offset, void *dst, size_t size) {
+    if (!in->path) {
+        if (size > 0) memcpy(dst, in->bytes + offset, size);
+        return MO_OK;
+    }
+    int error = moi_file_read(in->file, offset, dst, size);
+    return error ? moi_file_fail_error(log, in->path, error) : MO_OK;
+}
+
+static mo_status moi_input_view(const mo_input *in, const mo_log *log, uint64_t offset,
+    void *buffer, size_t size, const void **view) {
+    mo_status status = MO_OK;
+    const void *from = buffer;
+    if (in->path) status = moi_input_read(in, log, offset, buffer, size);
+    else if (in->bytes) from = in->bytes + offset;
+    if (status == MO_OK) *view = from;
+    return status;
+}
+
+static const unsigned char *moi_input_map(mo_input *in, const mo_log *log) {
+    uint64_t now = 0;
+    int error = 0;
+    if (!in->path) return in->bytes;
+    if (!in->bytes) error = moi_file_map(in->file, in->size, &in->bytes);
+    else if ((error = moi_file_size(in->file, &now)) == 0 && now != in->size)
+        error = MOI_FILE_CHANGED;
+    if (error) (void)moi_file_fail_error(log, in->path, error);
+    return error ? NULL : in->bytes;
+}
+/* mo_output.c - see mo_output.h.
+ *
+ * The temporary file is not a luxury: who trains from a mapped file and saves to the same name
+ * would otherwise read what is being written. */
+
+static void moi_output_free(mo_output *out) {
+    moi_free_array(&out->allocator, out->paths, out->paths_size, 1);
+    memset(out, 0, sizeof *out);
+}
+
+static void moi_output_remove(const mo_output *out) {
+    char text[MOI_FILE_TEXT_SIZE];
+    int error = moi_file_remove(out->temp);
+    if (error)
+        moi_log(
+            &out->log, MO_LOG_WARN, "%s: not removed: %s", out->temp, moi_file_text(error, text));
+}
+
+static void moi_output_discard(mo_output *out) {
+    if (!out->temp) return;
+    if (!out->sealed) moi_file_close(out->file);
+    moi_output_remove(out);
+    moi_output_free(out);
+}
+
+/* A file operation failed: leave no trace of the file. */
+static mo_status moi_output_abandon(mo_output *out, int error) {
+    mo_status status = moi_file_fail_error(&out->log, out->path, error);
+    moi_output_discard(out);
+    return status;
+}
+
+/* Keep the three names in one block and create the temporary file. */
+static mo_status moi_output_create(mo_output *out, const char *path, uint64_t size) {
+    char target[MOI_FILE_PATH_SIZE];
+    unsigned mode = 0;
+    int error = moi_file_target(path, target, &mode);
+    if (error) return moi_file_fail_error(&out->log, path, error);
+    size_t path_size = strlen(path) + 1, target_size = strlen(target) + 1;
+    out->paths_size = path_size + 2 * target_size + MOI_FILE_TEMP_SIZE;
+    out->paths = (char *)moi_alloc_array(&out->allocator, out->paths_size, 1);
+    if (!out->paths)
+        return moi_file_fail(&out->log, path, MO_E_NO_MEMORY, "out of memory for the path");
+    char *temp = out->paths + path_size + target_size;
+    out->path = (const char *)memcpy(out->paths, path, path_size);
+    out->target = (const char *)memcpy(out->paths + path_size, target, target_size);
+    out->size = size;
+    out->written = 0;
+    out->sealed = 0;
+    error = moi_file_create(target, mode, temp, &out->file);
+    if (error) {
+        mo_status status = moi_file_fail_error(&out->log, path, error);
+        moi_output_free(out);
+        return status;
+    }
+    out->temp = temp;
+    return MO_OK;
+}
+
+static mo_status moi_output_write(mo_output *out, const void *data, size_t size) {
+    char text[MOI_FILE_TEXT_SIZE];
+    size_t n = 0;
+    int error = moi_file_write(out->file, data, size, &n);
+    out->written += n;
+    if (!error) return MO_OK;
+    mo_status status = moi_file_fail(&out->log, out->path, moi_file_status(error),
+        "%s (%llu of %llu bytes written)", moi_file_text(error, text),
+        (unsigned long long)out->written, (unsigned long long)out->size);
+    moi_output_discard(out);
+    return status;
+}
+
+/* Sync and close before the rename: a name must never stand for data that is not on disk. */
+static mo_status moi_output_seal(mo_output *out) {
+    int error = moi_file_sync(out->file);
+    int close_error = moi_file_close(out->file);
+    out->sealed = 1;
+    if (!error) error = close_error;
+    return error ? moi_output_abandon(out, error) : MO_OK;
+}
+
+static mo_status moi_output_publish(mo_output *out, int folder) {
+    char text[MOI_FILE_TEXT_SIZE];
+    int error = moi_file_rename(out->temp, out->target);
+    if (error) return moi_output_abandon(out, error);
+    if (folder && (error = moi_file_sync_folder(out->target)) != 0)
+        moi_log(&out->log, MO_LOG_WARN, "%s: written, but its folder cannot be synchronized: %s",
+            out->path, moi_file_text(error, text));
+    moi_output_free(out);
+    return MO_OK;
+}
+
+static mo_status moi_output_commit(mo_output *out) {
+    mo_status status = moi_output_seal(out);
+    return status == MO_OK ? moi_output_publish(out, 1) : status;
+}
+
+/* ---- small pieces -------------------------------------------------------------------------- */
+
+static void moi_sink_begin(moi_sink *sink, mo_output *out) {
+    sink->out = out;
+    sink->size = 0;
+    sink->status = MO_OK;
+    sink->n = 0;
+}
+
+static mo_status moi_sink_end(moi_sink *sink) {
+    if (sink->status == MO_OK && sink->n > 0)
+        sink->status = moi_output_write(sink->out, sink->buffer, sink->n);
+    sink->n = 0;
+    return sink->status;
+}
+
+static void moi_sink_put(moi_sink *sink, const void *data, size_t size) {
+    const char *from = (const char *)data;
+    sink->size += size;
+    if (!sink->out) return;
+    while (size > 0) {
+        if (sink->n == sizeof sink->buffer) moi_sink_end(sink);
+        size_t n = moi_min(size, sizeof sink->buffer - sink->n);
+        memcpy(sink->buffer + sink->n, from, n);
+        sink->n += n, from += n, size -= n;
+    }
+}
+
+static void moi_sink_text(moi_sink *sink, const char *text) {
+    moi_sink_put(sink, text, strlen(text));
+}
+
+static void moi_sink_json(moi_sink *sink, const char *text) {
+    char escaped[6];
+    moi_sink_put(sink, "\"", 1);
+    for (; *text; text++) moi_sink_put(sink, escaped, moi_json_escape(*text, escaped));
+    moi_sink_put(sink, "\"", 1);
+}
+
+static void moi_sink_u64(moi_sink *sink, uint64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    do digits[--at] = (char)('0' + number % 10);
+    while (number /= 10);
+    moi_sink_put(sink, digits + at, sizeof digits - at);
+}
+
+static void moi_sink_fill(moi_sink *sink, char with, uint64_t n) {
+    for (; n > 0; n--) moi_sink_put(sink, &with, 1);
+}
 /* mo_safetensors.c - see mo_safetensors.h.
  *
  * The header is parsed twice: once to check it and to count, once to fill arrays of exactly that
@@ -33038,26 +33997,6 @@ static const uint64_t moi_st_size_limit = ((uint64_t)1 << 48) - 1;
 static const char moi_st_metadata_name[] = "__metadata__";
 
 /* ---- messages ------------------------------------------------------------------------------ */
-
-/* One line: the path, then what is wrong. Returns status, so that callers can return it. */
-MOI_PRINTF(4)
-static mo_status moi_st_fail(
-    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
-    char text[640], file[300];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (!path) path = "safetensors in memory";
-    moi_printable(path, strlen(path), file, sizeof file);
-    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
-    return status;
-}
-
-static mo_status moi_st_fail_file(const mo_log *log, const char *path, int error) {
-    char text[MOI_FILE_TEXT_SIZE];
-    return moi_st_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
-}
 
 static const char *moi_st_printable_name(const char *name, char out[MOI_ST_NAME_SIZE]) {
     return moi_printable(name, strlen(name), out, MOI_ST_NAME_SIZE);
@@ -33101,69 +34040,6 @@ static const char *moi_st_entry_bytes(const mo_safetensors_entry *e, uint64_t *b
     return NULL;
 }
 
-typedef int (*moi_st_compare)(const void *a, const void *b);
-
-static void moi_st_swap(char *a, char *b, size_t size) {
-    for (size_t i = 0; i < size; i++) {
-        char c = a[i];
-        a[i] = b[i], b[i] = c;
-    }
-}
-
-static void moi_st_sift(char *base, size_t root, size_t n, size_t size, moi_st_compare compare) {
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && compare(base + child * size, base + (child + 1) * size) < 0) child++;
-        if (compare(base + root * size, base + child * size) >= 0) return;
-        moi_st_swap(base + root * size, base + child * size, size);
-    }
-}
-
-/* Heap sort: qsort may allocate, or take n * n steps on a header made for it. Most files are sorted
- * already. */
-static void moi_st_sort(void *array, size_t n, size_t size, moi_st_compare compare) {
-    char *base = (char *)array;
-    size_t i = 1;
-    while (i < n && compare(base + (i - 1) * size, base + i * size) <= 0) i++;
-    if (i >= n) return;
-    for (i = n / 2; i-- > 0;) moi_st_sift(base, i, n, size, compare);
-    for (i = n - 1; i > 0; i--) {
-        moi_st_swap(base, base + i * size, size);
-        moi_st_sift(base, 0, i, size, compare);
-    }
-}
-
-static int moi_st_by_name(const void *a, const void *b) {
-    const mo_safetensors_entry *x = *(const mo_safetensors_entry *const *)a;
-    const mo_safetensors_entry *y = *(const mo_safetensors_entry *const *)b;
-    return strcmp(x->name, y->name);
-}
-
-/* Empty tensors share an offset; they keep the order of the header, in which the names lie. */
-static int moi_st_by_offset(const void *a, const void *b) {
-    const mo_safetensors_entry *x = (const mo_safetensors_entry *)a;
-    const mo_safetensors_entry *y = (const mo_safetensors_entry *)b;
-    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    if (x->end != y->end) return x->end < y->end ? -1 : 1;
-    return x->name < y->name ? -1 : x->name > y->name;
-}
-
-static int moi_st_by_key(const void *a, const void *b) {
-    return strcmp(((const mo_safetensors_pair *)a)->key, ((const mo_safetensors_pair *)b)->key);
-}
-
-/* The first name or key of a sorted array that is there twice, else NULL. */
-static const char *moi_st_name_twice(const mo_safetensors_entry *const *by_name, size_t n) {
-    for (size_t i = 1; i < n; i++)
-        if (strcmp(by_name[i - 1]->name, by_name[i]->name) == 0) return by_name[i]->name;
-    return NULL;
-}
-
-static const char *moi_st_key_twice(const mo_safetensors_pair *by_key, size_t n) {
-    for (size_t i = 1; i < n; i++)
-        if (strcmp(by_key[i - 1].key, by_key[i].key) == 0) return by_key[i].key;
-    return NULL;
-}
-
 /* ---- the header's text --------------------------------------------------------------------- */
 
 /* One pass over the header. While it counts, the arrays are NULL; everything that can be said
@@ -33183,7 +34059,8 @@ static int moi_st_reject(
     const moi_st_parser *p, const char *before, moi_json_text string, const char *after) {
     char text[MOI_ST_NAME_SIZE];
     moi_printable(string.begin, string.size, text, sizeof text);
-    (void)moi_st_fail(&p->st->log, p->st->path, MO_E_FORMAT, "%s '%s'%s", before, text, after);
+    (void)moi_file_fail(
+        &p->st->log, p->st->input.path, MO_E_FORMAT, "%s '%s'%s", before, text, after);
     return 0;
 }
 
@@ -33252,6 +34129,8 @@ static int moi_st_parse_offsets(moi_st_parser *p, mo_safetensors_entry *e) {
     }
     if (j->error) return 0;
     if (n != 2) return moi_json_fail(j, "data_offsets are two numbers");
+    if (offsets[0] > moi_st_size_limit || offsets[1] > moi_st_size_limit)
+        return moi_json_fail(j, "data_offsets are over 2^48 - 1");
     e->begin = offsets[0], e->end = offsets[1];
     return 1;
 }
@@ -33314,19 +34193,6 @@ static void moi_st_parser_begin(moi_st_parser *p, const mo_safetensors *st) {
 
 /* ---- the header's sense -------------------------------------------------------------------- */
 
-static mo_status moi_st_check_names(const mo_safetensors *st) {
-    char text[MOI_ST_NAME_SIZE];
-    const char *twice = moi_st_name_twice(st->by_name, st->n);
-    if (twice)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "tensor '%s' is there twice",
-            moi_st_printable_name(twice, text));
-    twice = moi_st_key_twice(st->metadata, st->n_metadata);
-    if (twice)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "__metadata__: key '%s' is there twice",
-            moi_st_printable_name(twice, text));
-    return MO_OK;
-}
-
 static mo_status moi_st_check_entry(
     const mo_safetensors *st, const mo_safetensors_entry *e, uint64_t previous_end) {
     char name[MOI_ST_NAME_SIZE], shape[MOI_ST_SHAPE_SIZE];
@@ -33334,19 +34200,16 @@ static mo_status moi_st_check_entry(
     uint64_t bytes = 0;
     const mo_log *log = &st->log;
     moi_st_printable_name(e->name, name);
-    if (e->end > moi_st_size_limit)
-        return moi_st_fail(log, st->path, MO_E_FORMAT,
-            "tensor '%s': data_offsets [%llu, %llu] are over 2^48 - 1", name, begin, end);
     if (e->begin != previous_end || e->end < e->begin)
-        return moi_st_fail(log, st->path, MO_E_FORMAT,
+        return moi_file_fail(log, st->input.path, MO_E_FORMAT,
             "tensor '%s': data_offsets [%llu, %llu] are not in order after %llu (hole or overlap)",
             name, begin, end, (unsigned long long)previous_end);
     const char *problem = moi_st_entry_bytes(e, &bytes);
     if (problem)
-        return moi_st_fail(log, st->path, MO_E_FORMAT, "tensor '%s': shape %s of %s %s", name,
-            moi_st_shape_text(e, shape), mo_dtype_name(e->dtype), problem);
+        return moi_file_fail(log, st->input.path, MO_E_FORMAT, "tensor '%s': shape %s of %s %s",
+            name, moi_st_shape_text(e, shape), mo_dtype_name(e->dtype), problem);
     if (e->end - e->begin != bytes)
-        return moi_st_fail(log, st->path, MO_E_FORMAT,
+        return moi_file_fail(log, st->input.path, MO_E_FORMAT,
             "tensor '%s': data_offsets [%llu, %llu] do not match shape %s of %s (%llu bytes)", name,
             begin, end, moi_st_shape_text(e, shape), mo_dtype_name(e->dtype),
             (unsigned long long)bytes);
@@ -33361,7 +34224,7 @@ static mo_status moi_st_check_entries(const mo_safetensors *st) {
         end = st->entries[i].end;
     }
     if (end != st->data_size)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
             "tensors take %llu bytes, but the file has %llu after its header",
             (unsigned long long)end, (unsigned long long)st->data_size);
     return MO_OK;
@@ -33370,38 +34233,28 @@ static mo_status moi_st_check_entries(const mo_safetensors *st) {
 /* ---- opening ------------------------------------------------------------------------------- */
 
 static mo_status moi_st_no_memory(const mo_safetensors *st) {
-    return moi_st_fail(&st->log, st->path, MO_E_NO_MEMORY, "out of memory for the header");
+    return moi_file_fail(&st->log, st->input.path, MO_E_NO_MEMORY, "out of memory for the header");
 }
 
-/* Bytes of the file; from memory, or without mapping it. */
-static mo_status moi_st_read_at(const mo_safetensors *st, uint64_t offset, void *dst, size_t size) {
-    if (!st->path) {
-        if (size > 0) memcpy(dst, st->bytes + offset, size);
-        return MO_OK;
-    }
-    int error = moi_file_read(st->file, offset, dst, size);
-    return error ? moi_st_fail_file(&st->log, st->path, error) : MO_OK;
-}
-
-/* The length in front and its checks. data_size holds the size of the file, then of the data. */
+/* The length in front and its checks. */
 static mo_status moi_st_read_length(mo_safetensors *st) {
     unsigned char bytes[8];
-    uint64_t length = 0, file_size = st->data_size;
+    uint64_t length = 0, file_size = st->input.size;
     if (file_size < sizeof bytes)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
             "%llu bytes are too few for a safetensors file", (unsigned long long)file_size);
-    mo_status status = moi_st_read_at(st, 0, bytes, sizeof bytes);
+    mo_status status = moi_input_read(&st->input, &st->log, 0, bytes, sizeof bytes);
     if (status != MO_OK) return status;
     for (int i = 8; i-- > 0;) length = length << 8 | bytes[i];
     if (length > MOI_ST_HEADER_LIMIT)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
             "header of %llu bytes is over the limit of %d", (unsigned long long)length,
             (int)MOI_ST_HEADER_LIMIT);
     if (length > file_size - sizeof bytes)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
             "header of %llu bytes is past the end of the file (%llu bytes)",
             (unsigned long long)length, (unsigned long long)file_size);
-    if (length == 0) return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header is empty");
+    if (length == 0) return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT, "header is empty");
     st->data_off = sizeof bytes + length;
     st->data_size = file_size - st->data_off;
     return MO_OK;
@@ -33411,12 +34264,12 @@ static mo_status moi_st_read_header(mo_safetensors *st) {
     size_t size = (size_t)(st->data_off - 8);
     st->header = (char *)moi_alloc_array(&st->allocator, size, 1);
     if (!st->header) return moi_st_no_memory(st);
-    mo_status status = moi_st_read_at(st, 8, st->header, size);
+    mo_status status = moi_input_read(&st->input, &st->log, 8, st->header, size);
     if (status != MO_OK) return status;
     size_t valid = moi_utf8_prefix(st->header, size);
     if (valid < size)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header is not UTF-8 at byte %llu",
-            (unsigned long long)valid);
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
+            "header is not UTF-8 at byte %llu", (unsigned long long)valid);
     return MO_OK;
 }
 
@@ -33426,13 +34279,50 @@ static mo_status moi_st_count(mo_safetensors *st) {
     moi_st_parser_begin(&p, st);
     if (!moi_st_parse_header(&p)) {
         if (!p.json.error) return MO_E_FORMAT; /* said */
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header, byte %llu: %s",
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT, "header, byte %llu: %s",
             (unsigned long long)p.json.at, p.json.error);
     }
     st->n = p.n;
     st->n_metadata = p.n_metadata;
     st->n_shape = p.n_dims;
     return MO_OK;
+}
+
+/* entries[i] = what was entries[items[i].i], following each cycle; items are used up. */
+static void moi_st_permute(mo_safetensors_entry *entries, mo_names_item *items, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        mo_safetensors_entry first = entries[i];
+        size_t to = i;
+        for (size_t from; (from = items[to].i) != i; to = from) {
+            entries[to] = entries[from];
+            items[to].i = to;
+        }
+        entries[to] = first;
+        items[to].i = to;
+    }
+}
+
+/* Sort the entries by offset. Empty tensors share theirs with what follows them, so they come first
+ * and keep the order of the header. */
+static mo_status moi_st_order(const mo_safetensors *st, mo_safetensors_entry *entries) {
+    const mo_allocator *a = &st->allocator;
+    size_t n = st->n, i = 1;
+    while (i < n && entries[i - 1].end <= entries[i].begin) i++;
+    if (i >= n) return MO_OK; /* most are in order */
+    mo_names_item *items = (mo_names_item *)moi_alloc_array(a, n, sizeof *items);
+    mo_names_item *other = (mo_names_item *)moi_alloc_array(a, n, sizeof *other);
+    mo_status status = items && other ? MO_OK : moi_st_no_memory(st);
+    for (i = 0; status == MO_OK && i < n; i++) {
+        items[i].key = entries[i].begin << 1 | (entries[i].end != entries[i].begin);
+        items[i].i = i;
+    }
+    if (status == MO_OK) {
+        moi_order(items, other, n, 49);
+        moi_st_permute(entries, items, n);
+    }
+    moi_free_array(a, items, n, sizeof *items);
+    moi_free_array(a, other, n, sizeof *other);
+    return status;
 }
 
 /* Second pass: fill the arrays. */
@@ -33444,25 +34334,31 @@ static mo_status moi_st_fill(mo_safetensors *st) {
     st->entries = p.entries = (mo_safetensors_entry *)moi_alloc_array(a, st->n, sizeof *p.entries);
     st->metadata = p.metadata =
         (mo_safetensors_pair *)moi_alloc_array(a, st->n_metadata, sizeof *p.metadata);
-    st->by_name = (const mo_safetensors_entry **)moi_alloc_array(a, st->n, sizeof *st->by_name);
     st->dims = p.dims = (uint64_t *)moi_alloc_array(a, st->n_shape, sizeof *p.dims);
-    if ((st->n && (!p.entries || !st->by_name)) || (st->n_metadata && !p.metadata) ||
-        (st->n_shape && !p.dims))
+    if ((st->n && !p.entries) || (st->n_metadata && !p.metadata) || (st->n_shape && !p.dims))
         return moi_st_no_memory(st);
     int again = moi_st_parse_header(&p);
     MEMOPT_ASSERT(again);
     (void)again;
-    moi_st_sort(p.entries, st->n, sizeof *p.entries, moi_st_by_offset);
-    return MO_OK;
+    return moi_st_order(st, p.entries);
 }
 
-/* Last, since sorting many names costs more than finding that their offsets are bogus. */
+/* Names to entries and keys to pairs, or what is wrong with them. */
 static mo_status moi_st_index(mo_safetensors *st) {
-    mo_safetensors_pair *metadata = (mo_safetensors_pair *)(uintptr_t)st->metadata;
-    for (size_t i = 0; i < st->n; i++) st->by_name[i] = &st->entries[i];
-    moi_st_sort(st->by_name, st->n, sizeof *st->by_name, moi_st_by_name);
-    moi_st_sort(metadata, st->n_metadata, sizeof *metadata, moi_st_by_key);
-    return moi_st_check_names(st);
+    char text[MOI_ST_NAME_SIZE];
+    const char *twice = NULL, *what = "tensor";
+    mo_status status = moi_names_build(
+        &st->names, &st->allocator, st->entries, st->n, sizeof *st->entries, &twice);
+    if (status == MO_OK) {
+        what = "__metadata__: key";
+        status = moi_names_build(
+            &st->keys, &st->allocator, st->metadata, st->n_metadata, sizeof *st->metadata, &twice);
+    }
+    if (status == MO_E_NO_MEMORY) return moi_st_no_memory(st);
+    if (status == MO_E_FORMAT)
+        return moi_file_fail(&st->log, st->input.path, status, "%s '%s' is there twice", what,
+            moi_st_printable_name(twice, text));
+    return status;
 }
 
 static mo_status moi_st_load(mo_safetensors *st) {
@@ -33495,16 +34391,8 @@ mo_status mo_safetensors_open(
     mo_safetensors opening;
     if (!st || !path) return MO_E_INVALID;
     moi_st_begin_open(&opening, desc);
-    int error = moi_file_open(path, &opening.file, &opening.data_size);
-    if (error) return moi_st_fail_file(&opening.log, path, error);
-    size_t path_size = strlen(path) + 1;
-    opening.path = (char *)moi_alloc_array(&opening.allocator, path_size, 1);
-    if (!opening.path) {
-        moi_file_close(opening.file);
-        return moi_st_fail(&opening.log, path, MO_E_NO_MEMORY, "out of memory for the path");
-    }
-    memcpy(opening.path, path, path_size);
-    return moi_st_finish_open(&opening, st);
+    mo_status status = moi_input_open(&opening.input, path, &opening.allocator, &opening.log);
+    return status == MO_OK ? moi_st_finish_open(&opening, st) : status;
 }
 
 mo_status mo_safetensors_open_memory(
@@ -33512,23 +34400,19 @@ mo_status mo_safetensors_open_memory(
     mo_safetensors opening;
     if (!st || (!data && size > 0)) return MO_E_INVALID;
     moi_st_begin_open(&opening, desc);
-    opening.bytes = (const unsigned char *)data;
-    opening.data_size = size;
+    moi_input_open_memory(&opening.input, data, size);
     return moi_st_finish_open(&opening, st);
 }
 
 void mo_safetensors_close(mo_safetensors *st) {
     if (!st) return;
     const mo_allocator *a = &st->allocator;
-    if (st->path) {
-        if (st->bytes) moi_file_unmap(st->bytes, st->data_off + st->data_size);
-        moi_file_close(st->file);
-        moi_free_array(a, st->path, strlen(st->path) + 1, 1);
-    }
+    moi_input_close(&st->input, a);
     if (st->header) moi_free_array(a, st->header, (size_t)(st->data_off - 8), 1);
     moi_free_array(a, (void *)(uintptr_t)st->entries, st->n, sizeof *st->entries);
     moi_free_array(a, (void *)(uintptr_t)st->metadata, st->n_metadata, sizeof *st->metadata);
-    moi_free_array(a, (void *)st->by_name, st->n, sizeof *st->by_name);
+    moi_names_free(&st->names, a);
+    moi_names_free(&st->keys, a);
     moi_free_array(a, st->dims, st->n_shape, sizeof *st->dims);
     memset(st, 0, sizeof *st);
 }
@@ -33537,26 +34421,14 @@ void mo_safetensors_close(mo_safetensors *st) {
 
 const mo_safetensors_entry *mo_safetensors_find(const mo_safetensors *st, const char *name) {
     if (!st || !name) return NULL;
-    for (size_t low = 0, high = st->n; low < high;) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(name, st->by_name[middle]->name);
-        if (order == 0) return st->by_name[middle];
-        if (order < 0) high = middle;
-        else low = middle + 1;
-    }
-    return NULL;
+    size_t i = moi_names_find(&st->names, name);
+    return i < st->n ? &st->entries[i] : NULL;
 }
 
 const char *mo_safetensors_metadata(const mo_safetensors *st, const char *key) {
     if (!st || !key) return NULL;
-    for (size_t low = 0, high = st->n_metadata; low < high;) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(key, st->metadata[middle].key);
-        if (order == 0) return st->metadata[middle].value;
-        if (order < 0) high = middle;
-        else low = middle + 1;
-    }
-    return NULL;
+    size_t i = moi_names_find(&st->keys, key);
+    return i < st->n_metadata ? st->metadata[i].value : NULL;
 }
 
 static int moi_st_is_inside(const mo_safetensors *st, const mo_safetensors_entry *entry) {
@@ -33565,203 +34437,127 @@ static int moi_st_is_inside(const mo_safetensors *st, const mo_safetensors_entry
 
 const void *mo_safetensors_data(mo_safetensors *st, const mo_safetensors_entry *entry) {
     if (!st || !entry || !moi_st_is_inside(st, entry)) return NULL;
-    if (!st->bytes && st->path) {
-        int error = moi_file_map(st->file, st->data_off + st->data_size, &st->bytes);
-        if (error) (void)moi_st_fail_file(&st->log, st->path, error);
-    }
-    return st->bytes ? st->bytes + (size_t)(st->data_off + entry->begin) : NULL;
+    const unsigned char *bytes = moi_input_map(&st->input, &st->log);
+    return bytes ? bytes + (size_t)(st->data_off + entry->begin) : NULL;
+}
+
+static int moi_st_has(
+    const mo_safetensors *st, const mo_safetensors_entry *entry, uint64_t offset, size_t size) {
+    if (!st || !entry || !moi_st_is_inside(st, entry)) return 0;
+    uint64_t bytes = entry->end - entry->begin;
+    return offset <= bytes && size <= bytes - offset;
 }
 
 mo_status mo_safetensors_read(const mo_safetensors *st, const mo_safetensors_entry *entry,
     uint64_t offset, void *dst, size_t size) {
-    if (!st || !entry || (!dst && size > 0) || !moi_st_is_inside(st, entry)) return MO_E_INVALID;
-    uint64_t bytes = entry->end - entry->begin;
-    if (offset > bytes || size > bytes - offset) return MO_E_INVALID;
-    return moi_st_read_at(st, st->data_off + entry->begin + offset, dst, size);
+    if (!moi_st_has(st, entry, offset, size) || (!dst && size > 0)) return MO_E_INVALID;
+    return moi_input_read(&st->input, &st->log, st->data_off + entry->begin + offset, dst, size);
 }
-/* mo_safetensors_writer.c - see mo_safetensors_writer.h.
- *
- * The temporary file is not a luxury: who trains from a mapped file and saves to the same name
- * would otherwise read what is being written. */
+
+mo_status mo_safetensors_view(const mo_safetensors *st, const mo_safetensors_entry *entry,
+    uint64_t offset, void *buffer, size_t size, const void **view) {
+    if (!moi_st_has(st, entry, offset, size) || !view) return MO_E_INVALID;
+    if (st->input.path && !buffer && size > 0) return MO_E_INVALID;
+    return moi_input_view(
+        &st->input, &st->log, st->data_off + entry->begin + offset, buffer, size, view);
+}
+/* mo_safetensors_writer.c - see mo_safetensors_writer.h. */
 
 /* ---- the header ---------------------------------------------------------------------------- */
 
-/* Where the header's text goes: counted only while file is NULL, else written through a buffer. */
-typedef struct moi_stw_sink {
-    const intptr_t *file;
-    uint64_t size, written;
-    size_t n;
-    int error;
-    char buffer[4096];
-} moi_stw_sink;
-
-static void moi_stw_sink_begin(moi_stw_sink *sink, const intptr_t *file) {
-    sink->file = file;
-    sink->size = sink->written = 0;
-    sink->n = 0;
-    sink->error = 0;
-}
-
-static void moi_stw_flush(moi_stw_sink *sink) {
-    size_t n = 0;
-    if (!sink->error) sink->error = moi_file_write(*sink->file, sink->buffer, sink->n, &n);
-    sink->written += n;
-    sink->n = 0;
-}
-
-static void moi_stw_put(moi_stw_sink *sink, const char *text, size_t size) {
-    sink->size += size;
-    if (!sink->file) return;
-    for (size_t i = 0; i < size; i++) {
-        if (sink->n == sizeof sink->buffer) moi_stw_flush(sink);
-        sink->buffer[sink->n++] = text[i];
-    }
-}
-
-static void moi_stw_put_text(moi_stw_sink *sink, const char *text) {
-    moi_stw_put(sink, text, strlen(text));
-}
-
-static void moi_stw_put_string(moi_stw_sink *sink, const char *text) {
-    char escaped[6];
-    moi_stw_put(sink, "\"", 1);
-    for (; *text; text++) moi_stw_put(sink, escaped, moi_json_escape(*text, escaped));
-    moi_stw_put(sink, "\"", 1);
-}
-
-static void moi_stw_put_u64(moi_stw_sink *sink, uint64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    do digits[--at] = (char)('0' + number % 10);
-    while (number /= 10);
-    moi_stw_put(sink, digits + at, sizeof digits - at);
-}
-
-static void moi_stw_put_metadata(moi_stw_sink *sink, const mo_safetensors_writer_desc *desc) {
-    moi_stw_put_string(sink, moi_st_metadata_name);
+static void moi_stw_put_metadata(moi_sink *sink, const mo_safetensors_writer_desc *desc) {
+    moi_sink_json(sink, moi_st_metadata_name);
     for (size_t i = 0; i < desc->n_metadata; i++) {
-        moi_stw_put_text(sink, i ? "," : ":{");
-        moi_stw_put_string(sink, desc->metadata[i].key);
-        moi_stw_put_text(sink, ":");
-        moi_stw_put_string(sink, desc->metadata[i].value);
+        moi_sink_text(sink, i ? "," : ":{");
+        moi_sink_json(sink, desc->metadata[i].key);
+        moi_sink_text(sink, ":");
+        moi_sink_json(sink, desc->metadata[i].value);
     }
-    moi_stw_put_text(sink, "}");
+    moi_sink_text(sink, "}");
 }
 
-static void moi_stw_put_entry(moi_stw_sink *sink, const mo_safetensors_entry *e, uint64_t *offset) {
+static void moi_stw_put_entry(moi_sink *sink, const mo_safetensors_entry *e, uint64_t *offset) {
     uint64_t bytes = 0;
     (void)moi_st_entry_bytes(e, &bytes); /* checked before */
-    moi_stw_put_string(sink, e->name);
-    moi_stw_put_text(sink, ":{\"dtype\":\"");
-    moi_stw_put_text(sink, mo_dtype_name(e->dtype));
-    moi_stw_put_text(sink, "\",\"shape\":[");
+    moi_sink_json(sink, e->name);
+    moi_sink_text(sink, ":{\"dtype\":\"");
+    moi_sink_text(sink, mo_dtype_name(e->dtype));
+    moi_sink_text(sink, "\",\"shape\":[");
     for (size_t i = 0; i < e->n_dims; i++) {
-        if (i > 0) moi_stw_put_text(sink, ",");
-        moi_stw_put_u64(sink, e->shape[i]);
+        if (i > 0) moi_sink_text(sink, ",");
+        moi_sink_u64(sink, e->shape[i]);
     }
-    moi_stw_put_text(sink, "],\"data_offsets\":[");
-    moi_stw_put_u64(sink, *offset);
-    moi_stw_put_text(sink, ",");
+    moi_sink_text(sink, "],\"data_offsets\":[");
+    moi_sink_u64(sink, *offset);
+    moi_sink_text(sink, ",");
     *offset += bytes;
-    moi_stw_put_u64(sink, *offset);
-    moi_stw_put_text(sink, "]}");
+    moi_sink_u64(sink, *offset);
+    moi_sink_text(sink, "]}");
 }
 
 /* The JSON text, filled up with spaces so that the data begins on a multiple of 8. */
-static void moi_stw_put_header(moi_stw_sink *sink, const mo_safetensors_entry *entries, size_t n,
+static void moi_stw_put_header(moi_sink *sink, const mo_safetensors_entry *entries, size_t n,
     const mo_safetensors_writer_desc *desc) {
     uint64_t offset = 0;
     uint64_t begin = sink->size;
-    moi_stw_put_text(sink, "{");
+    moi_sink_text(sink, "{");
     if (desc->n_metadata > 0) moi_stw_put_metadata(sink, desc);
     for (size_t i = 0; i < n; i++) {
-        if (i > 0 || desc->n_metadata > 0) moi_stw_put_text(sink, ",");
+        if (i > 0 || desc->n_metadata > 0) moi_sink_text(sink, ",");
         moi_stw_put_entry(sink, &entries[i], &offset);
     }
-    moi_stw_put_text(sink, "}");
-    while ((sink->size - begin) % 8 != 0) moi_stw_put_text(sink, " ");
+    moi_sink_text(sink, "}");
+    moi_sink_fill(sink, ' ', (0 - (sink->size - begin)) % 8);
 }
 
 /* ---- checks -------------------------------------------------------------------------------- */
 
-static int moi_stw_is_text(const char *text) {
-    size_t size = text ? strlen(text) : 0;
-    return text && moi_utf8_prefix(text, size) == size;
-}
-
 static mo_status moi_stw_check_metadata(const char *path, const mo_safetensors_writer_desc *desc) {
-    char text[MOI_ST_NAME_SIZE];
     size_t n = desc->n_metadata;
     for (size_t i = 0; i < n; i++)
-        if (!moi_stw_is_text(desc->metadata[i].key) || !moi_stw_is_text(desc->metadata[i].value))
-            return moi_st_fail(&desc->log, path, MO_E_INVALID,
+        if (!moi_is_text(desc->metadata[i].key) || !moi_is_text(desc->metadata[i].value))
+            return moi_file_fail(&desc->log, path, MO_E_INVALID,
                 "__metadata__: pair %llu is not UTF-8 text", (unsigned long long)i);
-    if (n < 2) return MO_OK;
-    mo_safetensors_pair *by_key =
-        (mo_safetensors_pair *)moi_alloc_array(&desc->allocator, n, sizeof *by_key);
-    if (!by_key)
-        return moi_st_fail(&desc->log, path, MO_E_NO_MEMORY, "out of memory for the metadata");
-    memcpy(by_key, desc->metadata, n * sizeof *by_key);
-    moi_st_sort(by_key, n, sizeof *by_key, moi_st_by_key);
-    const char *twice = moi_st_key_twice(by_key, n);
-    moi_free_array(&desc->allocator, by_key, n, sizeof *by_key);
-    if (twice)
-        return moi_st_fail(&desc->log, path, MO_E_INVALID, "__metadata__: key '%s' is there twice",
-            moi_st_printable_name(twice, text));
-    return MO_OK;
+    return moi_names_check(&desc->allocator, &desc->log, path, desc->metadata, n,
+        sizeof *desc->metadata, "__metadata__: key");
 }
 
 static mo_status moi_stw_check_entry(
     const mo_log *log, const char *path, const mo_safetensors_entry *e, uint64_t *total) {
     char name[MOI_ST_NAME_SIZE], shape[MOI_ST_SHAPE_SIZE];
     uint64_t bytes = 0;
-    if (!moi_stw_is_text(e->name))
-        return moi_st_fail(log, path, MO_E_INVALID, "a tensor's name is not UTF-8 text");
+    if (!moi_is_text(e->name))
+        return moi_file_fail(log, path, MO_E_INVALID, "a tensor's name is not UTF-8 text");
     moi_st_printable_name(e->name, name);
     if (strcmp(e->name, moi_st_metadata_name) == 0)
-        return moi_st_fail(log, path, MO_E_INVALID, "tensor '%s': the name is reserved", name);
+        return moi_file_fail(log, path, MO_E_INVALID, "tensor '%s': the name is reserved", name);
     if ((unsigned)e->dtype >= MO_DTYPE_COUNT || (!e->shape && e->n_dims > 0))
-        return moi_st_fail(log, path, MO_E_INVALID, "tensor '%s': invalid dtype or no shape", name);
+        return moi_file_fail(
+            log, path, MO_E_INVALID, "tensor '%s': invalid dtype or no shape", name);
     const char *problem = moi_st_entry_bytes(e, &bytes);
     if (!problem && bytes > moi_st_size_limit - *total) problem = "takes the file over 2^48 - 1";
     if (problem)
-        return moi_st_fail(log, path, MO_E_INVALID, "tensor '%s': shape %s of %s %s", name,
+        return moi_file_fail(log, path, MO_E_INVALID, "tensor '%s': shape %s of %s %s", name,
             moi_st_shape_text(e, shape), mo_dtype_name(e->dtype), problem);
     *total += bytes;
-    return MO_OK;
-}
-
-static mo_status moi_stw_check_names(const char *path, const mo_safetensors_entry *entries,
-    size_t n, const mo_safetensors_writer_desc *desc) {
-    char name[MOI_ST_NAME_SIZE];
-    if (n < 2) return MO_OK;
-    const mo_safetensors_entry **by_name =
-        (const mo_safetensors_entry **)moi_alloc_array(&desc->allocator, n, sizeof *by_name);
-    if (!by_name)
-        return moi_st_fail(&desc->log, path, MO_E_NO_MEMORY, "out of memory for the names");
-    for (size_t i = 0; i < n; i++) by_name[i] = &entries[i];
-    moi_st_sort(by_name, n, sizeof *by_name, moi_st_by_name);
-    const char *twice = moi_st_name_twice(by_name, n);
-    moi_free_array(&desc->allocator, (void *)by_name, n, sizeof *by_name);
-    if (twice)
-        return moi_st_fail(&desc->log, path, MO_E_INVALID, "tensor '%s' is there twice",
-            moi_st_printable_name(twice, name));
     return MO_OK;
 }
 
 /* All that can be known before a file is touched; sets data_size and header_size. */
 static mo_status moi_stw_check(mo_safetensors_writer *w, const char *path,
     const mo_safetensors_entry *entries, size_t n, const mo_safetensors_writer_desc *desc) {
-    moi_stw_sink count;
+    moi_sink count;
     mo_status status = moi_stw_check_metadata(path, desc);
     for (size_t i = 0; status == MO_OK && i < n; i++)
         status = moi_stw_check_entry(&desc->log, path, &entries[i], &w->data_size);
-    if (status == MO_OK) status = moi_stw_check_names(path, entries, n, desc);
+    if (status == MO_OK)
+        status = moi_names_check(
+            &desc->allocator, &desc->log, path, entries, n, sizeof *entries, "tensor");
     if (status != MO_OK) return status;
-    moi_stw_sink_begin(&count, NULL);
+    moi_sink_begin(&count, NULL);
     moi_stw_put_header(&count, entries, n, desc);
     if (count.size > MOI_ST_HEADER_LIMIT)
-        return moi_st_fail(&desc->log, path, MO_E_INVALID,
+        return moi_file_fail(&desc->log, path, MO_E_INVALID,
             "header of %llu bytes is over the limit of %d", (unsigned long long)count.size,
             (int)MOI_ST_HEADER_LIMIT);
     w->header_size = count.size + 8;
@@ -33770,68 +34566,27 @@ static mo_status moi_stw_check(mo_safetensors_writer *w, const char *path,
 
 /* ---- the file ------------------------------------------------------------------------------ */
 
-static void moi_stw_free(mo_safetensors_writer *w) {
-    moi_free_array(&w->allocator, w->paths, w->paths_size, 1);
+void mo_safetensors_discard(mo_safetensors_writer *w) {
+    if (!w) return;
+    moi_output_discard(&w->output);
     memset(w, 0, sizeof *w);
 }
 
-static void moi_stw_remove(mo_safetensors_writer *w) {
-    char text[MOI_FILE_TEXT_SIZE];
-    int error = moi_file_remove(w->temp);
-    if (error)
-        moi_log(&w->log, MO_LOG_WARN, "%s: not removed: %s", w->temp, moi_file_text(error, text));
-}
-
-void mo_safetensors_discard(mo_safetensors_writer *w) {
-    if (!w || !w->temp) return;
-    moi_file_close(w->file);
-    moi_stw_remove(w);
-    moi_stw_free(w);
-}
-
-/* A file operation failed: say how far the file is, and leave no trace of it. */
-static mo_status moi_stw_abandon(mo_safetensors_writer *w, int error, uint64_t written) {
-    char text[MOI_FILE_TEXT_SIZE];
-    mo_status status = moi_st_fail(&w->log, w->path, moi_file_status(error),
-        "%s (%llu of %llu bytes written)", moi_file_text(error, text), (unsigned long long)written,
-        (unsigned long long)(w->header_size + w->data_size));
+/* The caller made a mistake: no trace of the file is left. */
+static mo_status moi_stw_abandon(mo_safetensors_writer *w, mo_status status) {
     mo_safetensors_discard(w);
     return status;
 }
 
-/* Keep the three names in one block and create the temporary file. */
-static mo_status moi_stw_open(mo_safetensors_writer *w, const char *path) {
-    char target[MOI_FILE_PATH_SIZE];
-    unsigned mode = 0;
-    int error = moi_file_target(path, target, &mode);
-    if (error) return moi_st_fail_file(&w->log, path, error);
-    size_t path_size = strlen(path) + 1, target_size = strlen(target) + 1;
-    w->paths_size = path_size + 2 * target_size + MOI_FILE_TEMP_SIZE;
-    w->paths = (char *)moi_alloc_array(&w->allocator, w->paths_size, 1);
-    if (!w->paths) return moi_st_fail(&w->log, path, MO_E_NO_MEMORY, "out of memory for the path");
-    char *temp = w->paths + path_size + target_size;
-    w->path = (const char *)memcpy(w->paths, path, path_size);
-    w->target = (const char *)memcpy(w->paths + path_size, target, target_size);
-    error = moi_file_create(target, mode, temp, &w->file);
-    if (error) {
-        mo_status status = moi_st_fail_file(&w->log, path, error);
-        moi_stw_free(w);
-        return status;
-    }
-    w->temp = temp;
-    return MO_OK;
-}
-
 static mo_status moi_stw_write_header(mo_safetensors_writer *w, const mo_safetensors_entry *entries,
     size_t n, const mo_safetensors_writer_desc *desc) {
-    moi_stw_sink sink;
+    moi_sink sink;
     char length[8];
     for (int i = 0; i < 8; i++) length[i] = (char)((w->header_size - 8) >> 8 * i & 0xff);
-    moi_stw_sink_begin(&sink, &w->file);
-    moi_stw_put(&sink, length, sizeof length);
+    moi_sink_begin(&sink, &w->output);
+    moi_sink_put(&sink, length, sizeof length);
     moi_stw_put_header(&sink, entries, n, desc);
-    moi_stw_flush(&sink);
-    return sink.error ? moi_stw_abandon(w, sink.error, sink.written) : MO_OK;
+    return moi_sink_end(&sink);
 }
 
 mo_status mo_safetensors_create(mo_safetensors_writer *w, const char *path,
@@ -33843,57 +34598,47 @@ mo_status mo_safetensors_create(mo_safetensors_writer *w, const char *path,
     if (!desc) desc = &none;
     if (!w || !path || (!entries && n > 0)) return MO_E_INVALID;
     if (!desc->metadata && desc->n_metadata > 0) return MO_E_INVALID;
-    opening.allocator = desc->allocator;
-    opening.log = desc->log;
+    opening.output.allocator = desc->allocator;
+    opening.output.log = desc->log;
     mo_status status = moi_stw_check(&opening, path, entries, n, desc);
-    if (status == MO_OK) status = moi_stw_open(&opening, path);
+    if (status == MO_OK)
+        status = moi_output_create(&opening.output, path, opening.header_size + opening.data_size);
     if (status == MO_OK) status = moi_stw_write_header(&opening, entries, n, desc);
     if (status == MO_OK) *w = opening;
     return status;
 }
 
 mo_status mo_safetensors_write(mo_safetensors_writer *w, const void *data, size_t size) {
-    size_t written = 0;
     if (!w || (!data && size > 0)) return MO_E_INVALID;
-    if (!w->temp) return MO_E_STATE;
-    if (size > w->data_size - w->data_written) {
-        mo_status status = moi_st_fail(&w->log, w->path, MO_E_INVALID,
-            "%llu bytes more are over the tensors' %llu bytes (%llu written)",
-            (unsigned long long)size, (unsigned long long)w->data_size,
-            (unsigned long long)w->data_written);
-        mo_safetensors_discard(w);
-        return status;
-    }
-    int error = moi_file_write(w->file, data, size, &written);
-    w->data_written += written;
-    return error ? moi_stw_abandon(w, error, w->header_size + w->data_written) : MO_OK;
+    mo_output *out = &w->output;
+    if (!out->temp) return MO_E_STATE;
+    if (size > w->data_size - w->data_written)
+        return moi_stw_abandon(w,
+            moi_file_fail(&out->log, out->path, MO_E_INVALID,
+                "%llu bytes more are over the tensors' %llu bytes (%llu written)",
+                (unsigned long long)size, (unsigned long long)w->data_size,
+                (unsigned long long)w->data_written));
+    w->data_written += size;
+    mo_status status = moi_output_write(out, data, size);
+    return status == MO_OK ? status : moi_stw_abandon(w, status);
 }
 
-/* Sync and close before the rename: a name must never stand for data that is not on disk. */
-static int moi_stw_finish(mo_safetensors_writer *w) {
-    int error = moi_file_sync(w->file);
-    int close_error = moi_file_close(w->file);
-    if (!error) error = close_error;
-    return error ? error : moi_file_rename(w->temp, w->target);
+/* All bytes are there and on disk; what is left is the name. */
+static mo_status moi_stw_seal(mo_safetensors_writer *w) {
+    mo_output *out = &w->output;
+    if (w->data_written == w->data_size) return moi_output_seal(out);
+    return moi_stw_abandon(w,
+        moi_file_fail(&out->log, out->path, MO_E_STATE,
+            "%llu of the tensors' %llu bytes are missing",
+            (unsigned long long)(w->data_size - w->data_written),
+            (unsigned long long)w->data_size));
 }
 
 mo_status mo_safetensors_commit(mo_safetensors_writer *w) {
-    char text[MOI_FILE_TEXT_SIZE];
-    if (!w || !w->temp) return MO_E_STATE;
-    if (w->data_written != w->data_size) {
-        mo_status status = moi_st_fail(&w->log, w->path, MO_E_STATE,
-            "%llu of the tensors' %llu bytes are missing",
-            (unsigned long long)(w->data_size - w->data_written), (unsigned long long)w->data_size);
-        mo_safetensors_discard(w);
-        return status;
-    }
-    int error = moi_stw_finish(w);
-    mo_status status = error ? moi_st_fail_file(&w->log, w->path, error) : MO_OK;
-    if (error) moi_stw_remove(w);
-    else if ((error = moi_file_sync_folder(w->target)) != 0)
-        moi_log(&w->log, MO_LOG_WARN, "%s: written, but its folder cannot be synchronized: %s",
-            w->path, moi_file_text(error, text));
-    moi_stw_free(w);
+    if (!w || !w->output.temp) return MO_E_STATE;
+    mo_status status = moi_stw_seal(w);
+    if (status == MO_OK) status = moi_output_publish(&w->output, 1);
+    memset(w, 0, sizeof *w);
     return status;
 }
 /* mo_optim_file.c - see mo_optim_file.h. */
@@ -33984,13 +34729,13 @@ static mo_status moi_optim_read_header(
     if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
     const char *text = mo_safetensors_metadata(st, key), *at = text;
     if (!text) {
-        moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' is missing", st->path, key);
+        moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' is missing", st->input.path, key);
         return MO_E_NOT_FOUND;
     }
     for (int i = 0; i < MOI_OPTIM_FIELDS; i++)
         if (!moi_optim_field(&at, moi_optim_fields[i], &values[i])) {
-            moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' has no %s: '%.100s'", st->path, key,
-                moi_optim_fields[i], text);
+            moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' has no %s: '%.100s'", st->input.path,
+                key, moi_optim_fields[i], text);
             return MO_E_FORMAT;
         }
     memcpy(header, values, sizeof *header);
@@ -34009,8 +34754,8 @@ static mo_status moi_optim_check_header(const mo_safetensors *st, const char *na
     else if (h->block < 64 || h->block > moi_q8_max_block) what = "block", is = h->block;
     else if (h->begin > h->of || h->n > h->of - h->begin) what = "n", is = h->n, want = of;
     if (!what) return MO_OK;
-    moi_log(&st->log, MO_LOG_ERROR, "%s: optimizer states of '%s': %s is %llu, not %llu", st->path,
-        name, what, (unsigned long long)is, (unsigned long long)want);
+    moi_log(&st->log, MO_LOG_ERROR, "%s: optimizer states of '%s': %s is %llu, not %llu",
+        st->input.path, name, what, (unsigned long long)is, (unsigned long long)want);
     return MO_E_FORMAT;
 }
 
@@ -34023,14 +34768,14 @@ static mo_status moi_optim_read_part(
     if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
     const mo_safetensors_entry *e = mo_safetensors_find(st, key);
     if (!e) {
-        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is missing", st->path, key);
+        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is missing", st->input.path, key);
         return MO_E_FORMAT;
     }
     const uint64_t width = mo_dtype_bits(part->dtype) / 8;
     if (e->dtype != part->dtype || e->n_dims != 1 || e->shape[0] < begin ||
         e->shape[0] - begin < part->n) {
-        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is not a vector of %llu %s", st->path, key,
-            (unsigned long long)(begin + part->n), mo_dtype_name(part->dtype));
+        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is not a vector of %llu %s",
+            st->input.path, key, (unsigned long long)(begin + part->n), mo_dtype_name(part->dtype));
         return MO_E_FORMAT;
     }
     return mo_safetensors_read(st, e, begin * width, part->data, (size_t)(part->n * width));
@@ -34105,7 +34850,7 @@ mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, con
         !moi_optim_at_block(end, of, to->block, to_blocks)) {
         moi_log(&st->log, MO_LOG_ERROR,
             "%s: optimizer states of '%s': numbers %llu to %llu do not begin and end at blocks",
-            st->path, name, (unsigned long long)begin, (unsigned long long)end);
+            st->input.path, name, (unsigned long long)begin, (unsigned long long)end);
         return MO_E_INVALID;
     }
     status = mo_optim_state_slice(to, (size_t)(begin - to->offset), (size_t)(end - begin), &part);
@@ -34119,6 +34864,1205 @@ mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, con
     *n = part.n;
     if (t) *t = h.t;
     return MO_OK;
+}
+/* mo_gguf_type.c - see mo_gguf_type.h. */
+
+/* Elements converted at a time; also the least work for a thread, and a multiple of any block. */
+enum { MOI_GGUF_CHUNK = 1024, MOI_GGUF_GRAIN = 16 * MOI_GGUF_CHUNK };
+
+const char *mo_gguf_type_name(mo_gguf_type type) {
+#define MOI_GGUF_NAME(name, number, block, bytes)                                                  \
+    case number: return #name;
+    switch ((int)type) {
+        MEMOPT_GGUF_TYPE_LIST(MOI_GGUF_NAME)
+    default: return "?";
+    }
+#undef MOI_GGUF_NAME
+}
+
+size_t mo_gguf_type_block(mo_gguf_type type) {
+#define MOI_GGUF_BLOCK(name, number, block, bytes)                                                 \
+    case number: return block;
+    switch ((int)type) {
+        MEMOPT_GGUF_TYPE_LIST(MOI_GGUF_BLOCK)
+    default: return 0;
+    }
+#undef MOI_GGUF_BLOCK
+}
+
+size_t mo_gguf_type_bytes(mo_gguf_type type) {
+#define MOI_GGUF_BYTES(name, number, block, bytes)                                                 \
+    case number: return bytes;
+    switch ((int)type) {
+        MEMOPT_GGUF_TYPE_LIST(MOI_GGUF_BYTES)
+    default: return 0;
+    }
+#undef MOI_GGUF_BYTES
+}
+
+mo_gguf_type mo_gguf_type_find(const char *name) {
+    int type = 0;
+    if (!name || strcmp(name, "?") == 0) return MO_GGUF_TYPE_COUNT;
+    while (type < MO_GGUF_TYPE_COUNT && strcmp(mo_gguf_type_name((mo_gguf_type)type), name) != 0)
+        type++;
+    return (mo_gguf_type)type;
+}
+
+/* ---- byte order ----------------------------------------------------------------------------- */
+
+static int moi_host_is_big_endian(void) {
+    const uint16_t one = 1;
+    unsigned char first;
+    memcpy(&first, &one, 1);
+    return first == 0;
+}
+
+/* Reverse the bytes of n elements of a size. */
+static void moi_swap_bytes(void *data, size_t n, size_t size) {
+    unsigned char *at = (unsigned char *)data;
+    for (size_t i = 0; i < n; i++, at += size)
+        for (size_t k = 0; k < size / 2; k++) {
+            unsigned char byte = at[k];
+            at[k] = at[size - 1 - k];
+            at[size - 1 - k] = byte;
+        }
+}
+
+MOI_ALWAYS_INLINE uint16_t moi_gguf_load_u16(const unsigned char *at, int big_endian) {
+    return (uint16_t)(big_endian ? at[0] << 8 | at[1] : at[1] << 8 | at[0]);
+}
+
+MOI_ALWAYS_INLINE void moi_gguf_store_u16(unsigned char *at, uint16_t value, int big_endian) {
+    at[big_endian ? 1 : 0] = (unsigned char)(value & 255);
+    at[big_endian ? 0 : 1] = (unsigned char)(value >> 8);
+}
+
+/* ---- blocks of 32 --------------------------------------------------------------------------- */
+
+/* The number of the largest magnitude, the first of them; NaN when one is not finite. */
+MOI_ALWAYS_INLINE float moi_gguf_largest(const float *x) {
+    uint32_t most = 0;
+    float largest = 0.0f;
+    for (int i = 0; i < 32; i++) {
+        const uint32_t magnitude = moi_float_bits(x[i]) & 0x7fffffff;
+        if (magnitude > most) largest = x[i];
+        if (magnitude > most) most = magnitude;
+    }
+    return most < 0x7f800000u ? largest : moi_bits_float(0x7fc00000u);
+}
+
+/* 1 / d where it is a number, else 0: the block is one of zeros, or has no meaning. */
+MOI_ALWAYS_INLINE float moi_gguf_inverse(float d) {
+    const float inverse = d != 0.0f ? 1.0f / d : 0.0f;
+    return (moi_float_bits(inverse) & 0x7fffffff) < 0x7f800000u ? inverse : 0.0f;
+}
+
+/* The scale of a block of zeros keeps its sign, as in ggml. */
+static void moi_gguf_store_scale(unsigned char *y, float d, float inverse, int big_endian) {
+    uint16_t scale = 0;
+    if (inverse == 0.0f && d == d) d = 0.0f * d;
+    moi_store_f16_scalar(&scale, d);
+    moi_gguf_store_u16(y, scale, big_endian);
+}
+
+/* To the nearest, ties away from zero, as roundf does; |x| < 2^31. */
+MOI_ALWAYS_INLINE int32_t moi_gguf_round(float x) {
+    const int32_t whole = (int32_t)x;
+    const float rest = x - (float)whole;
+    return whole + (rest >= 0.5f) - (rest <= -0.5f);
+}
+
+static void moi_gguf_encode_q8(const float *x, unsigned char *y, int big_endian) {
+    const float d = fabsf(moi_gguf_largest(x)) / 127.0f, inverse = moi_gguf_inverse(d);
+    moi_gguf_store_scale(y, d, inverse, big_endian);
+    if (inverse == 0.0f) memset(y + 2, 0, 32);
+    else
+        for (int i = 0; i < 32; i++) y[2 + i] = (unsigned char)moi_gguf_round(x[i] * inverse);
+}
+
+static void moi_gguf_encode_q4(const float *x, unsigned char *y, int big_endian) {
+    const float d = moi_gguf_largest(x) / -8.0f, inverse = moi_gguf_inverse(d);
+    moi_gguf_store_scale(y, d, inverse, big_endian);
+    if (inverse == 0.0f) memset(y + 2, 0x88, 16);
+    else
+        for (int i = 0; i < 16; i++) {
+            const int32_t low = (int32_t)(x[i] * inverse + 8.5f);
+            const int32_t high = (int32_t)(x[i + 16] * inverse + 8.5f);
+            y[2 + i] = (unsigned char)((low < 15 ? low : 15) | (high < 15 ? high : 15) << 4);
+        }
+}
+
+static float moi_gguf_load_scale(const unsigned char *x, int big_endian) {
+    const uint16_t scale = moi_gguf_load_u16(x, big_endian);
+    return moi_load_f16_scalar(&scale);
+}
+
+static void moi_gguf_decode_q8(const unsigned char *x, float *y, int big_endian) {
+    const float d = moi_gguf_load_scale(x, big_endian);
+    for (int i = 0; i < 32; i++) y[i] = (float)(x[2 + i] < 128 ? x[2 + i] : x[2 + i] - 256) * d;
+}
+
+static void moi_gguf_decode_q4(const unsigned char *x, float *y, int big_endian) {
+    const float d = moi_gguf_load_scale(x, big_endian);
+    for (int i = 0; i < 16; i++) {
+        y[i] = (float)((x[2 + i] & 15) - 8) * d;
+        y[i + 16] = (float)((x[2 + i] >> 4) - 8) * d;
+    }
+}
+
+/* ---- ranges --------------------------------------------------------------------------------- */
+
+typedef struct moi_gguf_job {
+    const mo_gguf_code *code;
+    const unsigned char *coded;
+    const float *x;
+    unsigned char *y_coded;
+    float *y;
+    int swap; /* the coded bytes are not in the order of this host */
+} moi_gguf_job;
+
+/* At most MOI_GGUF_CHUNK elements of 2 or 4 bytes, through aligned memory. */
+static void moi_gguf_encode_chunk(const moi_gguf_job *job, const float *x, size_t n, void *y) {
+    uint16_t half[MOI_GGUF_CHUNK];
+    const mo_gguf_type type = job->code->type;
+    const size_t bytes = mo_gguf_type_bytes(type);
+    if (type == MO_GGUF_F16) mo_f32_to_f16(x, half, n, &moi_serial);
+    if (type == MO_GGUF_BF16) mo_f32_to_bf16(x, half, n, &moi_serial);
+    memcpy(y, type == MO_GGUF_F32 ? (const void *)x : half, n * bytes);
+    if (job->swap) moi_swap_bytes(y, n, bytes);
+}
+
+static void moi_gguf_decode_chunk(const moi_gguf_job *job, const void *x, size_t n, float *y) {
+    uint16_t half[MOI_GGUF_CHUNK];
+    const mo_gguf_type type = job->code->type;
+    const size_t bytes = mo_gguf_type_bytes(type);
+    void *aligned = type == MO_GGUF_F32 ? (void *)y : half;
+    memcpy(aligned, x, n * bytes);
+    if (job->swap) moi_swap_bytes(aligned, n, bytes);
+    if (type == MO_GGUF_F16) mo_f16_to_f32(half, y, n, &moi_serial);
+    if (type == MO_GGUF_BF16) mo_bf16_to_f32(half, y, n, &moi_serial);
+}
+
+static void moi_gguf_encode_range(const void *context, size_t begin, size_t end) {
+    const moi_gguf_job *job = (const moi_gguf_job *)context;
+    const mo_gguf_type type = job->code->type;
+    const size_t block = mo_gguf_type_block(type), bytes = mo_gguf_type_bytes(type);
+    const size_t step = block > 1 ? block : MOI_GGUF_CHUNK;
+    for (; begin < end; begin += step) {
+        unsigned char *y = job->y_coded + begin / block * bytes;
+        if (type == MO_GGUF_Q8_0) moi_gguf_encode_q8(job->x + begin, y, job->code->big_endian);
+        else if (type == MO_GGUF_Q4_0) moi_gguf_encode_q4(job->x + begin, y, job->code->big_endian);
+        else moi_gguf_encode_chunk(job, job->x + begin, moi_min(step, end - begin), y);
+    }
+}
+
+static void moi_gguf_decode_range(const void *context, size_t begin, size_t end) {
+    const moi_gguf_job *job = (const moi_gguf_job *)context;
+    const mo_gguf_type type = job->code->type;
+    const size_t block = mo_gguf_type_block(type), bytes = mo_gguf_type_bytes(type);
+    const size_t step = block > 1 ? block : MOI_GGUF_CHUNK;
+    for (; begin < end; begin += step) {
+        const unsigned char *x = job->coded + begin / block * bytes;
+        if (type == MO_GGUF_Q8_0) moi_gguf_decode_q8(x, job->y + begin, job->code->big_endian);
+        else if (type == MO_GGUF_Q4_0) moi_gguf_decode_q4(x, job->y + begin, job->code->big_endian);
+        else moi_gguf_decode_chunk(job, x, moi_min(step, end - begin), job->y + begin);
+    }
+}
+
+static mo_status moi_gguf_check_code(
+    const mo_gguf_code *code, const void *x, size_t n, const void *y) {
+    if (!code || !x || !y) return MO_E_INVALID;
+    switch ((int)code->type) {
+    case MO_GGUF_F32:
+    case MO_GGUF_F16:
+    case MO_GGUF_BF16: return MO_OK;
+    case MO_GGUF_Q8_0:
+    case MO_GGUF_Q4_0: return n % 32 == 0 ? MO_OK : MO_E_INVALID;
+    default: return MO_E_UNSUPPORTED;
+    }
+}
+
+static moi_gguf_job moi_gguf_job_begin(const mo_gguf_code *code) {
+    moi_gguf_job job;
+    memset(&job, 0, sizeof job);
+    job.code = code;
+    job.swap = (code->big_endian != 0) != moi_host_is_big_endian();
+    return job;
+}
+
+mo_status mo_gguf_encode(const mo_gguf_code *code, const float *x, size_t n, void *y) {
+    mo_status status = moi_gguf_check_code(code, x, n, y);
+    if (status != MO_OK) return status;
+    moi_gguf_job job = moi_gguf_job_begin(code);
+    job.x = x;
+    job.y_coded = (unsigned char *)y;
+    mo_parallel_for(code->parallel, n, MOI_GGUF_GRAIN, moi_gguf_encode_range, &job);
+    return MO_OK;
+}
+
+mo_status mo_gguf_decode(const mo_gguf_code *code, const void *x, size_t n, float *y) {
+    mo_status status = moi_gguf_check_code(code, x, n, y);
+    if (status != MO_OK) return status;
+    moi_gguf_job job = moi_gguf_job_begin(code);
+    job.coded = (const unsigned char *)x;
+    job.y = y;
+    mo_parallel_for(code->parallel, n, MOI_GGUF_GRAIN, moi_gguf_decode_range, &job);
+    return MO_OK;
+}
+/* mo_gguf.c - see mo_gguf.h.
+ *
+ * The length of a header is known only at its end, so it is parsed three times: in the file,
+ * through a small window, to check it and to find its end; then in memory, to count; and again, to
+ * fill arrays of exactly that size. Nothing is allocated for what the first pass rejects, and the
+ * file may change between the passes. */
+
+enum { MOI_GGUF_LABEL = 200, MOI_GGUF_WINDOW = 4096, MOI_GGUF_ALIGNMENT = 32 };
+enum { MOI_GGUF_KEY_LIMIT = 65535, MOI_GGUF_NAME_LIMIT = 63, MOI_GGUF_LONG_NAME_LIMIT = 65536 };
+enum { MOI_GGUF_STRING_LIMIT = 1 << 30, MOI_GGUF_ARRAY_LIMIT = 1 << 30 };
+enum { MOI_GGUF_HEADER_LIMIT = 256 << 20, MOI_GGUF_ARRAY = 9, MOI_GGUF_READ = 16384 };
+enum { MOI_GGUF_LEAST_PAIR = 14, MOI_GGUF_LEAST_ENTRY = 24 }; /* bytes that each takes at least */
+static const char moi_gguf_alignment_key[] = "general.alignment";
+
+/* ---- kinds ---------------------------------------------------------------------------------- */
+
+const char *mo_gguf_kind_name(mo_gguf_kind kind) {
+    static const char *const names[MO_GGUF_KIND_COUNT] = {
+        "u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "?", "u64", "i64", "f64"};
+    return (unsigned)kind < MO_GGUF_KIND_COUNT ? names[kind] : "?";
+}
+
+size_t mo_gguf_kind_bytes(mo_gguf_kind kind) {
+    static const unsigned char bytes[MO_GGUF_KIND_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
+    return (unsigned)kind < MO_GGUF_KIND_COUNT ? bytes[kind] : 0;
+}
+
+/* ---- checks that reading and writing share -------------------------------------------------- */
+
+/* Bytes of a tensor from its type and shape; returns NULL, or what is wrong with them. */
+static const char *moi_gguf_entry_bytes(const mo_gguf_entry *e, uint64_t *bytes) {
+    uint64_t n = 1;
+    const size_t block = mo_gguf_type_block(e->type);
+    if (block == 0) return "is of an unknown type";
+    if (e->n_dims > MO_GGUF_DIMS) return "has more than 4 dimensions";
+    for (size_t i = 0; i < e->n_dims; i++)
+        if (!moi_st_multiply(n, e->shape[i], &n) || e->shape[i] > INT64_MAX || n > INT64_MAX)
+            return "has too many elements";
+    if ((e->n_dims > 0 ? e->shape[0] : 1) % block != 0) return "has rows that are no whole blocks";
+    if (!moi_st_multiply(n / block, mo_gguf_type_bytes(e->type), bytes))
+        return "has too many elements";
+    return NULL;
+}
+
+/* "[3, 2] of Q8_0" */
+static const char *moi_gguf_entry_text(const mo_gguf_entry *e, char out[MOI_GGUF_LABEL]) {
+    size_t length = 1;
+    out[0] = '[';
+    for (size_t i = 0; i < e->n_dims && i < MO_GGUF_DIMS; i++)
+        length += (size_t)snprintf(out + length, MOI_GGUF_LABEL - length, "%s%llu", i ? ", " : "",
+            (unsigned long long)e->shape[i]);
+    snprintf(out + length, MOI_GGUF_LABEL - length, "] of %s", mo_gguf_type_name(e->type));
+    return out;
+}
+
+/* NULL, or what is wrong with the alignment. */
+static const char *moi_gguf_alignment_problem(const mo_gguf_pair *pair) {
+    if (pair->is_array || pair->kind != MO_GGUF_KIND_U32) return "is no u32";
+    if (pair->u64 > UINT32_MAX || !moi_is_pow2((size_t)pair->u64)) return "is no power of two";
+    return NULL;
+}
+
+static uint64_t moi_gguf_pad(uint64_t size, uint32_t alignment) { return (0 - size) % alignment; }
+
+/* ---- the cursor ----------------------------------------------------------------------------- */
+
+/* One pass over the header. While it counts, the arrays are NULL. */
+typedef struct moi_gguf_parser {
+    const mo_gguf *g; /* for messages, limits and the file */
+    char *memory;     /* [size] the header; NULL: the file, through the window */
+    uint64_t at, size;
+    uint64_t window_off;
+    size_t window_n;
+    unsigned char window[MOI_GGUF_WINDOW];
+    char label[MOI_GGUF_LABEL]; /* the key or name that is being read */
+    mo_status status;           /* the failure, once it is said */
+    /* what was found */
+    uint32_t version, alignment;
+    int big_endian;
+    uint64_t n, n_metadata, n_strings;
+    uint64_t data_off, data_end; /* data_end: relative, with padding */
+    /* to fill */
+    mo_gguf_entry *entries;
+    mo_gguf_pair *metadata;
+    mo_gguf_text *strings;
+} moi_gguf_parser;
+
+/* A string that lies at [at, at + size). */
+typedef struct moi_gguf_span {
+    uint64_t at;
+    size_t size;
+} moi_gguf_span;
+
+MOI_PRINTF(2)
+static int moi_gguf_reject(moi_gguf_parser *p, const char *format, ...) {
+    char text[500];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    p->status = moi_file_fail(&p->g->log, p->g->input.path, MO_E_FORMAT, "%s", text);
+    return 0;
+}
+
+static int moi_gguf_reject_short(moi_gguf_parser *p, const char *what) {
+    if (!p->memory && p->size < p->g->input.size)
+        return moi_gguf_reject(p, "header is over the limit of %llu bytes (%s%s%s)",
+            (unsigned long long)p->size, what, *p->label ? " of " : "", p->label);
+    return moi_gguf_reject(p, "byte %llu: the file ends inside %s%s%s", (unsigned long long)p->at,
+        what, *p->label ? " of " : "", p->label);
+}
+
+/* The next n bytes, at most a window of them. */
+static const unsigned char *moi_gguf_peek(moi_gguf_parser *p, size_t n, const char *what) {
+    if (n > p->size - p->at) {
+        moi_gguf_reject_short(p, what);
+        return NULL;
+    }
+    if (p->memory) return (const unsigned char *)p->memory + p->at;
+    if (p->at < p->window_off || p->at + n > p->window_off + p->window_n) {
+        p->window_off = p->at;
+        p->window_n = MOI_GGUF_WINDOW;
+        if (p->window_n > p->size - p->at) p->window_n = (size_t)(p->size - p->at);
+        p->status = moi_input_read(&p->g->input, &p->g->log, p->window_off, p->window, p->window_n);
+        if (p->status != MO_OK) return NULL;
+    }
+    return p->window + (p->at - p->window_off);
+}
+
+static int moi_gguf_number(moi_gguf_parser *p, size_t bytes, const char *what, uint64_t *number) {
+    uint64_t value = 0;
+    const unsigned char *from = moi_gguf_peek(p, bytes, what);
+    if (!from) return 0;
+    for (size_t i = 0; i < bytes; i++) value = value << 8 | from[p->big_endian ? i : bytes - 1 - i];
+    p->at += bytes;
+    *number = value;
+    return 1;
+}
+
+/* A length and that many bytes, which are skipped. */
+static int moi_gguf_string_at(
+    moi_gguf_parser *p, const char *what, uint64_t limit, moi_gguf_span *span) {
+    uint64_t size = 0;
+    if (!moi_gguf_number(p, 8, what, &size)) return 0;
+    if (size > limit)
+        return moi_gguf_reject(p, "byte %llu: %s of %llu bytes is over the limit of %llu",
+            (unsigned long long)p->at, what, (unsigned long long)size, (unsigned long long)limit);
+    if (size > p->size - p->at) return moi_gguf_reject_short(p, what);
+    span->at = p->at;
+    span->size = (size_t)size;
+    p->at += size;
+    return 1;
+}
+
+/* A string that is used as a C string: what can be said of it, and its beginning for messages. */
+static int moi_gguf_name_at(
+    moi_gguf_parser *p, const char *what, uint64_t limit, moi_gguf_span *span) {
+    char text[MOI_GGUF_LABEL];
+    p->label[0] = '\0';
+    if (!moi_gguf_string_at(p, what, limit, span)) return 0;
+    uint64_t end = p->at;
+    p->at = span->at;
+    const unsigned char *begin = moi_gguf_peek(p, moi_min(span->size, MOI_GGUF_LABEL), what);
+    p->at = end;
+    if (!begin) return 0;
+    moi_printable((const char *)begin, moi_min(span->size, MOI_GGUF_LABEL), text, sizeof text);
+    snprintf(p->label, sizeof p->label, "%s", text);
+    if (!p->memory) return 1;
+    const char *whole = p->memory + span->at;
+    if (memchr(whole, 0, span->size))
+        return moi_gguf_reject(p, "%s '%s' holds a NUL character", what, p->label);
+    if (moi_utf8_prefix(whole, span->size) != span->size)
+        return moi_gguf_reject(p, "%s '%s' is not UTF-8", what, p->label);
+    return 1;
+}
+
+/* Turn a string into a C string: one byte down, where its length ended, so that a NUL fits. */
+static const char *moi_gguf_terminate(const moi_gguf_parser *p, moi_gguf_span span) {
+    char *text = p->memory + span.at - 1;
+    memmove(text, text + 1, span.size);
+    text[span.size] = '\0';
+    return text;
+}
+
+/* ---- metadata ------------------------------------------------------------------------------- */
+
+static int moi_gguf_parse_strings(moi_gguf_parser *p, mo_gguf_pair *pair) {
+    moi_gguf_span span;
+    mo_gguf_text *texts = p->strings ? p->strings + p->n_strings : NULL;
+    for (size_t i = 0; i < pair->n; i++) {
+        if (!moi_gguf_string_at(p, "a string", MOI_GGUF_STRING_LIMIT, &span)) return 0;
+        if (!texts) continue;
+        texts[i].text = moi_gguf_terminate(p, span);
+        texts[i].size = span.size;
+    }
+    pair->strings = texts;
+    p->n_strings += pair->n;
+    return 1;
+}
+
+static int moi_gguf_parse_bools(moi_gguf_parser *p, uint64_t n) {
+    while (n > 0) {
+        size_t part = n < MOI_GGUF_WINDOW ? (size_t)n : (size_t)MOI_GGUF_WINDOW;
+        const unsigned char *bytes = moi_gguf_peek(p, part, "a value");
+        if (!bytes) return 0;
+        for (size_t i = 0; i < part; i++)
+            if (bytes[i] > 1)
+                return moi_gguf_reject(p, "key '%s': a boolean is %d", p->label, bytes[i]);
+        p->at += part, n -= part;
+    }
+    return 1;
+}
+
+/* Numbers of an array, moved down to where they are aligned: over the end of its length. */
+static const void *moi_gguf_align(const moi_gguf_parser *p, uint64_t at, size_t n, size_t bytes) {
+    char *data = p->memory + (at & ~(uint64_t)7);
+    memmove(data, p->memory + at, n * bytes);
+    if (p->big_endian != moi_host_is_big_endian()) moi_swap_bytes(data, n, bytes);
+    return data;
+}
+
+static int moi_gguf_parse_numbers(moi_gguf_parser *p, mo_gguf_pair *pair) {
+    const size_t bytes = mo_gguf_kind_bytes(pair->kind);
+    const uint64_t begin = p->at, size = (uint64_t)pair->n * bytes;
+    if (size > p->size - p->at) return moi_gguf_reject_short(p, "an array");
+    if (pair->kind == MO_GGUF_KIND_BOOL && !moi_gguf_parse_bools(p, size)) return 0;
+    p->at = begin + size;
+    if (p->metadata) pair->data = moi_gguf_align(p, begin, pair->n, bytes);
+    return 1;
+}
+
+static int moi_gguf_parse_number(moi_gguf_parser *p, mo_gguf_pair *pair) {
+    const size_t bytes = mo_gguf_kind_bytes(pair->kind);
+    uint64_t bits = 0;
+    uint32_t bits32;
+    if (!moi_gguf_number(p, bytes, "a value", &bits)) return 0;
+    bits32 = (uint32_t)bits;
+    switch (pair->kind) {
+    case MO_GGUF_KIND_I8:
+    case MO_GGUF_KIND_I16:
+    case MO_GGUF_KIND_I32:
+    case MO_GGUF_KIND_I64: { /* the sign bit has the weight -2^(8 bytes - 1) */
+        const uint64_t sign = UINT64_C(1) << (8 * bytes - 1);
+        const uint64_t extended = (bits ^ sign) - sign;
+        memcpy(&pair->i64, &extended, sizeof pair->i64);
+        break;
+    }
+    case MO_GGUF_KIND_F32: pair->f64 = (double)moi_bits_float(bits32); break;
+    case MO_GGUF_KIND_F64: memcpy(&pair->f64, &bits, sizeof pair->f64); break;
+    default: pair->u64 = bits; break;
+    }
+    if (pair->kind == MO_GGUF_KIND_BOOL && bits > 1)
+        return moi_gguf_reject(
+            p, "key '%s': a boolean is %llu", p->label, (unsigned long long)bits);
+    return 1;
+}
+
+static int moi_gguf_parse_kind(moi_gguf_parser *p, mo_gguf_pair *pair) {
+    uint64_t kind = 0, n = 1;
+    if (!moi_gguf_number(p, 4, "the kind", &kind)) return 0;
+    if (kind == MOI_GGUF_ARRAY) {
+        pair->is_array = 1;
+        if (!moi_gguf_number(p, 4, "the kind", &kind)) return 0;
+        if (!moi_gguf_number(p, 8, "the length", &n)) return 0;
+        if (kind == MOI_GGUF_ARRAY)
+            return moi_gguf_reject(p, "key '%s': arrays of arrays are not supported", p->label);
+    }
+    if (kind >= MO_GGUF_KIND_COUNT || kind == MOI_GGUF_ARRAY)
+        return moi_gguf_reject(
+            p, "key '%s' is of unknown kind %llu", p->label, (unsigned long long)kind);
+    if (n > MOI_GGUF_ARRAY_LIMIT)
+        return moi_gguf_reject(p, "key '%s': an array of %llu elements is over the limit of %d",
+            p->label, (unsigned long long)n, (int)MOI_GGUF_ARRAY_LIMIT);
+    pair->kind = (mo_gguf_kind)kind;
+    pair->n = (size_t)n;
+    return 1;
+}
+
+static int moi_gguf_parse_value(moi_gguf_parser *p, mo_gguf_pair *pair) {
+    if (pair->kind == MO_GGUF_KIND_STRING) {
+        if (pair->n > (p->size - p->at) / 8) return moi_gguf_reject_short(p, "an array");
+        return moi_gguf_parse_strings(p, pair);
+    }
+    return pair->is_array ? moi_gguf_parse_numbers(p, pair) : moi_gguf_parse_number(p, pair);
+}
+
+static int moi_gguf_parse_pair(moi_gguf_parser *p, size_t i) {
+    moi_gguf_span key;
+    mo_gguf_pair pair;
+    memset(&pair, 0, sizeof pair);
+    if (!moi_gguf_name_at(p, "key", MOI_GGUF_KEY_LIMIT, &key)) return 0;
+    if (key.size == 0) return moi_gguf_reject(p, "key %llu is empty", (unsigned long long)i);
+    if (!moi_gguf_parse_kind(p, &pair) || !moi_gguf_parse_value(p, &pair)) return 0;
+    if (strcmp(p->label, moi_gguf_alignment_key) == 0) {
+        const char *problem = moi_gguf_alignment_problem(&pair);
+        if (problem) return moi_gguf_reject(p, "key '%s' %s", p->label, problem);
+        p->alignment = (uint32_t)pair.u64;
+    }
+    if (p->metadata) {
+        pair.key = moi_gguf_terminate(p, key);
+        p->metadata[i] = pair;
+    }
+    return 1;
+}
+
+/* ---- tensors -------------------------------------------------------------------------------- */
+
+static int moi_gguf_parse_shape(moi_gguf_parser *p, mo_gguf_entry *e) {
+    uint64_t n_dims = 0;
+    if (!moi_gguf_number(p, 4, "the shape", &n_dims)) return 0;
+    if (n_dims > MO_GGUF_DIMS)
+        return moi_gguf_reject(p, "tensor '%s' has %llu dimensions, more than %d", p->label,
+            (unsigned long long)n_dims, (int)MO_GGUF_DIMS);
+    e->n_dims = (size_t)n_dims;
+    for (size_t i = 0; i < MO_GGUF_DIMS; i++) {
+        e->shape[i] = 1;
+        if (i < e->n_dims && !moi_gguf_number(p, 8, "the shape", &e->shape[i])) return 0;
+    }
+    return 1;
+}
+
+/* Where the tensor lies: right behind the one before it. */
+static int moi_gguf_place(moi_gguf_parser *p, mo_gguf_entry *e) {
+    char text[MOI_GGUF_LABEL];
+    uint64_t bytes = 0;
+    const char *problem = moi_gguf_entry_bytes(e, &bytes);
+    if (problem)
+        return moi_gguf_reject(
+            p, "tensor '%s': %s %s", p->label, moi_gguf_entry_text(e, text), problem);
+    if (e->begin != p->data_end)
+        return moi_gguf_reject(p, "tensor '%s': offset %llu, but %llu comes next", p->label,
+            (unsigned long long)e->begin, (unsigned long long)p->data_end);
+    if (e->begin > p->g->input.size || bytes > p->g->input.size - e->begin)
+        return moi_gguf_reject(p, "tensor '%s': %s is past the end of the file", p->label,
+            moi_gguf_entry_text(e, text));
+    e->end = e->begin + bytes;
+    p->data_end = e->end + moi_gguf_pad(e->end, p->alignment);
+    return 1;
+}
+
+static int moi_gguf_parse_entry(moi_gguf_parser *p, size_t i, uint64_t *end) {
+    moi_gguf_span name;
+    mo_gguf_entry e;
+    uint64_t type = 0;
+    memset(&e, 0, sizeof e);
+    if (!moi_gguf_name_at(p, "tensor", p->g->max_name_bytes, &name)) return 0;
+    if (!moi_gguf_parse_shape(p, &e) || !moi_gguf_number(p, 4, "the type", &type)) return 0;
+    if (!moi_gguf_number(p, 8, "the offset", &e.begin)) return 0;
+    if (type >= MO_GGUF_TYPE_COUNT || mo_gguf_type_block((mo_gguf_type)type) == 0)
+        return moi_gguf_reject(
+            p, "tensor '%s' is of unknown type %llu", p->label, (unsigned long long)type);
+    e.type = (mo_gguf_type)type;
+    if (!moi_gguf_place(p, &e)) return 0;
+    *end = e.end;
+    if (p->entries) {
+        e.name = moi_gguf_terminate(p, name);
+        p->entries[i] = e;
+    }
+    return 1;
+}
+
+/* ---- the header ----------------------------------------------------------------------------- */
+
+static int moi_gguf_parse_version(moi_gguf_parser *p) {
+    uint64_t version = 0;
+    const unsigned char *magic = moi_gguf_peek(p, 4, "the magic");
+    if (!magic) return 0;
+    if (memcmp(magic, "GGUF", 4) != 0) return moi_gguf_reject(p, "is no GGUF file");
+    p->at += 4;
+    if (!moi_gguf_number(p, 4, "the version", &version)) return 0;
+    if ((version & 0xffff) == 0) { /* a small number, read from its wrong end */
+        p->big_endian = 1;
+        p->at -= 4;
+        if (!moi_gguf_number(p, 4, "the version", &version)) return 0;
+    }
+    if (version != 2 && version != 3)
+        return moi_gguf_reject(p, "version %llu, not 2 or 3", (unsigned long long)version);
+    p->version = (uint32_t)version;
+    return 1;
+}
+
+/* A count, which must at least fit into the rest of the file. */
+static int moi_gguf_parse_count(
+    moi_gguf_parser *p, const char *what, uint64_t least, uint64_t *count) {
+    if (!moi_gguf_number(p, 8, what, count)) return 0;
+    if (*count > (p->g->input.size - p->at) / least)
+        return moi_gguf_reject(
+            p, "%s %llu is more than the file can hold", what, (unsigned long long)*count);
+    return 1;
+}
+
+static int moi_gguf_parse_data(moi_gguf_parser *p, uint64_t end) {
+    const uint64_t size = p->g->input.size;
+    p->data_off = p->at;
+    if (p->n == 0) return 1;
+    const uint64_t pad = moi_gguf_pad(p->at, p->alignment);
+    if (pad > size - p->at || end > size - p->at - pad)
+        return moi_gguf_reject(p,
+            "tensor '%s' is past the end of the file: %llu bytes of data, %llu of the file follow",
+            p->label, (unsigned long long)end,
+            (unsigned long long)(pad > size - p->at ? 0 : size - p->at - pad));
+    p->data_off += pad;
+    return 1;
+}
+
+static int moi_gguf_parse(moi_gguf_parser *p) {
+    uint64_t end = 0;
+    if (!moi_gguf_parse_version(p)) return 0;
+    if (!moi_gguf_parse_count(p, "the number of tensors", MOI_GGUF_LEAST_ENTRY, &p->n)) return 0;
+    if (!moi_gguf_parse_count(p, "the number of keys", MOI_GGUF_LEAST_PAIR, &p->n_metadata))
+        return 0;
+    for (size_t i = 0; i < p->n_metadata; i++)
+        if (!moi_gguf_parse_pair(p, i)) return 0;
+    for (size_t i = 0; i < p->n; i++)
+        if (!moi_gguf_parse_entry(p, i, &end)) return 0;
+    return moi_gguf_parse_data(p, end);
+}
+
+static void moi_gguf_parser_begin(moi_gguf_parser *p, const mo_gguf *g) {
+    memset(p, 0, sizeof *p);
+    p->g = g;
+    p->memory = g->header;
+    p->alignment = MOI_GGUF_ALIGNMENT;
+    p->size = g->header_size;
+    if (g->header) return;
+    p->size = g->input.size < g->max_header_bytes ? g->input.size : g->max_header_bytes;
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static mo_status moi_gguf_no_memory(const mo_gguf *g) {
+    return moi_file_fail(&g->log, g->input.path, MO_E_NO_MEMORY, "out of memory for the header");
+}
+
+/* First pass: check the header where it is, and read it. */
+static mo_status moi_gguf_read_header(mo_gguf *g) {
+    moi_gguf_parser p;
+    moi_gguf_parser_begin(&p, g);
+    if (!moi_gguf_parse(&p)) return p.status;
+    g->header_size = (size_t)p.at;
+    g->header = (char *)moi_alloc_array(&g->allocator, g->header_size, 1);
+    if (!g->header) return moi_gguf_no_memory(g);
+    return moi_input_read(&g->input, &g->log, 0, g->header, g->header_size);
+}
+
+/* Second pass: count, and check names. */
+static mo_status moi_gguf_count(mo_gguf *g) {
+    moi_gguf_parser p;
+    moi_gguf_parser_begin(&p, g);
+    if (!moi_gguf_parse(&p)) return p.status;
+    g->n = (size_t)p.n;
+    g->n_metadata = (size_t)p.n_metadata;
+    g->n_strings = (size_t)p.n_strings;
+    g->version = p.version;
+    g->alignment = p.alignment;
+    g->big_endian = p.big_endian;
+    g->data_off = p.data_off;
+    g->data_size = g->input.size - p.data_off;
+    return MO_OK;
+}
+
+/* Third pass: fill the arrays. */
+static mo_status moi_gguf_fill(mo_gguf *g) {
+    moi_gguf_parser p;
+    const mo_allocator *a = &g->allocator;
+    moi_gguf_parser_begin(&p, g);
+    g->entries = p.entries = (mo_gguf_entry *)moi_alloc_array(a, g->n, sizeof *p.entries);
+    g->metadata = p.metadata =
+        (mo_gguf_pair *)moi_alloc_array(a, g->n_metadata, sizeof *p.metadata);
+    g->strings = p.strings = (mo_gguf_text *)moi_alloc_array(a, g->n_strings, sizeof *p.strings);
+    if ((g->n && !p.entries) || (g->n_metadata && !p.metadata) || (g->n_strings && !p.strings))
+        return moi_gguf_no_memory(g);
+    int again = moi_gguf_parse(&p);
+    MEMOPT_ASSERT(again);
+    (void)again;
+    return MO_OK;
+}
+
+/* Names to entries and keys to pairs, or what is wrong with them. */
+static mo_status moi_gguf_index(mo_gguf *g) {
+    char text[MOI_GGUF_LABEL];
+    const char *twice = NULL, *what = "tensor";
+    const mo_allocator *a = &g->allocator;
+    mo_status status = moi_names_build(&g->names, a, g->entries, g->n, sizeof *g->entries, &twice);
+    if (status == MO_OK) {
+        what = "key";
+        status =
+            moi_names_build(&g->keys, a, g->metadata, g->n_metadata, sizeof *g->metadata, &twice);
+    }
+    if (status == MO_E_NO_MEMORY) return moi_gguf_no_memory(g);
+    if (status == MO_E_FORMAT)
+        return moi_file_fail(&g->log, g->input.path, status, "%s '%s' is there twice", what,
+            moi_printable(twice, strlen(twice), text, sizeof text));
+    return status;
+}
+
+static mo_status moi_gguf_load(mo_gguf *opening, mo_gguf *g) {
+    mo_status status = moi_gguf_read_header(opening);
+    if (status == MO_OK) status = moi_gguf_count(opening);
+    if (status == MO_OK) status = moi_gguf_fill(opening);
+    if (status == MO_OK) status = moi_gguf_index(opening);
+    if (status == MO_OK) *g = *opening;
+    else mo_gguf_close(opening);
+    return status;
+}
+
+static void moi_gguf_begin_open(mo_gguf *g, const mo_gguf_desc *desc) {
+    memset(g, 0, sizeof *g);
+    g->max_header_bytes = MOI_GGUF_HEADER_LIMIT;
+    g->max_name_bytes = MOI_GGUF_NAME_LIMIT;
+    if (!desc) return;
+    g->allocator = desc->allocator;
+    g->log = desc->log;
+    if (desc->max_header_bytes) g->max_header_bytes = desc->max_header_bytes;
+    if (desc->long_names) g->max_name_bytes = MOI_GGUF_LONG_NAME_LIMIT;
+}
+
+mo_status mo_gguf_open(mo_gguf *g, const char *path, const mo_gguf_desc *desc) {
+    mo_gguf opening;
+    if (!g || !path) return MO_E_INVALID;
+    moi_gguf_begin_open(&opening, desc);
+    mo_status status = moi_input_open(&opening.input, path, &opening.allocator, &opening.log);
+    return status == MO_OK ? moi_gguf_load(&opening, g) : status;
+}
+
+mo_status mo_gguf_open_memory(mo_gguf *g, const void *data, size_t size, const mo_gguf_desc *desc) {
+    mo_gguf opening;
+    if (!g || (!data && size > 0)) return MO_E_INVALID;
+    moi_gguf_begin_open(&opening, desc);
+    moi_input_open_memory(&opening.input, data, size);
+    return moi_gguf_load(&opening, g);
+}
+
+void mo_gguf_close(mo_gguf *g) {
+    if (!g) return;
+    const mo_allocator *a = &g->allocator;
+    moi_input_close(&g->input, a);
+    moi_free_array(a, g->header, g->header_size, 1);
+    moi_free_array(a, (void *)(uintptr_t)g->entries, g->n, sizeof *g->entries);
+    moi_free_array(a, (void *)(uintptr_t)g->metadata, g->n_metadata, sizeof *g->metadata);
+    moi_free_array(a, g->strings, g->n_strings, sizeof *g->strings);
+    moi_names_free(&g->names, a);
+    moi_names_free(&g->keys, a);
+    memset(g, 0, sizeof *g);
+}
+
+/* ---- metadata by key ------------------------------------------------------------------------ */
+
+const mo_gguf_entry *mo_gguf_find(const mo_gguf *g, const char *name) {
+    if (!g || !name) return NULL;
+    size_t i = moi_names_find(&g->names, name);
+    return i < g->n ? &g->entries[i] : NULL;
+}
+
+const mo_gguf_pair *mo_gguf_find_key(const mo_gguf *g, const char *key) {
+    if (!g || !key) return NULL;
+    size_t i = moi_names_find(&g->keys, key);
+    return i < g->n_metadata ? &g->metadata[i] : NULL;
+}
+
+const char *mo_gguf_string(const mo_gguf *g, const char *key) {
+    const mo_gguf_pair *pair = mo_gguf_find_key(g, key);
+    return pair && pair->kind == MO_GGUF_KIND_STRING && !pair->is_array ? pair->strings[0].text
+                                                                        : NULL;
+}
+
+static mo_status moi_gguf_other_kind(const mo_gguf *g, const mo_gguf_pair *pair, const char *want) {
+    char text[MOI_GGUF_LABEL];
+    return moi_file_fail(&g->log, g->input.path, MO_E_FORMAT, "key '%s' is %s%s, not %s",
+        moi_printable(pair->key, strlen(pair->key), text, sizeof text),
+        pair->is_array      ? "an array of "
+            : pair->i64 < 0 ? "a negative "
+                            : "",
+        mo_gguf_kind_name(pair->kind), want);
+}
+
+static int moi_gguf_is_signed(mo_gguf_kind kind) {
+    return kind == MO_GGUF_KIND_I8 || kind == MO_GGUF_KIND_I16 || kind == MO_GGUF_KIND_I32 ||
+        kind == MO_GGUF_KIND_I64;
+}
+
+static int moi_gguf_is_float(mo_gguf_kind kind) {
+    return kind == MO_GGUF_KIND_F32 || kind == MO_GGUF_KIND_F64;
+}
+
+mo_status mo_gguf_u64(const mo_gguf *g, const char *key, uint64_t *value) {
+    if (!g || !key || !value) return MO_E_INVALID;
+    const mo_gguf_pair *pair = mo_gguf_find_key(g, key);
+    if (!pair) return MO_E_NOT_FOUND;
+    if (pair->is_array || pair->kind == MO_GGUF_KIND_STRING || moi_gguf_is_float(pair->kind) ||
+        pair->i64 < 0)
+        return moi_gguf_other_kind(g, pair, "an integer from 0 on");
+    *value = moi_gguf_is_signed(pair->kind) ? (uint64_t)pair->i64 : pair->u64;
+    return MO_OK;
+}
+
+mo_status mo_gguf_f64(const mo_gguf *g, const char *key, double *value) {
+    if (!g || !key || !value) return MO_E_INVALID;
+    const mo_gguf_pair *pair = mo_gguf_find_key(g, key);
+    if (!pair) return MO_E_NOT_FOUND;
+    if (pair->is_array || pair->kind == MO_GGUF_KIND_STRING)
+        return moi_gguf_other_kind(g, pair, "a number");
+    if (moi_gguf_is_float(pair->kind)) *value = pair->f64;
+    else *value = moi_gguf_is_signed(pair->kind) ? (double)pair->i64 : (double)pair->u64;
+    return MO_OK;
+}
+
+/* ---- data ----------------------------------------------------------------------------------- */
+
+uint64_t mo_gguf_elements(const mo_gguf_entry *entry) {
+    uint64_t n = 1;
+    for (size_t i = 0; entry && i < entry->n_dims && i < MO_GGUF_DIMS; i++) n *= entry->shape[i];
+    return entry ? n : 0;
+}
+
+static int moi_gguf_has(
+    const mo_gguf *g, const mo_gguf_entry *entry, uint64_t offset, size_t size) {
+    if (!g || !entry || entry->begin > entry->end || entry->end > g->data_size) return 0;
+    uint64_t bytes = entry->end - entry->begin;
+    return offset <= bytes && size <= bytes - offset;
+}
+
+const void *mo_gguf_data(mo_gguf *g, const mo_gguf_entry *entry) {
+    if (!moi_gguf_has(g, entry, 0, 0)) return NULL;
+    const unsigned char *bytes = moi_input_map(&g->input, &g->log);
+    return bytes ? bytes + (size_t)(g->data_off + entry->begin) : NULL;
+}
+
+mo_status mo_gguf_read(
+    const mo_gguf *g, const mo_gguf_entry *entry, uint64_t offset, void *dst, size_t size) {
+    if (!moi_gguf_has(g, entry, offset, size) || (!dst && size > 0)) return MO_E_INVALID;
+    return moi_input_read(&g->input, &g->log, g->data_off + entry->begin + offset, dst, size);
+}
+
+mo_status mo_gguf_view(const mo_gguf *g, const mo_gguf_entry *entry, uint64_t offset, void *buffer,
+    size_t size, const void **view) {
+    if (!moi_gguf_has(g, entry, offset, size) || !view) return MO_E_INVALID;
+    if (g->input.path && !buffer && size > 0) return MO_E_INVALID;
+    return moi_input_view(
+        &g->input, &g->log, g->data_off + entry->begin + offset, buffer, size, view);
+}
+
+mo_status mo_gguf_read_f32(
+    const mo_gguf *g, const mo_gguf_entry *entry, uint64_t first, size_t n, float *dst) {
+    unsigned char buffer[MOI_GGUF_READ];
+    mo_gguf_code code;
+    const void *view = NULL;
+    if (!g || !entry || (!dst && n > 0)) return MO_E_INVALID;
+    memset(&code, 0, sizeof code);
+    code.type = entry->type;
+    code.big_endian = g->big_endian;
+    mo_status status = moi_gguf_check_code(&code, buffer, n, buffer);
+    if (status != MO_OK) return status;
+    const size_t block = mo_gguf_type_block(code.type), bytes = mo_gguf_type_bytes(code.type);
+    const uint64_t elements = mo_gguf_elements(entry);
+    if (first > elements || n > elements - first || first % block != 0) return MO_E_INVALID;
+    for (size_t done = 0; status == MO_OK && done < n;) {
+        const size_t part = moi_min(n - done, sizeof buffer / bytes * block);
+        status = mo_gguf_view(
+            g, entry, (first + done) / block * bytes, buffer, part / block * bytes, &view);
+        if (status == MO_OK) status = mo_gguf_decode(&code, view, part, dst + done);
+        done += part;
+    }
+    return status;
+}
+/* mo_gguf_writer.c - see mo_gguf_writer.h. */
+
+/* ---- the header ---------------------------------------------------------------------------- */
+
+/* What the header is made of, and where its bytes go. */
+typedef struct moi_ggw_header {
+    const mo_gguf_entry *entries;
+    size_t n;
+    const mo_gguf_writer_desc *desc;
+    uint32_t alignment;
+    moi_sink sink;
+} moi_ggw_header;
+
+static void moi_ggw_number(moi_ggw_header *h, uint64_t value, size_t bytes) {
+    unsigned char out[8];
+    for (size_t i = 0; i < bytes; i++)
+        out[h->desc->big_endian ? bytes - 1 - i : i] = (unsigned char)(value >> 8 * i & 255);
+    moi_sink_put(&h->sink, out, bytes);
+}
+
+static void moi_ggw_string(moi_ggw_header *h, const char *text, size_t size) {
+    moi_ggw_number(h, size, 8);
+    moi_sink_put(&h->sink, text, size);
+}
+
+static uint64_t moi_ggw_bits(const mo_gguf_pair *pair) {
+    const float f32 = (float)pair->f64;
+    uint64_t bits = pair->u64;
+    if (pair->kind == MO_GGUF_KIND_F32) bits = moi_float_bits(f32);
+    if (pair->kind == MO_GGUF_KIND_F64) memcpy(&bits, &pair->f64, sizeof bits);
+    if (moi_gguf_is_signed(pair->kind)) memcpy(&bits, &pair->i64, sizeof bits);
+    return bits;
+}
+
+/* The numbers of an array, from the byte order of this host to that of the file. */
+static void moi_ggw_numbers(moi_ggw_header *h, const mo_gguf_pair *pair) {
+    const size_t bytes = mo_gguf_kind_bytes(pair->kind);
+    const int swap = (h->desc->big_endian != 0) != moi_host_is_big_endian();
+    const char *data = (const char *)pair->data;
+    if (!swap || bytes == 1) {
+        if (pair->n > 0) moi_sink_put(&h->sink, data, pair->n * bytes);
+        return;
+    }
+    for (size_t i = 0; i < pair->n; i++) {
+        char number[8];
+        memcpy(number, data + i * bytes, bytes);
+        moi_swap_bytes(number, 1, bytes);
+        moi_sink_put(&h->sink, number, bytes);
+    }
+}
+
+static void moi_ggw_pair(moi_ggw_header *h, const mo_gguf_pair *pair) {
+    moi_ggw_string(h, pair->key, strlen(pair->key));
+    if (pair->is_array) moi_ggw_number(h, MOI_GGUF_ARRAY, 4);
+    moi_ggw_number(h, (uint64_t)pair->kind, 4);
+    if (pair->is_array) moi_ggw_number(h, pair->n, 8);
+    if (pair->kind == MO_GGUF_KIND_STRING)
+        for (size_t i = 0; i < (pair->is_array ? pair->n : 1); i++)
+            moi_ggw_string(h, pair->strings[i].text, pair->strings[i].size);
+    else if (pair->is_array) moi_ggw_numbers(h, pair);
+    else moi_ggw_number(h, moi_ggw_bits(pair), mo_gguf_kind_bytes(pair->kind));
+}
+
+static void moi_ggw_entry(moi_ggw_header *h, const mo_gguf_entry *e, uint64_t *offset) {
+    uint64_t bytes = 0;
+    (void)moi_gguf_entry_bytes(e, &bytes); /* checked before */
+    moi_ggw_string(h, e->name, strlen(e->name));
+    moi_ggw_number(h, e->n_dims, 4);
+    for (size_t i = 0; i < e->n_dims; i++) moi_ggw_number(h, e->shape[i], 8);
+    moi_ggw_number(h, (uint64_t)e->type, 4);
+    moi_ggw_number(h, *offset, 8);
+    *offset += bytes + moi_gguf_pad(bytes, h->alignment);
+}
+
+static void moi_ggw_put(moi_ggw_header *h) {
+    uint64_t offset = 0;
+    moi_sink_text(&h->sink, "GGUF");
+    moi_ggw_number(h, 3, 4);
+    moi_ggw_number(h, h->n, 8);
+    moi_ggw_number(h, h->desc->n_metadata, 8);
+    for (size_t i = 0; i < h->desc->n_metadata; i++) moi_ggw_pair(h, &h->desc->metadata[i]);
+    for (size_t i = 0; i < h->n; i++) moi_ggw_entry(h, &h->entries[i], &offset);
+    if (h->n > 0) moi_sink_fill(&h->sink, '\0', moi_gguf_pad(h->sink.size, h->alignment));
+}
+
+/* ---- checks -------------------------------------------------------------------------------- */
+
+/* A value of its kind; NULL, or what is wrong. */
+static const char *moi_ggw_value_problem(const mo_gguf_pair *pair) {
+    const size_t bytes = mo_gguf_kind_bytes(pair->kind), n = pair->is_array ? pair->n : 1;
+    if (pair->kind == MO_GGUF_KIND_STRING) {
+        if (!pair->strings && n > 0) return "has no strings";
+        for (size_t i = 0; i < n; i++)
+            if ((!pair->strings[i].text && pair->strings[i].size > 0) ||
+                pair->strings[i].size > MOI_GGUF_STRING_LIMIT)
+                return "has a string that is NULL or too long";
+        return n > MOI_GGUF_ARRAY_LIMIT ? "has too many elements" : NULL;
+    }
+    if (bytes == 0) return "is of an unknown kind";
+    if (n > MOI_GGUF_ARRAY_LIMIT) return "has too many elements";
+    if (pair->is_array && !pair->data && n > 0) return "has no data";
+    if (pair->kind == MO_GGUF_KIND_BOOL && pair->is_array)
+        for (size_t i = 0; i < n; i++)
+            if (((const unsigned char *)pair->data)[i] > 1) return "has a boolean over 1";
+    if (pair->is_array || moi_gguf_is_float(pair->kind)) return NULL;
+    if (!moi_gguf_is_signed(pair->kind)) {
+        const unsigned bits = pair->kind == MO_GGUF_KIND_BOOL ? 1 : (unsigned)(8 * bytes);
+        return bits < 64 && pair->u64 >> bits != 0 ? "has a value that its kind cannot hold" : NULL;
+    }
+    const int64_t most = INT64_MAX >> (64 - 8 * bytes);
+    return pair->i64 > most || pair->i64 < -most - 1 ? "has a value that its kind cannot hold"
+                                                     : NULL;
+}
+
+static mo_status moi_ggw_check_pair(
+    const char *path, const mo_gguf_writer_desc *desc, size_t i, uint32_t *alignment) {
+    char text[MOI_GGUF_LABEL];
+    const mo_gguf_pair *pair = &desc->metadata[i];
+    if (!moi_is_text(pair->key) || !*pair->key || strlen(pair->key) > MOI_GGUF_KEY_LIMIT)
+        return moi_file_fail(&desc->log, path, MO_E_INVALID,
+            "key %llu is empty, over %d bytes or not UTF-8 text", (unsigned long long)i,
+            (int)MOI_GGUF_KEY_LIMIT);
+    const char *problem = moi_ggw_value_problem(pair);
+    if (!problem && strcmp(pair->key, moi_gguf_alignment_key) == 0) {
+        problem = moi_gguf_alignment_problem(pair);
+        if (!problem) *alignment = (uint32_t)pair->u64;
+    }
+    if (problem)
+        return moi_file_fail(&desc->log, path, MO_E_INVALID, "key '%s' %s",
+            moi_printable(pair->key, strlen(pair->key), text, sizeof text), problem);
+    return MO_OK;
+}
+
+static mo_status moi_ggw_check_entry(
+    mo_gguf_writer *w, const char *path, const mo_gguf_entry *e, int long_names, size_t i) {
+    char name[MOI_GGUF_LABEL], shape[MOI_GGUF_LABEL];
+    const mo_log *log = &w->output.log;
+    const size_t limit = long_names ? MOI_GGUF_LONG_NAME_LIMIT : MOI_GGUF_NAME_LIMIT;
+    uint64_t bytes = 0;
+    if (!moi_is_text(e->name))
+        return moi_file_fail(log, path, MO_E_INVALID, "a tensor's name is not UTF-8 text");
+    moi_printable(e->name, strlen(e->name), name, sizeof name);
+    if (strlen(e->name) > limit)
+        return moi_file_fail(log, path, MO_E_INVALID, "tensor '%s': the name is over %llu bytes",
+            name, (unsigned long long)limit);
+    const char *problem = moi_gguf_entry_bytes(e, &bytes);
+    if (!problem && bytes > moi_st_size_limit - w->data_size) problem = "takes the file over 2^48";
+    if (problem)
+        return moi_file_fail(log, path, MO_E_INVALID, "tensor '%s': %s %s", name,
+            moi_gguf_entry_text(e, shape), problem);
+    w->data_size += bytes;
+    w->ends[i] = w->data_size;
+    return MO_OK;
+}
+
+/* All that can be known before a file is touched; fills ends and sets data_size. */
+static mo_status moi_ggw_check(mo_gguf_writer *w, const char *path, const moi_ggw_header *h) {
+    const mo_gguf_writer_desc *desc = h->desc;
+    const mo_allocator *a = &desc->allocator;
+    mo_status status = MO_OK;
+    for (size_t i = 0; status == MO_OK && i < desc->n_metadata; i++)
+        status = moi_ggw_check_pair(path, desc, i, &w->alignment);
+    for (size_t i = 0; status == MO_OK && i < h->n; i++)
+        status = moi_ggw_check_entry(w, path, &h->entries[i], desc->long_names, i);
+    if (status == MO_OK)
+        status = moi_names_check(
+            a, &desc->log, path, desc->metadata, desc->n_metadata, sizeof *desc->metadata, "key");
+    if (status == MO_OK)
+        status =
+            moi_names_check(a, &desc->log, path, h->entries, h->n, sizeof *h->entries, "tensor");
+    return status;
+}
+
+/* ---- the file ------------------------------------------------------------------------------ */
+
+void mo_gguf_discard(mo_gguf_writer *w) {
+    if (!w) return;
+    if (w->ends) moi_free_array(&w->output.allocator, w->ends, w->n, sizeof *w->ends);
+    moi_output_discard(&w->output);
+    memset(w, 0, sizeof *w);
+}
+
+/* Free what is left, in success and failure. The output is zeroed by then, and its allocator with it. */
+static mo_status moi_ggw_end(
+    mo_gguf_writer *w, const mo_allocator *allocator, mo_status status) {
+    moi_free_array(allocator, w->ends, w->n, sizeof *w->ends);
+    w->ends = NULL;
+    mo_gguf_discard(w);
+    return status;
+}
+
+/* Count the header, create the file, write it. */
+static mo_status moi_ggw_open(mo_gguf_writer *w, const char *path, moi_ggw_header *h) {
+    uint64_t size = 0;
+    h->alignment = w->alignment;
+    moi_sink_begin(&h->sink, NULL);
+    moi_ggw_put(h);
+    if (h->sink.size > MOI_GGUF_HEADER_LIMIT)
+        return moi_file_fail(&w->output.log, path, MO_E_INVALID,
+            "header of %llu bytes is over the limit of %d", (unsigned long long)h->sink.size,
+            (int)MOI_GGUF_HEADER_LIMIT);
+    size = h->sink.size;
+    for (size_t i = 0; i < w->n; i++) {
+        const uint64_t bytes = w->ends[i] - (i ? w->ends[i - 1] : 0);
+        size += bytes + moi_gguf_pad(bytes, w->alignment);
+    }
+    mo_status status = moi_output_create(&w->output, path, size);
+    if (status != MO_OK) return status;
+    moi_sink_begin(&h->sink, &w->output);
+    moi_ggw_put(h);
+    return moi_sink_end(&h->sink);
+}
+
+mo_status mo_gguf_create(mo_gguf_writer *w, const char *path, const mo_gguf_entry *entries,
+    size_t n, const mo_gguf_writer_desc *desc) {
+    mo_gguf_writer opening;
+    mo_gguf_writer_desc none;
+    moi_ggw_header header;
+    memset(&opening, 0, sizeof opening);
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    if (!w || !path || (!entries && n > 0)) return MO_E_INVALID;
+    if (!desc->metadata && desc->n_metadata > 0) return MO_E_INVALID;
+    opening.output.allocator = desc->allocator;
+    opening.output.log = desc->log;
+    opening.n = n;
+    opening.alignment = MOI_GGUF_ALIGNMENT;
+    opening.ends = (uint64_t *)moi_alloc_array(&desc->allocator, n, sizeof *opening.ends);
+    if (!opening.ends && n > 0)
+        return moi_file_fail(&desc->log, path, MO_E_NO_MEMORY, "out of memory for the sizes");
+    header.entries = entries;
+    header.n = n;
+    header.desc = desc;
+    mo_status status = moi_ggw_check(&opening, path, &header);
+    if (status == MO_OK) status = moi_ggw_open(&opening, path, &header);
+    if (status != MO_OK) return moi_ggw_end(&opening, &desc->allocator, status);
+    *w = opening;
+    return MO_OK;
+}
+
+/* Behind a tensor: zeros up to where the next one begins. ggml wants them behind the last one. */
+static mo_status moi_ggw_finish_tensor(mo_gguf_writer *w) {
+    const uint64_t bytes = w->ends[w->at] - (w->at ? w->ends[w->at - 1] : 0);
+    moi_sink sink;
+    w->at++;
+    moi_sink_begin(&sink, &w->output);
+    moi_sink_fill(&sink, '\0', moi_gguf_pad(bytes, w->alignment));
+    return moi_sink_end(&sink);
+}
+
+static mo_status moi_ggw_write_part(mo_gguf_writer *w, const char *data, size_t size) {
+    mo_status status = moi_output_write(&w->output, data, size);
+    w->data_written += size;
+    if (status == MO_OK && w->data_written == w->ends[w->at]) status = moi_ggw_finish_tensor(w);
+    return status;
+}
+
+mo_status mo_gguf_write(mo_gguf_writer *w, const void *data, size_t size) {
+    const char *from = (const char *)data;
+    if (!w || (!data && size > 0)) return MO_E_INVALID;
+    if (!w->output.temp) return MO_E_STATE;
+    const mo_allocator allocator = w->output.allocator;
+    if (size > w->data_size - w->data_written)
+        return moi_ggw_end(w, &allocator,
+            moi_file_fail(&w->output.log, w->output.path, MO_E_INVALID,
+                "%llu bytes more are over the tensors' %llu bytes (%llu written)",
+                (unsigned long long)size, (unsigned long long)w->data_size,
+                (unsigned long long)w->data_written));
+    mo_status status = MO_OK;
+    while (status == MO_OK && size > 0) {
+        while (w->ends[w->at] == w->data_written) w->at++; /* empty ones */
+        const uint64_t left = w->ends[w->at] - w->data_written;
+        const size_t part = size < left ? size : (size_t)left;
+        status = moi_ggw_write_part(w, from, part);
+        from += part, size -= part;
+    }
+    return status == MO_OK ? status : moi_ggw_end(w, &allocator, status);
+}
+
+mo_status mo_gguf_commit(mo_gguf_writer *w) {
+    if (!w || !w->output.temp) return MO_E_STATE;
+    const mo_allocator allocator = w->output.allocator;
+    if (w->data_written != w->data_size)
+        return moi_ggw_end(w, &allocator,
+            moi_file_fail(&w->output.log, w->output.path, MO_E_STATE,
+                "%llu of the tensors' %llu bytes are missing",
+                (unsigned long long)(w->data_size - w->data_written),
+                (unsigned long long)w->data_size));
+    return moi_ggw_end(w, &allocator, moi_output_commit(&w->output));
 }
 
 #if defined(__clang__)

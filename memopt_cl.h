@@ -2320,9 +2320,17 @@ enum { MOI_FILE_PATH_SIZE = 4096, MOI_FILE_TEMP_SIZE = 32, MOI_FILE_TEXT_SIZE = 
 static const char *moi_file_text(int error, char *out);
 static mo_status moi_file_status(int error);
 
+/* One line in the log: the path (NULL: data in memory), then what is wrong. Returns status; that of
+ * the error with moi_file_fail_error. */
+MOI_PRINTF(4)
+static mo_status moi_file_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...);
+static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error);
+
 /* Open a regular file to read; anything else is refused without waiting for it. */
 static int moi_file_open(const char *path, intptr_t *file, uint64_t *size);
 static int moi_file_close(intptr_t file);
+static int moi_file_size(intptr_t file, uint64_t *size);
 
 /* Read exactly size bytes at offset; MOI_FILE_TOO_SHORT at the end of the file. */
 static int moi_file_read(intptr_t file, uint64_t offset, void *dst, size_t size);
@@ -2344,7 +2352,7 @@ static int moi_file_create(const char *target, unsigned mode, char *temp, intptr
 static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n);
 static int moi_file_sync(intptr_t file);
 static int moi_file_rename(const char *from, const char *to);
-static int moi_file_remove(const char *path);
+static int moi_file_remove(const char *path); /* one that is not there is no error */
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
@@ -2367,6 +2375,25 @@ static const char *moi_file_own_text(int error) {
     case MOI_FILE_CHANGED: return "The file has changed its size since it was opened";
     default: return NULL;
     }
+}
+
+MOI_PRINTF(4)
+static mo_status moi_file_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
+    char text[640], file[300];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!path) path = "data in memory";
+    moi_printable(path, strlen(path), file, sizeof file);
+    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
+    return status;
+}
+
+static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error) {
+    char text[MOI_FILE_TEXT_SIZE];
+    return moi_file_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
 }
 
 #ifdef _WIN32
@@ -2523,7 +2550,8 @@ static int moi_file_rename(const char *from, const char *to) {
 static int moi_file_remove(const char *path) {
     wchar_t wide[MOI_FILE_PATH_SIZE];
     int error = moi_file_wide(path, wide);
-    return error ? error : DeleteFileW(wide) ? 0 : moi_file_error();
+    if (error || DeleteFileW(wide)) return error;
+    return GetLastError() == ERROR_FILE_NOT_FOUND ? 0 : moi_file_error();
 }
 
 /* MOVEFILE_WRITE_THROUGH has done it. */
@@ -2675,7 +2703,9 @@ static int moi_file_rename(const char *from, const char *to) {
     return rename(from, to) == 0 ? 0 : moi_file_error();
 }
 
-static int moi_file_remove(const char *path) { return unlink(path) == 0 ? 0 : moi_file_error(); }
+static int moi_file_remove(const char *path) {
+    return unlink(path) == 0 || errno == ENOENT ? 0 : moi_file_error();
+}
 
 /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
 static int moi_file_sync_folder(const char *path) {

@@ -105,11 +105,20 @@
 
 #include "mo_json.h"
 #include "mo_file.h"
+#include "mo_names.h"
+#include "mo_input.h"
+#include "mo_output.h"
 #include "mo_json.c"
 #include "mo_file.c"
+#include "mo_names.c"
+#include "mo_input.c"
+#include "mo_output.c"
 #include "mo_safetensors.c"
 #include "mo_safetensors_writer.c"
 #include "mo_optim_file.c"
+#include "mo_gguf_type.c"
+#include "mo_gguf.c"
+#include "mo_gguf_writer.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

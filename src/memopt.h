@@ -45,6 +45,7 @@
  *                weights over devices, host memory and disk, with the least travel in a step; by
  *                hand; the order of what is streamed
  *   safetensors  read and write safetensors files
+ *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
  *   optim_file   optimizer states in them: split, merged, requantized
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
@@ -164,9 +165,13 @@ extern "C" {
 #include "mo_place.h"
 #include "mo_place_write.h"
 
+#include "mo_store_parts.h"
 #include "mo_safetensors.h"
 #include "mo_safetensors_writer.h"
 #include "mo_optim_file.h"
+#include "mo_gguf_type.h"
+#include "mo_gguf.h"
+#include "mo_gguf_writer.h"
 
 #ifdef __cplusplus
 }

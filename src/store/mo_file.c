@@ -17,6 +17,25 @@ static const char *moi_file_own_text(int error) {
     }
 }
 
+MOI_PRINTF(4)
+static mo_status moi_file_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
+    char text[640], file[300];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!path) path = "data in memory";
+    moi_printable(path, strlen(path), file, sizeof file);
+    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
+    return status;
+}
+
+static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error) {
+    char text[MOI_FILE_TEXT_SIZE];
+    return moi_file_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
+}
+
 #ifdef _WIN32
 
 /* Links are not followed when a file is replaced: Windows programs hardly use them. */
@@ -171,7 +190,8 @@ static int moi_file_rename(const char *from, const char *to) {
 static int moi_file_remove(const char *path) {
     wchar_t wide[MOI_FILE_PATH_SIZE];
     int error = moi_file_wide(path, wide);
-    return error ? error : DeleteFileW(wide) ? 0 : moi_file_error();
+    if (error || DeleteFileW(wide)) return error;
+    return GetLastError() == ERROR_FILE_NOT_FOUND ? 0 : moi_file_error();
 }
 
 /* MOVEFILE_WRITE_THROUGH has done it. */
@@ -323,7 +343,9 @@ static int moi_file_rename(const char *from, const char *to) {
     return rename(from, to) == 0 ? 0 : moi_file_error();
 }
 
-static int moi_file_remove(const char *path) { return unlink(path) == 0 ? 0 : moi_file_error(); }
+static int moi_file_remove(const char *path) {
+    return unlink(path) == 0 || errno == ENOENT ? 0 : moi_file_error();
+}
 
 /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
 static int moi_file_sync_folder(const char *path) {

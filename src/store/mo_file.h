@@ -12,9 +12,17 @@ enum { MOI_FILE_PATH_SIZE = 4096, MOI_FILE_TEMP_SIZE = 32, MOI_FILE_TEXT_SIZE = 
 static const char *moi_file_text(int error, char *out);
 static mo_status moi_file_status(int error);
 
+/* One line in the log: the path (NULL: data in memory), then what is wrong. Returns status; that of
+ * the error with moi_file_fail_error. */
+MOI_PRINTF(4)
+static mo_status moi_file_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...);
+static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error);
+
 /* Open a regular file to read; anything else is refused without waiting for it. */
 static int moi_file_open(const char *path, intptr_t *file, uint64_t *size);
 static int moi_file_close(intptr_t file);
+static int moi_file_size(intptr_t file, uint64_t *size);
 
 /* Read exactly size bytes at offset; MOI_FILE_TOO_SHORT at the end of the file. */
 static int moi_file_read(intptr_t file, uint64_t offset, void *dst, size_t size);
@@ -36,7 +44,7 @@ static int moi_file_create(const char *target, unsigned mode, char *temp, intptr
 static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n);
 static int moi_file_sync(intptr_t file);
 static int moi_file_rename(const char *from, const char *to);
-static int moi_file_remove(const char *path);
+static int moi_file_remove(const char *path); /* one that is not there is no error */
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);

@@ -16,10 +16,22 @@ static size_t moi_utf8_character(const unsigned char *s, size_t size) {
 }
 
 static size_t moi_utf8_prefix(const char *text, size_t size) {
-    size_t at = 0, n = 1;
-    for (; at < size && n > 0; at += n)
-        n = moi_utf8_character((const unsigned char *)text + at, size - at);
+    size_t at = 0;
+    while (at < size) {
+        uint64_t word = 0;
+        if (size - at >= sizeof word) memcpy(&word, text + at, sizeof word);
+        size_t n = sizeof word; /* nearly all text is ASCII */
+        if (size - at < sizeof word || (word & UINT64_C(0x8080808080808080)) != 0)
+            n = moi_utf8_character((const unsigned char *)text + at, size - at);
+        if (n == 0) break;
+        at += n;
+    }
     return at;
+}
+
+static int moi_is_text(const char *text) {
+    size_t size = text ? strlen(text) : 0;
+    return text && moi_utf8_prefix(text, size) == size;
 }
 
 static size_t moi_utf8_encode(uint32_t code, char out[4]) {
@@ -112,6 +124,10 @@ static int moi_json_is(moi_json_text string, const char *text) {
 static size_t moi_json_decode(moi_json_text string, char *dst) {
     size_t length = 0, n = 0;
     char character[4];
+    if (!memchr(string.begin, '\\', string.size)) { /* nearly always */
+        memmove(dst, string.begin, string.size);
+        return string.size;
+    }
     while (string.size > 0) {
         size_t taken = moi_json_character(string, character, &n);
         memcpy(dst + length, character, n);
@@ -174,14 +190,22 @@ static int moi_json_item(moi_json *j, char bracket, size_t i) {
     return 1;
 }
 
+/* How many characters stand for themselves. */
+static size_t moi_json_plain(const char *s, size_t size) {
+    size_t n = 0;
+    while (n < size && s[n] != '"' && s[n] != '\\' && (unsigned char)s[n] >= 0x20) n++;
+    return n;
+}
+
 static int moi_json_string(moi_json *j, moi_json_text *string) {
     if (moi_json_peek(j) != '"') return moi_json_fail(j, "expected a string");
     size_t begin = ++j->at;
-    while (j->at < j->size && j->text[j->at] != '"') {
-        uint32_t code = (unsigned char)j->text[j->at];
-        size_t taken = 1;
-        if (code < 0x20) return moi_json_fail(j, "control character in a string");
-        if (code == '\\') taken = moi_json_unescape(j->text + j->at, j->size - j->at, &code);
+    for (;;) {
+        j->at += moi_json_plain(j->text + j->at, j->size - j->at);
+        if (j->at == j->size || j->text[j->at] == '"') break;
+        if (j->text[j->at] != '\\') return moi_json_fail(j, "control character in a string");
+        uint32_t code = 0;
+        size_t taken = moi_json_unescape(j->text + j->at, j->size - j->at, &code);
         if (taken == 0) return moi_json_fail(j, "invalid escape in a string");
         if (code == 0) return moi_json_fail(j, "NUL character in a string");
         j->at += taken;

@@ -19,6 +19,9 @@ typedef struct moi_json_text {
 /* Bytes of the longest valid UTF-8 prefix; size when all of it is valid. */
 static size_t moi_utf8_prefix(const char *text, size_t size);
 
+/* A C string, not NULL, of valid UTF-8. */
+static int moi_is_text(const char *text);
+
 /* A list: moi_json_open(j, '['); for (i = 0; moi_json_item(j, ']', i); i++) read one item.
  * moi_json_item is 0 after the last item, with j->error still NULL, and after an error. */
 static int moi_json_open(moi_json *j, char bracket);

@@ -86,13 +86,13 @@ static mo_status moi_optim_read_header(
     if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
     const char *text = mo_safetensors_metadata(st, key), *at = text;
     if (!text) {
-        moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' is missing", st->path, key);
+        moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' is missing", st->input.path, key);
         return MO_E_NOT_FOUND;
     }
     for (int i = 0; i < MOI_OPTIM_FIELDS; i++)
         if (!moi_optim_field(&at, moi_optim_fields[i], &values[i])) {
-            moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' has no %s: '%.100s'", st->path, key,
-                moi_optim_fields[i], text);
+            moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' has no %s: '%.100s'", st->input.path,
+                key, moi_optim_fields[i], text);
             return MO_E_FORMAT;
         }
     memcpy(header, values, sizeof *header);
@@ -111,8 +111,8 @@ static mo_status moi_optim_check_header(const mo_safetensors *st, const char *na
     else if (h->block < 64 || h->block > moi_q8_max_block) what = "block", is = h->block;
     else if (h->begin > h->of || h->n > h->of - h->begin) what = "n", is = h->n, want = of;
     if (!what) return MO_OK;
-    moi_log(&st->log, MO_LOG_ERROR, "%s: optimizer states of '%s': %s is %llu, not %llu", st->path,
-        name, what, (unsigned long long)is, (unsigned long long)want);
+    moi_log(&st->log, MO_LOG_ERROR, "%s: optimizer states of '%s': %s is %llu, not %llu",
+        st->input.path, name, what, (unsigned long long)is, (unsigned long long)want);
     return MO_E_FORMAT;
 }
 
@@ -125,14 +125,14 @@ static mo_status moi_optim_read_part(
     if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
     const mo_safetensors_entry *e = mo_safetensors_find(st, key);
     if (!e) {
-        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is missing", st->path, key);
+        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is missing", st->input.path, key);
         return MO_E_FORMAT;
     }
     const uint64_t width = mo_dtype_bits(part->dtype) / 8;
     if (e->dtype != part->dtype || e->n_dims != 1 || e->shape[0] < begin ||
         e->shape[0] - begin < part->n) {
-        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is not a vector of %llu %s", st->path, key,
-            (unsigned long long)(begin + part->n), mo_dtype_name(part->dtype));
+        moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is not a vector of %llu %s",
+            st->input.path, key, (unsigned long long)(begin + part->n), mo_dtype_name(part->dtype));
         return MO_E_FORMAT;
     }
     return mo_safetensors_read(st, e, begin * width, part->data, (size_t)(part->n * width));
@@ -207,7 +207,7 @@ mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, con
         !moi_optim_at_block(end, of, to->block, to_blocks)) {
         moi_log(&st->log, MO_LOG_ERROR,
             "%s: optimizer states of '%s': numbers %llu to %llu do not begin and end at blocks",
-            st->path, name, (unsigned long long)begin, (unsigned long long)end);
+            st->input.path, name, (unsigned long long)begin, (unsigned long long)end);
         return MO_E_INVALID;
     }
     status = mo_optim_state_slice(to, (size_t)(begin - to->offset), (size_t)(end - begin), &part);

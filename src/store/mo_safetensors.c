@@ -10,26 +10,6 @@ static const char moi_st_metadata_name[] = "__metadata__";
 
 /* ---- messages ------------------------------------------------------------------------------ */
 
-/* One line: the path, then what is wrong. Returns status, so that callers can return it. */
-MOI_PRINTF(4)
-static mo_status moi_st_fail(
-    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
-    char text[640], file[300];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (!path) path = "safetensors in memory";
-    moi_printable(path, strlen(path), file, sizeof file);
-    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
-    return status;
-}
-
-static mo_status moi_st_fail_file(const mo_log *log, const char *path, int error) {
-    char text[MOI_FILE_TEXT_SIZE];
-    return moi_st_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
-}
-
 static const char *moi_st_printable_name(const char *name, char out[MOI_ST_NAME_SIZE]) {
     return moi_printable(name, strlen(name), out, MOI_ST_NAME_SIZE);
 }
@@ -72,69 +52,6 @@ static const char *moi_st_entry_bytes(const mo_safetensors_entry *e, uint64_t *b
     return NULL;
 }
 
-typedef int (*moi_st_compare)(const void *a, const void *b);
-
-static void moi_st_swap(char *a, char *b, size_t size) {
-    for (size_t i = 0; i < size; i++) {
-        char c = a[i];
-        a[i] = b[i], b[i] = c;
-    }
-}
-
-static void moi_st_sift(char *base, size_t root, size_t n, size_t size, moi_st_compare compare) {
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && compare(base + child * size, base + (child + 1) * size) < 0) child++;
-        if (compare(base + root * size, base + child * size) >= 0) return;
-        moi_st_swap(base + root * size, base + child * size, size);
-    }
-}
-
-/* Heap sort: qsort may allocate, or take n * n steps on a header made for it. Most files are sorted
- * already. */
-static void moi_st_sort(void *array, size_t n, size_t size, moi_st_compare compare) {
-    char *base = (char *)array;
-    size_t i = 1;
-    while (i < n && compare(base + (i - 1) * size, base + i * size) <= 0) i++;
-    if (i >= n) return;
-    for (i = n / 2; i-- > 0;) moi_st_sift(base, i, n, size, compare);
-    for (i = n - 1; i > 0; i--) {
-        moi_st_swap(base, base + i * size, size);
-        moi_st_sift(base, 0, i, size, compare);
-    }
-}
-
-static int moi_st_by_name(const void *a, const void *b) {
-    const mo_safetensors_entry *x = *(const mo_safetensors_entry *const *)a;
-    const mo_safetensors_entry *y = *(const mo_safetensors_entry *const *)b;
-    return strcmp(x->name, y->name);
-}
-
-/* Empty tensors share an offset; they keep the order of the header, in which the names lie. */
-static int moi_st_by_offset(const void *a, const void *b) {
-    const mo_safetensors_entry *x = (const mo_safetensors_entry *)a;
-    const mo_safetensors_entry *y = (const mo_safetensors_entry *)b;
-    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    if (x->end != y->end) return x->end < y->end ? -1 : 1;
-    return x->name < y->name ? -1 : x->name > y->name;
-}
-
-static int moi_st_by_key(const void *a, const void *b) {
-    return strcmp(((const mo_safetensors_pair *)a)->key, ((const mo_safetensors_pair *)b)->key);
-}
-
-/* The first name or key of a sorted array that is there twice, else NULL. */
-static const char *moi_st_name_twice(const mo_safetensors_entry *const *by_name, size_t n) {
-    for (size_t i = 1; i < n; i++)
-        if (strcmp(by_name[i - 1]->name, by_name[i]->name) == 0) return by_name[i]->name;
-    return NULL;
-}
-
-static const char *moi_st_key_twice(const mo_safetensors_pair *by_key, size_t n) {
-    for (size_t i = 1; i < n; i++)
-        if (strcmp(by_key[i - 1].key, by_key[i].key) == 0) return by_key[i].key;
-    return NULL;
-}
-
 /* ---- the header's text --------------------------------------------------------------------- */
 
 /* One pass over the header. While it counts, the arrays are NULL; everything that can be said
@@ -154,7 +71,8 @@ static int moi_st_reject(
     const moi_st_parser *p, const char *before, moi_json_text string, const char *after) {
     char text[MOI_ST_NAME_SIZE];
     moi_printable(string.begin, string.size, text, sizeof text);
-    (void)moi_st_fail(&p->st->log, p->st->path, MO_E_FORMAT, "%s '%s'%s", before, text, after);
+    (void)moi_file_fail(
+        &p->st->log, p->st->input.path, MO_E_FORMAT, "%s '%s'%s", before, text, after);
     return 0;
 }
 
@@ -223,6 +141,8 @@ static int moi_st_parse_offsets(moi_st_parser *p, mo_safetensors_entry *e) {
     }
     if (j->error) return 0;
     if (n != 2) return moi_json_fail(j, "data_offsets are two numbers");
+    if (offsets[0] > moi_st_size_limit || offsets[1] > moi_st_size_limit)
+        return moi_json_fail(j, "data_offsets are over 2^48 - 1");
     e->begin = offsets[0], e->end = offsets[1];
     return 1;
 }
@@ -285,19 +205,6 @@ static void moi_st_parser_begin(moi_st_parser *p, const mo_safetensors *st) {
 
 /* ---- the header's sense -------------------------------------------------------------------- */
 
-static mo_status moi_st_check_names(const mo_safetensors *st) {
-    char text[MOI_ST_NAME_SIZE];
-    const char *twice = moi_st_name_twice(st->by_name, st->n);
-    if (twice)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "tensor '%s' is there twice",
-            moi_st_printable_name(twice, text));
-    twice = moi_st_key_twice(st->metadata, st->n_metadata);
-    if (twice)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "__metadata__: key '%s' is there twice",
-            moi_st_printable_name(twice, text));
-    return MO_OK;
-}
-
 static mo_status moi_st_check_entry(
     const mo_safetensors *st, const mo_safetensors_entry *e, uint64_t previous_end) {
     char name[MOI_ST_NAME_SIZE], shape[MOI_ST_SHAPE_SIZE];
@@ -305,19 +212,16 @@ static mo_status moi_st_check_entry(
     uint64_t bytes = 0;
     const mo_log *log = &st->log;
     moi_st_printable_name(e->name, name);
-    if (e->end > moi_st_size_limit)
-        return moi_st_fail(log, st->path, MO_E_FORMAT,
-            "tensor '%s': data_offsets [%llu, %llu] are over 2^48 - 1", name, begin, end);
     if (e->begin != previous_end || e->end < e->begin)
-        return moi_st_fail(log, st->path, MO_E_FORMAT,
+        return moi_file_fail(log, st->input.path, MO_E_FORMAT,
             "tensor '%s': data_offsets [%llu, %llu] are not in order after %llu (hole or overlap)",
             name, begin, end, (unsigned long long)previous_end);
     const char *problem = moi_st_entry_bytes(e, &bytes);
     if (problem)
-        return moi_st_fail(log, st->path, MO_E_FORMAT, "tensor '%s': shape %s of %s %s", name,
-            moi_st_shape_text(e, shape), mo_dtype_name(e->dtype), problem);
+        return moi_file_fail(log, st->input.path, MO_E_FORMAT, "tensor '%s': shape %s of %s %s",
+            name, moi_st_shape_text(e, shape), mo_dtype_name(e->dtype), problem);
     if (e->end - e->begin != bytes)
-        return moi_st_fail(log, st->path, MO_E_FORMAT,
+        return moi_file_fail(log, st->input.path, MO_E_FORMAT,
             "tensor '%s': data_offsets [%llu, %llu] do not match shape %s of %s (%llu bytes)", name,
             begin, end, moi_st_shape_text(e, shape), mo_dtype_name(e->dtype),
             (unsigned long long)bytes);
@@ -332,7 +236,7 @@ static mo_status moi_st_check_entries(const mo_safetensors *st) {
         end = st->entries[i].end;
     }
     if (end != st->data_size)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
             "tensors take %llu bytes, but the file has %llu after its header",
             (unsigned long long)end, (unsigned long long)st->data_size);
     return MO_OK;
@@ -341,38 +245,28 @@ static mo_status moi_st_check_entries(const mo_safetensors *st) {
 /* ---- opening ------------------------------------------------------------------------------- */
 
 static mo_status moi_st_no_memory(const mo_safetensors *st) {
-    return moi_st_fail(&st->log, st->path, MO_E_NO_MEMORY, "out of memory for the header");
+    return moi_file_fail(&st->log, st->input.path, MO_E_NO_MEMORY, "out of memory for the header");
 }
 
-/* Bytes of the file; from memory, or without mapping it. */
-static mo_status moi_st_read_at(const mo_safetensors *st, uint64_t offset, void *dst, size_t size) {
-    if (!st->path) {
-        if (size > 0) memcpy(dst, st->bytes + offset, size);
-        return MO_OK;
-    }
-    int error = moi_file_read(st->file, offset, dst, size);
-    return error ? moi_st_fail_file(&st->log, st->path, error) : MO_OK;
-}
-
-/* The length in front and its checks. data_size holds the size of the file, then of the data. */
+/* The length in front and its checks. */
 static mo_status moi_st_read_length(mo_safetensors *st) {
     unsigned char bytes[8];
-    uint64_t length = 0, file_size = st->data_size;
+    uint64_t length = 0, file_size = st->input.size;
     if (file_size < sizeof bytes)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
             "%llu bytes are too few for a safetensors file", (unsigned long long)file_size);
-    mo_status status = moi_st_read_at(st, 0, bytes, sizeof bytes);
+    mo_status status = moi_input_read(&st->input, &st->log, 0, bytes, sizeof bytes);
     if (status != MO_OK) return status;
     for (int i = 8; i-- > 0;) length = length << 8 | bytes[i];
     if (length > MOI_ST_HEADER_LIMIT)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
             "header of %llu bytes is over the limit of %d", (unsigned long long)length,
             (int)MOI_ST_HEADER_LIMIT);
     if (length > file_size - sizeof bytes)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT,
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
             "header of %llu bytes is past the end of the file (%llu bytes)",
             (unsigned long long)length, (unsigned long long)file_size);
-    if (length == 0) return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header is empty");
+    if (length == 0) return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT, "header is empty");
     st->data_off = sizeof bytes + length;
     st->data_size = file_size - st->data_off;
     return MO_OK;
@@ -382,12 +276,12 @@ static mo_status moi_st_read_header(mo_safetensors *st) {
     size_t size = (size_t)(st->data_off - 8);
     st->header = (char *)moi_alloc_array(&st->allocator, size, 1);
     if (!st->header) return moi_st_no_memory(st);
-    mo_status status = moi_st_read_at(st, 8, st->header, size);
+    mo_status status = moi_input_read(&st->input, &st->log, 8, st->header, size);
     if (status != MO_OK) return status;
     size_t valid = moi_utf8_prefix(st->header, size);
     if (valid < size)
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header is not UTF-8 at byte %llu",
-            (unsigned long long)valid);
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
+            "header is not UTF-8 at byte %llu", (unsigned long long)valid);
     return MO_OK;
 }
 
@@ -397,13 +291,50 @@ static mo_status moi_st_count(mo_safetensors *st) {
     moi_st_parser_begin(&p, st);
     if (!moi_st_parse_header(&p)) {
         if (!p.json.error) return MO_E_FORMAT; /* said */
-        return moi_st_fail(&st->log, st->path, MO_E_FORMAT, "header, byte %llu: %s",
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT, "header, byte %llu: %s",
             (unsigned long long)p.json.at, p.json.error);
     }
     st->n = p.n;
     st->n_metadata = p.n_metadata;
     st->n_shape = p.n_dims;
     return MO_OK;
+}
+
+/* entries[i] = what was entries[items[i].i], following each cycle; items are used up. */
+static void moi_st_permute(mo_safetensors_entry *entries, mo_names_item *items, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        mo_safetensors_entry first = entries[i];
+        size_t to = i;
+        for (size_t from; (from = items[to].i) != i; to = from) {
+            entries[to] = entries[from];
+            items[to].i = to;
+        }
+        entries[to] = first;
+        items[to].i = to;
+    }
+}
+
+/* Sort the entries by offset. Empty tensors share theirs with what follows them, so they come first
+ * and keep the order of the header. */
+static mo_status moi_st_order(const mo_safetensors *st, mo_safetensors_entry *entries) {
+    const mo_allocator *a = &st->allocator;
+    size_t n = st->n, i = 1;
+    while (i < n && entries[i - 1].end <= entries[i].begin) i++;
+    if (i >= n) return MO_OK; /* most are in order */
+    mo_names_item *items = (mo_names_item *)moi_alloc_array(a, n, sizeof *items);
+    mo_names_item *other = (mo_names_item *)moi_alloc_array(a, n, sizeof *other);
+    mo_status status = items && other ? MO_OK : moi_st_no_memory(st);
+    for (i = 0; status == MO_OK && i < n; i++) {
+        items[i].key = entries[i].begin << 1 | (entries[i].end != entries[i].begin);
+        items[i].i = i;
+    }
+    if (status == MO_OK) {
+        moi_order(items, other, n, 49);
+        moi_st_permute(entries, items, n);
+    }
+    moi_free_array(a, items, n, sizeof *items);
+    moi_free_array(a, other, n, sizeof *other);
+    return status;
 }
 
 /* Second pass: fill the arrays. */
@@ -415,25 +346,31 @@ static mo_status moi_st_fill(mo_safetensors *st) {
     st->entries = p.entries = (mo_safetensors_entry *)moi_alloc_array(a, st->n, sizeof *p.entries);
     st->metadata = p.metadata =
         (mo_safetensors_pair *)moi_alloc_array(a, st->n_metadata, sizeof *p.metadata);
-    st->by_name = (const mo_safetensors_entry **)moi_alloc_array(a, st->n, sizeof *st->by_name);
     st->dims = p.dims = (uint64_t *)moi_alloc_array(a, st->n_shape, sizeof *p.dims);
-    if ((st->n && (!p.entries || !st->by_name)) || (st->n_metadata && !p.metadata) ||
-        (st->n_shape && !p.dims))
+    if ((st->n && !p.entries) || (st->n_metadata && !p.metadata) || (st->n_shape && !p.dims))
         return moi_st_no_memory(st);
     int again = moi_st_parse_header(&p);
     MEMOPT_ASSERT(again);
     (void)again;
-    moi_st_sort(p.entries, st->n, sizeof *p.entries, moi_st_by_offset);
-    return MO_OK;
+    return moi_st_order(st, p.entries);
 }
 
-/* Last, since sorting many names costs more than finding that their offsets are bogus. */
+/* Names to entries and keys to pairs, or what is wrong with them. */
 static mo_status moi_st_index(mo_safetensors *st) {
-    mo_safetensors_pair *metadata = (mo_safetensors_pair *)(uintptr_t)st->metadata;
-    for (size_t i = 0; i < st->n; i++) st->by_name[i] = &st->entries[i];
-    moi_st_sort(st->by_name, st->n, sizeof *st->by_name, moi_st_by_name);
-    moi_st_sort(metadata, st->n_metadata, sizeof *metadata, moi_st_by_key);
-    return moi_st_check_names(st);
+    char text[MOI_ST_NAME_SIZE];
+    const char *twice = NULL, *what = "tensor";
+    mo_status status = moi_names_build(
+        &st->names, &st->allocator, st->entries, st->n, sizeof *st->entries, &twice);
+    if (status == MO_OK) {
+        what = "__metadata__: key";
+        status = moi_names_build(
+            &st->keys, &st->allocator, st->metadata, st->n_metadata, sizeof *st->metadata, &twice);
+    }
+    if (status == MO_E_NO_MEMORY) return moi_st_no_memory(st);
+    if (status == MO_E_FORMAT)
+        return moi_file_fail(&st->log, st->input.path, status, "%s '%s' is there twice", what,
+            moi_st_printable_name(twice, text));
+    return status;
 }
 
 static mo_status moi_st_load(mo_safetensors *st) {
@@ -466,16 +403,8 @@ mo_status mo_safetensors_open(
     mo_safetensors opening;
     if (!st || !path) return MO_E_INVALID;
     moi_st_begin_open(&opening, desc);
-    int error = moi_file_open(path, &opening.file, &opening.data_size);
-    if (error) return moi_st_fail_file(&opening.log, path, error);
-    size_t path_size = strlen(path) + 1;
-    opening.path = (char *)moi_alloc_array(&opening.allocator, path_size, 1);
-    if (!opening.path) {
-        moi_file_close(opening.file);
-        return moi_st_fail(&opening.log, path, MO_E_NO_MEMORY, "out of memory for the path");
-    }
-    memcpy(opening.path, path, path_size);
-    return moi_st_finish_open(&opening, st);
+    mo_status status = moi_input_open(&opening.input, path, &opening.allocator, &opening.log);
+    return status == MO_OK ? moi_st_finish_open(&opening, st) : status;
 }
 
 mo_status mo_safetensors_open_memory(
@@ -483,23 +412,19 @@ mo_status mo_safetensors_open_memory(
     mo_safetensors opening;
     if (!st || (!data && size > 0)) return MO_E_INVALID;
     moi_st_begin_open(&opening, desc);
-    opening.bytes = (const unsigned char *)data;
-    opening.data_size = size;
+    moi_input_open_memory(&opening.input, data, size);
     return moi_st_finish_open(&opening, st);
 }
 
 void mo_safetensors_close(mo_safetensors *st) {
     if (!st) return;
     const mo_allocator *a = &st->allocator;
-    if (st->path) {
-        if (st->bytes) moi_file_unmap(st->bytes, st->data_off + st->data_size);
-        moi_file_close(st->file);
-        moi_free_array(a, st->path, strlen(st->path) + 1, 1);
-    }
+    moi_input_close(&st->input, a);
     if (st->header) moi_free_array(a, st->header, (size_t)(st->data_off - 8), 1);
     moi_free_array(a, (void *)(uintptr_t)st->entries, st->n, sizeof *st->entries);
     moi_free_array(a, (void *)(uintptr_t)st->metadata, st->n_metadata, sizeof *st->metadata);
-    moi_free_array(a, (void *)st->by_name, st->n, sizeof *st->by_name);
+    moi_names_free(&st->names, a);
+    moi_names_free(&st->keys, a);
     moi_free_array(a, st->dims, st->n_shape, sizeof *st->dims);
     memset(st, 0, sizeof *st);
 }
@@ -508,26 +433,14 @@ void mo_safetensors_close(mo_safetensors *st) {
 
 const mo_safetensors_entry *mo_safetensors_find(const mo_safetensors *st, const char *name) {
     if (!st || !name) return NULL;
-    for (size_t low = 0, high = st->n; low < high;) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(name, st->by_name[middle]->name);
-        if (order == 0) return st->by_name[middle];
-        if (order < 0) high = middle;
-        else low = middle + 1;
-    }
-    return NULL;
+    size_t i = moi_names_find(&st->names, name);
+    return i < st->n ? &st->entries[i] : NULL;
 }
 
 const char *mo_safetensors_metadata(const mo_safetensors *st, const char *key) {
     if (!st || !key) return NULL;
-    for (size_t low = 0, high = st->n_metadata; low < high;) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(key, st->metadata[middle].key);
-        if (order == 0) return st->metadata[middle].value;
-        if (order < 0) high = middle;
-        else low = middle + 1;
-    }
-    return NULL;
+    size_t i = moi_names_find(&st->keys, key);
+    return i < st->n_metadata ? st->metadata[i].value : NULL;
 }
 
 static int moi_st_is_inside(const mo_safetensors *st, const mo_safetensors_entry *entry) {
@@ -536,17 +449,27 @@ static int moi_st_is_inside(const mo_safetensors *st, const mo_safetensors_entry
 
 const void *mo_safetensors_data(mo_safetensors *st, const mo_safetensors_entry *entry) {
     if (!st || !entry || !moi_st_is_inside(st, entry)) return NULL;
-    if (!st->bytes && st->path) {
-        int error = moi_file_map(st->file, st->data_off + st->data_size, &st->bytes);
-        if (error) (void)moi_st_fail_file(&st->log, st->path, error);
-    }
-    return st->bytes ? st->bytes + (size_t)(st->data_off + entry->begin) : NULL;
+    const unsigned char *bytes = moi_input_map(&st->input, &st->log);
+    return bytes ? bytes + (size_t)(st->data_off + entry->begin) : NULL;
+}
+
+static int moi_st_has(
+    const mo_safetensors *st, const mo_safetensors_entry *entry, uint64_t offset, size_t size) {
+    if (!st || !entry || !moi_st_is_inside(st, entry)) return 0;
+    uint64_t bytes = entry->end - entry->begin;
+    return offset <= bytes && size <= bytes - offset;
 }
 
 mo_status mo_safetensors_read(const mo_safetensors *st, const mo_safetensors_entry *entry,
     uint64_t offset, void *dst, size_t size) {
-    if (!st || !entry || (!dst && size > 0) || !moi_st_is_inside(st, entry)) return MO_E_INVALID;
-    uint64_t bytes = entry->end - entry->begin;
-    if (offset > bytes || size > bytes - offset) return MO_E_INVALID;
-    return moi_st_read_at(st, st->data_off + entry->begin + offset, dst, size);
+    if (!moi_st_has(st, entry, offset, size) || (!dst && size > 0)) return MO_E_INVALID;
+    return moi_input_read(&st->input, &st->log, st->data_off + entry->begin + offset, dst, size);
+}
+
+mo_status mo_safetensors_view(const mo_safetensors *st, const mo_safetensors_entry *entry,
+    uint64_t offset, void *buffer, size_t size, const void **view) {
+    if (!moi_st_has(st, entry, offset, size) || !view) return MO_E_INVALID;
+    if (st->input.path && !buffer && size > 0) return MO_E_INVALID;
+    return moi_input_view(
+        &st->input, &st->log, st->data_off + entry->begin + offset, buffer, size, view);
 }

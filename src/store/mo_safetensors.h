@@ -14,6 +14,7 @@
 #define MEMOPT_SAFETENSORS_H
 
 #include "mo_dtype.h"
+#include "mo_store_parts.h"
 
 /* mo_safetensors_entry - one tensor.
  *
@@ -42,7 +43,7 @@ typedef struct mo_safetensors_desc {
 /* mo_safetensors - an open file.
  *
  * entries   [n] sorted by (begin, end); they cover the data without holes or overlaps
- * metadata  [n_metadata] sorted by key
+ * metadata  [n_metadata] in the order of the file
  * data_off  where the data begins in the file; data_size is up to the end of the file
  *
  * What it points to belongs to it and is valid until mo_safetensors_close. Read only. */
@@ -54,13 +55,11 @@ typedef struct mo_safetensors {
     /* private */
     mo_allocator allocator;
     mo_log log;
-    char *path;                           /* NULL: bytes in memory */
-    char *header;                         /* [data_off - 8]; strings are decoded in place */
-    const mo_safetensors_entry **by_name; /* [n] */
-    uint64_t *dims;                       /* [n_shape], all shapes one after the other */
+    mo_input input;
+    char *header; /* [data_off - 8]; strings are decoded in place */
+    mo_names names, keys;
+    uint64_t *dims; /* [n_shape], all shapes one after the other */
     size_t n_shape;
-    intptr_t file;
-    const unsigned char *bytes; /* the whole file, NULL until it is mapped */
 } mo_safetensors;
 
 /* mo_safetensors_open - check a file and read its header; the data stays on disk.
@@ -75,10 +74,11 @@ typedef struct mo_safetensors {
  * match the offsets; bytes after the last tensor. Beyond it: duplicate names and keys, unknown
  * fields, dimensions and offsets over 2^48 - 1, NUL characters in a string.
  *
- * Memory:  at most 6 times the header's bytes, and nothing in proportion to what a header claims
+ * Memory:  at most 8 times the header's bytes, and nothing in proportion to what a header claims
  * Threads: safe for distinct objects
  * Errors:  MO_E_NOT_FOUND (no such file), MO_E_IO (cannot be read, not a regular file),
  *          MO_E_FORMAT, MO_E_NO_MEMORY, MO_E_INVALID (NULL)
+ * Cost:    O(header), also for one that was made to be slow: 100 MB take about half a second
  * Source:  huggingface/safetensors, tensor.rs at 24b0b28
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_open(
@@ -105,8 +105,10 @@ MEMOPT_API const char *mo_safetensors_metadata(const mo_safetensors *st, const c
 
 /* mo_safetensors_data - a read-only view of the tensor's bytes, [entry->end - entry->begin].
  *
- * The first call maps the whole file. Touching the view after another program has cut the file
- * short raises SIGBUS, as with any mapping; mo_safetensors_read does not have that risk.
+ * The first call maps the whole file. Nothing can keep another program from cutting the file short
+ * while the view is in use, and touching what is gone raises SIGBUS, as with any mapping; each call
+ * looks at the size, but not each touch. A file that is replaced by a rename, as the writer does,
+ * stays whole. Where a file may be cut, use mo_safetensors_read or mo_safetensors_view.
  *
  * Memory:  valid until mo_safetensors_close; as aligned as the file has it
  * Threads: the first call one at a time, then safe
@@ -124,5 +126,18 @@ MEMOPT_API const void *mo_safetensors_data(mo_safetensors *st, const mo_safetens
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_read(const mo_safetensors *st,
     const mo_safetensors_entry *entry, uint64_t offset, void *dst, size_t size);
+
+/* mo_safetensors_view - the same bytes, copied only when they come from a file.
+ *
+ * buffer  out  [size]; not touched when the object is open on memory, and may be NULL then
+ * view    out  [size] the bytes, in buffer or in the caller's memory: safe to touch either way
+ *
+ * Memory:  none
+ * Threads: safe for distinct buffers
+ * Errors:  as mo_safetensors_read
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_view(const mo_safetensors *st,
+    const mo_safetensors_entry *entry, uint64_t offset, void *buffer, size_t size,
+    const void **view);
 
 #endif

@@ -26,13 +26,8 @@ typedef struct mo_safetensors_writer_desc {
 typedef struct mo_safetensors_writer {
     uint64_t data_size, data_written;
     /* private */
-    mo_allocator allocator;
-    mo_log log;
     uint64_t header_size; /* with the 8 bytes in front */
-    char *paths;          /* [paths_size] what the caller named, what that resolves to, temporary */
-    const char *path, *target, *temp; /* into paths; NULL: nothing is being written */
-    size_t paths_size;
-    intptr_t file;
+    mo_output output;
 } mo_safetensors_writer;
 
 /* mo_safetensors_create - start a file: check the entries and write the header.
