@@ -54,7 +54,7 @@ fuzzers  = $(patsubst fuzz/%.c,build/fuzz/%,$(wildcard fuzz/*.c))
 programs = $(if $(wildcard examples/train_gpt/*.c),build/train_gpt) \
     $(if $(wildcard tools/memopt/*.c),build/memopt) $(if $(wildcard bench/*.c),build/memopt-bench)
 
-.PHONY: all help headers deps demo test build-tests build-cli-tests check cl-check cl-vendors format bench fuzz \
+.PHONY: all help headers deps demo test build-tests build-cli-tests check cl-check cl-vendors format bench fuzz interop \
     install clean force
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -73,6 +73,7 @@ help:
 	@echo 'make format     clang-format over the sources'
 	@echo 'make bench      build and run the benchmarks'
 	@echo 'make fuzz       build the fuzzers (clang)'
+	@echo 'make interop    files both ways between memopt and the Python packages safetensors and gguf'
 	@echo 'make install    header, pkg-config file, CMake package, programs; PREFIX= DESTDIR='
 	@echo 'make clean      remove build/'
 	@echo 'Variables: CC CXX CFLAGS CPPFLAGS LDFLAGS OPENMP= OPENCL= CLBLAST= (off) WERROR=1 V=1'
@@ -288,8 +289,16 @@ cl-check:
 cl-vendors: build/test/src-plain/test_cl build/test/src-plain/test_cl_accum
 	@tools/cl_vendors.sh
 
+build/interop/interop: build/obj/tests/interop/interop.o build/memopt.o
+	@mkdir -p $(@D)
+	$(call show,LINK)
+	$(Q)$(CC) $(CFLAGS) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS)
+
+interop: build/interop/interop
+	@tests/interop/run.sh
+
 format:
-	clang-format -i $(wildcard $(foreach d,src src/* tools tools/* tests examples examples/* bench fuzz,\
+	clang-format -i $(wildcard $(foreach d,src src/* tools tools/* tests tests/interop examples examples/* bench fuzz,\
 	    $(d)/*.[ch]))
 
 # ---- install ---------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ int main(void) {
  *   place, place_write
  *                weights over devices, host memory and disk, with the least travel in a step; by
  *                hand; the order of what is streamed
- *   safetensors  read and write safetensors files
+ *   safetensors  read and write safetensors files; safetensors_shards: split over several
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
  *   optim_file   optimizer states in them: split, merged, requantized
  *
@@ -5171,6 +5171,157 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_commit(mo_safetensors_write
 MEMOPT_API void mo_safetensors_discard(mo_safetensors_writer *w);
 
 #endif
+/* mo_safetensors_shards.h - a model in several safetensors files and an index of them, named as
+ * Hugging Face does: model-00001-of-00003.safetensors, model.safetensors.index.json.
+ *
+ *   mo_safetensors_shards s = {0};
+ *   if (mo_safetensors_shards_open(&s, "model.safetensors.index.json", NULL) != MO_OK) return 1;
+ *   const mo_safetensors_shards_entry *e = mo_safetensors_shards_find(&s, "wte.weight");
+ *   if (e) status = mo_safetensors_read(&s.shards[e->shard], e->entry, 0, weights, bytes);
+ *   mo_safetensors_shards_close(&s); */
+#ifndef MEMOPT_SAFETENSORS_SHARDS_H
+#define MEMOPT_SAFETENSORS_SHARDS_H
+
+/* mo_safetensors_shards_entry - one tensor: entry of shards[shard]. */
+typedef struct mo_safetensors_shards_entry {
+    const char *name;
+    size_t shard;
+    const mo_safetensors_entry *entry;
+} mo_safetensors_shards_entry;
+
+/* mo_safetensors_shards - an open index, with all of its files.
+ *
+ * entries     [n] in the order of the index
+ * shards      [n_shards] in the order in which the index names them first
+ * total_size  bytes of all tensors
+ *
+ * What it points to belongs to it and is valid until mo_safetensors_shards_close. Read only, but
+ * that mo_safetensors_data maps a shard. */
+typedef struct mo_safetensors_shards {
+    const mo_safetensors_shards_entry *entries;
+    mo_safetensors *shards;
+    size_t n, n_shards;
+    uint64_t total_size;
+    /* private */
+    mo_allocator allocator;
+    mo_log log;
+    mo_input input;
+    char *text; /* [text_size] the index; strings are decoded in place */
+    size_t text_size, shards_size;
+    const char **files; /* [shards_size] names of the shards, in text */
+    mo_names names;
+} mo_safetensors_shards;
+
+/* mo_safetensors_shards_open - read an index, and open the files beside it that it names.
+ *
+ * s     out  untouched on failure
+ * desc  NULL = all defaults; copied
+ *
+ * Rejected: an index over 100,000,000 bytes or that is not the JSON object {"metadata": {...},
+ * "weight_map": {name: file}}; other fields are skipped. A name that is there twice; a file that is
+ * not a plain name in the same folder; a shard that mo_safetensors_open rejects; a name that its
+ * shard does not have, a tensor of a shard that the index does not name for it; a
+ * metadata.total_size that is not the sum of the tensors' bytes.
+ *
+ * Memory:  at most 8 times the bytes of the index and of all headers; one open file per shard
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_NOT_FOUND (the index or a shard is missing), MO_E_IO, MO_E_FORMAT, MO_E_NO_MEMORY,
+ *          MO_E_INVALID (NULL)
+ * Source:  huggingface/transformers, modeling_utils.py
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_shards_open(
+    mo_safetensors_shards *s, const char *path, const mo_safetensors_desc *desc);
+
+/* mo_safetensors_shards_close - give back all of it. A zeroed or closed object is left as it is.
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_safetensors_shards_close(mo_safetensors_shards *s);
+
+/* mo_safetensors_shards_find - the entry of that name, NULL when there is none.
+ *
+ * Threads: safe
+ * Cost:    O(log n)
+ * Since:   0.1 */
+MEMOPT_API const mo_safetensors_shards_entry *mo_safetensors_shards_find(
+    const mo_safetensors_shards *s, const char *name);
+
+/* mo_safetensors_shards_desc - how to split.
+ *
+ * max_shard_bytes  tensors of a file, in bytes; a larger tensor has a file of its own;
+ *                  0 = 5,000,000,000 */
+typedef struct mo_safetensors_shards_desc {
+    mo_allocator allocator;              /* for paths, entries and writers; zero = C heap */
+    mo_log log;                          /* one line for each failure; zero = none */
+    const mo_safetensors_pair *metadata; /* [n_metadata] of every shard */
+    size_t n_metadata;
+    uint64_t max_shard_bytes;
+} mo_safetensors_shards_desc;
+
+/* mo_safetensors_shards_writer - a sharded model that is being written.
+ *
+ * n_shards  files that it has; 1: one file at path, without an index */
+typedef struct mo_safetensors_shards_writer {
+    size_t n_shards;
+    /* private */
+    mo_allocator allocator;
+    mo_log log;
+    const mo_safetensors_pair *metadata;
+    size_t n_metadata;
+    const mo_safetensors_entry *entries; /* [n], the caller's */
+    size_t n, at;                        /* shard at is being written */
+    uint64_t total_size;
+    size_t *first; /* [n_shards + 1] the first entry of each shard */
+    char *path;    /* [path_size] what the caller named, then room for the name of a shard */
+    size_t path_size;
+    mo_safetensors_writer *writers; /* [n_shards] */
+} mo_safetensors_shards_writer;
+
+/* mo_safetensors_shards_create - split tensors over files, in their order, and start the first.
+ *
+ * w         out  untouched on failure
+ * path      FOLDER/NAME.safetensors: the files are FOLDER/NAME-00001-of-0000N.safetensors and
+ *           FOLDER/NAME.safetensors.index.json; or path itself when all fits into one
+ * entries   in   [n] as for mo_safetensors_create; kept, with its names and shapes, until the end
+ * desc      NULL = all defaults; metadata is kept until the end
+ *
+ * Memory:  O(n) during the call; until the end 8 bytes and a writer for each shard
+ * Threads: safe for distinct objects
+ * Errors:  as mo_safetensors_create; MO_E_INVALID (also: path does not end in .safetensors; a name
+ *          is there twice; over 99999 shards)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_shards_create(mo_safetensors_shards_writer *w,
+    const char *path, const mo_safetensors_entry *entries, size_t n,
+    const mo_safetensors_shards_desc *desc);
+
+/* mo_safetensors_shards_write - append the next bytes of the tensors, in any chunks, also across
+ * files. A failure discards all of them.
+ *
+ * Threads: one at a time
+ * Errors:  as mo_safetensors_write and mo_safetensors_create
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_shards_write(
+    mo_safetensors_shards_writer *w, const void *data, size_t size);
+
+/* mo_safetensors_shards_commit - put all files at their paths, the index last.
+ *
+ * All shards are complete and durable under temporary names before the first one is renamed.
+ * Several files cannot be replaced at once: an index that is there is removed before, so that a
+ * crash in between leaves none, and never one that names shards of two models. Files of an earlier
+ * model under other names stay. Success or failure, the writer is free afterwards.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_STATE (not created, or bytes are missing), MO_E_IO, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_shards_commit(mo_safetensors_shards_writer *w);
+
+/* mo_safetensors_shards_discard - remove the temporary files; nothing after commit or failure.
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_safetensors_shards_discard(mo_safetensors_shards_writer *w);
+
+#endif
 /* mo_optim_file.h - optimizer states in safetensors files, in their own precision: what a
  * checkpoint needs to be continued, whole or in parts, at the same precision or another.
  *
@@ -5603,7 +5754,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_read_f32(
  * metadata    [n_metadata] keys unique; a u32 "general.alignment" among them sets the alignment of
  *             the data, else it is 32
  * big_endian  of the whole file; 0 = little-endian
- * long_names  0 = names of 64 bytes and more are refused, since ggml does; else of more than 65536 */
+ * long_names  0 = names of 64 bytes and more are refused, as ggml does; else of more than 65536 */
 typedef struct mo_gguf_writer_desc {
     mo_allocator allocator; /* for paths, sizes and the check of the names; zero = C heap */
     mo_log log;             /* one line for each failure; zero = none */
@@ -32888,6 +33039,9 @@ static int moi_json_string(moi_json *j, moi_json_text *string);
 static int moi_json_u64(moi_json *j, uint64_t *number);
 static int moi_json_end(moi_json *j);
 
+/* Any value; its brackets are matched, at most 64 deep, but numbers and words are not looked at. */
+static int moi_json_skip(moi_json *j);
+
 static int moi_json_is(moi_json_text string, const char *text);
 
 /* Undo the escapes: [string.size] at most, the length is returned. dst may be string.begin. */
@@ -32940,13 +33094,18 @@ static void moi_file_unmap(const unsigned char *bytes, uint64_t size);
  * mode    out  permissions for the new file: those of the file that it replaces, else 0666; the
  *              umask is applied to them either way
  * temp    out  [strlen(target) + MOI_FILE_TEMP_SIZE]
- * n       out  bytes written, also when the write fails */
+ * n       out  bytes written, also when the write fails
+ *
+ * Removing a file that is not there is no error. */
 static int moi_file_target(const char *path, char *target, unsigned *mode);
 static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file);
 static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n);
 static int moi_file_sync(intptr_t file);
 static int moi_file_rename(const char *from, const char *to);
-static int moi_file_remove(const char *path); /* one that is not there is no error */
+static int moi_file_remove(const char *path);
+
+/* Bytes of path up to and with its last slash. */
+static size_t moi_file_folder(const char *path);
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
@@ -33038,8 +33197,11 @@ typedef struct moi_sink {
 static void moi_sink_begin(moi_sink *sink, mo_output *out);
 static void moi_sink_put(moi_sink *sink, const void *data, size_t size);
 static void moi_sink_text(moi_sink *sink, const char *text);
-static void moi_sink_json(moi_sink *sink, const char *text); /* a string with its quotes */
-static void moi_sink_u64(moi_sink *sink, uint64_t number);   /* decimal digits */
+
+/* A JSON string with its quotes; decimal digits. */
+static void moi_sink_json(moi_sink *sink, const char *text);
+static void moi_sink_u64(moi_sink *sink, uint64_t number);
+
 static void moi_sink_fill(moi_sink *sink, char with, uint64_t n);
 static mo_status moi_sink_end(moi_sink *sink);
 
@@ -33293,14 +33455,54 @@ static int moi_json_end(moi_json *j) {
     moi_json_peek(j);
     return j->at == j->size ? 1 : moi_json_fail(j, "text after the end");
 }
+
+/* One bit for each open bracket: set for '{'. */
+static int moi_json_skip(moi_json *j) {
+    uint64_t braces = 0;
+    unsigned depth = 0;
+    moi_json_text string;
+    do {
+        const char next = moi_json_peek(j);
+        if (next == '{' || next == '[') {
+            if (depth == 64) return moi_json_fail(j, "nested too deep");
+            braces = braces << 1 | (next == '{');
+            depth++, j->at++;
+        } else if (next == '}' || next == ']') {
+            if (depth == 0 || (braces & 1) != (next == '}'))
+                return moi_json_fail(j, "a bracket that was not opened");
+            braces >>= 1;
+            depth--, j->at++;
+        } else if (next == '"') {
+            if (!moi_json_string(j, &string)) return 0;
+        } else if (next == '\0' || (depth == 0 && (next == ',' || next == ':')))
+            return moi_json_fail(j, "expected a value");
+        else if (next == ',' || next == ':') j->at++;
+        else
+            while (j->at < j->size && !strchr(" \n\t\r,:{}[]\"", j->text[j->at])) j->at++;
+    } while (depth > 0);
+    return 1;
+}
 /* mo_file.c - see mo_file.h. */
 
 /* Room for one call: some systems refuse more than 2 GiB at once. */
 enum { MOI_FILE_CHUNK = 1 << 30 };
+#ifdef _WIN32
+enum { MOI_FILE_BACKSLASH = 1 };
+#else
+enum { MOI_FILE_BACKSLASH = 0 };
+#endif
 
 /* A name for the temporary file: beside the target, so that the rename stays in one file system. */
 static void moi_file_temp_name(const char *target, unsigned long process, int i, char *temp) {
     snprintf(temp, strlen(target) + MOI_FILE_TEMP_SIZE, "%s.tmp%lu-%d", target, process, i);
+}
+
+static size_t moi_file_folder(const char *path) {
+    size_t length = strlen(path);
+    while (
+        length > 0 && path[length - 1] != '/' && (!MOI_FILE_BACKSLASH || path[length - 1] != '\\'))
+        length--;
+    return length;
 }
 
 static const char *moi_file_own_text(int error) {
@@ -33572,12 +33774,6 @@ static int moi_file_map(intptr_t file, uint64_t size, const unsigned char **byte
 
 static void moi_file_unmap(const unsigned char *bytes, uint64_t size) {
     munmap((void *)(uintptr_t)bytes, (size_t)size);
-}
-
-/* Bytes of path up to and with its last slash. */
-static size_t moi_file_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
 /* Follow links by hand: realpath wants the target to exist and may allocate. */
@@ -34640,6 +34836,475 @@ mo_status mo_safetensors_commit(mo_safetensors_writer *w) {
     if (status == MO_OK) status = moi_output_publish(&w->output, 1);
     memset(w, 0, sizeof *w);
     return status;
+}
+/* mo_safetensors_shards.c - see mo_safetensors_shards.h. The index is parsed twice, as the header
+ * of a safetensors file is. */
+
+enum { MOI_SHARDS_MOST = 99999, MOI_SHARDS_NAME = 48 }; /* room for "-00001-of-00003..." */
+static const char moi_shards_suffix[] = ".safetensors", moi_shards_index[] = ".index.json";
+
+/* ---- reading the index ---------------------------------------------------------------------- */
+
+/* One pass over the index. While it counts, entries is NULL. */
+typedef struct moi_shards_parser {
+    moi_json json;
+    mo_safetensors_shards *s;
+    mo_safetensors_shards_entry *entries;
+    size_t n, n_maps, n_sizes;
+    uint64_t total_size;
+    mo_status status; /* a failure that has been said */
+} moi_shards_parser;
+
+static mo_status moi_shards_no_memory(const mo_safetensors_shards *s) {
+    return moi_file_fail(&s->log, s->input.path, MO_E_NO_MEMORY, "out of memory for the index");
+}
+
+/* Whether a file lies in the folder of the index: no path, no other stream or drive. */
+static int moi_shards_is_plain(const char *file) {
+    if (!*file || strcmp(file, ".") == 0 || strcmp(file, "..") == 0) return 0;
+    return strpbrk(file, "/\\:") == NULL;
+}
+
+/* Room for one more shard. */
+static mo_status moi_shards_grow(mo_safetensors_shards *s) {
+    const mo_allocator *a = &s->allocator;
+    const size_t size = s->shards_size ? 2 * s->shards_size : 8, n = s->n_shards;
+    if (n < s->shards_size) return MO_OK;
+    mo_safetensors *shards = (mo_safetensors *)moi_alloc_array(a, size, sizeof *shards);
+    const char **files = (const char **)moi_alloc_array(a, size, sizeof *files);
+    if (!shards || !files) {
+        moi_free_array(a, shards, size, sizeof *shards);
+        moi_free_array(a, (void *)files, size, sizeof *files);
+        return moi_shards_no_memory(s);
+    }
+    if (n > 0) {
+        memcpy(shards, s->shards, n * sizeof *shards);
+        memcpy((void *)files, (const void *)s->files, n * sizeof *files);
+    }
+    moi_free_array(a, s->shards, s->shards_size, sizeof *shards);
+    moi_free_array(a, (void *)s->files, s->shards_size, sizeof *files);
+    s->shards = shards;
+    s->files = files;
+    s->shards_size = size;
+    return MO_OK;
+}
+
+static mo_status moi_shards_add(mo_safetensors_shards *s, const char *file) {
+    char name[MOI_ST_NAME_SIZE];
+    mo_safetensors_desc desc;
+    if (!moi_shards_is_plain(file))
+        return moi_file_fail(&s->log, s->input.path, MO_E_FORMAT,
+            "weight_map: '%s' is not the name of a file beside the index",
+            moi_st_printable_name(file, name));
+    mo_status status = moi_shards_grow(s);
+    if (status != MO_OK) return status;
+    const size_t folder = moi_file_folder(s->input.path), length = strlen(file) + 1;
+    char *path = (char *)moi_alloc_array(&s->allocator, folder + length, 1);
+    if (!path) return moi_shards_no_memory(s);
+    memcpy(path, s->input.path, folder);
+    memcpy(path + folder, file, length);
+    desc.allocator = s->allocator;
+    desc.log = s->log;
+    status = mo_safetensors_open(&s->shards[s->n_shards], path, &desc);
+    moi_free_array(&s->allocator, path, folder + length, 1);
+    if (status == MO_OK) s->files[s->n_shards++] = file;
+    return status;
+}
+
+/* The shard of that file, opened when it is new. Most entries are in that of the one before. */
+static mo_status moi_shards_of(mo_safetensors_shards *s, const char *file, size_t *shard) {
+    mo_status status = MO_OK;
+    if (*shard < s->n_shards && strcmp(s->files[*shard], file) == 0) return MO_OK;
+    size_t i = 0;
+    while (i < s->n_shards && strcmp(s->files[i], file) != 0) i++;
+    if (i == s->n_shards) status = moi_shards_add(s, file);
+    *shard = i;
+    return status;
+}
+
+static int moi_shards_parse_map(moi_shards_parser *p) {
+    moi_json *j = &p->json;
+    moi_json_text name, file;
+    size_t shard = 0;
+    if (p->n_maps++ > 0) return moi_json_fail(j, "weight_map is there twice");
+    if (!moi_json_open(j, '{')) return 0;
+    for (; moi_json_item(j, '}', p->n); p->n++) {
+        if (!moi_json_key(j, &name) || !moi_json_string(j, &file)) return 0;
+        if (!p->entries) continue;
+        mo_safetensors_shards_entry *e = &p->entries[p->n];
+        e->name = moi_st_terminate(name);
+        p->status = moi_shards_of(p->s, moi_st_terminate(file), &shard);
+        if (p->status != MO_OK) return 0;
+        e->shard = shard;
+    }
+    return j->error == NULL;
+}
+
+static int moi_shards_parse_metadata(moi_shards_parser *p) {
+    moi_json *j = &p->json;
+    moi_json_text key;
+    if (!moi_json_open(j, '{')) return 0;
+    for (size_t i = 0; moi_json_item(j, '}', i); i++) {
+        if (!moi_json_key(j, &key)) return 0;
+        if (!moi_json_is(key, "total_size")) {
+            if (!moi_json_skip(j)) return 0;
+            continue;
+        }
+        if (p->n_sizes++ > 0) return moi_json_fail(j, "total_size is there twice");
+        if (!moi_json_u64(j, &p->total_size)) return 0;
+    }
+    return j->error == NULL;
+}
+
+static int moi_shards_parse(moi_shards_parser *p) {
+    moi_json *j = &p->json;
+    moi_json_text key;
+    if (!moi_json_open(j, '{')) return 0;
+    for (size_t i = 0; moi_json_item(j, '}', i); i++) {
+        if (!moi_json_key(j, &key)) return 0;
+        int ok = moi_json_is(key, "weight_map") ? moi_shards_parse_map(p)
+            : moi_json_is(key, "metadata")      ? moi_shards_parse_metadata(p)
+                                                : moi_json_skip(j);
+        if (!ok) return 0;
+    }
+    if (j->error || !moi_json_end(j)) return 0;
+    return p->n_maps > 0 ? 1 : moi_json_fail(j, "weight_map is missing");
+}
+
+static mo_status moi_shards_run(moi_shards_parser *p, mo_safetensors_shards *s) {
+    memset(p, 0, sizeof *p);
+    p->s = s;
+    p->json.text = s->text;
+    p->json.size = s->text_size;
+    p->entries = (mo_safetensors_shards_entry *)(uintptr_t)s->entries;
+    if (moi_shards_parse(p)) return MO_OK;
+    if (p->status != MO_OK) return p->status;
+    return moi_file_fail(&s->log, s->input.path, MO_E_FORMAT, "byte %llu: %s",
+        (unsigned long long)p->json.at, p->json.error);
+}
+
+static mo_status moi_shards_read(mo_safetensors_shards *s) {
+    const uint64_t size = s->input.size;
+    if (size > MOI_ST_HEADER_LIMIT)
+        return moi_file_fail(&s->log, s->input.path, MO_E_FORMAT,
+            "index of %llu bytes is over the limit of %d", (unsigned long long)size,
+            (int)MOI_ST_HEADER_LIMIT);
+    if (size == 0) return moi_file_fail(&s->log, s->input.path, MO_E_FORMAT, "index is empty");
+    s->text_size = (size_t)size;
+    s->text = (char *)moi_alloc_array(&s->allocator, s->text_size, 1);
+    if (!s->text) return moi_shards_no_memory(s);
+    mo_status status = moi_input_read(&s->input, &s->log, 0, s->text, s->text_size);
+    if (status != MO_OK) return status;
+    size_t valid = moi_utf8_prefix(s->text, s->text_size);
+    if (valid < s->text_size)
+        return moi_file_fail(&s->log, s->input.path, MO_E_FORMAT, "index is not UTF-8 at byte %llu",
+            (unsigned long long)valid);
+    return MO_OK;
+}
+
+/* Names to entries, and entries to the tensors of the shards. */
+static mo_status moi_shards_link(mo_safetensors_shards *s) {
+    char text[MOI_ST_NAME_SIZE];
+    const char *twice = NULL;
+    mo_safetensors_shards_entry *entries = (mo_safetensors_shards_entry *)(uintptr_t)s->entries;
+    mo_status status =
+        moi_names_build(&s->names, &s->allocator, s->entries, s->n, sizeof *s->entries, &twice);
+    if (status == MO_E_NO_MEMORY) return moi_shards_no_memory(s);
+    if (status != MO_OK)
+        return moi_file_fail(&s->log, s->input.path, status, "weight_map: '%s' is there twice",
+            moi_st_printable_name(twice, text));
+    for (size_t i = 0; i < s->n; i++) {
+        mo_safetensors_shards_entry *e = &entries[i];
+        e->entry = mo_safetensors_find(&s->shards[e->shard], e->name);
+        if (!e->entry)
+            return moi_file_fail(&s->log, s->shards[e->shard].input.path, MO_E_FORMAT,
+                "tensor '%s' of the index is missing", moi_st_printable_name(e->name, text));
+        s->total_size += e->entry->end - e->entry->begin;
+    }
+    return MO_OK;
+}
+
+/* Each shard has no more tensors than the index names for it. */
+static mo_status moi_shards_check_shards(const mo_safetensors_shards *s) {
+    char text[MOI_ST_NAME_SIZE];
+    for (size_t k = 0; k < s->n_shards; k++)
+        for (size_t i = 0; i < s->shards[k].n; i++) {
+            const char *name = s->shards[k].entries[i].name;
+            const mo_safetensors_shards_entry *e = mo_safetensors_shards_find(s, name);
+            if (!e || e->shard != k)
+                return moi_file_fail(&s->log, s->shards[k].input.path, MO_E_FORMAT,
+                    "tensor '%s' is not in the index", moi_st_printable_name(name, text));
+        }
+    return MO_OK;
+}
+
+static mo_status moi_shards_load(mo_safetensors_shards *s) {
+    moi_shards_parser p;
+    mo_status status = moi_shards_read(s);
+    if (status == MO_OK) status = moi_shards_run(&p, s);
+    if (status != MO_OK) return status;
+    s->n = p.n;
+    s->entries = (const mo_safetensors_shards_entry *)moi_alloc_array(
+        &s->allocator, s->n, sizeof *s->entries);
+    if (s->n > 0 && !s->entries) return moi_shards_no_memory(s);
+    if (s->n > 0) status = moi_shards_run(&p, s);
+    if (status == MO_OK) status = moi_shards_link(s);
+    if (status == MO_OK) status = moi_shards_check_shards(s);
+    if (status == MO_OK && p.n_sizes > 0 && p.total_size != s->total_size)
+        return moi_file_fail(&s->log, s->input.path, MO_E_FORMAT,
+            "total_size is %llu, but the tensors have %llu bytes", (unsigned long long)p.total_size,
+            (unsigned long long)s->total_size);
+    return status;
+}
+
+mo_status mo_safetensors_shards_open(
+    mo_safetensors_shards *s, const char *path, const mo_safetensors_desc *desc) {
+    mo_safetensors_shards opening;
+    if (!s || !path) return MO_E_INVALID;
+    memset(&opening, 0, sizeof opening);
+    if (desc) {
+        opening.allocator = desc->allocator;
+        opening.log = desc->log;
+    }
+    mo_status status = moi_input_open(&opening.input, path, &opening.allocator, &opening.log);
+    if (status == MO_OK) status = moi_shards_load(&opening);
+    if (status == MO_OK) *s = opening;
+    else mo_safetensors_shards_close(&opening);
+    return status;
+}
+
+void mo_safetensors_shards_close(mo_safetensors_shards *s) {
+    if (!s) return;
+    const mo_allocator *a = &s->allocator;
+    for (size_t i = 0; i < s->n_shards; i++) mo_safetensors_close(&s->shards[i]);
+    moi_input_close(&s->input, a);
+    moi_free_array(a, s->text, s->text_size, 1);
+    moi_free_array(a, s->shards, s->shards_size, sizeof *s->shards);
+    moi_free_array(a, (void *)s->files, s->shards_size, sizeof *s->files);
+    moi_free_array(a, (void *)(uintptr_t)s->entries, s->n, sizeof *s->entries);
+    moi_names_free(&s->names, a);
+    memset(s, 0, sizeof *s);
+}
+
+const mo_safetensors_shards_entry *mo_safetensors_shards_find(
+    const mo_safetensors_shards *s, const char *name) {
+    if (!s || !name) return NULL;
+    size_t i = moi_names_find(&s->names, name);
+    return i < s->n ? &s->entries[i] : NULL;
+}
+
+/* ---- splitting ------------------------------------------------------------------------------ */
+
+/* The path of a shard, or of the index (number n_shards), behind the caller's path. */
+static char *moi_shards_path(const mo_safetensors_shards_writer *w, size_t number) {
+    const size_t length = strlen(w->path), stem = length + 1 - sizeof moi_shards_suffix;
+    char *path = w->path + length + 1;
+    memcpy(path, w->path, length + 1);
+    if (number == w->n_shards) memcpy(path + length, moi_shards_index, sizeof moi_shards_index);
+    else if (w->n_shards > 1)
+        snprintf(path + stem, MOI_SHARDS_NAME, "-%05u-of-%05u%s", (unsigned)number + 1,
+            (unsigned)w->n_shards, moi_shards_suffix);
+    return path;
+}
+
+/* The first entry of each shard into first, unless it is NULL; how many shards there are. */
+static size_t moi_shards_split(
+    const mo_safetensors_entry *entries, size_t n, uint64_t limit, size_t *first) {
+    uint64_t sum = 0, bytes = 0;
+    size_t n_shards = 0;
+    for (size_t i = 0; i < n; i++) {
+        (void)moi_st_entry_bytes(&entries[i], &bytes); /* checked before */
+        if (i == 0 || (sum > 0 && bytes > 0 && (bytes > limit || sum > limit - bytes))) {
+            if (first) first[n_shards] = i;
+            n_shards++;
+            sum = 0;
+        }
+        sum += bytes;
+    }
+    if (n_shards == 0) {
+        if (first) first[0] = 0;
+        n_shards = 1;
+    }
+    if (first) first[n_shards] = n;
+    return n_shards;
+}
+
+void mo_safetensors_shards_discard(mo_safetensors_shards_writer *w) {
+    if (!w) return;
+    const mo_allocator *a = &w->allocator;
+    for (size_t i = 0; w->writers && i < w->n_shards; i++) mo_safetensors_discard(&w->writers[i]);
+    moi_free_array(a, w->writers, w->n_shards, sizeof *w->writers);
+    if (w->first) moi_free_array(a, w->first, w->n_shards + 1, sizeof *w->first);
+    moi_free_array(a, w->path, w->path_size, 1);
+    memset(w, 0, sizeof *w);
+}
+
+static mo_status moi_shards_end(mo_safetensors_shards_writer *w, mo_status status) {
+    mo_safetensors_shards_discard(w);
+    return status;
+}
+
+/* Create the shard that comes next. */
+static mo_status moi_shards_begin(mo_safetensors_shards_writer *w) {
+    mo_safetensors_writer_desc desc;
+    const size_t first = w->first[w->at];
+    desc.allocator = w->allocator;
+    desc.log = w->log;
+    desc.metadata = w->metadata;
+    desc.n_metadata = w->n_metadata;
+    const mo_safetensors_entry *entries = w->entries ? w->entries + first : NULL;
+    return mo_safetensors_create(
+        &w->writers[w->at], moi_shards_path(w, w->at), entries, w->first[w->at + 1] - first, &desc);
+}
+
+static mo_status moi_shards_check(mo_safetensors_shards_writer *w, const char *path) {
+    const size_t length = strlen(path), end = sizeof moi_shards_suffix - 1;
+    mo_status status = MO_OK;
+    if (length < end || strcmp(path + length - end, moi_shards_suffix) != 0)
+        return moi_file_fail(
+            &w->log, path, MO_E_INVALID, "the path does not end in %s", moi_shards_suffix);
+    for (size_t i = 0; status == MO_OK && i < w->n; i++)
+        status = moi_stw_check_entry(&w->log, path, &w->entries[i], &w->total_size);
+    if (status == MO_OK)
+        status = moi_names_check(
+            &w->allocator, &w->log, path, w->entries, w->n, sizeof *w->entries, "tensor");
+    return status;
+}
+
+static mo_status moi_shards_plan(
+    mo_safetensors_shards_writer *w, const char *path, uint64_t limit) {
+    const mo_allocator *a = &w->allocator;
+    const size_t length = strlen(path) + 1, n = moi_shards_split(w->entries, w->n, limit, NULL);
+    if (n > MOI_SHARDS_MOST)
+        return moi_file_fail(&w->log, path, MO_E_INVALID, "%llu shards are over the limit of %d",
+            (unsigned long long)n, (int)MOI_SHARDS_MOST);
+    w->n_shards = n;
+    w->path_size = 2 * length + MOI_SHARDS_NAME;
+    w->path = (char *)moi_alloc_array(a, w->path_size, 1);
+    w->first = (size_t *)moi_alloc_array(a, n + 1, sizeof *w->first);
+    w->writers = (mo_safetensors_writer *)moi_alloc_array(a, n, sizeof *w->writers);
+    if (w->writers) memset(w->writers, 0, n * sizeof *w->writers);
+    if (!w->path || !w->first || !w->writers)
+        return moi_file_fail(&w->log, path, MO_E_NO_MEMORY, "out of memory for the shards");
+    memcpy(w->path, path, length);
+    (void)moi_shards_split(w->entries, w->n, limit, w->first);
+    return MO_OK;
+}
+
+mo_status mo_safetensors_shards_create(mo_safetensors_shards_writer *w, const char *path,
+    const mo_safetensors_entry *entries, size_t n, const mo_safetensors_shards_desc *desc) {
+    mo_safetensors_shards_writer opening;
+    mo_safetensors_shards_desc none;
+    memset(&opening, 0, sizeof opening);
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    if (!w || !path || (!entries && n > 0)) return MO_E_INVALID;
+    if (!desc->metadata && desc->n_metadata > 0) return MO_E_INVALID;
+    opening.allocator = desc->allocator;
+    opening.log = desc->log;
+    opening.metadata = desc->metadata;
+    opening.n_metadata = desc->n_metadata;
+    opening.entries = entries;
+    opening.n = n;
+    const uint64_t limit = desc->max_shard_bytes ? desc->max_shard_bytes : UINT64_C(5000000000);
+    mo_status status = moi_shards_check(&opening, path);
+    if (status == MO_OK) status = moi_shards_plan(&opening, path, limit);
+    if (status == MO_OK) status = moi_shards_begin(&opening);
+    if (status != MO_OK) return moi_shards_end(&opening, status);
+    *w = opening;
+    return MO_OK;
+}
+
+mo_status mo_safetensors_shards_write(
+    mo_safetensors_shards_writer *w, const void *data, size_t size) {
+    const char *from = (const char *)data;
+    mo_status status = MO_OK;
+    if (!w || (!data && size > 0)) return MO_E_INVALID;
+    if (!w->writers) return MO_E_STATE;
+    while (status == MO_OK && size > 0) {
+        mo_safetensors_writer *shard = &w->writers[w->at];
+        const uint64_t left = shard->data_size - shard->data_written;
+        if (left == 0 && w->at + 1 < w->n_shards) {
+            status = moi_stw_seal(shard);
+            w->at++;
+            if (status == MO_OK) status = moi_shards_begin(w);
+            continue;
+        }
+        const size_t part = size < left || left == 0 ? size : (size_t)left;
+        status = mo_safetensors_write(shard, from, part);
+        from += part, size -= part;
+    }
+    return status == MO_OK ? status : moi_shards_end(w, status);
+}
+
+/* ---- the end -------------------------------------------------------------------------------- */
+
+static void moi_shards_put_index(const mo_safetensors_shards_writer *w, moi_sink *sink) {
+    moi_sink_text(sink, "{\n  \"metadata\": {\n    \"total_size\": ");
+    moi_sink_u64(sink, w->total_size);
+    moi_sink_text(sink, "\n  },\n  \"weight_map\": {");
+    for (size_t k = 0; k < w->n_shards; k++) {
+        const char *path = moi_shards_path(w, k);
+        for (size_t i = w->first[k]; i < w->first[k + 1]; i++) {
+            moi_sink_text(sink, i ? ",\n    " : "\n    ");
+            moi_sink_json(sink, w->entries[i].name);
+            moi_sink_text(sink, ": ");
+            moi_sink_json(sink, path + moi_file_folder(path));
+        }
+    }
+    moi_sink_text(sink, "\n  }\n}\n");
+}
+
+/* Write the index under a temporary name. */
+static mo_status moi_shards_write_index(mo_safetensors_shards_writer *w, mo_output *index) {
+    moi_sink sink;
+    memset(index, 0, sizeof *index);
+    index->allocator = w->allocator;
+    index->log = w->log;
+    moi_sink_begin(&sink, NULL);
+    moi_shards_put_index(w, &sink);
+    mo_status status = moi_output_create(index, moi_shards_path(w, w->n_shards), sink.size);
+    if (status != MO_OK) return status;
+    moi_sink_begin(&sink, index);
+    moi_shards_put_index(w, &sink);
+    status = moi_sink_end(&sink);
+    return status == MO_OK ? moi_output_seal(index) : status;
+}
+
+/* Everything is on disk under temporary names: now the names. */
+static mo_status moi_shards_publish(mo_safetensors_shards_writer *w, mo_output *index) {
+    mo_status status = MO_OK;
+    int error = moi_file_remove(index->target);
+    if (!error) error = moi_file_sync_folder(index->target);
+    if (error) status = moi_file_fail_error(&w->log, index->path, error);
+    for (size_t i = 0; status == MO_OK && i < w->n_shards; i++)
+        status = moi_output_publish(&w->writers[i].output, i + 1 == w->n_shards);
+    if (status == MO_OK) return moi_output_publish(index, 1);
+    moi_output_discard(index);
+    return status;
+}
+
+/* The last shard, and those that follow without bytes. */
+static mo_status moi_shards_seal(mo_safetensors_shards_writer *w) {
+    mo_status status = moi_stw_seal(&w->writers[w->at]);
+    while (status == MO_OK && w->at + 1 < w->n_shards) {
+        w->at++;
+        status = moi_shards_begin(w);
+        if (status == MO_OK) status = moi_stw_seal(&w->writers[w->at]);
+    }
+    return status;
+}
+
+mo_status mo_safetensors_shards_commit(mo_safetensors_shards_writer *w) {
+    mo_output index;
+    if (!w || !w->writers) return MO_E_STATE;
+    mo_status status = moi_shards_seal(w);
+    if (status == MO_OK && w->n_shards == 1) status = moi_output_publish(&w->writers[0].output, 1);
+    else if (status == MO_OK) {
+        status = moi_shards_write_index(w, &index);
+        if (status == MO_OK) status = moi_shards_publish(w, &index);
+    }
+    return moi_shards_end(w, status);
 }
 /* mo_optim_file.c - see mo_optim_file.h. */
 
@@ -35956,9 +36621,9 @@ void mo_gguf_discard(mo_gguf_writer *w) {
     memset(w, 0, sizeof *w);
 }
 
-/* Free what is left, in success and failure. The output is zeroed by then, and its allocator with it. */
-static mo_status moi_ggw_end(
-    mo_gguf_writer *w, const mo_allocator *allocator, mo_status status) {
+/* Free what is left, in success and failure. The output may be zeroed by then, and its allocator
+ * with it. */
+static mo_status moi_ggw_end(mo_gguf_writer *w, const mo_allocator *allocator, mo_status status) {
     moi_free_array(allocator, w->ends, w->n, sizeof *w->ends);
     w->ends = NULL;
     mo_gguf_discard(w);

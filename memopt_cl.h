@@ -2346,13 +2346,18 @@ static void moi_file_unmap(const unsigned char *bytes, uint64_t size);
  * mode    out  permissions for the new file: those of the file that it replaces, else 0666; the
  *              umask is applied to them either way
  * temp    out  [strlen(target) + MOI_FILE_TEMP_SIZE]
- * n       out  bytes written, also when the write fails */
+ * n       out  bytes written, also when the write fails
+ *
+ * Removing a file that is not there is no error. */
 static int moi_file_target(const char *path, char *target, unsigned *mode);
 static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file);
 static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n);
 static int moi_file_sync(intptr_t file);
 static int moi_file_rename(const char *from, const char *to);
-static int moi_file_remove(const char *path); /* one that is not there is no error */
+static int moi_file_remove(const char *path);
+
+/* Bytes of path up to and with its last slash. */
+static size_t moi_file_folder(const char *path);
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
@@ -2362,10 +2367,23 @@ static int moi_file_sync_folder(const char *path);
 
 /* Room for one call: some systems refuse more than 2 GiB at once. */
 enum { MOI_FILE_CHUNK = 1 << 30 };
+#ifdef _WIN32
+enum { MOI_FILE_BACKSLASH = 1 };
+#else
+enum { MOI_FILE_BACKSLASH = 0 };
+#endif
 
 /* A name for the temporary file: beside the target, so that the rename stays in one file system. */
 static void moi_file_temp_name(const char *target, unsigned long process, int i, char *temp) {
     snprintf(temp, strlen(target) + MOI_FILE_TEMP_SIZE, "%s.tmp%lu-%d", target, process, i);
+}
+
+static size_t moi_file_folder(const char *path) {
+    size_t length = strlen(path);
+    while (
+        length > 0 && path[length - 1] != '/' && (!MOI_FILE_BACKSLASH || path[length - 1] != '\\'))
+        length--;
+    return length;
 }
 
 static const char *moi_file_own_text(int error) {
@@ -2637,12 +2655,6 @@ static int moi_file_map(intptr_t file, uint64_t size, const unsigned char **byte
 
 static void moi_file_unmap(const unsigned char *bytes, uint64_t size) {
     munmap((void *)(uintptr_t)bytes, (size_t)size);
-}
-
-/* Bytes of path up to and with its last slash. */
-static size_t moi_file_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? (size_t)(slash - path) + 1 : 0;
 }
 
 /* Follow links by hand: realpath wants the target to exist and may allocate. */

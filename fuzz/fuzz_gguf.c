@@ -27,12 +27,12 @@ static void fuzz_gguf_pair(const mo_gguf *g, const mo_gguf_pair *pair) {
         for (size_t i = 0; i < pair->n; i++) {
             const mo_gguf_text *t = &pair->strings[i];
             fuzz_check(t->text[t->size] == '\0', "a string without its end");
-            for (size_t k = 0; k < t->size; k++) byte = (unsigned char)t->text[k];
+            for (size_t k = 0; k < t->size; k++) byte ^= (unsigned char)t->text[k];
         }
     else if (pair->is_array) {
         const size_t bytes = mo_gguf_kind_bytes(pair->kind);
         fuzz_check((uintptr_t)pair->data % bytes == 0, "an array that is not aligned");
-        for (size_t i = 0; i < pair->n * bytes; i++) byte = ((const uint8_t *)pair->data)[i];
+        for (size_t i = 0; i < pair->n * bytes; i++) byte ^= ((const uint8_t *)pair->data)[i];
     } else fuzz_check(pair->n == 1, "more than one value");
 }
 
@@ -42,8 +42,9 @@ static void fuzz_gguf_entry(mo_gguf *g, const mo_gguf_entry *e, const uint8_t *d
     uint8_t last;
     fuzz_check(mo_gguf_find(g, e->name) == e, "name not found");
     fuzz_check(view >= data && view + (e->end - e->begin) <= data + size, "view outside");
-    fuzz_check(mo_gguf_elements(e) / mo_gguf_type_block(e->type) *
-                mo_gguf_type_bytes(e->type) == e->end - e->begin, "shape and bytes differ");
+    fuzz_check(mo_gguf_elements(e) / mo_gguf_type_block(e->type) * mo_gguf_type_bytes(e->type) ==
+            e->end - e->begin,
+        "shape and bytes differ");
     if (e->end == e->begin) return;
     fuzz_check(mo_gguf_read(g, e, e->end - e->begin - 1, &last, 1) == MO_OK &&
             last == view[e->end - e->begin - 1],

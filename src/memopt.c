@@ -115,6 +115,7 @@
 #include "mo_output.c"
 #include "mo_safetensors.c"
 #include "mo_safetensors_writer.c"
+#include "mo_safetensors_shards.c"
 #include "mo_optim_file.c"
 #include "mo_gguf_type.c"
 #include "mo_gguf.c"

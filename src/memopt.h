@@ -44,7 +44,7 @@
  *   place, place_write
  *                weights over devices, host memory and disk, with the least travel in a step; by
  *                hand; the order of what is streamed
- *   safetensors  read and write safetensors files
+ *   safetensors  read and write safetensors files; safetensors_shards: split over several
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
  *   optim_file   optimizer states in them: split, merged, requantized
  *
@@ -168,6 +168,7 @@ extern "C" {
 #include "mo_store_parts.h"
 #include "mo_safetensors.h"
 #include "mo_safetensors_writer.h"
+#include "mo_safetensors_shards.h"
 #include "mo_optim_file.h"
 #include "mo_gguf_type.h"
 #include "mo_gguf.h"

@@ -371,16 +371,42 @@ static void a_file_cut_at_any_byte_is_rejected(void **state) {
 static void a_file_cut_after_opening_is_an_error_and_no_signal(void **state) {
     (void)state;
     char bytes[16];
+    const void *view = NULL;
     mo_safetensors st = {0};
     mo_safetensors_desc desc = {.log = test_log_begin(&logged)};
     image m = make_image(sizeof matrix - 1, matrix, sizeof matrix - 1, 16);
+    for (int mapped = 0; mapped < 2; mapped++) {
+        save(path, m.bytes, m.size);
+        test_ok(mo_safetensors_open(&st, path, &desc));
+        if (mapped) assert_non_null(mo_safetensors_data(&st, st.entries));
+        assert_int_equal(truncate(path, 70), 0);
+        assert_int_equal(mo_safetensors_read(&st, st.entries, 0, bytes, 16), MO_E_IO);
+        assert_non_null(strstr(logged.text, "shorter"));
+        assert_int_equal(mo_safetensors_view(&st, st.entries, 0, bytes, 16, &view), MO_E_IO);
+        assert_null(view);
+        assert_null(mo_safetensors_data(&st, st.entries));
+        assert_non_null(strstr(logged.text, "changed its size"));
+        mo_safetensors_close(&st);
+    }
+    free(m.bytes);
+}
+
+static void a_view_copies_only_what_comes_from_a_file(void **state) {
+    (void)state;
+    char bytes[16];
+    const void *view = NULL;
+    mo_safetensors st = {0};
+    image m = make_image(sizeof matrix - 1, matrix, sizeof matrix - 1, 16);
     save(path, m.bytes, m.size);
-    test_ok(mo_safetensors_open(&st, path, &desc));
-    assert_int_equal(truncate(path, 70), 0);
-    assert_int_equal(mo_safetensors_read(&st, st.entries, 0, bytes, 16), MO_E_IO);
-    assert_non_null(strstr(logged.text, "shorter"));
-    assert_null(mo_safetensors_data(&st, st.entries));
-    assert_non_null(strstr(logged.text, "changed its size"));
+    test_ok(mo_safetensors_open(&st, path, NULL));
+    test_ok(mo_safetensors_view(&st, st.entries, 4, bytes, 12, &view));
+    assert_ptr_equal(view, bytes);
+    assert_int_equal(mo_safetensors_view(&st, st.entries, 4, NULL, 12, &view), MO_E_INVALID);
+    assert_int_equal(mo_safetensors_view(&st, st.entries, 4, bytes, 13, &view), MO_E_INVALID);
+    mo_safetensors_close(&st);
+    test_ok(mo_safetensors_open_memory(&st, m.bytes, m.size, NULL));
+    test_ok(mo_safetensors_view(&st, st.entries, 4, NULL, 12, &view));
+    assert_ptr_equal(view, m.bytes + m.size - 12);
     mo_safetensors_close(&st);
     free(m.bytes);
 }
@@ -848,6 +874,7 @@ int main(void) {
         fact(missing_file_folder_and_pipe_are_said),
         fact(a_file_cut_at_any_byte_is_rejected),
         fact(a_file_cut_after_opening_is_an_error_and_no_signal),
+        fact(a_view_copies_only_what_comes_from_a_file),
         fact(read_takes_ranges_inside_the_tensor_only),
         fact(a_header_over_the_limit_is_not_read),
         fact(bogus_entries_cost_little_time_and_memory),

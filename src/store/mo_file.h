@@ -38,13 +38,18 @@ static void moi_file_unmap(const unsigned char *bytes, uint64_t size);
  * mode    out  permissions for the new file: those of the file that it replaces, else 0666; the
  *              umask is applied to them either way
  * temp    out  [strlen(target) + MOI_FILE_TEMP_SIZE]
- * n       out  bytes written, also when the write fails */
+ * n       out  bytes written, also when the write fails
+ *
+ * Removing a file that is not there is no error. */
 static int moi_file_target(const char *path, char *target, unsigned *mode);
 static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file);
 static int moi_file_write(intptr_t file, const void *data, size_t size, size_t *n);
 static int moi_file_sync(intptr_t file);
 static int moi_file_rename(const char *from, const char *to);
-static int moi_file_remove(const char *path); /* one that is not there is no error */
+static int moi_file_remove(const char *path);
+
+/* Bytes of path up to and with its last slash. */
+static size_t moi_file_folder(const char *path);
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);

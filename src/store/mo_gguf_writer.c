@@ -180,9 +180,9 @@ void mo_gguf_discard(mo_gguf_writer *w) {
     memset(w, 0, sizeof *w);
 }
 
-/* Free what is left, in success and failure. The output is zeroed by then, and its allocator with it. */
-static mo_status moi_ggw_end(
-    mo_gguf_writer *w, const mo_allocator *allocator, mo_status status) {
+/* Free what is left, in success and failure. The output may be zeroed by then, and its allocator
+ * with it. */
+static mo_status moi_ggw_end(mo_gguf_writer *w, const mo_allocator *allocator, mo_status status) {
     moi_free_array(allocator, w->ends, w->n, sizeof *w->ends);
     w->ends = NULL;
     mo_gguf_discard(w);

@@ -18,7 +18,7 @@
  * metadata    [n_metadata] keys unique; a u32 "general.alignment" among them sets the alignment of
  *             the data, else it is 32
  * big_endian  of the whole file; 0 = little-endian
- * long_names  0 = names of 64 bytes and more are refused, since ggml does; else of more than 65536 */
+ * long_names  0 = names of 64 bytes and more are refused, as ggml does; else of more than 65536 */
 typedef struct mo_gguf_writer_desc {
     mo_allocator allocator; /* for paths, sizes and the check of the names; zero = C heap */
     mo_log log;             /* one line for each failure; zero = none */

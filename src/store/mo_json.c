@@ -247,3 +247,30 @@ static int moi_json_end(moi_json *j) {
     moi_json_peek(j);
     return j->at == j->size ? 1 : moi_json_fail(j, "text after the end");
 }
+
+/* One bit for each open bracket: set for '{'. */
+static int moi_json_skip(moi_json *j) {
+    uint64_t braces = 0;
+    unsigned depth = 0;
+    moi_json_text string;
+    do {
+        const char next = moi_json_peek(j);
+        if (next == '{' || next == '[') {
+            if (depth == 64) return moi_json_fail(j, "nested too deep");
+            braces = braces << 1 | (next == '{');
+            depth++, j->at++;
+        } else if (next == '}' || next == ']') {
+            if (depth == 0 || (braces & 1) != (next == '}'))
+                return moi_json_fail(j, "a bracket that was not opened");
+            braces >>= 1;
+            depth--, j->at++;
+        } else if (next == '"') {
+            if (!moi_json_string(j, &string)) return 0;
+        } else if (next == '\0' || (depth == 0 && (next == ',' || next == ':')))
+            return moi_json_fail(j, "expected a value");
+        else if (next == ',' || next == ':') j->at++;
+        else
+            while (j->at < j->size && !strchr(" \n\t\r,:{}[]\"", j->text[j->at])) j->at++;
+    } while (depth > 0);
+    return 1;
+}

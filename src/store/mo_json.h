@@ -34,6 +34,9 @@ static int moi_json_string(moi_json *j, moi_json_text *string);
 static int moi_json_u64(moi_json *j, uint64_t *number);
 static int moi_json_end(moi_json *j);
 
+/* Any value; its brackets are matched, at most 64 deep, but numbers and words are not looked at. */
+static int moi_json_skip(moi_json *j);
+
 static int moi_json_is(moi_json_text string, const char *text);
 
 /* Undo the escapes: [string.size] at most, the length is returned. dst may be string.begin. */

@@ -36,8 +36,11 @@ typedef struct moi_sink {
 static void moi_sink_begin(moi_sink *sink, mo_output *out);
 static void moi_sink_put(moi_sink *sink, const void *data, size_t size);
 static void moi_sink_text(moi_sink *sink, const char *text);
-static void moi_sink_json(moi_sink *sink, const char *text); /* a string with its quotes */
-static void moi_sink_u64(moi_sink *sink, uint64_t number);   /* decimal digits */
+
+/* A JSON string with its quotes; decimal digits. */
+static void moi_sink_json(moi_sink *sink, const char *text);
+static void moi_sink_u64(moi_sink *sink, uint64_t number);
+
 static void moi_sink_fill(moi_sink *sink, char with, uint64_t n);
 static mo_status moi_sink_end(moi_sink *sink);
 
