@@ -46,3 +46,33 @@ run_facts() {
     [ $failed = 0 ] || echo "[  FAILED  ] $failed test(s)."
     [ $failed = 0 ]
 }
+
+# ends STATUS FLAG... - runs the program with its output in out and err.
+ends() {
+    local status=$1 rc=0
+    shift
+    "$program" "$@" > out 2> err || rc=$?
+    [ $rc = "$status" ] || { cat err; say "exit status $rc, not $status: $*"; }
+}
+
+# refuses STATUS TEXT FLAG... - ends so, prints nothing on stdout and one line on stderr, with TEXT.
+refuses() {
+    local status=$1 text=$2 rc=0
+    shift 2
+    "$program" "$@" > refused.out 2> refused.err < /dev/null || rc=$?
+    if [ $rc = "$status" ] && [ ! -s refused.out ] && [ "$(wc -l < refused.err)" -eq 1 ] &&
+        grep -q '^memopt' refused.err && grep -qF -- "$text" refused.err; then return 0; fi
+    echo "exit status $rc, not $status with '$text': $*"
+    head -n 20 refused.out refused.err
+    return 1
+}
+
+# limited KIB COMMAND... - runs it with a limit on the size of files, as a full disk; stderr goes
+# to limited.err.
+limited() {
+    local kib=$1 rc=0
+    shift
+    (trap '' XFSZ; ulimit -S -f "$kib"; set -o pipefail
+     "$@" 2>&1 > /dev/null | (ulimit -S -f unlimited; cat)) > limited.err || rc=$?
+    return $rc
+}

@@ -9,40 +9,12 @@
 
 # ---- helpers -----------------------------------------------------------------------------------
 
-# ends STATUS FLAG... - runs the program with its output in out and err.
-ends() {
-    local status=$1 rc=0
-    shift
-    "$program" "$@" > out 2> err || rc=$?
-    [ $rc = "$status" ] || { cat err; say "exit status $rc, not $status: $*"; }
-}
-
-# refuses STATUS TEXT FLAG... - ends so, prints nothing on stdout and one line on stderr, with TEXT.
-refuses() {
-    local status=$1 text=$2 rc=0
-    shift 2
-    "$program" "$@" > refused.out 2> refused.err < /dev/null || rc=$?
-    if [ $rc = "$status" ] && [ ! -s refused.out ] && [ "$(wc -l < refused.err)" -eq 1 ] &&
-        grep -q '^memopt' refused.err && grep -qF -- "$text" refused.err; then return 0; fi
-    echo "exit status $rc, not $status with '$text': $*"
-    head -n 20 refused.out refused.err
-    return 1
-}
-
 # rejects COMMAND MESSAGE TEXT FLAG... - refuses a file of this text, naming file and line.
 rejects() {
     local command=$1 message=$2
     printf "$3" > bad.csv
     shift 3
     refuses 2 "memopt $command: bad.csv:$message" "$command" bad.csv "$@"
-}
-
-limited() {
-    local kib=$1 rc=0
-    shift
-    (trap '' XFSZ; ulimit -S -f "$kib"; set -o pipefail
-     "$@" 2>&1 > /dev/null | (ulimit -S -f unlimited; cat)) > limited.err || rc=$?
-    return $rc
 }
 
 # Five buffers that fit into twelve bytes.
@@ -108,7 +80,7 @@ test_help_and_version_go_to_standard_output() {
     ends 0 --version
     grep -qE '^memopt [0-9]+\.[0-9]+\.[0-9]+$' out
     ends 0 --help
-    for command in plan remat place; do
+    for command in plan remat place inspect verify convert quantize diff merge-lora split merge; do
         grep -q "memopt $command " out
         ends 0 $command --help
         grep -q "^memopt $command - " out

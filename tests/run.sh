@@ -135,6 +135,8 @@ start_programs() {
     start cmocka cli/train_gpt@asan tests/cli_train_gpt.sh build/test/src-asan/train_gpt
     start cmocka cli/memopt tests/cli_memopt.sh build/memopt
     start cmocka cli/memopt@asan tests/cli_memopt.sh build/test/src-asan/memopt
+    start cmocka cli/memopt_files tests/cli_memopt_files.sh build/memopt
+    start cmocka cli/memopt_files@asan tests/cli_memopt_files.sh build/test/src-asan/memopt
     if [ -e build/examples/09_cl_info ]; then
         start cmocka cli/cl_info tests/cli_cl.sh build/examples/09_cl_info
     fi

@@ -15,13 +15,15 @@ typedef struct command {
     int (*run)(const struct command *self, int argc, const char *const *argv);
 } command;
 
-extern const command plan_command, remat_command;
-extern const command place_command;
+extern const command plan_command, remat_command, place_command, inspect_command, verify_command,
+    convert_command, quantize_command, diff_command, merge_lora_command, split_command,
+    merge_command;
 
 // One line on stderr, with the command in front, then exit. EXIT_NO: the answer is no, or the
 // machine does not allow it; EXIT_USAGE: a bad command line or bad input.
 enum { EXIT_NO = 1, EXIT_USAGE = 2 };
 _Noreturn void fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+_Noreturn void quit(mo_status status);          // the library has said why
 void check(mo_status status, const char *what); // fails the program unless it is MO_OK
 void *allocate(size_t n, size_t size);          // zeroed; fails the program when there is none
 double now_s(void);
@@ -35,13 +37,20 @@ typedef enum flag_kind {
     FLAG_BYTES,  // size_t: 300, 300K, 1.5G
     FLAG_SHARE,  // share: as FLAG_BYTES, or 40%
     FLAG_REAL,   // double, more than 0
-    FLAG_RATE    // double, more than 0: 25e9, 25G (powers of 1000)
+    FLAG_LEAST,  // double, 0 or more
+    FLAG_RATE,   // double, more than 0: 25e9, 25G (powers of 1000)
+    FLAG_WORDS   // word_list: may be given more than once
 } flag_kind;
 
 typedef struct share {
     size_t bytes; // 0 = given in percent, or not at all
     double percent;
 } share;
+
+typedef struct word_list {
+    const char **items; // to be freed
+    size_t n;
+} word_list;
 
 typedef struct flag {
     const char *name;
@@ -57,6 +66,10 @@ void flag_set(const flag *f, const char *text);
 void flags_parse(const command *self, int argc, const char *const *argv, const flag *flags,
     size_t n_flags, const char **files, size_t n_files);
 
+// The same for at least one file, at most argc of them. Returns how many there are.
+size_t flags_parse_many(const command *self, int argc, const char *const *argv, const flag *flags,
+    size_t n_flags, const char **files);
+
 // ---- text -------------------------------------------------------------------------------------
 
 typedef struct bytes_text {
@@ -64,7 +77,9 @@ typedef struct bytes_text {
 } bytes_text;
 bytes_text text_bytes(size_t bytes); // "1.5 MiB"
 
+const char *plural(size_t n); // "s" unless n is 1
 void json_string(FILE *out, const char *text);
+void print_name(FILE *out, const char *text, int width); // control characters as '?'; padded
 
 // ---- output -----------------------------------------------------------------------------------
 
@@ -81,6 +96,16 @@ void output_check(const char *path); // fails the program now when it could not 
 void output_open(output *o, const char *path);
 mo_writer output_writer(output *o);
 void output_close(output *o); // fails the program, and leaves nothing behind, when it cannot
+
+// A file that is written as a stream and appears whole or not at all. Both functions return 0, or
+// the system's error; close moves the file to its place when error is 0, else removes it.
+typedef struct fresh {
+    char *target, *temp;
+    int file;
+} fresh;
+int fresh_open(fresh *f, const char *path);
+int fresh_close(fresh *f, int error);
+int write_all(int file, const char *data, size_t size);
 void flush_stdout(void);
 
 #endif

@@ -44,6 +44,14 @@ static void set_real(const flag *f, const char *text) {
     *(double *)f->value = x;
 }
 
+static void set_least(const flag *f, const char *text) {
+    char *end;
+    const double x = strtod(text, &end);
+    if (!(isdigit((unsigned char)*text) || *text == '.') || *end || !(x >= 0) || x > 1e300)
+        fail(EXIT_USAGE, "%s: '%s' is not a number of 0 or more", f->name, text);
+    *(double *)f->value = x;
+}
+
 static void set_rate(const flag *f, const char *text) {
     char *end;
     double x = strtod(text, &end);
@@ -53,6 +61,14 @@ static void set_rate(const flag *f, const char *text) {
     if (!(isdigit((unsigned char)*text) || *text == '.') || *end || !(x > 0) || x > 1e18)
         fail(EXIT_USAGE, "%s: '%s' is not a rate such as 25e9 or 25G", f->name, text);
     *(double *)f->value = x;
+}
+
+static void add_word(const flag *f, const char *text) {
+    word_list *w = f->value;
+    if (!*text) fail(EXIT_USAGE, "%s: value missing", f->name);
+    w->items = realloc(w->items, (w->n + 1) * sizeof *w->items);
+    if (!w->items) fail(EXIT_NO, "out of memory");
+    w->items[w->n++] = text;
 }
 
 void flag_set(const flag *f, const char *text) {
@@ -68,7 +84,9 @@ void flag_set(const flag *f, const char *text) {
         break;
     case FLAG_SHARE: set_share(f, text); break;
     case FLAG_REAL: set_real(f, text); break;
+    case FLAG_LEAST: set_least(f, text); break;
     case FLAG_RATE: set_rate(f, text); break;
+    case FLAG_WORDS: add_word(f, text); break;
     }
 }
 
@@ -84,7 +102,8 @@ static void print_help(const command *self) {
     exit(0);
 }
 
-void flags_parse(const command *self, int argc, const char *const *argv, const flag *flags,
+// The number of files, of which the first n_files are kept.
+static size_t parse(const command *self, int argc, const char *const *argv, const flag *flags,
     size_t n_flags, const char **files, size_t n_files) {
     size_t n = 0;
     bool only_files = false;
@@ -106,6 +125,19 @@ void flags_parse(const command *self, int argc, const char *const *argv, const f
         else if (at + 1 < argc && strncmp(argv[at + 1], "--", 2) != 0) flag_set(f, argv[++at]);
         else fail(EXIT_USAGE, "%s: value missing", f->name);
     }
+    return n;
+}
+
+void flags_parse(const command *self, int argc, const char *const *argv, const flag *flags,
+    size_t n_flags, const char **files, size_t n_files) {
+    const size_t n = parse(self, argc, argv, flags, n_flags, files, n_files);
     if (n < n_files) fail(EXIT_USAGE, "file missing (see --help)");
     if (n > n_files) fail(EXIT_USAGE, "%zu files, not %zu (see --help)", n, n_files);
+}
+
+size_t flags_parse_many(const command *self, int argc, const char *const *argv, const flag *flags,
+    size_t n_flags, const char **files) {
+    const size_t n = parse(self, argc, argv, flags, n_flags, files, (size_t)argc);
+    if (n == 0) fail(EXIT_USAGE, "file missing (see --help)");
+    return n;
 }

@@ -1,7 +1,13 @@
-// memopt - plans for memory from the command line. memopt --help lists the commands.
+// memopt - plans for memory, and files of models, from the command line. memopt --help lists the
+// commands.
 //
 // csv.c    tables         lifetimes.c  buffers    chain.c   stages
 // flags.c  command line   output.c     files      plan.c, remat.c, place.c   the commands
+// model_file.c    files of tensors, read and written; llmc.c, gguf_file.c   of these formats
+// elements.c      numbers of any type                 names.c  patterns, renaming
+// json.c          small files of settings             sha256.c
+// inspect.c, verify.c, convert.c, quantize.c, diff.c, merge_lora.c, split.c, merge.c   the
+// commands on them
 #include "cli.h"
 
 #include <errno.h>
@@ -10,27 +16,36 @@
 #include <string.h>
 #include <time.h>
 
-static const command *const commands[] = {&plan_command, &remat_command, &place_command};
+static const command *const commands[] = {&plan_command, &remat_command, &place_command,
+    &inspect_command, &verify_command, &convert_command, &quantize_command, &diff_command,
+    &merge_lora_command, &split_command, &merge_command};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static const char *running = ""; // " plan"
 
 void fail(int code, const char *format, ...) {
+    char text[2048];
     va_list args;
     va_start(args, format);
-    fprintf(stderr, "memopt%s: ", running);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    fprintf(stderr, "memopt%s: ", running);
+    print_name(stderr, text, 0);
+    fputc('\n', stderr);
     exit(code);
 }
 
+static bool is_input(mo_status status) {
+    return status == MO_E_INVALID || status == MO_E_OVERFLOW || status == MO_E_FORMAT ||
+        status == MO_E_NOT_FOUND;
+}
+
+void quit(mo_status status) { exit(is_input(status) ? EXIT_USAGE : EXIT_NO); }
+
 void check(mo_status status, const char *what) {
-    const bool is_input =
-        status == MO_E_INVALID || status == MO_E_OVERFLOW || status == MO_E_FORMAT;
     if (status == MO_OK) return;
     if (strcmp(what, "-") == 0) what = "standard input";
-    fail(is_input ? EXIT_USAGE : EXIT_NO, "%s: %s", what, mo_status_text(status));
+    fail(is_input(status) ? EXIT_USAGE : EXIT_NO, "%s: %s", what, mo_status_text(status));
 }
 
 void *allocate(size_t n, size_t size) {
@@ -52,12 +67,12 @@ static void write_log(void *self, mo_log_level level, const char *text) {
 const mo_log cli_log = {write_log, NULL};
 
 static void usage(FILE *out) {
-    fprintf(out, "memopt - plans for the memory of neural networks\n\n");
+    fprintf(out, "memopt - plans for the memory of neural networks, and their files\n\n");
     for (int i = 0; i < N_COMMANDS; i++)
-        fprintf(out, "  memopt %-9s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(out, "  memopt %-10s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(out,
         "\n  memopt COMMAND --help\n  memopt --version\n\n"
-        "Exit status: 0 done; 1 it does not fit, or the machine does not allow it; 2 usage, "
+        "Exit status: 0 done; 1 the answer is no, or the machine does not allow it; 2 usage, "
         "input.\n");
 }
 

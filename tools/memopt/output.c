@@ -44,6 +44,16 @@ void json_string(FILE *out, const char *text) {
     fputc('"', out);
 }
 
+const char *plural(size_t n) { return n == 1 ? "" : "s"; }
+
+void print_name(FILE *out, const char *text, int width) {
+    for (; *text; text++, width--) {
+        const unsigned char c = (unsigned char)*text;
+        fputc(c < 32 || c == 127 ? '?' : c, out);
+    }
+    for (; width > 0; width--) fputc(' ', out);
+}
+
 void flush_stdout(void) {
     if (fflush(stdout) != 0 || ferror(stdout))
         fail(EXIT_NO, "standard output: %s", strerror(errno));
@@ -57,8 +67,7 @@ static bool is_special(const char *path) {
     return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
 }
 
-// Returns 0, or the system's error.
-static int write_all(int file, const char *data, size_t size) {
+int write_all(int file, const char *data, size_t size) {
     while (size != 0) {
         const ssize_t n = write(file, data, size);
         if (n < 0 && errno == EINTR) continue;
@@ -69,13 +78,8 @@ static int write_all(int file, const char *data, size_t size) {
     return 0;
 }
 
-// A new file beside the target, which is what path stands for when it is a link.
-typedef struct fresh {
-    char *target, *temp;
-    int file;
-} fresh;
-
-static int fresh_open(fresh *f, const char *path) {
+// The new file lies beside the target, which is what path stands for when it is a link.
+int fresh_open(fresh *f, const char *path) {
     struct stat info;
     char *real = realpath(path, NULL);
     const mode_t mode = stat(path, &info) == 0 ? info.st_mode & 0777 : 0666;
@@ -94,7 +98,7 @@ static int fresh_open(fresh *f, const char *path) {
 }
 
 // Moves it to its place unless there was an error.
-static int fresh_close(fresh *f, int error) {
+int fresh_close(fresh *f, int error) {
     if (f->file >= 0) {
         if (error == 0 && fsync(f->file) != 0) error = errno;
         if (close(f->file) != 0 && error == 0) error = errno;

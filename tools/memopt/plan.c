@@ -15,8 +15,6 @@ typedef struct plan {
     double took_s;
 } plan;
 
-static const char *plural(size_t n) { return n == 1 ? "" : "s"; }
-
 static mo_layout_desc describe(const plan *p) {
     return (mo_layout_desc){
         .align = 1,
