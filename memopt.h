@@ -73,6 +73,7 @@ int main(void) {
  *   safetensors  read and write safetensors files; safetensors_shards: split over several
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
  *   optim_file   optimizer states in them: split, merged, requantized
+ *   checkpoint   a whole run in one of them: saved, kept by count, resumed after a kill
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -5388,6 +5389,213 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_format(const mo_optim_desc *desc,
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_load(const mo_safetensors *st,
     const mo_optim_desc *desc, const char *name, size_t of, mo_optim_state *to, size_t *n,
     uint64_t *t);
+
+#endif
+/* mo_checkpoint.h - a whole training run in one safetensors file, so that it can be killed at any
+ * moment and goes on as if it had not been.
+ *
+ *   mo_checkpoint run = {0};
+ *   run.params = &params;
+ *   run.states = states, run.n_states = n;                 optimizer states, in their own precision
+ *   run.values = values, run.n_values = 2;                 where the data is read, random state
+ *   mo_checkpoint_desc desc = {0};
+ *   desc.keep = 3;
+ *
+ *   char file[4096];                                       at the start: the newest one, if any
+ *   if (mo_checkpoint_latest("run.safetensors", &desc, file, sizeof file) == MO_OK)
+ *       status = mo_checkpoint_load(file, &run, &desc);    now run.step is what it was
+ *   ...
+ *   run.step = step;                                       every so many steps
+ *   status = mo_checkpoint_save("run.safetensors", &run, &desc);
+ *
+ * What a path means. keep = 0: there is one file, PATH, which each save replaces. keep = N: each
+ * save makes a new file, PATH with the step before its extension (run-00000100.safetensors), and
+ * then removes all but the N that were saved last (kills leave up to two more for a while). Either
+ * way a file gets its name only when it is complete and on disk, and an older one is removed only
+ * when the name of the newer one is on disk too: whenever the program or the machine stops, at
+ * least one complete file is there.
+ *
+ * What is in a file. Parameters and arrays under their names; "optimizer.NAME.PART" as in
+ * mo_optim_file.h; "memopt.checksum", 8 bytes over everything else. Metadata: "memopt.step";
+ * "memopt.save", the number of the save, by which the newest is found, not by clocks; "memopt.KEY"
+ * for each value. Other programs read the parameters as from any safetensors file. */
+#ifndef MEMOPT_CHECKPOINT_H
+#define MEMOPT_CHECKPOINT_H
+
+/* mo_checkpoint_array - any array that belongs to a run: parameters in bf16, a mo_percentile_clip
+ * or the state of a random generator as bytes.
+ *
+ * name   in the file; none may begin with "memopt."
+ * dtype  of whole bytes
+ * shape  [n_dims]
+ * data   saved from, loaded into
+ * Since: 0.1 */
+typedef struct mo_checkpoint_array {
+    const char *name;
+    mo_dtype dtype;
+    size_t n_dims;
+    const uint64_t *shape;
+    void *data;
+} mo_checkpoint_array;
+
+/* mo_checkpoint_state - the optimizer state of a tensor, or of a slice of one.
+ *
+ * name   of the tensor
+ * desc   the one that it was made with
+ * state  saved from, loaded into: bit for bit, or requantized where the file has another precision
+ * of     numbers in the whole tensor; 0 = state->n
+ * Since: 0.1 */
+typedef struct mo_checkpoint_state {
+    const char *name;
+    const mo_optim_desc *desc;
+    mo_optim_state *state;
+    size_t of;
+} mo_checkpoint_state;
+
+/* mo_checkpoint_value - a number or a text: a seed, an epoch, the position in the data.
+ *
+ * key     metadata "memopt.KEY"
+ * number  where text is NULL
+ * text    [text_size] UTF-8 with its NUL
+ * Since: 0.1 */
+typedef struct mo_checkpoint_value {
+    const char *key;
+    uint64_t number;
+    char *text;
+    size_t text_size;
+} mo_checkpoint_value;
+
+/* mo_checkpoint - a run: where everything is that a file holds. All zero is an empty one.
+ *
+ * step      taken so far
+ * params    every tensor once, frozen ones too; NULL = none
+ * scaler    its scale and counts; its desc is not saved. NULL = none
+ * metadata  [n_metadata] free text for people and other programs; saved, not loaded. Keys must not
+ *           begin with "memopt."; {"format", "pt"} is always there
+ * Since: 0.1 */
+typedef struct mo_checkpoint {
+    uint64_t step;
+    const mo_params *params;
+    const mo_checkpoint_array *arrays;
+    size_t n_arrays;
+    const mo_checkpoint_state *states;
+    size_t n_states;
+    mo_loss_scaler *scaler;
+    mo_checkpoint_value *values;
+    size_t n_values;
+    const mo_safetensors_pair *metadata;
+    size_t n_metadata;
+} mo_checkpoint;
+
+/* mo_checkpoint_access - for data that is not host memory: on a device, in pages.
+ *
+ * begin  in *host, size bytes that stand for those at address; with their contents when read is not
+ *        0
+ * end    they are not used any more; when write is not 0 they go back to address. Called for each
+ *        begin that succeeded
+ *
+ * Addresses are those of the arrays, parameters and parts of states, always as a whole.
+ * Since: 0.1 */
+typedef struct mo_checkpoint_access {
+    mo_status (*begin)(void *self, void *address, size_t size, int read, void **host);
+    mo_status (*end)(void *self, void *address, void *host, size_t size, int write);
+    void *self;
+} mo_checkpoint_access;
+
+/* mo_checkpoint_desc
+ *
+ * allocator  zero = C heap
+ * log        one line for each failure, each file that is passed over; zero = none
+ * access     zero = everything is host memory
+ * keep       files that remain, see above; 0 = one, PATH itself; SIZE_MAX = all
+ * trusted    load: not 0 = the file has just been verified, as mo_checkpoint_latest does: do not
+ *            read it twice
+ * Since: 0.1 */
+typedef struct mo_checkpoint_desc {
+    mo_allocator allocator;
+    mo_log log;
+    mo_checkpoint_access access;
+    size_t keep;
+    int trusted;
+} mo_checkpoint_desc;
+
+/* mo_checkpoint_save - write a run, all of it or nothing; then remove what is too much.
+ *
+ * path  in  see above; its folder must exist
+ * run   in
+ * desc  in  NULL = all defaults
+ *
+ * MO_OK: the new file is in place and durable (where the folder cannot be made durable, the log
+ * says so and no older file is removed). Any other status: no file has changed. Before it writes,
+ * it removes temporary files that killed runs have left beside path: those named after this path,
+ * whose process does not run on this machine or which are older than the newest checkpoint. An
+ * older file that cannot be read is not counted, nor removed.
+ *
+ * Memory:  O(tensors) for names; no copy of the data
+ * Threads: one at a time for a path
+ * Errors:  MO_E_INVALID (NULL, names used twice, a dtype without whole bytes), MO_E_NO_SPACE (path
+ *          too long), MO_E_NOT_FOUND (no such folder), MO_E_IO, MO_E_NO_MEMORY, what access returns
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_checkpoint_save(
+    const char *path, const mo_checkpoint *run, const mo_checkpoint_desc *desc);
+
+/* mo_checkpoint_load - a file back into a run.
+ *
+ * file  in      this one, whatever desc->keep is
+ * run   in out  what it points to is written, and step; the file must hold exactly its tensors,
+ *               in their shapes and types, and all its values
+ *
+ * Everything is checked, and the file read once to its end for the checksum (where it has one),
+ * before anything is written: after a failure the run is as it was. The exception is a disk or an
+ * access that fails in the second reading, after it worked in the first: the log says that the run
+ * is partly overwritten. Load another file then.
+ *
+ * Memory:  the largest state that has to be requantized or that access stands between
+ * Threads: safe for distinct runs
+ * Errors:  MO_E_NOT_FOUND (no such file), MO_E_FORMAT (damaged; a tensor, value or state that is
+ *          missing, different or too much), MO_E_NO_SPACE (a text), MO_E_IO, MO_E_NO_MEMORY,
+ *          MO_E_INVALID (NULL), what access returns
+ * Cost:    reads the file twice, unless desc->trusted
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_checkpoint_load(
+    const char *file, mo_checkpoint *run, const mo_checkpoint_desc *desc);
+
+/* mo_checkpoint_verify - whether a file is complete and undamaged: all of it is read.
+ *
+ * step  out  NULL = not wanted
+ *
+ * Threads: safe
+ * Errors:  MO_E_NOT_FOUND (no such file), MO_E_FORMAT (damaged, or no checkpoint), MO_E_IO,
+ *          MO_E_NO_MEMORY, MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_checkpoint_verify(
+    const char *file, const mo_checkpoint_desc *desc, uint64_t *step);
+
+/* mo_checkpoint_latest - the newest file of a run that verifies; newer ones that do not are passed
+ * over with a line in the log.
+ *
+ * path  in   as for mo_checkpoint_save: PATH and the files with a step in their name. Or a folder:
+ *            its *.safetensors files, which must be of one run
+ * file  out  [size] its name; 4096 bytes are enough
+ *
+ * Newest is what was saved last, also where a run went back to an older step. Nothing is changed.
+ *
+ * Threads: safe
+ * Errors:  MO_E_NOT_FOUND (none), MO_E_INVALID (NULL; a folder with several runs), MO_E_NO_SPACE
+ *          (size), MO_E_IO (folder), MO_E_NO_MEMORY
+ * Cost:    reads one file, and the headers of the others
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_checkpoint_latest(
+    const char *path, const mo_checkpoint_desc *desc, char *file, size_t size);
+
+/* mo_checkpoint_name - the file that mo_checkpoint_save writes with this path and desc->keep at
+ * this step.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_NO_SPACE (size), MO_E_IO (path cannot be a file)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_checkpoint_name(
+    const char *path, const mo_checkpoint_desc *desc, uint64_t step, char *file, size_t size);
 
 #endif
 /* mo_gguf_type.h - the element types of GGUF files, and conversion of the plain ones. */
@@ -33064,6 +33272,9 @@ static const char *moi_printable(const char *text, size_t text_size, char *out, 
 enum { MOI_FILE_NOT_REGULAR = -1, MOI_FILE_TOO_SHORT = -2, MOI_FILE_CHANGED = -3 };
 enum { MOI_FILE_PATH_SIZE = 4096, MOI_FILE_TEMP_SIZE = 32, MOI_FILE_TEXT_SIZE = 160 };
 
+/* Bytes of path up to and with its last slash. */
+static size_t moi_file_folder(const char *path);
+
 /* The error in words, into out [MOI_FILE_TEXT_SIZE] where it is not a static string. */
 static const char *moi_file_text(int error, char *out);
 static mo_status moi_file_status(int error);
@@ -33109,6 +33320,21 @@ static size_t moi_file_folder(const char *path);
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
+
+/* The process in the name of a temporary file, and the length of the name that it stands for; 0
+ * when it is not one of moi_file_create. This process; whether one of a number runs here. */
+static unsigned long moi_file_temp_process(const char *name, size_t *length);
+
+static unsigned long moi_file_process(void);
+static int moi_file_process_runs(unsigned long process);
+
+/* Whether path is a folder; when a file was last written, in seconds. */
+static int moi_file_is_folder(const char *path);
+static int moi_file_time(const char *path, uint64_t *time);
+
+/* Call visit with each name in a folder, in any order, until it returns 0. */
+static int moi_file_list(
+    const char *folder, int (*visit)(void *context, const char *name), void *context);
 
 #endif
 /* mo_names.h - names to numbers, and numbers in order, for the implementation only.
@@ -33497,6 +33723,19 @@ static void moi_file_temp_name(const char *target, unsigned long process, int i,
     snprintf(temp, strlen(target) + MOI_FILE_TEMP_SIZE, "%s.tmp%lu-%d", target, process, i);
 }
 
+static unsigned long moi_file_temp_process(const char *name, size_t *length) {
+    char again[MOI_FILE_TEMP_SIZE];
+    unsigned long process = 0;
+    int i = 0;
+    const char *at = strstr(name, ".tmp");
+    for (const char *next = at; next; next = strstr(next + 1, ".tmp")) at = next;
+    if (!at || at == name || sscanf(at, ".tmp%lu-%d", &process, &i) != 2) return 0;
+    snprintf(again, sizeof again, ".tmp%lu-%d", process, i);
+    if (strcmp(at, again) != 0) return 0;
+    *length = (size_t)(at - name);
+    return process;
+}
+
 static size_t moi_file_folder(const char *path) {
     size_t length = strlen(path);
     while (
@@ -33642,12 +33881,23 @@ static int moi_file_target(const char *path, char *target, unsigned *mode) {
     return 0;
 }
 
+static unsigned long moi_file_process(void) { return GetCurrentProcessId(); }
+
+static int moi_file_process_runs(unsigned long process) {
+    DWORD code = 0;
+    HANDLE handle = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, (DWORD)process);
+    if (!handle) return GetLastError() != ERROR_INVALID_PARAMETER;
+    const int runs = !GetExitCodeProcess(handle, &code) || code == STILL_ACTIVE;
+    CloseHandle(handle);
+    return runs;
+}
+
 static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file) {
     wchar_t wide[MOI_FILE_PATH_SIZE];
     int error = (int)ERROR_FILE_EXISTS;
     (void)mode;
     for (int i = 0; i < 1000 && error == (int)ERROR_FILE_EXISTS; i++) {
-        moi_file_temp_name(target, GetCurrentProcessId(), i, temp);
+        moi_file_temp_name(target, moi_file_process(), i, temp);
         error = moi_file_wide(temp, wide);
         if (error) return error;
         HANDLE handle =
@@ -33697,8 +33947,50 @@ static int moi_file_sync_folder(const char *path) {
     return 0;
 }
 
+static int moi_file_is_folder(const char *path) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    if (moi_file_wide(path, wide)) return 0;
+    DWORD attributes = GetFileAttributesW(wide);
+    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY);
+}
+
+static int moi_file_time(const char *path, uint64_t *time) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    WIN32_FILE_ATTRIBUTE_DATA info;
+    int error = moi_file_wide(path, wide);
+    if (error) return error;
+    if (!GetFileAttributesExW(wide, GetFileExInfoStandard, &info)) return moi_file_error();
+    const FILETIME at = info.ftLastWriteTime; /* in units of 100 ns */
+    *time = ((uint64_t)at.dwHighDateTime << 32 | at.dwLowDateTime) / 10000000;
+    return 0;
+}
+
+static int moi_file_list(
+    const char *folder, int (*visit)(void *context, const char *name), void *context) {
+    wchar_t wide[MOI_FILE_PATH_SIZE + 2];
+    char name[4 * MAX_PATH];
+    WIN32_FIND_DATAW found;
+    int error = moi_file_wide(folder, wide), more = 1;
+    if (error) return error;
+    wcscat(wide, L"\\*");
+    HANDLE handle = FindFirstFileW(wide, &found);
+    if (handle == INVALID_HANDLE_VALUE) return moi_file_error();
+    while (more) {
+        if (WideCharToMultiByte(
+                CP_UTF8, 0, found.cFileName, -1, name, (int)sizeof name, NULL, NULL) &&
+            !visit(context, name))
+            break;
+        more = FindNextFileW(handle, &found);
+    }
+    if (!more && GetLastError() != ERROR_NO_MORE_FILES) error = moi_file_error();
+    FindClose(handle);
+    return error;
+}
+
 #else
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33804,10 +34096,16 @@ static int moi_file_target(const char *path, char *target, unsigned *mode) {
     return 0;
 }
 
+static unsigned long moi_file_process(void) { return (unsigned long)getpid(); }
+
+static int moi_file_process_runs(unsigned long process) {
+    return kill((pid_t)process, 0) == 0 || errno != ESRCH;
+}
+
 static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file) {
     int error = EEXIST;
     for (int i = 0; i < 1000 && error == EEXIST; i++) {
-        moi_file_temp_name(target, (unsigned long)getpid(), i, temp);
+        moi_file_temp_name(target, moi_file_process(), i, temp);
         error = moi_file_open_as(temp, O_WRONLY | O_CREAT | O_EXCL, mode, file);
     }
     return error;
@@ -33852,6 +34150,32 @@ static int moi_file_sync_folder(const char *path) {
     error = moi_file_sync(file);
     moi_file_close(file);
     return error == EINVAL ? 0 : error;
+}
+
+static int moi_file_is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static int moi_file_time(const char *path, uint64_t *time) {
+    struct stat info;
+    if (stat(path, &info) != 0) return moi_file_error();
+    *time = (uint64_t)info.st_mtime;
+    return 0;
+}
+
+static int moi_file_list(
+    const char *folder, int (*visit)(void *context, const char *name), void *context) {
+    DIR *dir = opendir(folder);
+    const struct dirent *item = NULL;
+    if (!dir) return moi_file_error();
+    do {
+        errno = 0; /* readdir tells its end and its errors apart by that alone */
+        item = readdir(dir);
+    } while (item && visit(context, item->d_name));
+    int error = item ? 0 : errno;
+    closedir(dir);
+    return error;
 }
 #endif
 /* mo_names.c - see mo_names.h. */
@@ -35367,14 +35691,10 @@ mo_status mo_optim_format(const mo_optim_desc *desc, const mo_optim_state *state
     return MO_OK;
 }
 
-/* "name=value" at *text, which moves behind it; 0 when something else is there. */
-static int moi_optim_field(const char **text, const char *name, uint64_t *value) {
-    const size_t n = strlen(name);
+/* A number at *text, which moves behind it; 0 when there is none that fits. */
+static int moi_decimal(const char **text, uint64_t *value) {
     const char *at = *text;
     uint64_t x = 0;
-    if (*at == ' ') at++;
-    if (strncmp(at, name, n) != 0 || at[n] != '=') return 0;
-    at += n + 1;
     if (*at < '0' || *at > '9') return 0;
     for (; *at >= '0' && *at <= '9'; at++) {
         const uint64_t digit = (uint64_t)(*at - '0');
@@ -35383,6 +35703,18 @@ static int moi_optim_field(const char **text, const char *name, uint64_t *value)
     }
     *text = at;
     *value = x;
+    return 1;
+}
+
+/* "name=value" at *text, which moves behind it; 0 when something else is there. */
+static int moi_optim_field(const char **text, const char *name, uint64_t *value) {
+    const size_t n = strlen(name);
+    const char *at = *text;
+    if (*at == ' ') at++;
+    if (strncmp(at, name, n) != 0 || at[n] != '=') return 0;
+    at += n + 1;
+    if (!moi_decimal(&at, value)) return 0;
+    *text = at;
     return 1;
 }
 
@@ -35426,8 +35758,9 @@ static mo_status moi_optim_check_header(const mo_safetensors *st, const char *na
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-static mo_status moi_optim_read_part(
-    const mo_safetensors *st, const char *name, const mo_optim_part *part, uint64_t begin) {
+/* The tensor of a part, of which part->n elements from begin on are wanted. */
+static mo_status moi_optim_find_part(const mo_safetensors *st, const char *name,
+    const mo_optim_part *part, uint64_t begin, const mo_safetensors_entry **entry) {
     char key[MOI_OPTIM_NAME_SIZE];
     const int n = snprintf(key, sizeof key, "optimizer.%s.%s", name, part->suffix);
     if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
@@ -35436,13 +35769,22 @@ static mo_status moi_optim_read_part(
         moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is missing", st->input.path, key);
         return MO_E_FORMAT;
     }
-    const uint64_t width = mo_dtype_bits(part->dtype) / 8;
     if (e->dtype != part->dtype || e->n_dims != 1 || e->shape[0] < begin ||
         e->shape[0] - begin < part->n) {
         moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is not a vector of %llu %s",
             st->input.path, key, (unsigned long long)(begin + part->n), mo_dtype_name(part->dtype));
         return MO_E_FORMAT;
     }
+    *entry = e;
+    return MO_OK;
+}
+
+static mo_status moi_optim_read_part(
+    const mo_safetensors *st, const char *name, const mo_optim_part *part, uint64_t begin) {
+    const mo_safetensors_entry *e = NULL;
+    const uint64_t width = mo_dtype_bits(part->dtype) / 8;
+    const mo_status status = moi_optim_find_part(st, name, part, begin, &e);
+    if (status != MO_OK) return status;
     return mo_safetensors_read(st, e, begin * width, part->data, (size_t)(part->n * width));
 }
 
@@ -35468,46 +35810,30 @@ static mo_status moi_optim_read(
     return status;
 }
 
-/* Through a state of the file's coding, which is then moved into to. The stretch begins at a block
- * of either. */
-static mo_status moi_optim_read_recoded(const mo_safetensors *st, const mo_optim_desc *desc,
-    const char *name, const moi_optim_header *h, size_t begin, mo_optim_state *to) {
-    mo_optim_desc d = *desc;
-    mo_optim_state from;
-    d.precision = (mo_optim_precision)h->precision;
-    d.block = (size_t)h->block;
-    d.plain_v = h->plain_v != 0;
-    d.master = to->master != NULL;
-    d.min_8bit_size = 1;
-    const size_t size = mo_optim_state_size(&d, to->n);
-    void *memory = mo_alloc(&st->allocator, size, MOI_CACHE_LINE);
-    if (!memory) return MO_E_NO_MEMORY;
-    mo_status status = mo_optim_state_init(&d, to->n, memory, size, &from);
-    if (status == MO_OK) status = moi_optim_read(st, name, &from, begin);
-    if (status == MO_OK) status = mo_optim_state_copy(to, &from, desc->seed);
-    mo_free(&st->allocator, memory, size, MOI_CACHE_LINE);
-    return status;
-}
+/* What of a file goes where: numbers h.begin + skip on into part, a slice of the caller's state;
+ * part.n = 0: the file has none of them. same: in one coding. */
+typedef struct moi_optim_match {
+    moi_optim_header h;
+    mo_optim_state part;
+    size_t skip;
+    int same;
+} moi_optim_match;
 
 static int moi_optim_at_block(uint64_t at, uint64_t of, uint64_t block, int blockwise) {
     return !blockwise || at == of || at % block == 0;
 }
 
-mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, const char *name,
-    size_t of, mo_optim_state *to, size_t *n, uint64_t *t) {
+static mo_status moi_optim_match_file(const mo_safetensors *st, const mo_optim_desc *desc,
+    const char *name, size_t of, const mo_optim_state *to, moi_optim_match *match) {
     moi_optim_header h;
-    mo_optim_state part;
-    if (!st || !desc || !name || !to || !n) return MO_E_INVALID;
+    memset(match, 0, sizeof *match);
     mo_status status = moi_optim_read_header(st, name, &h);
     if (status == MO_OK) status = moi_optim_check_header(st, name, desc, of, &h);
     if (status != MO_OK) return status;
     const uint64_t begin = h.begin > to->offset ? h.begin : to->offset;
     const uint64_t file_end = h.begin + h.n, to_end = to->offset + to->n;
     const uint64_t end = file_end < to_end ? file_end : to_end;
-    if (begin >= end) {
-        *n = 0;
-        return MO_OK;
-    }
+    if (begin >= end) return MO_OK;
     const int from_blocks = moi_optim_is_blockwise((mo_optim_precision)h.precision);
     const int to_blocks = moi_optim_is_blockwise(to->precision);
     if (!moi_optim_at_block(begin - h.begin, h.n, h.block, from_blocks) ||
@@ -35518,17 +35844,1232 @@ mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, con
             st->input.path, name, (unsigned long long)begin, (unsigned long long)end);
         return MO_E_INVALID;
     }
-    status = mo_optim_state_slice(to, (size_t)(begin - to->offset), (size_t)(end - begin), &part);
+    status =
+        mo_optim_state_slice(to, (size_t)(begin - to->offset), (size_t)(end - begin), &match->part);
     if (status != MO_OK) return MO_E_INVALID;
-    const int same = h.precision == (uint64_t)to->precision &&
-        (!to_blocks || h.block == to->block) && !h.plain_v == !to->plain_v;
-    const size_t skip = (size_t)(begin - h.begin);
-    if (same) status = moi_optim_read(st, name, &part, skip);
-    else status = moi_optim_read_recoded(st, desc, name, &h, skip, &part);
-    if (status != MO_OK) return status;
-    *n = part.n;
-    if (t) *t = h.t;
+    match->h = h;
+    match->same = h.precision == (uint64_t)to->precision && (!to_blocks || h.block == to->block) &&
+        !h.plain_v == !to->plain_v;
+    match->skip = (size_t)(begin - h.begin);
     return MO_OK;
+}
+
+/* The desc of a state of a given coding, which holds what to holds. */
+static mo_optim_desc moi_optim_desc_as(const mo_optim_desc *desc, const mo_optim_state *to,
+    mo_optim_precision precision, size_t block, int plain_v) {
+    mo_optim_desc d = *desc;
+    d.precision = precision;
+    d.block = block;
+    d.plain_v = plain_v;
+    d.master = to->master != NULL;
+    d.min_8bit_size = 1;
+    return d;
+}
+
+/* The desc of a state as the file has it. */
+static mo_optim_desc moi_optim_desc_from(const mo_optim_desc *desc, const moi_optim_match *m) {
+    return moi_optim_desc_as(
+        desc, &m->part, (mo_optim_precision)m->h.precision, (size_t)m->h.block, m->h.plain_v != 0);
+}
+
+/* Through a state of the file's coding, which is then moved into the caller's. The stretch begins
+ * at a block of either. */
+static mo_status moi_optim_read_recoded(
+    const mo_safetensors *st, const mo_optim_desc *desc, const char *name, moi_optim_match *m) {
+    const mo_optim_desc d = moi_optim_desc_from(desc, m);
+    mo_optim_state from;
+    const size_t size = mo_optim_state_size(&d, m->part.n);
+    void *memory = mo_alloc(&st->allocator, size, MOI_CACHE_LINE);
+    if (!memory) return MO_E_NO_MEMORY;
+    mo_status status = mo_optim_state_init(&d, m->part.n, memory, size, &from);
+    if (status == MO_OK) status = moi_optim_read(st, name, &from, m->skip);
+    if (status == MO_OK) status = mo_optim_state_copy(&m->part, &from, desc->seed);
+    mo_free(&st->allocator, memory, size, MOI_CACHE_LINE);
+    return status;
+}
+
+mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, const char *name,
+    size_t of, mo_optim_state *to, size_t *n, uint64_t *t) {
+    moi_optim_match match;
+    if (!st || !desc || !name || !to || !n) return MO_E_INVALID;
+    mo_status status = moi_optim_match_file(st, desc, name, of, to, &match);
+    if (status != MO_OK) return status;
+    if (match.part.n == 0) {
+        *n = 0;
+        return MO_OK;
+    }
+    if (match.same) status = moi_optim_read(st, name, &match.part, match.skip);
+    else status = moi_optim_read_recoded(st, desc, name, &match);
+    if (status != MO_OK) return status;
+    *n = match.part.n;
+    if (t) *t = match.h.t;
+    return MO_OK;
+}
+/* mo_checkpoint_internal.h - what the files of mo_checkpoint share. */
+#ifndef MEMOPT_CHECKPOINT_INTERNAL_H
+#define MEMOPT_CHECKPOINT_INTERNAL_H
+
+/* ---- mo_checkpoint_sum.c: the checksum ------------------------------------------------------ */
+
+static const char moi_ck_sum_name[] = "memopt.checksum";
+
+/* A hash of bytes in pieces; all but the last are multiples of 32. */
+typedef struct moi_ck_hash {
+    uint64_t lanes[4];
+    uint64_t size;
+} moi_ck_hash;
+
+static void moi_ck_hash_begin(moi_ck_hash *h, uint64_t seed);
+static void moi_ck_hash_add(moi_ck_hash *h, const void *data, size_t size);
+static uint64_t moi_ck_hash_end(const moi_ck_hash *h);
+
+/* The sum of a file is that of its tensors and its metadata, in any order: programs that write the
+ * file anew may sort them. A tensor: a hash of its bytes that begins with moi_ck_entry_seed. */
+static uint64_t moi_ck_entry_seed(const mo_safetensors_entry *entry);
+static uint64_t moi_ck_pair_hash(const mo_safetensors_pair *pair);
+
+/* MO_OK also for a file without a sum. Reads all of it. */
+static mo_status moi_ck_sum_check(const mo_safetensors *st, const mo_allocator *allocator);
+
+/* ---- mo_checkpoint_files.c: names ----------------------------------------------------------- */
+
+/* The files of a run: path[folder..stem) [-STEP] path[stem..). any: all of a folder. */
+typedef struct moi_ck_place {
+    char path[MOI_FILE_PATH_SIZE];
+    size_t folder, stem;
+    int any;
+} moi_ck_place;
+
+enum { MOI_CK_NAME_SIZE = 800 };
+
+/* One of them. */
+typedef struct moi_ck_found {
+    char name[MOI_CK_NAME_SIZE];
+    uint64_t save, step;
+} moi_ck_found;
+
+static mo_status moi_ck_place_of(
+    const char *path, int may_be_folder, const mo_log *log, moi_ck_place *place);
+static mo_status moi_ck_file_at(
+    const moi_ck_place *place, size_t keep, uint64_t step, char *file, size_t size);
+
+/* The number of the next save. Where the folder cannot be listed: 1 for keep = 0, else a failure.
+ * Then removes what killed runs have left. */
+static mo_status moi_ck_prepare(
+    const moi_ck_place *place, const mo_checkpoint_desc *desc, uint64_t *save);
+
+/* Remove what is more than most, but not the file that was saved last. */
+static void moi_ck_rotate(
+    const moi_ck_place *place, size_t most, const char *saved, const mo_checkpoint_desc *desc);
+
+/* A number in the metadata: MO_E_NOT_FOUND when it is not there, MO_E_FORMAT. */
+static mo_status moi_ck_number(const mo_safetensors *st, const char *key, uint64_t *value);
+
+#endif
+/* mo_checkpoint_sum.c - the checksum of a checkpoint.
+ *
+ * Four lanes of rotate, xor, multiply: each step is a bijection of the word and of the lane, so
+ * that one changed word always changes the sum. It is there for disks, not against forgery. */
+
+enum { MOI_CK_STRIPE = 32, MOI_CK_PIECE = 1 << 16 };
+static const uint64_t moi_ck_prime = UINT64_C(0x9e3779b97f4a7c15);
+
+static uint64_t moi_ck_mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* Little-endian; compilers make one load of it. */
+static uint64_t moi_ck_word(const unsigned char *p) {
+    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24 |
+        (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
+}
+
+static uint64_t moi_ck_round(uint64_t lane, uint64_t word) {
+    return ((lane << 27 | lane >> 37) ^ word) * moi_ck_prime;
+}
+
+static void moi_ck_hash_begin(moi_ck_hash *h, uint64_t seed) {
+    for (int i = 0; i < 4; i++) h->lanes[i] = moi_ck_mix(seed + (uint64_t)i + 1);
+    h->size = 0;
+}
+
+static void moi_ck_stripes(moi_ck_hash *h, const unsigned char *p, size_t n) {
+    uint64_t a = h->lanes[0], b = h->lanes[1], c = h->lanes[2], d = h->lanes[3];
+    for (; n > 0; n--, p += MOI_CK_STRIPE) {
+        a = moi_ck_round(a, moi_ck_word(p));
+        b = moi_ck_round(b, moi_ck_word(p + 8));
+        c = moi_ck_round(c, moi_ck_word(p + 16));
+        d = moi_ck_round(d, moi_ck_word(p + 24));
+    }
+    h->lanes[0] = a, h->lanes[1] = b, h->lanes[2] = c, h->lanes[3] = d;
+}
+
+static void moi_ck_hash_add(moi_ck_hash *h, const void *data, size_t size) {
+    const unsigned char *p = (const unsigned char *)data;
+    unsigned char last[MOI_CK_STRIPE];
+    const size_t whole = size / MOI_CK_STRIPE, rest = size % MOI_CK_STRIPE;
+    h->size += size;
+    moi_ck_stripes(h, p, whole);
+    if (rest == 0) return;
+    memset(last, 0, sizeof last);
+    memcpy(last, p + whole * MOI_CK_STRIPE, rest);
+    moi_ck_stripes(h, last, 1);
+}
+
+static uint64_t moi_ck_hash_end(const moi_ck_hash *h) {
+    uint64_t x = h->size;
+    for (int i = 0; i < 4; i++) x = moi_ck_mix(x ^ h->lanes[i]);
+    return x;
+}
+
+static uint64_t moi_ck_text_hash(uint64_t seed, const char *text) {
+    moi_ck_hash h;
+    moi_ck_hash_begin(&h, seed);
+    moi_ck_hash_add(&h, text, strlen(text));
+    return moi_ck_hash_end(&h);
+}
+
+static uint64_t moi_ck_entry_seed(const mo_safetensors_entry *entry) {
+    uint64_t x = moi_ck_text_hash(0, entry->name);
+    x = moi_ck_text_hash(x, mo_dtype_name(entry->dtype));
+    for (size_t i = 0; i < entry->n_dims; i++) x = moi_ck_mix(x ^ entry->shape[i]) + moi_ck_prime;
+    return x;
+}
+
+static uint64_t moi_ck_pair_hash(const mo_safetensors_pair *pair) {
+    return moi_ck_text_hash(moi_ck_text_hash(1, pair->key), pair->value);
+}
+
+static mo_status moi_ck_sum_tensor(
+    const mo_safetensors *st, const mo_safetensors_entry *e, unsigned char *buffer, uint64_t *sum) {
+    moi_ck_hash h;
+    const uint64_t size = e->end - e->begin;
+    moi_ck_hash_begin(&h, moi_ck_entry_seed(e));
+    for (uint64_t at = 0; at < size; at += MOI_CK_PIECE) {
+        const size_t n = size - at < MOI_CK_PIECE ? (size_t)(size - at) : (size_t)MOI_CK_PIECE;
+        const mo_status status = mo_safetensors_read(st, e, at, buffer, n);
+        if (status != MO_OK) return status;
+        moi_ck_hash_add(&h, buffer, n);
+    }
+    *sum += moi_ck_hash_end(&h);
+    return MO_OK;
+}
+
+static mo_status moi_ck_sum_file(const mo_safetensors *st, const mo_safetensors_entry *without,
+    unsigned char *buffer, uint64_t *sum) {
+    mo_status status = MO_OK;
+    *sum = 0;
+    for (size_t i = 0; i < st->n_metadata; i++) *sum += moi_ck_pair_hash(&st->metadata[i]);
+    for (size_t i = 0; i < st->n && status == MO_OK; i++)
+        if (&st->entries[i] != without)
+            status = moi_ck_sum_tensor(st, &st->entries[i], buffer, sum);
+    return status;
+}
+
+static mo_status moi_ck_sum_check(const mo_safetensors *st, const mo_allocator *allocator) {
+    unsigned char stored[8];
+    uint64_t sum = 0;
+    const mo_safetensors_entry *e = mo_safetensors_find(st, moi_ck_sum_name);
+    if (!e) return MO_OK;
+    if (e->end - e->begin != sizeof stored)
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT, "tensor '%s' has not %d bytes",
+            moi_ck_sum_name, (int)sizeof stored);
+    unsigned char *buffer = (unsigned char *)moi_alloc_array(allocator, MOI_CK_PIECE, 1);
+    if (!buffer)
+        return moi_file_fail(&st->log, st->input.path, MO_E_NO_MEMORY, "out of memory for %d bytes",
+            (int)MOI_CK_PIECE);
+    mo_status status = mo_safetensors_read(st, e, 0, stored, sizeof stored);
+    if (status == MO_OK) status = moi_ck_sum_file(st, e, buffer, &sum);
+    moi_free_array(allocator, buffer, MOI_CK_PIECE, 1);
+    if (status == MO_OK && sum != moi_ck_word(stored))
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
+            "the file is damaged: its checksum is %016llx, not %016llx", (unsigned long long)sum,
+            (unsigned long long)moi_ck_word(stored));
+    return status;
+}
+/* mo_checkpoint_files.c - the files of a run: their names, which is the newest, which are too many.
+ *
+ * The names of kept files differ, so that no file changes its name but from temporary to final:
+ * there is no moment at which a rotation is half done. Lists of files are not kept: each question
+ * is one pass over the folder. */
+
+enum { MOI_CK_STEP_DIGITS = 8 };
+
+/* ---- names ---------------------------------------------------------------------------------- */
+
+static mo_status moi_ck_place_folder(const char *path, const mo_log *log, moi_ck_place *place) {
+    const size_t n = strlen(path);
+    if (n + 2 > sizeof place->path)
+        return moi_file_fail(log, path, MO_E_NO_SPACE, "the path is too long");
+    memcpy(place->path, path, n + 1);
+    if (moi_file_folder(path) != n) strcpy(place->path + n, "/");
+    place->any = 1;
+    place->folder = place->stem = strlen(place->path);
+    return MO_OK;
+}
+
+static mo_status moi_ck_place_of(
+    const char *path, int may_be_folder, const mo_log *log, moi_ck_place *place) {
+    unsigned mode = 0;
+    memset(place, 0, sizeof *place);
+    if (may_be_folder && moi_file_is_folder(path)) return moi_ck_place_folder(path, log, place);
+    const int error = moi_file_target(path, place->path, &mode);
+    if (error) return moi_file_fail_error(log, path, error);
+    place->folder = moi_file_folder(place->path);
+    const char *name = place->path + place->folder, *dot = strrchr(name, '.');
+    place->stem = place->folder + (dot && dot != name ? (size_t)(dot - name) : strlen(name));
+    return MO_OK;
+}
+
+static mo_status moi_ck_file_at(
+    const moi_ck_place *place, size_t keep, uint64_t step, char *file, size_t size) {
+    int n;
+    if (keep == 0) n = snprintf(file, size, "%s", place->path);
+    else
+        n = snprintf(file, size, "%.*s-%0*llu%s", (int)place->stem, place->path,
+            (int)MOI_CK_STEP_DIGITS, (unsigned long long)step, place->path + place->stem);
+    return n < 0 || (size_t)n >= size ? MO_E_NO_SPACE : MO_OK;
+}
+
+mo_status mo_checkpoint_name(
+    const char *path, const mo_checkpoint_desc *desc, uint64_t step, char *file, size_t size) {
+    moi_ck_place place;
+    if (!path || !file) return MO_E_INVALID;
+    const mo_status status = moi_ck_place_of(path, 0, desc ? &desc->log : NULL, &place);
+    return status == MO_OK ? moi_ck_file_at(&place, desc ? desc->keep : 0, step, file, size)
+                           : status;
+}
+
+/* Length of name[0..length) without "-STEP" at its end. */
+static size_t moi_ck_without_step(const char *name, size_t length) {
+    size_t at = length;
+    while (at > 0 && name[at - 1] >= '0' && name[at - 1] <= '9') at--;
+    const int is = length - at >= MOI_CK_STEP_DIGITS && at > 1 && name[at - 1] == '-';
+    return is ? at - 1 : length;
+}
+
+/* Whether name[0..length) may be a file of the run; *kept: with a step in its name. */
+static int moi_ck_is_name(const moi_ck_place *place, const char *name, size_t length, int *kept) {
+    const char *extension = place->any ? ".safetensors" : place->path + place->stem;
+    const size_t n_extension = strlen(extension), n_stem = place->stem - place->folder;
+    if (length <= n_extension || length >= MOI_CK_NAME_SIZE) return 0;
+    const size_t stem = length - n_extension, base = moi_ck_without_step(name, stem);
+    if (memcmp(name + stem, extension, n_extension) != 0) return 0;
+    *kept = base < stem;
+    if (place->any) return 1;
+    if (memcmp(name, place->path + place->folder, moi_min(n_stem, length)) != 0) return 0;
+    return stem == n_stem ? !(*kept = 0) : base == n_stem && *kept;
+}
+
+/* ---- one pass over the folder --------------------------------------------------------------- */
+
+/* before  only those older than this one; NULL = all
+ * spared  name of a file that counts, but not as the oldest; NULL = none
+ * newest, oldest  of n files; n_unreadable: others, whose content is not known */
+typedef struct moi_ck_scan {
+    const moi_ck_place *place;
+    const mo_checkpoint_desc *desc;
+    const mo_log *log;
+    const moi_ck_found *before;
+    const char *spared;
+    int kept_only;
+    moi_ck_found newest, oldest;
+    size_t n, n_unreadable;
+    mo_status status;
+} moi_ck_scan;
+
+static mo_status moi_ck_number(const mo_safetensors *st, const char *key, uint64_t *value) {
+    const char *text = mo_safetensors_metadata(st, key), *at = text;
+    char name[MOI_ST_NAME_SIZE];
+    if (!text) return MO_E_NOT_FOUND;
+    if (moi_decimal(&at, value) && !*at) return MO_OK;
+    return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
+        "metadata '%s' is '%s', not a number", key, moi_st_printable_name(text, name));
+}
+
+static mo_status moi_ck_path_in(
+    const moi_ck_place *place, const char *name, char path[MOI_FILE_PATH_SIZE]) {
+    const int n =
+        snprintf(path, MOI_FILE_PATH_SIZE, "%.*s%s", (int)place->folder, place->path, name);
+    return n < 0 || n >= MOI_FILE_PATH_SIZE ? MO_E_NO_SPACE : MO_OK;
+}
+
+/* What a file says of itself; MO_E_NOT_FOUND: it is no checkpoint. */
+static mo_status moi_ck_peek(const moi_ck_scan *s, const char *name, moi_ck_found *found) {
+    char path[MOI_FILE_PATH_SIZE];
+    mo_safetensors_desc desc;
+    mo_safetensors st;
+    memset(&desc, 0, sizeof desc);
+    memset(&st, 0, sizeof st);
+    desc.allocator = s->desc->allocator;
+    if (s->log) desc.log = *s->log;
+    mo_status status = moi_ck_path_in(s->place, name, path);
+    if (status == MO_OK) status = mo_safetensors_open(&st, path, &desc);
+    if (status == MO_OK) status = moi_ck_number(&st, "memopt.step", &found->step);
+    if (status == MO_OK) status = moi_ck_number(&st, "memopt.save", &found->save);
+    if (status == MO_OK && found->save == UINT64_MAX) status = MO_E_FORMAT; /* none comes after */
+    mo_safetensors_close(&st);
+    strcpy(found->name, name);
+    return status;
+}
+
+/* Whether a was saved before b; the rest only makes it an order of all files. */
+static int moi_ck_is_older(const moi_ck_found *a, const moi_ck_found *b) {
+    if (a->save != b->save) return a->save < b->save;
+    if (a->step != b->step) return a->step < b->step;
+    return strcmp(a->name, b->name) < 0;
+}
+
+static int moi_ck_same_run(const moi_ck_place *place, const char *a, const char *b) {
+    const size_t n = strlen(".safetensors");
+    if (!place->any) return 1;
+    const size_t n_a = moi_ck_without_step(a, strlen(a) - n);
+    const size_t n_b = moi_ck_without_step(b, strlen(b) - n);
+    return n_a == n_b && memcmp(a, b, n_a) == 0;
+}
+
+static int moi_ck_visit(void *context, const char *name) {
+    moi_ck_scan *s = (moi_ck_scan *)context;
+    moi_ck_found found;
+    int kept = 0;
+    if (!moi_ck_is_name(s->place, name, strlen(name), &kept) || (s->kept_only && !kept)) return 1;
+    const mo_status status = moi_ck_peek(s, name, &found);
+    if (status == MO_E_NO_MEMORY) {
+        s->status = status;
+        return 0;
+    }
+    if (status == MO_E_IO) s->n_unreadable++;
+    if (status != MO_OK) {
+        if (s->log && status != MO_E_NOT_FOUND)
+            moi_log(s->log, MO_LOG_WARN, "%.*s%s: passed over", (int)s->place->folder,
+                s->place->path, name);
+        return 1;
+    }
+    if (s->before && !moi_ck_is_older(&found, s->before)) return 1;
+    if (s->n > 0 && !moi_ck_same_run(s->place, s->newest.name, name)) {
+        s->status = moi_file_fail(&s->desc->log, s->place->path, MO_E_INVALID,
+            "holds checkpoints of several runs, '%s' and '%s': name one", s->newest.name, name);
+        return 0;
+    }
+    if (s->n == 0 || moi_ck_is_older(&s->newest, &found)) s->newest = found;
+    const int spared = s->spared && strcmp(s->spared, name) == 0;
+    if (!spared && (!s->oldest.name[0] || moi_ck_is_older(&found, &s->oldest))) s->oldest = found;
+    s->n++;
+    return 1;
+}
+
+static const char *moi_ck_folder(const moi_ck_place *place, char folder[MOI_FILE_PATH_SIZE]) {
+    snprintf(folder, MOI_FILE_PATH_SIZE, "%.*s", (int)place->folder, place->path);
+    return place->folder > 0 ? folder : ".";
+}
+
+static void moi_ck_scan_begin(
+    moi_ck_scan *s, const moi_ck_place *place, const mo_checkpoint_desc *desc) {
+    memset(s, 0, sizeof *s);
+    s->place = place;
+    s->desc = desc;
+}
+
+static mo_status moi_ck_run_scan(moi_ck_scan *s) {
+    char folder[MOI_FILE_PATH_SIZE];
+    const char *path = moi_ck_folder(s->place, folder);
+    s->n = s->n_unreadable = 0;
+    s->oldest.name[0] = '\0';
+    const int error = moi_file_list(path, moi_ck_visit, s);
+    if (s->status != MO_OK) return s->status;
+    return error ? moi_file_fail_error(&s->desc->log, path, error) : MO_OK;
+}
+
+/* ---- the newest ----------------------------------------------------------------------------- */
+
+static mo_status moi_ck_verify_path(const char *file, const mo_checkpoint_desc *desc) {
+    const mo_status status = mo_checkpoint_verify(file, desc, NULL);
+    if (status != MO_OK && status != MO_E_NO_MEMORY)
+        moi_log(&desc->log, MO_LOG_WARN, "%s: passed over", file);
+    return status;
+}
+
+mo_status mo_checkpoint_latest(
+    const char *path, const mo_checkpoint_desc *desc, char *file, size_t size) {
+    moi_ck_place place;
+    moi_ck_scan scan;
+    moi_ck_found tried;
+    mo_checkpoint_desc none;
+    char found[MOI_FILE_PATH_SIZE];
+    if (!path || !file) return MO_E_INVALID;
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    mo_status status = moi_ck_place_of(path, 1, &desc->log, &place);
+    moi_ck_scan_begin(&scan, &place, desc);
+    scan.log = &desc->log;
+    while (status == MO_OK) {
+        status = moi_ck_run_scan(&scan);
+        if (status != MO_OK) return status;
+        if (scan.n == 0) {
+            moi_log(&desc->log, MO_LOG_INFO, "%s: no complete checkpoint", path);
+            return MO_E_NOT_FOUND;
+        }
+        status = moi_ck_path_in(&place, scan.newest.name, found);
+        if (status == MO_OK) status = moi_ck_verify_path(found, desc);
+        if (status == MO_OK) {
+            if (strlen(found) >= size) return MO_E_NO_SPACE;
+            strcpy(file, found);
+            return MO_OK;
+        }
+        if (status == MO_E_NO_MEMORY) return status;
+        status = MO_OK;
+        tried = scan.newest;
+        scan.before = &tried;
+        scan.log = NULL; /* has heard of them */
+    }
+    return status;
+}
+
+/* ---- removing ------------------------------------------------------------------------------- */
+
+/* An older file goes only when the new one's name is sure to outlive a power failure. */
+static void moi_ck_rotate(
+    const moi_ck_place *place, size_t most, const char *saved, const mo_checkpoint_desc *desc) {
+    char path[MOI_FILE_PATH_SIZE], text[MOI_FILE_TEXT_SIZE];
+    moi_ck_scan scan;
+    moi_ck_scan_begin(&scan, place, desc);
+    scan.kept_only = 1;
+    scan.spared = saved + moi_file_folder(saved);
+    if (moi_file_sync_folder(place->path) != 0) return; /* the save has said so */
+    for (int error = 0; !error;) {
+        mo_status status = moi_ck_run_scan(&scan);
+        if (status == MO_OK && scan.n <= most) return;
+        if (status == MO_OK) status = moi_ck_path_in(place, scan.oldest.name, path);
+        if (status != MO_OK) {
+            moi_log(&desc->log, MO_LOG_WARN, "%s: older checkpoints are not removed: %s",
+                place->path, mo_status_text(status));
+            return;
+        }
+        error = moi_file_remove(path);
+        if (error)
+            moi_log(
+                &desc->log, MO_LOG_WARN, "%s: not removed: %s", path, moi_file_text(error, text));
+    }
+}
+
+/* ---- before a save -------------------------------------------------------------------------- */
+
+typedef struct moi_ck_tidying {
+    const moi_ck_place *place;
+    const mo_log *log;
+    int has_newest;
+    uint64_t newest; /* time */
+} moi_ck_tidying;
+
+/* A process of that number may be another one by now, even this one: then the time decides. */
+static int moi_ck_is_left(const moi_ck_tidying *t, const char *path, unsigned long process) {
+    uint64_t time = 0;
+    if (process == moi_file_process() || !moi_file_process_runs(process)) return 1;
+    return t->has_newest && moi_file_time(path, &time) == 0 && time < t->newest;
+}
+
+static int moi_ck_tidy(void *context, const char *name) {
+    const moi_ck_tidying *t = (const moi_ck_tidying *)context;
+    char path[MOI_FILE_PATH_SIZE], text[MOI_FILE_TEXT_SIZE];
+    size_t length = 0;
+    int kept = 0;
+    const unsigned long process = moi_file_temp_process(name, &length);
+    if (process == 0 || !moi_ck_is_name(t->place, name, length, &kept)) return 1;
+    if (moi_ck_path_in(t->place, name, path) != MO_OK) return 1;
+    if (!moi_ck_is_left(t, path, process)) return 1;
+    const int error = moi_file_remove(path);
+    if (error)
+        moi_log(t->log, MO_LOG_WARN, "%s: left by a killed run and not removed: %s", path,
+            moi_file_text(error, text));
+    else moi_log(t->log, MO_LOG_INFO, "%s: left by a killed run, removed", path);
+    return 1;
+}
+
+static mo_status moi_ck_prepare(
+    const moi_ck_place *place, const mo_checkpoint_desc *desc, uint64_t *save) {
+    char path[MOI_FILE_PATH_SIZE], folder[MOI_FILE_PATH_SIZE];
+    moi_ck_scan scan;
+    moi_ck_tidying tidying;
+    moi_ck_scan_begin(&scan, place, desc);
+    scan.kept_only = desc->keep == 0; /* PATH itself is about to be replaced */
+    *save = 1;
+    mo_status status = moi_ck_run_scan(&scan);
+    if (status == MO_OK && scan.n_unreadable > 0) { /* it may have been for a moment only */
+        scan.log = &desc->log;
+        status = moi_ck_run_scan(&scan);
+    }
+    if (status == MO_E_IO && desc->keep == 0) return MO_OK;
+    if (status != MO_OK) return status;
+    memset(&tidying, 0, sizeof tidying);
+    tidying.place = place;
+    tidying.log = &desc->log;
+    if (scan.n > 0) *save = scan.newest.save + 1;
+    const char *newest = desc->keep == 0 ? place->path + place->folder : scan.newest.name;
+    tidying.has_newest = *newest && moi_ck_path_in(place, newest, path) == MO_OK &&
+        moi_file_time(path, &tidying.newest) == 0;
+    (void)moi_file_list(moi_ck_folder(place, folder), moi_ck_tidy, &tidying);
+    /* Kills between a save and what it removes: each leaves one file more. */
+    if (desc->keep > 0 && scan.n > 0 && scan.n - 1 > desc->keep)
+        moi_ck_rotate(place, desc->keep + 1, path, desc);
+    return MO_OK;
+}
+/* mo_checkpoint.c - see mo_checkpoint.h: saving and loading one file.
+ *
+ * Both go through the same list of what a run has; loading goes through it once to check and once
+ * to write, so that nothing is written before everything is known to fit. */
+
+enum { MOI_CK_TEXT_SIZE = 192, MOI_CK_FIXED_PAIRS = 5 };
+
+static mo_status moi_ck_begin(
+    const mo_checkpoint_access *access, void *address, size_t size, int read, void **host) {
+    *host = address;
+    return access->begin && size > 0 ? access->begin(access->self, address, size, read, host)
+                                     : MO_OK;
+}
+
+static mo_status moi_ck_end(
+    const mo_checkpoint_access *access, void *address, void *host, size_t size, int write) {
+    return access->end && size > 0 ? access->end(access->self, address, host, size, write) : MO_OK;
+}
+
+/* ---- saving: the list of what is written ---------------------------------------------------- */
+
+/* Entries, where their data is, metadata, and the texts and shapes that they point to. */
+typedef struct moi_ck_list {
+    const mo_checkpoint *run;
+    const mo_checkpoint_desc *desc;
+    mo_safetensors_entry *entries;
+    void **data;
+    size_t n, most;
+    mo_safetensors_pair *pairs;
+    size_t n_pairs, most_pairs;
+    uint64_t *dims;
+    size_t n_dims, most_dims;
+    char *text;
+    size_t text_at, text_size;
+} moi_ck_list;
+
+/* Bounds of the counts. The objects exist in memory, and each is larger than what is counted for
+ * it, but the sum is checked all the same. */
+static int moi_ck_list_bounds(moi_ck_list *l) {
+    const mo_checkpoint *r = l->run;
+    const size_t n_params = r->params ? r->params->n : 0;
+    size_t parts, size = MOI_CK_FIXED_PAIRS * MOI_CK_TEXT_SIZE;
+    if (!moi_mul(r->n_states, MO_OPTIM_MAX_PARTS, &parts) || !moi_add(n_params, parts, &l->most) ||
+        !moi_add(l->most, r->n_arrays, &l->most) || !moi_add(l->most, 1, &l->most))
+        return 0;
+    if (!moi_mul(n_params, MO_PARAM_MAX_DIMS, &l->most_dims) ||
+        !moi_add(l->most_dims, parts, &l->most_dims) || !moi_add(l->most_dims, 1, &l->most_dims))
+        return 0;
+    if (!moi_add(r->n_states, r->n_values, &l->most_pairs) ||
+        !moi_add(l->most_pairs, r->n_metadata, &l->most_pairs) ||
+        !moi_add(l->most_pairs, MOI_CK_FIXED_PAIRS, &l->most_pairs))
+        return 0;
+    for (size_t i = 0; i < r->n_states; i++) {
+        size_t one = strlen(r->states[i].name) + MOI_CK_TEXT_SIZE;
+        if (!moi_mul(one, MO_OPTIM_MAX_PARTS + 1, &one) || !moi_add(size, one, &size)) return 0;
+    }
+    for (size_t i = 0; i < r->n_values; i++)
+        if (!moi_add(size, strlen(r->values[i].key) + MOI_CK_TEXT_SIZE, &size)) return 0;
+    l->text_size = size;
+    return 1;
+}
+
+static void moi_ck_list_free(moi_ck_list *l) {
+    const mo_allocator *a = &l->desc->allocator;
+    moi_free_array(a, l->entries, l->most, sizeof *l->entries);
+    moi_free_array(a, (void *)l->data, l->most, sizeof *l->data);
+    moi_free_array(a, l->pairs, l->most_pairs, sizeof *l->pairs);
+    moi_free_array(a, l->dims, l->most_dims, sizeof *l->dims);
+    moi_free_array(a, l->text, l->text_size, 1);
+}
+
+static int moi_ck_list_allocate(moi_ck_list *l) {
+    const mo_allocator *a = &l->desc->allocator;
+    l->entries = (mo_safetensors_entry *)moi_alloc_array(a, l->most, sizeof *l->entries);
+    l->data = (void **)moi_alloc_array(a, l->most, sizeof *l->data);
+    l->pairs = (mo_safetensors_pair *)moi_alloc_array(a, l->most_pairs, sizeof *l->pairs);
+    l->dims = (uint64_t *)moi_alloc_array(a, l->most_dims, sizeof *l->dims);
+    l->text = (char *)moi_alloc_array(a, l->text_size, 1);
+    return l->entries && l->data && l->pairs && l->dims && l->text;
+}
+
+/* Text that lives as long as the list. */
+MOI_PRINTF(2)
+static const char *moi_ck_text(moi_ck_list *l, const char *format, ...) {
+    char *text = l->text + l->text_at;
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(text, l->text_size - l->text_at, format, args);
+    va_end(args);
+    MEMOPT_ASSERT(n >= 0 && (size_t)n < l->text_size - l->text_at); /* see moi_ck_list_bounds */
+    l->text_at += (size_t)n + 1;
+    return text;
+}
+
+static void moi_ck_put(moi_ck_list *l, const char *name, mo_dtype dtype, const uint64_t *shape,
+    size_t n_dims, void *data) {
+    mo_safetensors_entry *e = &l->entries[l->n];
+    memset(e, 0, sizeof *e);
+    e->name = name;
+    e->dtype = dtype;
+    e->shape = shape;
+    e->n_dims = n_dims;
+    l->data[l->n++] = data;
+}
+
+static void moi_ck_put_pair(moi_ck_list *l, const char *key, const char *value) {
+    l->pairs[l->n_pairs].key = key;
+    l->pairs[l->n_pairs++].value = value;
+}
+
+static void moi_ck_put_params(moi_ck_list *l) {
+    const mo_params *params = l->run->params;
+    for (size_t i = 0; params && i < params->n; i++) {
+        const mo_param *p = &params->items[i];
+        uint64_t *shape = l->dims + l->n_dims;
+        if (p->tied_to != i) continue;
+        for (size_t k = 0; k < p->n_dims; k++) shape[k] = p->shape[k];
+        l->n_dims += p->n_dims;
+        moi_ck_put(l, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+    }
+}
+
+static void moi_ck_put_state(moi_ck_list *l, const mo_checkpoint_state *s, unsigned bits) {
+    mo_optim_part parts[MO_OPTIM_MAX_PARTS];
+    const size_t n = mo_optim_state_parts(s->state, parts);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t *shape = l->dims + l->n_dims;
+        if (mo_dtype_bits(parts[i].dtype) != bits) continue;
+        *shape = parts[i].n;
+        l->n_dims++;
+        moi_ck_put(l, moi_ck_text(l, "optimizer.%s.%s", s->name, parts[i].suffix), parts[i].dtype,
+            shape, 1, parts[i].data);
+    }
+}
+
+/* Wide elements first, so that all stay aligned; the sum at the end. */
+static void moi_ck_put_tensors(moi_ck_list *l) {
+    static const uint64_t eight = 8;
+    const mo_checkpoint *r = l->run;
+    for (unsigned bits = 64; bits >= 8; bits /= 2) {
+        if (bits == 32) moi_ck_put_params(l);
+        for (size_t i = 0; i < r->n_arrays; i++) {
+            const mo_checkpoint_array *a = &r->arrays[i];
+            if (mo_dtype_bits(a->dtype) == bits)
+                moi_ck_put(l, a->name, a->dtype, a->shape, a->n_dims, a->data);
+        }
+        for (size_t i = 0; i < r->n_states; i++) moi_ck_put_state(l, &r->states[i], bits);
+    }
+    moi_ck_put(l, moi_ck_sum_name, MO_DTYPE_U8, &eight, 1, NULL);
+}
+
+static uint64_t moi_ck_double_bits(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+/* The scale as its bits: text of a double depends on the locale. */
+static void moi_ck_put_scaler(moi_ck_list *l) {
+    const mo_loss_scaler *s = l->run->scaler;
+    if (!s) return;
+    moi_ck_put_pair(l, "memopt.scaler",
+        moi_ck_text(l, "scale_bits=%llu good_steps=%lu skipped=%llu",
+            (unsigned long long)moi_ck_double_bits(s->scale), (unsigned long)s->good_steps,
+            (unsigned long long)s->skipped));
+}
+
+static mo_status moi_ck_put_metadata(moi_ck_list *l, uint64_t save) {
+    const mo_checkpoint *r = l->run;
+    char text[MOI_CK_TEXT_SIZE];
+    moi_ck_put_pair(l, "format", "pt");
+    moi_ck_put_pair(l, "memopt.version", mo_version());
+    moi_ck_put_pair(l, "memopt.step", moi_ck_text(l, "%llu", (unsigned long long)r->step));
+    moi_ck_put_pair(l, "memopt.save", moi_ck_text(l, "%llu", (unsigned long long)save));
+    moi_ck_put_scaler(l);
+    for (size_t i = 0; i < r->n_values; i++) {
+        const mo_checkpoint_value *v = &r->values[i];
+        moi_ck_put_pair(l, moi_ck_text(l, "memopt.%s", v->key),
+            v->text ? v->text : moi_ck_text(l, "%llu", (unsigned long long)v->number));
+    }
+    for (size_t i = 0; i < r->n_states; i++) {
+        const mo_checkpoint_state *s = &r->states[i];
+        const mo_status status = mo_optim_format(
+            s->desc, s->state, s->of ? s->of : s->state->n, r->step, text, sizeof text);
+        if (status != MO_OK) return status;
+        moi_ck_put_pair(
+            l, moi_ck_text(l, "memopt.optimizer.%s", s->name), moi_ck_text(l, "%s", text));
+    }
+    for (size_t i = 0; i < r->n_metadata; i++)
+        moi_ck_put_pair(l, r->metadata[i].key, r->metadata[i].value);
+    return MO_OK;
+}
+
+/* What the list relies on; names used twice and the like are left to the writer. */
+static int moi_ck_is_run(const mo_checkpoint *r) {
+    if ((!r->arrays && r->n_arrays) || (!r->states && r->n_states) || (!r->values && r->n_values) ||
+        (!r->metadata && r->n_metadata))
+        return 0;
+    for (size_t i = 0; i < r->n_states; i++)
+        if (!r->states[i].name || !r->states[i].desc || !r->states[i].state) return 0;
+    for (size_t i = 0; i < r->n_arrays; i++)
+        if (!r->arrays[i].name || mo_dtype_bits(r->arrays[i].dtype) % 8 != 0 ||
+            mo_dtype_bits(r->arrays[i].dtype) == 0 || strncmp(r->arrays[i].name, "memopt.", 7) == 0)
+            return 0;
+    for (size_t i = 0; i < r->n_values; i++)
+        if (!r->values[i].key) return 0;
+    for (size_t i = 0; i < r->n_metadata; i++)
+        if (!r->metadata[i].key || strncmp(r->metadata[i].key, "memopt.", 7) == 0) return 0;
+    return 1;
+}
+
+/* ---- saving: the file ----------------------------------------------------------------------- */
+
+static mo_status moi_ck_write_tensor(
+    moi_ck_list *l, mo_safetensors_writer *w, size_t i, uint64_t *sum) {
+    const mo_checkpoint_access *access = &l->desc->access;
+    const mo_safetensors_entry *e = &l->entries[i];
+    moi_ck_hash hash;
+    uint64_t bytes = 0;
+    void *host = NULL;
+    (void)moi_st_entry_bytes(e, &bytes); /* the writer has checked it */
+    if (bytes > SIZE_MAX) return MO_E_OVERFLOW;
+    if (!l->data[i] && bytes > 0)
+        return moi_file_fail(
+            &l->desc->log, w->output.path, MO_E_INVALID, "tensor '%s' has no data", e->name);
+    mo_status status = moi_ck_begin(access, l->data[i], (size_t)bytes, 1, &host);
+    if (status != MO_OK)
+        return moi_file_fail(&l->desc->log, w->output.path, status,
+            "tensor '%s' cannot be reached: %s", e->name, mo_status_text(status));
+    moi_ck_hash_begin(&hash, moi_ck_entry_seed(e));
+    moi_ck_hash_add(&hash, host, (size_t)bytes);
+    *sum += moi_ck_hash_end(&hash);
+    status = mo_safetensors_write(w, host, (size_t)bytes);
+    const mo_status end = moi_ck_end(access, l->data[i], host, (size_t)bytes, 0);
+    return status == MO_OK ? end : status;
+}
+
+static mo_status moi_ck_write_sum(moi_ck_list *l, mo_safetensors_writer *w, uint64_t sum) {
+    unsigned char bytes[8];
+    for (size_t i = 0; i < l->n_pairs; i++) sum += moi_ck_pair_hash(&l->pairs[i]);
+    for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(sum >> 8 * i & 0xff);
+    return mo_safetensors_write(w, bytes, sizeof bytes);
+}
+
+static mo_status moi_ck_write(moi_ck_list *l, const char *file) {
+    mo_safetensors_writer_desc desc;
+    mo_safetensors_writer w;
+    uint64_t sum = 0;
+    memset(&desc, 0, sizeof desc);
+    memset(&w, 0, sizeof w);
+    desc.allocator = l->desc->allocator;
+    desc.log = l->desc->log;
+    desc.metadata = l->pairs;
+    desc.n_metadata = l->n_pairs;
+    mo_status status = mo_safetensors_create(&w, file, l->entries, l->n, &desc);
+    for (size_t i = 0; i + 1 < l->n && status == MO_OK; i++)
+        status = moi_ck_write_tensor(l, &w, i, &sum);
+    if (status == MO_OK) status = moi_ck_write_sum(l, &w, sum);
+    if (status == MO_OK) status = mo_safetensors_commit(&w);
+    mo_safetensors_discard(&w);
+    return status;
+}
+
+static mo_status moi_ck_save_file(
+    const char *file, const mo_checkpoint *run, const mo_checkpoint_desc *desc, uint64_t save) {
+    moi_ck_list l;
+    memset(&l, 0, sizeof l);
+    l.run = run;
+    l.desc = desc;
+    if (!moi_ck_list_bounds(&l)) return MO_E_OVERFLOW;
+    mo_status status = moi_ck_list_allocate(&l)
+        ? MO_OK
+        : moi_file_fail(&desc->log, file, MO_E_NO_MEMORY, "out of memory for the list of tensors");
+    if (status == MO_OK) status = moi_ck_put_metadata(&l, save);
+    if (status == MO_OK) {
+        moi_ck_put_tensors(&l);
+        status = moi_ck_write(&l, file);
+    }
+    moi_ck_list_free(&l);
+    return status;
+}
+
+mo_status mo_checkpoint_save(
+    const char *path, const mo_checkpoint *run, const mo_checkpoint_desc *desc) {
+    char file[MOI_FILE_PATH_SIZE];
+    moi_ck_place place;
+    mo_checkpoint_desc none;
+    uint64_t save = 1;
+    if (!path || !run || !moi_ck_is_run(run)) return MO_E_INVALID;
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    mo_status status = moi_ck_place_of(path, 0, &desc->log, &place);
+    if (status == MO_OK) status = moi_ck_file_at(&place, desc->keep, run->step, file, sizeof file);
+    if (status == MO_OK) status = moi_ck_prepare(&place, desc, &save);
+    if (status == MO_OK) status = moi_ck_save_file(desc->keep ? file : path, run, desc, save);
+    if (status == MO_OK && desc->keep > 0) moi_ck_rotate(&place, desc->keep, file, desc);
+    return status;
+}
+
+/* ---- loading -------------------------------------------------------------------------------- */
+
+/* claimed  [st.n] whether the run has a place for the entry
+ * block    for states that are requantized; stage: for states that are not host memory */
+typedef struct moi_ck_loading {
+    mo_safetensors st;
+    const mo_checkpoint_desc *desc;
+    uint64_t step;
+    unsigned char *claimed;
+    void *block, *stage;
+    size_t block_size, stage_size;
+} moi_ck_loading;
+
+static mo_status moi_ck_claim(moi_ck_loading *l, const mo_safetensors_entry *e) {
+    unsigned char *claimed = &l->claimed[e - l->st.entries];
+    char name[MOI_ST_NAME_SIZE];
+    if (*claimed)
+        return moi_file_fail(&l->st.log, l->st.input.path, MO_E_INVALID,
+            "tensor '%s' is asked for twice", moi_st_printable_name(e->name, name));
+    *claimed = 1;
+    return MO_OK;
+}
+
+static mo_status moi_ck_check_tensor(moi_ck_loading *l, const char *name, mo_dtype dtype,
+    const uint64_t *shape, size_t n_dims, const void *data) {
+    char is[MOI_ST_SHAPE_SIZE], want[MOI_ST_SHAPE_SIZE], text[MOI_ST_NAME_SIZE];
+    const mo_safetensors_entry *e = mo_safetensors_find(&l->st, name);
+    mo_safetensors_entry wanted;
+    memset(&wanted, 0, sizeof wanted);
+    wanted.shape = shape;
+    wanted.n_dims = n_dims;
+    moi_st_printable_name(name, text);
+    if (!e)
+        return moi_file_fail(
+            &l->st.log, l->st.input.path, MO_E_FORMAT, "tensor '%s' is missing", text);
+    if (e->dtype != dtype)
+        return moi_file_fail(&l->st.log, l->st.input.path, MO_E_FORMAT,
+            "tensor '%s' has dtype %s, not %s", text, mo_dtype_name(e->dtype),
+            mo_dtype_name(dtype));
+    if (e->n_dims != n_dims || (n_dims > 0 && memcmp(e->shape, shape, n_dims * sizeof *shape) != 0))
+        return moi_file_fail(&l->st.log, l->st.input.path, MO_E_FORMAT,
+            "tensor '%s' has shape %s, not %s", text, moi_st_shape_text(e, is),
+            moi_st_shape_text(&wanted, want));
+    if (e->end - e->begin > SIZE_MAX) return MO_E_OVERFLOW;
+    if (!data && e->end > e->begin)
+        return moi_file_fail(
+            &l->st.log, l->st.input.path, MO_E_INVALID, "tensor '%s' has nowhere to go", text);
+    return moi_ck_claim(l, e);
+}
+
+static mo_status moi_ck_check_tensors(moi_ck_loading *l, const mo_checkpoint *run) {
+    const mo_params *params = run->params;
+    mo_status status = MO_OK;
+    for (size_t i = 0; params && i < params->n && status == MO_OK; i++) {
+        const mo_param *p = &params->items[i];
+        uint64_t shape[MO_PARAM_MAX_DIMS] = {0};
+        if (p->tied_to != i) continue;
+        for (size_t k = 0; k < p->n_dims; k++) shape[k] = p->shape[k];
+        status = moi_ck_check_tensor(l, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+    }
+    for (size_t i = 0; i < run->n_arrays && status == MO_OK; i++) {
+        const mo_checkpoint_array *a = &run->arrays[i];
+        status = moi_ck_check_tensor(l, a->name, a->dtype, a->shape, a->n_dims, a->data);
+    }
+    return status;
+}
+
+static mo_status moi_ck_check_value(
+    const mo_safetensors *st, const mo_checkpoint_value *v, const char **text, uint64_t *number) {
+    char key[MOI_OPTIM_NAME_SIZE];
+    const int n = snprintf(key, sizeof key, "memopt.%s", v->key);
+    if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
+    *text = mo_safetensors_metadata(st, key);
+    if (!*text)
+        return moi_file_fail(
+            &st->log, st->input.path, MO_E_FORMAT, "metadata '%s' is missing", key);
+    if (!v->text) return moi_ck_number(st, key, number);
+    if (strlen(*text) >= v->text_size)
+        return moi_file_fail(&st->log, st->input.path, MO_E_NO_SPACE,
+            "metadata '%s' is longer than the %llu bytes for it", key,
+            (unsigned long long)v->text_size);
+    return MO_OK;
+}
+
+static mo_status moi_ck_read_scaler(const mo_safetensors *st, mo_loss_scaler *scaler) {
+    static const char *const fields[] = {"scale_bits", "good_steps", "skipped"};
+    const char *text = mo_safetensors_metadata(st, "memopt.scaler"), *at = text;
+    uint64_t values[3] = {0, 0, 0};
+    double scale = 0;
+    int n = 0;
+    while (text && n < 3 && moi_optim_field(&at, fields[n], &values[n])) n++;
+    memcpy(&scale, &values[0], sizeof scale);
+    if (n < 3 || *at || !(scale > 0) || !isfinite(scale) || values[1] > UINT32_MAX)
+        return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
+            "metadata 'memopt.scaler' is not that of a loss scaler: '%.100s'",
+            text ? text : "missing");
+    scaler->scale = scale;
+    scaler->good_steps = (uint32_t)values[1];
+    scaler->skipped = values[2];
+    return MO_OK;
+}
+
+/* Everything that is in the metadata, into nothing. */
+static mo_status moi_ck_check_metadata(moi_ck_loading *l, const mo_checkpoint *run) {
+    const char *text;
+    uint64_t number;
+    mo_loss_scaler scaler;
+    mo_status status = moi_ck_number(&l->st, "memopt.step", &l->step);
+    if (status == MO_E_NOT_FOUND)
+        status = moi_file_fail(&l->st.log, l->st.input.path, MO_E_FORMAT,
+            "no checkpoint: metadata 'memopt.step' is missing");
+    for (size_t i = 0; i < run->n_values && status == MO_OK; i++)
+        status = moi_ck_check_value(&l->st, &run->values[i], &text, &number);
+    if (status == MO_OK && run->scaler) status = moi_ck_read_scaler(&l->st, &scaler);
+    return status;
+}
+
+/* ---- loading: states ------------------------------------------------------------------------ */
+
+/* A state of the same coding in host memory. */
+static mo_optim_desc moi_ck_stage_desc(const mo_checkpoint_state *s) {
+    const size_t block =
+        moi_optim_is_blockwise(s->state->precision) ? s->state->block : s->desc->block;
+    return moi_optim_desc_as(s->desc, s->state, s->state->precision, block, s->state->plain_v);
+}
+
+/* Whether the file has all of a state, and the memory that reading it takes. */
+static mo_status moi_ck_match_state(
+    moi_ck_loading *l, const mo_checkpoint_state *s, moi_optim_match *match) {
+    const size_t of = s->of ? s->of : s->state->n;
+    const mo_status status = moi_optim_match_file(&l->st, s->desc, s->name, of, s->state, match);
+    if (status == MO_E_NOT_FOUND) return MO_E_FORMAT; /* of the file's content */
+    if (status != MO_OK) return status;
+    if (match->part.n != s->state->n || match->h.t != l->step)
+        return moi_file_fail(&l->st.log, l->st.input.path, MO_E_FORMAT,
+            "optimizer states of '%s' are %llu numbers at step %llu, not %llu at step %llu",
+            s->name, (unsigned long long)match->part.n, (unsigned long long)match->h.t,
+            (unsigned long long)s->state->n, (unsigned long long)l->step);
+    if (!match->same) {
+        const mo_optim_desc d = moi_optim_desc_from(s->desc, match);
+        l->block_size = moi_max(l->block_size, mo_optim_state_size(&d, s->state->n));
+    }
+    if (l->desc->access.begin) {
+        const mo_optim_desc d = moi_ck_stage_desc(s);
+        l->stage_size = moi_max(l->stage_size, mo_optim_state_size(&d, s->state->n));
+    }
+    return MO_OK;
+}
+
+/* Whether the tensors of a state are there, in the file's own coding. */
+static mo_status moi_ck_check_parts(moi_ck_loading *l, const mo_checkpoint_state *s) {
+    moi_optim_match match;
+    mo_optim_part parts[MO_OPTIM_MAX_PARTS];
+    mo_optim_state from;
+    mo_status status = moi_ck_match_state(l, s, &match);
+    if (status != MO_OK) return status;
+    from = match.part;
+    if (!match.same) {
+        const mo_optim_desc d = moi_optim_desc_from(s->desc, &match);
+        if (mo_optim_state_attach(&d, match.part.n, l->block, l->block_size, &from) != MO_OK)
+            return moi_file_fail(&l->st.log, l->st.input.path, MO_E_FORMAT,
+                "optimizer states of '%s' have a block of %llu", s->name,
+                (unsigned long long)match.h.block);
+    }
+    const size_t n = mo_optim_state_parts(&from, parts);
+    for (size_t i = 0; i < n && status == MO_OK; i++) {
+        const mo_safetensors_entry *e = NULL;
+        const uint64_t begin = moi_optim_part_begin(&from, &parts[i], match.skip);
+        status = moi_optim_find_part(&l->st, s->name, &parts[i], begin, &e);
+        if (status == MO_OK) status = moi_ck_claim(l, e);
+    }
+    return status;
+}
+
+static mo_status moi_ck_check_states(moi_ck_loading *l, const mo_checkpoint *run) {
+    moi_optim_match match;
+    mo_status status = MO_OK;
+    for (size_t i = 0; i < run->n_states && status == MO_OK; i++)
+        status = moi_ck_match_state(l, &run->states[i], &match);
+    if (status != MO_OK) return status;
+    if (l->block_size > 0) l->block = mo_alloc(&l->desc->allocator, l->block_size, MOI_CACHE_LINE);
+    if (l->stage_size > 0) l->stage = mo_alloc(&l->desc->allocator, l->stage_size, MOI_CACHE_LINE);
+    if ((l->block_size > 0 && !l->block) || (l->stage_size > 0 && !l->stage))
+        return moi_file_fail(
+            &l->st.log, l->st.input.path, MO_E_NO_MEMORY, "out of memory for the largest state");
+    for (size_t i = 0; i < run->n_states && status == MO_OK; i++)
+        status = moi_ck_check_parts(l, &run->states[i]);
+    return status;
+}
+
+/* What nobody asked for; names of memopt itself may be of a later version. */
+static mo_status moi_ck_check_rest(moi_ck_loading *l) {
+    char name[MOI_ST_NAME_SIZE];
+    for (size_t i = 0; i < l->st.n; i++)
+        if (!l->claimed[i] && strncmp(l->st.entries[i].name, "memopt.", 7) != 0)
+            return moi_file_fail(&l->st.log, l->st.input.path, MO_E_FORMAT,
+                "tensor '%s' has no place in this run",
+                moi_st_printable_name(l->st.entries[i].name, name));
+    return MO_OK;
+}
+
+static mo_status moi_ck_check(moi_ck_loading *l, const mo_checkpoint *run) {
+    l->claimed = (unsigned char *)moi_alloc_array(&l->desc->allocator, l->st.n + 1, 1);
+    if (!l->claimed)
+        return moi_file_fail(
+            &l->st.log, l->st.input.path, MO_E_NO_MEMORY, "out of memory for the list of tensors");
+    memset(l->claimed, 0, l->st.n + 1);
+    mo_status status = moi_ck_check_metadata(l, run);
+    if (status == MO_OK) status = moi_ck_check_tensors(l, run);
+    if (status == MO_OK) status = moi_ck_check_states(l, run);
+    if (status == MO_OK) status = moi_ck_check_rest(l);
+    if (status == MO_OK && !l->desc->trusted)
+        status = moi_ck_sum_check(&l->st, &l->desc->allocator);
+    return status;
+}
+
+/* ---- loading: into the run ------------------------------------------------------------------ */
+
+static mo_status moi_ck_read_tensor(moi_ck_loading *l, const char *name, void *data) {
+    const mo_checkpoint_access *access = &l->desc->access;
+    const mo_safetensors_entry *e = mo_safetensors_find(&l->st, name);
+    const size_t size = (size_t)(e->end - e->begin);
+    void *host = NULL;
+    mo_status status = moi_ck_begin(access, data, size, 0, &host);
+    if (status != MO_OK) return status;
+    status = mo_safetensors_read(&l->st, e, 0, host, size);
+    const mo_status end = moi_ck_end(access, data, host, size, status == MO_OK);
+    return status == MO_OK ? end : status;
+}
+
+static mo_status moi_ck_read_tensors(moi_ck_loading *l, const mo_checkpoint *run) {
+    const mo_params *params = run->params;
+    mo_status status = MO_OK;
+    for (size_t i = 0; params && i < params->n && status == MO_OK; i++)
+        if (params->items[i].tied_to == i)
+            status = moi_ck_read_tensor(l, params->items[i].name, params->items[i].data);
+    for (size_t i = 0; i < run->n_arrays && status == MO_OK; i++)
+        status = moi_ck_read_tensor(l, run->arrays[i].name, run->arrays[i].data);
+    return status;
+}
+
+/* An allocator of one block, which has been allocated while failing was still free of harm. */
+static void *moi_ck_block_alloc(void *self, size_t size, size_t align) {
+    const moi_ck_loading *l = (const moi_ck_loading *)self;
+    (void)align;
+    return size <= l->block_size ? l->block : NULL;
+}
+static void moi_ck_block_free(void *self, void *ptr, size_t size, size_t align) {
+    (void)self, (void)ptr, (void)size, (void)align;
+}
+
+static mo_status moi_ck_write_back(
+    const mo_checkpoint_access *access, const mo_optim_state *from, const mo_optim_state *to) {
+    mo_optim_part mine[MO_OPTIM_MAX_PARTS], theirs[MO_OPTIM_MAX_PARTS];
+    const size_t n = mo_optim_state_parts(from, mine);
+    mo_status status = MO_OK;
+    (void)mo_optim_state_parts(to, theirs);
+    for (size_t i = 0; i < n && status == MO_OK; i++) {
+        const size_t size = (size_t)mine[i].n * (mo_dtype_bits(mine[i].dtype) / 8);
+        void *host = NULL;
+        status = moi_ck_begin(access, theirs[i].data, size, 0, &host);
+        if (status != MO_OK) return status;
+        memcpy(host, mine[i].data, size);
+        status = moi_ck_end(access, theirs[i].data, host, size, 1);
+    }
+    return status;
+}
+
+static mo_status moi_ck_read_state(moi_ck_loading *l, const mo_checkpoint_state *s) {
+    mo_safetensors view = l->st;
+    const size_t of = s->of ? s->of : s->state->n;
+    size_t n = 0;
+    view.allocator.alloc = moi_ck_block_alloc;
+    view.allocator.free = moi_ck_block_free;
+    view.allocator.self = l;
+    if (!l->desc->access.begin)
+        return mo_optim_load(&view, s->desc, s->name, of, s->state, &n, NULL);
+    const mo_optim_desc d = moi_ck_stage_desc(s);
+    mo_optim_state stage;
+    mo_status status = mo_optim_state_init(&d, s->state->n, l->stage, l->stage_size, &stage);
+    if (status != MO_OK) return status;
+    stage.offset = s->state->offset;
+    status = mo_optim_load(&view, s->desc, s->name, of, &stage, &n, NULL);
+    return status == MO_OK ? moi_ck_write_back(&l->desc->access, &stage, s->state) : status;
+}
+
+/* Nothing here can fail any more. */
+static void moi_ck_take_metadata(moi_ck_loading *l, mo_checkpoint *run) {
+    for (size_t i = 0; i < run->n_values; i++) {
+        mo_checkpoint_value *v = &run->values[i];
+        const char *text = NULL;
+        uint64_t number = 0;
+        if (moi_ck_check_value(&l->st, v, &text, &number) != MO_OK) continue;
+        if (v->text) strcpy(v->text, text);
+        else v->number = number;
+    }
+    if (run->scaler) (void)moi_ck_read_scaler(&l->st, run->scaler);
+    run->step = l->step;
+}
+
+static mo_status moi_ck_take(moi_ck_loading *l, mo_checkpoint *run) {
+    mo_status status = moi_ck_read_tensors(l, run);
+    for (size_t i = 0; i < run->n_states && status == MO_OK; i++)
+        status = moi_ck_read_state(l, &run->states[i]);
+    if (status != MO_OK)
+        return moi_file_fail(&l->st.log, l->st.input.path, status,
+            "%s; the run is partly overwritten, load another file", mo_status_text(status));
+    moi_ck_take_metadata(l, run);
+    return MO_OK;
+}
+
+static mo_status moi_ck_open(mo_safetensors *st, const char *file, const mo_checkpoint_desc *desc) {
+    mo_safetensors_desc d;
+    memset(&d, 0, sizeof d);
+    memset(st, 0, sizeof *st);
+    d.allocator = desc->allocator;
+    d.log = desc->log;
+    return mo_safetensors_open(st, file, &d);
+}
+
+mo_status mo_checkpoint_load(const char *file, mo_checkpoint *run, const mo_checkpoint_desc *desc) {
+    moi_ck_loading l;
+    mo_checkpoint_desc none;
+    if (!file || !run || !moi_ck_is_run(run)) return MO_E_INVALID;
+    memset(&none, 0, sizeof none);
+    memset(&l, 0, sizeof l);
+    l.desc = desc ? desc : &none;
+    mo_status status = moi_ck_open(&l.st, file, l.desc);
+    if (status != MO_OK) return status;
+    status = moi_ck_check(&l, run);
+    if (status == MO_OK) status = moi_ck_take(&l, run);
+    const mo_allocator *a = &l.desc->allocator;
+    if (l.claimed) moi_free_array(a, l.claimed, l.st.n + 1, 1);
+    mo_free(a, l.block, l.block_size, MOI_CACHE_LINE);
+    mo_free(a, l.stage, l.stage_size, MOI_CACHE_LINE);
+    mo_safetensors_close(&l.st);
+    return status;
+}
+
+mo_status mo_checkpoint_verify(const char *file, const mo_checkpoint_desc *desc, uint64_t *step) {
+    mo_safetensors st;
+    mo_checkpoint_desc none;
+    uint64_t at = 0;
+    if (!file) return MO_E_INVALID;
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    mo_status status = moi_ck_open(&st, file, desc);
+    if (status != MO_OK) return status;
+    status = moi_ck_number(&st, "memopt.step", &at);
+    if (status == MO_E_NOT_FOUND)
+        status = moi_file_fail(&st.log, st.input.path, MO_E_FORMAT,
+            "no checkpoint: metadata 'memopt.step' is missing");
+    if (status == MO_OK) status = moi_ck_sum_check(&st, &desc->allocator);
+    mo_safetensors_close(&st);
+    if (status == MO_OK && step) *step = at;
+    return status;
 }
 /* mo_gguf_type.c - see mo_gguf_type.h. */
 

@@ -47,6 +47,7 @@
  *   safetensors  read and write safetensors files; safetensors_shards: split over several
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
  *   optim_file   optimizer states in them: split, merged, requantized
+ *   checkpoint   a whole run in one of them: saved, kept by count, resumed after a kill
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -170,6 +171,7 @@ extern "C" {
 #include "mo_safetensors_writer.h"
 #include "mo_safetensors_shards.h"
 #include "mo_optim_file.h"
+#include "mo_checkpoint.h"
 #include "mo_gguf_type.h"
 #include "mo_gguf.h"
 #include "mo_gguf_writer.h"

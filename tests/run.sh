@@ -133,6 +133,9 @@ start_examples() {
 start_programs() {
     start cmocka cli/train_gpt tests/cli_train_gpt.sh build/train_gpt
     start cmocka cli/train_gpt@asan tests/cli_train_gpt.sh build/test/src-asan/train_gpt
+    start cmocka cli/kill tests/cli_kill.sh build/train_gpt
+    start cmocka cli/kill@asan env ONLY='disk saves take settings save_every bad' \
+        tests/cli_kill.sh build/test/src-asan/train_gpt
     start cmocka cli/memopt tests/cli_memopt.sh build/memopt
     start cmocka cli/memopt@asan tests/cli_memopt.sh build/test/src-asan/memopt
     start cmocka cli/memopt_files tests/cli_memopt_files.sh build/memopt

@@ -1,13 +1,8 @@
 // LDFLAGS: -Wl,--wrap=open,--wrap=open64,--wrap=close,--wrap=write,--wrap=pread,--wrap=pread64
 // LDFLAGS: -Wl,--wrap=fsync,--wrap=rename,--wrap=fstat,--wrap=fstat64,--wrap=mmap,--wrap=mmap64
-/* test_gguf_io.c - mo_gguf when the k-th system call fails, for all k.
- *
- * The linker sends the library's calls to test_io.h (see the lines above). */
-#define _GNU_SOURCE
-#include <dirent.h>
-
+// LDFLAGS: -Wl,--wrap=opendir,--wrap=readdir,--wrap=readdir64,--wrap=closedir,--wrap=unlink
+/* test_gguf_io.c - mo_gguf when the k-th system call fails, for all k. */
 #include "test_io.h"
-#include "test_util.h"
 
 static char folder[] = "/tmp/test_gguf_io.XXXXXX";
 static char path[128];

@@ -1,16 +1,26 @@
-/* test_io.h - system calls that fail on demand: for a test that has the linker send the library's
- * calls here (its lines LDFLAGS), where one of them fails with a chosen error, is interrupted, or
- * does only a part of its work. */
+/* test_io.h - system calls that fail on demand, for tests of files.
+ *
+ * A test that includes it asks the linker to send the library's calls here:
+ *
+ *   // LDFLAGS: -Wl,--wrap=open,--wrap=open64,--wrap=close,--wrap=write,--wrap=pread,--wrap=pread64
+ *   // LDFLAGS: -Wl,--wrap=fsync,--wrap=rename,--wrap=fstat,--wrap=fstat64
+ *   // LDFLAGS: -Wl,--wrap=mmap,--wrap=mmap64
+ *   // LDFLAGS: -Wl,--wrap=opendir,--wrap=readdir,--wrap=readdir64,--wrap=closedir,--wrap=unlink
+ *
+ * Here the k-th of them fails with a chosen error, is interrupted, or does only a part of its
+ * work. */
 #ifndef TEST_IO_H
 #define TEST_IO_H
 
+#define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "test_util.h"
 
 enum { FAIL, INTERRUPT, SHORTEN };
 static struct {
@@ -100,6 +110,34 @@ WRAP_FSTAT(fstat64, struct stat64)
     }
 WRAP_MMAP(mmap, off_t)
 WRAP_MMAP(mmap64, off64_t)
+
+DIR *__real_opendir(const char *);
+DIR *__wrap_opendir(const char *path) {
+    if (io.mode == FAIL && io_fails()) return NULL;
+    DIR *dir = __real_opendir(path);
+    if (io.armed && dir) io.n_open++;
+    return dir;
+}
+
+int __real_closedir(DIR *);
+int __wrap_closedir(DIR *dir) {
+    if (io.armed) io.n_open--;
+    return __real_closedir(dir);
+}
+
+#define WRAP_READDIR(name, item)                                                                   \
+    struct item *__real_##name(DIR *);                                                             \
+    struct item *__wrap_##name(DIR *dir) {                                                         \
+        return io.mode == FAIL && io_fails() ? NULL : __real_##name(dir);                          \
+    }
+WRAP_READDIR(readdir, dirent)
+WRAP_READDIR(readdir64, dirent64)
+
+int __real_unlink(const char *);
+int __wrap_unlink(const char *path) {
+    if (io.mode == FAIL && io_fails()) return -1;
+    return __real_unlink(path);
+}
 
 static void io_arm(int mode, int error, int k) {
     memset(&io, 0, sizeof io);

@@ -1,11 +1,8 @@
 // LDFLAGS: -Wl,--wrap=open,--wrap=open64,--wrap=close,--wrap=write,--wrap=pread,--wrap=pread64
 // LDFLAGS: -Wl,--wrap=fsync,--wrap=rename,--wrap=fstat,--wrap=fstat64,--wrap=mmap,--wrap=mmap64
+// LDFLAGS: -Wl,--wrap=opendir,--wrap=readdir,--wrap=readdir64,--wrap=closedir,--wrap=unlink
 /* test_safetensors_shards.c - mo_safetensors_shards, also when the k-th system call fails. */
-#define _GNU_SOURCE
-#include <dirent.h>
-
 #include "test_io.h"
-#include "test_util.h"
 
 static char folder[] = "/tmp/test_safetensors_shards.XXXXXX";
 static char path[160], index_path[160], shard_path[160];

@@ -10,7 +10,8 @@
 #include "memopt.h"
 
 // One line on stderr, then exit: 1 for a bad file, budget or machine, 2 for a bad command line.
-enum { EXIT_BAD = 1, EXIT_USAGE = 2 };
+// 3: a signal has ended the training, and it is saved.
+enum { EXIT_BAD = 1, EXIT_USAGE = 2, EXIT_EARLY = 3 };
 _Noreturn void fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void check(mo_status status, const char *what);
 void *allocate(size_t size); // zeroed heap memory; fails the program when there is none
@@ -45,6 +46,7 @@ typedef struct options {
     size_t n_texts;
     const char *tokens, *init, *resume, *save, *report, *blas, *device;
     size_t layers, channels, heads, seq, batch, accum, steps, threads, sample;
+    size_t save_every, keep; // 0 = not given
     double lr, weight_decay, clip;
     uint64_t seed;
     uint64_t budget;       // bytes, 0 = none
@@ -59,6 +61,8 @@ typedef struct options {
 // Command line to options; fails with a message that names the flag and the value.
 void options_parse(options *o, int argc, const char *const *argv);
 bool options_given(const options *o, const char *flag);
+// The value of a flag that takes a number, as if it had been given; false when it cannot be.
+bool options_set(options *o, const char *flag, const char *value);
 void strategy_format(const strategy *s, char *text, size_t size);
 // "f32", "8bit", ... and back; MO_OPTIM_PRECISION_COUNT for another word of n characters
 const char *precision_name(mo_optim_precision precision);
@@ -258,7 +262,10 @@ _Noreturn void device_list(void);          // prints them and ends the program
 
 // Everything that lives during a run.
 struct trainer {
-    const options *o;
+    const options *o;  // own
+    options own;       // as given, or as they were in the run that is resumed
+    char resume[4096]; // the file
+    bool verified;     // it has been read to its end
     gpt_config config;
     corpus corpus;
     mo_params params;
@@ -281,6 +288,8 @@ typedef struct result {
     uint64_t store_bytes;             // of host memory, beside the arena
     double ms_per_step, predicted_ms; // 0 = not predicted
     double tokens_per_s, first_loss, last_loss;
+    size_t steps; // done
+    bool early;   // a signal has ended it
     char strategy[128], device[160];
 } result;
 
@@ -343,6 +352,9 @@ typedef struct session {
     uint64_t budget;
     double predicted_s; // of an update, 0 = not known
     double started_s, *step_s;
+    size_t done;    // steps of this run
+    uint64_t saved; // step of the last save
+    bool has_saved;
 } session;
 
 // Arena, states and everything that a step of the plan needs; nothing has a value yet.
@@ -358,6 +370,7 @@ void measure_costs(trainer *t, const strategy *s, uint64_t budget);
 // ---- checkpoint -------------------------------------------------------------------------------
 
 // Before memory is planned: shapes from a file, and whether it has all weights. Then the contents.
+void checkpoint_find(trainer *t); // the file that --resume means
 void checkpoint_read_config(trainer *t, const char *path, bool resume);
 void checkpoint_check_params(const trainer *t, const char *path);
 void checkpoint_load(trainer *t, const char *path, bool resume);
@@ -367,8 +380,8 @@ void checkpoint_can_save(const char *path);
 // ---- report -----------------------------------------------------------------------------------
 
 void report_table(FILE *out, const result *runs, size_t n_runs);
-void report_json(FILE *out, const options *o, const result *r, const double *losses,
-    const result *baseline, const double *baseline_losses);
+void report_json(FILE *out, const result *r, const double *losses, const result *baseline,
+    const double *baseline_losses);
 // Makes the directory, before the training; then the files, after it.
 void report_begin(const char *dir);
 void report_files(const char *dir, const mo_track *track, const mo_plan *plan);

@@ -82,7 +82,22 @@ static void take(
     *out = (size_t)is;
 }
 
+// What the run was trained with, unless the command line says otherwise.
+static void take_setting(
+    trainer *t, const mo_safetensors *st, const char *path, const char *flag, const char *key) {
+    const char *text = mo_safetensors_metadata(st, key);
+    if (!text || options_given(t->o, flag)) return;
+    if (!options_set(&t->own, flag, text))
+        fail(EXIT_BAD, "%s: metadata '%s' is '%s', which %s does not take", path, key, text, flag);
+}
+
 static void read_resume(trainer *t, const mo_safetensors *st, const char *path) {
+    take_setting(t, st, path, "--batch", "memopt.batch");
+    take_setting(t, st, path, "--accum", "memopt.accum");
+    take_setting(t, st, path, "--lr", "memopt.lr");
+    take_setting(t, st, path, "--weight-decay", "memopt.weight_decay");
+    take_setting(t, st, path, "--clip", "memopt.clip");
+    take_setting(t, st, path, "--seed", "memopt.seed");
     const char *optim = mo_safetensors_metadata(st, "memopt.optim");
     t->step = number(st, path, "memopt.step", 0);
     t->position = (size_t)number(st, path, "memopt.position", 0);
@@ -132,154 +147,134 @@ void checkpoint_check_params(const trainer *t, const char *path) {
     mo_safetensors_close(&st);
 }
 
-// States come back bit for bit, or moved to the precision that this run has.
-static void load_states(trainer *t, const mo_safetensors *st, const char *path, size_t i) {
-    const mo_param *p = &t->params.items[i];
-    const size_t size = mo_optim_state_size(&t->optim, p->n);
-    size_t n = 0;
-    uint64_t step = 0;
-    mo_optim_state state;
-    void *host = t->backend->host_begin(t, t->state_at[i], size, false);
-    check(mo_optim_state_init(&t->optim, p->n, host, size, &state), p->name);
-    if (mo_optim_load(st, &t->optim, p->name, p->n, &state, &n, &step) != MO_OK)
-        exit(EXIT_BAD); // app_log has said why
-    t->backend->host_end(t, t->state_at[i], host, size, true);
-    if (n != p->n || step != t->step)
-        fail(EXIT_BAD,
-            "%s: optimizer states of '%s' are %zu numbers at step %" PRIu64
-            ", not %zu at step %" PRIu64,
-            path, p->name, n, step, p->n, t->step);
-}
-
-void checkpoint_load(trainer *t, const char *path, bool resume) {
+static void load_weights(trainer *t, const char *path) {
     mo_safetensors st;
     open_file(&st, path);
-    for (size_t i = 0; i < t->params.n; i++) {
-        const mo_param *p = &t->params.items[i];
-        if (p->tied_to != i) continue;
-        load_param(t, &st, path, p);
-        if (resume) load_states(t, &st, path, i);
-    }
+    for (size_t i = 0; i < t->params.n; i++)
+        if (t->params.items[i].tied_to == i) load_param(t, &st, path, &t->params.items[i]);
     mo_safetensors_close(&st);
 }
 
-// ---- writing ----------------------------------------------------------------------------------
+// ---- a whole run ------------------------------------------------------------------------------
 
-typedef struct writing {
-    const trainer *t;
-    mo_safetensors_entry *entries;
-    void **data; // addresses in the plan
-    size_t n;
-    mo_safetensors_pair *pairs;
-    size_t n_pairs;
-} writing;
+// The run as the library sees it. Addresses are in the plan, which may be on a device.
+enum { POSITION, HEADS, SEQ, BATCH, ACCUM, SEED, OPTIM, LR, WEIGHT_DECAY, CLIP, N_VALUES };
+typedef struct whole_run {
+    mo_checkpoint run;
+    mo_checkpoint_desc desc;
+    mo_checkpoint_value values[N_VALUES];
+    mo_optim_state *states;
+    char texts[N_VALUES][32];
+} whole_run;
 
-static char *copy_text(const char *text) { return strcpy(allocate(strlen(text) + 1), text); }
-
-static void put(
-    writing *w, const char *name, mo_dtype dtype, const size_t *dims, size_t n_dims, void *data) {
-    uint64_t *shape = allocate(n_dims * sizeof *shape);
-    for (size_t i = 0; i < n_dims; i++) shape[i] = dims[i];
-    w->entries[w->n] = (mo_safetensors_entry){copy_text(name), dtype, n_dims, shape, 0, 0};
-    w->data[w->n++] = data;
+static mo_status begin_access(void *self, void *address, size_t size, int read, void **host) {
+    const trainer *t = self;
+    *host = t->backend->host_begin(t, address, size, read != 0);
+    return MO_OK;
 }
 
-static void put_pair(writing *w, const char *key, const char *value) {
-    w->pairs[w->n_pairs++] = (mo_safetensors_pair){copy_text(key), copy_text(value)};
+static mo_status end_access(void *self, void *address, void *host, size_t size, int write) {
+    const trainer *t = self;
+    t->backend->host_end(t, address, host, size, write != 0);
+    return MO_OK;
 }
 
-static void put_number(writing *w, const char *key, uint64_t value) {
-    char text[24];
-    snprintf(text, sizeof text, "%" PRIu64, value);
-    put_pair(w, key, text);
+static void put_number(whole_run *w, int at, const char *key, uint64_t number) {
+    w->values[at] = (mo_checkpoint_value){.key = key, .number = number};
 }
 
-static mo_optim_state state_of(const trainer *t, size_t i) {
-    const size_t n = t->params.items[i].n, size = mo_optim_state_size(&t->optim, n);
-    mo_optim_state state;
-    check(
-        mo_optim_state_attach(&t->optim, n, t->state_at[i], size, &state), t->params.items[i].name);
-    return state;
+static void put_text(whole_run *w, int at, const char *key, const char *text) {
+    snprintf(w->texts[at], sizeof w->texts[at], "%s", text);
+    w->values[at] = (mo_checkpoint_value){.key = key, .text = w->texts[at], .text_size = 32};
 }
 
-// fp32 tensors first, so that all stay aligned
-static void put_all(writing *w, bool f32) {
-    const trainer *t = w->t;
+static void put_real(whole_run *w, int at, const char *key, double x) {
+    char text[32];
+    snprintf(text, sizeof text, "%.17g", x);
+    put_text(w, at, key, text);
+}
+
+static void put_values(whole_run *w, const trainer *t) {
+    put_number(w, POSITION, "position", t->position);
+    put_number(w, HEADS, "heads", t->config.heads);
+    put_number(w, SEQ, "seq", t->config.seq);
+    put_number(w, BATCH, "batch", t->o->batch);
+    put_number(w, ACCUM, "accum", t->o->accum);
+    put_number(w, SEED, "seed", t->o->seed);
+    put_text(w, OPTIM, "optim", precision_name(t->optim.precision));
+    put_real(w, LR, "lr", t->o->lr);
+    put_real(w, WEIGHT_DECAY, "weight_decay", t->o->weight_decay);
+    put_real(w, CLIP, "clip", t->o->clip);
+}
+
+static void whole_open(whole_run *w, const trainer *t) {
+    mo_checkpoint_state *states = allocate(t->params.n * sizeof *states);
+    size_t n = 0;
+    memset(w, 0, sizeof *w);
+    w->states = allocate(t->params.n * sizeof *w->states);
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        mo_optim_part parts[MO_OPTIM_MAX_PARTS];
         if (p->tied_to != i) continue;
-        if (f32) put(w, p->name, MO_DTYPE_F32, p->shape, p->n_dims, p->data);
-        const mo_optim_state state = state_of(t, i);
-        const size_t n_parts = mo_optim_state_parts(&state, parts);
-        for (size_t k = 0; k < n_parts; k++) {
-            char name[128];
-            size_t n = (size_t)parts[k].n;
-            if ((parts[k].dtype == MO_DTYPE_F32) != f32) continue;
-            snprintf(name, sizeof name, "optimizer.%s.%s", p->name, parts[k].suffix);
-            put(w, name, parts[k].dtype, &n, 1, parts[k].data);
-        }
+        check(mo_optim_state_attach(&t->optim, p->n, t->state_at[i],
+                  mo_optim_state_size(&t->optim, p->n), &w->states[n]),
+            p->name);
+        states[n] = (mo_checkpoint_state){.name = p->name, .desc = &t->optim};
+        states[n].state = &w->states[n];
+        n++;
     }
+    put_values(w, t);
+    w->run = (mo_checkpoint){.step = t->step,
+        .params = &t->params,
+        .states = states,
+        .n_states = n,
+        .values = w->values,
+        .n_values = N_VALUES};
+    w->desc.log = app_log;
+    w->desc.keep = t->o->keep;
+    w->desc.trusted = t->verified;
+    if (t->device)
+        w->desc.access = (mo_checkpoint_access){begin_access, end_access, (void *)(uintptr_t)t};
 }
 
-static void put_metadata(writing *w) {
-    const trainer *t = w->t;
-    put_pair(w, "format", "pt");
-    put_pair(w, "memopt.version", mo_version());
-    put_number(w, "memopt.step", t->step);
-    put_number(w, "memopt.position", t->position);
-    put_number(w, "memopt.heads", t->config.heads);
-    put_number(w, "memopt.seq", t->config.seq);
-    put_pair(w, "memopt.optim", precision_name(t->optim.precision));
-    for (size_t i = 0; i < t->params.n; i++) {
-        const mo_param *p = &t->params.items[i];
-        char key[128], text[160];
-        if (p->tied_to != i) continue;
-        snprintf(key, sizeof key, "memopt.optimizer.%s", p->name);
-        const mo_optim_state state = state_of(t, i);
-        check(mo_optim_format(&t->optim, &state, p->n, t->step, text, sizeof text), key);
-        put_pair(w, key, text);
-    }
+static void whole_close(whole_run *w) {
+    free((void *)(uintptr_t)w->run.states);
+    free(w->states);
 }
 
-static void write_file(const char *path, const writing *w) {
-    mo_safetensors_writer_desc desc = {
-        .log = app_log, .metadata = w->pairs, .n_metadata = w->n_pairs};
-    mo_safetensors_writer writer = {0};
-    mo_status status = mo_safetensors_create(&writer, path, w->entries, w->n, &desc);
-    for (size_t i = 0; i < w->n && status == MO_OK; i++) {
-        size_t size = mo_dtype_bits(w->entries[i].dtype) / 8;
-        for (size_t k = 0; k < w->entries[i].n_dims; k++) size *= (size_t)w->entries[i].shape[k];
-        void *host = w->t->backend->host_begin(w->t, w->data[i], size, true);
-        status = mo_safetensors_write(&writer, host, size);
-        w->t->backend->host_end(w->t, w->data[i], host, size, false);
+void checkpoint_find(trainer *t) {
+    const mo_checkpoint_desc desc = {.log = app_log};
+    struct stat info;
+    if (stat(t->o->resume, &info) == 0 && !S_ISDIR(info.st_mode)) {
+        if (strlen(t->o->resume) >= sizeof t->resume)
+            fail(EXIT_BAD, "--resume: the file name is too long");
+        strcpy(t->resume, t->o->resume); // this file and no other, even where there are newer ones
+        return;
     }
-    if (status == MO_OK) status = mo_safetensors_commit(&writer);
-    mo_safetensors_discard(&writer);
-    if (status != MO_OK) exit(EXIT_BAD);
+    if (mo_checkpoint_latest(t->o->resume, &desc, t->resume, sizeof t->resume) != MO_OK)
+        exit(EXIT_BAD); // app_log has said why
+    t->verified = true;
+    fprintf(stderr, "resumed from %s\n", t->resume);
+}
+
+// The settings are read: what is still missing is the position.
+void checkpoint_load(trainer *t, const char *path, bool resume) {
+    whole_run w;
+    if (!resume) {
+        load_weights(t, path);
+        return;
+    }
+    whole_open(&w, t);
+    w.run.n_values = POSITION + 1;
+    if (mo_checkpoint_load(path, &w.run, &w.desc) != MO_OK) exit(EXIT_BAD);
+    t->position = (size_t)w.values[POSITION].number;
+    whole_close(&w);
 }
 
 void checkpoint_save(const trainer *t, const char *path) {
-    const size_t most = t->params.n * (1 + MO_OPTIM_MAX_PARTS);
-    writing w = {.t = t};
-    w.entries = allocate(most * sizeof *w.entries);
-    w.data = allocate(most * sizeof *w.data);
-    w.pairs = allocate((t->params.n + 7) * sizeof *w.pairs);
-    put_all(&w, true);
-    put_all(&w, false);
-    put_metadata(&w);
-    write_file(path, &w);
-    for (size_t i = 0; i < w.n; i++) {
-        free((void *)(uintptr_t)w.entries[i].name);
-        free((void *)(uintptr_t)w.entries[i].shape);
-    }
-    for (size_t i = 0; i < w.n_pairs; i++) {
-        free((void *)(uintptr_t)w.pairs[i].key);
-        free((void *)(uintptr_t)w.pairs[i].value);
-    }
-    free(w.entries);
-    free(w.data);
-    free(w.pairs);
+    whole_run w;
+    whole_open(&w, t);
+    if (mo_checkpoint_save(path, &w.run, &w.desc) != MO_OK) exit(EXIT_BAD);
+    whole_close(&w);
 }
 
 // Finds out before the training that --save cannot work, not after it.

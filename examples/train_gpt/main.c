@@ -92,6 +92,7 @@ static void train_plainly(const options *o, result *r, double *losses) {
         plain.budget = 0;
         plain.budget_percent = 0;
         plain.save = plain.report = NULL;
+        plain.save_every = plain.keep = 0;
         plain.sample = 0;
         train(&plain, r, losses);
         pass(ends[1], r, sizeof *r, false);
@@ -122,10 +123,10 @@ int main(int argc, char **argv) {
         train_plainly(&o, &runs[0], plain);
     }
     train(&o, &runs[1], losses);
-    if (o.json) report_json(stdout, &o, &runs[1], losses, o.compare ? &runs[0] : NULL, plain);
+    if (o.json) report_json(stdout, &runs[1], losses, o.compare ? &runs[0] : NULL, plain);
     else report_table(stdout, o.compare ? runs : runs + 1, o.compare ? 2 : 1);
     free(losses);
     free(plain);
     if (fflush(stdout) != 0) fail(EXIT_BAD, "standard output: %s", strerror(errno));
-    return 0;
+    return runs[1].early ? EXIT_EARLY : 0;
 }

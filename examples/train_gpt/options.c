@@ -40,15 +40,24 @@ static const char usage[] =
     "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
     "256)\n"
-    "  --save FILE            weights, optimizer and position, as safetensors, at the end\n"
-    "  --resume FILE          continue from such a file; its sizes are the defaults then\n"
+    "  --save FILE            weights, optimizer and position, as safetensors, at the end, and "
+    "when\n"
+    "                         Ctrl-C or SIGTERM ends the run early (a second one does not wait)\n"
+    "  --save-every N         also after every N updates\n"
+    "  --keep N               save to FILE with the update in its name, run-00000100.safetensors,\n"
+    "                         and keep the last N of them\n"
+    "  --resume FILE          continue from such a file, or from the newest complete one of "
+    "--save\n"
+    "                         FILE --keep N, or of a folder; its settings are the defaults then.\n"
+    "                         The same bits as without a break, if --strategy says the same accum\n"
     "  --sample N             print N tokens of the model's own at the end\n"
     "  --report DIR           write timeline.svg, memory.txt and plan.txt, .json, .svg there\n"
     "  --compare              train plainly first, then as told; print both side by side\n"
     "  --json                 one JSON object on standard output, progress on standard error\n"
     "  --help\n"
     "\n"
-    "Exit status: 0 done; 1 a file, the budget or the machine does not allow it; 2 usage.\n";
+    "Exit status: 0 done; 1 a file, the budget or the machine does not allow it; 2 usage; 3 ended\n"
+    "early by a signal, and saved.\n";
 
 // Every flag: where its value goes and what it may be. given has one bit per row.
 typedef enum { KIND_COUNT, KIND_REAL, KIND_STRING, KIND_SWITCH, KIND_SEED, KIND_OTHER } kind;
@@ -78,6 +87,8 @@ static const flag flags[] = {
     {"--accum", KIND_COUNT, AT(accum), 1, 1 << 20},
     {"--steps", KIND_COUNT, AT(steps), 0, 1e9},
     {"--threads", KIND_COUNT, AT(threads), 1, 1024},
+    {"--save-every", KIND_COUNT, AT(save_every), 1, 1e9},
+    {"--keep", KIND_COUNT, AT(keep), 1, 1e6},
     {"--sample", KIND_COUNT, AT(sample), 0, 1e9},
     {"--lr", KIND_REAL, AT(lr), 1e-12, 1e3},
     {"--weight-decay", KIND_REAL, AT(weight_decay), 0, 1e3},
@@ -97,24 +108,45 @@ static int find_flag(const char *name) {
 
 bool options_given(const options *o, const char *name) { return (o->given >> find_flag(name)) & 1; }
 
-static double parse_number(const flag *f, const char *text) {
+static bool is_number(const flag *f, const char *text, double *x) {
     char *end;
     errno = 0;
-    double x = strtod(text, &end);
-    bool whole = f->kind != KIND_COUNT || (x == floor(x) && !strpbrk(text, ".eExX"));
-    if (end == text || *end || errno == ERANGE || !whole || !(x >= f->least && x <= f->most))
+    *x = strtod(text, &end);
+    bool whole = f->kind != KIND_COUNT || (*x == floor(*x) && !strpbrk(text, ".eExX"));
+    return end != text && !*end && errno != ERANGE && whole && *x >= f->least && *x <= f->most;
+}
+
+static double parse_number(const flag *f, const char *text) {
+    double x;
+    if (!is_number(f, text, &x))
         fail(EXIT_USAGE, "%s: '%s' is not a %s from %.12g to %.12g", f->name, text,
             f->kind == KIND_COUNT ? "whole number" : "number", f->least, f->most);
     return x;
 }
 
-static uint64_t parse_seed(const char *name, const char *text) {
+static bool is_seed(const char *text, uint64_t *x) {
     char *end;
     errno = 0;
-    uint64_t x = strtoull(text, &end, 10);
-    if (!isdigit((unsigned char)*text) || *end || errno == ERANGE)
+    *x = strtoull(text, &end, 10);
+    return isdigit((unsigned char)*text) && !*end && errno != ERANGE;
+}
+
+static uint64_t parse_seed(const char *name, const char *text) {
+    uint64_t x;
+    if (!is_seed(text, &x))
         fail(EXIT_USAGE, "%s: '%s' is not a whole number below 2^64", name, text);
     return x;
+}
+
+bool options_set(options *o, const char *name, const char *value) {
+    const flag *f = &flags[find_flag(name)];
+    void *field = (char *)o + f->offset;
+    double x;
+    if (f->kind == KIND_SEED) return is_seed(value, field);
+    if (!is_number(f, value, &x)) return false;
+    if (f->kind == KIND_COUNT) *(size_t *)field = (size_t)x;
+    else *(double *)field = x;
+    return true;
 }
 
 static void parse_budget(options *o, const char *text) {
@@ -283,5 +315,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
     if (!o->texts == !o->tokens) fail(EXIT_USAGE, "give either --text or --tokens (see --help)");
     if (o->blas && strcmp(o->device, "cpu") != 0)
         fail(EXIT_USAGE, "--blas is for --device cpu, not %s", o->device);
+    if (!o->save && (o->save_every || o->keep))
+        fail(EXIT_USAGE, "%s: needs --save", o->keep ? "--keep" : "--save-every");
     if (o->init && o->resume) fail(EXIT_USAGE, "--init and --resume exclude each other");
 }

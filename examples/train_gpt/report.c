@@ -91,11 +91,10 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
 
 // ---- JSON -------------------------------------------------------------------------------------
 
-static void print_object(
-    FILE *out, const options *o, const result *r, const double *losses, const char *end) {
+static void print_object(FILE *out, const result *r, const double *losses, const char *end) {
     fprintf(out, "{\"device\":\"%s\",\"strategy\":\"%s\",\"steps\":%zu,\"loss\":[", r->device,
-        r->strategy, o->steps);
-    for (size_t i = 0; i < o->steps; i++) fprintf(out, "%s%.17g", i ? "," : "", losses[i]);
+        r->strategy, r->steps);
+    for (size_t i = 0; i < r->steps; i++) fprintf(out, "%s%.17g", i ? "," : "", losses[i]);
     fprintf(out, "],\"ms_per_step\":%.4f,\"tokens_per_s\":%.2f", r->ms_per_step, r->tokens_per_s);
     if (r->predicted_ms > 0) fprintf(out, ",\"predicted_ms\":%.4f", r->predicted_ms);
     fprintf(out, ",\"budget_bytes\":%" PRIu64 ",\"plan_bytes\":%" PRIu64, r->budget_bytes,
@@ -108,10 +107,10 @@ static void print_object(
     fprintf(out, "}%s", end);
 }
 
-void report_json(FILE *out, const options *o, const result *r, const double *losses,
-    const result *baseline, const double *baseline_losses) {
-    print_object(out, o, r, losses, baseline ? ",\"baseline\":" : "}\n");
-    if (baseline) print_object(out, o, baseline, baseline_losses, "}}\n");
+void report_json(FILE *out, const result *r, const double *losses, const result *baseline,
+    const double *baseline_losses) {
+    print_object(out, r, losses, baseline ? ",\"baseline\":" : "}\n");
+    if (baseline) print_object(out, baseline, baseline_losses, "}}\n");
 }
 
 // ---- files ------------------------------------------------------------------------------------

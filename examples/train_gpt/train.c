@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -37,19 +38,25 @@ static void check_config(const trainer *t) {
 }
 
 void trainer_open(trainer *t, const options *o) {
-    const char *from = o->resume ? o->resume : o->init;
+    const char *from = o->init;
     memset(t, 0, sizeof *t);
-    t->o = o;
+    t->own = *o;
+    o = t->o = &t->own;
     t->config = (gpt_config){o->layers, o->channels, o->heads, o->seq, o->seq, 256};
-    t->optim = (mo_optim_desc){.lr = o->lr, .weight_decay = o->weight_decay};
     t->parallel.n_threads = (int)o->threads;
     t->optim.parallel = &t->parallel;
     t->device = device_open(o->device, &t->backend);
     if (o->tokens) corpus_open_tokens(&t->corpus, o->tokens);
     else corpus_open_texts(&t->corpus, o->texts, o->n_texts);
+    if (o->resume) {
+        checkpoint_find(t);
+        from = t->resume;
+    }
     if (from) checkpoint_read_config(t, from, o->resume != NULL);
     else t->config.vocab = t->corpus.vocab;
     check_config(t);
+    t->optim.lr = o->lr;
+    t->optim.weight_decay = o->weight_decay;
     if (o->save) checkpoint_can_save(o->save);
     if (o->report) report_begin(o->report);
     if (o->blas) open_blas(t, o->blas);
@@ -178,7 +185,7 @@ static void check_room(const session *x) {
 }
 
 static void session_open(session *x, trainer *t, const strategy *s) {
-    const char *from = t->o->resume ? t->o->resume : t->o->init;
+    const char *from = t->o->resume ? t->resume : t->o->init;
     double seconds;
     memset(x, 0, sizeof *x);
     x->t = t;
@@ -297,7 +304,7 @@ static void split_peak(const uint64_t *bytes, uint64_t peak, uint64_t *out) {
 }
 
 static void fill_result(const session *x, result *r, const double *losses) {
-    const size_t steps = x->t->o->steps, first = steps > 1 ? 1 : 0; // the first warms up
+    const size_t steps = x->done, first = steps > 1 ? 1 : 0; // the first warms up
     const mo_plan_info info = mo_plan_describe(x->plan);
     uint64_t planned[MO_CATEGORY_COUNT];
     mo_track_stats track;
@@ -313,6 +320,8 @@ static void fill_result(const session *x, result *r, const double *losses) {
     r->store_bytes = info.store_bytes;
     r->predicted_ms = 1e3 * x->predicted_s;
     if (getrusage(RUSAGE_SELF, &usage) == 0) r->rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    r->steps = steps;
+    r->early = steps < x->t->o->steps;
     strategy_format(x->s, r->strategy, sizeof r->strategy);
     snprintf(r->device, sizeof r->device, "%s", device_name(x->t->device));
     if (steps == 0) return;
@@ -354,9 +363,38 @@ static void sample(session *x) {
     free(host.items);
 }
 
+// ---- saving -----------------------------------------------------------------------------------
+
+// What has asked the run to end. The second signal finds the default action again.
+static volatile sig_atomic_t stop;
+
+static void on_signal(int number) { stop = number; }
+
+// Not where the signal is ignored, as it is for what a shell runs in the background.
+static void listen_for(int number) {
+    struct sigaction before, action = {.sa_handler = on_signal};
+    action.sa_flags = (int)SA_RESETHAND | SA_RESTART;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(number, &action, NULL);
+}
+
+// Once for each step, also where the last one is one of --save-every.
+static void save(session *x) {
+    if (x->has_saved && x->saved == x->t->step) return;
+    checkpoint_save(x->t, x->t->o->save);
+    x->saved = x->t->step;
+    x->has_saved = true;
+}
+
 static void finish(session *x) {
     const options *o = x->t->o;
-    if (o->save) checkpoint_save(x->t, o->save);
+    const bool early = x->done<o->steps, changed = x->done> 0 || !early;
+    if (o->save && changed) save(x);
+    if (early)
+        fprintf(stderr, "%strain_gpt: signal %d after step %zu of %zu: %s\n",
+            isatty(STDERR_FILENO) ? "\n" : "", (int)stop, x->done, o->steps,
+            changed ? "saved" : "nothing to save");
     if (o->report) report_files(o->report, &x->track, x->plan);
     if (o->sample != 0) sample(x);
 }
@@ -364,11 +402,14 @@ static void finish(session *x) {
 void trainer_run(trainer *t, const strategy *s, result *r, double *losses) {
     session x;
     session_open(&x, t, s);
-    for (size_t i = 0; i < t->o->steps; i++) {
+    if (t->o->save) listen_for(SIGINT), listen_for(SIGTERM);
+    while (x.done < t->o->steps && !stop) {
         const double start = now_s();
-        losses[i] = train_step(&x);
-        x.step_s[i] = now_s() - start;
-        show_progress(&x, i + 1, losses[i]);
+        losses[x.done] = train_step(&x);
+        x.step_s[x.done] = now_s() - start;
+        x.done++;
+        show_progress(&x, x.done, losses[x.done - 1]);
+        if (t->o->save_every && t->step % t->o->save_every == 0) save(&x);
     }
     fill_result(&x, r, losses);
     finish(&x);

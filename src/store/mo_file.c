@@ -13,6 +13,19 @@ static void moi_file_temp_name(const char *target, unsigned long process, int i,
     snprintf(temp, strlen(target) + MOI_FILE_TEMP_SIZE, "%s.tmp%lu-%d", target, process, i);
 }
 
+static unsigned long moi_file_temp_process(const char *name, size_t *length) {
+    char again[MOI_FILE_TEMP_SIZE];
+    unsigned long process = 0;
+    int i = 0;
+    const char *at = strstr(name, ".tmp");
+    for (const char *next = at; next; next = strstr(next + 1, ".tmp")) at = next;
+    if (!at || at == name || sscanf(at, ".tmp%lu-%d", &process, &i) != 2) return 0;
+    snprintf(again, sizeof again, ".tmp%lu-%d", process, i);
+    if (strcmp(at, again) != 0) return 0;
+    *length = (size_t)(at - name);
+    return process;
+}
+
 static size_t moi_file_folder(const char *path) {
     size_t length = strlen(path);
     while (
@@ -158,12 +171,23 @@ static int moi_file_target(const char *path, char *target, unsigned *mode) {
     return 0;
 }
 
+static unsigned long moi_file_process(void) { return GetCurrentProcessId(); }
+
+static int moi_file_process_runs(unsigned long process) {
+    DWORD code = 0;
+    HANDLE handle = OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, FALSE, (DWORD)process);
+    if (!handle) return GetLastError() != ERROR_INVALID_PARAMETER;
+    const int runs = !GetExitCodeProcess(handle, &code) || code == STILL_ACTIVE;
+    CloseHandle(handle);
+    return runs;
+}
+
 static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file) {
     wchar_t wide[MOI_FILE_PATH_SIZE];
     int error = (int)ERROR_FILE_EXISTS;
     (void)mode;
     for (int i = 0; i < 1000 && error == (int)ERROR_FILE_EXISTS; i++) {
-        moi_file_temp_name(target, GetCurrentProcessId(), i, temp);
+        moi_file_temp_name(target, moi_file_process(), i, temp);
         error = moi_file_wide(temp, wide);
         if (error) return error;
         HANDLE handle =
@@ -213,8 +237,50 @@ static int moi_file_sync_folder(const char *path) {
     return 0;
 }
 
+static int moi_file_is_folder(const char *path) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    if (moi_file_wide(path, wide)) return 0;
+    DWORD attributes = GetFileAttributesW(wide);
+    return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY);
+}
+
+static int moi_file_time(const char *path, uint64_t *time) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    WIN32_FILE_ATTRIBUTE_DATA info;
+    int error = moi_file_wide(path, wide);
+    if (error) return error;
+    if (!GetFileAttributesExW(wide, GetFileExInfoStandard, &info)) return moi_file_error();
+    const FILETIME at = info.ftLastWriteTime; /* in units of 100 ns */
+    *time = ((uint64_t)at.dwHighDateTime << 32 | at.dwLowDateTime) / 10000000;
+    return 0;
+}
+
+static int moi_file_list(
+    const char *folder, int (*visit)(void *context, const char *name), void *context) {
+    wchar_t wide[MOI_FILE_PATH_SIZE + 2];
+    char name[4 * MAX_PATH];
+    WIN32_FIND_DATAW found;
+    int error = moi_file_wide(folder, wide), more = 1;
+    if (error) return error;
+    wcscat(wide, L"\\*");
+    HANDLE handle = FindFirstFileW(wide, &found);
+    if (handle == INVALID_HANDLE_VALUE) return moi_file_error();
+    while (more) {
+        if (WideCharToMultiByte(
+                CP_UTF8, 0, found.cFileName, -1, name, (int)sizeof name, NULL, NULL) &&
+            !visit(context, name))
+            break;
+        more = FindNextFileW(handle, &found);
+    }
+    if (!more && GetLastError() != ERROR_NO_MORE_FILES) error = moi_file_error();
+    FindClose(handle);
+    return error;
+}
+
 #else
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -320,10 +386,16 @@ static int moi_file_target(const char *path, char *target, unsigned *mode) {
     return 0;
 }
 
+static unsigned long moi_file_process(void) { return (unsigned long)getpid(); }
+
+static int moi_file_process_runs(unsigned long process) {
+    return kill((pid_t)process, 0) == 0 || errno != ESRCH;
+}
+
 static int moi_file_create(const char *target, unsigned mode, char *temp, intptr_t *file) {
     int error = EEXIST;
     for (int i = 0; i < 1000 && error == EEXIST; i++) {
-        moi_file_temp_name(target, (unsigned long)getpid(), i, temp);
+        moi_file_temp_name(target, moi_file_process(), i, temp);
         error = moi_file_open_as(temp, O_WRONLY | O_CREAT | O_EXCL, mode, file);
     }
     return error;
@@ -368,5 +440,31 @@ static int moi_file_sync_folder(const char *path) {
     error = moi_file_sync(file);
     moi_file_close(file);
     return error == EINVAL ? 0 : error;
+}
+
+static int moi_file_is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static int moi_file_time(const char *path, uint64_t *time) {
+    struct stat info;
+    if (stat(path, &info) != 0) return moi_file_error();
+    *time = (uint64_t)info.st_mtime;
+    return 0;
+}
+
+static int moi_file_list(
+    const char *folder, int (*visit)(void *context, const char *name), void *context) {
+    DIR *dir = opendir(folder);
+    const struct dirent *item = NULL;
+    if (!dir) return moi_file_error();
+    do {
+        errno = 0; /* readdir tells its end and its errors apart by that alone */
+        item = readdir(dir);
+    } while (item && visit(context, item->d_name));
+    int error = item ? 0 : errno;
+    closedir(dir);
+    return error;
 }
 #endif

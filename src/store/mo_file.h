@@ -8,6 +8,9 @@
 enum { MOI_FILE_NOT_REGULAR = -1, MOI_FILE_TOO_SHORT = -2, MOI_FILE_CHANGED = -3 };
 enum { MOI_FILE_PATH_SIZE = 4096, MOI_FILE_TEMP_SIZE = 32, MOI_FILE_TEXT_SIZE = 160 };
 
+/* Bytes of path up to and with its last slash. */
+static size_t moi_file_folder(const char *path);
+
 /* The error in words, into out [MOI_FILE_TEXT_SIZE] where it is not a static string. */
 static const char *moi_file_text(int error, char *out);
 static mo_status moi_file_status(int error);
@@ -53,5 +56,20 @@ static size_t moi_file_folder(const char *path);
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
+
+/* The process in the name of a temporary file, and the length of the name that it stands for; 0
+ * when it is not one of moi_file_create. This process; whether one of a number runs here. */
+static unsigned long moi_file_temp_process(const char *name, size_t *length);
+
+static unsigned long moi_file_process(void);
+static int moi_file_process_runs(unsigned long process);
+
+/* Whether path is a folder; when a file was last written, in seconds. */
+static int moi_file_is_folder(const char *path);
+static int moi_file_time(const char *path, uint64_t *time);
+
+/* Call visit with each name in a folder, in any order, until it returns 0. */
+static int moi_file_list(
+    const char *folder, int (*visit)(void *context, const char *name), void *context);
 
 #endif

@@ -59,14 +59,10 @@ mo_status mo_optim_format(const mo_optim_desc *desc, const mo_optim_state *state
     return MO_OK;
 }
 
-/* "name=value" at *text, which moves behind it; 0 when something else is there. */
-static int moi_optim_field(const char **text, const char *name, uint64_t *value) {
-    const size_t n = strlen(name);
+/* A number at *text, which moves behind it; 0 when there is none that fits. */
+static int moi_decimal(const char **text, uint64_t *value) {
     const char *at = *text;
     uint64_t x = 0;
-    if (*at == ' ') at++;
-    if (strncmp(at, name, n) != 0 || at[n] != '=') return 0;
-    at += n + 1;
     if (*at < '0' || *at > '9') return 0;
     for (; *at >= '0' && *at <= '9'; at++) {
         const uint64_t digit = (uint64_t)(*at - '0');
@@ -75,6 +71,18 @@ static int moi_optim_field(const char **text, const char *name, uint64_t *value)
     }
     *text = at;
     *value = x;
+    return 1;
+}
+
+/* "name=value" at *text, which moves behind it; 0 when something else is there. */
+static int moi_optim_field(const char **text, const char *name, uint64_t *value) {
+    const size_t n = strlen(name);
+    const char *at = *text;
+    if (*at == ' ') at++;
+    if (strncmp(at, name, n) != 0 || at[n] != '=') return 0;
+    at += n + 1;
+    if (!moi_decimal(&at, value)) return 0;
+    *text = at;
     return 1;
 }
 
@@ -118,8 +126,9 @@ static mo_status moi_optim_check_header(const mo_safetensors *st, const char *na
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-static mo_status moi_optim_read_part(
-    const mo_safetensors *st, const char *name, const mo_optim_part *part, uint64_t begin) {
+/* The tensor of a part, of which part->n elements from begin on are wanted. */
+static mo_status moi_optim_find_part(const mo_safetensors *st, const char *name,
+    const mo_optim_part *part, uint64_t begin, const mo_safetensors_entry **entry) {
     char key[MOI_OPTIM_NAME_SIZE];
     const int n = snprintf(key, sizeof key, "optimizer.%s.%s", name, part->suffix);
     if (n < 0 || (size_t)n >= sizeof key) return MO_E_INVALID;
@@ -128,13 +137,22 @@ static mo_status moi_optim_read_part(
         moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is missing", st->input.path, key);
         return MO_E_FORMAT;
     }
-    const uint64_t width = mo_dtype_bits(part->dtype) / 8;
     if (e->dtype != part->dtype || e->n_dims != 1 || e->shape[0] < begin ||
         e->shape[0] - begin < part->n) {
         moi_log(&st->log, MO_LOG_ERROR, "%s: tensor '%s' is not a vector of %llu %s",
             st->input.path, key, (unsigned long long)(begin + part->n), mo_dtype_name(part->dtype));
         return MO_E_FORMAT;
     }
+    *entry = e;
+    return MO_OK;
+}
+
+static mo_status moi_optim_read_part(
+    const mo_safetensors *st, const char *name, const mo_optim_part *part, uint64_t begin) {
+    const mo_safetensors_entry *e = NULL;
+    const uint64_t width = mo_dtype_bits(part->dtype) / 8;
+    const mo_status status = moi_optim_find_part(st, name, part, begin, &e);
+    if (status != MO_OK) return status;
     return mo_safetensors_read(st, e, begin * width, part->data, (size_t)(part->n * width));
 }
 
@@ -160,46 +178,30 @@ static mo_status moi_optim_read(
     return status;
 }
 
-/* Through a state of the file's coding, which is then moved into to. The stretch begins at a block
- * of either. */
-static mo_status moi_optim_read_recoded(const mo_safetensors *st, const mo_optim_desc *desc,
-    const char *name, const moi_optim_header *h, size_t begin, mo_optim_state *to) {
-    mo_optim_desc d = *desc;
-    mo_optim_state from;
-    d.precision = (mo_optim_precision)h->precision;
-    d.block = (size_t)h->block;
-    d.plain_v = h->plain_v != 0;
-    d.master = to->master != NULL;
-    d.min_8bit_size = 1;
-    const size_t size = mo_optim_state_size(&d, to->n);
-    void *memory = mo_alloc(&st->allocator, size, MOI_CACHE_LINE);
-    if (!memory) return MO_E_NO_MEMORY;
-    mo_status status = mo_optim_state_init(&d, to->n, memory, size, &from);
-    if (status == MO_OK) status = moi_optim_read(st, name, &from, begin);
-    if (status == MO_OK) status = mo_optim_state_copy(to, &from, desc->seed);
-    mo_free(&st->allocator, memory, size, MOI_CACHE_LINE);
-    return status;
-}
+/* What of a file goes where: numbers h.begin + skip on into part, a slice of the caller's state;
+ * part.n = 0: the file has none of them. same: in one coding. */
+typedef struct moi_optim_match {
+    moi_optim_header h;
+    mo_optim_state part;
+    size_t skip;
+    int same;
+} moi_optim_match;
 
 static int moi_optim_at_block(uint64_t at, uint64_t of, uint64_t block, int blockwise) {
     return !blockwise || at == of || at % block == 0;
 }
 
-mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, const char *name,
-    size_t of, mo_optim_state *to, size_t *n, uint64_t *t) {
+static mo_status moi_optim_match_file(const mo_safetensors *st, const mo_optim_desc *desc,
+    const char *name, size_t of, const mo_optim_state *to, moi_optim_match *match) {
     moi_optim_header h;
-    mo_optim_state part;
-    if (!st || !desc || !name || !to || !n) return MO_E_INVALID;
+    memset(match, 0, sizeof *match);
     mo_status status = moi_optim_read_header(st, name, &h);
     if (status == MO_OK) status = moi_optim_check_header(st, name, desc, of, &h);
     if (status != MO_OK) return status;
     const uint64_t begin = h.begin > to->offset ? h.begin : to->offset;
     const uint64_t file_end = h.begin + h.n, to_end = to->offset + to->n;
     const uint64_t end = file_end < to_end ? file_end : to_end;
-    if (begin >= end) {
-        *n = 0;
-        return MO_OK;
-    }
+    if (begin >= end) return MO_OK;
     const int from_blocks = moi_optim_is_blockwise((mo_optim_precision)h.precision);
     const int to_blocks = moi_optim_is_blockwise(to->precision);
     if (!moi_optim_at_block(begin - h.begin, h.n, h.block, from_blocks) ||
@@ -210,15 +212,64 @@ mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, con
             st->input.path, name, (unsigned long long)begin, (unsigned long long)end);
         return MO_E_INVALID;
     }
-    status = mo_optim_state_slice(to, (size_t)(begin - to->offset), (size_t)(end - begin), &part);
+    status =
+        mo_optim_state_slice(to, (size_t)(begin - to->offset), (size_t)(end - begin), &match->part);
     if (status != MO_OK) return MO_E_INVALID;
-    const int same = h.precision == (uint64_t)to->precision &&
-        (!to_blocks || h.block == to->block) && !h.plain_v == !to->plain_v;
-    const size_t skip = (size_t)(begin - h.begin);
-    if (same) status = moi_optim_read(st, name, &part, skip);
-    else status = moi_optim_read_recoded(st, desc, name, &h, skip, &part);
+    match->h = h;
+    match->same = h.precision == (uint64_t)to->precision && (!to_blocks || h.block == to->block) &&
+        !h.plain_v == !to->plain_v;
+    match->skip = (size_t)(begin - h.begin);
+    return MO_OK;
+}
+
+/* The desc of a state of a given coding, which holds what to holds. */
+static mo_optim_desc moi_optim_desc_as(const mo_optim_desc *desc, const mo_optim_state *to,
+    mo_optim_precision precision, size_t block, int plain_v) {
+    mo_optim_desc d = *desc;
+    d.precision = precision;
+    d.block = block;
+    d.plain_v = plain_v;
+    d.master = to->master != NULL;
+    d.min_8bit_size = 1;
+    return d;
+}
+
+/* The desc of a state as the file has it. */
+static mo_optim_desc moi_optim_desc_from(const mo_optim_desc *desc, const moi_optim_match *m) {
+    return moi_optim_desc_as(
+        desc, &m->part, (mo_optim_precision)m->h.precision, (size_t)m->h.block, m->h.plain_v != 0);
+}
+
+/* Through a state of the file's coding, which is then moved into the caller's. The stretch begins
+ * at a block of either. */
+static mo_status moi_optim_read_recoded(
+    const mo_safetensors *st, const mo_optim_desc *desc, const char *name, moi_optim_match *m) {
+    const mo_optim_desc d = moi_optim_desc_from(desc, m);
+    mo_optim_state from;
+    const size_t size = mo_optim_state_size(&d, m->part.n);
+    void *memory = mo_alloc(&st->allocator, size, MOI_CACHE_LINE);
+    if (!memory) return MO_E_NO_MEMORY;
+    mo_status status = mo_optim_state_init(&d, m->part.n, memory, size, &from);
+    if (status == MO_OK) status = moi_optim_read(st, name, &from, m->skip);
+    if (status == MO_OK) status = mo_optim_state_copy(&m->part, &from, desc->seed);
+    mo_free(&st->allocator, memory, size, MOI_CACHE_LINE);
+    return status;
+}
+
+mo_status mo_optim_load(const mo_safetensors *st, const mo_optim_desc *desc, const char *name,
+    size_t of, mo_optim_state *to, size_t *n, uint64_t *t) {
+    moi_optim_match match;
+    if (!st || !desc || !name || !to || !n) return MO_E_INVALID;
+    mo_status status = moi_optim_match_file(st, desc, name, of, to, &match);
     if (status != MO_OK) return status;
-    *n = part.n;
-    if (t) *t = h.t;
+    if (match.part.n == 0) {
+        *n = 0;
+        return MO_OK;
+    }
+    if (match.same) status = moi_optim_read(st, name, &match.part, match.skip);
+    else status = moi_optim_read_recoded(st, desc, name, &match);
+    if (status != MO_OK) return status;
+    *n = match.part.n;
+    if (t) *t = match.h.t;
     return MO_OK;
 }
