@@ -33279,13 +33279,6 @@ static size_t moi_file_folder(const char *path);
 static const char *moi_file_text(int error, char *out);
 static mo_status moi_file_status(int error);
 
-/* One line in the log: the path (NULL: data in memory), then what is wrong. Returns status; that of
- * the error with moi_file_fail_error. */
-MOI_PRINTF(4)
-static mo_status moi_file_fail(
-    const mo_log *log, const char *path, mo_status status, const char *format, ...);
-static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error);
-
 /* Open a regular file to read; anything else is refused without waiting for it. */
 static int moi_file_open(const char *path, intptr_t *file, uint64_t *size);
 static int moi_file_close(intptr_t file);
@@ -33335,6 +33328,18 @@ static int moi_file_time(const char *path, uint64_t *time);
 /* Call visit with each name in a folder, in any order, until it returns 0. */
 static int moi_file_list(
     const char *folder, int (*visit)(void *context, const char *name), void *context);
+
+#endif
+/* mo_file_log.h - what is wrong with a file, in the log; for the implementation only. */
+#ifndef MEMOPT_FILE_LOG_H
+#define MEMOPT_FILE_LOG_H
+
+/* One line in the log: the path (NULL: data in memory), then what is wrong. Returns status; that of
+ * the error with moi_file_fail_error. */
+MOI_PRINTF(4)
+static mo_status moi_file_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...);
+static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error);
 
 #endif
 /* mo_names.h - names to numbers, and numbers in order, for the implementation only.
@@ -33753,25 +33758,6 @@ static const char *moi_file_own_text(int error) {
     }
 }
 
-MOI_PRINTF(4)
-static mo_status moi_file_fail(
-    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
-    char text[640], file[300];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (!path) path = "data in memory";
-    moi_printable(path, strlen(path), file, sizeof file);
-    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
-    return status;
-}
-
-static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error) {
-    char text[MOI_FILE_TEXT_SIZE];
-    return moi_file_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
-}
-
 #ifdef _WIN32
 
 /* Links are not followed when a file is replaced: Windows programs hardly use them. */
@@ -34178,6 +34164,26 @@ static int moi_file_list(
     return error;
 }
 #endif
+/* mo_file_log.c - see mo_file_log.h. */
+
+MOI_PRINTF(4)
+static mo_status moi_file_fail(
+    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
+    char text[640], file[300];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!path) path = "data in memory";
+    moi_printable(path, strlen(path), file, sizeof file);
+    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
+    return status;
+}
+
+static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error) {
+    char text[MOI_FILE_TEXT_SIZE];
+    return moi_file_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
+}
 /* mo_names.c - see mo_names.h. */
 
 /* Bits of a hash that are sorted by and compared; where those of two names are the same, as for 22

@@ -2323,13 +2323,6 @@ static size_t moi_file_folder(const char *path);
 static const char *moi_file_text(int error, char *out);
 static mo_status moi_file_status(int error);
 
-/* One line in the log: the path (NULL: data in memory), then what is wrong. Returns status; that of
- * the error with moi_file_fail_error. */
-MOI_PRINTF(4)
-static mo_status moi_file_fail(
-    const mo_log *log, const char *path, mo_status status, const char *format, ...);
-static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error);
-
 /* Open a regular file to read; anything else is refused without waiting for it. */
 static int moi_file_open(const char *path, intptr_t *file, uint64_t *size);
 static int moi_file_close(intptr_t file);
@@ -2424,25 +2417,6 @@ static const char *moi_file_own_text(int error) {
     case MOI_FILE_CHANGED: return "The file has changed its size since it was opened";
     default: return NULL;
     }
-}
-
-MOI_PRINTF(4)
-static mo_status moi_file_fail(
-    const mo_log *log, const char *path, mo_status status, const char *format, ...) {
-    char text[640], file[300];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    if (!path) path = "data in memory";
-    moi_printable(path, strlen(path), file, sizeof file);
-    moi_log(log, MO_LOG_ERROR, "%s: %s", file, text);
-    return status;
-}
-
-static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error) {
-    char text[MOI_FILE_TEXT_SIZE];
-    return moi_file_fail(log, path, moi_file_status(error), "%s", moi_file_text(error, text));
 }
 
 #ifdef _WIN32

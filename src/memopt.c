@@ -105,11 +105,13 @@
 
 #include "mo_json.h"
 #include "mo_file.h"
+#include "mo_file_log.h"
 #include "mo_names.h"
 #include "mo_input.h"
 #include "mo_output.h"
 #include "mo_json.c"
 #include "mo_file.c"
+#include "mo_file_log.c"
 #include "mo_names.c"
 #include "mo_input.c"
 #include "mo_output.c"

@@ -15,13 +15,6 @@ static size_t moi_file_folder(const char *path);
 static const char *moi_file_text(int error, char *out);
 static mo_status moi_file_status(int error);
 
-/* One line in the log: the path (NULL: data in memory), then what is wrong. Returns status; that of
- * the error with moi_file_fail_error. */
-MOI_PRINTF(4)
-static mo_status moi_file_fail(
-    const mo_log *log, const char *path, mo_status status, const char *format, ...);
-static mo_status moi_file_fail_error(const mo_log *log, const char *path, int error);
-
 /* Open a regular file to read; anything else is refused without waiting for it. */
 static int moi_file_open(const char *path, intptr_t *file, uint64_t *size);
 static int moi_file_close(intptr_t file);
