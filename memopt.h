@@ -74,6 +74,8 @@ int main(void) {
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
  *   optim_file   optimizer states in them: split, merged, requantized
  *   checkpoint   a whole run in one of them: saved, kept by count, resumed after a kill
+ *   page         an array of which a few pages are in memory, the rest in a file
+ *   page_optim   optimizer states in such pages
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -6029,6 +6031,298 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_gguf_commit(mo_gguf_writer *w);
  * Threads: one at a time
  * Since:   0.1 */
 MEMOPT_API void mo_gguf_discard(mo_gguf_writer *w);
+
+#endif
+/* mo_page.h - an array that is larger than what there is memory for: fixed pages in a file or in
+ * other memory of the host, of which a few are resident. A walk over the pages has the next ones on
+ * their way in, and the last one on its way out, while the program works on this one: a thread in
+ * the background reads and writes. mo_cl_page.h is the same for devices.
+ *
+ *     mo_page states;
+ *     mo_page_desc desc = {0};
+ *     desc.size = bytes;
+ *     desc.resident_bytes = bytes / 8;
+ *     if (mo_page_init(&states, &desc) != MO_OK) ...           a temporary file, all zero
+ *     mo_page_walk(&states, NULL, mo_page_count(&states));
+ *     for (each step) for (size_t i = 0; i < mo_page_count(&states); i++) {
+ *         void *data;
+ *         if (mo_page_acquire(&states, i, MO_PAGE_WRITE, &data) != MO_OK) ...
+ *         ... work on the mo_page_size(&states, i) bytes of data
+ *         if (mo_page_release(&states, i) != MO_OK) ...
+ *     }
+ *     if (mo_page_sync(&states) != MO_OK) ...                  now the file has it all */
+#ifndef MEMOPT_PAGE_H
+#define MEMOPT_PAGE_H
+
+/* mo_page_desc - an array and its pages.
+ *
+ * size            bytes of the array
+ * page_bytes      of a page; the last one may be shorter; 0 = 2 MiB. A multiple of the blocks that
+ *                 the array is made of; of 4096, for direct I/O
+ * resident_bytes  most memory that pages may take, at least two of them; 0 = three. Two are enough
+ *                 for a walk that reads, works and writes at once, three to make up for what takes
+ *                 longer now and then; what is more keeps pages from one walk to the next
+ * n_ahead         pages of a walk that are read ahead, less than fit; 0 = 2, or 1 of two
+ * memory          [resident_bytes] for them, aligned to 64, to 4096 for direct I/O, valid as long
+ *                 as the pages; NULL = from the allocator
+ * host            [size] memory that the pages come from and go to, valid as long as they are; its
+ *                 content is the array's. NULL = a file
+ * path            that file, which is kept: its content is the array's, when it has size bytes; it
+ *                 is made, all zero, when it is not there or empty. Copied. NULL = a temporary
+ *                 file, all zero, that has no name and is gone however the program ends
+ * folder          for the temporary file; NULL = TMPDIR of the environment, or /tmp. Copied
+ * reserve         1: take the file's space on the disk at once, where the file system can do that,
+ *                 so that a full disk is an error of mo_page_init and not of a later write
+ * buffered        1: through the system's cache, which is faster as long as it has room for the
+ *                 file; else past it (O_DIRECT) where the file system takes that
+ * n_threads       that read and write; 0 = 1
+ * allocator, log  zero = C heap, silence. The log hears which write failed, and why */
+typedef struct mo_page_desc {
+    uint64_t size;
+    size_t page_bytes, resident_bytes, n_ahead;
+    void *memory;
+    void *host;
+    const char *path, *folder;
+    int reserve, buffered;
+    size_t n_threads;
+    mo_allocator allocator;
+    mo_log log;
+} mo_page_desc;
+
+/* How an acquired page is used. */
+typedef enum mo_page_access {
+    MO_PAGE_READ = 0,
+    MO_PAGE_WRITE,     /* both */
+    MO_PAGE_OVERWRITE, /* every byte is written; what was there need not be read */
+    MO_PAGE_ACCESS_COUNT
+} mo_page_access;
+
+/* mo_page_stats - since mo_page_init.
+ *
+ * in_bytes, out_bytes  read and written
+ * n_acquired  pages acquired; of these
+ * n_there     were resident, and
+ * n_ahead     had been read ahead by the walk; the rest was read, or only placed, when asked for
+ * n_in, n_out pages read and written back
+ * n_stalls    times that the program had to wait for a read or write, and stall_s for how many
+ *             seconds
+ * resident_bytes  that pages take, all the time
+ * is_direct   1: past the system's cache */
+typedef struct mo_page_stats {
+    uint64_t in_bytes, out_bytes;
+    uint64_t n_acquired, n_there, n_ahead, n_in, n_out, n_stalls;
+    double stall_s;
+    size_t resident_bytes;
+    int is_direct;
+} mo_page_stats;
+
+/* moi_page_route - private: the walk, and where it is. */
+typedef struct moi_page_route {
+    struct moi_page_step *steps; /* [n] */
+    size_t n;
+    uint64_t step, tick;
+} moi_page_route;
+
+/* mo_page - owned by the caller; stats may be read, the rest is private. */
+typedef struct mo_page {
+    mo_page_desc desc;
+    size_t n_pages, n_slots, stride;
+    char *memory;
+    struct moi_page_slot *slots; /* [n_slots] */
+    moi_page_route route;
+    mo_queue queue;
+    intptr_t file; /* -1 = host */
+    char *name;    /* of the file, or of its folder, for the log */
+    int is_kept;   /* the file has a name */
+    mo_page_stats stats;
+} mo_page;
+
+/* mo_page_resident_bytes - what of desc->resident_bytes the pages will take: whole pages, no more
+ * than there are; 0 when the desc is wrong.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_page_resident_bytes(const mo_page_desc *desc);
+
+/* mo_page_init - memory for the resident pages, the file, the threads. mo_page_free - give it all
+ * back, after waiting for reads and writes; what has not been written back (mo_page_sync) is lost.
+ *
+ * Memory:  mo_page_resident_bytes(desc), unless desc->memory is given; 200 bytes per resident page
+ * Threads: one at a time, as everything here
+ * Errors:  MO_E_INVALID (NULL, size 0, n_ahead, alignment of memory), MO_E_NO_SPACE (resident_bytes
+ *          is less than two pages), MO_E_NO_MEMORY, MO_E_OVERFLOW, MO_E_FORMAT (the file has
+ *          another size), MO_E_NOT_FOUND, MO_E_IO; the log says which file and why
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_init(mo_page *page, const mo_page_desc *desc);
+MEMOPT_API void mo_page_free(mo_page *page);
+
+/* mo_page_count - how many pages there are. mo_page_size - bytes of page i; 0 when there is none.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_page_count(const mo_page *page);
+MEMOPT_API size_t mo_page_size(const mo_page *page, size_t i);
+
+/* mo_page_walk - the order in which pages are going to be acquired, over and over: that of a plan,
+ * for example. Its first pages are read at once, the others each a few pages ahead; and what is
+ * resident leaves in the order that moves the fewest bytes, the page first that is needed last.
+ *
+ * order  in  [n] pages, each any number of times; copied; NULL = 0, 1 .. n - 1
+ * n      0 = no walk any more, as after mo_page_init: the page goes first that was used last long
+ *        ago, and a changed one is written back before its turn comes
+ *
+ * Acquiring another page than the walk's next one goes on from there, when the walk has it, and
+ * else leaves the walk where it is.
+ *
+ * Memory:  16 bytes per entry, and 8 per page meanwhile
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, no such page), MO_E_NO_MEMORY
+ * Source:  Belady 1966, A study of replacement algorithms for a virtual-storage computer
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_walk(mo_page *page, const size_t *order, size_t n);
+
+/* mo_page_acquire - page i in memory, read if need be. mo_page_release - it is not used any more.
+ *
+ * access  MO_PAGE_READ: the page is not changed, and not written back; MO_PAGE_OVERWRITE: its
+ *         content is of no interest, and not read
+ * data    out  [mo_page_size(page, i)], aligned to 64 where page_bytes is a multiple of it; valid
+ *         until the release
+ *
+ * A page may be acquired several times, and is released as often. Other pages may be acquired
+ * meanwhile, as long as they fit.
+ *
+ * Threads: one at a time
+ * Errors:  acquire: MO_E_INVALID (NULL, no such page, access), MO_E_NO_SPACE (as many pages are
+ *          acquired as are resident), MO_E_IO (the page cannot be read, or another one could not be
+ *          written back meanwhile: that one stays resident and is written again when its turn
+ *          comes, so that nothing is lost as long as a later call succeeds). release: MO_E_INVALID
+ *          (not acquired)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_acquire(
+    mo_page *page, size_t i, mo_page_access access, void **data);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_release(mo_page *page, size_t i);
+
+/* mo_page_sync - write back what was changed, and wait for it: desc.host, or the file, is current
+ * then; a file of desc.path is on the disk. No page is resident then: desc.host may be changed
+ * until the next mo_page_acquire or mo_page_walk.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a page is acquired), MO_E_IO (what could not be written
+ *          stays resident: sync again)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_sync(mo_page *page);
+
+#endif
+/* mo_page_optim.h - optimizer states in pages (see mo_page.h): a step walks over the states of the
+ * whole model page by page, and pages are read and written while others are worked on. Every kind
+ * and precision of mo_optim.h, with the same bits. mo_cl_page_optim.h is the same for devices.
+ *
+ *     mo_optim_desc adam[N_TENSORS];                 one for each tensor, as for mo_optim_step
+ *     size_t n[N_TENSORS];
+ *     mo_page_optim states;
+ *     mo_page_optim_desc desc = {0};
+ *     desc.tensors = adam, desc.n = n, desc.n_tensors = N_TENSORS;
+ *     desc.pages.resident_bytes = 16 << 20;
+ *     if (mo_page_optim_init(&states, &desc) != MO_OK) ...
+ *     for t = 1, 2, ...: for each tensor i
+ *         mo_page_optim_step(&states, i, NULL, t, param[i], grad[i])
+ */
+#ifndef MEMOPT_PAGE_OPTIM_H
+#define MEMOPT_PAGE_OPTIM_H
+
+/* mo_page_optim_desc - whose states, in what pages.
+ *
+ * tensors  [n_tensors] copied
+ * n        [n_tensors] numbers of each; copied
+ * pages    as of mo_page_init, with these differences. size: is found. page_bytes: 0 = 2 MiB, or a
+ *          third of resident_bytes where that is less; rounded up to 4096. A page holds slices of
+ *          one tensor or of several; a tensor of a whole kind (LAMB, LARS, ADAM_MINI, ADAFACTOR)
+ *          must fit one, and does by default. host, path: overwritten by states of zero */
+typedef struct mo_page_optim_desc {
+    const mo_optim_desc *tensors;
+    const size_t *n;
+    size_t n_tensors;
+    mo_page_desc pages;
+} mo_page_optim_desc;
+
+/* mo_page_optim - owned by the caller; pages.stats may be read, the rest is private. */
+typedef struct mo_page_optim {
+    mo_page pages;
+    mo_allocator allocator;
+    struct moi_optim_tensor *tensors; /* [n_tensors] */
+    struct moi_optim_slice *slices;   /* [n_slices] those of a tensor in their order */
+    size_t n_tensors, n_slices;
+    int is_walking;
+} mo_page_optim;
+
+/* mo_page_optim_pages - what mo_page_optim_init will make of a desc.
+ *
+ * pages  out  desc->pages with size, page_bytes and resident_bytes as they will be
+ *
+ * Memory:  none
+ * Threads: safe
+ * Errors:  those of mo_page_optim_init that follow from the desc
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_optim_pages(
+    const mo_page_optim_desc *desc, mo_page_desc *pages);
+
+/* mo_page_optim_init - states of zero for every tensor. mo_page_optim_free - give everything back.
+ *
+ * Memory:  that of mo_page_init; 150 bytes per tensor and 40 per slice
+ * Threads: one at a time, as everything here
+ * Errors:  MO_E_INVALID (NULL, no tensors, n 0), MO_E_UNSUPPORTED (a page is too small for a tensor
+ *          of a whole kind, or for 4096 numbers of another; the log says which), MO_E_OVERFLOW,
+ *          those of mo_optim_state_init, mo_page_init and mo_page_acquire
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_optim_init(
+    mo_page_optim *optim, const mo_page_optim_desc *desc);
+MEMOPT_API void mo_page_optim_free(mo_page_optim *optim);
+
+/* mo_page_optim_walk - the order in which tensors are going to be stepped; without it, the order of
+ * the desc. Any other order is right too, but pages come later.
+ *
+ * order  in  [n] tensors; copied
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, n 0, no such tensor), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_optim_walk(
+    mo_page_optim *optim, const size_t *order, size_t n);
+
+/* mo_page_optim_step - one update of a tensor, bit for bit that of mo_optim_step.
+ * mo_page_optim_step_bf16 - of parameters in bf16. mo_page_optim_master_init - their master copy,
+ * once, before the first step.
+ *
+ * tensor  its number in the desc
+ * desc    NULL = as it was; else another lr, weight_decay or grad_scale
+ * t       step number, from 1
+ * param   in out  [n] float or bf16
+ * grad    in      [n] float
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, tensor), those of mo_optim_step and mo_page_acquire: some slices of
+ *          the tensor may be updated then, and others not
+ * Cost:    the tensor's states are read and written once, beside the work on other pages
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_optim_step(mo_page_optim *optim, size_t tensor,
+    const mo_optim_desc *desc, uint64_t t, float *param, const float *grad);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_optim_step_bf16(mo_page_optim *optim, size_t tensor,
+    const mo_optim_desc *desc, uint64_t t, uint16_t *param, const float *grad);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_optim_master_init(
+    mo_page_optim *optim, size_t tensor, const uint16_t *param);
+
+/* mo_page_optim_read - the states of a tensor as one state in memory, for a checkpoint (see
+ * mo_optim_file.h). mo_page_optim_write - from one.
+ *
+ * state  of mo_optim_state_init with the tensor's desc and n; read overwrites what it points to
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, tensor, a state of another shape), those of mo_page_acquire
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_optim_read(
+    mo_page_optim *optim, size_t tensor, const mo_optim_state *state);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_page_optim_write(
+    mo_page_optim *optim, size_t tensor, const mo_optim_state *state);
 
 #endif
 
@@ -17083,6 +17377,195 @@ mo_status mo_optim_state_copy(mo_optim_state *to, const mo_optim_state *from, ui
     if (to->row) memcpy(to->row, from->row, to->rows * sizeof(float));
     if (to->column) memcpy(to->column, from->column, to->columns * sizeof(float));
     if (to->master) memcpy(to->master, from->master, to->n * sizeof(float));
+    return MO_OK;
+}
+/* mo_optim_pages.h - how the states of many tensors are cut into pages, on the CPU and on devices;
+ * never part of the public header.
+ *
+ * A slice in a page is a state of its own, laid out as mo_optim_state_init lays out one of its
+ * numbers; its offset makes stochastic rounding that of the whole tensor. Slices begin at multiples
+ * of the largest block. */
+#ifndef MEMOPT_OPTIM_PAGES_H
+#define MEMOPT_OPTIM_PAGES_H
+
+enum { MOI_OPTIM_PAGE_ALIGN = 4096 };
+
+/* desc: with the precision that the tensor's size decides, for slices of any size. */
+typedef struct moi_optim_tensor {
+    mo_optim_desc desc;
+    size_t n, first, n_slices;
+} moi_optim_tensor;
+
+typedef struct moi_optim_slice {
+    size_t begin, n, page, off, size;
+} moi_optim_slice;
+
+/* slices = NULL: only counts. page, used: where the next slice goes. */
+typedef struct moi_optim_cut {
+    size_t page_bytes, page, used, n_slices;
+    moi_optim_slice *slices;
+} moi_optim_cut;
+
+/* A tensor of n numbers, whose states are added to the bytes. */
+static mo_status moi_optim_tensor_init(
+    const mo_optim_desc *desc, size_t n, moi_optim_tensor *tensor, size_t *bytes);
+
+/* Pages of page_bytes, or of all bytes where that is less, in whole MOI_OPTIM_PAGE_ALIGN. */
+static mo_status moi_optim_cut_begin(size_t page_bytes, size_t bytes, moi_optim_cut *cut);
+
+/* 0: not even an empty page is enough. */
+static int moi_optim_cut_tensor(moi_optim_cut *cut, moi_optim_tensor *tensor);
+
+/* Bytes of a page that is just enough for a tensor, alone. */
+MEMOPT_UNUSED static size_t moi_optim_least(const moi_optim_tensor *tensor);
+
+/* A walk over tensors, order [n], as one over pages: how many pages that is at most; and which.
+ * Neighbours that share a page are one entry. */
+static mo_status moi_optim_walk_size(const moi_optim_tensor *tensors, size_t n_tensors,
+    const size_t *order, size_t n, size_t *n_steps);
+static size_t moi_optim_walk_pages(const moi_optim_tensor *tensors, const moi_optim_slice *slices,
+    const size_t *order, size_t n, size_t *pages);
+
+/* Whether a state is one of the whole tensor. */
+static int moi_optim_tensor_has(const moi_optim_tensor *tensor, const mo_optim_state *state);
+
+/* Between two states of the same shape. */
+static mo_status moi_optim_slice_copy(
+    const moi_optim_tensor *tensor, const mo_optim_state *from, const mo_optim_state *to);
+
+/* An array of a state by its number in mo_optim_rules.h; NULL = it has none. */
+static void *moi_optim_state_array(const mo_optim_state *s, int array);
+
+#endif
+/* mo_optim_pages.c - see mo_optim_pages.h. */
+
+enum { MOI_OPTIM_PAGE_STEP = 4096 };
+
+/* The most numbers, of n, whose states take room bytes; 0 = none. */
+static size_t moi_optim_fit(const mo_optim_desc *d, size_t n, size_t room) {
+    if (mo_optim_state_size(d, n) <= room) return n;
+    if (moi_optim_traits(d->kind, 0) & MOI_WHOLE) return 0;
+    size_t low = 0, high = moi_ceil_div(n, MOI_OPTIM_PAGE_STEP);
+    while (high - low > 1) { /* low steps fit, high do not */
+        const size_t middle = low + (high - low) / 2;
+        if (mo_optim_state_size(d, middle * MOI_OPTIM_PAGE_STEP) <= room) low = middle;
+        else high = middle;
+    }
+    return low * MOI_OPTIM_PAGE_STEP;
+}
+
+static int moi_optim_cut_tensor(moi_optim_cut *cut, moi_optim_tensor *tensor) {
+    tensor->first = cut->n_slices;
+    for (size_t begin = 0; begin < tensor->n;) {
+        const size_t left = tensor->n - begin;
+        size_t n = moi_optim_fit(&tensor->desc, left, cut->page_bytes - cut->used);
+        if (n == 0 && cut->used == 0) return 0;
+        if (n == 0) {
+            cut->page++;
+            cut->used = 0;
+            continue;
+        }
+        const size_t size = mo_optim_state_size(&tensor->desc, n);
+        if (cut->slices) {
+            moi_optim_slice *slice = &cut->slices[cut->n_slices];
+            slice->begin = begin;
+            slice->n = n;
+            slice->page = cut->page;
+            slice->off = cut->used;
+            slice->size = size;
+        }
+        cut->n_slices++;
+        cut->used = (cut->used + size + MOI_CACHE_LINE - 1) / MOI_CACHE_LINE * MOI_CACHE_LINE;
+        if (cut->used > cut->page_bytes) cut->used = cut->page_bytes;
+        begin += n;
+    }
+    tensor->n_slices = cut->n_slices - tensor->first;
+    return 1;
+}
+
+static mo_status moi_optim_tensor_init(
+    const mo_optim_desc *desc, size_t n, moi_optim_tensor *tensor, size_t *bytes) {
+    moi_optim_layout layout;
+    if (n == 0) return MO_E_INVALID;
+    tensor->n = n;
+    tensor->desc = mo_optim_desc_defaults(desc);
+    mo_status status = moi_optim_layout_check(&tensor->desc, n);
+    if (status != MO_OK) return status;
+    if (!moi_optim_lay_out(&tensor->desc, n, &layout) || !moi_add(*bytes, layout.size, bytes) ||
+        !moi_add(*bytes, MOI_CACHE_LINE, bytes))
+        return MO_E_OVERFLOW;
+    tensor->desc.precision = layout.precision;
+    tensor->desc.min_8bit_size = 1;
+    return MO_OK;
+}
+
+static mo_status moi_optim_cut_begin(size_t page_bytes, size_t bytes, moi_optim_cut *cut) {
+    memset(cut, 0, sizeof *cut);
+    return moi_align_up(moi_min(page_bytes, bytes), MOI_OPTIM_PAGE_ALIGN, &cut->page_bytes)
+        ? MO_OK
+        : MO_E_OVERFLOW;
+}
+
+static size_t moi_optim_least(const moi_optim_tensor *tensor) {
+    const int is_whole = (moi_optim_traits(tensor->desc.kind, 0) & MOI_WHOLE) != 0;
+    const size_t n = is_whole ? tensor->n : moi_min(tensor->n, MOI_OPTIM_PAGE_STEP);
+    return mo_optim_state_size(&tensor->desc, n);
+}
+
+static mo_status moi_optim_walk_size(const moi_optim_tensor *tensors, size_t n_tensors,
+    const size_t *order, size_t n, size_t *n_steps) {
+    if (!order || n == 0) return MO_E_INVALID;
+    *n_steps = 0;
+    for (size_t k = 0; k < n; k++) {
+        if (order[k] >= n_tensors) return MO_E_INVALID;
+        *n_steps += tensors[order[k]].n_slices;
+    }
+    return MO_OK;
+}
+
+static size_t moi_optim_walk_pages(const moi_optim_tensor *tensors, const moi_optim_slice *slices,
+    const size_t *order, size_t n, size_t *pages) {
+    size_t n_pages = 0;
+    for (size_t k = 0; k < n; k++) {
+        const moi_optim_tensor *tensor = &tensors[order[k]];
+        for (size_t s = 0; s < tensor->n_slices; s++) {
+            const size_t page = slices[tensor->first + s].page;
+            if (n_pages == 0 || pages[n_pages - 1] != page) pages[n_pages++] = page;
+        }
+    }
+    return n_pages;
+}
+
+static int moi_optim_tensor_has(const moi_optim_tensor *tensor, const mo_optim_state *state) {
+    return state->n == tensor->n && state->precision == tensor->desc.precision &&
+        (!moi_optim_is_blockwise(state->precision) || state->block == tensor->desc.block);
+}
+
+static void *moi_optim_state_array(const mo_optim_state *s, int array) {
+    switch (array) {
+    case moi_optim_m: return s->m;
+    case moi_optim_m_absmax: return s->m_absmax;
+    case moi_optim_slow: return s->slow;
+    case moi_optim_slow_absmax: return s->slow_absmax;
+    case moi_optim_v: return s->v;
+    case moi_optim_v_absmax: return s->v_absmax;
+    case moi_optim_row: return s->row;
+    case moi_optim_column: return s->column;
+    default: return s->master;
+    }
+}
+
+static mo_status moi_optim_slice_copy(
+    const moi_optim_tensor *tensor, const mo_optim_state *from, const mo_optim_state *to) {
+    moi_optim_layout layout;
+    if (!moi_optim_lay_out(&tensor->desc, from->n, &layout)) return MO_E_OVERFLOW;
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        size_t bytes = 0;
+        const void *src = moi_optim_state_array(from, i);
+        void *dst = moi_optim_state_array(to, i);
+        if (!src != !dst) return MO_E_INVALID;
+        if (src && moi_optim_array_bytes(&layout, i, &bytes)) memcpy(dst, src, bytes);
+    }
     return MO_OK;
 }
 /* mo_norm.c - see mo_norm.h. */
@@ -33310,6 +33793,27 @@ static int moi_file_remove(const char *path);
 
 /* Bytes of path up to and with its last slash. */
 static size_t moi_file_folder(const char *path);
+/* A file that is written in place: open it to read and write, or make an empty one; or make one in
+ * a folder that has no name, so that it is gone when it is closed, however the program ends. */
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size);
+static int moi_file_create_unnamed(const char *folder, intptr_t *file);
+
+/* Where temporary files go by the environment. path [MOI_FILE_PATH_SIZE] */
+static int moi_file_temp_folder(char *path);
+
+/* Write exactly size bytes at offset. */
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size);
+
+/* Make the file size bytes long, new ones zero. reserve: take the space for them at once, where the
+ * file system can, so that no later write finds it full. */
+static int moi_file_resize(intptr_t file, uint64_t size);
+static int moi_file_reserve(intptr_t file, uint64_t size);
+
+/* Read and write past the system's cache, or not: offsets, sizes and addresses are multiples of
+ * MOI_FILE_DIRECT_ALIGN then. Where the file system refuses this is an error at once, or in the
+ * first read. */
+enum { MOI_FILE_DIRECT_ALIGN = 4096 };
+static int moi_file_direct(intptr_t file, int on);
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
@@ -33927,6 +34431,78 @@ static int moi_file_remove(const char *path) {
     return GetLastError() == ERROR_FILE_NOT_FOUND ? 0 : moi_file_error();
 }
 
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = moi_file_wide(path, wide);
+    if (error) return error;
+    HANDLE handle = CreateFileW(wide, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ, NULL,
+        OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (handle == INVALID_HANDLE_VALUE) return moi_file_error();
+    error = moi_file_size((intptr_t)handle, size);
+    if (error) CloseHandle(handle);
+    else *file = (intptr_t)handle;
+    return error;
+}
+
+static int moi_file_temp_folder(char *path) {
+    wchar_t wide[MAX_PATH + 1];
+    if (GetTempPathW(MAX_PATH + 1, wide) == 0) return moi_file_error();
+    return WideCharToMultiByte(CP_UTF8, 0, wide, -1, path, MOI_FILE_PATH_SIZE, NULL, NULL)
+        ? 0
+        : moi_file_error();
+}
+
+static int moi_file_create_unnamed(const char *folder, intptr_t *file) {
+    char base[MOI_FILE_PATH_SIZE], temp[MOI_FILE_PATH_SIZE + MOI_FILE_TEMP_SIZE];
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = (int)ERROR_FILE_EXISTS;
+    if (strlen(folder) + 8 > sizeof base) return (int)ERROR_FILENAME_EXCED_RANGE;
+    snprintf(base, sizeof base, "%s/memopt", folder);
+    for (int i = 0; i < 1000 && error == (int)ERROR_FILE_EXISTS; i++) {
+        moi_file_temp_name(base, GetCurrentProcessId(), i, temp);
+        error = moi_file_wide(temp, wide);
+        if (error) return error;
+        HANDLE handle = CreateFileW(wide, GENERIC_READ | GENERIC_WRITE, 0, NULL, CREATE_NEW,
+            FILE_ATTRIBUTE_TEMPORARY | FILE_FLAG_DELETE_ON_CLOSE, NULL);
+        error = handle == INVALID_HANDLE_VALUE ? moi_file_error() : 0;
+        if (!error) *file = (intptr_t)handle;
+    }
+    return error;
+}
+
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size) {
+    for (size_t done = 0; done < size;) {
+        OVERLAPPED at;
+        DWORD n = 0;
+        const uint64_t to = offset + done;
+        memset(&at, 0, sizeof at);
+        at.Offset = (DWORD)to;
+        at.OffsetHigh = (DWORD)(to >> 32);
+        if (!WriteFile((HANDLE)file, (const char *)src + done,
+                (DWORD)moi_min(size - done, MOI_FILE_CHUNK), &n, &at))
+            return moi_file_error();
+        if (n == 0) return (int)ERROR_DISK_FULL;
+        done += n;
+    }
+    return 0;
+}
+
+/* The space is taken with the size. */
+static int moi_file_resize(intptr_t file, uint64_t size) {
+    LARGE_INTEGER at;
+    at.QuadPart = (LONGLONG)size;
+    if (!SetFilePointerEx((HANDLE)file, at, NULL, FILE_BEGIN) || !SetEndOfFile((HANDLE)file))
+        return moi_file_error();
+    return 0;
+}
+static int moi_file_reserve(intptr_t file, uint64_t size) { return moi_file_resize(file, size); }
+
+/* Windows decides this when a file is opened. */
+static int moi_file_direct(intptr_t file, int on) {
+    (void)file;
+    return on ? (int)ERROR_NOT_SUPPORTED : 0;
+}
+
 /* MOVEFILE_WRITE_THROUGH has done it. */
 static int moi_file_sync_folder(const char *path) {
     (void)path;
@@ -34122,6 +34698,100 @@ static int moi_file_remove(const char *path) {
     return unlink(path) == 0 || errno == ENOENT ? 0 : moi_file_error();
 }
 
+/* glibc shows these names only to programs that ask for more than POSIX. */
+#if defined(O_DIRECT)
+#define MOI_O_DIRECT O_DIRECT
+#elif defined(__O_DIRECT)
+#define MOI_O_DIRECT __O_DIRECT
+#endif
+#if defined(O_TMPFILE)
+#define MOI_O_TMPFILE O_TMPFILE
+#elif defined(__O_TMPFILE)
+#define MOI_O_TMPFILE __O_TMPFILE
+#endif
+
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size) {
+    intptr_t opened = -1;
+    int error = moi_file_open_as(path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY, 0666, &opened);
+    if (error) return error;
+    error = moi_file_size(opened, size);
+    if (error) moi_file_close(opened);
+    else *file = opened;
+    return error;
+}
+
+static int moi_file_temp_folder(char *path) {
+    const char *folder = getenv("TMPDIR");
+    if (!folder || !*folder) folder = "/tmp";
+    if (strlen(folder) >= MOI_FILE_PATH_SIZE) return ENAMETOOLONG;
+    strcpy(path, folder);
+    return 0;
+}
+
+/* Where the system cannot make a file without a name it loses the name at once. */
+static int moi_file_create_unnamed(const char *folder, intptr_t *file) {
+    char base[MOI_FILE_PATH_SIZE], temp[MOI_FILE_PATH_SIZE + MOI_FILE_TEMP_SIZE];
+    intptr_t made = -1;
+    int error = EEXIST;
+    if (strlen(folder) + 8 > sizeof base) return ENAMETOOLONG;
+#ifdef MOI_O_TMPFILE
+    error = moi_file_open_as(folder, MOI_O_TMPFILE | O_RDWR, 0600, file);
+    if (error != EOPNOTSUPP && error != EISDIR && error != EINVAL) return error;
+    error = EEXIST;
+#endif
+    snprintf(base, sizeof base, "%s/memopt", folder);
+    for (int i = 0; i < 1000 && error == EEXIST; i++) {
+        moi_file_temp_name(base, (unsigned long)getpid(), i, temp);
+        error = moi_file_open_as(temp, O_RDWR | O_CREAT | O_EXCL, 0600, &made);
+    }
+    if (error) return error;
+    error = moi_file_remove(temp);
+    if (error) moi_file_close(made);
+    else *file = made;
+    return error;
+}
+
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size) {
+    for (size_t done = 0; done < size;) {
+        const size_t chunk = moi_min(size - done, MOI_FILE_CHUNK);
+        ssize_t n = pwrite((int)file, (const char *)src + done, chunk, (off_t)(offset + done));
+        if (n == 0) return ENOSPC;
+        if (n > 0) done += (size_t)n;
+        else if (errno != EINTR) return moi_file_error();
+    }
+    return 0;
+}
+
+static int moi_file_resize(intptr_t file, uint64_t size) {
+    while (ftruncate((int)file, (off_t)size) != 0)
+        if (errno != EINTR) return moi_file_error();
+    return 0;
+}
+
+static int moi_file_reserve(intptr_t file, uint64_t size) {
+#if defined(_POSIX_ADVISORY_INFO) && _POSIX_ADVISORY_INFO > 0
+    int error;
+    do error = posix_fallocate((int)file, 0, (off_t)size);
+    while (error == EINTR);
+    if (error != EINVAL && error != EOPNOTSUPP) return error;
+#endif
+    return moi_file_resize(file, size);
+}
+
+static int moi_file_direct(intptr_t file, int on) {
+#if defined(MOI_O_DIRECT)
+    const int flags = fcntl((int)file, F_GETFL);
+    if (flags < 0) return moi_file_error();
+    const int wanted = on ? flags | MOI_O_DIRECT : flags & ~MOI_O_DIRECT;
+    return fcntl((int)file, F_SETFL, wanted) == 0 ? 0 : moi_file_error();
+#elif defined(F_NOCACHE)
+    return fcntl((int)file, F_NOCACHE, on) != -1 ? 0 : moi_file_error();
+#else
+    (void)file;
+    return on ? EINVAL : 0;
+#endif
+}
+
 /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
 static int moi_file_sync_folder(const char *path) {
     char folder[MOI_FILE_PATH_SIZE] = ".";
@@ -34163,6 +34833,9 @@ static int moi_file_list(
     closedir(dir);
     return error;
 }
+
+#undef MOI_O_DIRECT
+#undef MOI_O_TMPFILE
 #endif
 /* mo_file_log.c - see mo_file_log.h. */
 
@@ -38275,6 +38948,872 @@ mo_status mo_gguf_commit(mo_gguf_writer *w) {
                 (unsigned long long)(w->data_size - w->data_written),
                 (unsigned long long)w->data_size));
     return moi_ggw_end(w, &allocator, moi_output_commit(&w->output));
+}
+/* mo_page_route.h - the order in which pages are going to be used, over and over, and where in it a
+ * walk is: what pages on the CPU and on devices share; never part of the public header.
+ *
+ * Steps of all rounds are counted on. A page that the route does not have is used after all steps,
+ * the one that was asked for last before the others. */
+#ifndef MEMOPT_PAGE_ROUTE_H
+#define MEMOPT_PAGE_ROUTE_H
+
+#define MOI_PAGE_NEVER (UINT64_MAX / 2)
+
+/* An entry. again: entries from here to the next one of the same page, n at most. */
+typedef struct moi_page_step {
+    size_t page, again;
+} moi_page_step;
+
+/* A route that begins at its first step: order [n] of pages below n_pages, NULL = 0, 1 .. n - 1;
+ * n = 0: none. When it fails the old one stays. */
+static mo_status moi_page_route_set(moi_page_route *route, const mo_allocator *allocator,
+    const size_t *order, size_t n, size_t n_pages);
+static void moi_page_route_free(moi_page_route *route, const mo_allocator *allocator);
+
+/* The page of a step, with a route. */
+static size_t moi_page_route_page(const moi_page_route *route, uint64_t step);
+
+/* The first step from here on that has the page; of one that has none, its rank behind all. */
+static uint64_t moi_page_route_next(moi_page_route *route, size_t page);
+
+/* The page of this step is used now; returns its next use. *skips: steps were left out, and next
+ * uses before the route's step have to be moved on by catch_up. */
+static uint64_t moi_page_route_advance(moi_page_route *route, uint64_t step, int *skips);
+static uint64_t moi_page_route_catch_up(const moi_page_route *route, uint64_t next_use);
+
+#endif
+/* mo_page_route.c - see mo_page_route.h. */
+
+static moi_page_step *moi_page_route_steps(
+    const mo_allocator *allocator, const size_t *order, size_t n, size_t n_pages) {
+    size_t step_bytes, next_bytes;
+    if (!moi_mul(n, sizeof(moi_page_step), &step_bytes)) return NULL;
+    if (!moi_mul(n_pages, sizeof(size_t), &next_bytes)) return NULL;
+    moi_page_step *steps = (moi_page_step *)mo_alloc(allocator, step_bytes, MOI_CACHE_LINE);
+    size_t *next = (size_t *)mo_alloc(allocator, next_bytes, MOI_CACHE_LINE);
+    for (size_t k = steps && next ? 2 * n : 0; k-- > 0;) { /* two rounds, from behind */
+        const size_t page = order ? order[k % n] : k % n;
+        if (k < n) {
+            steps[k].page = page;
+            steps[k].again = next[page] - k;
+        }
+        next[page] = k;
+    }
+    if (!next) {
+        mo_free(allocator, steps, step_bytes, MOI_CACHE_LINE);
+        return NULL;
+    }
+    mo_free(allocator, next, next_bytes, MOI_CACHE_LINE);
+    return steps;
+}
+
+static mo_status moi_page_route_set(moi_page_route *route, const mo_allocator *allocator,
+    const size_t *order, size_t n, size_t n_pages) {
+    moi_page_step *steps = NULL;
+    if ((!order && n > n_pages) || n > SIZE_MAX / 2) return MO_E_INVALID;
+    for (size_t k = 0; order && k < n; k++)
+        if (order[k] >= n_pages) return MO_E_INVALID;
+    if (n > 0) {
+        steps = moi_page_route_steps(allocator, order, n, n_pages);
+        if (!steps) return MO_E_NO_MEMORY;
+    }
+    moi_page_route_free(route, allocator);
+    route->steps = steps;
+    route->n = n;
+    route->step = 0;
+    return MO_OK;
+}
+
+static void moi_page_route_free(moi_page_route *route, const mo_allocator *allocator) {
+    mo_free(allocator, route->steps, route->n * sizeof *route->steps, MOI_CACHE_LINE);
+    route->steps = NULL;
+    route->n = 0;
+}
+
+static size_t moi_page_route_page(const moi_page_route *route, uint64_t step) {
+    return route->steps[step % route->n].page;
+}
+
+static uint64_t moi_page_route_next(moi_page_route *route, size_t page) {
+    /* Once more the page of the last step: the walk stays behind it. */
+    if (route->n && route->step > 0 && moi_page_route_page(route, route->step) != page &&
+        moi_page_route_page(route, route->step - 1) == page)
+        return route->step - 1;
+    for (size_t k = 0; k < route->n; k++)
+        if (moi_page_route_page(route, route->step + k) == page) return route->step + k;
+    return UINT64_MAX - route->tick++;
+}
+
+static uint64_t moi_page_route_advance(moi_page_route *route, uint64_t step, int *skips) {
+    *skips = step != route->step;
+    route->step = step + 1;
+    return step + route->steps[step % route->n].again;
+}
+
+static uint64_t moi_page_route_catch_up(const moi_page_route *route, uint64_t next_use) {
+    while (next_use < route->step) next_use += route->steps[next_use % route->n].again;
+    return next_use;
+}
+/* mo_page.c - see mo_page.h.
+ *
+ * A slot is memory for a page. At most one job is under way for a slot, which writes the page that
+ * leaves, reads the one that comes, or both; until the caller's thread has collected its result the
+ * slot belongs to the job. A page that cannot be written comes back to its slot then. A page is not
+ * read while a job writes it: what it holds is known only after that. */
+
+#define MOI_PAGE_NONE SIZE_MAX
+enum { MOI_PAGE_BYTES = 2 << 20 };
+
+/* size 0 = nothing to do */
+typedef struct moi_page_move {
+    size_t page, size;
+    uint64_t offset;
+    int error; /* of a file */
+} moi_page_move;
+
+/* page = NONE: empty; while a job is under way, what the slot holds when all goes well.
+ * next_use  see mo_page_route.h */
+typedef struct moi_page_slot {
+    mo_queue_job job;
+    char *memory, *host;
+    intptr_t file;
+    moi_page_move out, in;
+    int is_busy; /* a job was submitted, and not collected */
+    int is_dirty, is_ahead;
+    size_t page, n_users;
+    uint64_t next_use;
+} moi_page_slot;
+
+/* ---- sizes ---------------------------------------------------------------------------------- */
+
+size_t mo_page_count(const mo_page *page) { return page ? page->n_pages : 0; }
+
+size_t mo_page_size(const mo_page *page, size_t i) {
+    if (!page || i >= page->n_pages) return 0;
+    const uint64_t left = page->desc.size - (uint64_t)i * page->desc.page_bytes;
+    return left < page->desc.page_bytes ? (size_t)left : page->desc.page_bytes;
+}
+
+/* What follows from the sizes of a desc, whose zeros are replaced. */
+static mo_status moi_page_sizes(mo_page *page, const mo_page_desc *desc) {
+    mo_page_desc *d = &page->desc;
+    *d = *desc;
+    if (d->size == 0) return MO_E_INVALID;
+    if (d->page_bytes == 0) d->page_bytes = MOI_PAGE_BYTES;
+    const uint64_t n = d->size / d->page_bytes + (d->size % d->page_bytes != 0);
+    if (n > SIZE_MAX / 2 || d->size > UINT64_MAX / 2) return MO_E_OVERFLOW;
+    page->n_pages = (size_t)n;
+    if (!moi_align_up(d->page_bytes, MOI_CACHE_LINE, &page->stride)) return MO_E_OVERFLOW;
+    size_t n_slots = d->resident_bytes ? d->resident_bytes / page->stride : 3;
+    if (n_slots > page->n_pages) n_slots = page->n_pages;
+    if (n_slots < moi_min(2, page->n_pages)) return MO_E_NO_SPACE;
+    page->n_slots = n_slots;
+    if (!moi_mul(n_slots, page->stride, &d->resident_bytes)) return MO_E_OVERFLOW;
+    if (d->n_ahead == 0) d->n_ahead = moi_min(2, n_slots - 1);
+    return d->n_ahead < n_slots || n_slots == page->n_pages ? MO_OK : MO_E_INVALID;
+}
+
+size_t mo_page_resident_bytes(const mo_page_desc *desc) {
+    mo_page page;
+    return desc && moi_page_sizes(&page, desc) == MO_OK ? page.desc.resident_bytes : 0;
+}
+
+/* ---- the file ------------------------------------------------------------------------------- */
+
+static mo_status moi_page_file_failed(const mo_page *page, const char *what, int error) {
+    char text[MOI_FILE_TEXT_SIZE];
+    moi_log(&page->desc.log, MO_LOG_ERROR, "%s: cannot %s for %llu bytes of pages: %s", page->name,
+        what, (unsigned long long)page->desc.size, moi_file_text(error, text));
+    return moi_file_status(error);
+}
+
+static mo_status moi_page_set_name(mo_page *page, const char *name) {
+    const size_t size = strlen(name) + 1;
+    page->name = (char *)mo_alloc(&page->desc.allocator, size, 1);
+    if (!page->name) return MO_E_NO_MEMORY;
+    memcpy(page->name, name, size);
+    return MO_OK;
+}
+
+static int moi_page_is_aligned(const mo_page *page) {
+    const size_t align = MOI_FILE_DIRECT_ALIGN;
+    return page->stride % align == 0 && page->desc.page_bytes % align == 0 &&
+        (uintptr_t)page->memory % align == 0;
+}
+
+/* In direct I/O a temporary file ends with a whole block; one that is kept has its size, and then
+ * that must be whole blocks. */
+static uint64_t moi_page_file_size(const mo_page *page) {
+    const uint64_t rest = page->desc.size % MOI_FILE_DIRECT_ALIGN;
+    return page->desc.path || rest == 0 ? page->desc.size
+                                        : page->desc.size + (MOI_FILE_DIRECT_ALIGN - rest);
+}
+
+/* Whether a file system takes direct I/O shows in the first read at the latest. */
+static void moi_page_try_direct(mo_page *page) {
+    const uint64_t size = moi_page_file_size(page);
+    if (page->desc.buffered || !moi_page_is_aligned(page) || size % MOI_FILE_DIRECT_ALIGN != 0)
+        return;
+    if (moi_file_direct(page->file, 1) != 0) return;
+    if (moi_file_read(page->file, 0, page->memory, MOI_FILE_DIRECT_ALIGN) == 0)
+        page->stats.is_direct = 1;
+    else (void)moi_file_direct(page->file, 0);
+}
+
+static mo_status moi_page_open_named(mo_page *page, uint64_t *size) {
+    mo_status status = moi_page_set_name(page, page->desc.path);
+    if (status != MO_OK) return status;
+    page->is_kept = 1;
+    const int error = moi_file_open_update(page->desc.path, &page->file, size);
+    if (error) return moi_page_file_failed(page, "open the file", error);
+    if (*size == 0 || *size == page->desc.size) return MO_OK;
+    moi_log(&page->desc.log, MO_LOG_ERROR, "%s: the file has %llu bytes, the pages have %llu",
+        page->name, (unsigned long long)*size, (unsigned long long)page->desc.size);
+    return MO_E_FORMAT;
+}
+
+static mo_status moi_page_open_unnamed(mo_page *page) {
+    char folder[MOI_FILE_PATH_SIZE];
+    int error = page->desc.folder ? 0 : moi_file_temp_folder(folder);
+    mo_status status = moi_page_set_name(page,
+        page->desc.folder ? page->desc.folder
+            : error       ? ""
+                          : folder);
+    if (status != MO_OK) return status;
+    if (!error) error = moi_file_create_unnamed(page->name, &page->file);
+    return error ? moi_page_file_failed(page, "make a file", error) : MO_OK;
+}
+
+static mo_status moi_page_open(mo_page *page) {
+    uint64_t size = 0;
+    mo_status status =
+        page->desc.path ? moi_page_open_named(page, &size) : moi_page_open_unnamed(page);
+    if (status != MO_OK) return status;
+    const uint64_t wanted = moi_page_file_size(page);
+    int error = 0;
+    if (page->desc.reserve) error = moi_file_reserve(page->file, wanted);
+    else if (size != wanted) error = moi_file_resize(page->file, wanted);
+    if (error && page->is_kept && size == 0) (void)moi_file_resize(page->file, 0);
+    if (error) return moi_page_file_failed(page, "make room", error);
+    moi_page_try_direct(page);
+    return MO_OK;
+}
+
+/* ---- jobs ----------------------------------------------------------------------------------- */
+
+/* On a thread of the queue. */
+static mo_status moi_page_run(void *self) {
+    moi_page_slot *slot = (moi_page_slot *)self;
+    moi_page_move *out = &slot->out, *in = &slot->in;
+    if (out->size > 0) {
+        if (slot->host) memcpy(slot->host + out->offset, slot->memory, out->size);
+        else out->error = moi_file_write_at(slot->file, out->offset, slot->memory, out->size);
+    }
+    if (in->size > 0 && !out->error) {
+        if (slot->host) memcpy(slot->memory, slot->host + in->offset, in->size);
+        else in->error = moi_file_read(slot->file, in->offset, slot->memory, in->size);
+    }
+    return MO_OK;
+}
+
+static moi_page_move moi_page_move_of(const mo_page *page, size_t i) {
+    moi_page_move move;
+    memset(&move, 0, sizeof move);
+    move.page = i;
+    move.offset = (uint64_t)i * page->desc.page_bytes;
+    move.size = mo_page_size(page, i);
+    if (page->stats.is_direct)
+        move.size = moi_ceil_div(move.size, MOI_FILE_DIRECT_ALIGN) * MOI_FILE_DIRECT_ALIGN;
+    return move;
+}
+
+/* Without threads the work is done here, and waited for. */
+static void moi_page_submit(mo_page *page, moi_page_slot *slot) {
+    const int waits = mo_queue_threads(&page->queue) == 0;
+    const double begin_s = waits ? moi_os_now_s() : 0;
+    slot->is_busy = 1;
+    mo_queue_submit(&page->queue, &slot->job);
+    if (!waits) return;
+    page->stats.n_stalls++;
+    page->stats.stall_s += moi_os_now_s() - begin_s;
+}
+
+static mo_status moi_page_say(const mo_page *page, const moi_page_move *move, const char *what) {
+    char text[MOI_FILE_TEXT_SIZE];
+    moi_log(&page->desc.log, MO_LOG_ERROR, "%s: cannot %s page %zu, %zu bytes at %llu: %s",
+        page->name, what, move->page, move->size, (unsigned long long)move->offset,
+        moi_file_text(move->error, text));
+    return moi_file_status(move->error);
+}
+
+/* What became of a slot's job, after waiting for it. A page that was only read ahead and could not
+ * be is read again when it is asked for. */
+static mo_status moi_page_collect(mo_page *page, moi_page_slot *slot) {
+    const moi_page_move *out = &slot->out, *in = &slot->in;
+    if (!slot->is_busy) return MO_OK;
+    if (!mo_queue_is_done(&page->queue, &slot->job)) {
+        const double begin_s = moi_os_now_s();
+        mo_status status = mo_queue_wait(&page->queue, &slot->job);
+        (void)status; /* it is in the moves */
+        page->stats.n_stalls++;
+        page->stats.stall_s += moi_os_now_s() - begin_s;
+    }
+    slot->is_busy = 0;
+    if (out->size > 0 && out->error) {
+        slot->page = out->page;
+        slot->is_dirty = 1;
+        slot->is_ahead = 0;
+        slot->next_use = moi_page_route_next(&page->route, out->page);
+        return moi_page_say(page, out, "write");
+    }
+    page->stats.n_out += out->size > 0;
+    page->stats.out_bytes += out->size;
+    if (in->size > 0 && in->error) {
+        slot->page = MOI_PAGE_NONE;
+        slot->is_ahead = 0;
+        return MO_OK;
+    }
+    page->stats.n_in += in->size > 0;
+    page->stats.in_bytes += in->size;
+    return MO_OK;
+}
+
+/* The slot's page leaves, page i comes: read, when is_read, else nothing but room. An idle slot. */
+static void moi_page_exchange(mo_page *page, moi_page_slot *slot, size_t i, int is_read) {
+    memset(&slot->out, 0, sizeof slot->out);
+    memset(&slot->in, 0, sizeof slot->in);
+    if (slot->is_dirty) slot->out = moi_page_move_of(page, slot->page);
+    if (i != slot->page && is_read) slot->in = moi_page_move_of(page, i);
+    slot->page = i;
+    slot->is_dirty = slot->is_ahead = 0;
+    if (slot->out.size > 0 || slot->in.size > 0) moi_page_submit(page, slot);
+}
+
+/* Errors of writes that have ended; the first one counts. */
+static mo_status moi_page_collect_done(mo_page *page) {
+    mo_status first = MO_OK;
+    for (size_t s = 0; s < page->n_slots; s++) {
+        moi_page_slot *slot = &page->slots[s];
+        if (!slot->is_busy || !mo_queue_is_done(&page->queue, &slot->job)) continue;
+        mo_status status = moi_page_collect(page, slot);
+        if (first == MO_OK) first = status;
+    }
+    return first;
+}
+
+/* ---- start and end -------------------------------------------------------------------------- */
+
+static mo_status moi_page_slots_init(mo_page *page) {
+    const mo_allocator *allocator = &page->desc.allocator;
+    page->memory = (char *)page->desc.memory;
+    if (!page->memory)
+        page->memory =
+            (char *)mo_alloc(allocator, page->desc.resident_bytes, MOI_FILE_DIRECT_ALIGN);
+    page->slots = (moi_page_slot *)moi_alloc_array(allocator, page->n_slots, sizeof *page->slots);
+    return page->memory && page->slots ? MO_OK : MO_E_NO_MEMORY;
+}
+
+static void moi_page_slots_fill(mo_page *page) {
+    memset(page->slots, 0, page->n_slots * sizeof *page->slots);
+    for (size_t i = 0; i < page->n_slots; i++) {
+        moi_page_slot *slot = &page->slots[i];
+        slot->job.run = moi_page_run;
+        slot->job.self = slot;
+        slot->memory = page->memory + i * page->stride;
+        slot->host = (char *)page->desc.host;
+        slot->file = page->file;
+        slot->page = MOI_PAGE_NONE;
+    }
+}
+
+static mo_status moi_page_begin(mo_page *page) {
+    mo_queue_desc queue;
+    memset(&queue, 0, sizeof queue);
+    queue.allocator = page->desc.allocator;
+    queue.n_threads = page->desc.n_threads;
+    mo_status status = moi_page_slots_init(page);
+    if (status == MO_OK && !page->desc.host) status = moi_page_open(page);
+    if (status != MO_OK) return status;
+    moi_page_slots_fill(page);
+    return mo_queue_init(&page->queue, &queue);
+}
+
+mo_status mo_page_init(mo_page *page, const mo_page_desc *desc) {
+    mo_page made;
+    if (!page || !desc || (uintptr_t)desc->memory % MOI_CACHE_LINE != 0) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    made.file = -1;
+    mo_status status = moi_page_sizes(&made, desc);
+    if (status == MO_E_NO_SPACE)
+        moi_log(&desc->log, MO_LOG_ERROR,
+            "pages: %zu bytes for resident pages are less than two of %zu", desc->resident_bytes,
+            made.stride);
+    if (status != MO_OK) return status;
+    made.stats.resident_bytes = made.desc.resident_bytes;
+    status = moi_page_begin(&made);
+    made.desc.path = made.desc.folder = NULL; /* the caller's */
+    if (status == MO_OK) *page = made;
+    else mo_page_free(&made);
+    return status;
+}
+
+void mo_page_free(mo_page *page) {
+    if (!page || page->n_pages == 0) return;
+    const mo_allocator allocator = page->desc.allocator;
+    mo_queue_free(&page->queue);
+    if (page->file != -1) (void)moi_file_close(page->file);
+    moi_page_route_free(&page->route, &allocator);
+    if (page->name) mo_free(&allocator, page->name, strlen(page->name) + 1, 1);
+    moi_free_array(&allocator, page->slots, page->n_slots, sizeof *page->slots);
+    if (!page->desc.memory)
+        mo_free(&allocator, page->memory, page->desc.resident_bytes, MOI_FILE_DIRECT_ALIGN);
+    memset(page, 0, sizeof *page);
+}
+
+/* ---- slots ---------------------------------------------------------------------------------- */
+
+static moi_page_slot *moi_page_find(const mo_page *page, size_t i) {
+    for (size_t s = 0; s < page->n_slots; s++)
+        if (page->slots[s].page == i) return &page->slots[s];
+    return NULL;
+}
+
+/* The slot whose job writes page i, which another page takes the place of. */
+static moi_page_slot *moi_page_find_leaving(const mo_page *page, size_t i) {
+    for (size_t s = 0; s < page->n_slots; s++) {
+        moi_page_slot *slot = &page->slots[s];
+        if (slot->is_busy && slot->out.size > 0 && slot->out.page == i && slot->page != i)
+            return slot;
+    }
+    return NULL;
+}
+
+/* The slot whose page is needed last, an empty one before all others; NULL: all are acquired. */
+static moi_page_slot *moi_page_victim(const mo_page *page) {
+    moi_page_slot *best = NULL;
+    for (size_t s = 0; s < page->n_slots; s++) {
+        moi_page_slot *slot = &page->slots[s];
+        if (slot->page == MOI_PAGE_NONE) return slot;
+        if (slot->n_users > 0) continue;
+        if (!best || slot->next_use > best->next_use) best = slot;
+    }
+    return best;
+}
+
+/* ---- walks ---------------------------------------------------------------------------------- */
+
+/* Reads the pages of the next steps, unless a page that is needed sooner would have to go, or a job
+ * is in the way: then it is for the next time. */
+static void moi_page_read_ahead(mo_page *page) {
+    for (size_t k = 0; k < page->desc.n_ahead; k++) {
+        const uint64_t step = page->route.step + k;
+        const size_t i = moi_page_route_page(&page->route, step);
+        if (moi_page_find(page, i)) continue;
+        moi_page_slot *slot = moi_page_victim(page);
+        if (!slot || slot->is_busy || moi_page_find_leaving(page, i)) return;
+        if (slot->page != MOI_PAGE_NONE && slot->next_use <= step) return;
+        moi_page_exchange(page, slot, i, 1);
+        slot->next_use = step;
+        slot->is_ahead = 1;
+    }
+}
+
+/* Without a walk: writes the page back that leaves next, so that it can leave at once then. */
+static void moi_page_write_ahead(mo_page *page) {
+    moi_page_slot *slot = moi_page_victim(page);
+    if (slot && !slot->is_busy && slot->is_dirty) moi_page_exchange(page, slot, slot->page, 0);
+}
+
+static void moi_page_ahead(mo_page *page) {
+    if (page->route.n > 0) moi_page_read_ahead(page);
+    else moi_page_write_ahead(page);
+}
+
+/* The walk goes on behind the slot's page. Steps that were left out are used no more. */
+static void moi_page_use(mo_page *page, moi_page_slot *slot) {
+    int skips = 0;
+    slot->next_use = moi_page_route_next(&page->route, slot->page);
+    if (slot->next_use < MOI_PAGE_NEVER)
+        slot->next_use = moi_page_route_advance(&page->route, slot->next_use, &skips);
+    for (size_t s = 0; skips && s < page->n_slots; s++) {
+        moi_page_slot *other = &page->slots[s];
+        if (other->page != MOI_PAGE_NONE)
+            other->next_use = moi_page_route_catch_up(&page->route, other->next_use);
+    }
+}
+
+mo_status mo_page_walk(mo_page *page, const size_t *order, size_t n) {
+    if (!page || page->n_pages == 0) return MO_E_INVALID;
+    mo_status status =
+        moi_page_route_set(&page->route, &page->desc.allocator, order, n, page->n_pages);
+    if (status != MO_OK) return status;
+    for (size_t s = 0; s < page->n_slots; s++)
+        if (page->slots[s].page != MOI_PAGE_NONE)
+            page->slots[s].next_use = moi_page_route_next(&page->route, page->slots[s].page);
+    if (n > 0) moi_page_read_ahead(page);
+    return MO_OK;
+}
+
+/* ---- use ------------------------------------------------------------------------------------ */
+
+/* Page i comes to a slot, and is waited for. */
+static mo_status moi_page_fetch(mo_page *page, size_t i, int is_read, moi_page_slot **at) {
+    moi_page_slot *slot = moi_page_find_leaving(page, i);
+    mo_status status = slot ? moi_page_collect(page, slot) : MO_OK;
+    if (status != MO_OK) return status;
+    slot = moi_page_victim(page);
+    if (!slot) return MO_E_NO_SPACE;
+    status = moi_page_collect(page, slot);
+    if (status != MO_OK) return status;
+    moi_page_exchange(page, slot, i, is_read);
+    status = moi_page_collect(page, slot);
+    if (status == MO_OK && slot->page != i) status = moi_page_say(page, &slot->in, "read");
+    if (status == MO_OK) *at = slot;
+    return status;
+}
+
+mo_status mo_page_acquire(mo_page *page, size_t i, mo_page_access access, void **data) {
+    if (!page || i >= page->n_pages || (unsigned)access >= MO_PAGE_ACCESS_COUNT || !data)
+        return MO_E_INVALID;
+    mo_status status = moi_page_collect_done(page);
+    moi_page_slot *slot = moi_page_find(page, i);
+    if (status == MO_OK && slot) status = moi_page_collect(page, slot);
+    if (status != MO_OK) return status;
+    if (slot && slot->page != i) slot = NULL; /* it could not be read ahead */
+    const int was_there = slot != NULL;
+    if (!slot) status = moi_page_fetch(page, i, access != MO_PAGE_OVERWRITE, &slot);
+    if (status != MO_OK) return status;
+    page->stats.n_acquired++;
+    page->stats.n_there += was_there && !slot->is_ahead;
+    page->stats.n_ahead += (uint64_t)slot->is_ahead;
+    slot->is_ahead = 0;
+    slot->is_dirty |= access != MO_PAGE_READ;
+    slot->n_users++;
+    moi_page_use(page, slot);
+    moi_page_ahead(page);
+    *data = slot->memory;
+    return MO_OK;
+}
+
+mo_status mo_page_release(mo_page *page, size_t i) {
+    moi_page_slot *slot = page && i < page->n_pages ? moi_page_find(page, i) : NULL;
+    if (!slot || slot->n_users == 0) return MO_E_INVALID;
+    slot->n_users--;
+    return MO_OK;
+}
+
+/* All changed pages at once, then their results. */
+static mo_status moi_page_write_all(mo_page *page) {
+    mo_status first = MO_OK;
+    for (int pass = 0; pass < 2; pass++)
+        for (size_t s = 0; s < page->n_slots; s++) {
+            moi_page_slot *slot = &page->slots[s];
+            mo_status status = moi_page_collect(page, slot);
+            if (first == MO_OK) first = status;
+            if (pass == 0 && slot->is_dirty) moi_page_exchange(page, slot, slot->page, 0);
+        }
+    return first;
+}
+
+mo_status mo_page_sync(mo_page *page) {
+    if (!page || page->n_pages == 0) return MO_E_INVALID;
+    for (size_t s = 0; s < page->n_slots; s++)
+        if (page->slots[s].n_users > 0) return MO_E_STATE;
+    mo_status status = moi_page_write_all(page);
+    if (status != MO_OK) return status;
+    if (page->file != -1 && page->is_kept) {
+        const int error = moi_file_sync(page->file);
+        if (error) return moi_page_file_failed(page, "sync the file", error);
+    }
+    for (size_t s = 0; s < page->n_slots; s++) {
+        page->slots[s].page = MOI_PAGE_NONE;
+        page->slots[s].is_ahead = 0;
+    }
+    return MO_OK;
+}
+
+#undef MOI_PAGE_NONE
+#undef MOI_PAGE_NEVER
+/* mo_page_optim.c - see mo_page_optim.h; how tensors are cut is in mo_optim_pages.c. */
+
+enum { MOI_PAGE_OPTIM_BYTES = 2 << 20 };
+
+/* ---- cutting -------------------------------------------------------------------------------- */
+
+/* One tensor after the other: into tensors and cut->slices where there are any, else counted. */
+static mo_status moi_page_optim_cut_all(
+    const mo_page_optim_desc *desc, moi_optim_cut *cut, moi_optim_tensor *tensors) {
+    cut->page = cut->used = cut->n_slices = 0;
+    for (size_t i = 0; i < desc->n_tensors; i++) {
+        moi_optim_tensor tensor;
+        size_t bytes = 0;
+        mo_status status = moi_optim_tensor_init(&desc->tensors[i], desc->n[i], &tensor, &bytes);
+        if (status != MO_OK) return status;
+        if (!moi_optim_cut_tensor(cut, &tensor)) {
+            moi_log(&desc->pages.log, MO_LOG_ERROR,
+                "pages: %zu bytes are too small for states of tensor %zu, %zu numbers",
+                cut->page_bytes, i, tensor.n);
+            return MO_E_UNSUPPORTED;
+        }
+        if (tensors) tensors[i] = tensor;
+    }
+    return MO_OK;
+}
+
+/* Bytes of all states, and of a page that is just enough. */
+static mo_status moi_page_optim_measure(
+    const mo_page_optim_desc *desc, size_t *bytes, size_t *least) {
+    *bytes = *least = 0;
+    for (size_t i = 0; i < desc->n_tensors; i++) {
+        moi_optim_tensor tensor;
+        mo_status status = moi_optim_tensor_init(&desc->tensors[i], desc->n[i], &tensor, bytes);
+        if (status != MO_OK) return status;
+        *least = moi_max(*least, moi_optim_least(&tensor));
+    }
+    return MO_OK;
+}
+
+/* Pages and where the cut ends; nothing but that is done. */
+static mo_status moi_page_optim_plan(
+    const mo_page_optim_desc *desc, mo_page_desc *pages, moi_optim_cut *cut) {
+    size_t bytes, least;
+    if (!desc || !desc->tensors || !desc->n || desc->n_tensors == 0) return MO_E_INVALID;
+    mo_status status = moi_page_optim_measure(desc, &bytes, &least);
+    if (status != MO_OK) return status;
+    *pages = desc->pages;
+    size_t page_bytes = pages->page_bytes;
+    if (page_bytes == 0) {
+        page_bytes = MOI_PAGE_OPTIM_BYTES;
+        if (pages->resident_bytes > 0)
+            page_bytes = moi_min(page_bytes,
+                pages->resident_bytes / 3 / MOI_OPTIM_PAGE_ALIGN * MOI_OPTIM_PAGE_ALIGN);
+        page_bytes = moi_max(page_bytes, least);
+    }
+    status = moi_optim_cut_begin(page_bytes, bytes, cut);
+    if (status == MO_OK) status = moi_page_optim_cut_all(desc, cut, NULL);
+    if (status != MO_OK) return status;
+    pages->page_bytes = cut->page_bytes;
+    pages->size = (uint64_t)cut->page * cut->page_bytes + cut->used;
+    return MO_OK;
+}
+
+mo_status mo_page_optim_pages(const mo_page_optim_desc *desc, mo_page_desc *pages) {
+    mo_page_desc found;
+    moi_optim_cut cut;
+    if (!pages) return MO_E_INVALID;
+    mo_status status = moi_page_optim_plan(desc, &found, &cut);
+    if (status != MO_OK) return status;
+    const size_t resident = mo_page_resident_bytes(&found);
+    if (resident == 0) return MO_E_NO_SPACE;
+    found.resident_bytes = resident;
+    *pages = found;
+    return MO_OK;
+}
+
+/* ---- start and end -------------------------------------------------------------------------- */
+
+static mo_status moi_page_optim_allocate(
+    mo_page_optim *optim, const mo_page_optim_desc *desc, moi_optim_cut *cut) {
+    const mo_allocator *allocator = &desc->pages.allocator;
+    optim->tensors =
+        (moi_optim_tensor *)moi_alloc_array(allocator, desc->n_tensors, sizeof *optim->tensors);
+    optim->slices =
+        (moi_optim_slice *)moi_alloc_array(allocator, cut->n_slices, sizeof *optim->slices);
+    if (!optim->tensors || !optim->slices) return MO_E_NO_MEMORY;
+    cut->slices = optim->slices;
+    return moi_page_optim_cut_all(desc, cut, optim->tensors);
+}
+
+/* States of zero, slice by slice: they lie in the order of the pages. */
+static mo_status moi_page_optim_clear(mo_page_optim *optim) {
+    mo_optim_state state;
+    size_t tensor = 0;
+    void *data = NULL;
+    for (size_t s = 0; s < optim->n_slices;) {
+        const size_t page = optim->slices[s].page;
+        mo_status status = mo_page_acquire(&optim->pages, page, MO_PAGE_OVERWRITE, &data);
+        if (status != MO_OK) return status;
+        memset(data, 0, mo_page_size(&optim->pages, page));
+        for (; s < optim->n_slices && optim->slices[s].page == page && status == MO_OK; s++) {
+            const moi_optim_slice *slice = &optim->slices[s];
+            while (s - optim->tensors[tensor].first >= optim->tensors[tensor].n_slices) tensor++;
+            status = mo_optim_state_init(&optim->tensors[tensor].desc, slice->n,
+                (char *)data + slice->off, slice->size, &state);
+        }
+        mo_status released = mo_page_release(&optim->pages, page);
+        if (status == MO_OK) status = released;
+        if (status != MO_OK) return status;
+    }
+    return MO_OK;
+}
+
+mo_status mo_page_optim_init(mo_page_optim *optim, const mo_page_optim_desc *desc) {
+    mo_page_optim made;
+    mo_page_desc pages;
+    moi_optim_cut cut;
+    if (!optim) return MO_E_INVALID;
+    memset(&made, 0, sizeof made);
+    mo_status status = moi_page_optim_plan(desc, &pages, &cut);
+    if (status != MO_OK) return status;
+    made.n_tensors = desc->n_tensors;
+    made.n_slices = cut.n_slices;
+    made.allocator = desc->pages.allocator;
+    status = moi_page_optim_allocate(&made, desc, &cut);
+    if (status == MO_OK) status = mo_page_init(&made.pages, &pages);
+    if (status == MO_OK) status = moi_page_optim_clear(&made);
+    if (status == MO_OK) *optim = made;
+    else mo_page_optim_free(&made);
+    return status;
+}
+
+void mo_page_optim_free(mo_page_optim *optim) {
+    if (!optim || optim->n_tensors == 0) return;
+    const mo_allocator allocator = optim->allocator;
+    mo_page_free(&optim->pages);
+    moi_free_array(&allocator, optim->slices, optim->n_slices, sizeof *optim->slices);
+    moi_free_array(&allocator, optim->tensors, optim->n_tensors, sizeof *optim->tensors);
+    memset(optim, 0, sizeof *optim);
+}
+
+/* ---- walks ---------------------------------------------------------------------------------- */
+
+mo_status mo_page_optim_walk(mo_page_optim *optim, const size_t *order, size_t n) {
+    if (!optim || optim->n_tensors == 0) return MO_E_INVALID;
+    const mo_allocator *allocator = &optim->allocator;
+    size_t n_steps = 0, n_pages = 0;
+    mo_status status = moi_optim_walk_size(optim->tensors, optim->n_tensors, order, n, &n_steps);
+    if (status != MO_OK) return status;
+    size_t *pages = (size_t *)moi_alloc_array(allocator, n_steps, sizeof *pages);
+    if (!pages) return MO_E_NO_MEMORY;
+    n_pages = moi_optim_walk_pages(optim->tensors, optim->slices, order, n, pages);
+    status = mo_page_walk(&optim->pages, pages, n_pages);
+    moi_free_array(allocator, pages, n_steps, sizeof *pages);
+    optim->is_walking |= status == MO_OK;
+    return status;
+}
+
+/* The pages lie in the order of the desc. */
+static mo_status moi_page_optim_start(mo_page_optim *optim) {
+    if (optim->is_walking) return MO_OK;
+    mo_status status = mo_page_walk(&optim->pages, NULL, mo_page_count(&optim->pages));
+    optim->is_walking = status == MO_OK;
+    return status;
+}
+
+/* ---- steps ---------------------------------------------------------------------------------- */
+
+typedef enum moi_page_optim_kind {
+    MOI_PAGE_OPTIM_STEP,
+    MOI_PAGE_OPTIM_STEP_BF16,
+    MOI_PAGE_OPTIM_MASTER,
+    MOI_PAGE_OPTIM_READ,
+    MOI_PAGE_OPTIM_WRITE
+} moi_page_optim_kind;
+
+/* What is done to all slices of a tensor. state: of the whole tensor, for READ and WRITE. */
+typedef struct moi_page_optim_work {
+    moi_page_optim_kind kind;
+    mo_optim_desc desc;
+    uint64_t t;
+    float *param;
+    uint16_t *half; /* MASTER only reads it */
+    const float *grad;
+    const mo_optim_state *state;
+} moi_page_optim_work;
+
+static mo_status moi_page_optim_copy(const moi_optim_tensor *tensor, const moi_optim_slice *slice,
+    const moi_page_optim_work *work, const mo_optim_state *paged) {
+    mo_optim_state whole;
+    mo_status status = mo_optim_state_slice(work->state, slice->begin, slice->n, &whole);
+    if (status != MO_OK) return status;
+    return work->kind == MOI_PAGE_OPTIM_READ ? moi_optim_slice_copy(tensor, paged, &whole)
+                                             : moi_optim_slice_copy(tensor, &whole, paged);
+}
+
+static mo_status moi_page_optim_apply(const moi_optim_tensor *tensor, const moi_optim_slice *slice,
+    const moi_page_optim_work *work, const mo_optim_state *state) {
+    const size_t at = slice->begin;
+    switch (work->kind) {
+    case MOI_PAGE_OPTIM_STEP:
+        return mo_optim_step(&work->desc, work->t, work->param + at, work->grad + at, state);
+    case MOI_PAGE_OPTIM_STEP_BF16:
+        return mo_optim_step_bf16(&work->desc, work->t, work->half + at, work->grad + at, state);
+    case MOI_PAGE_OPTIM_MASTER: return mo_optim_master_init(state, work->half + at);
+    default: return moi_page_optim_copy(tensor, slice, work, state);
+    }
+}
+
+static mo_status moi_page_optim_slice(mo_page_optim *optim, const moi_optim_tensor *tensor,
+    const moi_optim_slice *slice, const moi_page_optim_work *work) {
+    const mo_page_access access = work->kind == MOI_PAGE_OPTIM_READ ? MO_PAGE_READ : MO_PAGE_WRITE;
+    mo_optim_state state;
+    void *data = NULL;
+    mo_status status = mo_page_acquire(&optim->pages, slice->page, access, &data);
+    if (status != MO_OK) return status;
+    status = mo_optim_state_attach(
+        &work->desc, slice->n, (char *)data + slice->off, slice->size, &state);
+    if (status == MO_OK) {
+        state.offset = slice->begin;
+        status = moi_page_optim_apply(tensor, slice, work, &state);
+    }
+    mo_status released = mo_page_release(&optim->pages, slice->page);
+    return status != MO_OK ? status : released;
+}
+
+static mo_status moi_page_optim_do(
+    mo_page_optim *optim, size_t i, const mo_optim_desc *desc, moi_page_optim_work *work) {
+    if (!optim || i >= optim->n_tensors) return MO_E_INVALID;
+    const moi_optim_tensor *tensor = &optim->tensors[i];
+    work->desc = desc ? *desc : tensor->desc;
+    work->desc.precision = tensor->desc.precision;
+    work->desc.min_8bit_size = 1;
+    if (work->state && !moi_optim_tensor_has(tensor, work->state)) return MO_E_INVALID;
+    mo_status status = moi_page_optim_start(optim);
+    for (size_t k = 0; k < tensor->n_slices && status == MO_OK; k++)
+        status = moi_page_optim_slice(optim, tensor, &optim->slices[tensor->first + k], work);
+    return status;
+}
+
+static moi_page_optim_work moi_page_optim_work_of(moi_page_optim_kind kind, uint64_t t) {
+    moi_page_optim_work work;
+    memset(&work, 0, sizeof work);
+    work.kind = kind;
+    work.t = t;
+    return work;
+}
+
+mo_status mo_page_optim_step(mo_page_optim *optim, size_t tensor, const mo_optim_desc *desc,
+    uint64_t t, float *param, const float *grad) {
+    moi_page_optim_work work = moi_page_optim_work_of(MOI_PAGE_OPTIM_STEP, t);
+    work.param = param;
+    work.grad = grad;
+    return param && grad ? moi_page_optim_do(optim, tensor, desc, &work) : MO_E_INVALID;
+}
+
+mo_status mo_page_optim_step_bf16(mo_page_optim *optim, size_t tensor, const mo_optim_desc *desc,
+    uint64_t t, uint16_t *param, const float *grad) {
+    moi_page_optim_work work = moi_page_optim_work_of(MOI_PAGE_OPTIM_STEP_BF16, t);
+    work.half = param;
+    work.grad = grad;
+    return param && grad ? moi_page_optim_do(optim, tensor, desc, &work) : MO_E_INVALID;
+}
+
+mo_status mo_page_optim_master_init(mo_page_optim *optim, size_t tensor, const uint16_t *param) {
+    moi_page_optim_work work = moi_page_optim_work_of(MOI_PAGE_OPTIM_MASTER, 0);
+    work.half = (uint16_t *)(uintptr_t)param;
+    return param ? moi_page_optim_do(optim, tensor, NULL, &work) : MO_E_INVALID;
+}
+
+mo_status mo_page_optim_read(mo_page_optim *optim, size_t tensor, const mo_optim_state *state) {
+    moi_page_optim_work work = moi_page_optim_work_of(MOI_PAGE_OPTIM_READ, 0);
+    work.state = state;
+    return state ? moi_page_optim_do(optim, tensor, NULL, &work) : MO_E_INVALID;
+}
+
+mo_status mo_page_optim_write(mo_page_optim *optim, size_t tensor, const mo_optim_state *state) {
+    moi_page_optim_work work = moi_page_optim_work_of(MOI_PAGE_OPTIM_WRITE, 0);
+    work.state = state;
+    return state ? moi_page_optim_do(optim, tensor, NULL, &work) : MO_E_INVALID;
 }
 
 #if defined(__clang__)

@@ -1084,12 +1084,15 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_store_step(
  * n_ahead     pages of a walk that are fetched ahead, less than n_slots; 0 = 1
  * host        [size] memory of the caller, valid as long as the pages, such as a mapped file; its
  *             content is the array's. NULL = staging, whose content is undefined
+ * slots       [n_slots] device memory of the caller for them, of page_bytes each or more, valid as
+ *             long as the pages; the array itself is copied. NULL = from the heap
  * category    of the slots in the track; name as well, kept as a pointer, may be NULL */
 typedef struct mo_cl_page_desc {
     uint64_t size;
     size_t page_bytes;
     size_t n_slots, n_ahead;
     void *host;
+    const mo_cl_mem *slots;
     mo_category category;
     const char *name;
 } mo_cl_page_desc;
@@ -1113,9 +1116,7 @@ typedef struct mo_cl_page {
     size_t n_pages, pages_per_chunk, n_chunks;
     mo_cl_staging *chunks;          /* [n_chunks] of pages_per_chunk pages; none with desc.host */
     struct moi_cl_page_slot *slots; /* [desc.n_slots] */
-    struct moi_cl_page_step *walk;  /* [n_walk] */
-    size_t n_walk;
-    uint64_t step, tick;
+    moi_page_route route;
     mo_cl_page_stats stats;
 } mo_cl_page;
 
@@ -1124,10 +1125,11 @@ typedef struct mo_cl_page {
  *
  * heap  valid as long as the pages
  *
- * Memory:  n_slots pages of the heap; size bytes of staging, in pieces of 64 MiB or a page
+ * Memory:  n_slots pages of the heap, unless desc->slots are given; size bytes of staging, in
+ *          pieces of 64 MiB or a page
  * Threads: one at a time, as everything here, and not beside other calls on the same mo_cl
- * Errors:  MO_E_INVALID (NULL, size 0, page_bytes 0, one slot, n_ahead), MO_E_NO_MEMORY, those of
- *          mo_cl_heap_alloc
+ * Errors:  MO_E_INVALID (NULL, size 0, page_bytes 0, one slot, n_ahead), MO_E_NO_SPACE (desc->slots
+ *          are smaller), MO_E_NO_MEMORY, those of mo_cl_heap_alloc
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_init(
     mo_cl_page *page, mo_cl_heap *heap, const mo_cl_page_desc *desc);
@@ -1688,12 +1690,14 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_master_init(
  *             of one tensor or of several; a tensor of a whole kind (LAMB, LARS, ADAM_MINI,
  *             ADAFACTOR) must fit one
  * n_slots     pages on the device; 0 = 2
+ * slots       memory for them, as of mo_cl_page_desc; NULL = from the heap
  * name        of the slots in the track, kept as a pointer; NULL = "states" */
 typedef struct mo_cl_page_optim_desc {
     const mo_optim_desc *tensors;
     const size_t *n;
     size_t n_tensors;
     size_t page_bytes, n_slots;
+    const mo_cl_mem *slots;
     const char *name;
 } mo_cl_page_optim_desc;
 
@@ -1702,8 +1706,8 @@ typedef struct mo_cl_page_optim_desc {
 typedef struct mo_cl_page_optim {
     mo_cl_page pages;
     mo_cl_heap *heap;
-    struct moi_cl_page_tensor *tensors; /* [n_tensors] */
-    struct moi_cl_page_slice *slices;   /* [n_slices] those of a tensor in their order */
+    struct moi_optim_tensor *tensors; /* [n_tensors] */
+    struct moi_optim_slice *slices;   /* [n_slices] those of a tensor in their order */
     size_t n_tensors, n_slices;
     int is_walking;
 } mo_cl_page_optim;
@@ -2354,6 +2358,27 @@ static int moi_file_remove(const char *path);
 
 /* Bytes of path up to and with its last slash. */
 static size_t moi_file_folder(const char *path);
+/* A file that is written in place: open it to read and write, or make an empty one; or make one in
+ * a folder that has no name, so that it is gone when it is closed, however the program ends. */
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size);
+static int moi_file_create_unnamed(const char *folder, intptr_t *file);
+
+/* Where temporary files go by the environment. path [MOI_FILE_PATH_SIZE] */
+static int moi_file_temp_folder(char *path);
+
+/* Write exactly size bytes at offset. */
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size);
+
+/* Make the file size bytes long, new ones zero. reserve: take the space for them at once, where the
+ * file system can, so that no later write finds it full. */
+static int moi_file_resize(intptr_t file, uint64_t size);
+static int moi_file_reserve(intptr_t file, uint64_t size);
+
+/* Read and write past the system's cache, or not: offsets, sizes and addresses are multiples of
+ * MOI_FILE_DIRECT_ALIGN then. Where the file system refuses this is an error at once, or in the
+ * first read. */
+enum { MOI_FILE_DIRECT_ALIGN = 4096 };
+static int moi_file_direct(intptr_t file, int on);
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
@@ -2588,6 +2613,78 @@ static int moi_file_remove(const char *path) {
     return GetLastError() == ERROR_FILE_NOT_FOUND ? 0 : moi_file_error();
 }
 
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = moi_file_wide(path, wide);
+    if (error) return error;
+    HANDLE handle = CreateFileW(wide, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ, NULL,
+        OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (handle == INVALID_HANDLE_VALUE) return moi_file_error();
+    error = moi_file_size((intptr_t)handle, size);
+    if (error) CloseHandle(handle);
+    else *file = (intptr_t)handle;
+    return error;
+}
+
+static int moi_file_temp_folder(char *path) {
+    wchar_t wide[MAX_PATH + 1];
+    if (GetTempPathW(MAX_PATH + 1, wide) == 0) return moi_file_error();
+    return WideCharToMultiByte(CP_UTF8, 0, wide, -1, path, MOI_FILE_PATH_SIZE, NULL, NULL)
+        ? 0
+        : moi_file_error();
+}
+
+static int moi_file_create_unnamed(const char *folder, intptr_t *file) {
+    char base[MOI_FILE_PATH_SIZE], temp[MOI_FILE_PATH_SIZE + MOI_FILE_TEMP_SIZE];
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = (int)ERROR_FILE_EXISTS;
+    if (strlen(folder) + 8 > sizeof base) return (int)ERROR_FILENAME_EXCED_RANGE;
+    snprintf(base, sizeof base, "%s/memopt", folder);
+    for (int i = 0; i < 1000 && error == (int)ERROR_FILE_EXISTS; i++) {
+        moi_file_temp_name(base, GetCurrentProcessId(), i, temp);
+        error = moi_file_wide(temp, wide);
+        if (error) return error;
+        HANDLE handle = CreateFileW(wide, GENERIC_READ | GENERIC_WRITE, 0, NULL, CREATE_NEW,
+            FILE_ATTRIBUTE_TEMPORARY | FILE_FLAG_DELETE_ON_CLOSE, NULL);
+        error = handle == INVALID_HANDLE_VALUE ? moi_file_error() : 0;
+        if (!error) *file = (intptr_t)handle;
+    }
+    return error;
+}
+
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size) {
+    for (size_t done = 0; done < size;) {
+        OVERLAPPED at;
+        DWORD n = 0;
+        const uint64_t to = offset + done;
+        memset(&at, 0, sizeof at);
+        at.Offset = (DWORD)to;
+        at.OffsetHigh = (DWORD)(to >> 32);
+        if (!WriteFile((HANDLE)file, (const char *)src + done,
+                (DWORD)moi_min(size - done, MOI_FILE_CHUNK), &n, &at))
+            return moi_file_error();
+        if (n == 0) return (int)ERROR_DISK_FULL;
+        done += n;
+    }
+    return 0;
+}
+
+/* The space is taken with the size. */
+static int moi_file_resize(intptr_t file, uint64_t size) {
+    LARGE_INTEGER at;
+    at.QuadPart = (LONGLONG)size;
+    if (!SetFilePointerEx((HANDLE)file, at, NULL, FILE_BEGIN) || !SetEndOfFile((HANDLE)file))
+        return moi_file_error();
+    return 0;
+}
+static int moi_file_reserve(intptr_t file, uint64_t size) { return moi_file_resize(file, size); }
+
+/* Windows decides this when a file is opened. */
+static int moi_file_direct(intptr_t file, int on) {
+    (void)file;
+    return on ? (int)ERROR_NOT_SUPPORTED : 0;
+}
+
 /* MOVEFILE_WRITE_THROUGH has done it. */
 static int moi_file_sync_folder(const char *path) {
     (void)path;
@@ -2783,6 +2880,100 @@ static int moi_file_remove(const char *path) {
     return unlink(path) == 0 || errno == ENOENT ? 0 : moi_file_error();
 }
 
+/* glibc shows these names only to programs that ask for more than POSIX. */
+#if defined(O_DIRECT)
+#define MOI_O_DIRECT O_DIRECT
+#elif defined(__O_DIRECT)
+#define MOI_O_DIRECT __O_DIRECT
+#endif
+#if defined(O_TMPFILE)
+#define MOI_O_TMPFILE O_TMPFILE
+#elif defined(__O_TMPFILE)
+#define MOI_O_TMPFILE __O_TMPFILE
+#endif
+
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size) {
+    intptr_t opened = -1;
+    int error = moi_file_open_as(path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY, 0666, &opened);
+    if (error) return error;
+    error = moi_file_size(opened, size);
+    if (error) moi_file_close(opened);
+    else *file = opened;
+    return error;
+}
+
+static int moi_file_temp_folder(char *path) {
+    const char *folder = getenv("TMPDIR");
+    if (!folder || !*folder) folder = "/tmp";
+    if (strlen(folder) >= MOI_FILE_PATH_SIZE) return ENAMETOOLONG;
+    strcpy(path, folder);
+    return 0;
+}
+
+/* Where the system cannot make a file without a name it loses the name at once. */
+static int moi_file_create_unnamed(const char *folder, intptr_t *file) {
+    char base[MOI_FILE_PATH_SIZE], temp[MOI_FILE_PATH_SIZE + MOI_FILE_TEMP_SIZE];
+    intptr_t made = -1;
+    int error = EEXIST;
+    if (strlen(folder) + 8 > sizeof base) return ENAMETOOLONG;
+#ifdef MOI_O_TMPFILE
+    error = moi_file_open_as(folder, MOI_O_TMPFILE | O_RDWR, 0600, file);
+    if (error != EOPNOTSUPP && error != EISDIR && error != EINVAL) return error;
+    error = EEXIST;
+#endif
+    snprintf(base, sizeof base, "%s/memopt", folder);
+    for (int i = 0; i < 1000 && error == EEXIST; i++) {
+        moi_file_temp_name(base, (unsigned long)getpid(), i, temp);
+        error = moi_file_open_as(temp, O_RDWR | O_CREAT | O_EXCL, 0600, &made);
+    }
+    if (error) return error;
+    error = moi_file_remove(temp);
+    if (error) moi_file_close(made);
+    else *file = made;
+    return error;
+}
+
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size) {
+    for (size_t done = 0; done < size;) {
+        const size_t chunk = moi_min(size - done, MOI_FILE_CHUNK);
+        ssize_t n = pwrite((int)file, (const char *)src + done, chunk, (off_t)(offset + done));
+        if (n == 0) return ENOSPC;
+        if (n > 0) done += (size_t)n;
+        else if (errno != EINTR) return moi_file_error();
+    }
+    return 0;
+}
+
+static int moi_file_resize(intptr_t file, uint64_t size) {
+    while (ftruncate((int)file, (off_t)size) != 0)
+        if (errno != EINTR) return moi_file_error();
+    return 0;
+}
+
+static int moi_file_reserve(intptr_t file, uint64_t size) {
+#if defined(_POSIX_ADVISORY_INFO) && _POSIX_ADVISORY_INFO > 0
+    int error;
+    do error = posix_fallocate((int)file, 0, (off_t)size);
+    while (error == EINTR);
+    if (error != EINVAL && error != EOPNOTSUPP) return error;
+#endif
+    return moi_file_resize(file, size);
+}
+
+static int moi_file_direct(intptr_t file, int on) {
+#if defined(MOI_O_DIRECT)
+    const int flags = fcntl((int)file, F_GETFL);
+    if (flags < 0) return moi_file_error();
+    const int wanted = on ? flags | MOI_O_DIRECT : flags & ~MOI_O_DIRECT;
+    return fcntl((int)file, F_SETFL, wanted) == 0 ? 0 : moi_file_error();
+#elif defined(F_NOCACHE)
+    return fcntl((int)file, F_NOCACHE, on) != -1 ? 0 : moi_file_error();
+#else
+    (void)file;
+    return on ? EINVAL : 0;
+#endif
+}
+
 /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
 static int moi_file_sync_folder(const char *path) {
     char folder[MOI_FILE_PATH_SIZE] = ".";
@@ -2824,6 +3015,9 @@ static int moi_file_list(
     closedir(dir);
     return error;
 }
+
+#undef MOI_O_DIRECT
+#undef MOI_O_TMPFILE
 #endif
 /* mo_quant_coder.h - what encoding looks codes up in, for the loops of the CPU and for devices;
  * never part of the public header. */
@@ -3200,6 +3394,300 @@ static float moi_optim_mean_row(const mo_optim_desc *d, double row_sum, size_t r
 static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, size_t n) {
     const double rms = sqrt(square_sum / (double)n);
     return (float)(d->lr / (rms > d->trust ? rms / d->trust : 1));
+}
+/* mo_optim_pages.h - how the states of many tensors are cut into pages, on the CPU and on devices;
+ * never part of the public header.
+ *
+ * A slice in a page is a state of its own, laid out as mo_optim_state_init lays out one of its
+ * numbers; its offset makes stochastic rounding that of the whole tensor. Slices begin at multiples
+ * of the largest block. */
+#ifndef MEMOPT_OPTIM_PAGES_H
+#define MEMOPT_OPTIM_PAGES_H
+
+enum { MOI_OPTIM_PAGE_ALIGN = 4096 };
+
+/* desc: with the precision that the tensor's size decides, for slices of any size. */
+typedef struct moi_optim_tensor {
+    mo_optim_desc desc;
+    size_t n, first, n_slices;
+} moi_optim_tensor;
+
+typedef struct moi_optim_slice {
+    size_t begin, n, page, off, size;
+} moi_optim_slice;
+
+/* slices = NULL: only counts. page, used: where the next slice goes. */
+typedef struct moi_optim_cut {
+    size_t page_bytes, page, used, n_slices;
+    moi_optim_slice *slices;
+} moi_optim_cut;
+
+/* A tensor of n numbers, whose states are added to the bytes. */
+static mo_status moi_optim_tensor_init(
+    const mo_optim_desc *desc, size_t n, moi_optim_tensor *tensor, size_t *bytes);
+
+/* Pages of page_bytes, or of all bytes where that is less, in whole MOI_OPTIM_PAGE_ALIGN. */
+static mo_status moi_optim_cut_begin(size_t page_bytes, size_t bytes, moi_optim_cut *cut);
+
+/* 0: not even an empty page is enough. */
+static int moi_optim_cut_tensor(moi_optim_cut *cut, moi_optim_tensor *tensor);
+
+/* Bytes of a page that is just enough for a tensor, alone. */
+MEMOPT_UNUSED static size_t moi_optim_least(const moi_optim_tensor *tensor);
+
+/* A walk over tensors, order [n], as one over pages: how many pages that is at most; and which.
+ * Neighbours that share a page are one entry. */
+static mo_status moi_optim_walk_size(const moi_optim_tensor *tensors, size_t n_tensors,
+    const size_t *order, size_t n, size_t *n_steps);
+static size_t moi_optim_walk_pages(const moi_optim_tensor *tensors, const moi_optim_slice *slices,
+    const size_t *order, size_t n, size_t *pages);
+
+/* Whether a state is one of the whole tensor. */
+static int moi_optim_tensor_has(const moi_optim_tensor *tensor, const mo_optim_state *state);
+
+/* Between two states of the same shape. */
+static mo_status moi_optim_slice_copy(
+    const moi_optim_tensor *tensor, const mo_optim_state *from, const mo_optim_state *to);
+
+/* An array of a state by its number in mo_optim_rules.h; NULL = it has none. */
+static void *moi_optim_state_array(const mo_optim_state *s, int array);
+
+#endif
+/* mo_optim_pages.c - see mo_optim_pages.h. */
+
+enum { MOI_OPTIM_PAGE_STEP = 4096 };
+
+/* The most numbers, of n, whose states take room bytes; 0 = none. */
+static size_t moi_optim_fit(const mo_optim_desc *d, size_t n, size_t room) {
+    if (mo_optim_state_size(d, n) <= room) return n;
+    if (moi_optim_traits(d->kind, 0) & MOI_WHOLE) return 0;
+    size_t low = 0, high = moi_ceil_div(n, MOI_OPTIM_PAGE_STEP);
+    while (high - low > 1) { /* low steps fit, high do not */
+        const size_t middle = low + (high - low) / 2;
+        if (mo_optim_state_size(d, middle * MOI_OPTIM_PAGE_STEP) <= room) low = middle;
+        else high = middle;
+    }
+    return low * MOI_OPTIM_PAGE_STEP;
+}
+
+static int moi_optim_cut_tensor(moi_optim_cut *cut, moi_optim_tensor *tensor) {
+    tensor->first = cut->n_slices;
+    for (size_t begin = 0; begin < tensor->n;) {
+        const size_t left = tensor->n - begin;
+        size_t n = moi_optim_fit(&tensor->desc, left, cut->page_bytes - cut->used);
+        if (n == 0 && cut->used == 0) return 0;
+        if (n == 0) {
+            cut->page++;
+            cut->used = 0;
+            continue;
+        }
+        const size_t size = mo_optim_state_size(&tensor->desc, n);
+        if (cut->slices) {
+            moi_optim_slice *slice = &cut->slices[cut->n_slices];
+            slice->begin = begin;
+            slice->n = n;
+            slice->page = cut->page;
+            slice->off = cut->used;
+            slice->size = size;
+        }
+        cut->n_slices++;
+        cut->used = (cut->used + size + MOI_CACHE_LINE - 1) / MOI_CACHE_LINE * MOI_CACHE_LINE;
+        if (cut->used > cut->page_bytes) cut->used = cut->page_bytes;
+        begin += n;
+    }
+    tensor->n_slices = cut->n_slices - tensor->first;
+    return 1;
+}
+
+static mo_status moi_optim_tensor_init(
+    const mo_optim_desc *desc, size_t n, moi_optim_tensor *tensor, size_t *bytes) {
+    moi_optim_layout layout;
+    if (n == 0) return MO_E_INVALID;
+    tensor->n = n;
+    tensor->desc = mo_optim_desc_defaults(desc);
+    mo_status status = moi_optim_layout_check(&tensor->desc, n);
+    if (status != MO_OK) return status;
+    if (!moi_optim_lay_out(&tensor->desc, n, &layout) || !moi_add(*bytes, layout.size, bytes) ||
+        !moi_add(*bytes, MOI_CACHE_LINE, bytes))
+        return MO_E_OVERFLOW;
+    tensor->desc.precision = layout.precision;
+    tensor->desc.min_8bit_size = 1;
+    return MO_OK;
+}
+
+static mo_status moi_optim_cut_begin(size_t page_bytes, size_t bytes, moi_optim_cut *cut) {
+    memset(cut, 0, sizeof *cut);
+    return moi_align_up(moi_min(page_bytes, bytes), MOI_OPTIM_PAGE_ALIGN, &cut->page_bytes)
+        ? MO_OK
+        : MO_E_OVERFLOW;
+}
+
+static size_t moi_optim_least(const moi_optim_tensor *tensor) {
+    const int is_whole = (moi_optim_traits(tensor->desc.kind, 0) & MOI_WHOLE) != 0;
+    const size_t n = is_whole ? tensor->n : moi_min(tensor->n, MOI_OPTIM_PAGE_STEP);
+    return mo_optim_state_size(&tensor->desc, n);
+}
+
+static mo_status moi_optim_walk_size(const moi_optim_tensor *tensors, size_t n_tensors,
+    const size_t *order, size_t n, size_t *n_steps) {
+    if (!order || n == 0) return MO_E_INVALID;
+    *n_steps = 0;
+    for (size_t k = 0; k < n; k++) {
+        if (order[k] >= n_tensors) return MO_E_INVALID;
+        *n_steps += tensors[order[k]].n_slices;
+    }
+    return MO_OK;
+}
+
+static size_t moi_optim_walk_pages(const moi_optim_tensor *tensors, const moi_optim_slice *slices,
+    const size_t *order, size_t n, size_t *pages) {
+    size_t n_pages = 0;
+    for (size_t k = 0; k < n; k++) {
+        const moi_optim_tensor *tensor = &tensors[order[k]];
+        for (size_t s = 0; s < tensor->n_slices; s++) {
+            const size_t page = slices[tensor->first + s].page;
+            if (n_pages == 0 || pages[n_pages - 1] != page) pages[n_pages++] = page;
+        }
+    }
+    return n_pages;
+}
+
+static int moi_optim_tensor_has(const moi_optim_tensor *tensor, const mo_optim_state *state) {
+    return state->n == tensor->n && state->precision == tensor->desc.precision &&
+        (!moi_optim_is_blockwise(state->precision) || state->block == tensor->desc.block);
+}
+
+static void *moi_optim_state_array(const mo_optim_state *s, int array) {
+    switch (array) {
+    case moi_optim_m: return s->m;
+    case moi_optim_m_absmax: return s->m_absmax;
+    case moi_optim_slow: return s->slow;
+    case moi_optim_slow_absmax: return s->slow_absmax;
+    case moi_optim_v: return s->v;
+    case moi_optim_v_absmax: return s->v_absmax;
+    case moi_optim_row: return s->row;
+    case moi_optim_column: return s->column;
+    default: return s->master;
+    }
+}
+
+static mo_status moi_optim_slice_copy(
+    const moi_optim_tensor *tensor, const mo_optim_state *from, const mo_optim_state *to) {
+    moi_optim_layout layout;
+    if (!moi_optim_lay_out(&tensor->desc, from->n, &layout)) return MO_E_OVERFLOW;
+    for (int i = 0; i < moi_optim_n_arrays; i++) {
+        size_t bytes = 0;
+        const void *src = moi_optim_state_array(from, i);
+        void *dst = moi_optim_state_array(to, i);
+        if (!src != !dst) return MO_E_INVALID;
+        if (src && moi_optim_array_bytes(&layout, i, &bytes)) memcpy(dst, src, bytes);
+    }
+    return MO_OK;
+}
+/* mo_page_route.h - the order in which pages are going to be used, over and over, and where in it a
+ * walk is: what pages on the CPU and on devices share; never part of the public header.
+ *
+ * Steps of all rounds are counted on. A page that the route does not have is used after all steps,
+ * the one that was asked for last before the others. */
+#ifndef MEMOPT_PAGE_ROUTE_H
+#define MEMOPT_PAGE_ROUTE_H
+
+#define MOI_PAGE_NEVER (UINT64_MAX / 2)
+
+/* An entry. again: entries from here to the next one of the same page, n at most. */
+typedef struct moi_page_step {
+    size_t page, again;
+} moi_page_step;
+
+/* A route that begins at its first step: order [n] of pages below n_pages, NULL = 0, 1 .. n - 1;
+ * n = 0: none. When it fails the old one stays. */
+static mo_status moi_page_route_set(moi_page_route *route, const mo_allocator *allocator,
+    const size_t *order, size_t n, size_t n_pages);
+static void moi_page_route_free(moi_page_route *route, const mo_allocator *allocator);
+
+/* The page of a step, with a route. */
+static size_t moi_page_route_page(const moi_page_route *route, uint64_t step);
+
+/* The first step from here on that has the page; of one that has none, its rank behind all. */
+static uint64_t moi_page_route_next(moi_page_route *route, size_t page);
+
+/* The page of this step is used now; returns its next use. *skips: steps were left out, and next
+ * uses before the route's step have to be moved on by catch_up. */
+static uint64_t moi_page_route_advance(moi_page_route *route, uint64_t step, int *skips);
+static uint64_t moi_page_route_catch_up(const moi_page_route *route, uint64_t next_use);
+
+#endif
+/* mo_page_route.c - see mo_page_route.h. */
+
+static moi_page_step *moi_page_route_steps(
+    const mo_allocator *allocator, const size_t *order, size_t n, size_t n_pages) {
+    size_t step_bytes, next_bytes;
+    if (!moi_mul(n, sizeof(moi_page_step), &step_bytes)) return NULL;
+    if (!moi_mul(n_pages, sizeof(size_t), &next_bytes)) return NULL;
+    moi_page_step *steps = (moi_page_step *)mo_alloc(allocator, step_bytes, MOI_CACHE_LINE);
+    size_t *next = (size_t *)mo_alloc(allocator, next_bytes, MOI_CACHE_LINE);
+    for (size_t k = steps && next ? 2 * n : 0; k-- > 0;) { /* two rounds, from behind */
+        const size_t page = order ? order[k % n] : k % n;
+        if (k < n) {
+            steps[k].page = page;
+            steps[k].again = next[page] - k;
+        }
+        next[page] = k;
+    }
+    if (!next) {
+        mo_free(allocator, steps, step_bytes, MOI_CACHE_LINE);
+        return NULL;
+    }
+    mo_free(allocator, next, next_bytes, MOI_CACHE_LINE);
+    return steps;
+}
+
+static mo_status moi_page_route_set(moi_page_route *route, const mo_allocator *allocator,
+    const size_t *order, size_t n, size_t n_pages) {
+    moi_page_step *steps = NULL;
+    if ((!order && n > n_pages) || n > SIZE_MAX / 2) return MO_E_INVALID;
+    for (size_t k = 0; order && k < n; k++)
+        if (order[k] >= n_pages) return MO_E_INVALID;
+    if (n > 0) {
+        steps = moi_page_route_steps(allocator, order, n, n_pages);
+        if (!steps) return MO_E_NO_MEMORY;
+    }
+    moi_page_route_free(route, allocator);
+    route->steps = steps;
+    route->n = n;
+    route->step = 0;
+    return MO_OK;
+}
+
+static void moi_page_route_free(moi_page_route *route, const mo_allocator *allocator) {
+    mo_free(allocator, route->steps, route->n * sizeof *route->steps, MOI_CACHE_LINE);
+    route->steps = NULL;
+    route->n = 0;
+}
+
+static size_t moi_page_route_page(const moi_page_route *route, uint64_t step) {
+    return route->steps[step % route->n].page;
+}
+
+static uint64_t moi_page_route_next(moi_page_route *route, size_t page) {
+    /* Once more the page of the last step: the walk stays behind it. */
+    if (route->n && route->step > 0 && moi_page_route_page(route, route->step) != page &&
+        moi_page_route_page(route, route->step - 1) == page)
+        return route->step - 1;
+    for (size_t k = 0; k < route->n; k++)
+        if (moi_page_route_page(route, route->step + k) == page) return route->step + k;
+    return UINT64_MAX - route->tick++;
+}
+
+static uint64_t moi_page_route_advance(moi_page_route *route, uint64_t step, int *skips) {
+    *skips = step != route->step;
+    route->step = step + 1;
+    return step + route->steps[step % route->n].again;
+}
+
+static uint64_t moi_page_route_catch_up(const moi_page_route *route, uint64_t next_use) {
+    while (next_use < route->step) next_use += route->steps[next_use % route->n].again;
+    return next_use;
 }
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
@@ -10360,18 +10848,11 @@ mo_status mo_cl_store_step(mo_cl_store *store, const mo_cl_arena *arena, const m
  * before it is filled. The compute queue waits for the last transfer of a slot when its page is
  * acquired. A queue is flushed before the other one waits for its events. */
 
-#define MOI_CL_PAGE_NONE  SIZE_MAX
-#define MOI_CL_PAGE_NEVER (UINT64_MAX / 2)
+#define MOI_CL_PAGE_NONE SIZE_MAX
 enum { MOI_CL_PAGE_CHUNK = 64 << 20 };
 
-/* An entry of a walk. again: entries from here to the next one of the same page, n_walk at most. */
-typedef struct moi_cl_page_step {
-    size_t page, again;
-} moi_cl_page_step;
-
 /* page = NONE: empty.
- * next_use  counts the steps of all walks; pages outside the walk come after all of it, the one
- *           that was used last first
+ * next_use  see mo_page_route.h
  * moved     the last transfer, when the compute queue has not waited for it yet
  * released  the mark of the last release, when no transfer has waited for it yet */
 typedef struct moi_cl_page_slot {
@@ -10421,6 +10902,12 @@ static mo_status moi_cl_page_slots_init(mo_cl_page *page) {
     memset(page->slots, 0, n * sizeof *page->slots);
     for (size_t i = 0; i < n; i++) {
         page->slots[i].page = MOI_CL_PAGE_NONE;
+        if (page->desc.slots) {
+            page->slots[i].mem = page->desc.slots[i];
+            page->slots[i].mem.handle = 0; /* not the heap's to move or to take back */
+            if (page->slots[i].mem.size < moi_cl_page_size(page, 0)) return MO_E_NO_SPACE;
+            continue;
+        }
         mo_status status = mo_cl_heap_alloc(page->heap, moi_cl_page_size(page, 0),
             page->desc.category, page->desc.name, &page->slots[i].mem);
         if (status != MO_OK) return status;
@@ -10443,6 +10930,7 @@ mo_status mo_cl_page_init(mo_cl_page *page, mo_cl_heap *heap, const mo_cl_page_d
     made.n_pages = (size_t)n;
     mo_status status = moi_cl_page_slots_init(&made);
     if (status == MO_OK) status = moi_cl_page_host_init(&made);
+    made.desc.slots = NULL; /* the caller's */
     if (status == MO_OK) *page = made;
     else mo_cl_page_free(&made);
     return status;
@@ -10469,7 +10957,7 @@ void mo_cl_page_free(mo_cl_page *page) {
         mo_cl_staging_free(&page->chunks[i]);
     moi_cl_delete(allocator, page->slots, page->desc.n_slots, sizeof *page->slots);
     moi_cl_delete(allocator, page->chunks, page->n_chunks, sizeof *page->chunks);
-    moi_cl_delete(allocator, page->walk, page->n_walk, sizeof *page->walk);
+    moi_page_route_free(&page->route, allocator);
     memset(page, 0, sizeof *page);
 }
 
@@ -10484,13 +10972,19 @@ void *mo_cl_page_host(const mo_cl_page *page, size_t i) {
 
 /* ---- transfers ----------------------------------------------------------------------------- */
 
+/* Where the slot is now. */
+static mo_status moi_cl_page_locate(const mo_cl_page *page, moi_cl_page_slot *slot) {
+    if (!slot->mem.handle) return MO_OK;
+    return mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+}
+
 /* Starts a page's transfer behind the kernels that used the slot, which may have moved. */
 static mo_status moi_cl_page_move(mo_cl_page *page, moi_cl_page_slot *slot, size_t i, int out) {
     const mo_cl_wait_list after = {&slot->released, slot->released != NULL};
     const size_t size = moi_cl_page_size(page, i);
     void *host = mo_cl_page_host(page, i);
     cl_event moved = NULL;
-    mo_status status = mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+    mo_status status = moi_cl_page_locate(page, slot);
     if (status != MO_OK) return status;
     status = out
         ? mo_cl_download(page->heap, MO_CL_TRANSFER, host, &slot->mem, 0, size, &after, &moved)
@@ -10549,10 +11043,10 @@ static moi_cl_page_slot *moi_cl_page_victim(const mo_cl_page *page) {
 
 /* Brings the pages of the next steps, unless a page that is needed sooner would have to go. */
 static mo_status moi_cl_page_ahead(mo_cl_page *page) {
-    if (page->n_walk == 0) return MO_OK;
+    if (page->route.n == 0) return MO_OK;
     for (size_t k = 0; k < page->desc.n_ahead; k++) {
-        const uint64_t step = page->step + k;
-        const size_t i = page->walk[step % page->n_walk].page;
+        const uint64_t step = page->route.step + k;
+        const size_t i = moi_page_route_page(&page->route, step);
         if (moi_cl_page_find(page, i)) continue;
         moi_cl_page_slot *slot = moi_cl_page_victim(page);
         if (!slot || (slot->page != MOI_CL_PAGE_NONE && slot->next_use <= step)) return MO_OK;
@@ -10564,65 +11058,27 @@ static mo_status moi_cl_page_ahead(mo_cl_page *page) {
     return MO_OK;
 }
 
-/* When the page in the slot is needed: the first step of the walk from here on that has it. */
-static uint64_t moi_cl_page_next_use(mo_cl_page *page, size_t i) {
-    /* Once more the page of the last step: the walk stays behind it. */
-    if (page->n_walk && page->step > 0 && page->walk[page->step % page->n_walk].page != i &&
-        page->walk[(page->step - 1) % page->n_walk].page == i)
-        return page->step - 1;
-    for (size_t k = 0; k < page->n_walk; k++)
-        if (page->walk[(page->step + k) % page->n_walk].page == i) return page->step + k;
-    return UINT64_MAX - page->tick++;
-}
-
-/* The walk goes on behind step, at which the slot's page is used. Steps that were left out are used
- * no more. */
-static void moi_cl_page_advance(mo_cl_page *page, moi_cl_page_slot *slot, uint64_t step) {
-    const int skips = step != page->step;
-    slot->next_use = step + page->walk[step % page->n_walk].again;
-    page->step = step + 1;
+/* The walk goes on behind the slot's page. Steps that were left out are used no more. */
+static void moi_cl_page_use(mo_cl_page *page, moi_cl_page_slot *slot) {
+    int skips = 0;
+    slot->next_use = moi_page_route_next(&page->route, slot->page);
+    if (slot->next_use < MOI_PAGE_NEVER)
+        slot->next_use = moi_page_route_advance(&page->route, slot->next_use, &skips);
     for (size_t s = 0; skips && s < page->desc.n_slots; s++) {
         moi_cl_page_slot *other = &page->slots[s];
-        while (other->page != MOI_CL_PAGE_NONE && other->next_use < page->step)
-            other->next_use += page->walk[other->next_use % page->n_walk].again;
-    }
-}
-
-static void moi_cl_page_order(moi_cl_page_step *walk, size_t *next, const size_t *order, size_t n) {
-    for (size_t k = 2 * n; k-- > 0;) {
-        const size_t i = order ? order[k % n] : k % n;
-        if (k < n) {
-            walk[k].page = i;
-            walk[k].again = next[i] - k;
-        }
-        next[i] = k;
+        if (other->page != MOI_CL_PAGE_NONE)
+            other->next_use = moi_page_route_catch_up(&page->route, other->next_use);
     }
 }
 
 mo_status mo_cl_page_walk(mo_cl_page *page, const size_t *order, size_t n) {
-    moi_cl_page_step *walk = NULL;
-    if (!page || !page->heap || (!order && n > page->n_pages) || n > SIZE_MAX / 2)
-        return MO_E_INVALID;
-    for (size_t k = 0; order && k < n; k++)
-        if (order[k] >= page->n_pages) return MO_E_INVALID;
-    const mo_allocator *allocator = &page->heap->cl->allocator;
-    if (n > 0) {
-        walk = (moi_cl_page_step *)moi_cl_new(allocator, n, sizeof *walk);
-        size_t *last = (size_t *)moi_cl_new(allocator, page->n_pages, sizeof *last);
-        if (walk && last) moi_cl_page_order(walk, last, order, n);
-        moi_cl_delete(allocator, last, page->n_pages, sizeof *last);
-        if (!walk || !last) {
-            moi_cl_delete(allocator, walk, n, sizeof *walk);
-            return MO_E_NO_MEMORY;
-        }
-    }
-    moi_cl_delete(allocator, page->walk, page->n_walk, sizeof *page->walk);
-    page->walk = walk;
-    page->n_walk = n;
-    page->step = 0;
+    if (!page || !page->heap) return MO_E_INVALID;
+    mo_status status =
+        moi_page_route_set(&page->route, &page->heap->cl->allocator, order, n, page->n_pages);
+    if (status != MO_OK) return status;
     for (size_t s = 0; s < page->desc.n_slots; s++)
         if (page->slots[s].page != MOI_CL_PAGE_NONE)
-            page->slots[s].next_use = moi_cl_page_next_use(page, page->slots[s].page);
+            page->slots[s].next_use = moi_page_route_next(&page->route, page->slots[s].page);
     return moi_cl_page_ahead(page);
 }
 
@@ -10640,7 +11096,7 @@ mo_status mo_cl_page_acquire(mo_cl_page *page, size_t i, mo_cl_access access, mo
         status = moi_cl_page_fill(page, slot, i, access != MO_CL_OVERWRITE);
         if (status != MO_OK) return status;
     }
-    status = mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+    status = moi_cl_page_locate(page, slot);
     if (status != MO_OK) return status;
     if (slot->moved) {
         const mo_cl_wait_list after = {&slot->moved, 1};
@@ -10648,9 +11104,7 @@ mo_status mo_cl_page_acquire(mo_cl_page *page, size_t i, mo_cl_access access, mo
         if (status != MO_OK) return status;
         moi_cl_page_forget(&slot->moved);
     }
-    const uint64_t step = moi_cl_page_next_use(page, i);
-    if (step < MOI_CL_PAGE_NEVER) moi_cl_page_advance(page, slot, step);
-    else slot->next_use = step;
+    moi_cl_page_use(page, slot);
     slot->n_users++;
     status = moi_cl_page_ahead(page);
     if (status != MO_OK) {
@@ -10693,7 +11147,6 @@ mo_status mo_cl_page_sync(mo_cl_page *page) {
 }
 
 #undef MOI_CL_PAGE_NONE
-#undef MOI_CL_PAGE_NEVER
 /* mo_cl_half.c - see mo_cl_half.h. */
 
 /* The bits of the numbers that larger ones become: infinity or what stands for it, or the largest
@@ -11319,21 +11772,6 @@ static mo_cl_mem *moi_cl_optim_array(mo_cl_optim_state *s, int array) {
     }
 }
 
-/* The same of the host; the library writes to what it is given as a state. */
-static void *moi_cl_optim_host_array(const mo_optim_state *s, int array) {
-    switch (array) {
-    case moi_optim_m: return s->m;
-    case moi_optim_m_absmax: return s->m_absmax;
-    case moi_optim_slow: return s->slow;
-    case moi_optim_slow_absmax: return s->slow_absmax;
-    case moi_optim_v: return s->v;
-    case moi_optim_v_absmax: return s->v_absmax;
-    case moi_optim_row: return s->row;
-    case moi_optim_column: return s->column;
-    default: return s->master;
-    }
-}
-
 /* Every byte of mem, whose offset is a multiple of 4 and whose size becomes one. */
 static mo_status moi_cl_optim_set(mo_cl *cl, mo_cl_mem mem, uint64_t size, int byte) {
     const uint64_t words = size / 4 + (size % 4 != 0);
@@ -11454,7 +11892,7 @@ static int moi_cl_optim_same(
     for (int i = 0; i < moi_optim_n_arrays; i++) {
         const mo_cl_mem *mem = moi_cl_optim_array(device, i);
         size_t bytes = 0;
-        if (!moi_cl_optim_host_array(host, i) != !mem->buffer) return 0;
+        if (!moi_optim_state_array(host, i) != !mem->buffer) return 0;
         if (!mem->buffer) continue;
         if (!moi_optim_array_bytes(layout, i, &bytes) || bytes > mem->size) return 0;
         layout->has |= 1u << i;
@@ -11473,7 +11911,7 @@ static mo_status moi_cl_optim_move(
     if (!moi_cl_optim_same(host, &s, &layout)) return MO_E_INVALID;
     for (int i = 0; i < moi_optim_n_arrays && status == MO_OK; i++) {
         const mo_cl_mem *mem = moi_cl_optim_array(&s, i);
-        void *data = moi_cl_optim_host_array(host, i);
+        void *data = moi_optim_state_array(host, i);
         size_t bytes = 0;
         if (!(layout.has >> i & 1) || !moi_optim_array_bytes(&layout, i, &bytes) || bytes == 0)
             continue;
@@ -11796,24 +12234,9 @@ mo_status mo_cl_optim_step_bf16(mo_cl *cl, const mo_optim_desc *desc, uint64_t t
     job.grad = grad;
     return moi_cl_optim_run(&job, desc, t);
 }
-/* mo_cl_page_optim.c - see mo_cl_page_optim.h.
- *
- * A slice in a page is a state of its own, laid out as mo_optim_state_init lays out one of its
- * numbers; its offset makes stochastic rounding that of the whole tensor. Slices begin at multiples
- * of the largest block. */
+/* mo_cl_page_optim.c - see mo_cl_page_optim.h; how tensors are cut is in mo_optim_pages.c. */
 
 #define MOI_CL_PAGE_OPTIM_BYTES ((size_t)16 << 20)
-enum { MOI_CL_PAGE_OPTIM_STEP = 4096, MOI_CL_PAGE_OPTIM_ALIGN = 4096 };
-
-/* desc: with the precision that the tensor's size decides, for slices of any size. */
-typedef struct moi_cl_page_tensor {
-    mo_optim_desc desc;
-    size_t n, first, n_slices;
-} moi_cl_page_tensor;
-
-typedef struct moi_cl_page_slice {
-    size_t begin, n, page, off, size;
-} moi_cl_page_slice;
 
 typedef enum moi_cl_page_work {
     MOI_CL_PAGE_STEP,
@@ -11823,59 +12246,10 @@ typedef enum moi_cl_page_work {
 
 /* ---- cutting ------------------------------------------------------------------------------- */
 
-/* slices = NULL: only counts. page, used: where the next slice goes. */
-typedef struct moi_cl_page_cut {
-    size_t page_bytes, page, used, n_slices;
-    moi_cl_page_slice *slices;
-} moi_cl_page_cut;
-
-/* The most numbers, of n, whose states take room bytes; 0 = none. */
-static size_t moi_cl_page_fit(const mo_optim_desc *d, size_t n, size_t room) {
-    if (mo_optim_state_size(d, n) <= room) return n;
-    if (moi_optim_traits(d->kind, 0) & MOI_WHOLE) return 0;
-    size_t low = 0, high = moi_ceil_div(n, MOI_CL_PAGE_OPTIM_STEP);
-    while (high - low > 1) { /* low steps fit, high do not */
-        const size_t middle = low + (high - low) / 2;
-        if (mo_optim_state_size(d, middle * MOI_CL_PAGE_OPTIM_STEP) <= room) low = middle;
-        else high = middle;
-    }
-    return low * MOI_CL_PAGE_OPTIM_STEP;
-}
-
-/* 0: not even an empty page is enough. */
-static int moi_cl_page_cut_tensor(moi_cl_page_cut *cut, moi_cl_page_tensor *tensor) {
-    tensor->first = cut->n_slices;
-    for (size_t begin = 0; begin < tensor->n;) {
-        const size_t left = tensor->n - begin;
-        size_t n = moi_cl_page_fit(&tensor->desc, left, cut->page_bytes - cut->used);
-        if (n == 0 && cut->used == 0) return 0;
-        if (n == 0) {
-            cut->page++;
-            cut->used = 0;
-            continue;
-        }
-        const size_t size = mo_optim_state_size(&tensor->desc, n);
-        if (cut->slices) {
-            moi_cl_page_slice *slice = &cut->slices[cut->n_slices];
-            slice->begin = begin;
-            slice->n = n;
-            slice->page = cut->page;
-            slice->off = cut->used;
-            slice->size = size;
-        }
-        cut->n_slices++;
-        cut->used = (cut->used + size + MOI_CACHE_LINE - 1) / MOI_CACHE_LINE * MOI_CACHE_LINE;
-        if (cut->used > cut->page_bytes) cut->used = cut->page_bytes;
-        begin += n;
-    }
-    tensor->n_slices = cut->n_slices - tensor->first;
-    return 1;
-}
-
-static mo_status moi_cl_page_cut_all(mo_cl_page_optim *optim, moi_cl_page_cut *cut) {
+static mo_status moi_cl_page_cut_all(mo_cl_page_optim *optim, moi_optim_cut *cut) {
     cut->page = cut->used = cut->n_slices = 0;
     for (size_t i = 0; i < optim->n_tensors; i++) {
-        if (moi_cl_page_cut_tensor(cut, &optim->tensors[i])) continue;
+        if (moi_optim_cut_tensor(cut, &optim->tensors[i])) continue;
         moi_cl_say(&optim->heap->cl->log, MO_LOG_ERROR,
             "cl: a page of %zu bytes is too small for states of tensor %zu, %zu numbers",
             cut->page_bytes, i, optim->tensors[i].n);
@@ -11889,37 +12263,23 @@ static mo_status moi_cl_page_cut_all(mo_cl_page_optim *optim, moi_cl_page_cut *c
 /* The tensors, and the bytes of all their states. */
 static mo_status moi_cl_page_tensors(
     mo_cl_page_optim *optim, const mo_cl_page_optim_desc *desc, size_t *bytes) {
+    mo_status status = MO_OK;
     *bytes = 0;
-    for (size_t i = 0; i < desc->n_tensors; i++) {
-        moi_cl_page_tensor *tensor = &optim->tensors[i];
-        moi_optim_layout layout;
-        if (desc->n[i] == 0) return MO_E_INVALID;
-        tensor->n = desc->n[i];
-        tensor->desc = mo_optim_desc_defaults(&desc->tensors[i]);
-        mo_status status = moi_optim_layout_check(&tensor->desc, tensor->n);
-        if (status != MO_OK) return status;
-        if (!moi_optim_lay_out(&tensor->desc, tensor->n, &layout) ||
-            !moi_add(*bytes, layout.size, bytes) || !moi_add(*bytes, MOI_CACHE_LINE, bytes))
-            return MO_E_OVERFLOW;
-        tensor->desc.precision = layout.precision;
-        tensor->desc.min_8bit_size = 1;
-    }
-    return MO_OK;
+    for (size_t i = 0; i < desc->n_tensors && status == MO_OK; i++)
+        status = moi_optim_tensor_init(&desc->tensors[i], desc->n[i], &optim->tensors[i], bytes);
+    return status;
 }
 
 static mo_status moi_cl_page_optim_slices(
-    mo_cl_page_optim *optim, const mo_cl_page_optim_desc *desc, moi_cl_page_cut *cut) {
+    mo_cl_page_optim *optim, const mo_cl_page_optim_desc *desc, moi_optim_cut *cut) {
     size_t bytes = 0;
     mo_status status = moi_cl_page_tensors(optim, desc, &bytes);
     if (status != MO_OK) return status;
-    memset(cut, 0, sizeof *cut);
-    cut->page_bytes = desc->page_bytes ? desc->page_bytes : MOI_CL_PAGE_OPTIM_BYTES;
-    if (bytes < cut->page_bytes) cut->page_bytes = bytes;
-    if (!moi_align_up(cut->page_bytes, MOI_CL_PAGE_OPTIM_ALIGN, &cut->page_bytes))
-        return MO_E_OVERFLOW;
-    status = moi_cl_page_cut_all(optim, cut);
+    status = moi_optim_cut_begin(
+        desc->page_bytes ? desc->page_bytes : MOI_CL_PAGE_OPTIM_BYTES, bytes, cut);
+    if (status == MO_OK) status = moi_cl_page_cut_all(optim, cut);
     if (status != MO_OK) return status;
-    optim->slices = (moi_cl_page_slice *)moi_cl_new(
+    optim->slices = (moi_optim_slice *)moi_cl_new(
         &optim->heap->cl->allocator, cut->n_slices, sizeof *optim->slices);
     if (!optim->slices) return MO_E_NO_MEMORY;
     optim->n_slices = cut->n_slices;
@@ -11928,9 +12288,8 @@ static mo_status moi_cl_page_optim_slices(
 }
 
 /* A slice in host memory. */
-static mo_status moi_cl_page_optim_at(const mo_cl_page_optim *optim,
-    const moi_cl_page_tensor *tensor, const moi_cl_page_slice *slice, int is_new,
-    mo_optim_state *state) {
+static mo_status moi_cl_page_optim_at(const mo_cl_page_optim *optim, const moi_optim_tensor *tensor,
+    const moi_optim_slice *slice, int is_new, mo_optim_state *state) {
     char *memory = (char *)mo_cl_page_host(&optim->pages, slice->page) + slice->off;
     return is_new ? mo_optim_state_init(&tensor->desc, slice->n, memory, slice->size, state)
                   : mo_optim_state_attach(&tensor->desc, slice->n, memory, slice->size, state);
@@ -11938,7 +12297,7 @@ static mo_status moi_cl_page_optim_at(const mo_cl_page_optim *optim,
 
 static mo_status moi_cl_page_optim_begin(
     mo_cl_page_optim *optim, const mo_cl_page_optim_desc *desc) {
-    moi_cl_page_cut cut;
+    moi_optim_cut cut;
     mo_cl_page_desc pages;
     mo_optim_state state;
     mo_status status = moi_cl_page_optim_slices(optim, desc, &cut);
@@ -11947,11 +12306,12 @@ static mo_status moi_cl_page_optim_begin(
     pages.size = (uint64_t)cut.page * cut.page_bytes + cut.used;
     pages.page_bytes = cut.page_bytes;
     pages.n_slots = desc->n_slots;
+    pages.slots = desc->slots;
     pages.category = MO_CATEGORY_OPTIMIZER;
     pages.name = desc->name ? desc->name : "states";
     status = mo_cl_page_init(&optim->pages, optim->heap, &pages);
     for (size_t i = 0; i < optim->n_tensors && status == MO_OK; i++) {
-        const moi_cl_page_tensor *tensor = &optim->tensors[i];
+        const moi_optim_tensor *tensor = &optim->tensors[i];
         for (size_t k = 0; k < tensor->n_slices && status == MO_OK; k++)
             status =
                 moi_cl_page_optim_at(optim, tensor, &optim->slices[tensor->first + k], 1, &state);
@@ -11966,8 +12326,8 @@ mo_status mo_cl_page_optim_init(
         return MO_E_INVALID;
     memset(&made, 0, sizeof made);
     made.heap = heap;
-    made.tensors = (moi_cl_page_tensor *)moi_cl_new(
-        &heap->cl->allocator, desc->n_tensors, sizeof *made.tensors);
+    made.tensors =
+        (moi_optim_tensor *)moi_cl_new(&heap->cl->allocator, desc->n_tensors, sizeof *made.tensors);
     if (!made.tensors) return MO_E_NO_MEMORY;
     made.n_tensors = desc->n_tensors;
     mo_status status = moi_cl_page_optim_begin(&made, desc);
@@ -11987,30 +12347,21 @@ void mo_cl_page_optim_free(mo_cl_page_optim *optim) {
 
 /* ---- steps --------------------------------------------------------------------------------- */
 
-/* Neighbours that share a page are one entry of the walk. */
 mo_status mo_cl_page_optim_walk(mo_cl_page_optim *optim, const size_t *order, size_t n) {
-    size_t n_steps = 0, n_pages = 0;
-    if (!optim || !optim->heap || !order || n == 0) return MO_E_INVALID;
-    for (size_t k = 0; k < n; k++) {
-        if (order[k] >= optim->n_tensors) return MO_E_INVALID;
-        n_steps += optim->tensors[order[k]].n_slices;
-    }
+    size_t n_steps = 0;
+    if (!optim || !optim->heap) return MO_E_INVALID;
+    mo_status status = moi_optim_walk_size(optim->tensors, optim->n_tensors, order, n, &n_steps);
+    if (status != MO_OK) return status;
     size_t *pages = (size_t *)moi_cl_new(&optim->heap->cl->allocator, n_steps, sizeof *pages);
     if (!pages) return MO_E_NO_MEMORY;
-    for (size_t k = 0; k < n; k++) {
-        const moi_cl_page_tensor *tensor = &optim->tensors[order[k]];
-        for (size_t s = 0; s < tensor->n_slices; s++) {
-            const size_t page = optim->slices[tensor->first + s].page;
-            if (n_pages == 0 || pages[n_pages - 1] != page) pages[n_pages++] = page;
-        }
-    }
-    mo_status status = mo_cl_page_walk(&optim->pages, pages, n_pages);
+    const size_t n_pages = moi_optim_walk_pages(optim->tensors, optim->slices, order, n, pages);
+    status = mo_cl_page_walk(&optim->pages, pages, n_pages);
     moi_cl_delete(&optim->heap->cl->allocator, pages, n_steps, sizeof *pages);
-    optim->is_walking = status == MO_OK;
+    optim->is_walking |= status == MO_OK;
     return status;
 }
 
-static mo_status moi_cl_page_optim_slice(mo_cl_page_optim *optim, const moi_cl_page_slice *slice,
+static mo_status moi_cl_page_optim_slice(mo_cl_page_optim *optim, const moi_optim_slice *slice,
     const mo_optim_desc *d, moi_cl_page_work work, uint64_t t, const mo_cl_mem *param,
     const mo_cl_mem *grad) {
     mo_cl *cl = optim->heap->cl;
@@ -12040,7 +12391,7 @@ static mo_status moi_cl_page_optim_work(mo_cl_page_optim *optim, size_t i,
     const mo_cl_mem *grad) {
     mo_status status = MO_OK;
     if (!optim || !optim->heap || i >= optim->n_tensors) return MO_E_INVALID;
-    const moi_cl_page_tensor *tensor = &optim->tensors[i];
+    const moi_optim_tensor *tensor = &optim->tensors[i];
     const uint64_t n_bytes = (uint64_t)tensor->n * (work == MOI_CL_PAGE_STEP ? 4 : 2);
     if (!param->buffer || param->size < n_bytes) return MO_E_INVALID;
     if (grad && (!grad->buffer || grad->size / sizeof(float) < tensor->n)) return MO_E_INVALID;
@@ -12071,37 +12422,20 @@ mo_status mo_cl_page_optim_master_init(mo_cl_page_optim *optim, size_t tensor, m
 
 /* ---- host ---------------------------------------------------------------------------------- */
 
-/* Between two states of the same shape. */
-static mo_status moi_cl_page_optim_copy(
-    const moi_cl_page_tensor *tensor, const mo_optim_state *from, const mo_optim_state *to) {
-    moi_optim_layout layout;
-    if (!moi_optim_lay_out(&tensor->desc, from->n, &layout)) return MO_E_OVERFLOW;
-    for (int i = 0; i < moi_optim_n_arrays; i++) {
-        size_t bytes = 0;
-        const void *src = moi_cl_optim_host_array(from, i);
-        void *dst = moi_cl_optim_host_array(to, i);
-        if (!src != !dst) return MO_E_INVALID;
-        if (src && moi_optim_array_bytes(&layout, i, &bytes)) memcpy(dst, src, bytes);
-    }
-    return MO_OK;
-}
-
 static mo_status moi_cl_page_optim_exchange(
     mo_cl_page_optim *optim, size_t i, const mo_optim_state *state, int is_read) {
     if (!optim || !optim->heap || i >= optim->n_tensors || !state) return MO_E_INVALID;
-    const moi_cl_page_tensor *tensor = &optim->tensors[i];
-    if (state->n != tensor->n || state->precision != tensor->desc.precision ||
-        (moi_optim_is_blockwise(state->precision) && state->block != tensor->desc.block))
-        return MO_E_INVALID;
+    const moi_optim_tensor *tensor = &optim->tensors[i];
+    if (!moi_optim_tensor_has(tensor, state)) return MO_E_INVALID;
     mo_status status = mo_cl_page_sync(&optim->pages);
     for (size_t k = 0; k < tensor->n_slices && status == MO_OK; k++) {
-        const moi_cl_page_slice *slice = &optim->slices[tensor->first + k];
+        const moi_optim_slice *slice = &optim->slices[tensor->first + k];
         mo_optim_state whole, paged;
         status = mo_optim_state_slice(state, slice->begin, slice->n, &whole);
         if (status == MO_OK) status = moi_cl_page_optim_at(optim, tensor, slice, 0, &paged);
         if (status != MO_OK) return status;
-        status = is_read ? moi_cl_page_optim_copy(tensor, &paged, &whole)
-                         : moi_cl_page_optim_copy(tensor, &whole, &paged);
+        status = is_read ? moi_optim_slice_copy(tensor, &paged, &whole)
+                         : moi_optim_slice_copy(tensor, &whole, &paged);
     }
     return status;
 }

@@ -51,6 +51,8 @@
 #include "mo_optim_rules.h"
 #include "mo_optim_rules.c"
 #include "mo_optim.c"
+#include "mo_optim_pages.h"
+#include "mo_optim_pages.c"
 #include "mo_norm.c"
 #include "mo_act.c"
 #include "mo_attention.c"
@@ -126,6 +128,10 @@
 #include "mo_gguf_type.c"
 #include "mo_gguf.c"
 #include "mo_gguf_writer.c"
+#include "mo_page_route.h"
+#include "mo_page_route.c"
+#include "mo_page.c"
+#include "mo_page_optim.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

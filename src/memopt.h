@@ -48,6 +48,8 @@
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
  *   optim_file   optimizer states in them: split, merged, requantized
  *   checkpoint   a whole run in one of them: saved, kept by count, resumed after a kill
+ *   page         an array of which a few pages are in memory, the rest in a file
+ *   page_optim   optimizer states in such pages
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -175,6 +177,8 @@ extern "C" {
 #include "mo_gguf_type.h"
 #include "mo_gguf.h"
 #include "mo_gguf_writer.h"
+#include "mo_page.h"
+#include "mo_page_optim.h"
 
 #ifdef __cplusplus
 }

@@ -36,6 +36,10 @@
 #include "mo_quant_coder.c"
 #include "mo_optim_rules.h"
 #include "mo_optim_rules.c"
+#include "mo_optim_pages.h"
+#include "mo_optim_pages.c"
+#include "mo_page_route.h"
+#include "mo_page_route.c"
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop
 #endif

@@ -16,21 +16,6 @@ static mo_cl_mem *moi_cl_optim_array(mo_cl_optim_state *s, int array) {
     }
 }
 
-/* The same of the host; the library writes to what it is given as a state. */
-static void *moi_cl_optim_host_array(const mo_optim_state *s, int array) {
-    switch (array) {
-    case moi_optim_m: return s->m;
-    case moi_optim_m_absmax: return s->m_absmax;
-    case moi_optim_slow: return s->slow;
-    case moi_optim_slow_absmax: return s->slow_absmax;
-    case moi_optim_v: return s->v;
-    case moi_optim_v_absmax: return s->v_absmax;
-    case moi_optim_row: return s->row;
-    case moi_optim_column: return s->column;
-    default: return s->master;
-    }
-}
-
 /* Every byte of mem, whose offset is a multiple of 4 and whose size becomes one. */
 static mo_status moi_cl_optim_set(mo_cl *cl, mo_cl_mem mem, uint64_t size, int byte) {
     const uint64_t words = size / 4 + (size % 4 != 0);
@@ -151,7 +136,7 @@ static int moi_cl_optim_same(
     for (int i = 0; i < moi_optim_n_arrays; i++) {
         const mo_cl_mem *mem = moi_cl_optim_array(device, i);
         size_t bytes = 0;
-        if (!moi_cl_optim_host_array(host, i) != !mem->buffer) return 0;
+        if (!moi_optim_state_array(host, i) != !mem->buffer) return 0;
         if (!mem->buffer) continue;
         if (!moi_optim_array_bytes(layout, i, &bytes) || bytes > mem->size) return 0;
         layout->has |= 1u << i;
@@ -170,7 +155,7 @@ static mo_status moi_cl_optim_move(
     if (!moi_cl_optim_same(host, &s, &layout)) return MO_E_INVALID;
     for (int i = 0; i < moi_optim_n_arrays && status == MO_OK; i++) {
         const mo_cl_mem *mem = moi_cl_optim_array(&s, i);
-        void *data = moi_cl_optim_host_array(host, i);
+        void *data = moi_optim_state_array(host, i);
         size_t bytes = 0;
         if (!(layout.has >> i & 1) || !moi_optim_array_bytes(&layout, i, &bytes) || bytes == 0)
             continue;

@@ -6,18 +6,11 @@
  * before it is filled. The compute queue waits for the last transfer of a slot when its page is
  * acquired. A queue is flushed before the other one waits for its events. */
 
-#define MOI_CL_PAGE_NONE  SIZE_MAX
-#define MOI_CL_PAGE_NEVER (UINT64_MAX / 2)
+#define MOI_CL_PAGE_NONE SIZE_MAX
 enum { MOI_CL_PAGE_CHUNK = 64 << 20 };
 
-/* An entry of a walk. again: entries from here to the next one of the same page, n_walk at most. */
-typedef struct moi_cl_page_step {
-    size_t page, again;
-} moi_cl_page_step;
-
 /* page = NONE: empty.
- * next_use  counts the steps of all walks; pages outside the walk come after all of it, the one
- *           that was used last first
+ * next_use  see mo_page_route.h
  * moved     the last transfer, when the compute queue has not waited for it yet
  * released  the mark of the last release, when no transfer has waited for it yet */
 typedef struct moi_cl_page_slot {
@@ -67,6 +60,12 @@ static mo_status moi_cl_page_slots_init(mo_cl_page *page) {
     memset(page->slots, 0, n * sizeof *page->slots);
     for (size_t i = 0; i < n; i++) {
         page->slots[i].page = MOI_CL_PAGE_NONE;
+        if (page->desc.slots) {
+            page->slots[i].mem = page->desc.slots[i];
+            page->slots[i].mem.handle = 0; /* not the heap's to move or to take back */
+            if (page->slots[i].mem.size < moi_cl_page_size(page, 0)) return MO_E_NO_SPACE;
+            continue;
+        }
         mo_status status = mo_cl_heap_alloc(page->heap, moi_cl_page_size(page, 0),
             page->desc.category, page->desc.name, &page->slots[i].mem);
         if (status != MO_OK) return status;
@@ -89,6 +88,7 @@ mo_status mo_cl_page_init(mo_cl_page *page, mo_cl_heap *heap, const mo_cl_page_d
     made.n_pages = (size_t)n;
     mo_status status = moi_cl_page_slots_init(&made);
     if (status == MO_OK) status = moi_cl_page_host_init(&made);
+    made.desc.slots = NULL; /* the caller's */
     if (status == MO_OK) *page = made;
     else mo_cl_page_free(&made);
     return status;
@@ -115,7 +115,7 @@ void mo_cl_page_free(mo_cl_page *page) {
         mo_cl_staging_free(&page->chunks[i]);
     moi_cl_delete(allocator, page->slots, page->desc.n_slots, sizeof *page->slots);
     moi_cl_delete(allocator, page->chunks, page->n_chunks, sizeof *page->chunks);
-    moi_cl_delete(allocator, page->walk, page->n_walk, sizeof *page->walk);
+    moi_page_route_free(&page->route, allocator);
     memset(page, 0, sizeof *page);
 }
 
@@ -130,13 +130,19 @@ void *mo_cl_page_host(const mo_cl_page *page, size_t i) {
 
 /* ---- transfers ----------------------------------------------------------------------------- */
 
+/* Where the slot is now. */
+static mo_status moi_cl_page_locate(const mo_cl_page *page, moi_cl_page_slot *slot) {
+    if (!slot->mem.handle) return MO_OK;
+    return mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+}
+
 /* Starts a page's transfer behind the kernels that used the slot, which may have moved. */
 static mo_status moi_cl_page_move(mo_cl_page *page, moi_cl_page_slot *slot, size_t i, int out) {
     const mo_cl_wait_list after = {&slot->released, slot->released != NULL};
     const size_t size = moi_cl_page_size(page, i);
     void *host = mo_cl_page_host(page, i);
     cl_event moved = NULL;
-    mo_status status = mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+    mo_status status = moi_cl_page_locate(page, slot);
     if (status != MO_OK) return status;
     status = out
         ? mo_cl_download(page->heap, MO_CL_TRANSFER, host, &slot->mem, 0, size, &after, &moved)
@@ -195,10 +201,10 @@ static moi_cl_page_slot *moi_cl_page_victim(const mo_cl_page *page) {
 
 /* Brings the pages of the next steps, unless a page that is needed sooner would have to go. */
 static mo_status moi_cl_page_ahead(mo_cl_page *page) {
-    if (page->n_walk == 0) return MO_OK;
+    if (page->route.n == 0) return MO_OK;
     for (size_t k = 0; k < page->desc.n_ahead; k++) {
-        const uint64_t step = page->step + k;
-        const size_t i = page->walk[step % page->n_walk].page;
+        const uint64_t step = page->route.step + k;
+        const size_t i = moi_page_route_page(&page->route, step);
         if (moi_cl_page_find(page, i)) continue;
         moi_cl_page_slot *slot = moi_cl_page_victim(page);
         if (!slot || (slot->page != MOI_CL_PAGE_NONE && slot->next_use <= step)) return MO_OK;
@@ -210,65 +216,27 @@ static mo_status moi_cl_page_ahead(mo_cl_page *page) {
     return MO_OK;
 }
 
-/* When the page in the slot is needed: the first step of the walk from here on that has it. */
-static uint64_t moi_cl_page_next_use(mo_cl_page *page, size_t i) {
-    /* Once more the page of the last step: the walk stays behind it. */
-    if (page->n_walk && page->step > 0 && page->walk[page->step % page->n_walk].page != i &&
-        page->walk[(page->step - 1) % page->n_walk].page == i)
-        return page->step - 1;
-    for (size_t k = 0; k < page->n_walk; k++)
-        if (page->walk[(page->step + k) % page->n_walk].page == i) return page->step + k;
-    return UINT64_MAX - page->tick++;
-}
-
-/* The walk goes on behind step, at which the slot's page is used. Steps that were left out are used
- * no more. */
-static void moi_cl_page_advance(mo_cl_page *page, moi_cl_page_slot *slot, uint64_t step) {
-    const int skips = step != page->step;
-    slot->next_use = step + page->walk[step % page->n_walk].again;
-    page->step = step + 1;
+/* The walk goes on behind the slot's page. Steps that were left out are used no more. */
+static void moi_cl_page_use(mo_cl_page *page, moi_cl_page_slot *slot) {
+    int skips = 0;
+    slot->next_use = moi_page_route_next(&page->route, slot->page);
+    if (slot->next_use < MOI_PAGE_NEVER)
+        slot->next_use = moi_page_route_advance(&page->route, slot->next_use, &skips);
     for (size_t s = 0; skips && s < page->desc.n_slots; s++) {
         moi_cl_page_slot *other = &page->slots[s];
-        while (other->page != MOI_CL_PAGE_NONE && other->next_use < page->step)
-            other->next_use += page->walk[other->next_use % page->n_walk].again;
-    }
-}
-
-static void moi_cl_page_order(moi_cl_page_step *walk, size_t *next, const size_t *order, size_t n) {
-    for (size_t k = 2 * n; k-- > 0;) {
-        const size_t i = order ? order[k % n] : k % n;
-        if (k < n) {
-            walk[k].page = i;
-            walk[k].again = next[i] - k;
-        }
-        next[i] = k;
+        if (other->page != MOI_CL_PAGE_NONE)
+            other->next_use = moi_page_route_catch_up(&page->route, other->next_use);
     }
 }
 
 mo_status mo_cl_page_walk(mo_cl_page *page, const size_t *order, size_t n) {
-    moi_cl_page_step *walk = NULL;
-    if (!page || !page->heap || (!order && n > page->n_pages) || n > SIZE_MAX / 2)
-        return MO_E_INVALID;
-    for (size_t k = 0; order && k < n; k++)
-        if (order[k] >= page->n_pages) return MO_E_INVALID;
-    const mo_allocator *allocator = &page->heap->cl->allocator;
-    if (n > 0) {
-        walk = (moi_cl_page_step *)moi_cl_new(allocator, n, sizeof *walk);
-        size_t *last = (size_t *)moi_cl_new(allocator, page->n_pages, sizeof *last);
-        if (walk && last) moi_cl_page_order(walk, last, order, n);
-        moi_cl_delete(allocator, last, page->n_pages, sizeof *last);
-        if (!walk || !last) {
-            moi_cl_delete(allocator, walk, n, sizeof *walk);
-            return MO_E_NO_MEMORY;
-        }
-    }
-    moi_cl_delete(allocator, page->walk, page->n_walk, sizeof *page->walk);
-    page->walk = walk;
-    page->n_walk = n;
-    page->step = 0;
+    if (!page || !page->heap) return MO_E_INVALID;
+    mo_status status =
+        moi_page_route_set(&page->route, &page->heap->cl->allocator, order, n, page->n_pages);
+    if (status != MO_OK) return status;
     for (size_t s = 0; s < page->desc.n_slots; s++)
         if (page->slots[s].page != MOI_CL_PAGE_NONE)
-            page->slots[s].next_use = moi_cl_page_next_use(page, page->slots[s].page);
+            page->slots[s].next_use = moi_page_route_next(&page->route, page->slots[s].page);
     return moi_cl_page_ahead(page);
 }
 
@@ -286,7 +254,7 @@ mo_status mo_cl_page_acquire(mo_cl_page *page, size_t i, mo_cl_access access, mo
         status = moi_cl_page_fill(page, slot, i, access != MO_CL_OVERWRITE);
         if (status != MO_OK) return status;
     }
-    status = mo_cl_heap_get(page->heap, slot->mem.handle, &slot->mem);
+    status = moi_cl_page_locate(page, slot);
     if (status != MO_OK) return status;
     if (slot->moved) {
         const mo_cl_wait_list after = {&slot->moved, 1};
@@ -294,9 +262,7 @@ mo_status mo_cl_page_acquire(mo_cl_page *page, size_t i, mo_cl_access access, mo
         if (status != MO_OK) return status;
         moi_cl_page_forget(&slot->moved);
     }
-    const uint64_t step = moi_cl_page_next_use(page, i);
-    if (step < MOI_CL_PAGE_NEVER) moi_cl_page_advance(page, slot, step);
-    else slot->next_use = step;
+    moi_cl_page_use(page, slot);
     slot->n_users++;
     status = moi_cl_page_ahead(page);
     if (status != MO_OK) {
@@ -339,4 +305,3 @@ mo_status mo_cl_page_sync(mo_cl_page *page) {
 }
 
 #undef MOI_CL_PAGE_NONE
-#undef MOI_CL_PAGE_NEVER

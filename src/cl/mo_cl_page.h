@@ -34,12 +34,15 @@
  * n_ahead     pages of a walk that are fetched ahead, less than n_slots; 0 = 1
  * host        [size] memory of the caller, valid as long as the pages, such as a mapped file; its
  *             content is the array's. NULL = staging, whose content is undefined
+ * slots       [n_slots] device memory of the caller for them, of page_bytes each or more, valid as
+ *             long as the pages; the array itself is copied. NULL = from the heap
  * category    of the slots in the track; name as well, kept as a pointer, may be NULL */
 typedef struct mo_cl_page_desc {
     uint64_t size;
     size_t page_bytes;
     size_t n_slots, n_ahead;
     void *host;
+    const mo_cl_mem *slots;
     mo_category category;
     const char *name;
 } mo_cl_page_desc;
@@ -63,9 +66,7 @@ typedef struct mo_cl_page {
     size_t n_pages, pages_per_chunk, n_chunks;
     mo_cl_staging *chunks;          /* [n_chunks] of pages_per_chunk pages; none with desc.host */
     struct moi_cl_page_slot *slots; /* [desc.n_slots] */
-    struct moi_cl_page_step *walk;  /* [n_walk] */
-    size_t n_walk;
-    uint64_t step, tick;
+    moi_page_route route;
     mo_cl_page_stats stats;
 } mo_cl_page;
 
@@ -74,10 +75,11 @@ typedef struct mo_cl_page {
  *
  * heap  valid as long as the pages
  *
- * Memory:  n_slots pages of the heap; size bytes of staging, in pieces of 64 MiB or a page
+ * Memory:  n_slots pages of the heap, unless desc->slots are given; size bytes of staging, in
+ *          pieces of 64 MiB or a page
  * Threads: one at a time, as everything here, and not beside other calls on the same mo_cl
- * Errors:  MO_E_INVALID (NULL, size 0, page_bytes 0, one slot, n_ahead), MO_E_NO_MEMORY, those of
- *          mo_cl_heap_alloc
+ * Errors:  MO_E_INVALID (NULL, size 0, page_bytes 0, one slot, n_ahead), MO_E_NO_SPACE (desc->slots
+ *          are smaller), MO_E_NO_MEMORY, those of mo_cl_heap_alloc
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_init(
     mo_cl_page *page, mo_cl_heap *heap, const mo_cl_page_desc *desc);

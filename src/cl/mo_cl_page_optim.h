@@ -25,12 +25,14 @@
  *             of one tensor or of several; a tensor of a whole kind (LAMB, LARS, ADAM_MINI,
  *             ADAFACTOR) must fit one
  * n_slots     pages on the device; 0 = 2
+ * slots       memory for them, as of mo_cl_page_desc; NULL = from the heap
  * name        of the slots in the track, kept as a pointer; NULL = "states" */
 typedef struct mo_cl_page_optim_desc {
     const mo_optim_desc *tensors;
     const size_t *n;
     size_t n_tensors;
     size_t page_bytes, n_slots;
+    const mo_cl_mem *slots;
     const char *name;
 } mo_cl_page_optim_desc;
 
@@ -39,8 +41,8 @@ typedef struct mo_cl_page_optim_desc {
 typedef struct mo_cl_page_optim {
     mo_cl_page pages;
     mo_cl_heap *heap;
-    struct moi_cl_page_tensor *tensors; /* [n_tensors] */
-    struct moi_cl_page_slice *slices;   /* [n_slices] those of a tensor in their order */
+    struct moi_optim_tensor *tensors; /* [n_tensors] */
+    struct moi_optim_slice *slices;   /* [n_slices] those of a tensor in their order */
     size_t n_tensors, n_slices;
     int is_walking;
 } mo_cl_page_optim;

@@ -212,6 +212,78 @@ static int moi_file_remove(const char *path) {
     return GetLastError() == ERROR_FILE_NOT_FOUND ? 0 : moi_file_error();
 }
 
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size) {
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = moi_file_wide(path, wide);
+    if (error) return error;
+    HANDLE handle = CreateFileW(wide, GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ, NULL,
+        OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (handle == INVALID_HANDLE_VALUE) return moi_file_error();
+    error = moi_file_size((intptr_t)handle, size);
+    if (error) CloseHandle(handle);
+    else *file = (intptr_t)handle;
+    return error;
+}
+
+static int moi_file_temp_folder(char *path) {
+    wchar_t wide[MAX_PATH + 1];
+    if (GetTempPathW(MAX_PATH + 1, wide) == 0) return moi_file_error();
+    return WideCharToMultiByte(CP_UTF8, 0, wide, -1, path, MOI_FILE_PATH_SIZE, NULL, NULL)
+        ? 0
+        : moi_file_error();
+}
+
+static int moi_file_create_unnamed(const char *folder, intptr_t *file) {
+    char base[MOI_FILE_PATH_SIZE], temp[MOI_FILE_PATH_SIZE + MOI_FILE_TEMP_SIZE];
+    wchar_t wide[MOI_FILE_PATH_SIZE];
+    int error = (int)ERROR_FILE_EXISTS;
+    if (strlen(folder) + 8 > sizeof base) return (int)ERROR_FILENAME_EXCED_RANGE;
+    snprintf(base, sizeof base, "%s/memopt", folder);
+    for (int i = 0; i < 1000 && error == (int)ERROR_FILE_EXISTS; i++) {
+        moi_file_temp_name(base, GetCurrentProcessId(), i, temp);
+        error = moi_file_wide(temp, wide);
+        if (error) return error;
+        HANDLE handle = CreateFileW(wide, GENERIC_READ | GENERIC_WRITE, 0, NULL, CREATE_NEW,
+            FILE_ATTRIBUTE_TEMPORARY | FILE_FLAG_DELETE_ON_CLOSE, NULL);
+        error = handle == INVALID_HANDLE_VALUE ? moi_file_error() : 0;
+        if (!error) *file = (intptr_t)handle;
+    }
+    return error;
+}
+
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size) {
+    for (size_t done = 0; done < size;) {
+        OVERLAPPED at;
+        DWORD n = 0;
+        const uint64_t to = offset + done;
+        memset(&at, 0, sizeof at);
+        at.Offset = (DWORD)to;
+        at.OffsetHigh = (DWORD)(to >> 32);
+        if (!WriteFile((HANDLE)file, (const char *)src + done,
+                (DWORD)moi_min(size - done, MOI_FILE_CHUNK), &n, &at))
+            return moi_file_error();
+        if (n == 0) return (int)ERROR_DISK_FULL;
+        done += n;
+    }
+    return 0;
+}
+
+/* The space is taken with the size. */
+static int moi_file_resize(intptr_t file, uint64_t size) {
+    LARGE_INTEGER at;
+    at.QuadPart = (LONGLONG)size;
+    if (!SetFilePointerEx((HANDLE)file, at, NULL, FILE_BEGIN) || !SetEndOfFile((HANDLE)file))
+        return moi_file_error();
+    return 0;
+}
+static int moi_file_reserve(intptr_t file, uint64_t size) { return moi_file_resize(file, size); }
+
+/* Windows decides this when a file is opened. */
+static int moi_file_direct(intptr_t file, int on) {
+    (void)file;
+    return on ? (int)ERROR_NOT_SUPPORTED : 0;
+}
+
 /* MOVEFILE_WRITE_THROUGH has done it. */
 static int moi_file_sync_folder(const char *path) {
     (void)path;
@@ -407,6 +479,100 @@ static int moi_file_remove(const char *path) {
     return unlink(path) == 0 || errno == ENOENT ? 0 : moi_file_error();
 }
 
+/* glibc shows these names only to programs that ask for more than POSIX. */
+#if defined(O_DIRECT)
+#define MOI_O_DIRECT O_DIRECT
+#elif defined(__O_DIRECT)
+#define MOI_O_DIRECT __O_DIRECT
+#endif
+#if defined(O_TMPFILE)
+#define MOI_O_TMPFILE O_TMPFILE
+#elif defined(__O_TMPFILE)
+#define MOI_O_TMPFILE __O_TMPFILE
+#endif
+
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size) {
+    intptr_t opened = -1;
+    int error = moi_file_open_as(path, O_RDWR | O_CREAT | O_NONBLOCK | O_NOCTTY, 0666, &opened);
+    if (error) return error;
+    error = moi_file_size(opened, size);
+    if (error) moi_file_close(opened);
+    else *file = opened;
+    return error;
+}
+
+static int moi_file_temp_folder(char *path) {
+    const char *folder = getenv("TMPDIR");
+    if (!folder || !*folder) folder = "/tmp";
+    if (strlen(folder) >= MOI_FILE_PATH_SIZE) return ENAMETOOLONG;
+    strcpy(path, folder);
+    return 0;
+}
+
+/* Where the system cannot make a file without a name it loses the name at once. */
+static int moi_file_create_unnamed(const char *folder, intptr_t *file) {
+    char base[MOI_FILE_PATH_SIZE], temp[MOI_FILE_PATH_SIZE + MOI_FILE_TEMP_SIZE];
+    intptr_t made = -1;
+    int error = EEXIST;
+    if (strlen(folder) + 8 > sizeof base) return ENAMETOOLONG;
+#ifdef MOI_O_TMPFILE
+    error = moi_file_open_as(folder, MOI_O_TMPFILE | O_RDWR, 0600, file);
+    if (error != EOPNOTSUPP && error != EISDIR && error != EINVAL) return error;
+    error = EEXIST;
+#endif
+    snprintf(base, sizeof base, "%s/memopt", folder);
+    for (int i = 0; i < 1000 && error == EEXIST; i++) {
+        moi_file_temp_name(base, (unsigned long)getpid(), i, temp);
+        error = moi_file_open_as(temp, O_RDWR | O_CREAT | O_EXCL, 0600, &made);
+    }
+    if (error) return error;
+    error = moi_file_remove(temp);
+    if (error) moi_file_close(made);
+    else *file = made;
+    return error;
+}
+
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size) {
+    for (size_t done = 0; done < size;) {
+        const size_t chunk = moi_min(size - done, MOI_FILE_CHUNK);
+        ssize_t n = pwrite((int)file, (const char *)src + done, chunk, (off_t)(offset + done));
+        if (n == 0) return ENOSPC;
+        if (n > 0) done += (size_t)n;
+        else if (errno != EINTR) return moi_file_error();
+    }
+    return 0;
+}
+
+static int moi_file_resize(intptr_t file, uint64_t size) {
+    while (ftruncate((int)file, (off_t)size) != 0)
+        if (errno != EINTR) return moi_file_error();
+    return 0;
+}
+
+static int moi_file_reserve(intptr_t file, uint64_t size) {
+#if defined(_POSIX_ADVISORY_INFO) && _POSIX_ADVISORY_INFO > 0
+    int error;
+    do error = posix_fallocate((int)file, 0, (off_t)size);
+    while (error == EINTR);
+    if (error != EINVAL && error != EOPNOTSUPP) return error;
+#endif
+    return moi_file_resize(file, size);
+}
+
+static int moi_file_direct(intptr_t file, int on) {
+#if defined(MOI_O_DIRECT)
+    const int flags = fcntl((int)file, F_GETFL);
+    if (flags < 0) return moi_file_error();
+    const int wanted = on ? flags | MOI_O_DIRECT : flags & ~MOI_O_DIRECT;
+    return fcntl((int)file, F_SETFL, wanted) == 0 ? 0 : moi_file_error();
+#elif defined(F_NOCACHE)
+    return fcntl((int)file, F_NOCACHE, on) != -1 ? 0 : moi_file_error();
+#else
+    (void)file;
+    return on ? EINVAL : 0;
+#endif
+}
+
 /* Some file systems cannot sync a folder and say EINVAL: nothing more can be done there. */
 static int moi_file_sync_folder(const char *path) {
     char folder[MOI_FILE_PATH_SIZE] = ".";
@@ -448,4 +614,7 @@ static int moi_file_list(
     closedir(dir);
     return error;
 }
+
+#undef MOI_O_DIRECT
+#undef MOI_O_TMPFILE
 #endif

@@ -46,6 +46,27 @@ static int moi_file_remove(const char *path);
 
 /* Bytes of path up to and with its last slash. */
 static size_t moi_file_folder(const char *path);
+/* A file that is written in place: open it to read and write, or make an empty one; or make one in
+ * a folder that has no name, so that it is gone when it is closed, however the program ends. */
+static int moi_file_open_update(const char *path, intptr_t *file, uint64_t *size);
+static int moi_file_create_unnamed(const char *folder, intptr_t *file);
+
+/* Where temporary files go by the environment. path [MOI_FILE_PATH_SIZE] */
+static int moi_file_temp_folder(char *path);
+
+/* Write exactly size bytes at offset. */
+static int moi_file_write_at(intptr_t file, uint64_t offset, const void *src, size_t size);
+
+/* Make the file size bytes long, new ones zero. reserve: take the space for them at once, where the
+ * file system can, so that no later write finds it full. */
+static int moi_file_resize(intptr_t file, uint64_t size);
+static int moi_file_reserve(intptr_t file, uint64_t size);
+
+/* Read and write past the system's cache, or not: offsets, sizes and addresses are multiples of
+ * MOI_FILE_DIRECT_ALIGN then. Where the file system refuses this is an error at once, or in the
+ * first read. */
+enum { MOI_FILE_DIRECT_ALIGN = 4096 };
+static int moi_file_direct(intptr_t file, int on);
 
 /* Make the names in the folder of path durable. */
 static int moi_file_sync_folder(const char *path);
