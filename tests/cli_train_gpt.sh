@@ -358,6 +358,82 @@ test_smallest_budget_is_exact() {
     done
 }
 
+# ---- paged states ------------------------------------------------------------------------------
+
+test_paged_states_change_no_bit() {
+    local optim all out
+    for optim in f32 8bit bf16 4bit; do
+        train whole "${tiny[@]}" --strategy optim=$optim
+        train paged "${tiny[@]}" --strategy optim=$optim,paged --page-dir .
+        same "$(losses whole.json)" "$(losses paged.json)"
+        [ "$(number whole.json resident_bytes)" = 0 ] || say "pages without being asked"
+        [ "$(number paged.json resident_bytes)" = "$(number paged.json optimizer)" ] ||
+            say "what is resident is not what the optimizer has"
+        all=$(number whole.json optimizer) out=$(number paged.json paged_out_bytes)
+        [ $(($(number paged.json resident_bytes) + out)) -ge "$all" ] || say "states are missing"
+        [ "$(number paged.json out_bytes)" -ge $((out * 11)) ] || say "little was written"
+        [ -n "$(number paged.json stall_s)" ] || say "no stalls"
+    done
+    [ "$(ls)" = "$(printf '%s\n' paged.err paged.json whole.err whole.json)" ] || say "left: $(ls)"
+    train direct "${tiny[@]}" --strategy optim=4bit,paged --page-dir . --page-direct
+    same "$(losses whole.json)" "$(losses direct.json)"
+}
+
+test_paged_states_stay_within_their_limit() {
+    local limit
+    for limit in 80000 100K 150000 1M; do
+        train m "${tiny[@]}" --steps 2 --strategy paged=$limit
+        grep -q '"strategy":"[^"]*,paged=[0-9]*"' m.json
+        [ "$(number m.json resident_bytes)" -le "$(numfmt --from=iec $limit)" ] ||
+            say "more than $limit are resident"
+    done
+    refuses 1 'paged=5000: no two pages of states fit' "${tiny[@]}" --strategy paged=5000
+    refuses 2 "paged=x is not a size" "${tiny[@]}" --strategy paged=x
+    refuses 2 "unknown 'paged='" "${tiny[@]}" --strategy paged=
+    fails_with 1 'nowhere: cannot make a file' "${tiny[@]}" --strategy paged --page-dir nowhere
+}
+
+# Either kind of run continues the other, and the files are the same.
+test_paged_run_saves_and_resumes_as_others_do() {
+    continues optim=8bit optim=8bit,paged
+    continues optim=8bit,paged optim=8bit
+    continues optim=f32,paged optim=f32,paged
+    train paged "${tiny[@]}" --strategy optim=f32,paged --save paged.st
+    cmp whole.st paged.st
+}
+
+test_auto_pages_when_nothing_else_fits() {
+    local least paged
+    least=$(smallest "${big[@]}" --strategy auto,paged)
+    train m "${big[@]}" --budget "$least"
+    grep -q '"strategy":"[^"]*,paged"' m.json
+    train m "${big[@]}" --budget 90%
+    grep -q '"strategy":"[^"]*,paged"' m.json && say "paged without need"
+    train n "${big[@]}" --strategy none
+    same "$(losses n.json)" "$(losses m.json)"
+}
+
+test_full_disk_ends_a_paged_run_at_its_start() {
+    local rc=0
+    limited 64 "$program" "${plain[@]}" --strategy paged --page-dir . || rc=$?
+    [ $rc = 1 ] || { cat limited.err; say "exit status $rc"; }
+    grep -q 'cannot make room' limited.err || { cat limited.err; return 1; }
+}
+
+test_killed_paged_run_leaves_no_file() {
+    local pid i
+    mkdir k
+    "$program" "${plain[@]}" --steps 20000 --strategy paged --page-dir k > out 2> err &
+    pid=$!
+    for ((i = 0; i < 100; i++)); do
+        grep -q '^step' err && break
+        sleep 0.1
+    done
+    kill -9 $pid
+    wait $pid 2> /dev/null || true
+    [ -z "$(ls k)" ] || say "left behind: $(ls k)"
+}
+
 # ---- save, resume, init ------------------------------------------------------------------------
 
 # continues NAME FIRST SECOND: 12 steps under FIRST are 6 under FIRST and 6 more under SECOND.
@@ -918,6 +994,20 @@ test_states_travel_between_cpu_and_device() {
         train more "${tokens[@]}" --resume run.st --batch 3 --steps 2 --lr 1e-3
         train same "${tokens[@]}" --resume run.st --batch 3 --steps 2 --lr 1e-3 "${on[@]}"
         within 1e-4 "$(losses more.json)" "$(losses same.json)"
+    done
+}
+
+test_device_pages_states_in_host_memory() {
+    device
+    local optim
+    for optim in f32 8bit; do
+        train whole "${plain[@]}" "${on[@]}" --strategy "optim=$optim" --steps 3 --save whole.st
+        train paged "${plain[@]}" "${on[@]}" --strategy "optim=$optim,paged" --steps 3 \
+            --save paged.st
+        same "$(losses whole.json)" "$(losses paged.json)"
+        cmp whole.st paged.st
+        [ "$(number paged.json peak_bytes)" -lt "$(number whole.json peak_bytes)" ]
+        train more "${tokens[@]}" --resume paged.st --batch 3 --steps 1 --strategy paged "${on[@]}"
     done
 }
 

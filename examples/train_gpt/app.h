@@ -35,16 +35,25 @@ typedef struct strategy {
     checkpoint checkpoint;
     size_t accum; // a batch is split into so many micro-batches
     mo_optim_precision optim;
-    size_t loss_rows; // rows of logits at a time, 0 = all
-    bool offload;     // optimal may also move activations to host memory
+    size_t loss_rows;  // rows of logits at a time, 0 = all
+    bool offload;      // optimal may also move activations to host memory
+    bool paged;        // states are in pages, of which not all are resident
+    uint64_t resident; // most bytes that are; 0 = an eighth of the states
 } strategy;
 
-enum { OPEN_CHECKPOINT = 1, OPEN_ACCUM = 2, OPEN_OPTIM = 4, OPEN_LOSS = 8, OPEN_ALL = 15 };
+enum {
+    OPEN_CHECKPOINT = 1,
+    OPEN_ACCUM = 2,
+    OPEN_OPTIM = 4,
+    OPEN_LOSS = 8,
+    OPEN_PAGED = 16,
+    OPEN_ALL = 31
+};
 
 typedef struct options {
     const char *const *texts; // [n_texts]
     size_t n_texts;
-    const char *tokens, *init, *resume, *save, *report, *blas, *device;
+    const char *tokens, *init, *resume, *save, *report, *blas, *device, *page_dir;
     size_t layers, channels, heads, seq, batch, accum, steps, threads, sample;
     size_t save_every, keep; // 0 = not given
     double lr, weight_decay, clip;
@@ -55,7 +64,7 @@ typedef struct options {
     unsigned open;  // OPEN_*: what the search may choose
     unsigned named; // OPEN_*: what --strategy says itself
     unsigned given; // bit of the character in option_letters, see options.c
-    bool compare, json;
+    bool compare, json, page_direct;
 } options;
 
 // Command line to options; fails with a message that names the flag and the value.
@@ -224,6 +233,11 @@ void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, u
 
 // Where a run happens: its memory, and what works on that.
 typedef struct trainer trainer;
+typedef struct page_figures {
+    uint64_t resident_bytes, paged_out_bytes; // of the states: in the plan, and beside it
+    uint64_t in_bytes, out_bytes;
+    double stall_s; // -1 = not known
+} page_figures;
 typedef struct backend {
     const gpt_kernels *kernels;
     bool keeps_losses; // of each row, behind the tokens
@@ -244,6 +258,13 @@ typedef struct backend {
     // Optimizer state of parameter i, in the memory at t->state_at[i]: a new one; a step
     void (*state_begin)(trainer *t, size_t i);
     void (*update)(trainer *t, size_t i);
+    // Paged states: memory for resident pages, of the desc's page_bytes each; a step of parameter
+    // i, whose states are those of a tensor there; all states of a tensor, from pages or to them
+    void (*pages_open)(trainer *t, const mo_page_optim_desc *d, void *const *slots, size_t n_slots);
+    void (*pages_close)(trainer *t);
+    void (*pages_step)(trainer *t, size_t tensor, size_t i);
+    void (*pages_exchange)(const trainer *t, size_t tensor, const mo_optim_state *state, bool read);
+    void (*pages_figures)(const trainer *t, page_figures *f);
     double (*square_sum)(const trainer *t, void *workspace); // of all gradients
     void (*transfer_open)(trainer *t, size_t store_bytes, size_t n_stages);
     void (*transfer_step)(trainer *t, const mo_step *step); // OFFLOAD, PREFETCH and their WAITs
@@ -274,6 +295,8 @@ struct trainer {
     device *device;
     struct cpu *cpu;
     void **state_at; // [params.n] memory of the optimizer's state; NULL = tied
+    struct paged_states
+        *pages; // NULL = the states are there; else the addresses only stand for them
     mo_parallel parallel;
     mo_cblas_sgemm *cblas;
     gpt_costs costs; // rows = 0: not measured
@@ -286,6 +309,7 @@ typedef struct result {
     uint64_t budget_bytes, plan_bytes, peak_bytes, rss_bytes;
     uint64_t planned[MO_CATEGORY_COUNT], measured[MO_CATEGORY_COUNT];
     uint64_t store_bytes;             // of host memory, beside the arena
+    page_figures page;                // since the first step; zero = not paged
     double ms_per_step, predicted_ms; // 0 = not predicted
     double tokens_per_s, first_loss, last_loss;
     size_t steps; // done
@@ -311,7 +335,8 @@ typedef struct tensor_place {
 typedef struct fixed_layout {
     mo_plan_fixed *blocks;
     size_t n_blocks;
-    tensor_place *places[N_TENSOR_KINDS]; // [params.n]
+    tensor_place *places[N_TENSOR_KINDS]; // [params.n], or [n_slots]
+    size_t n_slots;                       // resident pages; the places of states are theirs then
     size_t tokens, workspace;             // blocks
 } fixed_layout;
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f);
@@ -330,6 +355,19 @@ double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_
 // The strategy to run: as given, or the fastest that fits the budget. Fails when none does. Says
 // why on stderr.
 strategy trainer_choose(const trainer *t, uint64_t budget, bool say);
+
+// ---- paged states -----------------------------------------------------------------------------
+
+typedef struct paged_states paged_states;
+// Pages of a strategy: size, page_bytes and resident_bytes. Fails when no two pages fit.
+mo_page_desc pages_plan(const trainer *t, const strategy *s);
+void pages_open(trainer *t, const strategy *s, void *const *slots, size_t n_slots);
+void pages_close(trainer *t); // does nothing where none are open
+void pages_step(trainer *t, size_t i);
+// Whether an address stands for paged states; then these are a backend's host_begin and host_end.
+bool pages_hold(const trainer *t, const void *address);
+void *pages_host_begin(const trainer *t, const void *address, size_t size, bool read);
+void pages_host_end(const trainer *t, const void *address, void *host, size_t size, bool write);
 
 // ---- copies to host memory, on the CPU --------------------------------------------------------
 
@@ -351,6 +389,7 @@ typedef struct session {
     int32_t *inputs, *targets;
     uint64_t budget;
     double predicted_s; // of an update, 0 = not known
+    page_figures paged; // before the first step
     double started_s, *step_s;
     size_t done;    // steps of this run
     uint64_t saved; // step of the last save

@@ -232,7 +232,7 @@ static void whole_open(whole_run *w, const trainer *t) {
     w->desc.log = app_log;
     w->desc.keep = t->o->keep;
     w->desc.trusted = t->verified;
-    if (t->device)
+    if (t->device || t->pages)
         w->desc.access = (mo_checkpoint_access){begin_access, end_access, (void *)(uintptr_t)t};
 }
 

@@ -185,6 +185,7 @@ static const gpt_kernels kernels = {.bias_forward = bias_forward,
 struct cpu {
     mo_arena arena;
     mo_optim_state *states; // [params.n]
+    mo_page_optim paged;
     transfer *transfer;
 };
 
@@ -244,12 +245,11 @@ static uint64_t peak_bytes(const trainer *t) {
 }
 
 static void *host_begin(const trainer *t, void *address, size_t size, bool read) {
-    (void)t, (void)size, (void)read;
-    return address;
+    return pages_hold(t, address) ? pages_host_begin(t, address, size, read) : address;
 }
 
 static void host_end(const trainer *t, void *address, void *host, size_t size, bool write) {
-    (void)t, (void)address, (void)host, (void)size, (void)write;
+    if (pages_hold(t, address)) pages_host_end(t, address, host, size, write);
 }
 
 static void clear_range(const void *context, size_t begin, size_t end) {
@@ -275,6 +275,44 @@ static void state_begin(trainer *t, size_t i) {
 static void update(trainer *t, size_t i) {
     const mo_param *p = &t->params.items[i];
     check(mo_optim_step(&t->optim, t->step, p->data, p->grad, &t->cpu->states[i]), p->name);
+}
+
+// Its write-backs may fail in a step as well as here; app_log has said why.
+static void must_page(mo_status status) {
+    if (status != MO_OK) fail(EXIT_BAD, "paged states: %s", mo_status_text(status));
+}
+
+static void open_pages(
+    trainer *t, const mo_page_optim_desc *desc, void *const *slots, size_t n_slots) {
+    mo_page_optim_desc d = *desc;
+    (void)n_slots;
+    d.pages.memory = slots[0]; // they lie one behind the other
+    must_page(mo_page_optim_init(&t->cpu->paged, &d));
+}
+
+static void close_pages(trainer *t) { mo_page_optim_free(&t->cpu->paged); }
+
+static void step_pages(trainer *t, size_t tensor, size_t i) {
+    const mo_param *p = &t->params.items[i];
+    must_page(mo_page_optim_step(&t->cpu->paged, tensor, &t->optim, t->step, p->data, p->grad));
+}
+
+static void exchange_pages(
+    const trainer *t, size_t tensor, const mo_optim_state *state, bool read) {
+    mo_page_optim *paged = &t->cpu->paged;
+    must_page(read ? mo_page_optim_read(paged, tensor, state)
+                   : mo_page_optim_write(paged, tensor, state));
+}
+
+static void figures_of_pages(const trainer *t, page_figures *f) {
+    const mo_page *pages = &t->cpu->paged.pages;
+    *f = (page_figures){.resident_bytes = pages->stats.resident_bytes,
+        .paged_out_bytes = pages->desc.size > pages->stats.resident_bytes
+            ? pages->desc.size - pages->stats.resident_bytes
+            : 0,
+        .in_bytes = pages->stats.in_bytes,
+        .out_bytes = pages->stats.out_bytes,
+        .stall_s = pages->stats.stall_s};
 }
 
 static double square_sum(const trainer *t, void *workspace) {
@@ -313,6 +351,11 @@ const backend cpu_backend = {.kernels = &kernels,
     .wait = wait_for_all,
     .state_begin = state_begin,
     .update = update,
+    .pages_open = open_pages,
+    .pages_close = close_pages,
+    .pages_step = step_pages,
+    .pages_exchange = exchange_pages,
+    .pages_figures = figures_of_pages,
     .square_sum = square_sum,
     .transfer_open = open_transfer,
     .transfer_step = step_transfer,

@@ -78,6 +78,7 @@ static uint64_t peak_bytes(const trainer *t) {
 
 static void *host_begin(const trainer *t, void *address, size_t size, bool read) {
     device *d = t->device;
+    if (pages_hold(t, address)) return pages_host_begin(t, address, size, read);
     const mo_cl_mem mem = device_at(d, address, size);
     void *host = allocate(size);
     if (read)
@@ -88,6 +89,10 @@ static void *host_begin(const trainer *t, void *address, size_t size, bool read)
 
 static void host_end(const trainer *t, void *address, void *host, size_t size, bool write) {
     device *d = t->device;
+    if (pages_hold(t, address)) {
+        pages_host_end(t, address, host, size, write);
+        return;
+    }
     const mo_cl_mem mem = device_at(d, address, size);
     if (write)
         check(mo_cl_upload(&d->arena.heap, MO_CL_COMPUTE, &mem, 0, host, size, NULL, NULL),
@@ -121,6 +126,50 @@ static void update(trainer *t, size_t i) {
     check(mo_cl_optim_step(&d->cl, &t->optim, t->step, device_floats(d, p->data, p->n),
               device_floats(d, p->grad, p->n), &d->states[i]),
         p->name);
+}
+
+static void open_pages(
+    trainer *t, const mo_page_optim_desc *desc, void *const *slots, size_t n_slots) {
+    device *d = t->device;
+    mo_cl_mem *mems = allocate(n_slots * sizeof *mems);
+    for (size_t i = 0; i < n_slots; i++) mems[i] = device_at(d, slots[i], desc->pages.page_bytes);
+    const mo_cl_page_optim_desc paged = {.tensors = desc->tensors,
+        .n = desc->n,
+        .n_tensors = desc->n_tensors,
+        .page_bytes = desc->pages.page_bytes,
+        .n_slots = n_slots,
+        .slots = mems};
+    check(mo_cl_page_optim_init(&d->paged, &d->arena.heap, &paged), "mo_cl_page_optim_init");
+    free(mems);
+}
+
+static void close_pages(trainer *t) { mo_cl_page_optim_free(&t->device->paged); }
+
+static void step_pages(trainer *t, size_t tensor, size_t i) {
+    device *d = t->device;
+    const mo_param *p = &t->params.items[i];
+    check(mo_cl_page_optim_step(&d->paged, tensor, &t->optim, t->step,
+              device_floats(d, p->data, p->n), device_floats(d, p->grad, p->n)),
+        p->name);
+}
+
+static void exchange_pages(
+    const trainer *t, size_t tensor, const mo_optim_state *state, bool read) {
+    mo_cl_page_optim *paged = &t->device->paged;
+    check(read ? mo_cl_page_optim_read(paged, tensor, state)
+               : mo_cl_page_optim_write(paged, tensor, state),
+        "paged states");
+}
+
+// The host never waits for a page, so how long a step did is not known.
+static void figures_of_pages(const trainer *t, page_figures *f) {
+    const mo_cl_page *pages = &t->device->paged.pages;
+    const uint64_t resident = (uint64_t)pages->desc.n_slots * pages->desc.page_bytes;
+    *f = (page_figures){.resident_bytes = resident,
+        .paged_out_bytes = pages->desc.size > resident ? pages->desc.size - resident : 0,
+        .in_bytes = pages->stats.in_bytes,
+        .out_bytes = pages->stats.out_bytes,
+        .stall_s = -1};
 }
 
 static double square_sum(const trainer *t, void *workspace) {
@@ -173,6 +222,11 @@ static const backend device_backend = {.kernels = &device_kernels,
     .wait = wait_for_all,
     .state_begin = state_begin,
     .update = update,
+    .pages_open = open_pages,
+    .pages_close = close_pages,
+    .pages_step = step_pages,
+    .pages_exchange = exchange_pages,
+    .pages_figures = figures_of_pages,
     .square_sum = square_sum,
     .transfer_open = transfer_begin,
     .transfer_step = transfer_run,

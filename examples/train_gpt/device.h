@@ -10,6 +10,7 @@ struct device {
     char name[32]; // "cl:P.D"
     mo_cl_arena arena;
     mo_cl_optim_state *states; // [params.n]
+    mo_cl_page_optim paged;
     mo_cl_store store;
 };
 

@@ -6,7 +6,7 @@
 // train.c    the loop              cpu.c         memory and kernels of the CPU
 // device.c   an OpenCL device      transfer.c    activations in host memory
 // sample.c   text from the model   checkpoint.c  save and resume
-// report.c   tables, JSON, pictures
+// pages.c    paged states          report.c      tables, JSON, pictures
 #include "app.h"
 
 #include <errno.h>

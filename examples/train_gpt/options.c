@@ -38,8 +38,15 @@ static const char usage[] =
     "                                           memory outside the budget; auto never does\n"
     "        accum=N                            split each batch into N micro-batches\n"
     "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
+    "        paged[=SIZE]                       so many bytes of them resident (an eighth), the "
+    "rest\n"
+    "                                           in a temporary file, or in the host's memory for "
+    "a\n"
+    "                                           device; auto only when nothing else fits\n"
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
     "256)\n"
+    "  --page-dir DIR         where the file of paged states goes (TMPDIR, or /tmp)\n"
+    "  --page-direct          read and write it past the system's cache, where DIR allows it\n"
     "  --save FILE            weights, optimizer and position, as safetensors, at the end, and "
     "when\n"
     "                         Ctrl-C or SIGTERM ends the run early (a second one does not wait)\n"
@@ -79,6 +86,8 @@ static const flag flags[] = {
     {"--report", KIND_STRING, AT(report), 0, 0},
     {"--blas", KIND_STRING, AT(blas), 0, 0},
     {"--device", KIND_STRING, AT(device), 0, 0},
+    {"--page-dir", KIND_STRING, AT(page_dir), 0, 0},
+    {"--page-direct", KIND_SWITCH, AT(page_direct), 0, 0},
     {"--layers", KIND_COUNT, AT(layers), 1, 1000},
     {"--channels", KIND_COUNT, AT(channels), 1, 1 << 20},
     {"--heads", KIND_COUNT, AT(heads), 1, 1 << 16},
@@ -149,24 +158,32 @@ bool options_set(options *o, const char *name, const char *value) {
     return true;
 }
 
-static void parse_budget(options *o, const char *text) {
+// Bytes, with a unit or not; 0 for anything else.
+static uint64_t parse_size(const char *text) {
     char *end;
     double x = strtod(text, &end), unit = 1;
-    o->budget = 0;
-    o->budget_percent = 0; // the last --budget counts
-    if (end != text && *end == '%' && !end[1] && x > 0 && x <= 100) {
-        o->budget_percent = x;
-        return;
-    }
     if (*end) {
         const char *at = strchr("KMGT", toupper((unsigned char)*end));
         if (at) unit = exp2(10.0 * (double)(at - "KMGT" + 1)), end++;
         if (at && *end == 'i') end++;
         if (at && (*end == 'B' || *end == 'b')) end++;
     }
-    if (!isdigit((unsigned char)*text) || *end || !(x * unit >= 1) || x * unit > 0x1p60)
+    const bool good = isdigit((unsigned char)*text) && !*end && x * unit >= 1 && x * unit <= 0x1p60;
+    return good ? (uint64_t)(x * unit) : 0;
+}
+
+static void parse_budget(options *o, const char *text) {
+    char *end;
+    double x = strtod(text, &end);
+    o->budget = 0;
+    o->budget_percent = 0; // the last --budget counts
+    if (end != text && *end == '%' && !end[1] && x > 0 && x <= 100) {
+        o->budget_percent = x;
+        return;
+    }
+    o->budget = parse_size(text);
+    if (o->budget == 0)
         fail(EXIT_USAGE, "--budget: '%s' is not a size such as 300M or 2G, nor a percentage", text);
-    o->budget = (uint64_t)(x * unit);
 }
 
 static bool match(const char *item, size_t n, const char *word) {
@@ -180,6 +197,16 @@ static size_t strategy_count(const char *key, const char *value, size_t n) {
         fail(EXIT_USAGE, "--strategy: %s=%.*s is not a whole number from 1 to 1048576", key, (int)n,
             value);
     return x;
+}
+
+// paged, with the limit of what is resident or not.
+static void strategy_paged(options *o, const char *value, size_t n) {
+    char text[32] = "";
+    if (n < sizeof text) memcpy(text, value, n);
+    o->strategy.paged = true;
+    o->strategy.resident = parse_size(text);
+    if (n && o->strategy.resident == 0)
+        fail(EXIT_USAGE, "--strategy: paged=%.*s is not a size such as 30M or 2G", (int)n, value);
 }
 
 static const char *const precisions[MO_OPTIM_PRECISION_COUNT] = {"f32", "8bit", "bf16", "4bit"};
@@ -214,6 +241,10 @@ static void strategy_item(options *o, const char *item, size_t n) {
             }
     } else if (match(item, n, "offload")) {
         s->offload = true;
+        return;
+    } else if (match(item, key, "paged") && (key == n || size)) {
+        name_field(o, OPEN_PAGED);
+        strategy_paged(o, value, size);
         return;
     } else if (match(item, key, "accum")) {
         name_field(o, OPEN_ACCUM);
@@ -255,10 +286,13 @@ static void parse_strategy(options *o, const char *text) {
 }
 
 void strategy_format(const strategy *s, char *text, size_t size) {
-    char rows[24] = "full";
+    char rows[24] = "full", paged[40] = "";
+    if (s->paged) snprintf(paged, sizeof paged, ",paged");
+    if (s->paged && s->resident)
+        snprintf(paged, sizeof paged, ",paged=%llu", (unsigned long long)s->resident);
     if (s->loss_rows != 0) snprintf(rows, sizeof rows, "%zu", s->loss_rows);
-    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s", checkpoints[s->checkpoint],
-        s->offload ? ",offload" : "", s->accum, precision_name(s->optim), rows);
+    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s%s", checkpoints[s->checkpoint],
+        s->offload ? ",offload" : "", s->accum, precision_name(s->optim), rows, paged);
 }
 
 void format_mib(uint64_t bytes, char *text, size_t size) {

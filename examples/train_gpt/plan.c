@@ -23,24 +23,36 @@ static size_t tensor_size(const trainer *t, const mo_optim_desc *optim, int kind
     return (size + align - 1) / align * align;
 }
 
-// One tensor behind the other, in the last block where that stays within a piece.
-static void place_tensors(const trainer *t, const mo_optim_desc *optim, int kind,
-    const mo_plan_fixed *like, fixed_layout *f) {
+// Behind the tensor before, in the last block where that stays within a piece.
+static void place(const trainer *t, size_t begin, size_t size, const mo_plan_fixed *like,
+    fixed_layout *f, tensor_place *at) {
     const size_t piece = t->backend->piece(t),
                  most = piece ? piece - t->backend->align(t) : SIZE_MAX;
-    size_t begin = f->n_blocks;
-    for (size_t i = 0; i < t->params.n; i++) {
-        tensor_place *place = &f->places[kind][i];
-        const size_t size = tensor_size(t, optim, kind, i);
-        mo_plan_fixed *last = &f->blocks[f->n_blocks] - 1;
-        if (size == 0) continue;
-        if (f->n_blocks == begin || size > most || last->size > most - size) {
-            last = &f->blocks[f->n_blocks++];
-            *last = *like;
-        }
-        *place = (tensor_place){f->n_blocks - 1, last->size, size};
-        last->size += size;
+    mo_plan_fixed *last = &f->blocks[f->n_blocks] - 1;
+    if (size == 0) return;
+    if (f->n_blocks == begin || size > most || last->size > most - size) {
+        last = &f->blocks[f->n_blocks++];
+        *last = *like;
     }
+    *at = (tensor_place){f->n_blocks - 1, last->size, size};
+    last->size += size;
+}
+
+static void place_tensors(const trainer *t, const mo_optim_desc *optim, int kind,
+    const mo_plan_fixed *like, fixed_layout *f) {
+    const size_t begin = f->n_blocks;
+    f->places[kind] = allocate(t->params.n * sizeof **f->places);
+    for (size_t i = 0; i < t->params.n; i++)
+        place(t, begin, tensor_size(t, optim, kind, i), like, f, &f->places[kind][i]);
+}
+
+static void place_pages(
+    const trainer *t, const mo_page_desc *pages, const mo_plan_fixed *like, fixed_layout *f) {
+    const size_t begin = f->n_blocks;
+    f->n_slots = pages->resident_bytes / pages->page_bytes;
+    f->places[TENSOR_STATE] = allocate(f->n_slots * sizeof **f->places);
+    for (size_t i = 0; i < f->n_slots; i++)
+        place(t, begin, pages->page_bytes, like, f, &f->places[TENSOR_STATE][i]);
 }
 
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
@@ -49,11 +61,13 @@ void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
     mo_optim_desc optim = t->optim;
     optim.precision = s->optim;
     memset(f, 0, sizeof *f);
-    f->blocks = allocate((N_TENSOR_KINDS * t->params.n + 2) * sizeof *f->blocks);
-    for (int kind = 0; kind < N_TENSOR_KINDS; kind++) {
-        f->places[kind] = allocate(t->params.n * sizeof **f->places);
-        place_tensors(t, &optim, kind, &like[kind], f);
-    }
+    const mo_page_desc pages = s->paged ? pages_plan(t, s) : (mo_page_desc){0};
+    const size_t n_slots = s->paged ? pages.resident_bytes / pages.page_bytes : 0;
+    f->blocks = allocate((N_TENSOR_KINDS * t->params.n + n_slots + 2) * sizeof *f->blocks);
+    if (s->paged) place_pages(t, &pages, &like[TENSOR_STATE], f); // first: aligned to the system's
+    place_tensors(t, &optim, TENSOR_PARAM, &like[TENSOR_PARAM], f);
+    place_tensors(t, &optim, TENSOR_GRAD, &like[TENSOR_GRAD], f);
+    if (!s->paged) place_tensors(t, &optim, TENSOR_STATE, &like[TENSOR_STATE], f);
     const size_t row_bytes = 2 * sizeof(int32_t) + (t->backend->keeps_losses ? sizeof(float) : 0);
     f->tokens = f->n_blocks++;
     f->workspace = f->n_blocks++;
@@ -278,6 +292,10 @@ strategy trainer_choose(const trainer *t, uint64_t budget, bool say) {
     }
     search f = {.t = t, .budget = budget};
     try_all(&f, s, open);
+    if (f.best.cost == 0 && open & OPEN_PAGED) { // last of all: it needs a disk
+        s.paged = true;
+        try_all(&f, s, open);
+    }
     if (f.best.cost != 0) {
         if (say && f.n > 1) say_why(&f);
         return f.best.s;

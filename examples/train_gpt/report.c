@@ -51,7 +51,7 @@ static void print_pairs(FILE *out, const char *name, const result *runs, size_t 
 }
 
 void report_table(FILE *out, const result *runs, size_t n_runs) {
-    double store[8], rss[8], ms[8], speed[8], loss[8];
+    double store[8], paged[8], rss[8], ms[8], speed[8], loss[8];
     for (size_t i = 0; i < n_runs; i++)
         fprintf(out, "%s%s: %s\n", i == 0 ? "\n" : "", n_runs > 1 && i == 0 ? "plain" : "memopt",
             runs[i].strategy);
@@ -72,6 +72,7 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
     for (size_t i = 0; i < 2 * n_runs; i++) {
         const result *r = &runs[i / 2];
         store[i] = r->store_bytes ? mib(r->store_bytes) : -1;
+        paged[i] = r->page.paged_out_bytes ? mib(r->page.paged_out_bytes) : -1;
         rss[i] = i % 2 ? mib(r->rss_bytes) : -1;
         ms[i] = i % 2 ? r->ms_per_step : r->predicted_ms > 0 ? r->predicted_ms : -1;
         speed[i] = i % 2 ? r->tokens_per_s : -1;
@@ -79,6 +80,8 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
     }
     if (runs[n_runs - 1].store_bytes != 0)
         print_row(out, "in host memory beside", store, 2 * n_runs, 1);
+    if (runs[n_runs - 1].page.paged_out_bytes != 0)
+        print_row(out, "optimizer, paged out", paged, 2 * n_runs, 1);
     print_row(out, "process peak RSS", rss, 2 * n_runs, 1);
     print_row(out, "ms per update", ms, 2 * n_runs, 1);
     print_row(out, "tokens per second", speed, 2 * n_runs, 0);
@@ -91,6 +94,14 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
 
 // ---- JSON -------------------------------------------------------------------------------------
 
+static void print_page(FILE *out, const page_figures *f) {
+    fprintf(out, ",\"page\":{\"resident_bytes\":%" PRIu64 ",\"paged_out_bytes\":%" PRIu64,
+        f->resident_bytes, f->paged_out_bytes);
+    if (f->stall_s < 0) fputs(",\"stall_s\":null", out);
+    else fprintf(out, ",\"stall_s\":%.6f", f->stall_s);
+    fprintf(out, ",\"in_bytes\":%" PRIu64 ",\"out_bytes\":%" PRIu64 "}", f->in_bytes, f->out_bytes);
+}
+
 static void print_object(FILE *out, const result *r, const double *losses, const char *end) {
     fprintf(out, "{\"device\":\"%s\",\"strategy\":\"%s\",\"steps\":%zu,\"loss\":[", r->device,
         r->strategy, r->steps);
@@ -100,7 +111,9 @@ static void print_object(FILE *out, const result *r, const double *losses, const
     fprintf(out, ",\"budget_bytes\":%" PRIu64 ",\"plan_bytes\":%" PRIu64, r->budget_bytes,
         r->plan_bytes);
     fprintf(out, ",\"peak_bytes\":%" PRIu64 ",\"rss_bytes\":%" PRIu64, r->peak_bytes, r->rss_bytes);
-    fprintf(out, ",\"store_bytes\":%" PRIu64 ",\"bytes\":{", r->store_bytes);
+    fprintf(out, ",\"store_bytes\":%" PRIu64, r->store_bytes);
+    print_page(out, &r->page);
+    fputs(",\"bytes\":{", out);
     for (int i = 0; i < N_ROWS; i++)
         fprintf(out, "%s\"%s\":%" PRIu64, i ? "," : "", mo_category_name(rows[i]),
             r->measured[rows[i]]);

@@ -81,14 +81,23 @@ static char *place_address(const session *x, const fixed_layout *f, int kind, si
     return (char *)mo_plan_fixed_address(x->plan, place->block) + place->off;
 }
 
+static void bind_pages(session *x, const fixed_layout *f) {
+    void **slots = allocate(f->n_slots * sizeof *slots);
+    for (size_t i = 0; i < f->n_slots; i++) slots[i] = place_address(x, f, TENSOR_STATE, i);
+    memset(x->t->state_at, 0, x->t->params.n * sizeof *x->t->state_at);
+    pages_open(x->t, x->s, slots, f->n_slots);
+    free(slots);
+}
+
 static void bind_params(session *x, const fixed_layout *f) {
     trainer *t = x->t;
+    if (f->n_slots) bind_pages(x, f);
     for (size_t i = 0; i < t->params.n; i++) {
         mo_param *p = &t->params.items[i];
-        t->state_at[i] = place_address(x, f, TENSOR_STATE, i);
+        if (!f->n_slots) t->state_at[i] = place_address(x, f, TENSOR_STATE, i);
         p->data = (float *)place_address(x, f, TENSOR_PARAM, i);
         p->grad = (float *)place_address(x, f, TENSOR_GRAD, i);
-        if (p->tied_to == i) t->backend->state_begin(t, i);
+        if (p->tied_to == i && !f->n_slots) t->backend->state_begin(t, i);
     }
     for (size_t i = 0; i < t->params.n; i++) {
         mo_param *p = &t->params.items[i];
@@ -123,24 +132,26 @@ static void bind_run(session *x, const fixed_layout *f, size_t n_blocks, bool ha
 void session_bind(session *x, size_t n_blocks, bool halves) {
     trainer *t = x->t;
     const mo_plan_info info = mo_plan_describe(x->plan);
-    const mo_track_desc track = {.max_blocks = info.n_tensors + N_TENSOR_KINDS * t->params.n + 3,
+    fixed_layout fixed;
+    trainer_fixed_open(t, x->s, &fixed);
+    const mo_track_desc track = {
+        .max_blocks = info.n_tensors + N_TENSOR_KINDS * t->params.n + fixed.n_slots + 3,
         .max_events = 6 * info.n_tensors + 64, // the last three passes
         .budget_bytes = x->budget,
         .log = &app_log};
-    fixed_layout fixed;
     x->arena = t->backend->take(t, info.peak_bytes, x->budget);
     check(mo_track_init(&x->track, &track), "mo_track_init");
     check(mo_plan_bind(x->plan, x->arena, &x->track), "memory for the plan");
     x->transfers = info.store_bytes != 0;
     if (x->transfers) t->backend->transfer_open(t, info.store_bytes, 2 * n_blocks + 2);
     t->optim.precision = x->s->optim;
-    trainer_fixed_open(t, x->s, &fixed);
     bind_params(x, &fixed);
     bind_run(x, &fixed, n_blocks, halves);
     trainer_fixed_close(&fixed);
 }
 
 void session_free(session *x) {
+    pages_close(x->t);
     if (x->transfers) x->t->backend->transfer_close(x->t);
     mo_track_free(&x->track);
     mo_plan_destroy(x->plan);
@@ -205,6 +216,7 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     session_bind(x, t->config.layers, s->checkpoint == CHECKPOINT_OPTIMAL);
     if (from) checkpoint_load(t, from, t->o->resume != NULL);
     else init_params(t);
+    if (t->pages) t->backend->pages_figures(t, &x->paged);
     x->started_s = now_s();
 }
 
@@ -225,8 +237,11 @@ void session_update(session *x) {
     trainer *t = x->t;
     if (t->o->clip > 0) clip(x);
     t->step++;
-    for (size_t i = 0; i < t->params.n; i++)
-        if (t->params.items[i].tied_to == i) t->backend->update(t, i);
+    for (size_t i = 0; i < t->params.n; i++) {
+        if (t->params.items[i].tied_to != i) continue;
+        if (t->pages) pages_step(t, i);
+        else t->backend->update(t, i);
+    }
     mo_track_mark(&x->track, "update");
 }
 
@@ -318,6 +333,12 @@ static void fill_result(const session *x, result *r, const double *losses) {
     r->budget_bytes = x->budget;
     r->plan_bytes = info.peak_bytes;
     r->store_bytes = info.store_bytes;
+    if (x->t->pages) {
+        x->t->backend->pages_figures(x->t, &r->page);
+        r->page.in_bytes -= x->paged.in_bytes;
+        r->page.out_bytes -= x->paged.out_bytes;
+        if (r->page.stall_s >= 0) r->page.stall_s -= x->paged.stall_s;
+    }
     r->predicted_ms = 1e3 * x->predicted_s;
     if (getrusage(RUSAGE_SELF, &usage) == 0) r->rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
     r->steps = steps;
