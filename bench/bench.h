@@ -47,6 +47,7 @@ typedef struct work {
     int threads;                // that run uses
     double flops;               // of one call; 0 = not counted
     void (*rival)(void *state); // timed in turns with run; NULL = none
+    void (*end)(void *state);   // called after the case; NULL = nothing to do
     extra extras[MAX_EXTRAS];
     int n_extras;
 } work;
@@ -62,7 +63,7 @@ typedef struct bench_case {
 
 // Each cases_*.c has one table, ended by a case without a name.
 extern const bench_case cases_bandwidth[], cases_numeric[], cases_train[], cases_model[];
-extern const bench_case cases_memory[], cases_plan[], cases_remat[], cases_replay[];
+extern const bench_case cases_memory[], cases_plan[], cases_remat[], cases_replay[], cases_page[];
 extern const bench_case cases_device[], cases_device_model[]; // the only ones on a device
 
 // 1024 tokens of a 384-channel GPT, as train_gpt's default multiplies them.

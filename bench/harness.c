@@ -210,8 +210,8 @@ static row make_row(harness *h, const bench_case *c, work *w) {
     if (w->flops > 0) r.gflop_s = 1e-9 * w->flops / s;
     if (w->rival) {
         double rival = median(samples + RIVAL * repeats, repeats);
-        add_extra(w, "blas_gflop_s", 1e-9 * w->flops / rival);
-        add_extra(w, "blas_ratio", rival / s);
+        if (w->flops > 0) add_extra(w, "blas_gflop_s", 1e-9 * w->flops / rival);
+        add_extra(w, w->flops > 0 ? "blas_ratio" : "plain_ratio", rival / s);
     }
     memcpy(r.extras, w->extras, sizeof r.extras);
     r.n_extras = w->n_extras;
@@ -230,5 +230,6 @@ row harness_measure(harness *h, const bench_case *c) {
     if (h->device) device_rewind(h->device);
     if (!c->setup(&w)) fail(EXIT_FAILED, "%s: out of memory: take a smaller --n", c->name);
     sample(h, c, &w);
+    if (w.end) w.end(w.state);
     return make_row(h, c, &w);
 }
