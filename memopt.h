@@ -39122,9 +39122,9 @@ size_t mo_page_resident_bytes(const mo_page_desc *desc) {
 
 static mo_status moi_page_file_failed(const mo_page *page, const char *what, int error) {
     char text[MOI_FILE_TEXT_SIZE];
-    moi_log(&page->desc.log, MO_LOG_ERROR, "%s: cannot %s for %llu bytes of pages: %s", page->name,
-        what, (unsigned long long)page->desc.size, moi_file_text(error, text));
-    return moi_file_status(error);
+    return moi_file_fail(&page->desc.log, page->name, moi_file_status(error),
+        "cannot %s for %llu bytes of pages: %s", what, (unsigned long long)page->desc.size,
+        moi_file_text(error, text));
 }
 
 static mo_status moi_page_set_name(mo_page *page, const char *name) {
@@ -39167,9 +39167,9 @@ static mo_status moi_page_open_named(mo_page *page, uint64_t *size) {
     const int error = moi_file_open_update(page->desc.path, &page->file, size);
     if (error) return moi_page_file_failed(page, "open the file", error);
     if (*size == 0 || *size == page->desc.size) return MO_OK;
-    moi_log(&page->desc.log, MO_LOG_ERROR, "%s: the file has %llu bytes, the pages have %llu",
-        page->name, (unsigned long long)*size, (unsigned long long)page->desc.size);
-    return MO_E_FORMAT;
+    return moi_file_fail(&page->desc.log, page->name, MO_E_FORMAT,
+        "the file has %llu bytes, the pages have %llu", (unsigned long long)*size,
+        (unsigned long long)page->desc.size);
 }
 
 static mo_status moi_page_open_unnamed(mo_page *page) {
@@ -39240,10 +39240,9 @@ static void moi_page_submit(mo_page *page, moi_page_slot *slot) {
 
 static mo_status moi_page_say(const mo_page *page, const moi_page_move *move, const char *what) {
     char text[MOI_FILE_TEXT_SIZE];
-    moi_log(&page->desc.log, MO_LOG_ERROR, "%s: cannot %s page %zu, %zu bytes at %llu: %s",
-        page->name, what, move->page, move->size, (unsigned long long)move->offset,
-        moi_file_text(move->error, text));
-    return moi_file_status(move->error);
+    return moi_file_fail(&page->desc.log, page->name, moi_file_status(move->error),
+        "cannot %s page %zu, %zu bytes at %llu: %s", what, move->page, move->size,
+        (unsigned long long)move->offset, moi_file_text(move->error, text));
 }
 
 /* What became of a slot's job, after waiting for it. A page that was only read ahead and could not
