@@ -132,6 +132,7 @@
 #include "mo_page_route.c"
 #include "mo_page.c"
 #include "mo_page_optim.c"
+#include "mo_stream.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

@@ -50,6 +50,7 @@
  *   checkpoint   a whole run in one of them: saved, kept by count, resumed after a kill
  *   page         an array of which a few pages are in memory, the rest in a file
  *   page_optim   optimizer states in such pages
+ *   stream       layers of a model larger than memory through a small window, read ahead
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -179,6 +180,7 @@ extern "C" {
 #include "mo_gguf_writer.h"
 #include "mo_page.h"
 #include "mo_page_optim.h"
+#include "mo_stream.h"
 
 #ifdef __cplusplus
 }
