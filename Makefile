@@ -166,7 +166,7 @@ build/fuzz/%: fuzz/%.c src/memopt.c $(sources) $(wildcard tools/memopt/*.[ch] fu
 
 TESTS ?= $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c))
 GATES ?=
-TSAN_TESTS = base pool queue page stream
+TSAN_TESTS = base pool queue page stream loader
 
 # A variant builds the library and every test in one way, in build/test/SIDE-FLAGS: against src/ or
 # against the joined header, with the flags plain, asan (with UBSan) or tsan.

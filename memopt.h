@@ -77,6 +77,8 @@ int main(void) {
  *   page         an array of which a few pages are in memory, the rest in a file
  *   page_optim   optimizer states in such pages
  *   stream       layers of a model larger than memory through a small window, read ahead
+ *   tokens       the tokens of a training text, in files of llm.c or as bytes
+ *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -6517,6 +6519,265 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_stream_next(mo_stream *stream, mo_strea
  * Since:   0.1 */
 MEMOPT_API void mo_stream_restart(mo_stream *stream);
 MEMOPT_API mo_stream_stats mo_stream_get_stats(const mo_stream *stream);
+
+#endif
+/* mo_tokens.h - the tokens of a training text, in one file or many, as if they lay in a row.
+ *
+ *   mo_tokens_desc desc = {0};
+ *   desc.paths = paths;
+ *   desc.n_paths = n;
+ *   mo_tokens tokens;
+ *   if (mo_tokens_open(&tokens, &desc) != MO_OK) return 1;
+ *   status = mo_tokens_read(&tokens, at, 1024, ids);
+ *   mo_tokens_close(&tokens);
+ *
+ * Files are read where they are, not loaded, and not mapped: a mapping of a file that another
+ * program cuts short raises SIGBUS at any access, a read ends in a status. Copying a few thousand
+ * tokens out of the page cache takes microseconds. */
+#ifndef MEMOPT_TOKENS_H
+#define MEMOPT_TOKENS_H
+
+/* mo_tokens_format
+ *
+ * BIN    256 int32 {magic, version, count, 0, ...}, then count tokens, little-endian: uint16 after
+ *        {20240520, 1}, uint32 after {20240801, 7}
+ * BYTES  any file: each byte is a token
+ *
+ * Source: karpathy/llm.c, dev/data/data_common.py
+ * Since:  0.1 */
+typedef enum mo_tokens_format {
+    MO_TOKENS_BIN = 0,
+    MO_TOKENS_BYTES,
+    MO_TOKENS_FORMAT_COUNT
+} mo_tokens_format;
+
+/* mo_tokens_desc
+ *
+ * paths      [n_paths] at least one; copied
+ * format     of all of them
+ * allocator  for the list of files; zero = C heap
+ * log        one line for each failure: file, field, value; zero = none */
+typedef struct mo_tokens_desc {
+    mo_allocator allocator;
+    mo_log log;
+    const char *const *paths;
+    size_t n_paths;
+    mo_tokens_format format;
+} mo_tokens_desc;
+
+/* mo_tokens - open files; owned by the caller, read only.
+ *
+ * n  tokens in all files together */
+typedef struct mo_tokens {
+    uint64_t n;
+    size_t n_files;
+    /* private */
+    mo_allocator allocator;
+    mo_log log;
+    struct moi_tokens_file *files; /* [n_paths], n_files of them open */
+    size_t n_paths;
+} mo_tokens;
+
+/* mo_tokens_open - open the files and check their headers. mo_tokens_close - give back all of it; a
+ * zeroed or closed object is left as it is.
+ *
+ * tokens  out  untouched on failure
+ *
+ * An empty text is one of no tokens. Each file stays open, and takes a descriptor.
+ *
+ * Memory:  60 bytes and the path for each file
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_INVALID (NULL, format), MO_E_NOT_FOUND, MO_E_IO (cannot be read, not a regular
+ *          file), MO_E_FORMAT (another header, or another count than the file has), MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_tokens_open(mo_tokens *tokens, const mo_tokens_desc *desc);
+MEMOPT_API void mo_tokens_close(mo_tokens *tokens);
+
+/* mo_tokens_read - n tokens from number at on, which may lie in several files.
+ *
+ * ids  out  [n]; undefined after a failure
+ *
+ * Memory:  none
+ * Threads: safe, where the log is
+ * Errors:  MO_E_INVALID (NULL, range), MO_E_IO (also: file shorter than it was), MO_E_FORMAT (a
+ *          token of 2^31 or more)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_tokens_read(
+    const mo_tokens *tokens, uint64_t at, size_t n, int32_t *ids);
+
+/* mo_tokens_max - the largest token, 0 when there is none: one less than the vocabulary needs.
+ *
+ * Memory:  4 KiB of stack
+ * Threads: safe, where the log is
+ * Errors:  as mo_tokens_read
+ * Cost:    reads all files, but for bytes, which are below 256
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_tokens_max(const mo_tokens *tokens, int32_t *max);
+
+#endif
+/* mo_loader.h - batches of training sequences, prepared in the background: in the order of the text
+ * or shuffled, for one machine or many, from any position on.
+ *
+ *   mo_loader_desc desc = {0};
+ *   desc.tokens = &tokens;
+ *   desc.batch = 8;
+ *   desc.seq = 1024;
+ *   desc.shuffle = 1;
+ *   mo_loader loader;
+ *   mo_loader_batch batch;
+ *   status = mo_loader_init(&loader, &desc);
+ *   while (training && (status = mo_loader_next(&loader, &batch)) == MO_OK)
+ *       train(batch.inputs, batch.targets);
+ *   mo_loader_free(&loader);
+ *
+ * The text is cut into sequences of seq tokens, sequence s from token s * seq on; the targets are
+ * the same tokens one further. An epoch goes through all sequences once, and the next one follows
+ * without end. Batches depend on nothing but the desc, the state and the text: not on the number of
+ * threads, nor on how far ahead they are prepared. */
+#ifndef MEMOPT_LOADER_H
+#define MEMOPT_LOADER_H
+
+/* mo_loader_desc
+ *
+ * tokens         the text; the caller's, open until mo_loader_free
+ * batch, seq     sequences in a batch, tokens in a sequence
+ * group          batches that are used together, as by gradient accumulation: without carry an
+ *                epoch ends before a group that it cannot fill; 0 = 1
+ * rank, n_ranks  of n_ranks machines this is number rank: of every n_ranks batches of the order it
+ *                gets that one; 0 = 1 machine
+ * apart          not 0: no sequence begins in one file and ends in the next; 0 = the files are one
+ *                text
+ * shuffle, seed  not 0: each epoch in another order, which depends on the seed
+ * carry          what of an epoch fills no whole group: 0 = is left out (shuffled: other sequences
+ *                in each epoch); not 0 = goes into a batch with the first of the next, so that each
+ *                sequence comes exactly once in an epoch
+ * vocab          a token that is not below it is an error; 0 = is not checked
+ * depth          batches that are prepared ahead; 0 = 2
+ * queue          whose threads do that; NULL = its own, of n_threads threads, 0 = 1
+ * allocator      zero = C heap
+ * memory         where the batches lie, such as pinned memory of a device; zero = allocator
+ * log            one line for each failure; zero = none */
+typedef struct mo_loader_desc {
+    mo_allocator allocator, memory;
+    mo_log log;
+    const mo_tokens *tokens;
+    size_t batch, seq, group, rank, n_ranks;
+    int apart, shuffle, carry;
+    uint64_t seed;
+    uint32_t vocab;
+    size_t depth;
+    mo_queue *queue;
+    size_t n_threads;
+} mo_loader_desc;
+
+/* mo_loader_batch - inputs [batch * seq] with targets [batch * seq] right behind them, aligned to
+ * 64 bytes. Number i of sequence b is at b * seq + i.
+ *
+ * epoch  of its first sequence */
+typedef struct mo_loader_batch {
+    const int32_t *inputs, *targets;
+    uint64_t epoch;
+} mo_loader_batch;
+
+/* mo_loader_state - a position: with it and the same desc and text, another loader goes on with the
+ * same batches. The same on all ranks.
+ *
+ * epoch     from 0
+ * position  tokens of the epoch that all ranks together have taken, in its order; without shuffle
+ *           the place in the text. Not a multiple of another seq: rounded up to one
+ * seed, shuffle  of the desc; mo_loader_set_state takes them over */
+typedef struct mo_loader_state {
+    uint64_t epoch, position, seed;
+    int shuffle;
+} mo_loader_state;
+
+/* mo_loader_stats - since mo_loader_init.
+ *
+ * n_sequences     in an epoch; epoch_batches of this rank in one, rounded down
+ * n_batches       that mo_loader_next gave; n_stalls of them had to be waited for, stall_s seconds
+ *                 in all
+ * read_s          that their preparation took, of all threads together */
+typedef struct mo_loader_stats {
+    uint64_t n_sequences, epoch_batches, n_batches, n_stalls;
+    double stall_s, read_s;
+} mo_loader_stats;
+
+/* mo_loader - owned by the caller; private. */
+typedef struct mo_loader {
+    struct moi_loader *impl;
+} mo_loader;
+
+/* mo_loader_init - make room for the batches; nothing is read yet. mo_loader_free - wait for what
+ * is being prepared, and give back all of it; a zeroed or freed loader is left as it is.
+ *
+ * loader  out  untouched on failure
+ *
+ * Memory:  (1 + depth) batches of 8 batch * seq bytes, 4 seq beside each; 8 bytes a file
+ * Threads: safe for distinct loaders
+ * Errors:  MO_E_INVALID (NULL; batch or seq is 0; rank; the text has not as many sequences as one
+ *          group of all ranks takes, or with carry not one), MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_loader_init(mo_loader *loader, const mo_loader_desc *desc);
+MEMOPT_API void mo_loader_free(mo_loader *loader);
+
+/* mo_loader_next - the next batch, when it is there.
+ *
+ * batch  out  valid until the next call; untouched on failure
+ *
+ * After a failure the same batch is next: a further call reads it again.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_IO (a file cannot be read, or is shorter than it was), MO_E_FORMAT (a token is
+ *          outside the vocabulary, or 2^31 or more)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_loader_next(mo_loader *loader, mo_loader_batch *batch);
+
+/* mo_loader_get_state - the position of the batch that is next.
+ * mo_loader_set_state - go on from there; a position beyond the text is the next epoch's begin.
+ * mo_loader_get_stats - what has been done so far.
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API mo_loader_state mo_loader_get_state(const mo_loader *loader);
+MEMOPT_API void mo_loader_set_state(mo_loader *loader, const mo_loader_state *state);
+MEMOPT_API mo_loader_stats mo_loader_get_stats(const mo_loader *loader);
+
+/* mo_loader_format - the state as a text of at most 99 characters, for a checkpoint.
+ * mo_loader_parse - and back.
+ *
+ *   "epoch=2 position=30720 seed=1337 shuffle=1"
+ *
+ * text   out [size], terminated
+ * state  out, untouched on failure
+ *
+ * Threads: safe
+ * Errors:  MO_E_NO_SPACE (size), MO_E_FORMAT (another text), MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_loader_format(
+    const mo_loader_state *state, char *text, size_t size);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_loader_parse(const char *text, mo_loader_state *state);
+
+/* mo_loader_permute - number index of the order of 0 .. n-1 that belongs to a seed and an epoch.
+ *
+ *   2 h = the least even number of bits that hold n - 1; x = index
+ *   repeat  (l, r) = the halves of x, of h bits each
+ *           for k = 1 .. 8:  (l, r) = (r, l ^ mix(r ^ key_k) mod 2^h)
+ *           x = (l, r)
+ *   until x < n
+ *   key_k = mix(key + 0x9e3779b9 k),  key = mix(seed_low + mix(seed_high + mix(epoch mod 2^32)))
+ *   mix   as in mo_half.h
+ *
+ * A Feistel network permutes all numbers of 2 h bits, at most 4 n of them; walking on from those
+ * that are too large leaves a permutation of the others. So an order takes no memory.
+ *
+ * index  below n
+ *
+ * Threads: safe
+ * Cost:    at most 4 walks on average, 8 multiplications each
+ * Source:  Black and Rogaway 2002, Ciphers with arbitrary finite domains
+ * Since:   0.1 */
+MEMOPT_API uint64_t mo_loader_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index);
 
 #endif
 
@@ -40557,6 +40818,616 @@ void mo_stream_restart(mo_stream *stream) {
 }
 
 mo_stream_stats mo_stream_get_stats(const mo_stream *stream) { return stream->impl->stats; }
+/* mo_tokens_internal.h - what mo_loader needs of mo_tokens, for the implementation only. */
+#ifndef MEMOPT_TOKENS_INTERNAL_H
+#define MEMOPT_TOKENS_INTERNAL_H
+
+struct moi_tokens_file {
+    uint64_t first, n; /* its tokens among all */
+    intptr_t file;
+    unsigned width; /* bytes of a token */
+    unsigned data_off;
+    char *path; /* ours */
+};
+
+/* What went wrong with a read, to be said later: a job in the background must not log. */
+typedef struct moi_tokens_error {
+    mo_status status;
+    size_t file;
+    int error;     /* of moi_file_read; 0: the token at is out of range */
+    uint64_t at;   /* in the file */
+    int64_t token; /* that one; 0 when it was not read */
+    uint32_t vocab;
+} moi_tokens_error;
+
+static mo_status moi_tokens_read(
+    const mo_tokens *t, uint64_t at, size_t n, int32_t *ids, moi_tokens_error *error);
+/* The error as one line to a log. Returns its status. */
+static mo_status moi_tokens_say(
+    const mo_tokens *t, const mo_log *log, const moi_tokens_error *error);
+/* Token at of all is outside a vocabulary. */
+static mo_status moi_tokens_outside(
+    const mo_tokens *t, uint64_t at, int32_t token, uint32_t vocab, moi_tokens_error *error);
+
+#endif
+/* mo_tokens.c - see mo_tokens.h. */
+
+enum { MOI_TOKENS_HEADER = 256 * 4 };
+
+/* The headers of llm.c, one for each width. */
+static const struct moi_tokens_kind {
+    uint32_t magic, version;
+    unsigned width;
+} moi_tokens_kinds[2] = {{20240520, 1, 2}, {20240801, 7, 4}};
+
+static uint32_t moi_tokens_u32(const unsigned char *p) {
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* ---- messages ------------------------------------------------------------------------------ */
+
+static mo_status moi_tokens_say(const mo_tokens *t, const mo_log *log, const moi_tokens_error *e) {
+    const char *path = t->files[e->file].path;
+    if (e->error) return moi_file_fail_error(log, path, e->error);
+    if (e->vocab == 0)
+        return moi_file_fail(log, path, e->status, "token %llu is %lld, not below 2^31",
+            (unsigned long long)e->at, (long long)e->token);
+    return moi_file_fail(log, path, e->status, "token %llu is %lld, outside the vocabulary of %lu",
+        (unsigned long long)e->at, (long long)e->token, (unsigned long)e->vocab);
+}
+
+/* ---- reading ------------------------------------------------------------------------------- */
+
+/* The file that has token at of all; at is less than t->n. */
+static size_t moi_tokens_file_of(const mo_tokens *t, uint64_t at) {
+    size_t low = 0, high = t->n_files;
+    while (high - low > 1) { /* the last one that begins at or before it; empty ones are passed */
+        const size_t middle = low + (high - low) / 2;
+        if (t->files[middle].first <= at) low = middle;
+        else high = middle;
+    }
+    return low;
+}
+
+static mo_status moi_tokens_outside(
+    const mo_tokens *t, uint64_t at, int32_t token, uint32_t vocab, moi_tokens_error *error) {
+    memset(error, 0, sizeof *error);
+    error->status = MO_E_FORMAT;
+    error->file = moi_tokens_file_of(t, at);
+    error->at = at - t->files[error->file].first;
+    error->token = token;
+    error->vocab = vocab;
+    return error->status;
+}
+
+/* The bytes lie at the end of the room that they become, and are taken from its front on: number i
+ * is read before anything is written where it lies. Returns how many are below 2^31. */
+static size_t moi_tokens_widen(unsigned char *room, size_t n, unsigned width) {
+    const unsigned char *raw = room + (4 - width) * n;
+    for (size_t i = 0; i < n; i++, raw += width) {
+        uint32_t token = raw[0];
+        if (width == 2) token |= (uint32_t)raw[1] << 8;
+        if (width == 4) token = moi_tokens_u32(raw);
+        if (token > INT32_MAX) return i;
+        const int32_t id = (int32_t)token;
+        memcpy(room + 4 * i, &id, sizeof id);
+    }
+    return n;
+}
+
+/* n tokens of one file, from number at of it on. */
+static mo_status moi_tokens_read_file(
+    const mo_tokens *t, size_t number, uint64_t at, size_t n, int32_t *ids, moi_tokens_error *e) {
+    const struct moi_tokens_file *f = &t->files[number];
+    unsigned char *room = (unsigned char *)ids, *raw = room + (4 - f->width) * n;
+    memset(e, 0, sizeof *e);
+    e->file = number;
+    e->error = moi_file_read(f->file, f->data_off + at * f->width, raw, n * f->width);
+    if (e->error) return e->status = moi_file_status(e->error);
+    const size_t good = moi_tokens_widen(room, n, f->width);
+    if (good == n) return MO_OK;
+    e->at = at + good;
+    e->token = moi_tokens_u32(raw + 4 * good);
+    return e->status = MO_E_FORMAT;
+}
+
+static mo_status moi_tokens_read(
+    const mo_tokens *t, uint64_t at, size_t n, int32_t *ids, moi_tokens_error *error) {
+    mo_status status = MO_OK;
+    size_t number = n > 0 ? moi_tokens_file_of(t, at) : 0;
+    for (; n > 0 && status == MO_OK; number++) {
+        const struct moi_tokens_file *f = &t->files[number];
+        const uint64_t from = at - f->first, rest = f->n - from;
+        const size_t part = rest < n ? (size_t)rest : n;
+        status = moi_tokens_read_file(t, number, from, part, ids, error);
+        ids += part;
+        at += part;
+        n -= part;
+    }
+    return status;
+}
+
+mo_status mo_tokens_read(const mo_tokens *tokens, uint64_t at, size_t n, int32_t *ids) {
+    moi_tokens_error error;
+    if (!tokens || (!ids && n > 0) || at > tokens->n || n > tokens->n - at) return MO_E_INVALID;
+    const mo_status status = moi_tokens_read(tokens, at, n, ids, &error);
+    return status == MO_OK ? MO_OK : moi_tokens_say(tokens, &tokens->log, &error);
+}
+
+mo_status mo_tokens_max(const mo_tokens *tokens, int32_t *max) {
+    int32_t ids[1024], most = 0;
+    if (!tokens || !max) return MO_E_INVALID;
+    const int is_bytes = tokens->n_files > 0 && tokens->files[0].width == 1;
+    if (is_bytes && tokens->n > 0) most = 255;
+    for (uint64_t at = 0, n; at < tokens->n && !is_bytes; at += n) {
+        n = tokens->n - at < 1024 ? tokens->n - at : 1024;
+        const mo_status status = mo_tokens_read(tokens, at, (size_t)n, ids);
+        if (status != MO_OK) return status;
+        for (size_t i = 0; i < (size_t)n; i++)
+            if (ids[i] > most) most = ids[i];
+    }
+    *max = most;
+    return MO_OK;
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+/* NULL for a header that is none of those. */
+static const struct moi_tokens_kind *moi_tokens_kind_of(
+    const mo_log *log, const char *path, uint32_t magic, uint32_t version) {
+    for (int i = 0; i < 2; i++) {
+        const struct moi_tokens_kind *kind = &moi_tokens_kinds[i];
+        if (magic != kind->magic) continue;
+        if (version == kind->version) return kind;
+        (void)moi_file_fail(log, path, MO_E_FORMAT, "version in the header is %ld, not %lu",
+            (long)(int32_t)version, (unsigned long)kind->version);
+        return NULL;
+    }
+    (void)moi_file_fail(log, path, MO_E_FORMAT,
+        "magic number in the header is %ld, not 20240520 or 20240801", (long)(int32_t)magic);
+    return NULL;
+}
+
+static mo_status moi_tokens_read_header(
+    struct moi_tokens_file *f, const mo_log *log, const char *path, uint64_t size) {
+    unsigned char header[MOI_TOKENS_HEADER];
+    if (size < sizeof header)
+        return moi_file_fail(log, path, MO_E_FORMAT,
+            "%llu bytes are too few for a token file's header of %d", (unsigned long long)size,
+            (int)sizeof header);
+    const int error = moi_file_read(f->file, 0, header, sizeof header);
+    if (error) return moi_file_fail_error(log, path, error);
+    const struct moi_tokens_kind *kind =
+        moi_tokens_kind_of(log, path, moi_tokens_u32(header), moi_tokens_u32(header + 4));
+    if (!kind) return MO_E_FORMAT;
+    const int32_t count = (int32_t)moi_tokens_u32(header + 8);
+    f->width = kind->width;
+    f->data_off = sizeof header;
+    if (count >= 0 && size - sizeof header == (uint64_t)count * kind->width) {
+        f->n = (uint64_t)count;
+        return MO_OK;
+    }
+    return moi_file_fail(log, path, MO_E_FORMAT,
+        "token count in the header is %ld, but the file has %llu bytes of tokens of %u",
+        (long)count, (unsigned long long)(size - sizeof header), kind->width);
+}
+
+/* f belongs to the list from here on, whatever happens. */
+static mo_status moi_tokens_open_file(
+    mo_tokens *t, const char *path, mo_tokens_format format, struct moi_tokens_file *f) {
+    uint64_t size;
+    const int error = moi_file_open(path, &f->file, &size);
+    if (error) return moi_file_fail_error(&t->log, path, error);
+    t->n_files++;
+    f->first = t->n;
+    f->width = 1;
+    f->path = (char *)moi_alloc_array(&t->allocator, strlen(path) + 1, 1);
+    if (!f->path) return moi_file_fail(&t->log, path, MO_E_NO_MEMORY, "out of memory for the path");
+    memcpy(f->path, path, strlen(path) + 1);
+    if (format == MO_TOKENS_BYTES) f->n = size;
+    else {
+        const mo_status status = moi_tokens_read_header(f, &t->log, path, size);
+        if (status != MO_OK) return status;
+    }
+    if (f->n > UINT64_MAX - t->n) return MO_E_OVERFLOW;
+    t->n += f->n;
+    return MO_OK;
+}
+
+mo_status mo_tokens_open(mo_tokens *tokens, const mo_tokens_desc *desc) {
+    mo_tokens t;
+    mo_status status = MO_OK;
+    if (!tokens || !desc || !desc->paths || desc->n_paths == 0) return MO_E_INVALID;
+    if ((unsigned)desc->format >= MO_TOKENS_FORMAT_COUNT) return MO_E_INVALID;
+    memset(&t, 0, sizeof t);
+    t.allocator = desc->allocator;
+    t.log = desc->log;
+    t.files =
+        (struct moi_tokens_file *)moi_alloc_array(&t.allocator, desc->n_paths, sizeof *t.files);
+    if (!t.files) return MO_E_NO_MEMORY;
+    t.n_paths = desc->n_paths;
+    memset(t.files, 0, desc->n_paths * sizeof *t.files);
+    for (size_t i = 0; i < desc->n_paths && status == MO_OK; i++)
+        status = desc->paths[i]
+            ? moi_tokens_open_file(&t, desc->paths[i], desc->format, &t.files[i])
+            : MO_E_INVALID;
+    if (status == MO_OK) *tokens = t;
+    else mo_tokens_close(&t);
+    return status;
+}
+
+void mo_tokens_close(mo_tokens *tokens) {
+    if (!tokens || !tokens->files) return;
+    const mo_allocator *a = &tokens->allocator;
+    for (size_t i = 0; i < tokens->n_files; i++) {
+        struct moi_tokens_file *f = &tokens->files[i];
+        moi_file_close(f->file);
+        if (f->path) moi_free_array(a, f->path, strlen(f->path) + 1, 1);
+    }
+    moi_free_array(a, tokens->files, tokens->n_paths, sizeof *tokens->files);
+    memset(tokens, 0, sizeof *tokens);
+}
+/* mo_loader.c - see mo_loader.h.
+ *
+ * The caller's thread alone decides which sequences a batch has; the jobs only read them. So the
+ * batches are the same for any number of threads, and a position is a few integers. */
+
+enum { MOI_LOADER_ROUNDS = 8, MOI_LOADER_TEXT = 100 };
+
+/* Sequences of the epoch's order that all ranks have taken. */
+typedef struct moi_loader_cursor {
+    uint64_t epoch, index;
+} moi_loader_cursor;
+
+typedef struct moi_loader_slot { /* a batch */
+    mo_queue_job job;
+    const struct moi_loader *loader;
+    moi_loader_cursor cursor;
+    int32_t *block;    /* [2 batch * seq] inputs, targets */
+    int32_t *sequence; /* [seq + 1] */
+    int has_failed;
+    moi_tokens_error error;
+    double seconds;
+} moi_loader_slot;
+
+struct moi_loader {
+    mo_loader_desc desc; /* with all defaults replaced */
+    mo_queue own;
+    uint64_t n_sequences, n_epoch; /* n_epoch of them begin a batch in an epoch */
+    uint64_t taken;                /* by a batch of each rank */
+    uint64_t *begins; /* [n_files + 1] apart: first sequence of each file; NULL = not apart */
+    moi_loader_slot *slots;
+    size_t n_slots, block_bytes;
+    size_t first, n_ahead;    /* the slot that is next; how many from there on are being prepared */
+    moi_loader_cursor cursor; /* of the batch that is prepared next */
+    mo_loader_stats stats;
+};
+
+/* ---- the order ----------------------------------------------------------------------------- */
+
+uint64_t mo_loader_permute(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t index) {
+    const uint32_t key = moi_random_key(seed, epoch);
+    unsigned half = 0;
+    while (half < 32 && n > (uint64_t)1 << (2 * half)) half++;
+    const uint32_t mask = half < 32 ? ((uint32_t)1 << half) - 1 : UINT32_MAX;
+    uint64_t x = index;
+    do {
+        uint32_t left = (uint32_t)(x >> half) & mask, right = (uint32_t)x & mask;
+        for (uint32_t k = 1; k <= MOI_LOADER_ROUNDS; k++) {
+            const uint32_t mixed = moi_random_mix(right ^ moi_random_mix(key + 0x9e3779b9u * k));
+            const uint32_t next = left ^ (mixed & mask);
+            left = right;
+            right = next;
+        }
+        x = (uint64_t)left << half | right;
+    } while (x >= n);
+    return x;
+}
+
+/* The first token of a sequence. */
+static uint64_t moi_loader_token(const struct moi_loader *l, uint64_t sequence) {
+    size_t low = 0, high = l->desc.tokens->n_files;
+    if (!l->begins) return sequence * l->desc.seq;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if (l->begins[middle] <= sequence) low = middle;
+        else high = middle;
+    }
+    return l->desc.tokens->files[low].first + (sequence - l->begins[low]) * l->desc.seq;
+}
+
+/* The first token of sequence number b of a batch. Only with carry it may be of a later epoch. */
+static uint64_t moi_loader_find(const struct moi_loader *l, moi_loader_cursor cursor, size_t b) {
+    const uint64_t at = cursor.index + (uint64_t)l->desc.rank * l->desc.batch + b;
+    const uint64_t epoch = cursor.epoch + at / l->n_sequences, index = at % l->n_sequences;
+    if (!l->desc.shuffle) return moi_loader_token(l, index);
+    return moi_loader_token(l, mo_loader_permute(l->desc.seed, epoch, l->n_sequences, index));
+}
+
+/* Where the next batch begins, when the one before ended here. */
+static moi_loader_cursor moi_loader_settle(const struct moi_loader *l, moi_loader_cursor c) {
+    if (l->desc.carry) {
+        c.epoch += c.index / l->n_sequences;
+        c.index %= l->n_sequences;
+    } else if (c.index >= l->n_epoch || l->taken > l->n_sequences - c.index) {
+        c.epoch++;
+        c.index = 0;
+    }
+    return c;
+}
+
+/* ---- a batch, on a thread of the queue ----------------------------------------------------- */
+
+static mo_status moi_loader_check_vocab(moi_loader_slot *slot, uint64_t at, size_t n) {
+    const struct moi_loader *l = slot->loader;
+    for (size_t i = 0; i < n && l->desc.vocab != 0; i++)
+        if ((uint32_t)slot->sequence[i] >= l->desc.vocab)
+            return moi_tokens_outside(
+                l->desc.tokens, at + i, slot->sequence[i], l->desc.vocab, &slot->error);
+    return MO_OK;
+}
+
+static mo_status moi_loader_read(moi_loader_slot *slot, size_t b) {
+    const mo_loader_desc *d = &slot->loader->desc;
+    const uint64_t at = moi_loader_find(slot->loader, slot->cursor, b);
+    int32_t *inputs = slot->block + b * d->seq, *targets = inputs + d->batch * d->seq;
+    mo_status status = moi_tokens_read(d->tokens, at, d->seq + 1, slot->sequence, &slot->error);
+    if (status == MO_OK) status = moi_loader_check_vocab(slot, at, d->seq + 1);
+    if (status != MO_OK) return status;
+    memcpy(inputs, slot->sequence, d->seq * sizeof *inputs);
+    memcpy(targets, slot->sequence + 1, d->seq * sizeof *targets);
+    return MO_OK;
+}
+
+static mo_status moi_loader_run(void *self) {
+    moi_loader_slot *slot = (moi_loader_slot *)self;
+    const double begin_s = moi_os_now_s();
+    mo_status status = MO_OK;
+    for (size_t b = 0; b < slot->loader->desc.batch && status == MO_OK; b++)
+        status = moi_loader_read(slot, b);
+    slot->seconds = moi_os_now_s() - begin_s;
+    return status;
+}
+
+/* ---- init ---------------------------------------------------------------------------------- */
+
+static uint64_t moi_loader_sequences_of(uint64_t n_tokens, size_t seq) {
+    return n_tokens > 0 ? (n_tokens - 1) / seq : 0; /* the last target is one token further */
+}
+
+static mo_status moi_loader_count_sequences(struct moi_loader *l) {
+    const mo_tokens *t = l->desc.tokens;
+    l->n_sequences = moi_loader_sequences_of(t->n, l->desc.seq);
+    if (!l->desc.apart) return MO_OK;
+    l->begins = (uint64_t *)moi_alloc_array(&l->desc.allocator, t->n_files + 1, sizeof *l->begins);
+    if (!l->begins) return MO_E_NO_MEMORY;
+    l->begins[0] = 0;
+    for (size_t i = 0; i < t->n_files; i++)
+        l->begins[i + 1] = l->begins[i] + moi_loader_sequences_of(t->files[i].n, l->desc.seq);
+    l->n_sequences = l->begins[t->n_files];
+    return MO_OK;
+}
+
+static mo_status moi_loader_measure_epoch(struct moi_loader *l) {
+    const mo_loader_desc *d = &l->desc;
+    size_t taken, group;
+    if (!moi_mul(d->batch, d->n_ranks, &taken) || !moi_mul(taken, d->group, &group))
+        return MO_E_OVERFLOW;
+    l->taken = taken;
+    l->n_epoch = l->n_sequences - l->n_sequences % group;
+    l->stats.n_sequences = l->n_sequences;
+    l->stats.epoch_batches = (d->carry ? l->n_sequences : l->n_epoch) / taken;
+    if (l->n_sequences >= (d->carry ? 1 : group)) return MO_OK;
+    moi_log(&d->log, MO_LOG_ERROR,
+        "loader: %llu sequences of %llu tokens are fewer than a group of batches takes: %llu",
+        (unsigned long long)l->n_sequences, (unsigned long long)d->seq, (unsigned long long)group);
+    return MO_E_INVALID;
+}
+
+static mo_status moi_loader_open_queue(struct moi_loader *l) {
+    if (!l->desc.queue) {
+        mo_queue_desc desc;
+        desc.allocator = l->desc.allocator;
+        desc.n_threads = l->desc.n_threads;
+        const mo_status status = mo_queue_init(&l->own, &desc);
+        if (status != MO_OK) return status;
+        l->desc.queue = &l->own;
+    }
+    l->desc.n_threads = mo_queue_threads(l->desc.queue);
+    return MO_OK;
+}
+
+/* One batch and the sequence beside it, in bytes; 0 = too many. */
+static int moi_loader_block_bytes(const mo_loader_desc *d, size_t *bytes) {
+    size_t n;
+    return d->seq < SIZE_MAX && moi_mul(d->batch, d->seq, &n) &&
+        moi_mul(n, 2 * sizeof(int32_t), bytes);
+}
+
+static mo_status moi_loader_alloc_slot(struct moi_loader *l, moi_loader_slot *slot) {
+    slot->loader = l;
+    slot->job.run = moi_loader_run;
+    slot->job.self = slot;
+    slot->block = (int32_t *)mo_alloc(&l->desc.memory, l->block_bytes, MOI_CACHE_LINE);
+    slot->sequence =
+        (int32_t *)moi_alloc_array(&l->desc.allocator, l->desc.seq + 1, sizeof *slot->sequence);
+    return slot->block && slot->sequence ? MO_OK : MO_E_NO_MEMORY;
+}
+
+static mo_status moi_loader_alloc_slots(struct moi_loader *l) {
+    mo_status status = MO_OK;
+    const mo_allocator *a = &l->desc.allocator;
+    if (!moi_loader_block_bytes(&l->desc, &l->block_bytes)) return MO_E_OVERFLOW;
+    if (!moi_add(l->desc.depth, 1, &l->n_slots)) return MO_E_OVERFLOW;
+    l->slots = (moi_loader_slot *)moi_alloc_array(a, l->n_slots, sizeof *l->slots);
+    if (!l->slots) return MO_E_NO_MEMORY;
+    memset(l->slots, 0, l->n_slots * sizeof *l->slots);
+    for (size_t i = 0; i < l->n_slots && status == MO_OK; i++)
+        status = moi_loader_alloc_slot(l, &l->slots[i]);
+    return status;
+}
+
+static mo_status moi_loader_build(struct moi_loader *l) {
+    mo_status status = moi_loader_count_sequences(l);
+    if (status == MO_OK) status = moi_loader_measure_epoch(l);
+    if (status == MO_OK) status = moi_loader_open_queue(l);
+    if (status == MO_OK) status = moi_loader_alloc_slots(l);
+    return status;
+}
+
+static void moi_loader_begin(struct moi_loader *l, const mo_loader_desc *desc) {
+    memset(l, 0, sizeof *l);
+    l->desc = *desc;
+    if (l->desc.group == 0) l->desc.group = 1;
+    if (l->desc.n_ranks == 0) l->desc.n_ranks = 1;
+    if (l->desc.depth == 0) l->desc.depth = 2;
+    if (!l->desc.memory.alloc) l->desc.memory = l->desc.allocator;
+}
+
+mo_status mo_loader_init(mo_loader *loader, const mo_loader_desc *desc) {
+    mo_loader made;
+    if (!loader || !desc || !desc->tokens || desc->batch == 0 || desc->seq == 0)
+        return MO_E_INVALID;
+    if (desc->rank >= (desc->n_ranks ? desc->n_ranks : 1)) return MO_E_INVALID;
+    made.impl = (struct moi_loader *)mo_alloc(&desc->allocator, sizeof *made.impl, MOI_CACHE_LINE);
+    if (!made.impl) return MO_E_NO_MEMORY;
+    moi_loader_begin(made.impl, desc);
+    const mo_status status = moi_loader_build(made.impl);
+    if (status == MO_OK) *loader = made;
+    else mo_loader_free(&made);
+    return status;
+}
+
+static void moi_loader_drain(struct moi_loader *l) {
+    for (size_t i = 0; i < l->n_slots && l->slots; i++)
+        if (l->slots[i].sequence) (void)mo_queue_wait(l->desc.queue, &l->slots[i].job);
+    l->n_ahead = 0;
+}
+
+void mo_loader_free(mo_loader *loader) {
+    struct moi_loader *l = loader ? loader->impl : NULL;
+    if (!l) return;
+    const mo_allocator a = l->desc.allocator;
+    moi_loader_drain(l);
+    mo_queue_free(&l->own);
+    for (size_t i = 0; i < l->n_slots && l->slots; i++) {
+        mo_free(&l->desc.memory, l->slots[i].block, l->block_bytes, MOI_CACHE_LINE);
+        moi_free_array(&a, l->slots[i].sequence, l->desc.seq + 1, sizeof(int32_t));
+    }
+    moi_free_array(&a, l->slots, l->n_slots, sizeof *l->slots);
+    moi_free_array(&a, l->begins, l->desc.tokens->n_files + 1, sizeof *l->begins);
+    mo_free(&a, l, sizeof *l, MOI_CACHE_LINE);
+    loader->impl = NULL;
+}
+
+/* ---- use ----------------------------------------------------------------------------------- */
+
+/* Have all slots prepared that are not, but for a batch that the caller may still hold. */
+static void moi_loader_prepare(struct moi_loader *l) {
+    if (l->n_ahead > 0 && l->slots[l->first].has_failed) {
+        l->slots[l->first].has_failed = 0;
+        mo_queue_submit(l->desc.queue, &l->slots[l->first].job);
+    }
+    for (; l->n_ahead < l->n_slots; l->n_ahead++) {
+        moi_loader_slot *slot = &l->slots[(l->first + l->n_ahead) % l->n_slots];
+        slot->cursor = l->cursor = moi_loader_settle(l, l->cursor);
+        l->cursor.index += l->taken;
+        slot->has_failed = 0;
+        mo_queue_submit(l->desc.queue, &slot->job);
+    }
+}
+
+/* Without threads the reading is done in submit, and is counted as waiting. */
+static mo_status moi_loader_receive(struct moi_loader *l) {
+    moi_loader_slot *slot = &l->slots[l->first];
+    const double begin_s = moi_os_now_s();
+    moi_loader_prepare(l);
+    const int is_stall = l->desc.n_threads == 0 || !mo_queue_is_done(l->desc.queue, &slot->job);
+    const mo_status status = mo_queue_wait(l->desc.queue, &slot->job);
+    l->stats.read_s += slot->seconds;
+    slot->has_failed = status != MO_OK;
+    if (is_stall) {
+        l->stats.n_stalls++;
+        l->stats.stall_s += moi_os_now_s() - begin_s;
+    }
+    return status == MO_OK ? MO_OK : moi_tokens_say(l->desc.tokens, &l->desc.log, &slot->error);
+}
+
+mo_status mo_loader_next(mo_loader *loader, mo_loader_batch *batch) {
+    struct moi_loader *l = loader->impl;
+    const mo_status status = moi_loader_receive(l);
+    if (status != MO_OK) return status;
+    const moi_loader_slot *slot = &l->slots[l->first];
+    batch->inputs = slot->block;
+    batch->targets = slot->block + l->desc.batch * l->desc.seq;
+    batch->epoch = slot->cursor.epoch;
+    l->first = (l->first + 1) % l->n_slots;
+    l->n_ahead--;
+    l->stats.n_batches++;
+    return MO_OK;
+}
+
+mo_loader_state mo_loader_get_state(const mo_loader *loader) {
+    const struct moi_loader *l = loader->impl;
+    const moi_loader_cursor c =
+        moi_loader_settle(l, l->n_ahead > 0 ? l->slots[l->first].cursor : l->cursor);
+    mo_loader_state state;
+    state.epoch = c.epoch;
+    state.position = c.index * l->desc.seq;
+    state.seed = l->desc.seed;
+    state.shuffle = l->desc.shuffle != 0;
+    return state;
+}
+
+void mo_loader_set_state(mo_loader *loader, const mo_loader_state *state) {
+    struct moi_loader *l = loader->impl;
+    const uint64_t seq = l->desc.seq;
+    moi_loader_drain(l);
+    l->desc.seed = state->seed;
+    l->desc.shuffle = state->shuffle;
+    l->cursor.epoch = state->epoch;
+    l->cursor.index = state->position / seq + (state->position % seq != 0);
+    if (l->cursor.index >= l->n_sequences) {
+        l->cursor.epoch++;
+        l->cursor.index = 0;
+    }
+}
+
+mo_loader_stats mo_loader_get_stats(const mo_loader *loader) { return loader->impl->stats; }
+
+/* ---- text ---------------------------------------------------------------------------------- */
+
+mo_status mo_loader_format(const mo_loader_state *state, char *text, size_t size) {
+    char made[MOI_LOADER_TEXT];
+    if (!state || !text) return MO_E_INVALID;
+    const int length = snprintf(made, sizeof made, "epoch=%llu position=%llu seed=%llu shuffle=%d",
+        (unsigned long long)state->epoch, (unsigned long long)state->position,
+        (unsigned long long)state->seed, state->shuffle != 0);
+    if ((size_t)length >= size) return MO_E_NO_SPACE;
+    memcpy(text, made, (size_t)length + 1);
+    return MO_OK;
+}
+
+/* What is parsed has to give the same text again: no signs, spaces, zeros in front, overflows. */
+mo_status mo_loader_parse(const char *text, mo_loader_state *state) {
+    unsigned long long epoch, position, seed;
+    mo_loader_state made;
+    char again[MOI_LOADER_TEXT];
+    int shuffle;
+    if (!text || !state) return MO_E_INVALID;
+    if (strlen(text) >= sizeof again) return MO_E_FORMAT;
+    if (sscanf(text, "epoch=%llu position=%llu seed=%llu shuffle=%d", &epoch, &position, &seed,
+            &shuffle) != 4)
+        return MO_E_FORMAT;
+    made.epoch = epoch;
+    made.position = position;
+    made.seed = seed;
+    made.shuffle = shuffle;
+    const mo_status status = mo_loader_format(&made, again, sizeof again);
+    if (status != MO_OK || strcmp(text, again) != 0) return MO_E_FORMAT;
+    *state = made;
+    return MO_OK;
+}
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

@@ -133,6 +133,9 @@
 #include "mo_page.c"
 #include "mo_page_optim.c"
 #include "mo_stream.c"
+#include "mo_tokens_internal.h"
+#include "mo_tokens.c"
+#include "mo_loader.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

@@ -51,6 +51,8 @@
  *   page         an array of which a few pages are in memory, the rest in a file
  *   page_optim   optimizer states in such pages
  *   stream       layers of a model larger than memory through a small window, read ahead
+ *   tokens       the tokens of a training text, in files of llm.c or as bytes
+ *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -181,6 +183,8 @@ extern "C" {
 #include "mo_page.h"
 #include "mo_page_optim.h"
 #include "mo_stream.h"
+#include "mo_tokens.h"
+#include "mo_loader.h"
 
 #ifdef __cplusplus
 }

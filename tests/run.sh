@@ -12,7 +12,7 @@ isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act quant quant
 # The slowest run in two variants, which have all between them: both sources, with and without
 # sanitizers.
 long_tests="cl_faults cl_gemm cl_optim optim plan plan_build replay_runs remat_optimal layout"
-tsan_tests=${TSAN_TESTS:-base pool queue page stream}
+tsan_tests=${TSAN_TESTS:-base pool queue page stream loader}
 limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 results=build/test/results
