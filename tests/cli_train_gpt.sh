@@ -215,6 +215,20 @@ test_threads_change_no_bit() {
     done
 }
 
+test_tokens_of_32_bits_train_as_those_of_16() {
+    local ids
+    ids=$(od -An -v -tu2 -j1024 "$data.tokens.bin")
+    {
+        little_endian 4 20240801 7 "$(echo "$ids" | wc -w)"
+        head -c 1012 /dev/zero
+        # shellcheck disable=SC2086
+        little_endian 4 $ids
+    } > wide
+    train narrow "${plain[@]}" --steps 3
+    train wide "${plain[@]}" --steps 3 --tokens wide
+    same "$(losses narrow.json)" "$(losses wide.json)"
+}
+
 test_text_of_two_files_is_their_bytes_in_a_row() {
     local small=(--layers 1 --channels 16 --heads 2 --seq 16 --batch 4 --steps 6 --threads 1)
     head -c 300 "$self" > whole
@@ -467,6 +481,20 @@ test_resumed_run_may_change_its_precision() {
     done
 }
 
+# Over the end of an epoch: 500 tokens are six updates.
+test_shuffled_run_continues_bit_for_bit() {
+    train plain "${plain[@]}"
+    train whole "${plain[@]}" --shuffle --save whole.st
+    train first "${plain[@]}" --shuffle --steps 5 --save part.st
+    train second "${tokens[@]}" --batch 3 --steps 7 --lr 1e-3 --threads 1 --strategy none \
+        --resume part.st --save both.st
+    same "$(last_losses whole.json 6)" "$(losses second.json)"
+    cmp whole.st both.st
+    train other "${plain[@]}" --shuffle --seed 7
+    [ "$(losses whole.json)" != "$(losses plain.json)" ] || say "not shuffled"
+    [ "$(losses whole.json)" != "$(losses other.json)" ] || say "seeds have the same order"
+}
+
 test_no_steps_load_and_save_the_same_bytes() {
     local optim
     for optim in f32 8bit bf16; do
@@ -497,7 +525,8 @@ test_saved_file_has_the_names_of_hugging_face() {
     [ "$names" = "$(header_of "$data.safetensors" | grep -o '"[^"]*":{"dtype"' |
         cut -d '"' -f2 | sort)" ] || say "names: $names"
     case $(header_of s.st) in *lm_head*) say "lm_head is in the file" ;; esac
-    for name in memopt.step memopt.position memopt.heads memopt.seq memopt.optim; do
+    for name in memopt.step memopt.position memopt.epoch memopt.shuffle memopt.heads memopt.seq \
+        memopt.optim; do
         case $(header_of s.st) in *"\"$name\":\""*) ;; *) say "no $name" ;; esac
     done
 }
@@ -584,7 +613,7 @@ test_help_lists_the_flags() {
     "$program" --help > help 2> err
     [ ! -s err ]
     for flag in text tokens layers channels heads seq batch accum steps lr weight-decay clip seed \
-        init threads blas budget strategy save resume sample report compare json; do
+        shuffle init threads blas budget strategy save resume sample report compare json; do
         grep -q -- " --$flag " help || say "--$flag is not there"
     done
     [ "$(awk 'length > 100' help | wc -l)" -eq 0 ]
@@ -611,8 +640,8 @@ test_bad_text_is_refused() {
     seq 1000 > text
     refuses 1 "nowhere: No such file" --text nowhere
     refuses 1 "nowhere: No such file" --text text nowhere
-    refuses 1 "folder: not a regular file" --text folder
-    refuses 1 "/dev/null: not a regular file" --text /dev/null
+    refuses 1 "folder: Not a regular file" --text folder
+    refuses 1 "/dev/null: Not a regular file" --text /dev/null
     refuses 1 "empty: 0 tokens are fewer" --text empty
     refuses 1 "short: 5 tokens are fewer" --text short
     refuses 1 "fewer than one update reads: 513" --text short short --seq 64 --batch 8

@@ -64,7 +64,7 @@ typedef struct options {
     unsigned open;  // OPEN_*: what the search may choose
     unsigned named; // OPEN_*: what --strategy says itself
     unsigned given; // bit of the character in option_letters, see options.c
-    bool compare, json, page_direct;
+    bool shuffle, compare, json, page_direct;
 } options;
 
 // Command line to options; fails with a message that names the flag and the value.
@@ -80,20 +80,16 @@ void format_mib(uint64_t bytes, char *text, size_t size);
 
 // ---- tokens -----------------------------------------------------------------------------------
 
-// The training text: bytes of files, or a file of uint16 tokens that is read batch by batch.
+// The training text: bytes of files, or files of tokens; vocab is 256, or one more than the largest
+// token.
 typedef struct corpus {
     const char *name;
-    size_t n;
-    uint32_t vocab; // 256 for bytes; for token files one more than the largest token
-    uint8_t *bytes;
-    FILE *file;
+    mo_tokens tokens;
+    uint32_t vocab;
 } corpus;
 
-void corpus_open_texts(corpus *c, const char *const *paths, size_t n_paths);
-void corpus_open_tokens(corpus *c, const char *path);
+void corpus_open(corpus *c, const options *o);
 void corpus_close(corpus *c);
-// n + 1 tokens from position on: inputs, and targets one further.
-void corpus_read(const corpus *c, size_t position, size_t n, int32_t *inputs, int32_t *targets);
 
 // ---- model ------------------------------------------------------------------------------------
 
@@ -299,9 +295,11 @@ struct trainer {
         *pages; // NULL = the states are there; else the addresses only stand for them
     mo_parallel parallel;
     mo_cblas_sgemm *cblas;
-    gpt_costs costs; // rows = 0: not measured
-    uint64_t step;   // updates done so far, also by the run that is resumed
-    size_t position; // next token
+    gpt_costs costs;   // rows = 0: not measured
+    uint64_t step;     // updates done so far, also by the run that is resumed
+    uint64_t epoch;    // of the text
+    uint64_t position; // its tokens that were trained on
+    bool shuffle;      // another order in each epoch
 };
 
 // What is known of a run when it ends.
@@ -385,6 +383,7 @@ typedef struct session {
     mo_arena *arena;
     mo_track track;
     bool transfers;
+    mo_loader loader;
     gpt_run run;
     int32_t *inputs, *targets;
     uint64_t budget;

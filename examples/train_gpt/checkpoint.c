@@ -100,7 +100,10 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     take_setting(t, st, path, "--seed", "memopt.seed");
     const char *optim = mo_safetensors_metadata(st, "memopt.optim");
     t->step = number(st, path, "memopt.step", 0);
-    t->position = (size_t)number(st, path, "memopt.position", 0);
+    t->position = number(st, path, "memopt.position", 0);
+    if (mo_safetensors_metadata(st, "memopt.epoch")) t->epoch = number(st, path, "memopt.epoch", 0);
+    if (mo_safetensors_metadata(st, "memopt.shuffle"))
+        t->shuffle = t->shuffle || number(st, path, "memopt.shuffle", 0) != 0;
     take(t, path, "--heads", t->o->heads, number(st, path, "memopt.heads", 1), &t->config.heads);
     const size_t seq = (size_t)number(st, path, "memopt.seq", 1);
     if (!options_given(t->o, "--seq")) t->config.seq = seq;
@@ -158,7 +161,21 @@ static void load_weights(trainer *t, const char *path) {
 // ---- a whole run ------------------------------------------------------------------------------
 
 // The run as the library sees it. Addresses are in the plan, which may be on a device.
-enum { POSITION, HEADS, SEQ, BATCH, ACCUM, SEED, OPTIM, LR, WEIGHT_DECAY, CLIP, N_VALUES };
+enum {
+    POSITION,
+    EPOCH,
+    SHUFFLE,
+    HEADS,
+    SEQ,
+    BATCH,
+    ACCUM,
+    SEED,
+    OPTIM,
+    LR,
+    WEIGHT_DECAY,
+    CLIP,
+    N_VALUES
+};
 typedef struct whole_run {
     mo_checkpoint run;
     mo_checkpoint_desc desc;
@@ -196,6 +213,8 @@ static void put_real(whole_run *w, int at, const char *key, double x) {
 
 static void put_values(whole_run *w, const trainer *t) {
     put_number(w, POSITION, "position", t->position);
+    put_number(w, EPOCH, "epoch", t->epoch);
+    put_number(w, SHUFFLE, "shuffle", t->shuffle);
     put_number(w, HEADS, "heads", t->config.heads);
     put_number(w, SEQ, "seq", t->config.seq);
     put_number(w, BATCH, "batch", t->o->batch);
@@ -266,7 +285,7 @@ void checkpoint_load(trainer *t, const char *path, bool resume) {
     whole_open(&w, t);
     w.run.n_values = POSITION + 1;
     if (mo_checkpoint_load(path, &w.run, &w.desc) != MO_OK) exit(EXIT_BAD);
-    t->position = (size_t)w.values[POSITION].number;
+    t->position = w.values[POSITION].number;
     whole_close(&w);
 }
 

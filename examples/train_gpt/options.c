@@ -12,8 +12,9 @@ static const char usage[] =
     "train_gpt - train a GPT-2-shaped model on text, within a memory budget\n"
     "\n"
     "  --text FILE...         train on the bytes of these files (vocabulary 256)\n"
-    "  --tokens FILE          or on uint16 tokens: 256 int32 {20240520, 1, count}, then the "
-    "tokens\n"
+    "  --tokens FILE          or on tokens as llm.c writes them: 256 int32 {20240520, 1, count},\n"
+    "                         then uint16; or {20240801, 7, count}, then uint32\n"
+    "  --shuffle              sequences in another order in each epoch, by --seed\n"
     "  --layers N             blocks (6)            --channels N   width (384)\n"
     "  --heads N              attention heads (6)   --seq N        tokens in a sequence (256)\n"
     "  --batch N              sequences in a batch (4)\n"
@@ -21,7 +22,7 @@ static const char usage[] =
     "  --steps N              updates in this run (100); 0: only load, --sample and --save\n"
     "  --lr X                 step size (3e-4)      --weight-decay X   decoupled (0)\n"
     "  --clip X               limit of the gradient's global norm (0 = none)\n"
-    "  --seed N               of the initial weights and the sample (1337)\n"
+    "  --seed N               of the initial weights, --shuffle and the sample (1337)\n"
     "  --init FILE            start from a safetensors file with Hugging Face GPT-2 names\n"
     "  --device D             cpu (default); cl: an OpenCL device, the best one, or the one that\n"
     "                         MEMOPT_CL_DEVICE names; cl:P.D: device D of platform P; auto: a GPU\n"
@@ -103,6 +104,7 @@ static const flag flags[] = {
     {"--weight-decay", KIND_REAL, AT(weight_decay), 0, 1e3},
     {"--clip", KIND_REAL, AT(clip), 0, 1e30},
     {"--seed", KIND_SEED, AT(seed), 0, 0},
+    {"--shuffle", KIND_SWITCH, AT(shuffle), 0, 0},
     {"--compare", KIND_SWITCH, AT(compare), 0, 0},
     {"--json", KIND_SWITCH, AT(json), 0, 0},
 };

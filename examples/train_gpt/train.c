@@ -26,9 +26,9 @@ static void check_config(const trainer *t) {
     const double need = (double)t->o->batch * (double)t->o->accum * (double)c->seq + 1;
     if (c->channels % c->heads != 0)
         fail(EXIT_BAD, "--heads: %zu does not divide the %zu channels", c->heads, c->channels);
-    if ((double)t->corpus.n < need) // a product of sizes may not fit a size_t
-        fail(EXIT_BAD, "%s: %zu tokens are fewer than one update reads: %.0f", t->corpus.name,
-            t->corpus.n, need);
+    if ((double)t->corpus.tokens.n < need) // a product of sizes may not fit a size_t
+        fail(EXIT_BAD, "%s: %llu tokens are fewer than one update reads: %.0f", t->corpus.name,
+            (unsigned long long)t->corpus.tokens.n, need);
     if (t->corpus.vocab > c->vocab)
         fail(EXIT_BAD, "%s: token %u is outside the vocabulary of %zu", t->corpus.name,
             t->corpus.vocab - 1, c->vocab);
@@ -46,8 +46,8 @@ void trainer_open(trainer *t, const options *o) {
     t->parallel.n_threads = (int)o->threads;
     t->optim.parallel = &t->parallel;
     t->device = device_open(o->device, &t->backend);
-    if (o->tokens) corpus_open_tokens(&t->corpus, o->tokens);
-    else corpus_open_texts(&t->corpus, o->texts, o->n_texts);
+    t->shuffle = o->shuffle;
+    corpus_open(&t->corpus, o);
     if (o->resume) {
         checkpoint_find(t);
         from = t->resume;
@@ -167,9 +167,9 @@ static void say_plan(const session *x) {
         snprintf(time, sizeof time, " | about %.0f ms a step", 1e3 * x->predicted_s);
     if (x->t->device)
         fprintf(stderr, "%s: %s | ", device_name(x->t->device), device_model(x->t->device));
-    fprintf(stderr, "%zu parameters, %zu tokens | %s | plan %s%s%s%s\n",
-        mo_params_count(&x->t->params, MO_PARAMS_ALL), x->t->corpus.n, text, plan,
-        x->budget ? " of budget " : "", x->budget ? budget : "", time);
+    fprintf(stderr, "%zu parameters, %llu tokens | %s | plan %s%s%s%s\n",
+        mo_params_count(&x->t->params, MO_PARAMS_ALL), (unsigned long long)x->t->corpus.tokens.n,
+        text, plan, x->budget ? " of budget " : "", x->budget ? budget : "", time);
 }
 
 static void init_params(trainer *t) {
@@ -195,6 +195,20 @@ static void check_room(const session *x) {
         device_name(x->t->device), plan, room);
 }
 
+// An update takes a group of batches; where it begins in the text comes from the file to resume.
+static void open_loader(session *x) {
+    const trainer *t = x->t;
+    const mo_loader_desc desc = {.tokens = &t->corpus.tokens,
+        .batch = trainer_rows(t, x->s) / t->config.seq,
+        .seq = t->config.seq,
+        .group = x->s->accum * t->o->accum,
+        .vocab = (uint32_t)t->config.vocab,
+        .log = app_log};
+    const mo_loader_state at = {t->epoch, t->position, t->o->seed, t->shuffle};
+    check(mo_loader_init(&x->loader, &desc), "batches of the text");
+    mo_loader_set_state(&x->loader, &at);
+}
+
 static void session_open(session *x, trainer *t, const strategy *s) {
     const char *from = t->o->resume ? t->resume : t->o->init;
     double seconds;
@@ -217,10 +231,12 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     if (from) checkpoint_load(t, from, t->o->resume != NULL);
     else init_params(t);
     if (t->pages) t->backend->pages_figures(t, &x->paged);
+    if (t->o->steps != 0) open_loader(x);
     x->started_s = now_s();
 }
 
 static void session_close(session *x) {
+    mo_loader_free(&x->loader);
     session_free(x);
     free(x->step_s);
 }
@@ -257,11 +273,13 @@ void session_step(session *x, const mo_step *step) {
     else x->t->backend->transfer_step(x->t, step);
 }
 
-static void read_tokens(const session *x, size_t rows) {
+static void read_tokens(session *x, size_t rows) {
     const trainer *t = x->t;
     const size_t size = 2 * rows * sizeof(int32_t);
+    mo_loader_batch batch;
+    if (mo_loader_next(&x->loader, &batch) != MO_OK) exit(EXIT_BAD); // app_log has said why
     int32_t *host = t->backend->host_begin(t, x->inputs, size, false);
-    corpus_read(&t->corpus, t->position, rows, host, host + rows);
+    memcpy(host, batch.inputs, size); // and the targets behind them
     t->backend->host_end(t, x->inputs, host, size, true);
 }
 
@@ -270,9 +288,8 @@ static double train_step(session *x) {
     const size_t rows = trainer_rows(t, x->s), n = x->s->accum * t->o->accum;
     double loss = 0;
     mo_step step;
-    if (t->position + n * rows + 1 > t->corpus.n) t->position = 0;
     session_clear_gradients(x);
-    for (size_t i = 0; i < n; i++, t->position += rows) {
+    for (size_t i = 0; i < n; i++) {
         read_tokens(x, rows);
         mo_plan_begin(x->plan);
         while (mo_plan_next(x->plan, &step)) session_step(x, &step);
@@ -280,6 +297,9 @@ static double train_step(session *x) {
     }
     session_update(x);
     t->backend->wait(t);
+    const mo_loader_state at = mo_loader_get_state(&x->loader);
+    t->epoch = at.epoch;
+    t->position = at.position;
     if (!isfinite(loss))
         fail(EXIT_BAD, "step %llu: the loss is not finite; a smaller --lr or --clip 1 may help",
             (unsigned long long)t->step);
