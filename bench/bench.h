@@ -46,8 +46,8 @@ typedef struct work {
     size_t units;               // elements or operations in one call of run
     int threads;                // that run uses
     double flops;               // of one call; 0 = not counted
-    void (*rival)(void *state); // timed in turns with run; NULL = none
     void (*end)(void *state);   // called after the case; NULL = nothing to do
+    void (*rival)(void *state); // timed in turns with run: a BLAS, or the plain way; NULL = none
     extra extras[MAX_EXTRAS];
     int n_extras;
 } work;
@@ -63,7 +63,8 @@ typedef struct bench_case {
 
 // Each cases_*.c has one table, ended by a case without a name.
 extern const bench_case cases_bandwidth[], cases_numeric[], cases_train[], cases_model[];
-extern const bench_case cases_memory[], cases_plan[], cases_remat[], cases_replay[], cases_page[];
+extern const bench_case cases_memory[], cases_plan[], cases_remat[], cases_replay[];
+extern const bench_case cases_page[], cases_stream[];
 extern const bench_case cases_device[], cases_device_model[]; // the only ones on a device
 
 // 1024 tokens of a 384-channel GPT, as train_gpt's default multiplies them.

@@ -34,7 +34,7 @@ static const char usage[] =
     "Exit status: 0 done; 1 a file or the machine does not allow it; 2 usage.\n";
 
 static const bench_case *const tables[] = {cases_bandwidth, cases_numeric, cases_train, cases_model,
-    cases_memory, cases_plan, cases_remat, cases_replay, cases_page};
+    cases_memory, cases_plan, cases_remat, cases_replay, cases_page, cases_stream};
 static const bench_case *const device_tables[] = {cases_device, cases_device_model};
 enum { MAX_CASES = 128 };
 
