@@ -206,6 +206,30 @@ static void holes_overlaps_and_reversed_offsets_are_rejected(void **state) {
         0, "over 2^48 - 1");
 }
 
+/* 100,000 times the same bytes: refused while the text is read, with no memory but its own. */
+static void many_claims_on_the_same_bytes_take_no_memory(void **state) {
+    (void)state;
+    enum { N = 100000 };
+    char *header = malloc(100 * N);
+    size_t n = 0;
+    header[n++] = '{';
+    for (int i = 0; i < N; i++)
+        n += (size_t)sprintf(header + n,
+            "%s\"t%d\":{\"dtype\":\"U8\",\"shape\":[160000],\"data_offsets\":[0,160000]}",
+            i ? "," : "", i);
+    header[n++] = '}';
+    image m = make_image(n, header, n, 160000);
+    test_heap heap;
+    mo_safetensors st = {0};
+    mo_safetensors_desc desc = {.allocator = test_heap_begin(&heap, -1)};
+    desc.log = test_log_begin(&logged);
+    assert_int_equal(mo_safetensors_open_memory(&st, m.bytes, m.size, &desc), MO_E_FORMAT);
+    assert_non_null(strstr(logged.text, "'t1': with it, tensors take more bytes than there are"));
+    assert_int_equal(heap.n_requests, 1);
+    assert_int_equal(heap.live_blocks, 0);
+    free(header), free(m.bytes);
+}
+
 static void overflowing_shapes_are_rejected(void **state) {
     (void)state;
     assert_rejected("{\"a\":{\"dtype\":\"U8\",\"shape\":[281474976710655,281474976710655],"
@@ -863,6 +887,7 @@ int main(void) {
         fact(vectors_of_wrong_offsets_are_rejected),
         fact(vectors_of_unusual_files_are_accepted),
         fact(holes_overlaps_and_reversed_offsets_are_rejected),
+        fact(many_claims_on_the_same_bytes_take_no_memory),
         fact(overflowing_shapes_are_rejected),
         fact(wrong_schema_is_rejected),
         fact(duplicate_names_are_rejected_however_they_are_spelled),

@@ -63,6 +63,7 @@ typedef struct moi_st_parser {
     mo_safetensors_pair *metadata;
     uint64_t *dims;
     size_t n, n_metadata, n_dims, n_metadata_objects;
+    uint64_t bytes; /* of the tensors so far */
     int fill;
 } moi_st_parser;
 
@@ -162,6 +163,14 @@ static int moi_st_parse_field(
     return field == 1 ? moi_st_parse_shape(p, e) : moi_st_parse_offsets(p, e);
 }
 
+/* Tensors do not overlap: many that claim the same bytes are seen through before there is any memory
+ * for them. What is wrong with one alone is said later, with its shape. */
+static int moi_st_has_room(moi_st_parser *p, const mo_safetensors_entry *e) {
+    if (e->end < e->begin || e->end > p->st->data_size) return 1;
+    p->bytes += e->end - e->begin;
+    return p->bytes <= p->st->data_size;
+}
+
 static int moi_st_parse_tensor(moi_st_parser *p, moi_json_text name) {
     moi_json *j = &p->json;
     mo_safetensors_entry e;
@@ -174,6 +183,8 @@ static int moi_st_parse_tensor(moi_st_parser *p, moi_json_text name) {
     if (!(seen & 1)) return moi_st_reject(p, "tensor", name, " has no dtype");
     if (!(seen & 2)) return moi_st_reject(p, "tensor", name, " has no shape");
     if (!(seen & 4)) return moi_st_reject(p, "tensor", name, " has no data_offsets");
+    if (!moi_st_has_room(p, &e))
+        return moi_st_reject(p, "tensor", name, ": with it, tensors take more bytes than there are");
     if (p->fill) {
         e.name = moi_st_terminate(name);
         p->entries[p->n] = e;
