@@ -5160,6 +5160,19 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_create(mo_safetensors_write
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_write(
     mo_safetensors_writer *w, const void *data, size_t size);
 
+/* mo_safetensors_write_f32 - append numbers that become fewer bytes on the way out.
+ *
+ * dtype  of the file: F32, F16, BF16, F8_E4M3 or F8_E5M2, to nearest even; what is too large becomes
+ *        infinity (NaN in F8_E4M3)
+ * x      in  [n]
+ *
+ * Memory:  8 KiB on the stack, however many numbers
+ * Threads: one at a time
+ * Errors:  MO_E_UNSUPPORTED (dtype; nothing is written), those of mo_safetensors_write
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_write_f32(
+    mo_safetensors_writer *w, mo_dtype dtype, const float *x, size_t n);
+
 /* mo_safetensors_commit - make the file durable (fsync) and put it at its path.
  *
  * Success or failure, the writer is free afterwards. MO_OK: the new file is in place; if only the
@@ -35826,7 +35839,8 @@ static int moi_st_parse_tensor(moi_st_parser *p, moi_json_text name) {
     if (!(seen & 2)) return moi_st_reject(p, "tensor", name, " has no shape");
     if (!(seen & 4)) return moi_st_reject(p, "tensor", name, " has no data_offsets");
     if (!moi_st_has_room(p, &e))
-        return moi_st_reject(p, "tensor", name, ": with it, tensors take more bytes than there are");
+        return moi_st_reject(
+            p, "tensor", name, ": with it, tensors take more bytes than there are");
     if (p->fill) {
         e.name = moi_st_terminate(name);
         p->entries[p->n] = e;
@@ -36286,6 +36300,35 @@ mo_status mo_safetensors_write(mo_safetensors_writer *w, const void *data, size_
     w->data_written += size;
     mo_status status = moi_output_write(out, data, size);
     return status == MO_OK ? status : moi_stw_abandon(w, status);
+}
+
+static int moi_stw_half_format(mo_dtype dtype, mo_half_format *format) {
+    switch (dtype) {
+    case MO_DTYPE_F16: *format = MO_HALF_F16; return 1;
+    case MO_DTYPE_BF16: *format = MO_HALF_BF16; return 1;
+    case MO_DTYPE_F8_E4M3: *format = MO_HALF_F8_E4M3; return 1;
+    case MO_DTYPE_F8_E5M2: *format = MO_HALF_F8_E5M2; return 1;
+    default: return 0;
+    }
+}
+
+mo_status mo_safetensors_write_f32(
+    mo_safetensors_writer *w, mo_dtype dtype, const float *x, size_t n) {
+    enum { PIECE = 4096 };
+    uint16_t piece[PIECE];
+    mo_half_desc desc;
+    mo_status status = MO_OK;
+    if (!w || (!x && n > 0)) return MO_E_INVALID;
+    if (dtype == MO_DTYPE_F32) return mo_safetensors_write(w, x, n * sizeof *x);
+    memset(&desc, 0, sizeof desc);
+    if (!moi_stw_half_format(dtype, &desc.format)) return MO_E_UNSUPPORTED;
+    for (size_t at = 0; at < n && status == MO_OK; at += PIECE) {
+        const size_t size = moi_min(n - at, PIECE);
+        status = mo_half_encode(&desc, x + at, size, piece);
+        if (status == MO_OK)
+            status = mo_safetensors_write(w, piece, size * mo_half_bytes(desc.format));
+    }
+    return status;
 }
 
 /* All bytes are there and on disk; what is left is the name. */

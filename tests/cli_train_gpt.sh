@@ -121,6 +121,11 @@ with_header() {
     tail -c +$(($(header_length "$1") + 9)) "$1"
 }
 # replaced FILE OLD NEW - the file with the first OLD in its header made NEW.
+# Numbers in all tensors, by their shapes.
+parameters() {
+    header_of "$1" | grep -o '"shape":[[][0-9,]*' | sed 's/.*\[//' |
+        awk -F, '{ n = 1; for (i = 1; i <= NF; i++) n *= $i; all += n } END { print all }'
+}
 replaced() {
     local header
     header=$(header_of "$1")
@@ -531,6 +536,19 @@ test_saved_file_has_the_names_of_hugging_face() {
     done
 }
 
+test_half_saves_the_weights_alone() {
+    train f "${plain[@]}" --steps 1 --save f.st
+    train h "${plain[@]}" --steps 1 --save h.st --half
+    same "$(losses f.json)" "$(losses h.json)"
+    [ "$(($(size_of h.st) - $(header_length h.st) - 8))" = $((2 * $(parameters h.st))) ] ||
+        say "h.st does not have two bytes for each weight"
+    header_of h.st | grep -q '"wte.weight":{"dtype":"F16"' || say "no weights as fp16"
+    if header_of h.st | grep -q optimizer; then say "there are optimizer states"; fi
+    refuses 1 "metadata 'memopt.step' is missing" "${tokens[@]}" --resume h.st
+    refuses 2 "--half: needs --save" "${plain[@]}" --half
+    refuses 2 "--half: needs --save" "${plain[@]}" --half --save h.st --keep 2
+}
+
 test_init_takes_a_saved_file() {
     train s "${plain[@]}" --steps 2 --save s.st
     train a "${tokens[@]}" --resume s.st --batch 3 --steps 1 --threads 1
@@ -613,7 +631,7 @@ test_help_lists_the_flags() {
     "$program" --help > help 2> err
     [ ! -s err ]
     for flag in text tokens layers channels heads seq batch accum steps lr weight-decay clip seed \
-        shuffle init threads blas budget strategy save resume sample report compare json; do
+        shuffle init threads blas budget strategy save half resume sample report compare json; do
         grep -q -- " --$flag " help || say "--$flag is not there"
     done
     [ "$(awk 'length > 100' help | wc -l)" -eq 0 ]

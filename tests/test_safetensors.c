@@ -616,6 +616,50 @@ static void ten_thousand_tensors_make_the_round_trip(void **state) {
     mo_safetensors_close(&st);
 }
 
+/* 10,000 numbers: more than one piece of the conversion. */
+static void numbers_become_half_on_their_way_out(void **state) {
+    (void)state;
+    enum { N = 10000 };
+    static const mo_dtype dtypes[] = {
+        MO_DTYPE_F32, MO_DTYPE_F16, MO_DTYPE_BF16, MO_DTYPE_F8_E4M3, MO_DTYPE_F8_E5M2};
+    static float x[N], want[N];
+    static uint8_t got[N * sizeof(float)];
+    const uint64_t shape[] = {N};
+    test_rng r = test_rng_begin("half");
+    for (int i = 0; i < N; i++) x[i] = test_normal(&r);
+    for (size_t k = 0; k < n_elements(dtypes); k++) {
+        const mo_safetensors_entry entry = {"x", dtypes[k], 1, shape, 0, 0};
+        mo_safetensors_writer w = {0};
+        mo_safetensors st = {0};
+        test_ok(mo_safetensors_create(&w, path, &entry, 1, NULL));
+        test_ok(mo_safetensors_write_f32(&w, dtypes[k], x, 17));
+        test_ok(mo_safetensors_write_f32(&w, dtypes[k], x + 17, N - 17));
+        test_ok(mo_safetensors_commit(&w));
+        test_ok(mo_safetensors_open(&st, path, NULL));
+        const size_t size = (size_t)st.entries[0].end;
+        test_ok(mo_safetensors_read(&st, &st.entries[0], 0, got, size));
+        mo_half_desc desc = {.format = (mo_half_format)(k - 1)};
+        if (k == 0) memcpy(want, x, sizeof x);
+        else test_ok(mo_half_encode(&desc, x, N, want));
+        assert_int_equal(size, k == 0 ? sizeof x : N * mo_half_bytes(desc.format));
+        assert_memory_equal(got, want, size);
+        mo_safetensors_close(&st);
+    }
+}
+
+static void numbers_become_no_integers(void **state) {
+    (void)state;
+    const mo_safetensors_entry entry = {"x", MO_DTYPE_I32, 0, NULL, 0, 0};
+    const float x = 1;
+    mo_safetensors_writer w = {0};
+    assert_int_equal(mo_safetensors_write_f32(NULL, MO_DTYPE_F16, &x, 1), MO_E_INVALID);
+    assert_int_equal(mo_safetensors_write_f32(&w, MO_DTYPE_F16, &x, 1), MO_E_STATE);
+    test_ok(mo_safetensors_create(&w, path, &entry, 1, NULL));
+    assert_int_equal(mo_safetensors_write_f32(&w, MO_DTYPE_I32, &x, 1), MO_E_UNSUPPORTED);
+    assert_int_equal(w.data_written, 0);
+    mo_safetensors_discard(&w);
+}
+
 static mo_status create(const mo_safetensors_entry *entries, size_t n) {
     mo_safetensors_writer w = {0};
     mo_safetensors_writer_desc desc = {.log = test_log_begin(&logged)};
@@ -906,6 +950,8 @@ int main(void) {
         fact(what_is_written_can_be_read),
         fact(a_file_without_tensors_can_be_written),
         fact(ten_thousand_tensors_make_the_round_trip),
+        fact(numbers_become_half_on_their_way_out),
+        fact(numbers_become_no_integers),
         fact(entries_that_no_reader_accepts_are_refused),
         fact(metadata_that_no_reader_accepts_is_refused),
         fact(a_header_over_the_limit_is_not_written),

@@ -64,7 +64,7 @@ typedef struct options {
     unsigned open;  // OPEN_*: what the search may choose
     unsigned named; // OPEN_*: what --strategy says itself
     unsigned given; // bit of the character in option_letters, see options.c
-    bool shuffle, compare, json, page_direct;
+    bool shuffle, compare, json, page_direct, half;
 } options;
 
 // Command line to options; fails with a message that names the flag and the value.
@@ -413,6 +413,7 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume);
 void checkpoint_check_params(const trainer *t, const char *path);
 void checkpoint_load(trainer *t, const char *path, bool resume);
 void checkpoint_save(const trainer *t, const char *path);
+void checkpoint_save_half(const trainer *t, const char *path); // the weights alone
 void checkpoint_can_save(const char *path);
 
 // ---- report -----------------------------------------------------------------------------------

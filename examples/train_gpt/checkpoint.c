@@ -296,6 +296,37 @@ void checkpoint_save(const trainer *t, const char *path) {
     whole_close(&w);
 }
 
+static mo_status write_half(const trainer *t, mo_safetensors_writer *w, const mo_param *p) {
+    const size_t size = p->n * sizeof(float);
+    float *host = t->backend->host_begin(t, p->data, size, true);
+    const mo_status status = mo_safetensors_write_f32(w, MO_DTYPE_F16, host, p->n);
+    t->backend->host_end(t, p->data, host, size, false);
+    return status;
+}
+
+void checkpoint_save_half(const trainer *t, const char *path) {
+    static const mo_safetensors_pair format = {"format", "pt"};
+    const mo_safetensors_writer_desc desc = {.log = app_log, .metadata = &format, .n_metadata = 1};
+    mo_safetensors_entry *entries = allocate(t->params.n * sizeof *entries);
+    uint64_t(*shapes)[2] = allocate(t->params.n * sizeof *shapes);
+    mo_safetensors_writer w = {0};
+    size_t n = 0;
+    for (size_t i = 0; i < t->params.n; i++) {
+        const mo_param *p = &t->params.items[i];
+        if (p->tied_to != i) continue;
+        shapes[n][0] = p->shape[0], shapes[n][1] = p->shape[1];
+        entries[n] = (mo_safetensors_entry){p->name, MO_DTYPE_F16, p->n_dims, shapes[n], 0, 0};
+        n++;
+    }
+    mo_status status = mo_safetensors_create(&w, path, entries, n, &desc);
+    for (size_t i = 0; i < t->params.n && status == MO_OK; i++)
+        if (t->params.items[i].tied_to == i) status = write_half(t, &w, &t->params.items[i]);
+    if (status == MO_OK) status = mo_safetensors_commit(&w);
+    mo_safetensors_discard(&w);
+    free(entries), free(shapes);
+    if (status != MO_OK) exit(EXIT_BAD); // app_log has said why
+}
+
 // Finds out before the training that --save cannot work, not after it.
 void checkpoint_can_save(const char *path) {
     const char *slash = strrchr(path, '/');

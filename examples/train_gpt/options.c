@@ -51,6 +51,7 @@ static const char usage[] =
     "  --save FILE            weights, optimizer and position, as safetensors, at the end, and "
     "when\n"
     "                         Ctrl-C or SIGTERM ends the run early (a second one does not wait)\n"
+    "  --half                 the weights alone, as fp16: for other programs, not to be resumed\n"
     "  --save-every N         also after every N updates\n"
     "  --keep N               save to FILE with the update in its name, run-00000100.safetensors,\n"
     "                         and keep the last N of them\n"
@@ -97,6 +98,7 @@ static const flag flags[] = {
     {"--accum", KIND_COUNT, AT(accum), 1, 1 << 20},
     {"--steps", KIND_COUNT, AT(steps), 0, 1e9},
     {"--threads", KIND_COUNT, AT(threads), 1, 1024},
+    {"--half", KIND_SWITCH, AT(half), 0, 0},
     {"--save-every", KIND_COUNT, AT(save_every), 1, 1e9},
     {"--keep", KIND_COUNT, AT(keep), 1, 1e6},
     {"--sample", KIND_COUNT, AT(sample), 0, 1e9},
@@ -353,5 +355,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
         fail(EXIT_USAGE, "--blas is for --device cpu, not %s", o->device);
     if (!o->save && (o->save_every || o->keep))
         fail(EXIT_USAGE, "%s: needs --save", o->keep ? "--keep" : "--save-every");
+    if (o->half && (!o->save || o->save_every || o->keep))
+        fail(EXIT_USAGE, "--half: needs --save, and neither --save-every nor --keep");
     if (o->init && o->resume) fail(EXIT_USAGE, "--init and --resume exclude each other");
 }

@@ -423,7 +423,8 @@ static void listen_for(int number) {
 // Once for each step, also where the last one is one of --save-every.
 static void save(session *x) {
     if (x->has_saved && x->saved == x->t->step) return;
-    checkpoint_save(x->t, x->t->o->save);
+    if (x->t->o->half) checkpoint_save_half(x->t, x->t->o->save);
+    else checkpoint_save(x->t, x->t->o->save);
     x->saved = x->t->step;
     x->has_saved = true;
 }

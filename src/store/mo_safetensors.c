@@ -184,7 +184,8 @@ static int moi_st_parse_tensor(moi_st_parser *p, moi_json_text name) {
     if (!(seen & 2)) return moi_st_reject(p, "tensor", name, " has no shape");
     if (!(seen & 4)) return moi_st_reject(p, "tensor", name, " has no data_offsets");
     if (!moi_st_has_room(p, &e))
-        return moi_st_reject(p, "tensor", name, ": with it, tensors take more bytes than there are");
+        return moi_st_reject(
+            p, "tensor", name, ": with it, tensors take more bytes than there are");
     if (p->fill) {
         e.name = moi_st_terminate(name);
         p->entries[p->n] = e;

@@ -160,6 +160,35 @@ mo_status mo_safetensors_write(mo_safetensors_writer *w, const void *data, size_
     return status == MO_OK ? status : moi_stw_abandon(w, status);
 }
 
+static int moi_stw_half_format(mo_dtype dtype, mo_half_format *format) {
+    switch (dtype) {
+    case MO_DTYPE_F16: *format = MO_HALF_F16; return 1;
+    case MO_DTYPE_BF16: *format = MO_HALF_BF16; return 1;
+    case MO_DTYPE_F8_E4M3: *format = MO_HALF_F8_E4M3; return 1;
+    case MO_DTYPE_F8_E5M2: *format = MO_HALF_F8_E5M2; return 1;
+    default: return 0;
+    }
+}
+
+mo_status mo_safetensors_write_f32(
+    mo_safetensors_writer *w, mo_dtype dtype, const float *x, size_t n) {
+    enum { PIECE = 4096 };
+    uint16_t piece[PIECE];
+    mo_half_desc desc;
+    mo_status status = MO_OK;
+    if (!w || (!x && n > 0)) return MO_E_INVALID;
+    if (dtype == MO_DTYPE_F32) return mo_safetensors_write(w, x, n * sizeof *x);
+    memset(&desc, 0, sizeof desc);
+    if (!moi_stw_half_format(dtype, &desc.format)) return MO_E_UNSUPPORTED;
+    for (size_t at = 0; at < n && status == MO_OK; at += PIECE) {
+        const size_t size = moi_min(n - at, PIECE);
+        status = mo_half_encode(&desc, x + at, size, piece);
+        if (status == MO_OK)
+            status = mo_safetensors_write(w, piece, size * mo_half_bytes(desc.format));
+    }
+    return status;
+}
+
 /* All bytes are there and on disk; what is left is the name. */
 static mo_status moi_stw_seal(mo_safetensors_writer *w) {
     mo_output *out = &w->output;

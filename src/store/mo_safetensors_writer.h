@@ -60,6 +60,19 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_create(mo_safetensors_write
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_write(
     mo_safetensors_writer *w, const void *data, size_t size);
 
+/* mo_safetensors_write_f32 - append numbers that become fewer bytes on the way out.
+ *
+ * dtype  of the file: F32, F16, BF16, F8_E4M3 or F8_E5M2, to nearest even; what is too large becomes
+ *        infinity (NaN in F8_E4M3)
+ * x      in  [n]
+ *
+ * Memory:  8 KiB on the stack, however many numbers
+ * Threads: one at a time
+ * Errors:  MO_E_UNSUPPORTED (dtype; nothing is written), those of mo_safetensors_write
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_write_f32(
+    mo_safetensors_writer *w, mo_dtype dtype, const float *x, size_t n);
+
 /* mo_safetensors_commit - make the file durable (fsync) and put it at its path.
  *
  * Success or failure, the writer is free afterwards. MO_OK: the new file is in place; if only the
