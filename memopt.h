@@ -5212,6 +5212,7 @@ typedef struct mo_safetensors_shards_entry {
  *
  * entries     [n] in the order of the index
  * shards      [n_shards] in the order in which the index names them first
+ * files       [n_shards] their names in the folder of the index
  * total_size  bytes of all tensors
  *
  * What it points to belongs to it and is valid until mo_safetensors_shards_close. Read only, but
@@ -5219,6 +5220,7 @@ typedef struct mo_safetensors_shards_entry {
 typedef struct mo_safetensors_shards {
     const mo_safetensors_shards_entry *entries;
     mo_safetensors *shards;
+    const char **files;
     size_t n, n_shards;
     uint64_t total_size;
     /* private */
@@ -5227,7 +5229,6 @@ typedef struct mo_safetensors_shards {
     mo_input input;
     char *text; /* [text_size] the index; strings are decoded in place */
     size_t text_size, shards_size;
-    const char **files; /* [shards_size] names of the shards, in text */
     mo_names names;
 } mo_safetensors_shards;
 
@@ -5240,7 +5241,8 @@ typedef struct mo_safetensors_shards {
  * "weight_map": {name: file}}; other fields are skipped. A name that is there twice; a file that is
  * not a plain name in the same folder; a shard that mo_safetensors_open rejects; a name that its
  * shard does not have, a tensor of a shard that the index does not name for it; a
- * metadata.total_size that is not the sum of the tensors' bytes.
+ * metadata.total_size that is not the sum of the tensors' bytes. Shards that cannot be opened are
+ * each named in the log, the first 100 of them; the status is that of the first.
  *
  * Memory:  at most 8 times the bytes of the index and of all headers; one open file per shard
  * Threads: safe for distinct objects
@@ -36352,7 +36354,11 @@ mo_status mo_safetensors_commit(mo_safetensors_writer *w) {
 /* mo_safetensors_shards.c - see mo_safetensors_shards.h. The index is parsed twice, as the header
  * of a safetensors file is. */
 
-enum { MOI_SHARDS_MOST = 99999, MOI_SHARDS_NAME = 48 }; /* room for "-00001-of-00003..." */
+enum {
+    MOI_SHARDS_MOST = 99999,
+    MOI_SHARDS_NAME = 48,   /* room for "-00001-of-00003..." */
+    MOI_SHARDS_BROKEN = 100 /* so many are named */
+};
 static const char moi_shards_suffix[] = ".safetensors", moi_shards_index[] = ".index.json";
 
 /* ---- reading the index ---------------------------------------------------------------------- */
@@ -36362,9 +36368,9 @@ typedef struct moi_shards_parser {
     moi_json json;
     mo_safetensors_shards *s;
     mo_safetensors_shards_entry *entries;
-    size_t n, n_maps, n_sizes;
+    size_t n, n_maps, n_sizes, n_broken;
     uint64_t total_size;
-    mo_status status; /* a failure that has been said */
+    mo_status status; /* of the first failure that has been said */
 } moi_shards_parser;
 
 static mo_status moi_shards_no_memory(const mo_safetensors_shards *s) {
@@ -36401,6 +36407,7 @@ static mo_status moi_shards_grow(mo_safetensors_shards *s) {
     return MO_OK;
 }
 
+/* One that cannot be opened has its place too, so that it is tried and named once. */
 static mo_status moi_shards_add(mo_safetensors_shards *s, const char *file) {
     char name[MOI_ST_NAME_SIZE];
     mo_safetensors_desc desc;
@@ -36417,9 +36424,10 @@ static mo_status moi_shards_add(mo_safetensors_shards *s, const char *file) {
     memcpy(path + folder, file, length);
     desc.allocator = s->allocator;
     desc.log = s->log;
+    memset(&s->shards[s->n_shards], 0, sizeof *s->shards);
     status = mo_safetensors_open(&s->shards[s->n_shards], path, &desc);
     moi_free_array(&s->allocator, path, folder + length, 1);
-    if (status == MO_OK) s->files[s->n_shards++] = file;
+    if (status != MO_E_NO_MEMORY) s->files[s->n_shards++] = file;
     return status;
 }
 
@@ -36434,6 +36442,16 @@ static mo_status moi_shards_of(mo_safetensors_shards *s, const char *file, size_
     return status;
 }
 
+/* Whether to go on: a broken shard does not keep the others from being looked at. */
+static int moi_shards_parse_file(
+    moi_shards_parser *p, mo_safetensors_shards_entry *e, const char *file) {
+    const size_t n = p->s->n_shards;
+    const mo_status status = moi_shards_of(p->s, file, &e->shard);
+    if (status == MO_OK) return 1;
+    if (p->status == MO_OK) p->status = status;
+    return p->s->n_shards > n && ++p->n_broken < MOI_SHARDS_BROKEN;
+}
+
 static int moi_shards_parse_map(moi_shards_parser *p) {
     moi_json *j = &p->json;
     moi_json_text name, file;
@@ -36445,9 +36463,9 @@ static int moi_shards_parse_map(moi_shards_parser *p) {
         if (!p->entries) continue;
         mo_safetensors_shards_entry *e = &p->entries[p->n];
         e->name = moi_st_terminate(name);
-        p->status = moi_shards_of(p->s, moi_st_terminate(file), &shard);
-        if (p->status != MO_OK) return 0;
         e->shard = shard;
+        if (!moi_shards_parse_file(p, e, moi_st_terminate(file))) return 0;
+        shard = e->shard;
     }
     return j->error == NULL;
 }
@@ -36489,8 +36507,7 @@ static mo_status moi_shards_run(moi_shards_parser *p, mo_safetensors_shards *s) 
     p->json.text = s->text;
     p->json.size = s->text_size;
     p->entries = (mo_safetensors_shards_entry *)(uintptr_t)s->entries;
-    if (moi_shards_parse(p)) return MO_OK;
-    if (p->status != MO_OK) return p->status;
+    if (moi_shards_parse(p) || p->status != MO_OK) return p->status;
     return moi_file_fail(&s->log, s->input.path, MO_E_FORMAT, "byte %llu: %s",
         (unsigned long long)p->json.at, p->json.error);
 }

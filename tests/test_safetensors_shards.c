@@ -91,6 +91,7 @@ static void assert_model(char fill, size_t n_shards) {
     assert_int_equal(s.n, 5);
     assert_int_equal(s.n_shards, n_shards);
     assert_int_equal(s.total_size, TOTAL);
+    if (n_shards == 3) assert_string_equal(s.files[1], "model-00002-of-00003.safetensors");
     for (size_t i = 0; i < 5; i++) {
         char bytes[40];
         const mo_safetensors_shards_entry *e = mo_safetensors_shards_find(&s, five[i].name);
@@ -179,6 +180,31 @@ static void a_wrong_index_is_rejected(void **state) {
     }
 }
 
+static void every_broken_shard_is_named_once(void **state) {
+    (void)state;
+    mo_safetensors_shards s = {0};
+    const mo_safetensors_desc desc = {test_heap_begin(&heap, -1), test_log_begin(&logged)};
+    test_ok(write_model(1, 'A', -1));
+    char broken[160];
+    snprintf(broken, sizeof broken, "%s/model-00001-of-00004.safetensors", folder);
+    assert_int_equal(truncate(broken, 9), 0);
+    snprintf(broken, sizeof broken, "%s/model-00004-of-00004.safetensors", folder);
+    assert_int_equal(remove(broken), 0); /* with two tensors */
+    logged.n = 0;
+    assert_int_equal(mo_safetensors_shards_open(&s, index_path, &desc), MO_E_FORMAT);
+    assert_int_equal(logged.n, 2);
+    assert_non_null(strstr(logged.text, "model-00004-of-00004.safetensors: No such file"));
+    assert_int_equal(heap.live_blocks, 0);
+    save("{\"weight_map\":{");
+    FILE *f = fopen(index_path, "ab");
+    for (int i = 0; i < 300; i++) fprintf(f, "%s\"%d\":\"none%d\"", i ? "," : "", i, i);
+    fputs("}}", f);
+    fclose(f);
+    logged.n = 0;
+    assert_int_equal(mo_safetensors_shards_open(&s, index_path, &desc), MO_E_NOT_FOUND);
+    assert_int_equal(logged.n, 100);
+}
+
 static void deep_nesting_is_rejected(void **state) {
     (void)state;
     static char text[100000] = "{\"x\":";
@@ -258,6 +284,7 @@ int main(void) {
         fact(what_fits_into_one_file_has_no_index),
         fact(an_index_with_other_fields_is_read),
         fact(a_wrong_index_is_rejected),
+        fact(every_broken_shard_is_named_once),
         fact(deep_nesting_is_rejected),
         fact(wrong_calls_leave_no_file),
         fact(a_failed_call_never_leaves_a_mixed_model),

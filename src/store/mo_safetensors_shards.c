@@ -1,7 +1,11 @@
 /* mo_safetensors_shards.c - see mo_safetensors_shards.h. The index is parsed twice, as the header
  * of a safetensors file is. */
 
-enum { MOI_SHARDS_MOST = 99999, MOI_SHARDS_NAME = 48 }; /* room for "-00001-of-00003..." */
+enum {
+    MOI_SHARDS_MOST = 99999,
+    MOI_SHARDS_NAME = 48,   /* room for "-00001-of-00003..." */
+    MOI_SHARDS_BROKEN = 100 /* so many are named */
+};
 static const char moi_shards_suffix[] = ".safetensors", moi_shards_index[] = ".index.json";
 
 /* ---- reading the index ---------------------------------------------------------------------- */
@@ -11,9 +15,9 @@ typedef struct moi_shards_parser {
     moi_json json;
     mo_safetensors_shards *s;
     mo_safetensors_shards_entry *entries;
-    size_t n, n_maps, n_sizes;
+    size_t n, n_maps, n_sizes, n_broken;
     uint64_t total_size;
-    mo_status status; /* a failure that has been said */
+    mo_status status; /* of the first failure that has been said */
 } moi_shards_parser;
 
 static mo_status moi_shards_no_memory(const mo_safetensors_shards *s) {
@@ -50,6 +54,7 @@ static mo_status moi_shards_grow(mo_safetensors_shards *s) {
     return MO_OK;
 }
 
+/* One that cannot be opened has its place too, so that it is tried and named once. */
 static mo_status moi_shards_add(mo_safetensors_shards *s, const char *file) {
     char name[MOI_ST_NAME_SIZE];
     mo_safetensors_desc desc;
@@ -66,9 +71,10 @@ static mo_status moi_shards_add(mo_safetensors_shards *s, const char *file) {
     memcpy(path + folder, file, length);
     desc.allocator = s->allocator;
     desc.log = s->log;
+    memset(&s->shards[s->n_shards], 0, sizeof *s->shards);
     status = mo_safetensors_open(&s->shards[s->n_shards], path, &desc);
     moi_free_array(&s->allocator, path, folder + length, 1);
-    if (status == MO_OK) s->files[s->n_shards++] = file;
+    if (status != MO_E_NO_MEMORY) s->files[s->n_shards++] = file;
     return status;
 }
 
@@ -83,6 +89,16 @@ static mo_status moi_shards_of(mo_safetensors_shards *s, const char *file, size_
     return status;
 }
 
+/* Whether to go on: a broken shard does not keep the others from being looked at. */
+static int moi_shards_parse_file(
+    moi_shards_parser *p, mo_safetensors_shards_entry *e, const char *file) {
+    const size_t n = p->s->n_shards;
+    const mo_status status = moi_shards_of(p->s, file, &e->shard);
+    if (status == MO_OK) return 1;
+    if (p->status == MO_OK) p->status = status;
+    return p->s->n_shards > n && ++p->n_broken < MOI_SHARDS_BROKEN;
+}
+
 static int moi_shards_parse_map(moi_shards_parser *p) {
     moi_json *j = &p->json;
     moi_json_text name, file;
@@ -94,9 +110,9 @@ static int moi_shards_parse_map(moi_shards_parser *p) {
         if (!p->entries) continue;
         mo_safetensors_shards_entry *e = &p->entries[p->n];
         e->name = moi_st_terminate(name);
-        p->status = moi_shards_of(p->s, moi_st_terminate(file), &shard);
-        if (p->status != MO_OK) return 0;
         e->shard = shard;
+        if (!moi_shards_parse_file(p, e, moi_st_terminate(file))) return 0;
+        shard = e->shard;
     }
     return j->error == NULL;
 }
@@ -138,8 +154,7 @@ static mo_status moi_shards_run(moi_shards_parser *p, mo_safetensors_shards *s) 
     p->json.text = s->text;
     p->json.size = s->text_size;
     p->entries = (mo_safetensors_shards_entry *)(uintptr_t)s->entries;
-    if (moi_shards_parse(p)) return MO_OK;
-    if (p->status != MO_OK) return p->status;
+    if (moi_shards_parse(p) || p->status != MO_OK) return p->status;
     return moi_file_fail(&s->log, s->input.path, MO_E_FORMAT, "byte %llu: %s",
         (unsigned long long)p->json.at, p->json.error);
 }

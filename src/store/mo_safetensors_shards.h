@@ -22,6 +22,7 @@ typedef struct mo_safetensors_shards_entry {
  *
  * entries     [n] in the order of the index
  * shards      [n_shards] in the order in which the index names them first
+ * files       [n_shards] their names in the folder of the index
  * total_size  bytes of all tensors
  *
  * What it points to belongs to it and is valid until mo_safetensors_shards_close. Read only, but
@@ -29,6 +30,7 @@ typedef struct mo_safetensors_shards_entry {
 typedef struct mo_safetensors_shards {
     const mo_safetensors_shards_entry *entries;
     mo_safetensors *shards;
+    const char **files;
     size_t n, n_shards;
     uint64_t total_size;
     /* private */
@@ -37,7 +39,6 @@ typedef struct mo_safetensors_shards {
     mo_input input;
     char *text; /* [text_size] the index; strings are decoded in place */
     size_t text_size, shards_size;
-    const char **files; /* [shards_size] names of the shards, in text */
     mo_names names;
 } mo_safetensors_shards;
 
@@ -50,7 +51,8 @@ typedef struct mo_safetensors_shards {
  * "weight_map": {name: file}}; other fields are skipped. A name that is there twice; a file that is
  * not a plain name in the same folder; a shard that mo_safetensors_open rejects; a name that its
  * shard does not have, a tensor of a shard that the index does not name for it; a
- * metadata.total_size that is not the sum of the tensors' bytes.
+ * metadata.total_size that is not the sum of the tensors' bytes. Shards that cannot be opened are
+ * each named in the log, the first 100 of them; the status is that of the first.
  *
  * Memory:  at most 8 times the bytes of the index and of all headers; one open file per shard
  * Threads: safe for distinct objects
