@@ -59,7 +59,8 @@ convert IN out.safetensors
 quantize IN out.safetensors --to nf4
 diff IN IN
 merge-lora IN IN out.safetensors --alpha 1
-split IN folder.out'
+split IN folder.out
+place IN --max-memory cpu'
 
 # ---- all commands ------------------------------------------------------------------------------
 
@@ -77,13 +78,15 @@ test_inputs_that_cannot_be_read_are_named() {
         refuses 2 'short.safetensors: ' ${line//IN/short.safetensors}
         [ ! -e out.safetensors ]
     done <<< "$on_files"
-    refuses 2 'folder: ' inspect folder
+    refuses 2 'folder: neither model.safetensors.index.json nor model.safetensors in it' \
+        inspect folder
 }
 
 test_wrong_flags_are_named() {
     local word
     refuses 2 'file missing' inspect
     refuses 2 'file missing' convert a
+    refuses 2 'the name of a file is empty' convert "$gpt" ''
     refuses 2 'file missing' merge-lora a b
     refuses 2 '3 files, not 2' diff a b c
     refuses 2 '--only: value missing' inspect a --only
@@ -166,11 +169,12 @@ test_a_signal_leaves_nothing_behind() {
 test_memory_is_a_piece_and_not_the_file() {
     local line
     zeros in.safetensors 4096 8192 # 128 MiB
+    zeros tall 33554432 1
     export OMP_NUM_THREADS=1
     (ulimit -v 110000; "$program" --version > /dev/null) || skip "does not run in 110 MB"
     for line in 'verify IN' 'diff IN in2.safetensors' 'convert IN out --dtype f8_e4m3' \
         'convert IN out --transpose x.weight --dtype f8_e4m3' 'quantize IN out --to nf4' \
-        'quantize IN out --to fp4 --nested'; do
+        'quantize IN out --to fp4 --nested' 'convert tall out --transpose x.weight'; do
         [ -e in2.safetensors ] || cp --sparse=always in.safetensors in2.safetensors
         # shellcheck disable=SC2086
         (ulimit -v 110000; "$program" ${line//IN/in.safetensors} > out.txt) || say "$line"
@@ -330,6 +334,15 @@ test_convert_transposes() {
     ends 0 convert b c --transpose 'h.*.c_*.weight' --dtype f32
     ends 1 diff "$gpt" b
     ends 0 diff "$gpt" c --tolerance 0.004
+    # a column of it is more than what is held at a time
+    tensor tall x U8 17000000,2 34000000 ''
+    yes "$gpt" | head -n 305 | xargs cat | head -c 34000000 >> tall
+    ends 0 convert tall b --transpose x
+    [ "$(tail -c 34000000 b | head -c 16 | od -An -tx1)" = \
+        "$(tail -c 34000000 tall | head -c 32 | od -An -v -tx1 -w2 | cut -c2-3 | tr '\n' ' ' |
+            sed 's/^/ /; s/ $//')" ]
+    ends 0 convert b c --transpose x
+    cmp tall c || cmp <(tail -c 34000000 tall) <(tail -c 34000000 c)
     refuses 2 "'ln_f.bias' has 1 dimension, not 2" convert "$gpt" d --transpose 'ln_f.*as'
 }
 
@@ -678,7 +691,7 @@ test_merge_lora_replaces_other_tensors_and_names_what_does_not_fit() {
     [ "$(last_bytes o 18)" = 000040400000c0400000804000000041003c ]
 }
 
-# ---- split, merge ------------------------------------------------------------------------------
+# ---- shards ------------------------------------------------------------------------------------
 
 index=model.safetensors.index.json
 
@@ -686,29 +699,72 @@ test_split_and_merge_are_each_others_way_back() {
     local kib
     for kib in 1K 40K 70K 1G; do
         ends 0 split "$gpt" s$kib --max-bytes $kib
-        ends 0 merge s$kib/$index back.safetensors
+        ends 0 merge s$kib back.safetensors
         cmp "$gpt" back.safetensors
     done
-    [ "$(ls s1G | tr '\n' ' ')" = "model-00001-of-00001.safetensors $index " ]
+    [ "$(ls s1G)" = model.safetensors ]
     ls s40K | grep -qx model-00004-of-00004.safetensors
     ends 0 verify s40K/*.safetensors
     grep -q '"total_size": 112768$' s40K/$index
     grep -q '    "wte.weight": "model-00001-of-00004.safetensors"' s40K/$index
+    ends 0 split s40K two --max-bytes 70K # again, otherwise
+    grep -qx "model-00001-of-00002.safetensors  16 tensors, 61952 bytes (60.5 KiB)" out
+    grep -qx "two/$index: safetensors, 2 shards, 28 tensors, 110.1 KiB" out
     ends 0 split "$gpt" j --max-bytes 40K --json
     is_json out
-    grep -q '"shards":\[{"file":"model-00001-of-00004.safetensors","tensors":10,"bytes":28288}' out
+    grep -q "^{\"index\":\"j/$index\",\"tensors\":28,\"bytes\":112768,\"shards\":\[" out
+    grep -q '{"file":"model-00001-of-00004.safetensors","tensors":10,"bytes":28288}' out
     ends 0 merge j/$index back.safetensors --json
     is_json out
+    grep -q '"shards":4,"tensors":28,"bytes":112768}' out
+    ends 0 split "$gpt" one --json
+    is_json out
+    grep -q '^{"file":"one/model.safetensors"' out
+}
+
+test_every_command_reads_shards() {
+    local in
+    ends 0 split "$gpt" s --max-bytes 40K
+    for in in s s/$index; do
+        ends 0 inspect $in
+        grep -qx "s/$index: safetensors, 4 shards, 28 tensors, 110.1 KiB" out
+        grep -qx 'model-00001-of-00004.safetensors  10 tensors, 28288 bytes (27.6 KiB)' out
+        ends 0 diff "$gpt" $in
+    done
+    ends 0 inspect s --json --only wte.weight
+    is_json out
+    grep -qF '"bytes":7808,"shard":"model-00001-of-00004.safetensors"}' out
+    ends 0 verify s --json --sha256
+    is_json out
+    [ "$(grep -o '"[a-z0-9-]*.safetensors":"[0-9a-f]\{64\}"' out | wc -l)" = 4 ]
+    ends 0 convert s a.safetensors --dtype f16
+    ends 0 convert "$gpt" b.safetensors --dtype f16
+    cmp a.safetensors b.safetensors
+    ends 0 quantize s a.safetensors --to nf4
+    ends 0 quantize "$gpt" b.safetensors --to nf4
+    cmp a.safetensors b.safetensors
+    ends 0 place s --max-memory 0=64K,cpu --json
+    mv out place.out
+    ends 0 place "$gpt" --max-memory 0=64K,cpu --json
+    cmp place.out out
+    ends 0 convert "$gpt" a.gguf
+    ends 0 place a.gguf --max-memory 0=64K,cpu --json
+    cmp place.out out
+    tensor base x.weight F32 2,2 16 '\0\0\x80\x3f\0\0\x80\x3f\0\0\x80\x3f\0\0\x80\x3f'
+    adapter lora base_model.model.x
+    ends 0 split base t
+    ends 0 merge-lora t lora o.safetensors --alpha 2
+    [ "$(last_bytes o.safetensors 16)" = 0000e040000050410000104100008841 ]
 }
 
 test_split_replaces_nothing_and_leaves_nothing_behind() {
     local rc=0
     ends 0 split "$gpt" s --max-bytes 40K
-    refuses 2 "s/$index: is there already" split "$gpt" s --max-bytes 40K
-    rm s/$index
-    refuses 2 's/model-00001-of-00004.safetensors: is there already' split "$gpt" s --max-bytes 40K
+    refuses 2 'is there already' split "$gpt" s --max-bytes 40K
+    rm s/$index s/model-0000[1-3]*
+    refuses 2 's/model-00004-of-00004.safetensors: is there already' split "$gpt" s
     : > file
-    refuses 1 'file: not a folder' split "$gpt" file
+    refuses 1 'file: Not a directory' split "$gpt" file
     refuses 1 'nowhere/s: No such file or directory' split "$gpt" nowhere/s
     mkdir old
     limited 32 "$program" split "$gpt" new --max-bytes 40K || rc=$?
@@ -716,42 +772,63 @@ test_split_replaces_nothing_and_leaves_nothing_behind() {
     [ ! -e new ] # the second shard is too large
     limited 32 "$program" split "$gpt" old --max-bytes 40K || [ $? = 1 ]
     [ -z "$(ls old)" ]
+    ends 0 convert "$gpt" a.bin --metadata n_head=4
+    refuses 2 "'h.0.attn.c_attn.weight' lies the other way" split a.bin new
+    [ ! -e new ]
 }
 
-test_merge_names_what_does_not_fit() {
+test_outputs_do_not_break_the_shards_that_are_read() {
+    ends 0 split "$gpt" s --max-bytes 40K
+    for command in convert merge 'quantize --to nf4'; do
+        # shellcheck disable=SC2086
+        refuses 2 "s/$index: an index is written by memopt split" $command s s/$index
+        # shellcheck disable=SC2086
+        refuses 2 "is a shard of s/$index" $command s s/model-00002-of-00004.safetensors
+    done
+    ends 0 verify s
+}
+
+test_what_is_wrong_with_shards_is_named() {
     local i=$index text
     ends 0 split "$gpt" s --max-bytes 40K
     cp s/$i good
     refuses 2 'nothing: No such file' merge nothing o
-    for text in '' '{' '[]' '{}' '{"weight_map":[]}'; do
+    for text in '' '{' '[]' '{}' '{"weight_map":[]}' '{"weight_map":{"x":1}}'; do
         echo "$text" > s/$i
-        refuses 2 "s/$i: no" merge s/$i o
+        refuses 2 "s/$i: byte" merge s/$i o
     done
-    echo '{"weight_map":{"x":1}}' > s/$i
-    refuses 2 "weight_map: 'x' has no file" merge s/$i o
     echo '{"weight_map":{"x":"../good"}}' > s/$i
-    refuses 2 "'../good' is no file beside it" merge s/$i o
+    refuses 2 "'../good' is not the name of a file beside the index" merge s/$i o
     sed 's/wte.weight/wte.wait/' good > s/$i
-    refuses 2 "model-00001-of-00004.safetensors: 'wte.wait' is not in it" merge s/$i o
+    refuses 2 "model-00001-of-00004.safetensors: tensor 'wte.wait' of the index" merge s/$i o
     grep -v wte.weight good > s/$i
-    refuses 2 "10 tensors, of which 9 are in s/$i" merge s/$i o
+    refuses 2 "model-00001-of-00004.safetensors: tensor 'wte.weight' is not in" merge s/$i o
     sed 's/112768/112769/' good > s/$i
-    refuses 2 'total_size is 112769, the tensors have 112768 bytes' merge s/$i o
+    refuses 2 'total_size is 112769, but the tensors have 112768 bytes' merge s/$i o
     cp good s/$i
     rm s/model-00003-of-00004.safetensors
     refuses 2 'model-00003-of-00004.safetensors: No such file' merge s/$i o
+    mkdir s/model-00003-of-00004.safetensors
+    truncate -s -1 s/model-00001-of-00004.safetensors
+    ends 1 verify s "$gpt"
+    grep -qE "^s: BROKEN: .*model-00001-of-00004.s.*; .*model-00003-of-00004.s.* regular file$" out
+    ends 1 verify s --json
+    is_json out
+    ends 2 merge s o
+    [ "$(wc -l < err)" = 2 ] # a line for each
     [ ! -e o ]
 }
 
 test_names_of_any_characters_pass_through_an_index() {
-    tensor a.safetensors 'a\u00e9\ud83d\ude00\"\\b' U8 1 1 x
-    ends 0 split a.safetensors s
-    ends 0 merge s/$index b.safetensors
+    model a.safetensors '{"a\u00e9\ud83d\ude00\"\\b":{"dtype":"U8","shape":[1],"data_offsets":'\
+'[0,1]},"c":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}' xy
+    ends 0 split a.safetensors s --max-bytes 1
+    ends 0 merge s b.safetensors
     ends 0 diff a.safetensors b.safetensors
     # as Python writes it
-    sed 's/"a.*: /"a\\u00e9\\ud83d\\ude00\\"\\\\b": /' s/$index > s/i.json
-    grep -qF 'a\u00e9\ud83d\ude00\"\\b' s/i.json
-    ends 0 merge s/i.json c.safetensors
+    sed 's/"a.*: /"a\\u00e9\\ud83d\\ude00\\"\\\\b": /' s/$index > s/i.index.json
+    grep -qF 'a\u00e9\ud83d\ude00\"\\b' s/i.index.json
+    ends 0 merge s/i.index.json c.safetensors
     cmp b.safetensors c.safetensors
 }
 

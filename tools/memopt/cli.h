@@ -23,9 +23,10 @@ extern const command plan_command, remat_command, place_command, inspect_command
 // machine does not allow it; EXIT_USAGE: a bad command line or bad input.
 enum { EXIT_NO = 1, EXIT_USAGE = 2 };
 _Noreturn void fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
-_Noreturn void quit(mo_status status);          // the library has said why
-void check(mo_status status, const char *what); // fails the program unless it is MO_OK
-void *allocate(size_t n, size_t size);          // zeroed; fails the program when there is none
+// Fail the program unless the status is MO_OK; check_said: the library has said why.
+void check(mo_status status, const char *what);
+void check_said(mo_status status);
+void *allocate(size_t n, size_t size); // zeroed; fails the program when there is none
 double now_s(void);
 extern const mo_log cli_log; // to stderr, with the command in front
 
@@ -73,13 +74,22 @@ size_t flags_parse_many(const command *self, int argc, const char *const *argv, 
 // ---- text -------------------------------------------------------------------------------------
 
 typedef struct bytes_text {
-    char text[48];
+    char text[64];
 } bytes_text;
-bytes_text text_bytes(size_t bytes); // "1.5 MiB"
+bytes_text text_bytes(uint64_t bytes); // "1.5 MiB"
+bytes_text text_size(uint64_t bytes);  // "1572864 bytes (1.5 MiB)"
 
 const char *plural(size_t n); // "s" unless n is 1
 void json_string(FILE *out, const char *text);
+void json_after(const char *before, const char *text);   // on standard output, before as it is
 void print_name(FILE *out, const char *text, int width); // control characters as '?'; padded
+
+// ---- paths ------------------------------------------------------------------------------------
+
+bool is_folder(const char *path);
+size_t folder_size(const char *path); // bytes of path in front of the name
+// name in the folder that the first n bytes of path are, none = the current one. To be freed.
+char *path_in(const char *path, size_t n, const char *name);
 
 // ---- output -----------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@
 // One tensor of the new file and where it comes from.
 typedef struct converted {
     const model_tensor *from;
-    bool is_transposed;
-    size_t order; // in the new file, before the place in the old one
+    bool is_transposed, is_padded;
+    model_type type; // in the new file
+    size_t order;    // there, of llm.c's
     char *name;
     uint64_t shape[2]; // where is_transposed
 } converted;
@@ -69,22 +70,23 @@ static bool is_transposed(const convert *c, const model_tensor *t, const char *n
     return t->n_dims == 2 && (is_asked ^ from_llmc ^ to_llmc);
 }
 
-// Descending size of the elements keeps all of them aligned; llm.c has an order of its own.
-static size_t find_order(const convert *c, const char *name, const model_type *type) {
+// llm.c has an order of its own.
+static size_t find_order(const convert *c, const char *name) {
     size_t array, layer;
-    if (c->format == MODEL_LLMC && llmc_place(name, &array, &layer)) return array << 32 | layer;
-    if (c->format == MODEL_LLMC) return SIZE_MAX;
-    if (c->format == MODEL_GGUF) return 0; // which pads
-    return 16 - type->block_bytes / type->block;
+    if (c->format != MODEL_LLMC) return 0;
+    return llmc_place(name, &array, &layer) ? array << 32 | layer : SIZE_MAX;
 }
 
 static model_type new_type(const convert *c, const model_tensor *t) {
     return changes_type(c, t) ? c->to : t->type;
 }
 
+// GGUF pads.
 static int compare_order(const void *left, const void *right) {
     const converted *a = left, *b = right;
+    const int types = a->is_padded ? 0 : model_compare_types(&a->type, &b->type);
     if (a->order != b->order) return a->order < b->order ? -1 : 1;
+    if (types) return types;
     return a->from < b->from ? -1 : a->from > b->from;
 }
 
@@ -95,10 +97,10 @@ static void list_tensors(convert *c) {
         const model_tensor *t = &c->in.tensors[i];
         if (name_is_any(t->name, &c->drop)) continue;
         converted *to = &c->list[c->n++];
-        const model_type type = new_type(c, t);
-        *to = (converted){.from = t, .name = renames_apply(r, t->name)};
+        *to = (converted){.from = t, .type = new_type(c, t), .name = renames_apply(r, t->name)};
+        to->is_padded = c->format == MODEL_GGUF;
         to->is_transposed = is_transposed(c, t, to->name);
-        to->order = find_order(c, to->name, &type);
+        to->order = find_order(c, to->name);
         if (to->is_transposed) to->shape[0] = t->shape[1], to->shape[1] = t->shape[0];
     }
     qsort(c->list, c->n, sizeof *c->list, compare_order);
@@ -120,7 +122,7 @@ static void describe_tensors(convert *c) {
         model_tensor *t = &c->tensors[i];
         *t = *from->from;
         t->name = from->name;
-        t->type = new_type(c, from->from);
+        t->type = from->type;
         t->bytes = model_bytes_of(&t->type, t->n);
         if (from->is_transposed) t->shape = from->shape;
         check_rows(c, t);
@@ -165,12 +167,14 @@ static void encode(convert *c, const model_tensor *to, size_t n) {
 }
 
 static void copy_tensor(convert *c, const model_tensor *from, const model_tensor *to) {
+    if (!is_changed(from, to)) {
+        model_copy(&c->writer, &c->in, from, c->raw);
+        return;
+    }
     for (uint64_t at = 0; at < from->n; at += MODEL_PIECE) {
-        const size_t n = from->n - at < MODEL_PIECE ? (size_t)(from->n - at) : MODEL_PIECE;
-        if (is_changed(from, to)) {
-            model_read_f32(&c->in, from, at, n, c->raw, c->numbers);
-            encode(c, to, n);
-        } else model_read(&c->in, from, at, n, c->raw);
+        const size_t n = model_piece(from->n, at);
+        model_read_f32(&c->in, from, at, n, c->raw, c->numbers);
+        encode(c, to, n);
         model_write(&c->writer, c->raw, n);
     }
 }
@@ -221,7 +225,7 @@ static void write_elements(convert *c, const model_tensor *from, const model_ten
     const unsigned char *data, uint64_t n) {
     const size_t size = from->type.block_bytes;
     for (uint64_t at = 0; at < n; at += MODEL_PIECE) {
-        const size_t count = n - at < MODEL_PIECE ? (size_t)(n - at) : MODEL_PIECE;
+        const size_t count = model_piece(n, at);
         memcpy(c->raw, data + at * size, count * size);
         if (is_changed(from, to)) {
             elements_to_f32(from->type.dtype, c->raw, count, c->numbers);
@@ -231,13 +235,38 @@ static void write_elements(convert *c, const model_tensor *from, const model_ten
     }
 }
 
-// As many columns at a time as half of the band holds, at least one.
+// One column after the other, where not even one fits into half of the band: each from a pass over
+// all rows, which are few bytes each.
+static void transpose_tall(convert *c, const model_tensor *from, const model_tensor *to) {
+    const uint64_t rows = from->shape[0], columns = from->shape[1];
+    const size_t size = from->type.block_bytes;
+    uint64_t step = BAND / 2 / (columns * size);
+    if (step == 0) step = 1;
+    const size_t half = (size_t)(step * columns * size);
+    c->band = allocate(2, half);
+    for (uint64_t column = 0; column < columns; column++)
+        for (uint64_t row = 0; row < rows; row += step) {
+            const size_t n = rows - row < step ? (size_t)(rows - row) : (size_t)step;
+            unsigned char *const to_write = c->band + half;
+            model_read(&c->in, from, row * columns, n * (size_t)columns, c->band);
+            for (size_t i = 0; i < n; i++)
+                memcpy(to_write + i * size, c->band + (i * columns + column) * size, size);
+            write_elements(c, from, to, to_write, n);
+        }
+    free(c->band);
+}
+
+// As many columns at a time as half of the band holds.
 static void transpose_tensor(convert *c, const model_tensor *from, const model_tensor *to) {
     const uint64_t rows = from->shape[0], columns = from->shape[1];
     const size_t size = from->type.block_bytes;
     if (from->n == 0) return;
     uint64_t step = BAND / 2 / (rows * size);
-    step = step == 0 ? 1 : step > columns ? columns : step;
+    if (step == 0) {
+        transpose_tall(c, from, to);
+        return;
+    }
+    if (step > columns) step = columns;
     const size_t half = (size_t)(rows * step * size);
     c->band = allocate(2, half);
     for (uint64_t first = 0; first < columns; first += step) {
@@ -253,10 +282,8 @@ static void transpose_tensor(convert *c, const model_tensor *from, const model_t
 
 static void print_answer(const convert *c) {
     if (c->json) {
-        printf("{\"in\":");
-        json_string(stdout, c->in.path);
-        printf(",\"out\":");
-        json_string(stdout, c->out);
+        json_after("{\"in\":", c->in.path);
+        json_after(",\"out\":", c->out);
         printf(",\"format\":\"%s\",\"tensors\":%zu,\"bytes_before\":%llu,\"bytes_after\":%llu,"
                "\"changed\":%llu,\"transposed\":%llu,\"overflowed\":%llu}\n",
             model_format_name(c->format), c->n, (unsigned long long)c->in.bytes,

@@ -140,7 +140,7 @@ static double rms(const difference *r) {
 // ---- the answer -------------------------------------------------------------------------------
 
 // JSON has no infinity.
-static void json_number(const char *name, double x) {
+static void json_real(const char *name, double x) {
     if (isfinite(x)) printf(",\"%s\":%.9g", name, x);
     else printf(",\"%s\":null", name);
 }
@@ -152,8 +152,8 @@ static void json_form(const char *name, const model_tensor *t) {
 }
 
 static void print_json(diff *d, const model_tensor *a, const model_tensor *b, const difference *r) {
-    printf("%s{\"name\":", d->comma);
-    json_string(stdout, a ? a->name : b->name);
+    printf("%s{", d->comma);
+    json_after("\"name\":", a ? a->name : b->name);
     if (!a || !b) printf(",\"equal\":false,\"difference\":\"%s\"", a ? "missing" : "extra");
     else
         printf(",\"equal\":%s,\"difference\":\"%s\"", is_equal(d, r) ? "true" : "false",
@@ -164,9 +164,9 @@ static void print_json(diff *d, const model_tensor *a, const model_tensor *b, co
     if (b) json_form("b", b);
     if (a && b && (!r->why || strcmp(r->why, "shape") != 0)) {
         printf(",\"different\":%llu", (unsigned long long)r->n_different);
-        json_number("max_abs", r->max_abs);
-        json_number("max_rel", r->max_rel);
-        json_number("rms", rms(r));
+        json_real("max_abs", r->max_abs);
+        json_real("max_rel", r->max_rel);
+        json_real("rms", rms(r));
     }
     putchar('}');
     d->comma = ",";
@@ -206,17 +206,11 @@ static void report(diff *d, const model_tensor *a, const model_tensor *b) {
     else print_text(d, a, b, &r);
 }
 
-static const char *text_of(const model_file *m, const char *key) {
-    for (size_t i = 0; i < m->n_metadata; i++)
-        if (strcmp(m->metadata[i].key, key) == 0) return m->metadata[i].value;
-    return NULL;
-}
-
 // In any order.
 static bool metadata_is_equal(const model_file *a, const model_file *b) {
     if (a->n_metadata != b->n_metadata) return false;
     for (size_t i = 0; i < a->n_metadata; i++) {
-        const char *text = text_of(b, a->metadata[i].key);
+        const char *text = pairs_find(b->metadata, b->n_metadata, a->metadata[i].key);
         if (!text || strcmp(text, a->metadata[i].value) != 0) return false;
     }
     return true;

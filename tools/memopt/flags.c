@@ -111,6 +111,7 @@ static size_t parse(const command *self, int argc, const char *const *argv, cons
         const char *word = argv[at], *equals = strchr(word, '=');
         const size_t size = equals ? (size_t)(equals - word) : strlen(word);
         if (only_files || *word != '-' || !word[1]) {
+            if (!*word) fail(EXIT_USAGE, "the name of a file is empty");
             if (n < n_files) files[n] = word;
             n++;
             continue;

@@ -123,7 +123,7 @@ static void list_tensors(model_file *m) {
     }
 }
 
-mo_status gguf_open(model_file *m, const mo_log *log) {
+static mo_status open_file(model_file *m, const mo_log *log) {
     const mo_gguf_desc desc = {.log = *log, .long_names = 1};
     struct gguf_file *f = allocate(1, sizeof *f);
     const mo_status status = mo_gguf_open(&f->g, m->path, &desc);
@@ -137,7 +137,7 @@ mo_status gguf_open(model_file *m, const mo_log *log) {
     return MO_OK;
 }
 
-void gguf_close(model_file *m) {
+static void close_file(model_file *m) {
     if (!m->gguf) return;
     for (size_t i = 0; i < m->n_metadata; i++) free(m->gguf->texts[i]);
     mo_gguf_close(&m->gguf->g);
@@ -148,12 +148,12 @@ void gguf_close(model_file *m) {
     m->gguf = NULL;
 }
 
-const model_tensor *gguf_find(const model_file *m, const char *name) {
+static const model_tensor *find(const model_file *m, const char *name) {
     const mo_gguf_entry *e = mo_gguf_find(&m->gguf->g, name);
     return e ? &m->tensors[e - m->gguf->g.entries] : NULL;
 }
 
-mo_status gguf_read(
+static mo_status read_bytes(
     const model_file *m, const model_tensor *t, uint64_t at, void *to, size_t size) {
     return mo_gguf_read(&m->gguf->g, &m->gguf->g.entries[t->at], at, to, size);
 }
@@ -238,7 +238,7 @@ static mo_gguf_entry *list_entries(const model_writer *w) {
     return entries;
 }
 
-void gguf_create(model_writer *w, const pair_list *metadata) {
+static void create(model_writer *w, const pair_list *metadata) {
     mo_gguf_entry *entries = list_entries(w);
     mo_gguf_pair *pairs = allocate(metadata->n, sizeof *pairs);
     mo_gguf_text *texts = allocate(metadata->n, sizeof *texts);
@@ -261,24 +261,25 @@ void gguf_create(model_writer *w, const pair_list *metadata) {
     free(texts);
     free(pairs);
     free(entries);
-    if (status != MO_OK) exit(status == MO_E_INVALID ? EXIT_USAGE : EXIT_NO);
+    model_check_created(status);
 }
 
-void gguf_write(model_writer *w, const void *data, size_t size) {
-    const mo_status status = mo_gguf_write(&w->gguf->writer, data, size);
-    if (status != MO_OK) quit(status);
+static void write_bytes(model_writer *w, const void *data, size_t size) {
+    check_said(mo_gguf_write(&w->gguf->writer, data, size));
 }
 
-void gguf_commit(model_writer *w) {
-    const mo_status status = mo_gguf_commit(&w->gguf->writer);
-    if (status != MO_OK) quit(status);
+static void commit(model_writer *w) {
+    check_said(mo_gguf_commit(&w->gguf->writer));
     free(w->gguf);
     w->gguf = NULL;
 }
 
-void gguf_discard(model_writer *w) {
+static void discard(model_writer *w) {
     if (!w->gguf) return;
     mo_gguf_discard(&w->gguf->writer);
     free(w->gguf);
     w->gguf = NULL;
 }
+
+const model_driver gguf_driver = {
+    "GGUF", open_file, close_file, find, read_bytes, create, write_bytes, commit, discard};

@@ -35,13 +35,6 @@ static size_t add_up(const model_file *m, const word_list *only, total totals[N_
     return n;
 }
 
-void print_shape(FILE *out, const model_tensor *t) {
-    fputc('[', out);
-    for (size_t i = 0; i < t->n_dims; i++)
-        fprintf(out, "%s%llu", i ? "," : "", (unsigned long long)t->shape[i]);
-    fputc(']', out);
-}
-
 // ---- as text ----------------------------------------------------------------------------------
 
 static int widest_name(const model_file *m, const word_list *only) {
@@ -66,8 +59,10 @@ static void print_text(const inspect *s, const model_file *m) {
     const size_t n = add_up(m, &s->only, totals);
     const int width = widest_name(m, &s->only);
     print_name(stdout, m->path, 0);
-    printf(": %s, %zu tensor%s, %s\n", model_format_name(m->format), m->n, plural(m->n),
-        text_bytes(m->bytes).text);
+    printf(": ");
+    print_kind(m);
+    putchar('\n');
+    print_shards(m);
     for (size_t i = 0; i < m->n_metadata; i++) {
         printf("  ");
         print_name(stdout, m->metadata[i].key, 0);
@@ -90,25 +85,25 @@ static void print_text(const inspect *s, const model_file *m) {
 // ---- as JSON ----------------------------------------------------------------------------------
 
 static void json_tensor(const model_tensor *t) {
-    printf("{\"name\":");
-    json_string(stdout, t->name);
+    json_after("{\"name\":", t->name);
     printf(",\"dtype\":\"%s\",\"shape\":", t->type.name);
     print_shape(stdout, t);
-    printf(",\"bytes\":%llu}", (unsigned long long)t->bytes);
+    printf(",\"bytes\":%llu", (unsigned long long)t->bytes);
+    if (t->shard) json_after(",\"shard\":", t->shard);
+    putchar('}');
 }
 
 static void print_json(const inspect *s, const model_file *m) {
     total totals[N_TOTALS];
     const size_t n = add_up(m, &s->only, totals);
     const char *comma = "";
-    printf("{\"file\":");
-    json_string(stdout, m->path);
-    printf(",\"format\":\"%s\",\"metadata\":{", model_format_name(m->format));
+    json_after("{\"file\":", m->path);
+    printf(",\"format\":\"%s\"", model_format_name(m->format));
+    json_shards(m);
+    printf(",\"metadata\":{");
     for (size_t i = 0; i < m->n_metadata; i++) {
-        if (i) putchar(',');
-        json_string(stdout, m->metadata[i].key);
-        putchar(':');
-        json_string(stdout, m->metadata[i].value);
+        json_after(i ? "," : "", m->metadata[i].key);
+        json_after(":", m->metadata[i].value);
     }
     printf("},\"tensors\":[");
     for (size_t i = 0; i < m->n; i++) {
@@ -160,7 +155,11 @@ const command inspect_command = {
     "  --only PATTERN   only tensors whose name fits, with * and ? as in a shell; may be repeated\n"
     "  --json           one object on standard output\n"
     "\n"
-    "FILE is a safetensors file, a GGUF file or a checkpoint of llm.c. Only its header is read.\n"
+    "FILE is a safetensors file, an index of shards (model.safetensors.index.json), a folder with "
+    "one\n"
+    "of them, a GGUF file or a checkpoint of llm.c. Only headers are read. All commands on files "
+    "of\n"
+    "tensors read all of these.\n"
     "\n"
     "  memopt inspect model.safetensors --only '*.attn.*'\n"
     "  memopt inspect *.safetensors --json\n"

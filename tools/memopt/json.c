@@ -130,7 +130,9 @@ char *json_text(json_value v) {
     return text;
 }
 
-bool json_next(json_value list, const char **place, char **key, json_value *v) {
+// Next member of an object, or item of a list: place NULL at the beginning. false = no more. key is
+// to be freed.
+static bool next_item(json_value list, const char **place, char **key, json_value *v) {
     if (!list.at || (*list.at != '{' && *list.at != '[')) return false;
     const char *at = skip_blanks(*place ? *place : list.at + 1);
     if (*at == ',') at = skip_blanks(at + 1);
@@ -151,7 +153,7 @@ json_value json_get(json_value object, const char *key) {
     char *name = NULL;
     json_value v = {0}, found = {0};
     if (object.at && *object.at != '{') return found;
-    while (json_next(object, &place, &name, &v)) {
+    while (next_item(object, &place, &name, &v)) {
         if (strcmp(name, key) == 0) found = v;
         free(name);
     }
@@ -174,7 +176,7 @@ bool json_is_empty(json_value v) {
     char *key = NULL;
     json_value item;
     const bool is_list = v.at && (*v.at == '{' || *v.at == '[');
-    if (!is_list || !json_next(v, &place, &key, &item)) return is_list;
+    if (!is_list || !next_item(v, &place, &key, &item)) return is_list;
     free(key);
     return false;
 }

@@ -20,8 +20,6 @@ bool json_number(json_value v, double *x);
 bool json_is(json_value v, const char *word); // true, false, null
 bool json_is_empty(json_value v);             // {} or []
 
-// Next member of an object, or item of a list: place NULL at the beginning. false = no more.
-bool json_next(json_value list, const char **place, char **key, json_value *v); // key: to be freed
 char *json_text(json_value v); // of a string, to be freed; NULL = it is none
 
 #endif

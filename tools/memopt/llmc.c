@@ -192,23 +192,7 @@ static void list_tensors(model_file *m) {
     m->n_metadata = 1;
 }
 
-mo_status llmc_open(model_file *m, const mo_log *log) {
-    m->llmc = allocate(1, sizeof *m->llmc);
-    m->llmc->log = *log;
-    m->llmc->file = fopen(m->path, "rb");
-    if (!m->llmc->file) {
-        const mo_status status = refuse(m, log, MO_E_IO, "%s", strerror(errno));
-        llmc_close(m);
-        return status;
-    }
-    mo_status status = read_header(m, log);
-    if (status == MO_OK) status = check_size(m, log);
-    if (status == MO_OK) list_tensors(m);
-    else llmc_close(m);
-    return status;
-}
-
-void llmc_close(model_file *m) {
+static void close_file(model_file *m) {
     if (!m->llmc) return;
     if (m->llmc->file) fclose(m->llmc->file);
     free(m->llmc->names);
@@ -217,9 +201,32 @@ void llmc_close(model_file *m) {
     m->llmc = NULL;
 }
 
-mo_status llmc_read(const model_file *m, uint64_t at, void *to, size_t size) {
+static mo_status open_file(model_file *m, const mo_log *log) {
+    m->llmc = allocate(1, sizeof *m->llmc);
+    m->llmc->log = *log;
+    m->llmc->file = fopen(m->path, "rb");
+    if (!m->llmc->file) {
+        const mo_status status = refuse(m, log, MO_E_IO, "%s", strerror(errno));
+        close_file(m);
+        return status;
+    }
+    mo_status status = read_header(m, log);
+    if (status == MO_OK) status = check_size(m, log);
+    if (status == MO_OK) list_tensors(m);
+    else close_file(m);
+    return status;
+}
+
+static const model_tensor *find(const model_file *m, const char *name) {
+    for (size_t i = 0; i < m->n; i++)
+        if (strcmp(m->tensors[i].name, name) == 0) return &m->tensors[i];
+    return NULL;
+}
+
+static mo_status read_bytes(
+    const model_file *m, const model_tensor *t, uint64_t at, void *to, size_t size) {
     FILE *file = m->llmc->file;
-    if (fseeko(file, (off_t)at, SEEK_SET) != 0 || fread(to, 1, size, file) != size)
+    if (fseeko(file, (off_t)(t->at + at), SEEK_SET) != 0 || fread(to, 1, size, file) != size)
         return refuse(m, &m->llmc->log, MO_E_IO, "%s",
             ferror(file) ? strerror(errno) : "shorter than it was");
     return MO_OK;
@@ -232,12 +239,6 @@ struct llmc_writer {
     uint64_t padding; // bytes behind the table of tokens
     bool is_open;
 };
-
-static const char *text_of(const pair_list *p, const char *key) {
-    for (size_t i = 0; i < p->n; i++)
-        if (strcmp(p->items[i].key, key) == 0) return p->items[i].value;
-    return NULL;
-}
 
 static size_t position(size_t array, size_t layer, size_t layers) {
     for (size_t i = 0; i < array; i++) layer += arrays[i].is_layer ? layers : 1;
@@ -301,10 +302,10 @@ static void put_header(model_writer *w, const llmc_size *s, uint32_t version) {
     put(w, head, sizeof head);
 }
 
-void llmc_create(model_writer *w, const pair_list *metadata) {
+static void create(model_writer *w, const pair_list *metadata) {
     llmc_size s = measure(w);
     const mo_dtype type = w->tensors->type.dtype;
-    s.heads = find_heads(w, &s, text_of(metadata, "n_head"));
+    s.heads = find_heads(w, &s, pairs_find(metadata->items, metadata->n, "n_head"));
     if (type != MO_DTYPE_F32 && type != MO_DTYPE_BF16)
         fail(EXIT_USAGE, "%s: llm.c has F32 and BF16, not %s (--dtype)", w->path,
             mo_dtype_name(type));
@@ -316,7 +317,7 @@ void llmc_create(model_writer *w, const pair_list *metadata) {
     put_header(w, &s, type == MO_DTYPE_F32 ? VERSION_F32 : VERSION_BF16);
 }
 
-void llmc_write(model_writer *w, const void *data, size_t size) {
+static void write_bytes(model_writer *w, const void *data, size_t size) {
     static const char zeros[4096];
     put(w, data, size);
     if (w->at != 0 || w->written != w->tensors->n) return;
@@ -333,11 +334,14 @@ static int finish(model_writer *w, int error) {
     return error;
 }
 
-void llmc_commit(model_writer *w) {
+static void commit(model_writer *w) {
     const int error = finish(w, 0);
     if (error != 0) fail(EXIT_NO, "%s: %s", w->path, strerror(error));
 }
 
-void llmc_discard(model_writer *w) {
+static void discard(model_writer *w) {
     if (w->llmc) finish(w, ECANCELED);
 }
+
+const model_driver llmc_driver = {
+    "llm.c", open_file, close_file, find, read_bytes, create, write_bytes, commit, discard};

@@ -3,7 +3,8 @@
 //
 // csv.c    tables         lifetimes.c  buffers    chain.c   stages
 // flags.c  command line   output.c     files      plan.c, remat.c, place.c   the commands
-// model_file.c    files of tensors, read and written; llmc.c, gguf_file.c   of these formats
+// model_file.c    files of tensors, read and written; safetensors_file.c, gguf_file.c, llmc.c   of
+// these formats
 // elements.c      numbers of any type                 names.c  patterns, renaming
 // json.c          small files of settings             sha256.c
 // inspect.c, verify.c, convert.c, quantize.c, diff.c, merge_lora.c, split.c, merge.c   the
@@ -40,7 +41,9 @@ static bool is_input(mo_status status) {
         status == MO_E_NOT_FOUND;
 }
 
-void quit(mo_status status) { exit(is_input(status) ? EXIT_USAGE : EXIT_NO); }
+void check_said(mo_status status) {
+    if (status != MO_OK) exit(is_input(status) ? EXIT_USAGE : EXIT_NO);
+}
 
 void check(mo_status status, const char *what) {
     if (status == MO_OK) return;

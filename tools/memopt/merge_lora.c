@@ -32,25 +32,13 @@ typedef struct merge {
 
 // ---- settings -----------------------------------------------------------------------------------
 
-static char *path_of(const char *folder, size_t n, const char *name) {
-    char *path = allocate(n + strlen(name) + 2, 1);
-    memcpy(path, folder, n);
-    if (n && path[n - 1] != '/') path[n++] = '/';
-    return strcpy(path + n, name) - n;
-}
-
 // ADAPTER is the file, or the folder that PEFT has written.
 static void find_adapter(merge *m, const char *path) {
-    struct stat info;
-    const char *slash = strrchr(path, '/');
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-        m->adapter_path = path_of(path, strlen(path), "adapter_model.safetensors");
-        m->config_path = path_of(path, strlen(path), "adapter_config.json");
-    } else {
-        m->adapter_path = path_of("", 0, path);
-        m->config_path =
-            path_of(path, slash ? (size_t)(slash - path) + 1 : 0, "adapter_config.json");
-    }
+    const bool is_in_folder = is_folder(path);
+    const size_t n = is_in_folder ? strlen(path) : folder_size(path);
+    m->adapter_path =
+        is_in_folder ? path_in(path, n, "adapter_model.safetensors") : path_in("", 0, path);
+    m->config_path = path_in(path, n, "adapter_config.json");
 }
 
 // What the formula here does not cover.
@@ -204,7 +192,7 @@ static void add_product(
 
 static void write_rows(merge *m, const model_tensor *t, size_t n) {
     for (size_t at = 0; at < n; at += MODEL_PIECE) {
-        const size_t count = n - at < MODEL_PIECE ? n - at : MODEL_PIECE;
+        const size_t count = model_piece(n, at);
         elements_from_f32(t->type.dtype, m->rows + at, count, false, m->raw);
         model_write(&m->writer, m->raw, count);
     }
@@ -229,21 +217,23 @@ static void merge_tensor(merge *m, const model_tensor *t, const target *to) {
     free(m->rows);
 }
 
-// As it is, or as the adapter has it, in the base's type.
-static void copy_tensor(merge *m, const model_tensor *t, const target *to) {
-    const model_file *file = to->whole ? &m->adapter : &m->base;
-    const model_tensor *from = to->whole ? to->whole : t;
-    float *numbers = allocate(MODEL_PIECE, sizeof *numbers);
+// As the adapter has it, in the base's type.
+static void replace_tensor(merge *m, const model_tensor *t, const target *to) {
+    m->rows = allocate(MODEL_PIECE, sizeof *m->rows);
     for (uint64_t at = 0; at < t->n; at += MODEL_PIECE) {
-        const size_t n = t->n - at < MODEL_PIECE ? (size_t)(t->n - at) : MODEL_PIECE;
-        model_read(file, from, at, n, m->raw);
-        if (from->type.dtype != t->type.dtype) {
-            elements_to_f32(from->type.dtype, m->raw, n, numbers);
-            elements_from_f32(t->type.dtype, numbers, n, false, m->raw);
-        }
-        model_write(&m->writer, m->raw, n);
+        const size_t n = model_piece(t->n, at);
+        model_read_f32(&m->adapter, to->whole, at, n, m->raw, m->rows);
+        write_rows(m, t, n);
     }
-    free(numbers);
+    free(m->rows);
+}
+
+static void write_tensor(merge *m, const model_tensor *t, const target *to) {
+    const bool has_type = to->whole && to->whole->type.dtype == t->type.dtype;
+    if (to->a) merge_tensor(m, t, to);
+    else if (to->whole && !has_type) replace_tensor(m, t, to);
+    else if (to->whole) model_copy(&m->writer, &m->adapter, to->whole, m->raw);
+    else model_copy(&m->writer, &m->base, t, m->raw);
 }
 
 static void write_tensors(merge *m) {
@@ -253,10 +243,7 @@ static void write_tensors(merge *m) {
     m->workspace = mo_alloc(NULL, m->workspace_size, 64);
     if (!m->workspace) fail(EXIT_NO, "out of memory for %zu bytes", m->workspace_size);
     model_create(&m->writer, m->out, MODEL_SAFETENSORS, m->base.tensors, m->base.n, &pairs);
-    for (size_t i = 0; i < m->base.n; i++) {
-        if (m->targets[i].a) merge_tensor(m, &m->base.tensors[i], &m->targets[i]);
-        else copy_tensor(m, &m->base.tensors[i], &m->targets[i]);
-    }
+    for (size_t i = 0; i < m->base.n; i++) write_tensor(m, &m->base.tensors[i], &m->targets[i]);
     model_commit(&m->writer);
     mo_free(NULL, m->workspace, m->workspace_size, 64);
     free(m->raw);
@@ -266,24 +253,20 @@ static void write_tensors(merge *m) {
 // ---- the command ------------------------------------------------------------------------------
 
 static void print_json(const merge *m) {
-    const char *comma = "";
-    printf("{\"base\":");
-    json_string(stdout, m->base.path);
-    printf(",\"adapter\":");
-    json_string(stdout, m->adapter_path);
-    printf(",\"out\":");
-    json_string(stdout, m->out);
+    const char *before = "{\"name\":";
+    json_after("{\"base\":", m->base.path);
+    json_after(",\"adapter\":", m->adapter_path);
+    json_after(",\"out\":", m->out);
     printf(",\"alpha\":%.9g,\"rslora\":%s,\"fan_in_fan_out\":%s,\"tensors\":%zu,\"replaced\":%zu,"
            "\"merged\":[",
         m->alpha, m->rslora ? "true" : "false", m->is_fan_in_fan_out ? "true" : "false", m->base.n,
         m->n_replaced);
     for (size_t i = 0; i < m->base.n; i++) {
         if (!m->targets[i].a) continue;
-        printf("%s{\"name\":", comma);
-        json_string(stdout, m->base.tensors[i].name);
+        json_after(before, m->base.tensors[i].name);
         printf(",\"rank\":%llu,\"scale\":%.9g}", (unsigned long long)m->targets[i].a->shape[0],
             m->targets[i].scale);
-        comma = ",";
+        before = ",{\"name\":";
     }
     printf("]}\n");
 }

@@ -1,11 +1,11 @@
-// model_file.h - files of tensors behind one interface: safetensors, GGUF, and the
-// checkpoints of llm.c.
+// model_file.h - files of tensors behind one interface: safetensors, in one file or in shards with
+// an index, GGUF, and the checkpoints of llm.c.
 #ifndef MODEL_FILE_H
 #define MODEL_FILE_H
 
 #include "cli.h"
 
-typedef enum model_format { MODEL_SAFETENSORS, MODEL_GGUF, MODEL_LLMC } model_format;
+typedef enum model_format { MODEL_SAFETENSORS, MODEL_SHARDS, MODEL_GGUF, MODEL_LLMC } model_format;
 
 // What a tensor consists of: block elements in block_bytes bytes, 1 of 4 for F32.
 typedef struct model_type {
@@ -22,13 +22,15 @@ typedef struct model_tensor {
     const uint64_t *shape; // slowest dimension first
     uint64_t n, bytes;     // elements, bytes
     bool is_transposed;    // a matrix that Hugging Face's files hold the other way
+    const char *shard;     // the file that holds it, beside the index; NULL = there are no shards
     // private to the format
     uint64_t at;
+    const mo_safetensors *st;
     const mo_safetensors_entry *entry;
 } model_tensor;
 
 typedef struct model_file {
-    const char *path;
+    const char *path; // of the file or the index, also where a folder was asked for
     model_format format;
     const model_tensor *tensors;
     size_t n;
@@ -36,7 +38,9 @@ typedef struct model_file {
     const mo_safetensors_pair *metadata;
     size_t n_metadata;
     // private
+    char *found; // path in a folder
     mo_safetensors st;
+    mo_safetensors_shards shards;
     struct llmc *llmc;
     struct gguf_file *gguf;
     model_tensor *owned;
@@ -48,8 +52,9 @@ model_type model_type_of_gguf(mo_gguf_type type);
 bool model_is_float(const model_type *type); // model_read_f32 and model_encode know it
 uint64_t model_bytes_of(const model_type *type, uint64_t n); // n a multiple of the block
 
-// Reads and checks the header; what is wrong goes to the log in one line. model_open fails the
-// program instead.
+// Reads and checks the header; what is wrong goes to the log, in one line, or one for each shard.
+// path: a file, an index, or a folder with either under its usual name. model_open fails the program
+// instead.
 mo_status model_try_open(model_file *m, const char *path, const mo_log *log);
 void model_open(model_file *m, const char *path);
 void model_close(model_file *m);
@@ -63,6 +68,8 @@ void model_read(const model_file *m, const model_tensor *t, uint64_t first, size
 // Elements in one piece of a stream. A multiple of every block, and small enough to count in 32
 // bits.
 enum { MODEL_PIECE = 1 << 19 };
+
+size_t model_piece(uint64_t n, uint64_t at); // elements of the piece that begins at at, of n
 
 // The elements of a floating-point tensor as float, and back. raw [MODEL_PIECE * 8] is scratch.
 void model_read_f32(
@@ -79,6 +86,7 @@ typedef struct pair_list {
 } pair_list;
 pair_list model_pairs(const model_file *m, size_t room);
 void pairs_set(pair_list *p, const char *key, const char *value);
+const char *pairs_find(const mo_safetensors_pair *items, size_t n, const char *key); // or NULL
 
 // ---- writing ------------------------------------------------------------------------------------
 
@@ -90,7 +98,10 @@ typedef struct model_writer {
     const model_tensor *tensors;
     size_t n, at;     // at: the tensor that comes next
     uint64_t written; // of tensor at
-    mo_safetensors_writer st;
+    size_t n_shards;  // 0 = they were not asked for
+    // private to the format
+    uint64_t max_bytes;
+    struct safetensors_out *st;
     struct llmc_writer *llmc;
     struct gguf_out *gguf;
 } model_writer;
@@ -98,12 +109,28 @@ typedef struct model_writer {
 model_format model_format_of(const char *path); // by its ending
 
 // tensors: name, type, n_dims, shape, n, bytes; in the order in which they are written. They stay
-// the caller's, as does path. One writer at a time.
+// the caller's, as do path and the texts of metadata. One writer at a time. Neither the index nor a
+// shard of the file that the metadata is of is replaced.
 void model_create(model_writer *w, const char *path, model_format format,
     const model_tensor *tensors, size_t n, const pair_list *metadata);
+// path: FOLDER/NAME.safetensors, as for mo_safetensors_shards_create; max_bytes: 0 = its default.
+void model_create_shards(model_writer *w, const char *path, uint64_t max_bytes,
+    const model_tensor *tensors, size_t n, const pair_list *metadata);
 void model_write(model_writer *w, const void *data, size_t n); // n elements; data may be changed
+void model_copy(model_writer *w, const model_file *m, const model_tensor *t, void *raw); // all
 void model_commit(model_writer *w);
 
+// Fails the program where a matrix would lie in a safetensors file as llm.c has it.
+void model_check_layout(const model_file *m);
+
+// Larger elements first, so that all are aligned: below 0 = a comes first.
+int model_compare_types(const model_type *a, const model_type *b);
+
+// ---- text ---------------------------------------------------------------------------------------
+
 void print_shape(FILE *out, const model_tensor *t); // [2,3], for text and JSON
+void print_kind(const model_file *m);               // safetensors, 2 shards, 28 tensors, 110.1 KiB
+void print_shards(const model_file *m);             // a line for each
+void json_shards(const model_file *m);              // "shards":[{"file": ..}], where it has any
 
 #endif

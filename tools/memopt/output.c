@@ -8,14 +8,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-bytes_text text_bytes(size_t bytes) {
+bytes_text text_bytes(uint64_t bytes) {
     static const char *const units[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     double x = (double)bytes / 1024;
     int unit = 0;
     bytes_text t;
     for (; x >= 1024 && unit < 5; unit++) x /= 1024;
-    if (bytes < 1024) snprintf(t.text, sizeof t.text, "%zu B", bytes);
+    if (bytes < 1024) snprintf(t.text, sizeof t.text, "%u B", (unsigned)bytes);
     else snprintf(t.text, sizeof t.text, "%.1f %s", x, units[unit]);
+    return t;
+}
+
+bytes_text text_size(uint64_t bytes) {
+    bytes_text t;
+    snprintf(t.text, sizeof t.text, "%llu bytes (%.24s)", (unsigned long long)bytes,
+        text_bytes(bytes).text);
     return t;
 }
 
@@ -44,6 +51,11 @@ void json_string(FILE *out, const char *text) {
     fputc('"', out);
 }
 
+void json_after(const char *before, const char *text) {
+    fputs(before, stdout);
+    json_string(stdout, text);
+}
+
 const char *plural(size_t n) { return n == 1 ? "" : "s"; }
 
 void print_name(FILE *out, const char *text, int width) {
@@ -52,6 +64,24 @@ void print_name(FILE *out, const char *text, int width) {
         fputc(c < 32 || c == 127 ? '?' : c, out);
     }
     for (; width > 0; width--) fputc(' ', out);
+}
+
+bool is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+size_t folder_size(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
+char *path_in(const char *path, size_t n, const char *name) {
+    char *text = allocate(n + strlen(name) + 2, 1);
+    memcpy(text, path, n);
+    if (n && text[n - 1] != '/') text[n++] = '/';
+    strcpy(text + n, name);
+    return text;
 }
 
 void flush_stdout(void) {

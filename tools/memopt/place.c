@@ -1,5 +1,5 @@
 // place.c - memopt place: the tensors of a file over devices, host memory and disk.
-#include "cli.h"
+#include "model_file.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@ typedef struct place {
     size_t buffers;
     double seconds;
     bool is_greedy, is_balanced, is_json, by_bytes;
-    mo_safetensors file;
+    model_file file;
     mo_place_device *devices;
     mo_place_item *items;
     const char **blocks; // [n_items] the name up to the part that stays together ends here
@@ -19,12 +19,6 @@ typedef struct place {
     mo_place_use *use;
     mo_place_result result;
 } place;
-
-// Ends the program where the library has said what is wrong.
-static void check_said(mo_status status) {
-    if (status == MO_OK) return;
-    exit(status == MO_E_IO || status == MO_E_NO_MEMORY ? EXIT_NO : EXIT_USAGE);
-}
 
 // ---- lists: NAME=VALUE,NAME=VALUE ---------------------------------------------------------------
 
@@ -221,14 +215,12 @@ static void make_groups(place *p) {
 }
 
 static void make_items(place *p, const char *path) {
-    const mo_safetensors_desc desc = {.log = cli_log};
-    check_said(mo_safetensors_open(&p->file, path, &desc));
+    model_open(&p->file, path);
     const size_t n = p->file.n;
     p->items = allocate(n, sizeof *p->items);
     for (size_t i = 0; i < n; i++) {
-        const mo_safetensors_entry *entry = &p->file.entries[i];
-        p->items[i].name = entry->name;
-        p->items[i].bytes = (size_t)(entry->end - entry->begin);
+        p->items[i].name = p->file.tensors[i].name;
+        p->items[i].bytes = (size_t)p->file.tensors[i].bytes;
     }
     p->desc.items = p->items;
     p->desc.n_items = n;
@@ -320,7 +312,7 @@ static int run(const command *self, int argc, const char *const *argv) {
     choose(&p);
     print(&p);
     const int status = report_fit(&p);
-    mo_safetensors_close(&p.file);
+    model_close(&p.file);
     free(p.use);
     free(p.device);
     free(p.blocks);
@@ -333,7 +325,7 @@ static int run(const command *self, int argc, const char *const *argv) {
 const command place_command = {
     "place",
     "tensors of a file over devices, host memory and disk, with the least travel",
-    "  memopt place FILE.safetensors --max-memory 0=10G,cpu=16G,disk [flags]\n"
+    "  memopt place FILE --max-memory 0=10G,cpu=16G,disk [flags]\n"
     "\n"
     "  --max-memory LIST  devices in order of preference, with a limit or without\n"
     "  --link LIST        speeds to the first device (cpu=25G,disk=3G; others compute themselves\n"
@@ -352,7 +344,8 @@ const command place_command = {
     "  --map LIST         by hand, the longest prefix wins: =cpu,h.0=0,h.1=0\n"
     "  --json             one JSON object\n"
     "\n"
-    "Only the file's header is read. Exit status: 0 done; 1 it does not fit (the best placement "
+    "FILE is any that memopt inspect reads; only headers are read. Exit status: 0 done; 1 it does "
+    "not fit (the best placement "
     "is\n"
     "printed), or the machine does not allow it; 2 usage, input.\n",
     run,

@@ -183,9 +183,8 @@ static void add_rows(quantize *q, size_t i, const model_tensor *t) {
 // Larger elements first, so that all are aligned; the parts of one tensor stay together.
 static int compare_parts(const void *left, const void *right) {
     const part *a = left, *b = right;
-    const unsigned p = a->tensor.type.block_bytes * b->tensor.type.block;
-    const unsigned r = b->tensor.type.block_bytes * a->tensor.type.block;
-    if (p != r) return p > r ? -1 : 1;
+    const int order = model_compare_types(&a->tensor.type, &b->tensor.type);
+    if (order) return order;
     if (a->source != b->source) return a->source < b->source ? -1 : 1;
     return (int)a->role - (int)b->role;
 }
@@ -313,18 +312,10 @@ static void write_codes(quantize *q, const model_tensor *t) {
 
 // ---- the new file -----------------------------------------------------------------------------
 
-static void copy_tensor(quantize *q, const model_tensor *t) {
-    for (uint64_t at = 0; at < t->n; at += MODEL_PIECE) {
-        const size_t n = t->n - at < MODEL_PIECE ? (size_t)(t->n - at) : MODEL_PIECE;
-        model_read(&q->in, t, at, n, q->raw);
-        model_write(&q->writer, q->raw, n);
-    }
-}
-
 // The writer may swap bytes in place, so tables are copied.
 static void write_floats(quantize *q, const float *x, size_t n) {
     for (size_t at = 0; at < n; at += MODEL_PIECE) {
-        const size_t count = n - at < MODEL_PIECE ? n - at : MODEL_PIECE;
+        const size_t count = model_piece(n, at);
         memcpy(q->raw, x + at, count * sizeof *x);
         model_write(&q->writer, q->raw, count);
     }
@@ -345,7 +336,7 @@ static void write_part(quantize *q, const part *p) {
         p->role == ROLE_ABSMAX || p->role == ROLE_ABSMAX2 || p->role == ROLE_ABSMAX_CODES;
     if (is_scale) find_scales(q, t);
     switch (p->role) {
-    case ROLE_COPY: copy_tensor(q, t); break;
+    case ROLE_COPY: model_copy(&q->writer, &q->in, t, q->raw); break;
     case ROLE_ABSMAX: write_floats(q, q->absmax, q->n_absmax); break;
     case ROLE_ABSMAX2: write_floats(q, q->absmax2, (q->n_absmax + 255) / 256); break;
     case ROLE_TABLE: write_floats(q, table, is_4bit(q) ? 16 : 256); break;
@@ -402,30 +393,26 @@ static void print_text(const quantize *q) {
     }
     printf("%s: ", method_names[q->method]);
     print_name(stdout, q->out, 0);
-    printf(" has %llu bytes (%s), ", (unsigned long long)q->bytes, text_bytes(q->bytes).text);
-    printf("was %llu (%s); %.3f bits a number where quantized\n", (unsigned long long)q->in.bytes,
-        text_bytes(q->in.bytes).text, 8.0 * (double)after / (double)n);
+    printf(" has %s, was %s; %.3f bits a number where quantized\n", text_size(q->bytes).text,
+        text_size(q->in.bytes).text, 8.0 * (double)after / (double)n);
 }
 
 static void print_json(const quantize *q) {
-    const char *comma = "";
+    const char *between = "{\"name\":";
     uint64_t n, before, after;
     add_up(q, &n, &before, &after);
-    printf("{\"in\":");
-    json_string(stdout, q->in.path);
-    printf(",\"out\":");
-    json_string(stdout, q->out);
+    json_after("{\"in\":", q->in.path);
+    json_after(",\"out\":", q->out);
     printf(",\"method\":\"%s\",\"block\":%zu,\"nested\":%s,\"tensors\":[", method_names[q->method],
         q->method == INT8 ? 0 : q->block, q->nested ? "true" : "false");
     for (size_t i = 0; i < q->in.n; i++) {
         const result *r = &q->results[i];
         if (!r->is_quantized) continue;
-        printf("%s{\"name\":", comma);
-        json_string(stdout, q->in.tensors[i].name);
+        json_after(between, q->in.tensors[i].name);
         printf(",\"bytes\":%llu,\"bytes_before\":%llu,\"max_abs\":%.9g,\"relative_rms\":%.9g}",
             (unsigned long long)r->bytes, (unsigned long long)q->in.tensors[i].bytes, r->max_abs,
             relative_rms(r));
-        comma = ",";
+        between = ",{\"name\":";
     }
     printf("],\"bytes_before\":%llu,\"bytes_after\":%llu,\"quantized_bytes_before\":%llu,"
            "\"quantized_bytes_after\":%llu,\"quantized_numbers\":%llu}\n",

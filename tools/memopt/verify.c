@@ -15,28 +15,39 @@ typedef struct verify {
     size_t n_broken;
 } verify;
 
-// What the library has said about a file.
+// What the library has said about a file, or about each of its shards.
 typedef struct reason {
-    char text[1024];
+    const char *path;
+    FILE *out;
+    char *text;
+    size_t size;
 } reason;
 
-static void keep_reason(void *self, mo_log_level level, const char *text) {
-    reason *r = self;
-    (void)level;
-    if (!*r->text) snprintf(r->text, sizeof r->text, "%s", text);
+static void reason_begin(reason *r, const char *path) {
+    *r = (reason){.path = path};
+    r->out = open_memstream(&r->text, &r->size);
+    if (!r->out) fail(EXIT_NO, "out of memory");
 }
 
-// The reason without the file's name, which stands in front of it.
-static const char *short_reason(const reason *r, const char *path) {
-    const size_t n = strlen(path);
-    return strncmp(r->text, path, n) == 0 && strncmp(r->text + n, ": ", 2) == 0 ? r->text + n + 2
-                                                                                : r->text;
+// Without the file's name, which stands in front of it.
+static void keep_reason(void *self, mo_log_level level, const char *text) {
+    reason *r = self;
+    const size_t n = strlen(r->path);
+    const bool has_name = strncmp(text, r->path, n) == 0 && strncmp(text + n, ": ", 2) == 0;
+    (void)level;
+    fprintf(r->out, "%s%s", ftello(r->out) ? "; " : "", has_name ? text + n + 2 : text);
+}
+
+static const char *reason_end(reason *r) {
+    const bool is_whole = !ferror(r->out);
+    if (fclose(r->out) != 0 || !is_whole) fail(EXIT_NO, "out of memory");
+    return r->text;
 }
 
 static mo_status count_tensor(
     const verify *v, const model_file *m, const model_tensor *t, not_finite *count) {
     for (uint64_t at = 0; at < t->n; at += MODEL_PIECE) {
-        const size_t n = t->n - at < MODEL_PIECE ? (size_t)(t->n - at) : MODEL_PIECE;
+        const size_t n = model_piece(t->n, at);
         const mo_status status = model_try_read(m, t, at, n, v->raw);
         if (status != MO_OK) return status;
         if (model_is_float(&t->type) && t->type.block >= 32) {
@@ -47,28 +58,47 @@ static mo_status count_tensor(
     return MO_OK;
 }
 
-// The hash of the whole file; false = it cannot be read.
-static bool hash_file(const verify *v, const char *path, char text[65]) {
+typedef struct hash {
+    char text[65];
+} hash;
+
+// Of the whole file. Returns 0, or the system's error.
+static int hash_file(const verify *v, const char *path, hash *h) {
     enum { SIZE = 1 << 20 };
     FILE *file = fopen(path, "rb");
     sha256 s;
-    if (!file) return false;
+    if (!file) return errno;
     sha256_begin(&s);
     for (size_t n; (n = fread(v->raw, 1, SIZE, file)) != 0;) sha256_add(&s, v->raw, n);
-    const bool is_read = !ferror(file);
+    const int error = ferror(file) ? errno : 0;
     fclose(file);
-    sha256_end(&s, text);
-    return is_read;
+    sha256_end(&s, h->text);
+    return error;
+}
+
+// The file or the index, then its shards.
+static mo_status hash_files(const verify *v, const model_file *m, hash *hashes, const mo_log *log) {
+    const size_t n_folder = folder_size(m->path);
+    for (size_t k = 0; k <= m->shards.n_shards; k++) {
+        char *path = k ? path_in(m->path, n_folder, m->shards.files[k - 1]) : NULL;
+        const int error = hash_file(v, path ? path : m->path, &hashes[k]);
+        if (error) {
+            char text[512];
+            snprintf(text, sizeof text, "%.400s: %s", path ? path : m->path, strerror(error));
+            log->write(log->self, MO_LOG_ERROR, text);
+        }
+        free(path);
+        if (error) return MO_E_IO;
+    }
+    return MO_OK;
 }
 
 // ---- the answer -------------------------------------------------------------------------------
 
 static void print_broken(const verify *v, const char *path, const char *why) {
     if (v->json) {
-        printf("{\"file\":");
-        json_string(stdout, path);
-        printf(",\"ok\":false,\"error\":");
-        json_string(stdout, why);
+        json_after("{\"file\":", path);
+        json_after(",\"ok\":false,\"error\":", why);
         putchar('}');
     } else {
         print_name(stdout, path, 0);
@@ -80,8 +110,8 @@ static void print_broken(const verify *v, const char *path, const char *why) {
 
 static void print_odd(const verify *v, const model_tensor *t, not_finite count, const char *comma) {
     if (v->json) {
-        printf("%s{\"name\":", comma);
-        json_string(stdout, t->name);
+        printf("%s{", comma);
+        json_after("\"name\":", t->name);
         printf(",\"nan\":%llu,\"inf\":%llu}", (unsigned long long)count.nan,
             (unsigned long long)count.inf);
         return;
@@ -92,27 +122,47 @@ static void print_odd(const verify *v, const model_tensor *t, not_finite count, 
         (unsigned long long)count.inf, (unsigned long long)t->n);
 }
 
+static void json_hashes(const model_file *m, const hash *hashes) {
+    printf(",\"sha256\":\"%s\"", hashes->text);
+    if (m->format != MODEL_SHARDS) return;
+    printf(",\"shards_sha256\":{");
+    for (size_t k = 0; k < m->shards.n_shards; k++) {
+        json_after(k ? "," : "", m->shards.files[k]);
+        printf(":\"%s\"", hashes[k + 1].text);
+    }
+    putchar('}');
+}
+
+static void print_hashes(const model_file *m, const hash *hashes) {
+    printf("  sha256 %s\n", hashes->text);
+    for (size_t k = 0; k < m->shards.n_shards; k++) {
+        printf("  sha256 %s  ", hashes[k + 1].text);
+        print_name(stdout, m->shards.files[k], 0);
+        putchar('\n');
+    }
+}
+
 static void print_whole(
-    const verify *v, const model_file *m, const not_finite *counts, const char *hash) {
+    const verify *v, const model_file *m, const not_finite *counts, const hash *hashes) {
     not_finite sum = {0};
     const char *comma = "";
     for (size_t i = 0; i < m->n; i++) sum.nan += counts[i].nan, sum.inf += counts[i].inf;
     const bool is_good = !v->is_finite || (sum.nan == 0 && sum.inf == 0);
     if (v->json) {
-        printf("{\"file\":");
-        json_string(stdout, m->path);
+        json_after("{\"file\":", m->path);
         printf(",\"ok\":%s,\"format\":\"%s\",\"tensors\":%zu,\"bytes\":%llu,\"nan\":%llu,"
-               "\"inf\":%llu,",
+               "\"inf\":%llu",
             is_good ? "true" : "false", model_format_name(m->format), m->n,
             (unsigned long long)m->bytes, (unsigned long long)sum.nan, (unsigned long long)sum.inf);
-        if (*hash) printf("\"sha256\":\"%s\",", hash);
-        printf("\"not_finite\":[");
+        json_shards(m);
+        if (v->sha256) json_hashes(m, hashes);
+        printf(",\"not_finite\":[");
     } else {
         print_name(stdout, m->path, 0);
-        printf(": %s: %s, %zu tensor%s, %s, %llu NaN, %llu Inf\n", is_good ? "ok" : "BROKEN",
-            model_format_name(m->format), m->n, plural(m->n), text_bytes(m->bytes).text,
-            (unsigned long long)sum.nan, (unsigned long long)sum.inf);
-        if (*hash) printf("  sha256 %s\n", hash);
+        printf(": %s: ", is_good ? "ok" : "BROKEN");
+        print_kind(m);
+        printf(", %llu NaN, %llu Inf\n", (unsigned long long)sum.nan, (unsigned long long)sum.inf);
+        if (v->sha256) print_hashes(m, hashes);
     }
     for (size_t i = 0; i < m->n; i++)
         if (counts[i].nan || counts[i].inf) {
@@ -129,22 +179,23 @@ static bool is_all_finite(const not_finite *counts, size_t n) {
 }
 
 static void verify_file(verify *v, const char *path) {
-    reason r = {{0}};
-    const mo_log log = {keep_reason, &r};
-    char hash[65] = "";
+    reason r;
     model_file m;
+    reason_begin(&r, path);
+    const mo_log log = {keep_reason, &r};
     mo_status status = model_try_open(&m, path, &log);
     not_finite *counts = allocate(status == MO_OK ? m.n : 1, sizeof *counts);
+    hash *hashes = allocate(m.shards.n_shards + 1, sizeof *hashes);
     for (size_t i = 0; status == MO_OK && i < m.n; i++)
         status = count_tensor(v, &m, &m.tensors[i], &counts[i]);
-    if (status == MO_E_NO_MEMORY) fail(EXIT_NO, "%s", r.text);
-    if (status == MO_OK && v->sha256 && !hash_file(v, path, hash)) {
-        snprintf(r.text, sizeof r.text, "%s", strerror(errno));
-        status = MO_E_IO;
-    }
-    if (status != MO_OK) print_broken(v, path, short_reason(&r, path));
-    else print_whole(v, &m, counts, hash);
+    if (status == MO_OK && v->sha256) status = hash_files(v, &m, hashes, &log);
+    const char *why = reason_end(&r);
+    if (status == MO_E_NO_MEMORY) fail(EXIT_NO, "%s", why);
+    if (status != MO_OK) print_broken(v, path, why);
+    else print_whole(v, &m, counts, hashes);
     if (status != MO_OK || (v->is_finite && !is_all_finite(counts, m.n))) v->n_broken++;
+    free(r.text);
+    free(hashes);
     free(counts);
     model_close(&m);
 }
@@ -186,7 +237,9 @@ const command verify_command = {
     "size\n"
     "of the file. Then all of the data is read, and NaN and infinities are counted in each "
     "tensor.\n"
-    "A file that does not exist or cannot be read counts as broken.\n"
+    "A file that does not exist or cannot be read counts as broken. Of an index, each shard that "
+    "is\n"
+    "broken is named, and --sha256 hashes each of them.\n"
     "\n"
     "  memopt verify model.safetensors --sha256\n"
     "  memopt verify *.safetensors --finite || echo 'do not use these'\n"
