@@ -93,13 +93,21 @@ char *path_in(const char *path, size_t n, const char *name);
 
 // ---- output -----------------------------------------------------------------------------------
 
-// Text that is gathered in memory, then becomes a file that appears whole or not at all. "-" is
+// Text that is gathered in memory; both fail the program when there is none.
+typedef struct text_stream {
+    FILE *file;
+    char *data;
+    size_t size;
+} text_stream;
+void text_begin(text_stream *t);
+char *text_end(text_stream *t); // t->data, to be freed
+
+// The same that then becomes a file that appears whole or not at all. "-" is
 // standard output; what is no regular file, such as /dev/null, is written directly.
 typedef struct output {
     const char *path;
     FILE *file;
-    char *data;
-    size_t size;
+    text_stream text;
 } output;
 
 void output_check(const char *path); // fails the program now when it could not be written later

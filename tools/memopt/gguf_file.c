@@ -60,24 +60,20 @@ static void put_number(FILE *out, const mo_gguf_pair *p, size_t i) {
 // Short arrays of numbers as they are, others by their size.
 static char *value_text(const mo_gguf_pair *p) {
     enum { SHORT = 8 };
-    char *text;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
-    if (!out) fail(EXIT_NO, "out of memory");
-    if (!p->is_array) put_number(out, p, 0);
+    text_stream t;
+    text_begin(&t);
+    if (!p->is_array) put_number(t.file, p, 0);
     else if (p->kind == MO_GGUF_KIND_STRING || p->n > SHORT)
-        fprintf(out, "%zu of %s", p->n, mo_gguf_kind_name(p->kind));
+        fprintf(t.file, "%zu of %s", p->n, mo_gguf_kind_name(p->kind));
     else {
-        fputc('[', out);
+        fputc('[', t.file);
         for (size_t i = 0; i < p->n; i++) {
-            if (i) fputc(',', out);
-            put_number(out, p, i);
+            if (i) fputc(',', t.file);
+            put_number(t.file, p, i);
         }
-        fputc(']', out);
+        fputc(']', t.file);
     }
-    const bool is_whole = !ferror(out);
-    if (fclose(out) != 0 || !is_whole) fail(EXIT_NO, "out of memory");
-    return text;
+    return text_end(&t);
 }
 
 static void list_metadata(model_file *m) {

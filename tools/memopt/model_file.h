@@ -53,8 +53,8 @@ bool model_is_float(const model_type *type); // model_read_f32 and model_encode 
 uint64_t model_bytes_of(const model_type *type, uint64_t n); // n a multiple of the block
 
 // Reads and checks the header; what is wrong goes to the log, in one line, or one for each shard.
-// path: a file, an index, or a folder with either under its usual name. model_open fails the program
-// instead.
+// path: a file, an index, or a folder with either under its usual name. model_open fails the
+// program instead.
 mo_status model_try_open(model_file *m, const char *path, const mo_log *log);
 void model_open(model_file *m, const char *path);
 void model_close(model_file *m);

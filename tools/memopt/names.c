@@ -113,16 +113,12 @@ static void write_regex(FILE *out, const rename_rule *r, const char *name) {
 
 static char *apply(const rename_rule *r, const char *name) {
     const size_t n = strlen(r->from);
-    char *text;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
-    if (!out) fail(EXIT_NO, "out of memory");
-    if (r->is_regex) write_regex(out, r, name);
-    else if (strncmp(name, r->from, n) == 0) fprintf(out, "%s%s", r->to, name + n);
-    else fputs(name, out);
-    const bool is_whole = !ferror(out);
-    if (fclose(out) != 0 || !is_whole) fail(EXIT_NO, "out of memory");
-    return text;
+    text_stream t;
+    text_begin(&t);
+    if (r->is_regex) write_regex(t.file, r, name);
+    else if (strncmp(name, r->from, n) == 0) fprintf(t.file, "%s%s", r->to, name + n);
+    else fputs(name, t.file);
+    return text_end(&t);
 }
 
 char *renames_apply(const renames *r, const char *name) {

@@ -171,10 +171,22 @@ void output_check(const char *path) {
     if (error != 0) fail(EXIT_NO, "%s: %s", path, strerror(error));
 }
 
+void text_begin(text_stream *t) {
+    *t = (text_stream){0};
+    t->file = open_memstream(&t->data, &t->size);
+    if (!t->file) fail(EXIT_NO, "out of memory");
+}
+
+char *text_end(text_stream *t) {
+    const bool is_whole = !ferror(t->file);
+    if (fclose(t->file) != 0 || !is_whole) fail(EXIT_NO, "out of memory");
+    return t->data;
+}
+
 void output_open(output *o, const char *path) {
     *o = (output){.path = path};
-    o->file = open_memstream(&o->data, &o->size);
-    if (!o->file) fail(EXIT_NO, "out of memory");
+    text_begin(&o->text);
+    o->file = o->text.file;
 }
 
 static int write_text(void *self, const char *text, size_t size) {
@@ -184,10 +196,9 @@ static int write_text(void *self, const char *text, size_t size) {
 mo_writer output_writer(output *o) { return (mo_writer){write_text, o}; }
 
 void output_close(output *o) {
-    const bool is_whole = !ferror(o->file);
-    if (fclose(o->file) != 0 || !is_whole) fail(EXIT_NO, "out of memory");
-    const int error = write_path(o->path, o->data, o->size);
-    free(o->data);
+    text_end(&o->text);
+    const int error = write_path(o->path, o->text.data, o->text.size);
+    free(o->text.data);
     if (error != 0)
         fail(EXIT_NO, "%s: %s", is_stdout(o->path) ? "standard output" : o->path, strerror(error));
 }

@@ -97,21 +97,20 @@ static const char *torch_type(mo_dtype type) {
 
 // Its size does not depend on the offset. To be freed.
 static char *state_text(const quantize *q, const model_tensor *t, float offset, size_t *size) {
-    char *text;
-    FILE *out = open_memstream(&text, size);
-    if (!out) fail(EXIT_NO, "out of memory");
-    fprintf(out, "{\"quant_type\": \"%s\", \"blocksize\": %zu, \"dtype\": \"%s\", \"shape\": ",
+    text_stream out;
+    text_begin(&out);
+    fprintf(out.file, "{\"quant_type\": \"%s\", \"blocksize\": %zu, \"dtype\": \"%s\", \"shape\": ",
         method_names[q->method], q->block, torch_type(t->type.dtype));
-    print_shape(out, t);
+    print_shape(out.file, t);
     if (q->nested)
-        fprintf(out,
+        fprintf(out.file,
             ", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", "
             "\"nested_offset\": %24.17g",
             (double)offset);
-    fputc('}', out);
-    const bool is_whole = !ferror(out);
-    if (fclose(out) != 0 || !is_whole) fail(EXIT_NO, "out of memory");
-    return text;
+    fputc('}', out.file);
+    text_end(&out);
+    *size = out.size;
+    return out.data;
 }
 
 // ---- the parts of the new file ----------------------------------------------------------------

@@ -18,16 +18,8 @@ typedef struct verify {
 // What the library has said about a file, or about each of its shards.
 typedef struct reason {
     const char *path;
-    FILE *out;
-    char *text;
-    size_t size;
+    text_stream said;
 } reason;
-
-static void reason_begin(reason *r, const char *path) {
-    *r = (reason){.path = path};
-    r->out = open_memstream(&r->text, &r->size);
-    if (!r->out) fail(EXIT_NO, "out of memory");
-}
 
 // Without the file's name, which stands in front of it.
 static void keep_reason(void *self, mo_log_level level, const char *text) {
@@ -35,13 +27,7 @@ static void keep_reason(void *self, mo_log_level level, const char *text) {
     const size_t n = strlen(r->path);
     const bool has_name = strncmp(text, r->path, n) == 0 && strncmp(text + n, ": ", 2) == 0;
     (void)level;
-    fprintf(r->out, "%s%s", ftello(r->out) ? "; " : "", has_name ? text + n + 2 : text);
-}
-
-static const char *reason_end(reason *r) {
-    const bool is_whole = !ferror(r->out);
-    if (fclose(r->out) != 0 || !is_whole) fail(EXIT_NO, "out of memory");
-    return r->text;
+    fprintf(r->said.file, "%s%s", ftello(r->said.file) ? "; " : "", has_name ? text + n + 2 : text);
 }
 
 static mo_status count_tensor(
@@ -179,9 +165,9 @@ static bool is_all_finite(const not_finite *counts, size_t n) {
 }
 
 static void verify_file(verify *v, const char *path) {
-    reason r;
+    reason r = {.path = path};
     model_file m;
-    reason_begin(&r, path);
+    text_begin(&r.said);
     const mo_log log = {keep_reason, &r};
     mo_status status = model_try_open(&m, path, &log);
     not_finite *counts = allocate(status == MO_OK ? m.n : 1, sizeof *counts);
@@ -189,12 +175,12 @@ static void verify_file(verify *v, const char *path) {
     for (size_t i = 0; status == MO_OK && i < m.n; i++)
         status = count_tensor(v, &m, &m.tensors[i], &counts[i]);
     if (status == MO_OK && v->sha256) status = hash_files(v, &m, hashes, &log);
-    const char *why = reason_end(&r);
+    char *why = text_end(&r.said);
     if (status == MO_E_NO_MEMORY) fail(EXIT_NO, "%s", why);
     if (status != MO_OK) print_broken(v, path, why);
     else print_whole(v, &m, counts, hashes);
     if (status != MO_OK || (v->is_finite && !is_all_finite(counts, m.n))) v->n_broken++;
-    free(r.text);
+    free(why);
     free(hashes);
     free(counts);
     model_close(&m);
