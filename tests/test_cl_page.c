@@ -350,10 +350,6 @@ static void walk_slowly(test_cl *t, mo_cl_page *page, mo_cl_mem grad, mo_cl_time
     test_ok(status);
 }
 
-static int is_pocl(const mo_cl *cl) {
-    return strcmp(cl->info.platform, "Portable Computing Language") == 0;
-}
-
 static void transfers_run_while_kernels_do(void **state) {
     test_cl t = *test_cl_of(state);
     if (test_cl_small()) skip();
@@ -384,8 +380,8 @@ static void transfers_run_while_kernels_do(void **state) {
         }
         if (times.both_s / times.transfer_s > share) share = times.both_s / times.transfer_s;
     }
+    /* How much is a matter of the machine and of what else runs there. */
     print_message("%.0f %% of the transfers' time is hidden\n", 100 * share);
-    if (is_pocl(&t.cl) && t.cl.info.compute_units > 1) assert_true(share > 0);
     test_ok(mo_cl_page_sync(&page));
     /* More commands than there is room for. */
     test_ok(mo_cl_times_begin(&t.cl, 3));
