@@ -5162,8 +5162,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_write(
 
 /* mo_safetensors_write_f32 - append numbers that become fewer bytes on the way out.
  *
- * dtype  of the file: F32, F16, BF16, F8_E4M3 or F8_E5M2, to nearest even; what is too large becomes
- *        infinity (NaN in F8_E4M3)
+ * dtype  of the file: F32, F16, BF16, F8_E4M3 or F8_E5M2, to nearest even; what is too large
+ *        becomes infinity (NaN in F8_E4M3)
  * x      in  [n]
  *
  * Memory:  8 KiB on the stack, however many numbers
@@ -35820,8 +35820,8 @@ static int moi_st_parse_field(
     return field == 1 ? moi_st_parse_shape(p, e) : moi_st_parse_offsets(p, e);
 }
 
-/* Tensors do not overlap: many that claim the same bytes are seen through before there is any memory
- * for them. What is wrong with one alone is said later, with its shape. */
+/* Tensors do not overlap: many that claim the same bytes are refused before there is any memory for
+ * them. What is wrong with one alone is said later, with its shape. */
 static int moi_st_has_room(moi_st_parser *p, const mo_safetensors_entry *e) {
     if (e->end < e->begin || e->end > p->st->data_size) return 1;
     p->bytes += e->end - e->begin;

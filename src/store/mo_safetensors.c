@@ -163,8 +163,8 @@ static int moi_st_parse_field(
     return field == 1 ? moi_st_parse_shape(p, e) : moi_st_parse_offsets(p, e);
 }
 
-/* Tensors do not overlap: many that claim the same bytes are seen through before there is any memory
- * for them. What is wrong with one alone is said later, with its shape. */
+/* Tensors do not overlap: many that claim the same bytes are refused before there is any memory for
+ * them. What is wrong with one alone is said later, with its shape. */
 static int moi_st_has_room(moi_st_parser *p, const mo_safetensors_entry *e) {
     if (e->end < e->begin || e->end > p->st->data_size) return 1;
     p->bytes += e->end - e->begin;

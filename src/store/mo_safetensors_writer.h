@@ -62,8 +62,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_write(
 
 /* mo_safetensors_write_f32 - append numbers that become fewer bytes on the way out.
  *
- * dtype  of the file: F32, F16, BF16, F8_E4M3 or F8_E5M2, to nearest even; what is too large becomes
- *        infinity (NaN in F8_E4M3)
+ * dtype  of the file: F32, F16, BF16, F8_E4M3 or F8_E5M2, to nearest even; what is too large
+ *        becomes infinity (NaN in F8_E4M3)
  * x      in  [n]
  *
  * Memory:  8 KiB on the stack, however many numbers
