@@ -6,6 +6,7 @@
 # whose name holds one of them. Needs bash, awk, cmp; python3, xmllint and OpenBLAS where present.
 # shellcheck source=tests/cli.sh
 . "$(dirname "$0")/cli.sh"
+error_begin='train_gpt: '
 root=$(dirname "$(dirname "$self")")
 data=$root/tests/data/gpt_tiny
 corpus=$root/fuzz/corpus/safetensors
@@ -63,21 +64,7 @@ within() {
 
 same() { [ -n "$1" ] && [ "$1" = "$2" ] || say "losses differ: $1 and $2"; }
 
-# refuses STATUS TEXT FLAG... - ends so, prints nothing on stdout and one line on stderr, with TEXT.
-refuses() {
-    local status=$1 text=$2 rc=0
-    shift 2
-    "$program" "$@" > refused.out 2> refused.err < /dev/null || rc=$?
-    cases=$((${cases:-0} + 1))
-    grep -v 'WARNING: AddressSanitizer failed to allocate' refused.err > refused.lines
-    if [ $rc = "$status" ] && [ ! -s refused.out ] && [ "$(wc -l < refused.lines)" -eq 1 ] &&
-        grep -q '^train_gpt: ' refused.lines && grep -qF -- "$text" refused.lines; then return 0; fi
-    echo "exit status $rc, not $status with '$text': $*"
-    head -n 20 refused.out refused.err
-    return 1
-}
-
-# fails_late STATUS TEXT FLAG... - the same after training: progress comes before the line.
+# fails_late STATUS TEXT FLAG... - as refuses, but after training: progress comes before the line.
 fails_late() {
     local status=$1 text=$2 rc=0
     shift 2
@@ -868,15 +855,6 @@ test_plain_run_that_fails_ends_compare() {
 }
 
 # ---- disk full, killed -------------------------------------------------------------------------
-
-# limited KIB COMMAND... - files cannot grow beyond that; stderr goes through a pipe to limited.err.
-limited() {
-    local kib=$1 rc=0
-    shift
-    (trap '' XFSZ; ulimit -S -f "$kib"; set -o pipefail
-     "$@" 2>&1 > /dev/null | (ulimit -S -f unlimited; cat)) > limited.err || rc=$?
-    return $rc
-}
 
 test_full_disk_leaves_the_old_file() {
     local kib rc
