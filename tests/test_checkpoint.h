@@ -2,10 +2,10 @@
 #ifndef TEST_CHECKPOINT_H
 #define TEST_CHECKPOINT_H
 
-#include "test_util.h"
-#include <dirent.h>
 #include <sys/stat.h>
-#include <unistd.h>
+
+#define TEST_FILE "run.safetensors"
+#include "test_folder.h"
 
 enum { N_W = 2000, N_B = 50, N_FROZEN = 7, N_EMB = 15, N_RNG = 33, N_TEXT = 32 };
 
@@ -114,54 +114,6 @@ static const contents *run_look(test_run *r) {
 }
 static int run_same(test_run *a, test_run *b) {
     return memcmp(run_look(a), run_look(b), sizeof(contents)) == 0;
-}
-
-/* ---- the folder ----------------------------------------------------------------------------- */
-
-/* In memory where that is possible: every save waits for its disk three times. */
-static char folder[64];
-static char path[128];
-
-static int make_folder(void **state) {
-    (void)state;
-    const char *place = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-    snprintf(folder, sizeof folder, "%s/test_checkpoint.XXXXXX", place);
-    if (!mkdtemp(folder)) return -1;
-    snprintf(path, sizeof path, "%s/run.safetensors", folder);
-    return 0;
-}
-
-static int count_files(const char *part) {
-    int n = 0;
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; (e = readdir(dir));)
-        n += e->d_name[0] != '.' && strstr(e->d_name, part) != NULL;
-    closedir(dir);
-    return n;
-}
-
-static void empty_folder(void) {
-    char file[400];
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; (e = readdir(dir));) {
-        snprintf(file, sizeof file, "%s/%s", folder, e->d_name);
-        if (e->d_name[0] != '.') remove(file);
-    }
-    closedir(dir);
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    empty_folder();
-    return rmdir(folder);
-}
-
-static const char *in_folder(const char *name) {
-    static char file[4][256];
-    static int at;
-    at = (at + 1) % 4;
-    snprintf(file[at], sizeof file[at], "%s/%s", folder, name);
-    return file[at];
 }
 
 #endif

@@ -511,12 +511,6 @@ static unsigned char *read_whole(const char *path, size_t *size) {
     fclose(file);
     return bytes;
 }
-static void write_whole(const char *path, const unsigned char *bytes, size_t size) {
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    fclose(file);
-}
 
 static void scale_path(const char *folder, char *path, size_t size) {
     mo_cl cl;
@@ -543,7 +537,7 @@ static void damaged_files_are_compiled_anew_and_replaced(void **state) {
         memcpy(bad, good, size);
         bad[size] = 0;
         if (length == size) bad[at] ^= (unsigned char)(1u << test_below(&rng, 8));
-        write_whole(path, bad, length);
+        save_file(path, bad, length);
         test_log kept;
         mo_log log = test_log_begin(&kept);
         mo_cl_program_stats stats = get_scale(folder.path, &log);
@@ -586,7 +580,7 @@ static void what_the_driver_refuses_is_compiled_anew(void **state) {
     memset(bytes + 48, 'x', size - 48);
     put64(bytes + 32, sum_of(bytes + 48, size - 48));
     put64(bytes + 40, sum_of(bytes, 40));
-    write_whole(path, bytes, size);
+    save_file(path, bytes, size);
     free(bytes);
     test_log kept;
     mo_log log = test_log_begin(&kept);
@@ -604,7 +598,7 @@ static void a_cache_that_cannot_be_written_is_a_warning(void **state) {
     test_folder folder = test_folder_make();
     char path[256];
     snprintf(path, sizeof path, "%s/file", folder.path);
-    write_whole(path, (const unsigned char *)"x", 1);
+    save_file(path, (const unsigned char *)"x", 1);
     snprintf(path, sizeof path, "%s/file/below", folder.path);
     test_log kept;
     mo_log log = test_log_begin(&kept);
@@ -616,7 +610,7 @@ static void a_cache_that_cannot_be_written_is_a_warning(void **state) {
     assert_int_equal(get_scale(path, NULL).n_written, 1); /* missing folders are made */
     assert_int_equal(get_scale(path, NULL).n_disk, 1);
     test_folder below;
-    snprintf(below.path, sizeof below.path, "%.127s", path);
+    snprintf(below.path, sizeof below.path, "%.63s", path);
     assert_int_equal(test_folder_remove(&below), 0);
     test_folder_remove(&folder);
 }
@@ -686,7 +680,7 @@ static void every_failing_allocation_is_a_status_and_leaks_nothing(void **state)
         for (int k = 0; !fits; k++) {
             int built = 0;
             mo_allocator allocator = test_heap_begin(&heap, k);
-            if (!warm) test_folder_clear(&folder, "");
+            if (!warm) test_folder_clear(&folder);
             mo_status status = open_and_build(folder.path, &allocator, &built);
             assert_true(status == MO_OK || status == MO_E_NO_MEMORY);
             assert_int_equal(heap.live_blocks, 0);

@@ -16,11 +16,11 @@ int main(void) {
 }
 #else
 
-#include <dirent.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "memopt_cl.h"
+#include "test_files.h"
 
 /* What drivers, LLVM in them and the loader never free is not ours. */
 const char *__lsan_default_suppressions(void);
@@ -31,33 +31,23 @@ const char *__lsan_default_suppressions(void) {
 
 /* A folder that begins empty and is removed with the files in it. */
 typedef struct test_folder {
-    char path[160];
+    char path[FOLDER_SIZE];
 } test_folder;
 
-static inline int test_folder_clear(const test_folder *folder, const char *suffix) {
-    char path[512];
-    int n = 0;
-    DIR *dir = opendir(folder->path);
-    for (struct dirent *e; dir && (e = readdir(dir)) != NULL;) {
-        size_t length = strlen(e->d_name), end = strlen(suffix);
-        if (e->d_name[0] == '.') continue;
-        snprintf(path, sizeof path, "%s/%s", folder->path, e->d_name);
-        n += length < end || strcmp(e->d_name + length - end, suffix) != 0;
-        unlink(path);
-    }
-    if (dir) closedir(dir);
+/* Returns how many files were not cached programs. */
+static inline int test_folder_clear(const test_folder *folder) {
+    const int n = folder_count(folder->path, "*") - folder_count(folder->path, "*.moclbin");
+    folder_empty(folder->path);
     return n;
 }
 static inline test_folder test_folder_make(void) {
     test_folder folder;
-    snprintf(folder.path, sizeof folder.path, "/tmp/memopt_cl_XXXXXX");
-    if (!mkdtemp(folder.path)) fail_msg("no temporary folder");
+    if (folder_make(folder.path, "/tmp") != 0) fail_msg("no temporary folder");
     return folder;
 }
-/* Removes it; returns how many files were not cached programs. */
 static inline int test_folder_remove(const test_folder *folder) {
-    int n = test_folder_clear(folder, ".moclbin");
-    rmdir(folder->path);
+    const int n = test_folder_clear(folder);
+    assert_int_equal(folder_remove(folder->path), 0);
     return n;
 }
 

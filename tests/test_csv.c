@@ -1,6 +1,5 @@
 /* test_csv.c - the tables that the memopt program reads: csv.c, lifetimes.c, chain.c */
-#include "test_util.h"
-#include <dirent.h>
+#include "test_files.h"
 
 #define FUZZ_NO_MAIN
 #include "../fuzz/fuzz_csv.c"
@@ -183,31 +182,21 @@ static void changed_bytes_are_rejected_or_consistent(void **state) {
     }
 }
 
-static void replay(const char *corpus, int (*parse)(const uint8_t *, size_t), int at_least) {
-    DIR *dir = opendir(corpus);
-    int n = 0;
-    if (!dir) fail_msg("%s: run the tests from the repository's root", corpus);
-    for (struct dirent *e; (e = readdir(dir));) {
-        char path[400];
-        static uint8_t data[1 << 16];
-        if (e->d_name[0] == '.') continue;
-        snprintf(path, sizeof path, "%s/%s", corpus, e->d_name);
-        FILE *file = fopen(path, "rb");
-        assert_non_null(file);
-        const size_t size = fread(data, 1, sizeof data, file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(data, size);
-        if (parse(data, size) != (strncmp(e->d_name, "ok_", 3) == 0)) fail_msg("%s", path);
-        n++;
-    }
-    closedir(dir);
-    assert_true(n >= at_least);
+static void replay(const char *file, const char *name, int (*parse)(const uint8_t *, size_t)) {
+    static uint8_t data[1 << 16];
+    const size_t size = load_file(file, data, sizeof data);
+    LLVMFuzzerTestOneInput(data, size);
+    if (parse(data, size) != (strncmp(name, "ok_", 3) == 0)) fail_msg("%s", file);
 }
+static void replay_lifetimes(const char *file, const char *name) {
+    replay(file, name, fuzz_csv_lifetimes);
+}
+static void replay_chain(const char *file, const char *name) { replay(file, name, fuzz_csv_chain); }
 
 static void the_fuzz_corpora_replay(void **state) {
     (void)state;
-    replay("fuzz/corpus/csv", fuzz_csv_lifetimes, 45);
-    replay("fuzz/corpus/chain", fuzz_csv_chain, 15);
+    each_file("fuzz/corpus/csv", 45, replay_lifetimes);
+    each_file("fuzz/corpus/chain", 15, replay_chain);
 }
 
 int main(void) {

@@ -1,33 +1,17 @@
 /* test_gguf.c - mo_gguf, mo_gguf_writer and mo_gguf_type. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <math.h>
 #include <time.h>
-#include <unistd.h>
-
-#include "test_util.h"
 
 #define FUZZ_NO_MAIN
 #include "../fuzz/fuzz_gguf.c"
 
+#define TEST_FILE "model.gguf"
+#include "test_folder.h"
+
 /* ---- help ---------------------------------------------------------------------------------- */
 
-static char folder[] = "/tmp/test_gguf.XXXXXX";
-static char path[128];
 static test_log logged;
-
-static int make_folder(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    snprintf(path, sizeof path, "%s/model.gguf", folder);
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    remove(path);
-    return rmdir(folder);
-}
 
 static const uint8_t u8s[] = {1, 2, 3};
 static const double f64s[] = {1.5, -2.5};
@@ -363,9 +347,7 @@ static void a_file_cut_at_any_byte_is_rejected(void **state) {
     static unsigned char bytes[4096];
     mo_gguf g = {0};
     test_ok(write_model(&desc));
-    FILE *f = fopen(path, "rb");
-    const size_t size = fread(bytes, 1, sizeof bytes, f);
-    fclose(f);
+    const size_t size = load_file(path, bytes, sizeof bytes);
     for (size_t cut = 0; cut + 30 < size; cut++) { /* the padding of the last one may be missing */
         unsigned char *exact = malloc(cut ? cut : 1);
         memcpy(exact, bytes, cut);
@@ -488,14 +470,6 @@ static void ten_thousand_tensors_and_long_names_make_the_round_trip(void **state
 
 /* ---- hostile files ------------------------------------------------------------------------- */
 
-static size_t heap_peak;
-static void *peak_alloc(void *self, size_t size, size_t align) {
-    void *p = test_heap_alloc(self, size, align);
-    size_t live = ((test_heap *)self)->live_bytes;
-    if (live > heap_peak) heap_peak = live;
-    return p;
-}
-
 static void claims_of_a_large_file_cost_little_time_and_memory(void **state) {
     (void)state;
     static const struct {
@@ -507,21 +481,17 @@ static void claims_of_a_large_file_cost_little_time_and_memory(void **state) {
         test_heap heap;
         mo_gguf g = {0};
         mo_gguf_desc desc = {.allocator = test_heap_begin(&heap, -1)};
-        desc.allocator.alloc = peak_alloc;
         for (int k = 0; k < 8; k++) {
             head[8 + k] = (char)(claims[i].n >> 8 * k);
             head[16 + k] = (char)(claims[i].n_keys >> 8 * k);
             head[24 + k] = (char)(claims[i].key_size >> 8 * k);
         }
-        FILE *f = fopen(path, "wb");
-        assert_int_equal(fwrite(head, 1, 32, f), 32);
-        fclose(f);
+        save_file(path, head, 32);
         assert_int_equal(truncate(path, (off_t)1 << 36), 0); /* sparse */
-        heap_peak = 0;
         clock_t start = clock();
         assert_int_equal(mo_gguf_open(&g, path, &desc), MO_E_FORMAT);
         assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 1);
-        assert_true(heap_peak < 100000);
+        assert_true(heap.peak_bytes < 100000);
         assert_int_equal(heap.live_blocks, 0);
         assert_int_equal(truncate(path, 0), 0);
     }
@@ -537,26 +507,18 @@ static void a_header_over_the_limit_is_rejected(void **state) {
     assert_non_null(strstr(logged.text, "header is over the limit of 100 bytes"));
 }
 
+static void replay(const char *file, const char *name) {
+    mo_gguf g = {0};
+    assert_int_equal(fuzz_replay(file), 0);
+    mo_status status = mo_gguf_open(&g, file, NULL);
+    mo_gguf_close(&g);
+    if (strncmp(name, "ok_", 3) == 0 && status != MO_OK) fail_msg("%s", file);
+    if (strncmp(name, "bad_", 4) == 0 && status != MO_E_FORMAT) fail_msg("%s", file);
+}
+
 static void the_fuzz_corpus_replays(void **state) {
     (void)state;
-    static const char corpus[] = "fuzz/corpus/gguf";
-    DIR *dir = opendir(corpus);
-    int n = 0;
-    if (!dir) fail_msg("%s: run the tests from the repository's root", corpus);
-    for (struct dirent *e; (e = readdir(dir));) {
-        char name[400];
-        mo_gguf g = {0};
-        if (e->d_name[0] == '.') continue;
-        snprintf(name, sizeof name, "%s/%s", corpus, e->d_name);
-        assert_int_equal(fuzz_replay(name), 0);
-        mo_status status = mo_gguf_open(&g, name, NULL);
-        mo_gguf_close(&g);
-        if (strncmp(e->d_name, "ok_", 3) == 0 && status != MO_OK) fail_msg("%s", name);
-        if (strncmp(e->d_name, "bad_", 4) == 0 && status != MO_E_FORMAT) fail_msg("%s", name);
-        n++;
-    }
-    closedir(dir);
-    assert_true(n >= 50);
+    each_file("fuzz/corpus/gguf", 50, replay);
 }
 
 /* ---- the k-th allocation ------------------------------------------------------------------- */
@@ -612,5 +574,5 @@ int main(void) {
         cmocka_unit_test(the_fuzz_corpus_replays),
         cmocka_unit_test(every_failed_allocation_is_clean),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, NULL) + remove_folder();
 }

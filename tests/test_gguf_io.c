@@ -4,31 +4,11 @@
 /* test_gguf_io.c - mo_gguf when the k-th system call fails, for all k. */
 #include "test_io.h"
 
-static char folder[] = "/tmp/test_gguf_io.XXXXXX";
-static char path[128];
+#define TEST_FILE "model.gguf"
+#include "test_folder.h"
+
 static test_log logged;
 static test_heap heap;
-
-static int make_folder(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    snprintf(path, sizeof path, "%s/model.gguf", folder);
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    remove(path);
-    return rmdir(folder);
-}
-
-static int count_files(void) {
-    int n = 0;
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; (e = readdir(dir));) n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
 
 /* Two writers of files that differ in every byte of their data; the header takes two writes, and
  * most tensors are padded. */
@@ -70,78 +50,15 @@ static mo_status read_file(char fill, int map) {
     return status;
 }
 
-static void assert_file_is(char fill) {
-    io.armed = 0;
-    test_ok(read_file(fill, 0));
-    assert_int_equal(count_files(), 1);
-}
-
-static void assert_clean(mo_status status) {
-    assert_int_equal(io.n_open, 0);
-    assert_int_equal(heap.live_blocks, 0);
-    if (status != MO_OK) assert_memory_equal(logged.text, path, strlen(path));
-}
-
-static void a_failed_call_leaves_the_old_file(void **state) {
-    (void)state;
-    static const int errors[] = {ENOSPC, EIO};
-    for (size_t e = 0; e < n_elements(errors); e++) {
-        io.armed = 0;
-        test_ok(write_file('a'));
-        for (int k = 0;; k++) {
-            io_arm(FAIL, errors[e], k);
-            mo_status status = write_file('b');
-            if (!io.hit) break;
-            assert_clean(status);
-            assert_int_equal(status, io.failed_at_folder ? MO_OK : MO_E_IO);
-            if (status != MO_OK) assert_non_null(strstr(logged.text, strerror(errors[e])));
-            assert_file_is(status == MO_OK ? 'b' : 'a');
-            io.armed = 0;
-            if (status == MO_OK) test_ok(write_file('a'));
-        }
-        assert_true(io.n_calls > 2 * N + 6);
-        assert_file_is('b');
-    }
-}
-
-static void interrupted_and_short_calls_go_on(void **state) {
-    (void)state;
-    for (int mode = INTERRUPT; mode <= SHORTEN; mode++)
-        for (int k = 0;; k++) {
-            io_arm(mode, 0, k);
-            mo_status status = write_file((char)('a' + k % 20));
-            int hit = io.hit;
-            test_ok(status);
-            assert_clean(status);
-            assert_file_is((char)('a' + k % 20));
-            io_arm(mode, 0, k);
-            test_ok(read_file((char)('a' + k % 20), 0));
-            assert_clean(MO_OK);
-            if (!hit) break;
-        }
-}
-
-static void a_failed_call_while_reading_is_clean(void **state) {
-    (void)state;
-    io.armed = 0;
-    test_ok(write_file('r'));
-    for (int map = 0; map < 2; map++)
-        for (int k = 0;; k++) {
-            io_arm(FAIL, EIO, k);
-            mo_status status = read_file('r', map);
-            if (!io.hit) break;
-            assert_clean(status);
-            /* the last one is close, which has nothing to lose */
-            if (status == MO_OK) assert_int_equal(io.n_calls, k + 1);
-            else assert_int_equal(status, MO_E_IO);
-        }
-}
+enum { LEAST_CALLS = 2 * N + 6 };
+#include "test_io_facts.h"
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_call_leaves_the_old_file),
         cmocka_unit_test(interrupted_and_short_calls_go_on),
         cmocka_unit_test(a_failed_call_while_reading_is_clean),
+        cmocka_unit_test(interrupted_and_short_reads_go_on),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, NULL) + remove_folder();
 }

@@ -1,6 +1,6 @@
 /* test_graph.c - mo_graph: building, dropping, merging, text. */
 #include "test_graph.h"
-#include <dirent.h>
+#include "test_files.h"
 #include <locale.h>
 #include <math.h>
 
@@ -592,34 +592,22 @@ static void damaged_text_is_rejected_or_a_graph(void **state) {
     }
 }
 
+static void replay(const char *file, const char *name) {
+    static char text[1 << 16];
+    mo_graph *graph = NULL;
+    assert_int_equal(fuzz_replay(file), 0);
+    const size_t size = load_file(file, text, sizeof text);
+    mo_status status = mo_graph_parse(NULL, text, size, &graph);
+    if (strncmp(name, "bad_", 4) == 0) assert_int_equal(status, MO_E_FORMAT);
+    else test_ok(status);
+    if (strncmp(name, "ok_", 3) == 0) test_ok(mo_graph_check(graph));
+    if (strncmp(name, "part_", 5) == 0) assert_int_equal(mo_graph_check(graph), MO_E_INVALID);
+    mo_graph_destroy(graph);
+}
+
 static void the_fuzz_corpus_replays(void **state) {
     (void)state;
-    static const char corpus[] = "fuzz/corpus/graph";
-    DIR *dir = opendir(corpus);
-    int n = 0;
-    if (!dir) fail_msg("%s: run the tests from the repository's root", corpus);
-    for (struct dirent *e; (e = readdir(dir));) {
-        char name[400];
-        static char text[1 << 16];
-        mo_graph *graph = NULL;
-        if (e->d_name[0] == '.') continue;
-        snprintf(name, sizeof name, "%s/%s", corpus, e->d_name);
-        assert_int_equal(fuzz_replay(name), 0);
-        FILE *file = fopen(name, "rb");
-        assert_non_null(file);
-        size_t size = fread(text, 1, sizeof text, file);
-        fclose(file);
-        mo_status status = mo_graph_parse(NULL, text, size, &graph);
-        if (strncmp(e->d_name, "bad_", 4) == 0) assert_int_equal(status, MO_E_FORMAT);
-        else test_ok(status);
-        if (strncmp(e->d_name, "ok_", 3) == 0) test_ok(mo_graph_check(graph));
-        if (strncmp(e->d_name, "part_", 5) == 0)
-            assert_int_equal(mo_graph_check(graph), MO_E_INVALID);
-        mo_graph_destroy(graph);
-        n++;
-    }
-    closedir(dir);
-    assert_true(n >= 12);
+    each_file("fuzz/corpus/graph", 12, replay);
 }
 
 /* ---- the k-th allocation ------------------------------------------------------------------- */

@@ -1,73 +1,21 @@
 // LDFLAGS: -Wl,--wrap=pread,--wrap=pread64
 /* test_loader.c - mo_loader */
-#define _GNU_SOURCE
-#include <errno.h>
+#include "test_io.h"
+
 #include <math.h>
-#include <stdatomic.h>
-#include <unistd.h>
 
-#include "test_util.h"
-
-/* ---- reads, of which one fails --------------------------------------------------------------- */
-
-static struct {
-    int armed, fail_at;
-    atomic_int n_calls;
-} io;
-
-#define WRAP_PREAD(name, offset)                                                                   \
-    ssize_t __real_##name(int, void *, size_t, offset);                                            \
-    ssize_t __wrap_##name(int fd, void *data, size_t size, offset at) {                            \
-        if (io.armed && atomic_fetch_add(&io.n_calls, 1) == io.fail_at) {                          \
-            errno = EIO;                                                                           \
-            return -1;                                                                             \
-        }                                                                                          \
-        return __real_##name(fd, data, size, at);                                                  \
-    }
-WRAP_PREAD(pread, off_t)
-WRAP_PREAD(pread64, off64_t)
+#include "test_tokens.h"
 
 /* ---- texts ----------------------------------------------------------------------------------- */
 
-static char folder[] = "/tmp/test_loader.XXXXXX";
-enum { MAX_FILES = 4, MAX_TOKENS = 4000 };
-static char paths[MAX_FILES][64];
-static const char *path_list[MAX_FILES];
+enum { MAX_TOKENS = 4000 };
 static test_log logged;
-
-static int make_folder(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    for (int i = 0; i < MAX_FILES; i++) {
-        snprintf(paths[i], sizeof paths[i], "%s/%d.bin", folder, i);
-        path_list[i] = paths[i];
-    }
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    for (int i = 0; i < MAX_FILES; i++) remove(paths[i]);
-    return rmdir(folder);
-}
 
 /* Files of 0, 1, 2, ...: every token is its own number. */
 static mo_tokens tokens_of(const size_t *counts, size_t n_files) {
     uint32_t next = 0;
-    for (size_t i = 0; i < n_files; i++) {
-        unsigned char bytes[1024] = {0};
-        const int32_t header[3] = {20240520, 1, (int32_t)counts[i]};
-        for (int k = 0; k < 12; k++)
-            bytes[k] = (unsigned char)((uint32_t)header[k / 4] >> (8 * (k % 4)));
-        FILE *file = fopen(paths[i], "wb");
-        assert_non_null(file);
-        fwrite(bytes, 1, sizeof bytes, file);
-        for (size_t k = 0; k < counts[i]; k++, next++) {
-            putc((int)(next & 255), file);
-            putc((int)(next >> 8), file);
-        }
-        assert_int_equal(fclose(file), 0);
-    }
+    for (size_t i = 0; i < n_files; next += (uint32_t)counts[i++])
+        write_tokens(i, 20240520, 1, (int)counts[i], counts[i], next);
     mo_tokens t = {0};
     const mo_tokens_desc desc = {.paths = path_list, .n_paths = n_files};
     test_ok(mo_tokens_open(&t, &desc));
@@ -445,11 +393,10 @@ static void a_read_that_fails_is_a_status_and_can_be_repeated(void **state) {
             .seq = 4,
             .n_threads = 1 + (size_t)k % 3,
             .log = test_log_begin(&logged)};
+        io_arm(FAIL, EIO, k);
         mo_loader loader = loader_of(&desc);
         mo_loader_batch batch;
         size_t done = 0;
-        atomic_store(&io.n_calls, 0);
-        io.fail_at = k, io.armed = 1;
         for (; mo_loader_next(&loader, &batch) == MO_OK; done++)
             assert_int_equal(batch.inputs[0], want[2 * done % 12]);
         assert_int_equal(logged.n, 1);
@@ -577,5 +524,5 @@ int main(void) {
         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(every_allocation_may_fail),
     };
-    return cmocka_run_group_tests_name("loader", tests, make_folder, remove_folder);
+    return cmocka_run_group_tests_name("loader", tests, make_files, NULL) + remove_files();
 }

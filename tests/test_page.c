@@ -2,27 +2,13 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "test_util.h"
+#define TEST_FILE "states"
+#include "test_folder.h"
 
 enum { PAGE = 4096, PAGES = 7, TAIL = 1000, SIZE = (PAGES - 1) * PAGE + TAIL };
 
-static char folder[] = "/tmp/test_page.XXXXXX";
-static char path[128];
 static test_log logged;
-
-static int make_folder(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    snprintf(path, sizeof path, "%s/states", folder);
-    return 0;
-}
-static int remove_folder(void **state) {
-    (void)state;
-    remove(path);
-    return rmdir(folder); /* which fails when something was left there */
-}
 
 static mo_page_desc small(size_t n_resident) {
     return (mo_page_desc){.size = SIZE,
@@ -473,5 +459,5 @@ int main(void) {
         cmocka_unit_test(a_walk_reads_hardly_more_than_the_best_choice),
         cmocka_unit_test(every_allocation_that_fails_is_a_status_and_leaks_nothing),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, NULL) + remove_folder();
 }

@@ -1,162 +1,18 @@
 // LDFLAGS: -Wl,--wrap=open,--wrap=open64,--wrap=close,--wrap=pread,--wrap=pread64,--wrap=pwrite
 // LDFLAGS: -Wl,--wrap=pwrite64,--wrap=fsync,--wrap=ftruncate,--wrap=ftruncate64,--wrap=fcntl
 // LDFLAGS: -Wl,--wrap=fcntl64,--wrap=posix_fallocate,--wrap=posix_fallocate64,--wrap=unlink
-/* test_page_io.c - mo_page when the k-th system call fails, for all k, on whichever thread.
- *
- * The linker sends the library's calls here (see the lines above), where one of them, or all from
- * one on, fails with a chosen error, is interrupted, or does only a part of its work. */
-#define _GNU_SOURCE
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdatomic.h>
-#include <sys/stat.h>
-#include <unistd.h>
+/* test_page_io.c - mo_page when the k-th system call fails, for all k, on whichever thread. */
+#include "test_io.h"
 
-#include "test_util.h"
-
-/* ---- the calls ----------------------------------------------------------------------------- */
-
-enum { FAIL, INTERRUPT, SHORTEN };
-static struct {
-    int armed, mode, error, fail_at;
-    int all_writes, no_unnamed; /* every pwrite fails; O_TMPFILE is refused */
-    atomic_int n_calls, hit, n_open;
-} io;
-
-static void io_arm(int mode, int error, int k) {
-    memset(&io, 0, sizeof io);
-    io.mode = mode, io.error = error, io.fail_at = k;
-    io.armed = 1;
-}
-
-static int io_fails(void) {
-    if (!io.armed || atomic_fetch_add(&io.n_calls, 1) != io.fail_at) return 0;
-    atomic_store(&io.hit, 1);
-    if (io.mode == SHORTEN) return 0;
-    errno = io.mode == INTERRUPT ? EINTR : io.error;
-    return 1;
-}
-/* Half, for the call that io_fails is about: kept in whole blocks, as direct I/O is. */
-static ssize_t io_part(int before, size_t size) {
-    const int shorten = io.armed && io.mode == SHORTEN && !before && atomic_load(&io.hit);
-    return (ssize_t)(shorten && size >= 8192 ? size / 2 : size);
-}
-
-#define WRAP_OPEN(name)                                                                            \
-    int __real_##name(const char *, int, ...);                                                     \
-    int __wrap_##name(const char *path, int flags, ...) {                                          \
-        va_list args;                                                                              \
-        va_start(args, flags);                                                                     \
-        const mode_t mode = va_arg(args, mode_t);                                                  \
-        va_end(args);                                                                              \
-        if (io.no_unnamed && (flags & O_TMPFILE) == O_TMPFILE) {                                   \
-            errno = EOPNOTSUPP;                                                                    \
-            return -1;                                                                             \
-        }                                                                                          \
-        if (io_fails()) return -1;                                                                 \
-        const int fd = __real_##name(path, flags, mode);                                           \
-        if (io.armed && fd >= 0) atomic_fetch_add(&io.n_open, 1);                                  \
-        return fd;                                                                                 \
-    }
-WRAP_OPEN(open)
-WRAP_OPEN(open64)
-
-int __real_close(int);
-int __wrap_close(int fd) {
-    const int fails = io_fails(), error = errno;
-    if (io.armed) atomic_fetch_sub(&io.n_open, 1);
-    const int result = __real_close(fd);
-    if (fails) errno = error;
-    return fails ? -1 : result;
-}
-
-#define WRAP_PREAD(name, offset)                                                                   \
-    ssize_t __real_##name(int, void *, size_t, offset);                                            \
-    ssize_t __wrap_##name(int fd, void *data, size_t size, offset at) {                            \
-        const int before = atomic_load(&io.hit);                                                   \
-        if (io_fails()) return -1;                                                                 \
-        return __real_##name(fd, data, (size_t)io_part(before, size), at);                         \
-    }
-WRAP_PREAD(pread, off_t)
-WRAP_PREAD(pread64, off64_t)
-
-#define WRAP_PWRITE(name, offset)                                                                  \
-    ssize_t __real_##name(int, const void *, size_t, offset);                                      \
-    ssize_t __wrap_##name(int fd, const void *data, size_t size, offset at) {                      \
-        const int before = atomic_load(&io.hit);                                                   \
-        if (io_fails()) return -1;                                                                 \
-        if (io.all_writes) {                                                                       \
-            errno = ENOSPC;                                                                        \
-            return -1;                                                                             \
-        }                                                                                          \
-        return __real_##name(fd, data, (size_t)io_part(before, size), at);                         \
-    }
-WRAP_PWRITE(pwrite, off_t)
-WRAP_PWRITE(pwrite64, off64_t)
-
-int __real_fsync(int);
-int __wrap_fsync(int fd) { return io_fails() ? -1 : io.armed ? 0 : __real_fsync(fd); }
-
-#define WRAP_TRUNCATE(name, offset)                                                                \
-    int __real_##name(int, offset);                                                                \
-    int __wrap_##name(int fd, offset size) { return io_fails() ? -1 : __real_##name(fd, size); }
-WRAP_TRUNCATE(ftruncate, off_t)
-WRAP_TRUNCATE(ftruncate64, off64_t)
-
-#define WRAP_ALLOCATE(name, offset)                                                                \
-    int __real_##name(int, offset, offset);                                                        \
-    int __wrap_##name(int fd, offset at, offset size) {                                            \
-        return io_fails() ? errno : __real_##name(fd, at, size);                                   \
-    }
-WRAP_ALLOCATE(posix_fallocate, off_t)
-WRAP_ALLOCATE(posix_fallocate64, off64_t)
-
-/* This and what follows are never interrupted: counted only where they can fail. */
-#define WRAP_FCNTL(name)                                                                           \
-    int __real_##name(int, int, ...);                                                              \
-    int __wrap_##name(int fd, int command, ...) {                                                  \
-        va_list args;                                                                              \
-        va_start(args, command);                                                                   \
-        const int value = command == F_SETFL ? va_arg(args, int) : 0;                              \
-        va_end(args);                                                                              \
-        return io.mode == FAIL && io_fails() ? -1 : __real_##name(fd, command, value);             \
-    }
-WRAP_FCNTL(fcntl)
-WRAP_FCNTL(fcntl64)
-
-int __real_unlink(const char *);
-int __wrap_unlink(const char *path) {
-    return io.mode == FAIL && io_fails() ? -1 : __real_unlink(path);
-}
+#define TEST_FILE "states"
+#include "test_folder.h"
 
 /* ---- help ---------------------------------------------------------------------------------- */
 
 enum { PAGE = 8192, PAGES = 5, ROUNDS = 2 };
 
-static char folder[] = "/tmp/test_page_io.XXXXXX";
-static char path[128];
 static test_log logged;
 static test_heap heap;
-
-static int make_folder(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    snprintf(path, sizeof path, "%s/states", folder);
-    return 0;
-}
-static int remove_folder(void **state) {
-    (void)state;
-    remove(path);
-    return rmdir(folder);
-}
-static int count_files(void) {
-    int n = 0;
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; (e = readdir(dir));) n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
 
 typedef enum backing { TEMPORARY, RENAMED, NAMED, N_BACKINGS } backing;
 
@@ -214,10 +70,10 @@ static outcome use(const mo_page_desc *desc, int walks) {
 
 static void assert_clean(void) {
     io.armed = 0;
-    assert_int_equal(atomic_load(&io.n_open), 0);
+    assert_int_equal(io.n_open, 0);
     assert_int_equal(heap.live_blocks, 0);
     remove(path);
-    assert_int_equal(count_files(), 0);
+    assert_int_equal(count_files("*"), 0);
 }
 
 /* ---- facts --------------------------------------------------------------------------------- */
@@ -231,8 +87,9 @@ static void every_call(int mode, int error, int most_errors) {
                 const mo_page_desc desc = small((backing)b, walks);
                 io_arm(mode, error, k);
                 io.no_unnamed = b == RENAMED;
+                io.no_fsync = 1;
                 const outcome o = use(&desc, walks);
-                hit = atomic_load(&io.hit);
+                hit = io.hit;
                 assert_in_range(o.n_errors, 0, hit ? most_errors : 0);
                 if (o.n_errors) {
                     assert_int_equal(o.status, MO_E_IO);
@@ -241,12 +98,8 @@ static void every_call(int mode, int error, int most_errors) {
                     assert_memory_equal(logged.text, folder, strlen(folder));
                 }
                 if (!hit) assert_true(k > 2 * PAGES);
-                if (b == RENAMED && o.n_errors && count_files() == 1) {
-                    DIR *dir = opendir(folder); /* its unlink failed */
-                    for (struct dirent *e; (e = readdir(dir));)
-                        if (e->d_name[0] != '.') unlinkat(dirfd(dir), e->d_name, 0);
-                    closedir(dir);
-                }
+                if (b == RENAMED && o.n_errors && count_files("*") == 1)
+                    empty_folder(); /* its unlink failed */
                 assert_clean();
             }
 }
@@ -276,7 +129,7 @@ static void a_full_disk_keeps_changed_pages_until_there_is_room(void **state) {
         io_arm(FAIL, 0, -1);
         test_ok(mo_page_init(&page, &desc));
         if (walks) test_ok(mo_page_walk(&page, NULL, PAGES));
-        io.all_writes = 1;
+        io.disk_full = 1;
         size_t n = 0;
         while (n < PAGES && mo_page_acquire(&page, n, MO_PAGE_WRITE, &data) == MO_OK) {
             memset(data, 'a' + (int)n, PAGE);
@@ -286,7 +139,7 @@ static void a_full_disk_keeps_changed_pages_until_there_is_room(void **state) {
         for (int i = 0; i < 3; i++) assert_int_equal(mo_page_sync(&page), MO_E_IO);
         assert_non_null(strstr(logged.text, "cannot write page"));
         assert_non_null(strstr(logged.text, strerror(ENOSPC)));
-        io.all_writes = 0;
+        io.disk_full = 0;
         test_ok(mo_page_sync(&page));
         for (size_t i = 0; i < PAGES; i++) {
             test_ok(mo_page_acquire(&page, i, MO_PAGE_READ, &data));
@@ -329,5 +182,5 @@ int main(void) {
         cmocka_unit_test(a_full_disk_keeps_changed_pages_until_there_is_room),
         cmocka_unit_test(a_full_disk_is_known_at_the_start_when_room_is_reserved),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, NULL) + remove_folder();
 }

@@ -1,63 +1,20 @@
 /* test_safetensors.c - mo_safetensors, mo_safetensors_writer and mo_dtype. */
 #define _GNU_SOURCE
-#include <dirent.h>
-#include <errno.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
-
-#include "test_util.h"
 
 #define FUZZ_NO_MAIN
 #include "../fuzz/fuzz_safetensors.c"
 
+#define TEST_FILE "model.safetensors"
+#include "test_folder.h"
+
 /* ---- help ---------------------------------------------------------------------------------- */
-
-static char folder[] = "/tmp/test_safetensors.XXXXXX";
-static char path[128]; /* folder/model.safetensors */
-
-static int make_folder(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    return 0;
-}
-
-static int count_files(void) {
-    int n = 0;
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; (e = readdir(dir));) n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
-
-static void empty_folder(void) {
-    DIR *dir = opendir(folder);
-    char name[400];
-    for (struct dirent *e; (e = readdir(dir));) {
-        snprintf(name, sizeof name, "%s/%s", folder, e->d_name);
-        if (e->d_name[0] != '.') remove(name);
-    }
-    closedir(dir);
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    empty_folder();
-    return rmdir(folder);
-}
 
 static int clean(void **state) {
     (void)state;
     empty_folder();
     return 0;
-}
-
-static void save(const char *name, const void *data, size_t size) {
-    FILE *f = fopen(name, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, size, f), size);
-    fclose(f);
 }
 
 /* A file image: length, header, n_data zero bytes. The caller frees it. */
@@ -365,7 +322,7 @@ static void missing_file_folder_and_pipe_are_said(void **state) {
     (void)state;
     mo_safetensors st = {0};
     mo_safetensors_desc desc = {.log = test_log_begin(&logged)};
-    char expected[200];
+    char expected[sizeof path + 40];
     assert_int_equal(mo_safetensors_open(&st, path, &desc), MO_E_NOT_FOUND);
     snprintf(expected, sizeof expected, "%s: No such file or directory", path);
     assert_string_equal(logged.text, expected);
@@ -386,7 +343,7 @@ static void a_file_cut_at_any_byte_is_rejected(void **state) {
     for (size_t size = 0; size < m.size; size++) {
         image cut = {m.bytes, size};
         assert_int_equal(open_image(&cut), MO_E_FORMAT);
-        save(path, m.bytes, size);
+        save_file(path, m.bytes, size);
         assert_int_equal(mo_safetensors_open(&st, path, NULL), MO_E_FORMAT);
     }
     free(m.bytes);
@@ -400,7 +357,7 @@ static void a_file_cut_after_opening_is_an_error_and_no_signal(void **state) {
     mo_safetensors_desc desc = {.log = test_log_begin(&logged)};
     image m = make_image(sizeof matrix - 1, matrix, sizeof matrix - 1, 16);
     for (int mapped = 0; mapped < 2; mapped++) {
-        save(path, m.bytes, m.size);
+        save_file(path, m.bytes, m.size);
         test_ok(mo_safetensors_open(&st, path, &desc));
         if (mapped) assert_non_null(mo_safetensors_data(&st, st.entries));
         assert_int_equal(truncate(path, 70), 0);
@@ -421,7 +378,7 @@ static void a_view_copies_only_what_comes_from_a_file(void **state) {
     const void *view = NULL;
     mo_safetensors st = {0};
     image m = make_image(sizeof matrix - 1, matrix, sizeof matrix - 1, 16);
-    save(path, m.bytes, m.size);
+    save_file(path, m.bytes, m.size);
     test_ok(mo_safetensors_open(&st, path, NULL));
     test_ok(mo_safetensors_view(&st, st.entries, 4, bytes, 12, &view));
     assert_ptr_equal(view, bytes);
@@ -441,7 +398,7 @@ static void read_takes_ranges_inside_the_tensor_only(void **state) {
     mo_safetensors st = {0};
     image m = make_image(sizeof matrix - 1, matrix, sizeof matrix - 1, 16);
     for (int i = 0; i < 16; i++) m.bytes[m.size - 16 + (size_t)i] = (unsigned char)i;
-    save(path, m.bytes, m.size);
+    save_file(path, m.bytes, m.size);
     test_ok(mo_safetensors_open(&st, path, NULL));
     test_ok(mo_safetensors_read(&st, st.entries, 5, bytes, 3));
     assert_memory_equal(bytes, "\5\6\7", 3);
@@ -461,22 +418,13 @@ static void a_header_over_the_limit_is_not_read(void **state) {
     mo_safetensors st = {0};
     mo_safetensors_desc desc = {.log = test_log_begin(&logged)};
     test_heap heap;
-    save(path, length, 8);
+    save_file(path, length, 8);
     assert_int_equal(truncate(path, 200000000), 0); /* sparse */
     desc.allocator = test_heap_begin(&heap, -1);
     assert_int_equal(mo_safetensors_open(&st, path, &desc), MO_E_FORMAT);
     assert_non_null(
         strstr(logged.text, "header of 100000001 bytes is over the limit of 100000000"));
     assert_int_equal(heap.live_blocks, 0);
-}
-
-/* An allocator that knows the most that was live. */
-static size_t heap_peak;
-static void *peak_alloc(void *self, size_t size, size_t align) {
-    void *p = test_heap_alloc(self, size, align);
-    size_t live = ((test_heap *)self)->live_bytes;
-    if (live > heap_peak) heap_peak = live;
-    return p;
 }
 
 static void bogus_entries_cost_little_time_and_memory(void **state) {
@@ -491,14 +439,12 @@ static void bogus_entries_cost_little_time_and_memory(void **state) {
     test_heap heap;
     mo_safetensors st = {0};
     mo_safetensors_desc desc = {.allocator = test_heap_begin(&heap, -1)};
-    desc.allocator.alloc = peak_alloc;
-    heap_peak = 0;
     clock_t start = clock();
     assert_int_equal(mo_safetensors_open_memory(&st, m.bytes, m.size, &desc), MO_E_FORMAT);
     m.bytes[7 + size] = ' ', m.bytes[6 + size] = '}'; /* without the last comma: now it is JSON */
     assert_int_equal(mo_safetensors_open_memory(&st, m.bytes, m.size, &desc), MO_E_FORMAT);
     assert_true((double)(clock() - start) / CLOCKS_PER_SEC < 1);
-    assert_true(heap_peak < 6 * size);
+    assert_true(heap.peak_bytes < 6 * size);
     assert_int_equal(heap.live_blocks, 0);
     /* ten million of them are over the header's limit and not looked at */
     uint64_t length = 10000000 * (uint64_t)(sizeof one - 1);
@@ -552,7 +498,7 @@ static void what_is_written_can_be_read(void **state) {
     mo_safetensors_writer_desc desc = {.metadata = pairs, .n_metadata = 2};
     test_ok(write_three(&desc));
     assert_three();
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_files("*"), 1);
     test_ok(mo_safetensors_open(&st, path, NULL));
     assert_int_equal(st.n_metadata, 2);
     assert_string_equal(mo_safetensors_metadata(&st, "format"), "pt");
@@ -665,7 +611,7 @@ static mo_status create(const mo_safetensors_entry *entries, size_t n) {
     mo_safetensors_writer_desc desc = {.log = test_log_begin(&logged)};
     mo_status status = mo_safetensors_create(&w, path, entries, n, &desc);
     mo_safetensors_discard(&w);
-    assert_int_equal(count_files(), 0);
+    assert_int_equal(count_files("*"), 0);
     return status;
 }
 
@@ -707,7 +653,7 @@ static void metadata_that_no_reader_accepts_is_refused(void **state) {
     }
     mo_safetensors_writer_desc none = {.n_metadata = 2};
     assert_int_equal(mo_safetensors_create(&w, path, three, 3, &none), MO_E_INVALID);
-    assert_int_equal(count_files(), 0);
+    assert_int_equal(count_files("*"), 0);
 }
 
 static void a_header_over_the_limit_is_not_written(void **state) {
@@ -728,7 +674,7 @@ static void a_header_over_the_limit_is_not_written(void **state) {
     desc.log = test_log_begin(&logged);
     assert_int_equal(mo_safetensors_create(&w, path, NULL, 0, &desc), MO_E_INVALID);
     assert_non_null(strstr(logged.text, "over the limit of 100000000"));
-    assert_int_equal(count_files(), 0);
+    assert_int_equal(count_files("*"), 0);
     free(value);
 }
 
@@ -753,7 +699,7 @@ static void too_few_or_too_many_bytes_leave_the_old_file(void **state) {
     test_ok(mo_safetensors_create(&w, path, three, 1, &desc));
     assert_int_equal(mo_safetensors_write(&w, three_bytes, 25), MO_E_INVALID);
     assert_int_equal(mo_safetensors_commit(&w), MO_E_STATE);
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_files("*"), 1);
     assert_three();
 }
 
@@ -762,9 +708,9 @@ static void discard_leaves_the_old_file(void **state) {
     mo_safetensors_writer w = {0};
     test_ok(write_three(NULL));
     test_ok(mo_safetensors_create(&w, path, three, 1, NULL));
-    assert_int_equal(count_files(), 2);
+    assert_int_equal(count_files("*"), 2);
     mo_safetensors_discard(&w);
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_files("*"), 1);
     assert_three();
 }
 
@@ -801,11 +747,9 @@ static void devices_folders_and_pipes_are_not_replaced(void **state) {
 
 static void links_stay_links(void **state) {
     (void)state;
-    char link[160], target[160];
+    const char *link = in_folder("link"), *target = in_folder("target");
     struct stat info;
-    snprintf(link, sizeof link, "%s/link", folder);
-    snprintf(target, sizeof target, "%s/target", folder);
-    save(target, "old", 3);
+    save_file(target, "old", 3);
     assert_int_equal(symlink("target", link), 0); /* relative */
     assert_int_equal(symlink(link, path), 0);     /* absolute, and a link to a link */
     test_ok(write_three(NULL));
@@ -864,26 +808,18 @@ static void flipped_bytes_never_break_the_reader(void **state) {
     test_ok(open_image(&m));
 }
 
+static void replay(const char *file, const char *name) {
+    mo_safetensors st = {0};
+    assert_int_equal(fuzz_replay(file), 0);
+    mo_status status = mo_safetensors_open(&st, file, NULL);
+    mo_safetensors_close(&st);
+    if (strncmp(name, "ok_", 3) == 0) test_ok(status);
+    if (strncmp(name, "bad_", 4) == 0) assert_int_equal(status, MO_E_FORMAT);
+}
+
 static void the_fuzz_corpus_replays(void **state) {
     (void)state;
-    static const char corpus[] = "fuzz/corpus/safetensors";
-    DIR *dir = opendir(corpus);
-    int n = 0;
-    if (!dir) fail_msg("%s: run the tests from the repository's root", corpus);
-    for (struct dirent *e; (e = readdir(dir));) {
-        char name[400];
-        mo_safetensors st = {0};
-        if (e->d_name[0] == '.') continue;
-        snprintf(name, sizeof name, "%s/%s", corpus, e->d_name);
-        assert_int_equal(fuzz_replay(name), 0);
-        mo_status status = mo_safetensors_open(&st, name, NULL);
-        mo_safetensors_close(&st);
-        if (strncmp(e->d_name, "ok_", 3) == 0) test_ok(status);
-        if (strncmp(e->d_name, "bad_", 4) == 0) assert_int_equal(status, MO_E_FORMAT);
-        n++;
-    }
-    closedir(dir);
-    assert_true(n >= 20);
+    each_file("fuzz/corpus/safetensors", 20, replay);
 }
 
 /* ---- the k-th allocation ------------------------------------------------------------------- */
@@ -917,7 +853,7 @@ static void every_failed_allocation_of_a_writer_is_clean(void **state) {
         if (!done) assert_int_equal(status, MO_E_NO_MEMORY);
         assert_int_equal(logged.n, !done);
         assert_int_equal(heap.live_blocks, 0);
-        assert_int_equal(count_files(), done);
+        assert_int_equal(count_files("*"), done);
         assert_true(k < 100 && (!done || k == 5));
     }
 }
@@ -967,5 +903,5 @@ int main(void) {
         fact(every_failed_allocation_of_a_reader_is_clean),
         fact(every_failed_allocation_of_a_writer_is_clean),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, NULL) + remove_folder();
 }

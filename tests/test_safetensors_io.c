@@ -4,33 +4,13 @@
 /* test_safetensors_io.c - mo_safetensors when the k-th system call fails, for all k. */
 #include "test_io.h"
 
+#define TEST_FILE "model.safetensors"
+#include "test_folder.h"
+
 /* ---- help ---------------------------------------------------------------------------------- */
 
-static char folder[] = "/tmp/test_safetensors_io.XXXXXX";
-static char path[128];
 static test_log logged;
 static test_heap heap;
-
-static int make_folder(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    remove(path);
-    return rmdir(folder);
-}
-
-static int count_files(void) {
-    int n = 0;
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; (e = readdir(dir));) n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
 
 /* Two writers of files that differ in every byte of their data; the header takes two writes. */
 enum { N = 40, BYTES = 50 };
@@ -73,44 +53,10 @@ static mo_status read_file(char fill, int map) {
     return status;
 }
 
-static void assert_file_is(char fill) {
-    io.armed = 0;
-    test_ok(read_file(fill, 0));
-    assert_int_equal(count_files(), 1);
-}
-
-static void assert_clean(mo_status status) {
-    assert_int_equal(io.n_open, 0);
-    assert_int_equal(heap.live_blocks, 0);
-    if (status != MO_OK) {
-        assert_int_equal(logged.n, 1);
-        assert_memory_equal(logged.text, path, strlen(path));
-    }
-}
+enum { LEAST_CALLS = N + 6 };
+#include "test_io_facts.h"
 
 /* ---- facts --------------------------------------------------------------------------------- */
-
-static void a_failed_call_leaves_the_old_file(void **state) {
-    (void)state;
-    static const int errors[] = {ENOSPC, EIO, EDQUOT};
-    for (size_t e = 0; e < n_elements(errors); e++) {
-        io.armed = 0;
-        test_ok(write_file('a'));
-        for (int k = 0;; k++) {
-            io_arm(FAIL, errors[e], k);
-            mo_status status = write_file('b');
-            if (!io.hit) break;
-            assert_clean(status);
-            assert_int_equal(status, io.failed_at_folder ? MO_OK : MO_E_IO);
-            if (status != MO_OK) assert_non_null(strstr(logged.text, strerror(errors[e])));
-            assert_file_is(status == MO_OK ? 'b' : 'a');
-            io.armed = 0;
-            test_ok(write_file('a'));
-        }
-        assert_true(io.n_calls > N + 6);
-        assert_file_is('b');
-    }
-}
 
 static void a_full_disk_is_said_with_how_far_it_went(void **state) {
     (void)state;
@@ -124,7 +70,7 @@ static void a_full_disk_is_said_with_how_far_it_went(void **state) {
         sscanf(text, ": No space left on device (%llu of %llu bytes written)", &written, &total),
         2);
     assert_int_equal(total - written, (N - 3) * BYTES);
-    assert_int_equal(count_files(), 0);
+    assert_int_equal(count_files("*"), 0);
 }
 
 static void a_folder_that_cannot_be_synchronized_is_a_warning(void **state) {
@@ -137,52 +83,6 @@ static void a_folder_that_cannot_be_synchronized_is_a_warning(void **state) {
     assert_file_is('b');
 }
 
-static void interrupted_and_short_calls_go_on(void **state) {
-    (void)state;
-    for (int mode = INTERRUPT; mode <= SHORTEN; mode++)
-        for (int k = 0;; k++) {
-            io_arm(mode, 0, k);
-            mo_status status = write_file((char)('a' + k % 20));
-            int hit = io.hit;
-            test_ok(status);
-            assert_clean(status);
-            assert_int_equal(logged.n, 0);
-            assert_file_is((char)('a' + k % 20));
-            if (!hit) break;
-        }
-}
-
-static void a_failed_call_while_reading_is_clean(void **state) {
-    (void)state;
-    io.armed = 0;
-    test_ok(write_file('r'));
-    for (int map = 0; map < 2; map++)
-        for (int k = 0;; k++) {
-            io_arm(FAIL, EIO, k);
-            mo_status status = read_file('r', map);
-            if (!io.hit) break;
-            assert_clean(status);
-            /* the last one is close, which has nothing to lose */
-            if (status == MO_OK) assert_int_equal(io.n_calls, k + 1);
-            else assert_int_equal(status, MO_E_IO);
-        }
-}
-
-static void interrupted_and_short_reads_go_on(void **state) {
-    (void)state;
-    io.armed = 0;
-    test_ok(write_file('r'));
-    for (int mode = INTERRUPT; mode <= SHORTEN; mode++)
-        for (int k = 0;; k++) {
-            io_arm(mode, 0, k);
-            mo_status status = read_file('r', 0);
-            int hit = io.hit;
-            assert_clean(status);
-            test_ok(status);
-            if (!hit) break;
-        }
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_failed_call_leaves_the_old_file),
@@ -192,5 +92,5 @@ int main(void) {
         cmocka_unit_test(a_failed_call_while_reading_is_clean),
         cmocka_unit_test(interrupted_and_short_reads_go_on),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folder, NULL) + remove_folder();
 }

@@ -4,42 +4,18 @@
 /* test_safetensors_shards.c - mo_safetensors_shards, also when the k-th system call fails. */
 #include "test_io.h"
 
-static char folder[] = "/tmp/test_safetensors_shards.XXXXXX";
-static char path[160], index_path[160], shard_path[160];
+#define TEST_FILE "model.safetensors"
+#include "test_folder.h"
+
+static char index_path[160], shard_path[160];
 static test_log logged;
 static test_heap heap;
 
-static void empty_folder(void) {
-    DIR *dir = opendir(folder);
-    char name[400];
-    for (struct dirent *e; (e = readdir(dir));) {
-        snprintf(name, sizeof name, "%s/%s", folder, e->d_name);
-        if (e->d_name[0] != '.') remove(name);
-    }
-    closedir(dir);
-}
-
-static int count_files(void) {
-    int n = 0;
-    DIR *dir = opendir(folder);
-    for (struct dirent *e; (e = readdir(dir));) n += e->d_name[0] != '.';
-    closedir(dir);
-    return n;
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    if (!mkdtemp(folder)) return -1;
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
-    snprintf(index_path, sizeof index_path, "%s/model.safetensors.index.json", folder);
-    snprintf(shard_path, sizeof shard_path, "%s/model-00002-of-00003.safetensors", folder);
+static int begin(void **state) {
+    if (make_folder(state) != 0) return -1;
+    snprintf(index_path, sizeof index_path, "%s", in_folder("model.safetensors.index.json"));
+    snprintf(shard_path, sizeof shard_path, "%s", in_folder("model-00002-of-00003.safetensors"));
     return 0;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    empty_folder();
-    return rmdir(folder);
 }
 
 static int clean(void **state) {
@@ -104,18 +80,14 @@ static void assert_model(char fill, size_t n_shards) {
     mo_safetensors_shards_close(&s);
 }
 
-static void save(const char *text) {
-    FILE *f = fopen(index_path, "wb");
-    fwrite(text, 1, strlen(text), f);
-    fclose(f);
-}
+static void save(const char *text) { save_file(index_path, text, strlen(text)); }
 
 /* ---- facts --------------------------------------------------------------------------------- */
 
 static void tensors_are_split_in_order_and_read_back(void **state) {
     (void)state;
     test_ok(write_model(30, 'A', -1));
-    assert_int_equal(count_files(), 4);
+    assert_int_equal(count_files("*"), 4);
     assert_int_equal(access(shard_path, F_OK), 0);
     assert_model('A', 3);
     empty_folder();
@@ -127,7 +99,7 @@ static void what_fits_into_one_file_has_no_index(void **state) {
     (void)state;
     mo_safetensors st = {0};
     test_ok(write_model(0, 'A', -1));
-    assert_int_equal(count_files(), 1);
+    assert_int_equal(count_files("*"), 1);
     test_ok(mo_safetensors_open(&st, path, NULL));
     assert_int_equal(st.n, 5);
     mo_safetensors_close(&st);
@@ -220,9 +192,8 @@ static void wrong_calls_leave_no_file(void **state) {
     mo_safetensors_shards_writer w = {0};
     const mo_safetensors_shards_desc desc = {.max_shard_bytes = 30};
     const mo_safetensors_entry twice[] = {five[0], five[0]};
-    char other[200];
-    snprintf(other, sizeof other, "%s/model.bin", folder);
-    assert_int_equal(mo_safetensors_shards_create(&w, other, five, 5, &desc), MO_E_INVALID);
+    assert_int_equal(
+        mo_safetensors_shards_create(&w, in_folder("model.bin"), five, 5, &desc), MO_E_INVALID);
     assert_int_equal(mo_safetensors_shards_create(&w, path, twice, 2, &desc), MO_E_INVALID);
     assert_int_equal(mo_safetensors_shards_write(&w, bytes, 1), MO_E_STATE);
     assert_int_equal(mo_safetensors_shards_commit(&w), MO_E_STATE);
@@ -232,7 +203,7 @@ static void wrong_calls_leave_no_file(void **state) {
     test_ok(mo_safetensors_shards_create(&w, path, five, 5, &desc));
     assert_int_equal(mo_safetensors_shards_write(&w, bytes, TOTAL + 1), MO_E_INVALID);
     mo_safetensors_shards_discard(NULL);
-    assert_int_equal(count_files(), 0);
+    assert_int_equal(count_files("*"), 0);
 }
 
 /* Before the first rename the old model is whole; after it there is no index, or the new one. */
@@ -251,7 +222,7 @@ static void a_failed_call_never_leaves_a_mixed_model(void **state) {
         if (status == MO_OK) assert_model('a', 3);
         else if (access(index_path, F_OK) == 0) assert_model('A', 3), whole++;
         else none++;
-        assert_true(count_files() == 4 || count_files() == 3);
+        assert_true(count_files("*") == 4 || count_files("*") == 3);
         if (!io.hit) break;
     }
     print_message("%d times the old model, %d times no index\n", whole, none);
@@ -266,7 +237,7 @@ static void every_failed_allocation_is_clean(void **state) {
         if (!done) assert_int_equal(status, MO_E_NO_MEMORY);
         assert_int_equal(logged.n, !done);
         assert_int_equal(heap.live_blocks, 0);
-        assert_int_equal(count_files(), done ? 4 : 0);
+        assert_int_equal(count_files("*"), done ? 4 : 0);
         assert_true(k < 100);
     }
     for (int k = 0, done = 0; !done; k++) {
@@ -290,5 +261,5 @@ int main(void) {
         fact(a_failed_call_never_leaves_a_mixed_model),
         fact(every_failed_allocation_is_clean),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, begin, NULL) + remove_folder();
 }

@@ -1,34 +1,9 @@
 // LDFLAGS: -Wl,--wrap=pread,--wrap=pread64
 /* test_stream.c - mo_stream */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <stdatomic.h>
-#include <unistd.h>
+#include "test_io.h"
 
-#include "test_util.h"
-
-/* ---- reads of files, of which one fails ------------------------------------------------------ */
-
-enum { FAIL, INTERRUPT, SHORTEN };
-static struct {
-    int armed, mode, fail_at;
-    atomic_int n_calls;
-} io;
-
-static int io_hits(void) { return io.armed && atomic_fetch_add(&io.n_calls, 1) == io.fail_at; }
-
-#define WRAP_PREAD(name, offset)                                                                   \
-    ssize_t __real_##name(int, void *, size_t, offset);                                            \
-    ssize_t __wrap_##name(int fd, void *data, size_t size, offset at) {                            \
-        const int hits = io_hits();                                                                \
-        if (hits && io.mode != SHORTEN) {                                                          \
-            errno = io.mode == FAIL ? EIO : EINTR;                                                 \
-            return -1;                                                                             \
-        }                                                                                          \
-        return __real_##name(fd, data, hits && size > 1 ? size / 2 : size, at);                    \
-    }
-WRAP_PREAD(pread, off_t)
-WRAP_PREAD(pread64, off64_t)
+#define TEST_FILE "model.safetensors"
+#include "test_folder.h"
 
 /* ---- a model in memory ----------------------------------------------------------------------- */
 
@@ -410,17 +385,13 @@ static void any_model_comes_through_any_window(void **state) {
 /* ---- files ----------------------------------------------------------------------------------- */
 
 enum { FILE_TENSORS = 12, FILE_BYTES = 5000 };
-static char path[] = "/tmp/test_stream.XXXXXX";
 
-static int make_file(void **state) {
-    (void)state;
+/* The model that the facts of files read. */
+static mo_status write_model(void) {
     static const uint64_t shape[] = {FILE_BYTES};
     char names[FILE_TENSORS][16], data[FILE_BYTES];
     mo_safetensors_entry entries[FILE_TENSORS];
     mo_safetensors_writer w = {0};
-    const int fd = mkstemp(path);
-    if (fd < 0) return -1;
-    close(fd);
     for (int i = 0; i < FILE_TENSORS; i++) {
         snprintf(names[i], sizeof names[i], "t%02d", i);
         entries[i] = (mo_safetensors_entry){names[i], MO_DTYPE_U8, 1, shape, 0, 0};
@@ -431,12 +402,12 @@ static int make_file(void **state) {
         status = mo_safetensors_write(&w, data, sizeof data);
     }
     if (status == MO_OK) status = mo_safetensors_commit(&w);
-    return status == MO_OK ? 0 : -1;
+    mo_safetensors_discard(&w);
+    return status;
 }
 
-static int remove_file(void **state) {
-    (void)state;
-    return remove(path);
+static int begin(void **state) {
+    return make_folder(state) == 0 && write_model() == MO_OK ? 0 : -1;
 }
 
 typedef struct file_model {
@@ -489,14 +460,13 @@ static void tensors_of_a_safetensors_file_come_through(void **state) {
 static void tensors_of_a_gguf_file_come_through_and_become_floats(void **state) {
     (void)state;
     enum { N = 100 };
-    char gguf_path[64];
+    const char *gguf_path = in_folder("model.gguf");
     uint16_t halves[2][N];
     mo_gguf_entry entries[2] = {
         {"a", MO_GGUF_F16, 1, {N, 1, 1, 1}, 0, 0}, {"b", MO_GGUF_F16, 1, {N, 1, 1, 1}, 0, 0}};
     mo_gguf_writer w = {0};
     mo_gguf g = {0};
     for (uint16_t i = 0; i < 2 * N; i++) halves[i / N][i % N] = (uint16_t)(0x3c00 + 3 * i);
-    snprintf(gguf_path, sizeof gguf_path, "%s.gguf", path);
     test_ok(mo_gguf_create(&w, gguf_path, entries, 2, NULL));
     for (int i = 0; i < 2; i++) test_ok(mo_gguf_write(&w, halves[i], sizeof halves[i]));
     test_ok(mo_gguf_commit(&w));
@@ -531,9 +501,7 @@ static void a_safetensors_file_in_memory_comes_through(void **state) {
     (void)state;
     file_model f;
     static char bytes[FILE_TENSORS * FILE_BYTES + 4096];
-    FILE *file = fopen(path, "rb");
-    const size_t size = fread(bytes, 1, sizeof bytes, file);
-    fclose(file);
+    const size_t size = load_file(path, bytes, sizeof bytes);
     open_model(&f, bytes, size);
     mo_stream stream = stream_of(&f.desc);
     test_ok(go_through(&stream));
@@ -597,18 +565,19 @@ static void every_read_of_a_file_may_fail(void **state) {
         for (int k = 0;; k++) {
             file_model f;
             open_model(&f, NULL, 0);
+            io_arm(mode, EIO, k);
             mo_stream stream = stream_of(&f.desc);
-            io.mode = mode, io.fail_at = k;
-            atomic_store(&io.n_calls, 0);
-            io.armed = 1;
             const mo_status status = go_through(&stream);
-            const int hit = atomic_load(&io.n_calls) > k;
+            const int hit = io.hit;
             assert_int_equal(status, hit && mode == FAIL ? MO_E_IO : MO_OK);
             test_ok(go_through(&stream));
             io.armed = 0;
             mo_stream_free(&stream);
             mo_safetensors_close(&f.st);
-            if (!hit) break;
+            if (!hit) {
+                assert_true(k >= FILE_TENSORS);
+                break;
+            }
             assert_true(k < 100);
         }
 }
@@ -626,9 +595,7 @@ static void a_file_that_was_cut_short_ends_in_a_status(void **state) {
     assert_non_null(strstr(logged.text, "'t05'"));
     mo_stream_free(&stream);
     mo_safetensors_close(&f.st);
-    assert_int_equal(remove(path), 0);
-    memcpy(path + sizeof path - 7, "XXXXXX", 6);
-    assert_int_equal(make_file(NULL), 0);
+    test_ok(write_model());
 }
 
 static void nonsense_is_refused(void **state) {
@@ -722,5 +689,5 @@ int main(void) {
         cmocka_unit_test(nonsense_is_refused),
         cmocka_unit_test(every_allocation_may_fail),
     };
-    return cmocka_run_group_tests_name("stream", tests, make_file, remove_file);
+    return cmocka_run_group_tests_name("stream", tests, begin, NULL) + remove_folder();
 }

@@ -47,13 +47,14 @@ static inline test_rng test_rng_begin(const char *what) {
 /* An allocator over the heap that fails the k-th request (k counts from 0; -1 = never). */
 typedef struct test_heap {
     int fail_at, n_requests;
-    size_t live_blocks, live_bytes;
+    size_t live_blocks, live_bytes, peak_bytes;
 } test_heap;
 static inline void *test_heap_alloc(void *self, size_t size, size_t align) {
     test_heap *h = (test_heap *)self;
     if (h->n_requests++ == h->fail_at) return NULL;
     void *p = mo_alloc(NULL, size, align);
     if (p) h->live_blocks++, h->live_bytes += size;
+    if (h->live_bytes > h->peak_bytes) h->peak_bytes = h->live_bytes;
     return p;
 }
 static inline void test_heap_free(void *self, void *ptr, size_t size, size_t align) {
