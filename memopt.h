@@ -38458,7 +38458,7 @@ static void moi_gguf_encode_range(const void *context, size_t begin, size_t end)
     const moi_gguf_job *job = (const moi_gguf_job *)context;
     const mo_gguf_type type = job->code->type;
     const size_t block = mo_gguf_type_block(type), bytes = mo_gguf_type_bytes(type);
-    const size_t step = block > 1 ? block : MOI_GGUF_CHUNK;
+    const size_t step = block > 1 ? block : (size_t)MOI_GGUF_CHUNK;
     for (; begin < end; begin += step) {
         unsigned char *y = job->y_coded + begin / block * bytes;
         if (type == MO_GGUF_Q8_0) moi_gguf_encode_q8(job->x + begin, y, job->code->big_endian);
@@ -38471,7 +38471,7 @@ static void moi_gguf_decode_range(const void *context, size_t begin, size_t end)
     const moi_gguf_job *job = (const moi_gguf_job *)context;
     const mo_gguf_type type = job->code->type;
     const size_t block = mo_gguf_type_block(type), bytes = mo_gguf_type_bytes(type);
-    const size_t step = block > 1 ? block : MOI_GGUF_CHUNK;
+    const size_t step = block > 1 ? block : (size_t)MOI_GGUF_CHUNK;
     for (; begin < end; begin += step) {
         const unsigned char *x = job->coded + begin / block * bytes;
         if (type == MO_GGUF_Q8_0) moi_gguf_decode_q8(x, job->y + begin, job->code->big_endian);
@@ -39483,7 +39483,7 @@ mo_status mo_gguf_commit(mo_gguf_writer *w) {
 #ifndef MEMOPT_PAGE_ROUTE_H
 #define MEMOPT_PAGE_ROUTE_H
 
-#define MOI_PAGE_NEVER (UINT64_MAX / 2)
+static const uint64_t moi_page_never = UINT64_MAX / 2;
 
 /* An entry. again: entries from here to the next one of the same page, n at most. */
 typedef struct moi_page_step {
@@ -39958,7 +39958,7 @@ static void moi_page_ahead(mo_page *page) {
 static void moi_page_use(mo_page *page, moi_page_slot *slot) {
     int skips = 0;
     slot->next_use = moi_page_route_next(&page->route, slot->page);
-    if (slot->next_use < MOI_PAGE_NEVER)
+    if (slot->next_use < moi_page_never)
         slot->next_use = moi_page_route_advance(&page->route, slot->next_use, &skips);
     for (size_t s = 0; skips && s < page->n_slots; s++) {
         moi_page_slot *other = &page->slots[s];
@@ -40058,7 +40058,6 @@ mo_status mo_page_sync(mo_page *page) {
 }
 
 #undef MOI_PAGE_NONE
-#undef MOI_PAGE_NEVER
 /* mo_page_optim.c - see mo_page_optim.h; how tensors are cut is in mo_optim_pages.c. */
 
 enum { MOI_PAGE_OPTIM_BYTES = 2 << 20 };

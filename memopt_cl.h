@@ -3592,7 +3592,7 @@ static mo_status moi_optim_slice_copy(
 #ifndef MEMOPT_PAGE_ROUTE_H
 #define MEMOPT_PAGE_ROUTE_H
 
-#define MOI_PAGE_NEVER (UINT64_MAX / 2)
+static const uint64_t moi_page_never = UINT64_MAX / 2;
 
 /* An entry. again: entries from here to the next one of the same page, n at most. */
 typedef struct moi_page_step {
@@ -11062,7 +11062,7 @@ static mo_status moi_cl_page_ahead(mo_cl_page *page) {
 static void moi_cl_page_use(mo_cl_page *page, moi_cl_page_slot *slot) {
     int skips = 0;
     slot->next_use = moi_page_route_next(&page->route, slot->page);
-    if (slot->next_use < MOI_PAGE_NEVER)
+    if (slot->next_use < moi_page_never)
         slot->next_use = moi_page_route_advance(&page->route, slot->next_use, &skips);
     for (size_t s = 0; skips && s < page->desc.n_slots; s++) {
         moi_cl_page_slot *other = &page->slots[s];

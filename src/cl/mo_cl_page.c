@@ -220,7 +220,7 @@ static mo_status moi_cl_page_ahead(mo_cl_page *page) {
 static void moi_cl_page_use(mo_cl_page *page, moi_cl_page_slot *slot) {
     int skips = 0;
     slot->next_use = moi_page_route_next(&page->route, slot->page);
-    if (slot->next_use < MOI_PAGE_NEVER)
+    if (slot->next_use < moi_page_never)
         slot->next_use = moi_page_route_advance(&page->route, slot->next_use, &skips);
     for (size_t s = 0; skips && s < page->desc.n_slots; s++) {
         moi_cl_page_slot *other = &page->slots[s];

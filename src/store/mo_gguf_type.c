@@ -180,7 +180,7 @@ static void moi_gguf_encode_range(const void *context, size_t begin, size_t end)
     const moi_gguf_job *job = (const moi_gguf_job *)context;
     const mo_gguf_type type = job->code->type;
     const size_t block = mo_gguf_type_block(type), bytes = mo_gguf_type_bytes(type);
-    const size_t step = block > 1 ? block : MOI_GGUF_CHUNK;
+    const size_t step = block > 1 ? block : (size_t)MOI_GGUF_CHUNK;
     for (; begin < end; begin += step) {
         unsigned char *y = job->y_coded + begin / block * bytes;
         if (type == MO_GGUF_Q8_0) moi_gguf_encode_q8(job->x + begin, y, job->code->big_endian);
@@ -193,7 +193,7 @@ static void moi_gguf_decode_range(const void *context, size_t begin, size_t end)
     const moi_gguf_job *job = (const moi_gguf_job *)context;
     const mo_gguf_type type = job->code->type;
     const size_t block = mo_gguf_type_block(type), bytes = mo_gguf_type_bytes(type);
-    const size_t step = block > 1 ? block : MOI_GGUF_CHUNK;
+    const size_t step = block > 1 ? block : (size_t)MOI_GGUF_CHUNK;
     for (; begin < end; begin += step) {
         const unsigned char *x = job->coded + begin / block * bytes;
         if (type == MO_GGUF_Q8_0) moi_gguf_decode_q8(x, job->y + begin, job->code->big_endian);

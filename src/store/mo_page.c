@@ -376,7 +376,7 @@ static void moi_page_ahead(mo_page *page) {
 static void moi_page_use(mo_page *page, moi_page_slot *slot) {
     int skips = 0;
     slot->next_use = moi_page_route_next(&page->route, slot->page);
-    if (slot->next_use < MOI_PAGE_NEVER)
+    if (slot->next_use < moi_page_never)
         slot->next_use = moi_page_route_advance(&page->route, slot->next_use, &skips);
     for (size_t s = 0; skips && s < page->n_slots; s++) {
         moi_page_slot *other = &page->slots[s];
@@ -476,4 +476,3 @@ mo_status mo_page_sync(mo_page *page) {
 }
 
 #undef MOI_PAGE_NONE
-#undef MOI_PAGE_NEVER

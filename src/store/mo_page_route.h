@@ -6,7 +6,7 @@
 #ifndef MEMOPT_PAGE_ROUTE_H
 #define MEMOPT_PAGE_ROUTE_H
 
-#define MOI_PAGE_NEVER (UINT64_MAX / 2)
+static const uint64_t moi_page_never = UINT64_MAX / 2;
 
 /* An entry. again: entries from here to the next one of the same page, n at most. */
 typedef struct moi_page_step {
