@@ -66,7 +66,7 @@ status=0
 case $axis in
 pocl | wg64) "$program" || status=$? ;;
 streams) TEST_CL_OPTIONS=-DMO_STREAM_BYTES=64 "$program" || status=$? ;;
-denorms) TEST_CL_OPTIONS=-cl-denorms-are-zero "$program" || status=$? ;;
+denorms) TEST_CL_OPTIONS="-cl-opt-disable -cl-denorms-are-zero" "$program" || status=$? ;;
 narrow) POCL_MAX_WORK_GROUP_SIZE=64 POCL_MAX_PTHREAD_COUNT=1 "$program" || status=$? ;;
 rusticl) RUSTICL_ENABLE=llvmpipe "$program" || status=$? ;;
 oclgrind)
