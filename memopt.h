@@ -40409,28 +40409,23 @@ static mo_status moi_stream_read_memory(void *self, uint64_t offset, void *dst, 
     return MO_OK;
 }
 
+static mo_stream_source moi_stream_source_of(
+    mo_status (*read)(void *, uint64_t, void *, size_t), const void *self, const char *name) {
+    mo_stream_source source;
+    source.read = read;
+    source.self = (void *)(uintptr_t)self;
+    source.name = name;
+    return source;
+}
+
 mo_stream_source mo_stream_safetensors(const mo_safetensors *st) {
-    mo_stream_source source;
-    source.read = moi_stream_read_safetensors;
-    source.self = (void *)(uintptr_t)st;
-    source.name = st->input.path;
-    return source;
+    return moi_stream_source_of(moi_stream_read_safetensors, st, st->input.path);
 }
-
 mo_stream_source mo_stream_gguf(const mo_gguf *g) {
-    mo_stream_source source;
-    source.read = moi_stream_read_gguf;
-    source.self = (void *)(uintptr_t)g;
-    source.name = g->input.path;
-    return source;
+    return moi_stream_source_of(moi_stream_read_gguf, g, g->input.path);
 }
-
 mo_stream_source mo_stream_memory(const void *base) {
-    mo_stream_source source;
-    source.read = moi_stream_read_memory;
-    source.self = (void *)(uintptr_t)base;
-    source.name = NULL;
-    return source;
+    return moi_stream_source_of(moi_stream_read_memory, base, NULL);
 }
 
 static mo_stream_tensor moi_stream_tensor_at(
