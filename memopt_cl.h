@@ -2310,6 +2310,32 @@ enum { MOI_CACHE_LINE = 64 };
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function" /* not all of them are used here */
 #endif
+/* mo_huge.h - huge pages, for the implementation only. */
+#ifndef MEMOPT_HUGE_H
+#define MEMOPT_HUGE_H
+
+/* Asks for huge pages behind [ptr, ptr + size), memory that nobody has written yet: walks over many
+ * megabytes then spend no time on page tables. Less than one such page: nothing happens. */
+static const size_t moi_huge_bytes = (size_t)2 << 20;
+static void moi_huge_advise(void *ptr, size_t size);
+
+#endif
+/* mo_huge.c - see mo_huge.h. */
+
+#ifndef _WIN32
+#include <sys/mman.h>
+#endif
+
+/* Only pages that lie in the range as a whole, so that nothing around it is touched. */
+static void moi_huge_advise(void *ptr, size_t size) {
+#ifdef MADV_HUGEPAGE
+    const uintptr_t page = (uintptr_t)moi_huge_bytes, end = (uintptr_t)ptr + size;
+    const uintptr_t from = ((uintptr_t)ptr + page - 1) / page * page, to = end / page * page;
+    if (from < to) (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
+#else
+    (void)ptr, (void)size;
+#endif
+}
 /* mo_file.h - files on POSIX systems and Windows, for the implementation only.
  *
  * Functions return 0, or an error: the system's own code, or one of those below. Interrupted calls
@@ -9361,6 +9387,26 @@ static uint64_t moi_cl_buffer_size(const mo_cl_heap *heap, uint64_t size) {
     return bytes >= size ? bytes : 0;
 }
 
+/* A processor walks over large buffers a fifth faster on huge pages. Drivers place a buffer at its
+ * first mapping, before anything is written to it. */
+static mo_status moi_cl_advise_huge(mo_cl_heap *heap, cl_mem buffer, size_t size) {
+    cl_int code = CL_SUCCESS;
+    cl_event done = NULL;
+    cl_command_queue queue = heap->cl->queues[MO_CL_COMPUTE];
+    if (!(heap->cl->info.type & CL_DEVICE_TYPE_CPU) || size < moi_huge_bytes) return MO_OK;
+    void *mapped = clEnqueueMapBuffer(
+        queue, buffer, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, size, 0, NULL, NULL, &code);
+    if (!mapped || code != CL_SUCCESS)
+        return moi_cl_fail(&heap->cl->log, "clEnqueueMapBuffer", code, "new buffer");
+    moi_huge_advise(mapped, size);
+    code = clEnqueueUnmapMemObject(queue, buffer, mapped, 0, NULL, &done);
+    if (code != CL_SUCCESS)
+        return moi_cl_fail(&heap->cl->log, "clEnqueueUnmapMemObject", code, "new buffer");
+    mo_status status = mo_cl_wait(heap->cl, 1, &done);
+    clReleaseEvent(done);
+    return status;
+}
+
 /* Some drivers take memory at the first use only. */
 static mo_status moi_cl_make_resident(mo_cl_heap *heap, cl_mem buffer) {
     cl_event done = NULL;
@@ -9383,7 +9429,8 @@ static mo_status moi_cl_create(mo_cl_heap *heap, uint64_t size, uint64_t zone, c
     if (!buffer || code != CL_SUCCESS)
         return moi_cl_fail(
             &heap->cl->log, "clCreateBuffer", code, "%llu bytes", (unsigned long long)size);
-    mo_status status = moi_cl_make_resident(heap, buffer);
+    mo_status status = moi_cl_advise_huge(heap, buffer, (size_t)(size + 2 * zone));
+    if (status == MO_OK) status = moi_cl_make_resident(heap, buffer);
     if (status == MO_OK) *out = buffer;
     else clReleaseMemObject(buffer);
     return status;

@@ -165,14 +165,18 @@ void harness_close(harness *h) {
 
 // The threads of one library spin for a while after a call, in the way of another library's; and
 // threads that wake up need some time until each has a core of its own.
-static void change_library(void (*to)(void *), void *state) {
+static void change_library(const harness *h, void (*to)(void *), void *state) {
     nanosleep(&(struct timespec){.tv_nsec = 60000000}, NULL);
-    for (double begin = now_s(); now_s() - begin < 0.04;) to(state);
+    for (double begin = now_s(); now_s() - begin < 0.04;) {
+        to(state);
+        if (h->device) device_finish(h->device);
+    }
 }
 
 // In turns, so that all see the same noise.
 static void sample(harness *h, const bench_case *c, work *w) {
     const int repeats = h->options->repeats;
+    const bool shares_cores = h->device && device_is_cpu(h->device);
     double *s = h->samples;
     size_t calls = calls_per_sample(h, c->run, w->state), rival_calls = 0;
     if (w->rival) rival_calls = calls_per_sample(h, w->rival, w->state);
@@ -181,10 +185,10 @@ static void sample(harness *h, const bench_case *c, work *w) {
             s[COPY * repeats + r] = seconds_per_call(h, run_copy, &h->copier, h->copy_calls);
             s[STREAM * repeats + r] = seconds_per_call(h, run_stream, &h->copier, h->copy_calls);
         }
-        if (w->rival) change_library(c->run, w->state);
+        if (w->rival || shares_cores) change_library(h, c->run, w->state);
         s[CASE * repeats + r] = seconds_per_call(h, c->run, w->state, calls);
         if (!w->rival) continue;
-        change_library(w->rival, w->state);
+        change_library(h, w->rival, w->state);
         s[RIVAL * repeats + r] = seconds_per_call(h, w->rival, w->state, rival_calls);
     }
 }

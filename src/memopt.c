@@ -23,10 +23,12 @@
 #endif
 
 #include "mo_os.h"
+#include "mo_huge.h"
 #include "mo_thread.h"
 #include "mo_base.c"
 #include "mo_dtype.c"
 #include "mo_os.c"
+#include "mo_huge.c"
 #include "mo_thread.c"
 #include "mo_queue.c"
 #include "mo_arena.c"

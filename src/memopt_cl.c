@@ -30,6 +30,8 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function" /* not all of them are used here */
 #endif
+#include "mo_huge.h"
+#include "mo_huge.c"
 #include "mo_file.h"
 #include "mo_file.c"
 #include "mo_quant_coder.h"

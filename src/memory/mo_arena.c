@@ -69,6 +69,7 @@ static int moi_arena_grow_to(mo_arena *arena, size_t end) {
     unsigned char *from = arena->base + arena->committed;
     size_t more = target - arena->committed;
     if (!moi_os_commit(from, more)) return 0;
+    moi_huge_advise(from, more);
     MOI_POISON(from, more);
     arena->committed = target;
     return 1;
