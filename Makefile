@@ -235,7 +235,6 @@ $(eval $(call variant,src,plain,$(TESTS)))
 $(eval $(call variant,src,asan,$(TESTS)))
 $(eval $(call variant,src,tsan,$(filter $(TSAN_TESTS),$(TESTS))))
 $(eval $(call variant,header,plain,$(TESTS)))
-$(eval $(call variant,header,asan,$(TESTS)))
 
 # What the tests of memopt_cl put between the loader and the driver.
 build/test/cl_layer.so: tests/cl_layer.c tests/cl_layer.h build/flags

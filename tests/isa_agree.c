@@ -510,6 +510,12 @@ static const struct {
     {"linear_ce", run_loss, 0, 0},
 };
 
+#ifdef ISA_AGREE_KNOWN_BAD /* shows that a single wrong bit is found */
+enum { KNOWN_BAD = 1 };
+#else
+enum { KNOWN_BAD = 0 };
+#endif
+
 int main(int argc, char **argv) {
     int failed = 0;
     patterns = (float *)array(N, sizeof *patterns);
@@ -518,7 +524,7 @@ int main(int argc, char **argv) {
     fill_patterns(patterns, N);
     fill_finite(numbers, N);
     for (size_t i = 0; i < N; i++) halves[i] = (uint16_t)(i < 65536 ? i : rng());
-    for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
+    for (size_t k = 0; k < (KNOWN_BAD ? 1 : sizeof kernels / sizeof *kernels); k++) {
         static output want, got;
         if (argc > 1 && strncmp(kernels[k].name, argv[1], strlen(argv[1])) != 0) continue;
         variant = kernels[k].variant;
@@ -527,9 +533,7 @@ int main(int argc, char **argv) {
         for (int cpu = 1; cpu < MO_CPU_COUNT; cpu++) {
             if (mo_cpu_select((mo_cpu)cpu) != MO_OK) continue;
             kernels[k].run(&got);
-#ifdef ISA_AGREE_KNOWN_BAD /* shows that a single wrong bit is found */
-            if (k == 0) *(unsigned char *)got.data[0] ^= 1;
-#endif
+            if (KNOWN_BAD) *(unsigned char *)got.data[0] ^= 1;
             const size_t wrong =
                 kernels[k].exact ? different_bits(&got, &want) : far_away(&got, &want);
             printf("%s %s %s %zu\n", kernels[k].name, mo_cpu_name((mo_cpu)cpu),

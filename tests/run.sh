@@ -10,8 +10,9 @@ set -u
 cd "$(dirname "$0")/.."
 isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act quant quant4 int8}
 # The slowest run in two variants, which have all between them: both sources, with and without
-# sanitizers.
+# sanitizers. Of those whose time goes into a driver, with sanitizers only.
 long_tests="cl_faults cl_gemm cl_optim optim plan plan_build replay_runs remat_optimal layout"
+driver_tests="cl_faults cl_optim cl_quant cl_attention"
 tsan_tests=${TSAN_TESTS:-base pool queue page stream loader}
 limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
@@ -61,8 +62,9 @@ start_tests() {
     local fixed=()
     setarch "$(uname -m)" -R true 2>/dev/null && fixed=(setarch "$(uname -m)" -R)
     for test in $TESTS; do
-        for side in src-plain src-asan header-plain header-asan; do
-            case $side in src-plain | header-asan) has "$test" "$long_tests" && continue ;; esac
+        for side in src-plain src-asan header-plain; do
+            case $side in src-plain) has "$test" "$long_tests" && continue ;; esac
+            case $side in header-plain) has "$test" "$driver_tests" && continue ;; esac
             start cmocka "$side/$test" "build/test/$side/test_$test"
         done
         has "$test" "$tsan_tests" &&
