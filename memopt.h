@@ -49,7 +49,8 @@ int main(void) {
  *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
  *                hook for your BLAS
  *   params       the list of parameters: name, shape, data, gradient, ties
- *   norm, act    normalization and activations whose output need not be kept
+ *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
+ *   rope         rotary position embedding, in place
  *   attention    exact attention without the seq x seq matrix
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
@@ -2183,8 +2184,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_master_init(
     const mo_optim_state *state, const uint16_t *param);
 
 #endif
-/* mo_norm.h - layer normalization whose output need not be kept: backward works from the input and
- * two numbers per row, and the output can be had again for the price of one pass. */
+/* mo_norm.h - LayerNorm and RMSNorm, whose output need not be kept: backward works from the input
+ * and two numbers per row, or one, and the output can be had again for the price of one pass. */
 #ifndef MEMOPT_NORM_H
 #define MEMOPT_NORM_H
 
@@ -2238,8 +2239,62 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_apply(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx);
 
+/* mo_rmsnorm_desc - one normalization of n rows of channels by their root mean square.
+ *
+ * n, channels  shape of x, y, dx, dy
+ * epsilon      added to the mean square; 0 = 1e-5
+ * weight       [channels]
+ * rstd         [n]: written by forward, read by apply and backward
+ * dweight      [channels]: added to by backward; NULL = weight is frozen
+ * add          not 0: backward adds to dx instead of writing it (residual connections)
+ * parallel     NULL = default
+ * Since: 0.1 */
+typedef struct mo_rmsnorm_desc {
+    size_t n, channels;
+    float epsilon;
+    const float *weight;
+    float *rstd;
+    float *dweight;
+    int add;
+    const mo_parallel *parallel;
+} mo_rmsnorm_desc;
+
+/* mo_rmsnorm_forward - y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon), row by row.
+ * mo_rmsnorm_apply - the same y, bit for bit, from the rstd of an earlier forward.
+ *
+ * x  in   [n x channels]
+ * y  out  [n x channels]; may be x in forward when x is not needed again
+ *
+ * The same bits on every CPU: products and sums are rounded one by one, in sixteen sums.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, channels 0); n may be 0
+ * Source:  Zhang and Sennrich 2019, arXiv:1910.07467
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rmsnorm_forward(
+    const mo_rmsnorm_desc *desc, const float *x, float *y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rmsnorm_apply(
+    const mo_rmsnorm_desc *desc, const float *x, float *y);
+
+/* mo_rmsnorm_backward - gradients of x and weight.
+ *
+ *   h = x rstd,  dx = rstd (dy weight - h mean(dy weight h)),  dweight += sum(dy h)
+ *
+ * x, dy  in      [n x channels]
+ * dx     in out  [n x channels]; may be dy when add is 0
+ *
+ * The same bits on every CPU.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, channels 0); n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rmsnorm_backward(
+    const mo_rmsnorm_desc *desc, const float *x, const float *dy, float *dx);
+
 #endif
-/* mo_act.h - activations whose backward needs the input only, so that the output need not be
+/* mo_act.h - GELU and SwiGLU, whose backward needs the input only, so that the output need not be
  * kept. */
 #ifndef MEMOPT_ACT_H
 #define MEMOPT_ACT_H
@@ -2259,6 +2314,103 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_backward(
 MEMOPT_API void mo_gelu_forward(const float *x, float *y, size_t n, const mo_parallel *parallel);
 MEMOPT_API void mo_gelu_backward(
     const float *x, const float *dy, float *dx, size_t n, const mo_parallel *parallel);
+
+/* mo_swiglu_desc - rows of hidden gated units.
+ *
+ * rows, hidden  shape of all matrices
+ * stride        floats from a row of gate, up, dgate, dup to the next; 0 = hidden. 2 hidden with
+ *               up = gate + hidden: one product has made both
+ * y_stride      the same of y, dy; 0 = hidden
+ * parallel      NULL = default
+ * Since: 0.1 */
+typedef struct mo_swiglu_desc {
+    size_t rows, hidden;
+    size_t stride, y_stride;
+    const mo_parallel *parallel;
+} mo_swiglu_desc;
+
+/* mo_swiglu_forward - y = silu(gate) up, silu(x) = x s(x), s(x) = 1 / (1 + e^-x).
+ * mo_swiglu_backward - dup = dy silu(gate), dgate = dy up s (1 + gate (1 - s)).
+ *
+ * gate, up, dy    in   [rows x hidden]
+ * y, dgate, dup   out  [rows x hidden]; each may be the place of any input of the same stride
+ *
+ * The same bits on every CPU: products and sums are rounded one by one.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, a stride below hidden), MO_E_OVERFLOW; rows and hidden may be 0.
+ *          |gate| up to 1e10. Relative error of y below 1e-6 for gate > -87
+ * Source:  Shazeer 2020, arXiv:2002.05202
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_swiglu_forward(
+    const mo_swiglu_desc *desc, const float *gate, const float *up, float *y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_swiglu_backward(const mo_swiglu_desc *desc,
+    const float *gate, const float *up, const float *dy, float *dgate, float *dup);
+
+#endif
+/* mo_rope.h - rotary position embedding of queries and keys, in place in the rows of a fused
+ * product; backward turns the gradients back, so that nothing is kept. */
+#ifndef MEMOPT_ROPE_H
+#define MEMOPT_ROPE_H
+
+/* mo_rope_table - cosines and sines of the angles, computed in double.
+ *
+ *   table[p][0][i] = cos(p base^(-2 i / head_size)),  table[p][1][i] = sin(the same)
+ *
+ * head_size  even
+ * positions  0..positions-1
+ * base       theta; 0 = 10000
+ * table      out  [positions x 2 x head_size / 2] float
+ *
+ * mo_rope_table_size - bytes of the table; 0 where they do not fit a size_t.
+ *
+ * Memory:  none
+ * Threads: safe for distinct tables
+ * Errors:  MO_E_INVALID (NULL, head_size 0 or odd, base that is not a positive number),
+ *          MO_E_OVERFLOW
+ * Source:  Su et al. 2021, arXiv:2104.09864
+ * Since:   0.1 */
+MEMOPT_API size_t mo_rope_table_size(size_t head_size, size_t positions);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rope_table(
+    size_t head_size, size_t positions, double base, float *table);
+
+/* mo_rope_desc - heads of batch x seq rows to turn.
+ *
+ * batch, seq   a row is at position first + row % seq
+ * first        position of the first row of each sequence; 0
+ * positions    of the table, first + seq or more; 0 = first + seq
+ * heads        that follow each other in a row: those of q, or of q and k
+ * head_size    even
+ * stride       floats from a row to the next; 0 = heads head_size
+ * interleaved  0: element i of a head is turned with element i + head_size / 2 (Hugging Face's
+ *              Llama); not 0: 2 i with 2 i + 1 (the paper, Meta's Llama)
+ * table        of mo_rope_table, for this head_size
+ * parallel     NULL = default
+ * Since: 0.1 */
+typedef struct mo_rope_desc {
+    size_t batch, seq, first, positions;
+    size_t heads, head_size, stride;
+    int interleaved;
+    const float *table;
+    const mo_parallel *parallel;
+} mo_rope_desc;
+
+/* mo_rope_forward - x (a, b) = (a cos - b sin, b cos + a sin) for each pair of each head.
+ * mo_rope_backward - the same with -sin: gradients of what forward turned; its inverse, but for
+ *                    roundings.
+ *
+ * x, dx  in out  [batch x seq] rows of heads x head_size
+ *
+ * The same bits on every CPU, and on a device: products and sums are rounded one by one.
+ *
+ * Memory:  none
+ * Threads: safe for distinct rows
+ * Errors:  MO_E_INVALID (NULL, head_size 0 or odd, heads or seq 0, stride below heads head_size,
+ *          positions below first + seq), MO_E_OVERFLOW; batch may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rope_forward(const mo_rope_desc *desc, float *x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rope_backward(const mo_rope_desc *desc, float *dx);
 
 #endif
 /* mo_attention.h - exact attention without the seq x seq matrix: tiles of scores in a small
@@ -11389,23 +11541,31 @@ void mo_bf16_to_f32(const uint16_t *x, float *y, size_t n, const mo_parallel *pa
 
 /* e^x, relative error below 2e-7; clamped above 88.3. 0 below -60: beside the 1 of a softmax that
  * is nothing, and its products with gradients stay normal numbers; subnormal ones would make the
- * matrix product a hundred times slower. Polynomial of Cephes expf. */
-MOI_INLINE MOI_V MOI_FN(moi_exp)(MOI_V x) {
-    const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));
-    x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x)); /* in this order NaN stays NaN */
-    const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));
-    const MOI_V whole = MOI_TO_FLOAT(n);
-    MOI_V r = MOI_FMA(whole, MOI_SET1(-0.693359375f), x);
-    r = MOI_FMA(whole, MOI_SET1(2.12194440e-4f), r);
-    MOI_V p = MOI_FMA(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));
-    p = MOI_FMA(p, r, MOI_SET1(8.3334519073e-3f));
-    p = MOI_FMA(p, r, MOI_SET1(4.1665795894e-2f));
-    p = MOI_FMA(p, r, MOI_SET1(1.6666665459e-1f));
-    p = MOI_FMA(p, r, MOI_SET1(5.0000001201e-1f));
-    p = MOI_ADD(MOI_FMA(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));
-    const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));
-    return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));
-}
+ * matrix product a hundred times slower. NaN stays NaN, since it is the second operand of MIN and
+ * MAX. Polynomial of Cephes expf. MAD: a product and a sum. */
+#define MOI_EXP(name, MAD)                                                                         \
+    MOI_INLINE MOI_V name(MOI_V x) {                                                               \
+        const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));                                           \
+        x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x));                                \
+        const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));                            \
+        const MOI_V whole = MOI_TO_FLOAT(n);                                                       \
+        MOI_V r = MAD(whole, MOI_SET1(-0.693359375f), x);                                          \
+        r = MAD(whole, MOI_SET1(2.12194440e-4f), r);                                               \
+        MOI_V p = MAD(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));                  \
+        p = MAD(p, r, MOI_SET1(8.3334519073e-3f));                                                 \
+        p = MAD(p, r, MOI_SET1(4.1665795894e-2f));                                                 \
+        p = MAD(p, r, MOI_SET1(1.6666665459e-1f));                                                 \
+        p = MAD(p, r, MOI_SET1(5.0000001201e-1f));                                                 \
+        p = MOI_ADD(MAD(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));                                     \
+        const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));              \
+        return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));                                \
+    }
+#define MOI_MAD(a, b, c) MOI_ADD(MOI_MUL(a, b), c)
+MOI_EXP(MOI_FN(moi_exp), MOI_FMA)
+/* Rounded after the product too: the same bits with every instruction set. */
+MOI_EXP(MOI_FN(moi_exp_same), MOI_MAD)
+#undef MOI_EXP
+#undef MOI_MAD
 
 /* largest of x[0..n-1], n >= 1 */
 MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
@@ -11460,23 +11620,31 @@ MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size
 
 /* e^x, relative error below 2e-7; clamped above 88.3. 0 below -60: beside the 1 of a softmax that
  * is nothing, and its products with gradients stay normal numbers; subnormal ones would make the
- * matrix product a hundred times slower. Polynomial of Cephes expf. */
-MOI_INLINE MOI_V MOI_FN(moi_exp)(MOI_V x) {
-    const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));
-    x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x)); /* in this order NaN stays NaN */
-    const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));
-    const MOI_V whole = MOI_TO_FLOAT(n);
-    MOI_V r = MOI_FMA(whole, MOI_SET1(-0.693359375f), x);
-    r = MOI_FMA(whole, MOI_SET1(2.12194440e-4f), r);
-    MOI_V p = MOI_FMA(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));
-    p = MOI_FMA(p, r, MOI_SET1(8.3334519073e-3f));
-    p = MOI_FMA(p, r, MOI_SET1(4.1665795894e-2f));
-    p = MOI_FMA(p, r, MOI_SET1(1.6666665459e-1f));
-    p = MOI_FMA(p, r, MOI_SET1(5.0000001201e-1f));
-    p = MOI_ADD(MOI_FMA(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));
-    const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));
-    return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));
-}
+ * matrix product a hundred times slower. NaN stays NaN, since it is the second operand of MIN and
+ * MAX. Polynomial of Cephes expf. MAD: a product and a sum. */
+#define MOI_EXP(name, MAD)                                                                         \
+    MOI_INLINE MOI_V name(MOI_V x) {                                                               \
+        const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));                                           \
+        x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x));                                \
+        const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));                            \
+        const MOI_V whole = MOI_TO_FLOAT(n);                                                       \
+        MOI_V r = MAD(whole, MOI_SET1(-0.693359375f), x);                                          \
+        r = MAD(whole, MOI_SET1(2.12194440e-4f), r);                                               \
+        MOI_V p = MAD(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));                  \
+        p = MAD(p, r, MOI_SET1(8.3334519073e-3f));                                                 \
+        p = MAD(p, r, MOI_SET1(4.1665795894e-2f));                                                 \
+        p = MAD(p, r, MOI_SET1(1.6666665459e-1f));                                                 \
+        p = MAD(p, r, MOI_SET1(5.0000001201e-1f));                                                 \
+        p = MOI_ADD(MAD(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));                                     \
+        const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));              \
+        return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));                                \
+    }
+#define MOI_MAD(a, b, c) MOI_ADD(MOI_MUL(a, b), c)
+MOI_EXP(MOI_FN(moi_exp), MOI_FMA)
+/* Rounded after the product too: the same bits with every instruction set. */
+MOI_EXP(MOI_FN(moi_exp_same), MOI_MAD)
+#undef MOI_EXP
+#undef MOI_MAD
 
 /* largest of x[0..n-1], n >= 1 */
 MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
@@ -11530,23 +11698,31 @@ MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size
 
 /* e^x, relative error below 2e-7; clamped above 88.3. 0 below -60: beside the 1 of a softmax that
  * is nothing, and its products with gradients stay normal numbers; subnormal ones would make the
- * matrix product a hundred times slower. Polynomial of Cephes expf. */
-MOI_INLINE MOI_V MOI_FN(moi_exp)(MOI_V x) {
-    const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));
-    x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x)); /* in this order NaN stays NaN */
-    const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));
-    const MOI_V whole = MOI_TO_FLOAT(n);
-    MOI_V r = MOI_FMA(whole, MOI_SET1(-0.693359375f), x);
-    r = MOI_FMA(whole, MOI_SET1(2.12194440e-4f), r);
-    MOI_V p = MOI_FMA(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));
-    p = MOI_FMA(p, r, MOI_SET1(8.3334519073e-3f));
-    p = MOI_FMA(p, r, MOI_SET1(4.1665795894e-2f));
-    p = MOI_FMA(p, r, MOI_SET1(1.6666665459e-1f));
-    p = MOI_FMA(p, r, MOI_SET1(5.0000001201e-1f));
-    p = MOI_ADD(MOI_FMA(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));
-    const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));
-    return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));
-}
+ * matrix product a hundred times slower. NaN stays NaN, since it is the second operand of MIN and
+ * MAX. Polynomial of Cephes expf. MAD: a product and a sum. */
+#define MOI_EXP(name, MAD)                                                                         \
+    MOI_INLINE MOI_V name(MOI_V x) {                                                               \
+        const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));                                           \
+        x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x));                                \
+        const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));                            \
+        const MOI_V whole = MOI_TO_FLOAT(n);                                                       \
+        MOI_V r = MAD(whole, MOI_SET1(-0.693359375f), x);                                          \
+        r = MAD(whole, MOI_SET1(2.12194440e-4f), r);                                               \
+        MOI_V p = MAD(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));                  \
+        p = MAD(p, r, MOI_SET1(8.3334519073e-3f));                                                 \
+        p = MAD(p, r, MOI_SET1(4.1665795894e-2f));                                                 \
+        p = MAD(p, r, MOI_SET1(1.6666665459e-1f));                                                 \
+        p = MAD(p, r, MOI_SET1(5.0000001201e-1f));                                                 \
+        p = MOI_ADD(MAD(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));                                     \
+        const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));              \
+        return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));                                \
+    }
+#define MOI_MAD(a, b, c) MOI_ADD(MOI_MUL(a, b), c)
+MOI_EXP(MOI_FN(moi_exp), MOI_FMA)
+/* Rounded after the product too: the same bits with every instruction set. */
+MOI_EXP(MOI_FN(moi_exp_same), MOI_MAD)
+#undef MOI_EXP
+#undef MOI_MAD
 
 /* largest of x[0..n-1], n >= 1 */
 MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
@@ -11602,23 +11778,31 @@ MOI_TARGET static float MOI_FN(moi_row_dot)(const float *x, const float *y, size
 
 /* e^x, relative error below 2e-7; clamped above 88.3. 0 below -60: beside the 1 of a softmax that
  * is nothing, and its products with gradients stay normal numbers; subnormal ones would make the
- * matrix product a hundred times slower. Polynomial of Cephes expf. */
-MOI_INLINE MOI_V MOI_FN(moi_exp)(MOI_V x) {
-    const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));
-    x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x)); /* in this order NaN stays NaN */
-    const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));
-    const MOI_V whole = MOI_TO_FLOAT(n);
-    MOI_V r = MOI_FMA(whole, MOI_SET1(-0.693359375f), x);
-    r = MOI_FMA(whole, MOI_SET1(2.12194440e-4f), r);
-    MOI_V p = MOI_FMA(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));
-    p = MOI_FMA(p, r, MOI_SET1(8.3334519073e-3f));
-    p = MOI_FMA(p, r, MOI_SET1(4.1665795894e-2f));
-    p = MOI_FMA(p, r, MOI_SET1(1.6666665459e-1f));
-    p = MOI_FMA(p, r, MOI_SET1(5.0000001201e-1f));
-    p = MOI_ADD(MOI_FMA(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));
-    const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));
-    return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));
-}
+ * matrix product a hundred times slower. NaN stays NaN, since it is the second operand of MIN and
+ * MAX. Polynomial of Cephes expf. MAD: a product and a sum. */
+#define MOI_EXP(name, MAD)                                                                         \
+    MOI_INLINE MOI_V name(MOI_V x) {                                                               \
+        const MOI_VM tiny = MOI_LT(x, MOI_SET1(-60.0f));                                           \
+        x = MOI_MIN(MOI_SET1(88.3f), MOI_MAX(MOI_SET1(-60.0f), x));                                \
+        const MOI_VI n = MOI_TO_INT(MOI_MUL(x, MOI_SET1(1.44269504f)));                            \
+        const MOI_V whole = MOI_TO_FLOAT(n);                                                       \
+        MOI_V r = MAD(whole, MOI_SET1(-0.693359375f), x);                                          \
+        r = MAD(whole, MOI_SET1(2.12194440e-4f), r);                                               \
+        MOI_V p = MAD(MOI_SET1(1.9875691500e-4f), r, MOI_SET1(1.3981999507e-3f));                  \
+        p = MAD(p, r, MOI_SET1(8.3334519073e-3f));                                                 \
+        p = MAD(p, r, MOI_SET1(4.1665795894e-2f));                                                 \
+        p = MAD(p, r, MOI_SET1(1.6666665459e-1f));                                                 \
+        p = MAD(p, r, MOI_SET1(5.0000001201e-1f));                                                 \
+        p = MOI_ADD(MAD(p, MOI_MUL(r, r), r), MOI_SET1(1.0f));                                     \
+        const MOI_V power = MOI_FROM_BITS(MOI_ISLL(MOI_IADD(n, MOI_ISET1(127)), 23));              \
+        return MOI_SELECT(tiny, MOI_SET1(0.0f), MOI_MUL(p, power));                                \
+    }
+#define MOI_MAD(a, b, c) MOI_ADD(MOI_MUL(a, b), c)
+MOI_EXP(MOI_FN(moi_exp), MOI_FMA)
+/* Rounded after the product too: the same bits with every instruction set. */
+MOI_EXP(MOI_FN(moi_exp_same), MOI_MAD)
+#undef MOI_EXP
+#undef MOI_MAD
 
 /* largest of x[0..n-1], n >= 1 */
 MOI_TARGET static float MOI_FN(moi_row_max)(const float *x, size_t n) {
@@ -18068,7 +18252,7 @@ static mo_status moi_optim_slice_copy(
 /* mo_norm.c - see mo_norm.h. */
 
 #define MOI_ISA scalar
-/* mo_norm.inc - layer normalization for one instruction set. Threads share rows for y and dx, and
+/* mo_norm.inc - LayerNorm and RMSNorm for one instruction set. Threads share rows for y and dx, and
  * columns for dweight. */
 
 MOI_TARGET static void MOI_FN(moi_norm_stats)(
@@ -18147,8 +18331,9 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
 MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float *dx, size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++)
-        MOI_FN(moi_norm_dx_row)(d, x + row * d->channels, dy + row * d->channels, d->mean[row],
-            d->rstd[row], dx + row * d->channels);
+        MOI_FN(moi_norm_dx_row)
+        (d, x + row * d->channels, dy + row * d->channels, d->mean[row], d->rstd[row],
+            dx + row * d->channels);
 }
 
 /* One vector of columns of one row, and its sums into the gradients. */
@@ -18198,12 +18383,115 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
         }
         d->dweight[i] += dw;
         d->dbias[i] += db;
+    }
+}
+
+/* ---- RMSNorm: nothing is fused, so that every instruction set gives the same bits ------------ */
+
+/* Sum of x[i]^2, or with dy of x[i] (dy[i] w[i]): sixteen sums whatever the vector, then one. */
+MOI_INLINE float MOI_FN(moi_rms_sum)(const float *x, const float *dy, const float *w, size_t n) {
+    enum { MOST = 16 / MOI_CAT(moi_lanes, MOI_ISA) };
+    MOI_V sums[MOST];
+    float lanes[16];
+    size_t i = 0;
+    for (size_t k = 0; k < MOST; k++) sums[k] = MOI_SET1(0.0f);
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < MOST; k++) {
+            const size_t at = i + k * MOI_LANES;
+            const MOI_V v = MOI_LOAD(x + at);
+            const MOI_V other = dy ? MOI_MUL(MOI_LOAD(dy + at), MOI_LOAD(w + at)) : v;
+            sums[k] = MOI_ADD(sums[k], MOI_MUL(v, other));
+        }
+    for (size_t k = 0; k < MOST; k++) MOI_STORE(lanes + k * MOI_LANES, sums[k]);
+    for (size_t half = 8; half > 0; half /= 2)
+        for (size_t k = 0; k < half; k++) lanes[k] += lanes[k + half];
+    float total = lanes[0];
+    for (; i < n; i++) total += x[i] * (dy ? dy[i] * w[i] : x[i]);
+    return total;
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_forward)(
+    const mo_rmsnorm_desc *d, int stats, const float *x, float *y, size_t begin, size_t end) {
+    const size_t n = d->channels;
+    for (size_t row = begin; row < end; row++) {
+        const float *from = x + row * n;
+        float *to = y + row * n;
+        if (stats) {
+            const float square = MOI_FN(moi_rms_sum)(from, NULL, NULL, n) / (float)n;
+            d->rstd[row] = 1.0f / sqrtf(square + d->epsilon);
+        }
+        const float rstd = d->rstd[row];
+        size_t i = 0;
+        for (; i + MOI_LANES <= n; i += MOI_LANES)
+            MOI_STORE(to + i,
+                MOI_MUL(MOI_MUL(MOI_LOAD(from + i), MOI_SET1(rstd)), MOI_LOAD(d->weight + i)));
+        for (; i < n; i++) to[i] = from[i] * rstd * d->weight[i];
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dx_row)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, float rstd, float *dx) {
+    const size_t n = d->channels;
+    const float mean = MOI_FN(moi_rms_sum)(x, dy, d->weight, n) / (float)n * rstd; /* of g h */
+    const MOI_V vr = MOI_SET1(rstd), vm = MOI_SET1(mean);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        const MOI_V h = MOI_MUL(MOI_LOAD(x + i), vr);
+        MOI_V v = MOI_MUL(vr, MOI_SUB(g, MOI_MUL(h, vm)));
+        if (d->add) v = MOI_ADD(MOI_LOAD(dx + i), v);
+        MOI_STORE(dx + i, v);
+    }
+    for (; i < n; i++) {
+        const float v = rstd * (dy[i] * d->weight[i] - x[i] * rstd * mean);
+        dx[i] = d->add ? dx[i] + v : v;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dx)(const mo_rmsnorm_desc *d, const float *x, const float *dy,
+    float *dx, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        MOI_FN(moi_rms_dx_row)(d, x + at, dy + at, d->rstd[row], dx + at);
+    }
+}
+
+/* Four vectors of columns from i on. */
+MOI_TARGET static void MOI_FN(moi_rms_dw4)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, size_t i) {
+    MOI_V sums[4];
+    for (size_t k = 0; k < 4; k++) sums[k] = MOI_SET1(0.0f);
+    for (size_t row = 0; row < d->n; row++) {
+        const MOI_V rstd = MOI_SET1(d->rstd[row]);
+        for (size_t k = 0; k < 4; k++) {
+            const size_t at = row * d->channels + i + k * MOI_LANES;
+            const MOI_V h = MOI_MUL(MOI_LOAD(x + at), rstd);
+            sums[k] = MOI_ADD(sums[k], MOI_MUL(MOI_LOAD(dy + at), h));
+        }
+    }
+    for (size_t k = 0; k < 4; k++) {
+        float *dw = d->dweight + i + k * MOI_LANES;
+        MOI_STORE(dw, MOI_ADD(MOI_LOAD(dw), sums[k]));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dw)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, size_t begin, size_t end) {
+    size_t i = begin;
+    for (; i + 4 * MOI_LANES <= end; i += 4 * MOI_LANES) MOI_FN(moi_rms_dw4)(d, x, dy, i);
+    for (; i < end; i++) {
+        float sum = 0;
+        for (size_t row = 0; row < d->n; row++) {
+            const size_t at = row * d->channels + i;
+            sum += dy[at] * (x[at] * d->rstd[row]);
+        }
+        d->dweight[i] += sum;
     }
 }
 #undef MOI_ISA
 #if MOI_X86
 #define MOI_ISA avx2
-/* mo_norm.inc - layer normalization for one instruction set. Threads share rows for y and dx, and
+/* mo_norm.inc - LayerNorm and RMSNorm for one instruction set. Threads share rows for y and dx, and
  * columns for dweight. */
 
 MOI_TARGET static void MOI_FN(moi_norm_stats)(
@@ -18282,8 +18570,9 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
 MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float *dx, size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++)
-        MOI_FN(moi_norm_dx_row)(d, x + row * d->channels, dy + row * d->channels, d->mean[row],
-            d->rstd[row], dx + row * d->channels);
+        MOI_FN(moi_norm_dx_row)
+        (d, x + row * d->channels, dy + row * d->channels, d->mean[row], d->rstd[row],
+            dx + row * d->channels);
 }
 
 /* One vector of columns of one row, and its sums into the gradients. */
@@ -18333,11 +18622,114 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
         }
         d->dweight[i] += dw;
         d->dbias[i] += db;
+    }
+}
+
+/* ---- RMSNorm: nothing is fused, so that every instruction set gives the same bits ------------ */
+
+/* Sum of x[i]^2, or with dy of x[i] (dy[i] w[i]): sixteen sums whatever the vector, then one. */
+MOI_INLINE float MOI_FN(moi_rms_sum)(const float *x, const float *dy, const float *w, size_t n) {
+    enum { MOST = 16 / MOI_CAT(moi_lanes, MOI_ISA) };
+    MOI_V sums[MOST];
+    float lanes[16];
+    size_t i = 0;
+    for (size_t k = 0; k < MOST; k++) sums[k] = MOI_SET1(0.0f);
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < MOST; k++) {
+            const size_t at = i + k * MOI_LANES;
+            const MOI_V v = MOI_LOAD(x + at);
+            const MOI_V other = dy ? MOI_MUL(MOI_LOAD(dy + at), MOI_LOAD(w + at)) : v;
+            sums[k] = MOI_ADD(sums[k], MOI_MUL(v, other));
+        }
+    for (size_t k = 0; k < MOST; k++) MOI_STORE(lanes + k * MOI_LANES, sums[k]);
+    for (size_t half = 8; half > 0; half /= 2)
+        for (size_t k = 0; k < half; k++) lanes[k] += lanes[k + half];
+    float total = lanes[0];
+    for (; i < n; i++) total += x[i] * (dy ? dy[i] * w[i] : x[i]);
+    return total;
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_forward)(
+    const mo_rmsnorm_desc *d, int stats, const float *x, float *y, size_t begin, size_t end) {
+    const size_t n = d->channels;
+    for (size_t row = begin; row < end; row++) {
+        const float *from = x + row * n;
+        float *to = y + row * n;
+        if (stats) {
+            const float square = MOI_FN(moi_rms_sum)(from, NULL, NULL, n) / (float)n;
+            d->rstd[row] = 1.0f / sqrtf(square + d->epsilon);
+        }
+        const float rstd = d->rstd[row];
+        size_t i = 0;
+        for (; i + MOI_LANES <= n; i += MOI_LANES)
+            MOI_STORE(to + i,
+                MOI_MUL(MOI_MUL(MOI_LOAD(from + i), MOI_SET1(rstd)), MOI_LOAD(d->weight + i)));
+        for (; i < n; i++) to[i] = from[i] * rstd * d->weight[i];
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dx_row)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, float rstd, float *dx) {
+    const size_t n = d->channels;
+    const float mean = MOI_FN(moi_rms_sum)(x, dy, d->weight, n) / (float)n * rstd; /* of g h */
+    const MOI_V vr = MOI_SET1(rstd), vm = MOI_SET1(mean);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        const MOI_V h = MOI_MUL(MOI_LOAD(x + i), vr);
+        MOI_V v = MOI_MUL(vr, MOI_SUB(g, MOI_MUL(h, vm)));
+        if (d->add) v = MOI_ADD(MOI_LOAD(dx + i), v);
+        MOI_STORE(dx + i, v);
+    }
+    for (; i < n; i++) {
+        const float v = rstd * (dy[i] * d->weight[i] - x[i] * rstd * mean);
+        dx[i] = d->add ? dx[i] + v : v;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dx)(const mo_rmsnorm_desc *d, const float *x, const float *dy,
+    float *dx, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        MOI_FN(moi_rms_dx_row)(d, x + at, dy + at, d->rstd[row], dx + at);
+    }
+}
+
+/* Four vectors of columns from i on. */
+MOI_TARGET static void MOI_FN(moi_rms_dw4)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, size_t i) {
+    MOI_V sums[4];
+    for (size_t k = 0; k < 4; k++) sums[k] = MOI_SET1(0.0f);
+    for (size_t row = 0; row < d->n; row++) {
+        const MOI_V rstd = MOI_SET1(d->rstd[row]);
+        for (size_t k = 0; k < 4; k++) {
+            const size_t at = row * d->channels + i + k * MOI_LANES;
+            const MOI_V h = MOI_MUL(MOI_LOAD(x + at), rstd);
+            sums[k] = MOI_ADD(sums[k], MOI_MUL(MOI_LOAD(dy + at), h));
+        }
+    }
+    for (size_t k = 0; k < 4; k++) {
+        float *dw = d->dweight + i + k * MOI_LANES;
+        MOI_STORE(dw, MOI_ADD(MOI_LOAD(dw), sums[k]));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dw)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, size_t begin, size_t end) {
+    size_t i = begin;
+    for (; i + 4 * MOI_LANES <= end; i += 4 * MOI_LANES) MOI_FN(moi_rms_dw4)(d, x, dy, i);
+    for (; i < end; i++) {
+        float sum = 0;
+        for (size_t row = 0; row < d->n; row++) {
+            const size_t at = row * d->channels + i;
+            sum += dy[at] * (x[at] * d->rstd[row]);
+        }
+        d->dweight[i] += sum;
     }
 }
 #undef MOI_ISA
 #define MOI_ISA avx512
-/* mo_norm.inc - layer normalization for one instruction set. Threads share rows for y and dx, and
+/* mo_norm.inc - LayerNorm and RMSNorm for one instruction set. Threads share rows for y and dx, and
  * columns for dweight. */
 
 MOI_TARGET static void MOI_FN(moi_norm_stats)(
@@ -18416,8 +18808,9 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
 MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float *dx, size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++)
-        MOI_FN(moi_norm_dx_row)(d, x + row * d->channels, dy + row * d->channels, d->mean[row],
-            d->rstd[row], dx + row * d->channels);
+        MOI_FN(moi_norm_dx_row)
+        (d, x + row * d->channels, dy + row * d->channels, d->mean[row], d->rstd[row],
+            dx + row * d->channels);
 }
 
 /* One vector of columns of one row, and its sums into the gradients. */
@@ -18467,13 +18860,116 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
         }
         d->dweight[i] += dw;
         d->dbias[i] += db;
+    }
+}
+
+/* ---- RMSNorm: nothing is fused, so that every instruction set gives the same bits ------------ */
+
+/* Sum of x[i]^2, or with dy of x[i] (dy[i] w[i]): sixteen sums whatever the vector, then one. */
+MOI_INLINE float MOI_FN(moi_rms_sum)(const float *x, const float *dy, const float *w, size_t n) {
+    enum { MOST = 16 / MOI_CAT(moi_lanes, MOI_ISA) };
+    MOI_V sums[MOST];
+    float lanes[16];
+    size_t i = 0;
+    for (size_t k = 0; k < MOST; k++) sums[k] = MOI_SET1(0.0f);
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < MOST; k++) {
+            const size_t at = i + k * MOI_LANES;
+            const MOI_V v = MOI_LOAD(x + at);
+            const MOI_V other = dy ? MOI_MUL(MOI_LOAD(dy + at), MOI_LOAD(w + at)) : v;
+            sums[k] = MOI_ADD(sums[k], MOI_MUL(v, other));
+        }
+    for (size_t k = 0; k < MOST; k++) MOI_STORE(lanes + k * MOI_LANES, sums[k]);
+    for (size_t half = 8; half > 0; half /= 2)
+        for (size_t k = 0; k < half; k++) lanes[k] += lanes[k + half];
+    float total = lanes[0];
+    for (; i < n; i++) total += x[i] * (dy ? dy[i] * w[i] : x[i]);
+    return total;
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_forward)(
+    const mo_rmsnorm_desc *d, int stats, const float *x, float *y, size_t begin, size_t end) {
+    const size_t n = d->channels;
+    for (size_t row = begin; row < end; row++) {
+        const float *from = x + row * n;
+        float *to = y + row * n;
+        if (stats) {
+            const float square = MOI_FN(moi_rms_sum)(from, NULL, NULL, n) / (float)n;
+            d->rstd[row] = 1.0f / sqrtf(square + d->epsilon);
+        }
+        const float rstd = d->rstd[row];
+        size_t i = 0;
+        for (; i + MOI_LANES <= n; i += MOI_LANES)
+            MOI_STORE(to + i,
+                MOI_MUL(MOI_MUL(MOI_LOAD(from + i), MOI_SET1(rstd)), MOI_LOAD(d->weight + i)));
+        for (; i < n; i++) to[i] = from[i] * rstd * d->weight[i];
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dx_row)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, float rstd, float *dx) {
+    const size_t n = d->channels;
+    const float mean = MOI_FN(moi_rms_sum)(x, dy, d->weight, n) / (float)n * rstd; /* of g h */
+    const MOI_V vr = MOI_SET1(rstd), vm = MOI_SET1(mean);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        const MOI_V h = MOI_MUL(MOI_LOAD(x + i), vr);
+        MOI_V v = MOI_MUL(vr, MOI_SUB(g, MOI_MUL(h, vm)));
+        if (d->add) v = MOI_ADD(MOI_LOAD(dx + i), v);
+        MOI_STORE(dx + i, v);
+    }
+    for (; i < n; i++) {
+        const float v = rstd * (dy[i] * d->weight[i] - x[i] * rstd * mean);
+        dx[i] = d->add ? dx[i] + v : v;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dx)(const mo_rmsnorm_desc *d, const float *x, const float *dy,
+    float *dx, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        MOI_FN(moi_rms_dx_row)(d, x + at, dy + at, d->rstd[row], dx + at);
+    }
+}
+
+/* Four vectors of columns from i on. */
+MOI_TARGET static void MOI_FN(moi_rms_dw4)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, size_t i) {
+    MOI_V sums[4];
+    for (size_t k = 0; k < 4; k++) sums[k] = MOI_SET1(0.0f);
+    for (size_t row = 0; row < d->n; row++) {
+        const MOI_V rstd = MOI_SET1(d->rstd[row]);
+        for (size_t k = 0; k < 4; k++) {
+            const size_t at = row * d->channels + i + k * MOI_LANES;
+            const MOI_V h = MOI_MUL(MOI_LOAD(x + at), rstd);
+            sums[k] = MOI_ADD(sums[k], MOI_MUL(MOI_LOAD(dy + at), h));
+        }
+    }
+    for (size_t k = 0; k < 4; k++) {
+        float *dw = d->dweight + i + k * MOI_LANES;
+        MOI_STORE(dw, MOI_ADD(MOI_LOAD(dw), sums[k]));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dw)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, size_t begin, size_t end) {
+    size_t i = begin;
+    for (; i + 4 * MOI_LANES <= end; i += 4 * MOI_LANES) MOI_FN(moi_rms_dw4)(d, x, dy, i);
+    for (; i < end; i++) {
+        float sum = 0;
+        for (size_t row = 0; row < d->n; row++) {
+            const size_t at = row * d->channels + i;
+            sum += dy[at] * (x[at] * d->rstd[row]);
+        }
+        d->dweight[i] += sum;
     }
 }
 #undef MOI_ISA
 #endif
 #if MOI_NEON
 #define MOI_ISA neon
-/* mo_norm.inc - layer normalization for one instruction set. Threads share rows for y and dx, and
+/* mo_norm.inc - LayerNorm and RMSNorm for one instruction set. Threads share rows for y and dx, and
  * columns for dweight. */
 
 MOI_TARGET static void MOI_FN(moi_norm_stats)(
@@ -18552,8 +19048,9 @@ MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const
 MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float *dx, size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++)
-        MOI_FN(moi_norm_dx_row)(d, x + row * d->channels, dy + row * d->channels, d->mean[row],
-            d->rstd[row], dx + row * d->channels);
+        MOI_FN(moi_norm_dx_row)
+        (d, x + row * d->channels, dy + row * d->channels, d->mean[row], d->rstd[row],
+            dx + row * d->channels);
 }
 
 /* One vector of columns of one row, and its sums into the gradients. */
@@ -18603,6 +19100,109 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
         }
         d->dweight[i] += dw;
         d->dbias[i] += db;
+    }
+}
+
+/* ---- RMSNorm: nothing is fused, so that every instruction set gives the same bits ------------ */
+
+/* Sum of x[i]^2, or with dy of x[i] (dy[i] w[i]): sixteen sums whatever the vector, then one. */
+MOI_INLINE float MOI_FN(moi_rms_sum)(const float *x, const float *dy, const float *w, size_t n) {
+    enum { MOST = 16 / MOI_CAT(moi_lanes, MOI_ISA) };
+    MOI_V sums[MOST];
+    float lanes[16];
+    size_t i = 0;
+    for (size_t k = 0; k < MOST; k++) sums[k] = MOI_SET1(0.0f);
+    for (; i + 16 <= n; i += 16)
+        for (size_t k = 0; k < MOST; k++) {
+            const size_t at = i + k * MOI_LANES;
+            const MOI_V v = MOI_LOAD(x + at);
+            const MOI_V other = dy ? MOI_MUL(MOI_LOAD(dy + at), MOI_LOAD(w + at)) : v;
+            sums[k] = MOI_ADD(sums[k], MOI_MUL(v, other));
+        }
+    for (size_t k = 0; k < MOST; k++) MOI_STORE(lanes + k * MOI_LANES, sums[k]);
+    for (size_t half = 8; half > 0; half /= 2)
+        for (size_t k = 0; k < half; k++) lanes[k] += lanes[k + half];
+    float total = lanes[0];
+    for (; i < n; i++) total += x[i] * (dy ? dy[i] * w[i] : x[i]);
+    return total;
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_forward)(
+    const mo_rmsnorm_desc *d, int stats, const float *x, float *y, size_t begin, size_t end) {
+    const size_t n = d->channels;
+    for (size_t row = begin; row < end; row++) {
+        const float *from = x + row * n;
+        float *to = y + row * n;
+        if (stats) {
+            const float square = MOI_FN(moi_rms_sum)(from, NULL, NULL, n) / (float)n;
+            d->rstd[row] = 1.0f / sqrtf(square + d->epsilon);
+        }
+        const float rstd = d->rstd[row];
+        size_t i = 0;
+        for (; i + MOI_LANES <= n; i += MOI_LANES)
+            MOI_STORE(to + i,
+                MOI_MUL(MOI_MUL(MOI_LOAD(from + i), MOI_SET1(rstd)), MOI_LOAD(d->weight + i)));
+        for (; i < n; i++) to[i] = from[i] * rstd * d->weight[i];
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dx_row)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, float rstd, float *dx) {
+    const size_t n = d->channels;
+    const float mean = MOI_FN(moi_rms_sum)(x, dy, d->weight, n) / (float)n * rstd; /* of g h */
+    const MOI_V vr = MOI_SET1(rstd), vm = MOI_SET1(mean);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V g = MOI_MUL(MOI_LOAD(dy + i), MOI_LOAD(d->weight + i));
+        const MOI_V h = MOI_MUL(MOI_LOAD(x + i), vr);
+        MOI_V v = MOI_MUL(vr, MOI_SUB(g, MOI_MUL(h, vm)));
+        if (d->add) v = MOI_ADD(MOI_LOAD(dx + i), v);
+        MOI_STORE(dx + i, v);
+    }
+    for (; i < n; i++) {
+        const float v = rstd * (dy[i] * d->weight[i] - x[i] * rstd * mean);
+        dx[i] = d->add ? dx[i] + v : v;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dx)(const mo_rmsnorm_desc *d, const float *x, const float *dy,
+    float *dx, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        MOI_FN(moi_rms_dx_row)(d, x + at, dy + at, d->rstd[row], dx + at);
+    }
+}
+
+/* Four vectors of columns from i on. */
+MOI_TARGET static void MOI_FN(moi_rms_dw4)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, size_t i) {
+    MOI_V sums[4];
+    for (size_t k = 0; k < 4; k++) sums[k] = MOI_SET1(0.0f);
+    for (size_t row = 0; row < d->n; row++) {
+        const MOI_V rstd = MOI_SET1(d->rstd[row]);
+        for (size_t k = 0; k < 4; k++) {
+            const size_t at = row * d->channels + i + k * MOI_LANES;
+            const MOI_V h = MOI_MUL(MOI_LOAD(x + at), rstd);
+            sums[k] = MOI_ADD(sums[k], MOI_MUL(MOI_LOAD(dy + at), h));
+        }
+    }
+    for (size_t k = 0; k < 4; k++) {
+        float *dw = d->dweight + i + k * MOI_LANES;
+        MOI_STORE(dw, MOI_ADD(MOI_LOAD(dw), sums[k]));
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rms_dw)(
+    const mo_rmsnorm_desc *d, const float *x, const float *dy, size_t begin, size_t end) {
+    size_t i = begin;
+    for (; i + 4 * MOI_LANES <= end; i += 4 * MOI_LANES) MOI_FN(moi_rms_dw4)(d, x, dy, i);
+    for (; i < end; i++) {
+        float sum = 0;
+        for (size_t row = 0; row < d->n; row++) {
+            const size_t at = row * d->channels + i;
+            sum += dy[at] * (x[at] * d->rstd[row]);
+        }
+        d->dweight[i] += sum;
     }
 }
 #undef MOI_ISA
@@ -18670,10 +19270,106 @@ mo_status mo_layernorm_backward(
     mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
     return MO_OK;
 }
+
+/* ---- RMSNorm --------------------------------------------------------------------------------- */
+
+typedef struct moi_rms_job {
+    mo_rmsnorm_desc desc;
+    int stats;
+    const float *x, *dy;
+    float *out; /* y or dx */
+} moi_rms_job;
+
+static void moi_rms_forward_rows(const void *context, size_t begin, size_t end) {
+    const moi_rms_job *job = (const moi_rms_job *)context;
+    MOI_DISPATCH(moi_rms_forward, (&job->desc, job->stats, job->x, job->out, begin, end));
+}
+
+static void moi_rms_dx_rows(const void *context, size_t begin, size_t end) {
+    const moi_rms_job *job = (const moi_rms_job *)context;
+    MOI_DISPATCH(moi_rms_dx, (&job->desc, job->x, job->dy, job->out, begin, end));
+}
+
+static void moi_rms_dw_columns(const void *context, size_t begin, size_t end) {
+    const moi_rms_job *job = (const moi_rms_job *)context;
+    MOI_DISPATCH(moi_rms_dw, (&job->desc, job->x, job->dy, begin, end));
+}
+
+static int moi_rms_valid(const mo_rmsnorm_desc *d, const float *x, const float *out) {
+    return d && d->weight && d->rstd && x && out && d->channels != 0;
+}
+
+static mo_status moi_rms_run(const mo_rmsnorm_desc *desc, int stats, const float *x, float *y) {
+    if (!moi_rms_valid(desc, x, y)) return MO_E_INVALID;
+    moi_rms_job job = {*desc, stats, x, NULL, y};
+    if (job.desc.epsilon == 0.0f) job.desc.epsilon = 1e-5f;
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_rms_forward_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_rmsnorm_forward(const mo_rmsnorm_desc *desc, const float *x, float *y) {
+    return moi_rms_run(desc, 1, x, y);
+}
+
+mo_status mo_rmsnorm_apply(const mo_rmsnorm_desc *desc, const float *x, float *y) {
+    return moi_rms_run(desc, 0, x, y);
+}
+
+mo_status mo_rmsnorm_backward(
+    const mo_rmsnorm_desc *desc, const float *x, const float *dy, float *dx) {
+    if (!moi_rms_valid(desc, x, dx) || !dy) return MO_E_INVALID;
+    const moi_rms_job job = {*desc, 0, x, dy, dx};
+    if (desc->dweight)
+        mo_parallel_for(desc->parallel, desc->channels, 64, moi_rms_dw_columns, &job);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_rms_dx_rows, &job);
+    return MO_OK;
+}
+/* mo_block_rules.h - what descs of a block's parts say, wherever they run; never part of the public
+ * header. */
+#ifndef MEMOPT_BLOCK_RULES_H
+#define MEMOPT_BLOCK_RULES_H
+
+/* Defaults filled in; n: units. */
+MOI_ALWAYS_INLINE mo_status moi_swiglu_check(
+    const mo_swiglu_desc *desc, mo_swiglu_desc *d, size_t *n) {
+    size_t bytes;
+    if (!desc) return MO_E_INVALID;
+    *d = *desc;
+    if (d->stride == 0) d->stride = d->hidden;
+    if (d->y_stride == 0) d->y_stride = d->hidden;
+    if (d->stride < d->hidden || d->y_stride < d->hidden) return MO_E_INVALID;
+    if (!moi_mul(d->rows, d->hidden, n) ||
+        !moi_mul(d->rows, moi_max(d->stride, d->y_stride), &bytes) ||
+        !moi_mul(bytes, sizeof(float), &bytes))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+/* Defaults filled in; rows: of them all. */
+MOI_ALWAYS_INLINE mo_status moi_rope_check(
+    const mo_rope_desc *desc, mo_rope_desc *d, size_t *rows) {
+    size_t width, last, bytes;
+    if (!desc) return MO_E_INVALID;
+    *d = *desc;
+    if (d->heads == 0 || d->head_size == 0 || d->head_size % 2 != 0 || d->seq == 0)
+        return MO_E_INVALID;
+    if (!moi_mul(d->heads, d->head_size, &width) || !moi_add(d->first, d->seq, &last) ||
+        !moi_mul(d->batch, d->seq, rows))
+        return MO_E_OVERFLOW;
+    if (d->stride == 0) d->stride = width;
+    if (d->positions == 0) d->positions = last;
+    if (d->stride < width || d->positions < last) return MO_E_INVALID;
+    if (!moi_mul(*rows, d->stride, &bytes) || !moi_mul(bytes, sizeof(float), &bytes) ||
+        !moi_mul(d->positions, d->head_size, &bytes) || !moi_mul(bytes, sizeof(float), &bytes))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+#endif
 /* mo_act.c - see mo_act.h. */
 
 #define MOI_ISA scalar
-/* mo_act.inc - GELU for one instruction set. */
+/* mo_act.inc - GELU and SwiGLU for one instruction set. */
 
 /* sigmoid(2u), the factor that GELU multiplies x with */
 MOI_INLINE MOI_V MOI_FN(moi_gelu_gate)(MOI_V x, MOI_V square) {
@@ -18705,11 +19401,60 @@ MOI_TARGET static void MOI_FN(moi_gelu_backward)(
     for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
     for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
+}
+
+/* ---- SwiGLU: nothing is fused, so that every instruction set gives the same bits ------------- */
+
+/* e^-x, and s(x) = 1 / (1 + e^-x) from it */
+#define MOI_SILU_GATE(x)                                                                           \
+    const MOI_V e = MOI_FN(moi_exp_same)(MOI_SUB(MOI_SET1(0.0f), x));                              \
+    const MOI_V s = MOI_DIV(MOI_SET1(1.0f), MOI_ADD(MOI_SET1(1.0f), e));
+
+MOI_INLINE MOI_V MOI_FN(moi_swiglu)(MOI_V gate, MOI_V up) {
+    MOI_SILU_GATE(gate)
+    (void)e;
+    return MOI_MUL(MOI_MUL(gate, s), up);
+}
+
+/* The gradients of one vector; 1 - s is e s. */
+MOI_INLINE void MOI_FN(moi_swiglu_slopes)(
+    MOI_V gate, MOI_V up, MOI_V dy, MOI_V *dgate, MOI_V *dup) {
+    MOI_SILU_GATE(gate)
+    const MOI_V bend = MOI_ADD(MOI_SET1(1.0f), MOI_MUL(gate, MOI_MUL(e, s)));
+    *dup = MOI_MUL(dy, MOI_MUL(gate, s));
+    *dgate = MOI_MUL(MOI_MUL(dy, up), MOI_MUL(s, bend));
+}
+#undef MOI_SILU_GATE
+
+MOI_TARGET static void MOI_FN(moi_swiglu_forward)(
+    const float *gate, const float *up, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(y + i, MOI_FN(moi_swiglu)(MOI_LOAD(gate + i), MOI_LOAD(up + i)));
+    for (; i < n; i++) y[i] = moi_swiglu_scalar(gate[i], up[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_swiglu_backward)(
+    const float *gate, const float *up, const float *dy, float *dgate, float *dup, size_t n) {
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        MOI_V a, b;
+        MOI_FN(moi_swiglu_slopes)
+        (MOI_LOAD(gate + i), MOI_LOAD(up + i), MOI_LOAD(dy + i), &a, &b);
+        MOI_STORE(dgate + i, a);
+        MOI_STORE(dup + i, b);
+    }
+    for (; i < n; i++) {
+        float a, b;
+        moi_swiglu_slopes_scalar(gate[i], up[i], dy[i], &a, &b);
+        dgate[i] = a;
+        dup[i] = b;
+    }
 }
 #undef MOI_ISA
 #if MOI_X86
 #define MOI_ISA avx2
-/* mo_act.inc - GELU for one instruction set. */
+/* mo_act.inc - GELU and SwiGLU for one instruction set. */
 
 /* sigmoid(2u), the factor that GELU multiplies x with */
 MOI_INLINE MOI_V MOI_FN(moi_gelu_gate)(MOI_V x, MOI_V square) {
@@ -18741,10 +19486,59 @@ MOI_TARGET static void MOI_FN(moi_gelu_backward)(
     for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
     for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
+}
+
+/* ---- SwiGLU: nothing is fused, so that every instruction set gives the same bits ------------- */
+
+/* e^-x, and s(x) = 1 / (1 + e^-x) from it */
+#define MOI_SILU_GATE(x)                                                                           \
+    const MOI_V e = MOI_FN(moi_exp_same)(MOI_SUB(MOI_SET1(0.0f), x));                              \
+    const MOI_V s = MOI_DIV(MOI_SET1(1.0f), MOI_ADD(MOI_SET1(1.0f), e));
+
+MOI_INLINE MOI_V MOI_FN(moi_swiglu)(MOI_V gate, MOI_V up) {
+    MOI_SILU_GATE(gate)
+    (void)e;
+    return MOI_MUL(MOI_MUL(gate, s), up);
+}
+
+/* The gradients of one vector; 1 - s is e s. */
+MOI_INLINE void MOI_FN(moi_swiglu_slopes)(
+    MOI_V gate, MOI_V up, MOI_V dy, MOI_V *dgate, MOI_V *dup) {
+    MOI_SILU_GATE(gate)
+    const MOI_V bend = MOI_ADD(MOI_SET1(1.0f), MOI_MUL(gate, MOI_MUL(e, s)));
+    *dup = MOI_MUL(dy, MOI_MUL(gate, s));
+    *dgate = MOI_MUL(MOI_MUL(dy, up), MOI_MUL(s, bend));
+}
+#undef MOI_SILU_GATE
+
+MOI_TARGET static void MOI_FN(moi_swiglu_forward)(
+    const float *gate, const float *up, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(y + i, MOI_FN(moi_swiglu)(MOI_LOAD(gate + i), MOI_LOAD(up + i)));
+    for (; i < n; i++) y[i] = moi_swiglu_scalar(gate[i], up[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_swiglu_backward)(
+    const float *gate, const float *up, const float *dy, float *dgate, float *dup, size_t n) {
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        MOI_V a, b;
+        MOI_FN(moi_swiglu_slopes)
+        (MOI_LOAD(gate + i), MOI_LOAD(up + i), MOI_LOAD(dy + i), &a, &b);
+        MOI_STORE(dgate + i, a);
+        MOI_STORE(dup + i, b);
+    }
+    for (; i < n; i++) {
+        float a, b;
+        moi_swiglu_slopes_scalar(gate[i], up[i], dy[i], &a, &b);
+        dgate[i] = a;
+        dup[i] = b;
+    }
 }
 #undef MOI_ISA
 #define MOI_ISA avx512
-/* mo_act.inc - GELU for one instruction set. */
+/* mo_act.inc - GELU and SwiGLU for one instruction set. */
 
 /* sigmoid(2u), the factor that GELU multiplies x with */
 MOI_INLINE MOI_V MOI_FN(moi_gelu_gate)(MOI_V x, MOI_V square) {
@@ -18776,12 +19570,61 @@ MOI_TARGET static void MOI_FN(moi_gelu_backward)(
     for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
     for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
+}
+
+/* ---- SwiGLU: nothing is fused, so that every instruction set gives the same bits ------------- */
+
+/* e^-x, and s(x) = 1 / (1 + e^-x) from it */
+#define MOI_SILU_GATE(x)                                                                           \
+    const MOI_V e = MOI_FN(moi_exp_same)(MOI_SUB(MOI_SET1(0.0f), x));                              \
+    const MOI_V s = MOI_DIV(MOI_SET1(1.0f), MOI_ADD(MOI_SET1(1.0f), e));
+
+MOI_INLINE MOI_V MOI_FN(moi_swiglu)(MOI_V gate, MOI_V up) {
+    MOI_SILU_GATE(gate)
+    (void)e;
+    return MOI_MUL(MOI_MUL(gate, s), up);
+}
+
+/* The gradients of one vector; 1 - s is e s. */
+MOI_INLINE void MOI_FN(moi_swiglu_slopes)(
+    MOI_V gate, MOI_V up, MOI_V dy, MOI_V *dgate, MOI_V *dup) {
+    MOI_SILU_GATE(gate)
+    const MOI_V bend = MOI_ADD(MOI_SET1(1.0f), MOI_MUL(gate, MOI_MUL(e, s)));
+    *dup = MOI_MUL(dy, MOI_MUL(gate, s));
+    *dgate = MOI_MUL(MOI_MUL(dy, up), MOI_MUL(s, bend));
+}
+#undef MOI_SILU_GATE
+
+MOI_TARGET static void MOI_FN(moi_swiglu_forward)(
+    const float *gate, const float *up, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(y + i, MOI_FN(moi_swiglu)(MOI_LOAD(gate + i), MOI_LOAD(up + i)));
+    for (; i < n; i++) y[i] = moi_swiglu_scalar(gate[i], up[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_swiglu_backward)(
+    const float *gate, const float *up, const float *dy, float *dgate, float *dup, size_t n) {
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        MOI_V a, b;
+        MOI_FN(moi_swiglu_slopes)
+        (MOI_LOAD(gate + i), MOI_LOAD(up + i), MOI_LOAD(dy + i), &a, &b);
+        MOI_STORE(dgate + i, a);
+        MOI_STORE(dup + i, b);
+    }
+    for (; i < n; i++) {
+        float a, b;
+        moi_swiglu_slopes_scalar(gate[i], up[i], dy[i], &a, &b);
+        dgate[i] = a;
+        dup[i] = b;
+    }
 }
 #undef MOI_ISA
 #endif
 #if MOI_NEON
 #define MOI_ISA neon
-/* mo_act.inc - GELU for one instruction set. */
+/* mo_act.inc - GELU and SwiGLU for one instruction set. */
 
 /* sigmoid(2u), the factor that GELU multiplies x with */
 MOI_INLINE MOI_V MOI_FN(moi_gelu_gate)(MOI_V x, MOI_V square) {
@@ -18813,6 +19656,55 @@ MOI_TARGET static void MOI_FN(moi_gelu_backward)(
     for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
         MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_FN(moi_gelu_slope)(MOI_LOAD(x + i))));
     for (; i < n; i++) dx[i] = dy[i] * moi_gelu_slope_scalar(x[i]);
+}
+
+/* ---- SwiGLU: nothing is fused, so that every instruction set gives the same bits ------------- */
+
+/* e^-x, and s(x) = 1 / (1 + e^-x) from it */
+#define MOI_SILU_GATE(x)                                                                           \
+    const MOI_V e = MOI_FN(moi_exp_same)(MOI_SUB(MOI_SET1(0.0f), x));                              \
+    const MOI_V s = MOI_DIV(MOI_SET1(1.0f), MOI_ADD(MOI_SET1(1.0f), e));
+
+MOI_INLINE MOI_V MOI_FN(moi_swiglu)(MOI_V gate, MOI_V up) {
+    MOI_SILU_GATE(gate)
+    (void)e;
+    return MOI_MUL(MOI_MUL(gate, s), up);
+}
+
+/* The gradients of one vector; 1 - s is e s. */
+MOI_INLINE void MOI_FN(moi_swiglu_slopes)(
+    MOI_V gate, MOI_V up, MOI_V dy, MOI_V *dgate, MOI_V *dup) {
+    MOI_SILU_GATE(gate)
+    const MOI_V bend = MOI_ADD(MOI_SET1(1.0f), MOI_MUL(gate, MOI_MUL(e, s)));
+    *dup = MOI_MUL(dy, MOI_MUL(gate, s));
+    *dgate = MOI_MUL(MOI_MUL(dy, up), MOI_MUL(s, bend));
+}
+#undef MOI_SILU_GATE
+
+MOI_TARGET static void MOI_FN(moi_swiglu_forward)(
+    const float *gate, const float *up, float *y, size_t n) {
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(y + i, MOI_FN(moi_swiglu)(MOI_LOAD(gate + i), MOI_LOAD(up + i)));
+    for (; i < n; i++) y[i] = moi_swiglu_scalar(gate[i], up[i]);
+}
+
+MOI_TARGET static void MOI_FN(moi_swiglu_backward)(
+    const float *gate, const float *up, const float *dy, float *dgate, float *dup, size_t n) {
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        MOI_V a, b;
+        MOI_FN(moi_swiglu_slopes)
+        (MOI_LOAD(gate + i), MOI_LOAD(up + i), MOI_LOAD(dy + i), &a, &b);
+        MOI_STORE(dgate + i, a);
+        MOI_STORE(dup + i, b);
+    }
+    for (; i < n; i++) {
+        float a, b;
+        moi_swiglu_slopes_scalar(gate[i], up[i], dy[i], &a, &b);
+        dgate[i] = a;
+        dup[i] = b;
+    }
 }
 #undef MOI_ISA
 #endif
@@ -18842,6 +19734,375 @@ void mo_gelu_backward(
     const float *x, const float *dy, float *dx, size_t n, const mo_parallel *parallel) {
     moi_act_job job = {x, dy, dx};
     mo_parallel_for(parallel, n, moi_act_grain, moi_act_rows, &job);
+}
+
+/* ---- SwiGLU ---------------------------------------------------------------------------------- */
+
+typedef struct moi_swiglu_job {
+    mo_swiglu_desc desc;
+    const float *gate, *up, *dy; /* dy NULL: forward */
+    float *y, *dgate, *dup;
+} moi_swiglu_job;
+
+/* n units of one row; at, y_at: where they are in gate and in y */
+static void moi_swiglu_run(const moi_swiglu_job *job, size_t at, size_t y_at, size_t n) {
+    const float *gate = job->gate + at, *up = job->up + at;
+    if (job->dy)
+        MOI_DISPATCH(
+            moi_swiglu_backward, (gate, up, job->dy + y_at, job->dgate + at, job->dup + at, n));
+    else MOI_DISPATCH(moi_swiglu_forward, (gate, up, job->y + y_at, n));
+}
+
+/* Units in any ranges: each has the same bits alone. */
+static void moi_swiglu_units(const void *context, size_t begin, size_t end) {
+    const moi_swiglu_job *job = (const moi_swiglu_job *)context;
+    const mo_swiglu_desc *d = &job->desc;
+    while (begin < end) {
+        const size_t row = begin / d->hidden, column = begin % d->hidden;
+        const size_t n = moi_min(end - begin, d->hidden - column);
+        moi_swiglu_run(job, row * d->stride + column, row * d->y_stride + column, n);
+        begin += n;
+    }
+}
+
+mo_status mo_swiglu_forward(
+    const mo_swiglu_desc *desc, const float *gate, const float *up, float *y) {
+    moi_swiglu_job job = {{0, 0, 0, 0, NULL}, gate, up, NULL, y, NULL, NULL};
+    size_t n;
+    if (!gate || !up || !y) return MO_E_INVALID;
+    const mo_status status = moi_swiglu_check(desc, &job.desc, &n);
+    if (status == MO_OK) mo_parallel_for(desc->parallel, n, moi_act_grain, moi_swiglu_units, &job);
+    return status;
+}
+
+mo_status mo_swiglu_backward(const mo_swiglu_desc *desc, const float *gate, const float *up,
+    const float *dy, float *dgate, float *dup) {
+    moi_swiglu_job job = {{0, 0, 0, 0, NULL}, gate, up, dy, NULL, dgate, dup};
+    size_t n;
+    if (!gate || !up || !dy || !dgate || !dup) return MO_E_INVALID;
+    const mo_status status = moi_swiglu_check(desc, &job.desc, &n);
+    if (status == MO_OK) mo_parallel_for(desc->parallel, n, moi_act_grain, moi_swiglu_units, &job);
+    return status;
+}
+/* mo_rope.c - see mo_rope.h. */
+
+#define MOI_ISA scalar
+/* mo_rope.inc - rotary embedding for one instruction set: nothing is fused, so that every one gives
+ * the same bits. */
+
+/* Pairs (i, i + half). */
+MOI_TARGET static void MOI_FN(moi_rope_halves)(
+    float *x, const float *cosine, const float *sine, size_t half) {
+    float *y = x + half;
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < half; i += MOI_LANES) {
+        const MOI_V c = MOI_LOAD(cosine + i), s = MOI_LOAD(sine + i);
+        const MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(y + i);
+        MOI_STORE(x + i, MOI_SUB(MOI_MUL(a, c), MOI_MUL(b, s)));
+        MOI_STORE(y + i, MOI_ADD(MOI_MUL(b, c), MOI_MUL(a, s)));
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosine[i] - b * sine[i];
+        y[i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+/* Turned back: the sines are subtracted where they were added. */
+MOI_TARGET static void MOI_FN(moi_rope_halves_back)(
+    float *x, const float *cosine, const float *sine, size_t half) {
+    float *y = x + half;
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < half; i += MOI_LANES) {
+        const MOI_V c = MOI_LOAD(cosine + i), s = MOI_LOAD(sine + i);
+        const MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(y + i);
+        MOI_STORE(x + i, MOI_ADD(MOI_MUL(a, c), MOI_MUL(b, s)));
+        MOI_STORE(y + i, MOI_SUB(MOI_MUL(b, c), MOI_MUL(a, s)));
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosine[i] + b * sine[i];
+        y[i] = b * cosine[i] - a * sine[i];
+    }
+}
+
+/* Pairs (2 i, 2 i + 1): compilers make vectors of them; sign: 1, or -1 to turn back. */
+MOI_TARGET static void MOI_FN(moi_rope_pairs)(
+    float *x, const float *cosine, const float *sine, size_t half, float sign) {
+    for (size_t i = 0; i < half; i++) {
+        const float a = x[2 * i], b = x[2 * i + 1], s = sign * sine[i];
+        x[2 * i] = a * cosine[i] - b * s;
+        x[2 * i + 1] = b * cosine[i] + a * s;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rope_rows)(
+    const mo_rope_desc *d, float *x, int back, size_t begin, size_t end) {
+    const size_t half = d->head_size / 2;
+    for (size_t row = begin; row < end; row++) {
+        const float *cosine = d->table + (d->first + row % d->seq) * d->head_size;
+        const float *sine = cosine + half;
+        for (size_t head = 0; head < d->heads; head++) {
+            float *at = x + row * d->stride + head * d->head_size;
+            if (d->interleaved)
+                MOI_FN(moi_rope_pairs)(at, cosine, sine, half, back ? -1.0f : 1.0f);
+            else if (back) MOI_FN(moi_rope_halves_back)(at, cosine, sine, half);
+            else MOI_FN(moi_rope_halves)(at, cosine, sine, half);
+        }
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_rope.inc - rotary embedding for one instruction set: nothing is fused, so that every one gives
+ * the same bits. */
+
+/* Pairs (i, i + half). */
+MOI_TARGET static void MOI_FN(moi_rope_halves)(
+    float *x, const float *cosine, const float *sine, size_t half) {
+    float *y = x + half;
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < half; i += MOI_LANES) {
+        const MOI_V c = MOI_LOAD(cosine + i), s = MOI_LOAD(sine + i);
+        const MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(y + i);
+        MOI_STORE(x + i, MOI_SUB(MOI_MUL(a, c), MOI_MUL(b, s)));
+        MOI_STORE(y + i, MOI_ADD(MOI_MUL(b, c), MOI_MUL(a, s)));
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosine[i] - b * sine[i];
+        y[i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+/* Turned back: the sines are subtracted where they were added. */
+MOI_TARGET static void MOI_FN(moi_rope_halves_back)(
+    float *x, const float *cosine, const float *sine, size_t half) {
+    float *y = x + half;
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < half; i += MOI_LANES) {
+        const MOI_V c = MOI_LOAD(cosine + i), s = MOI_LOAD(sine + i);
+        const MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(y + i);
+        MOI_STORE(x + i, MOI_ADD(MOI_MUL(a, c), MOI_MUL(b, s)));
+        MOI_STORE(y + i, MOI_SUB(MOI_MUL(b, c), MOI_MUL(a, s)));
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosine[i] + b * sine[i];
+        y[i] = b * cosine[i] - a * sine[i];
+    }
+}
+
+/* Pairs (2 i, 2 i + 1): compilers make vectors of them; sign: 1, or -1 to turn back. */
+MOI_TARGET static void MOI_FN(moi_rope_pairs)(
+    float *x, const float *cosine, const float *sine, size_t half, float sign) {
+    for (size_t i = 0; i < half; i++) {
+        const float a = x[2 * i], b = x[2 * i + 1], s = sign * sine[i];
+        x[2 * i] = a * cosine[i] - b * s;
+        x[2 * i + 1] = b * cosine[i] + a * s;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rope_rows)(
+    const mo_rope_desc *d, float *x, int back, size_t begin, size_t end) {
+    const size_t half = d->head_size / 2;
+    for (size_t row = begin; row < end; row++) {
+        const float *cosine = d->table + (d->first + row % d->seq) * d->head_size;
+        const float *sine = cosine + half;
+        for (size_t head = 0; head < d->heads; head++) {
+            float *at = x + row * d->stride + head * d->head_size;
+            if (d->interleaved)
+                MOI_FN(moi_rope_pairs)(at, cosine, sine, half, back ? -1.0f : 1.0f);
+            else if (back) MOI_FN(moi_rope_halves_back)(at, cosine, sine, half);
+            else MOI_FN(moi_rope_halves)(at, cosine, sine, half);
+        }
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_rope.inc - rotary embedding for one instruction set: nothing is fused, so that every one gives
+ * the same bits. */
+
+/* Pairs (i, i + half). */
+MOI_TARGET static void MOI_FN(moi_rope_halves)(
+    float *x, const float *cosine, const float *sine, size_t half) {
+    float *y = x + half;
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < half; i += MOI_LANES) {
+        const MOI_V c = MOI_LOAD(cosine + i), s = MOI_LOAD(sine + i);
+        const MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(y + i);
+        MOI_STORE(x + i, MOI_SUB(MOI_MUL(a, c), MOI_MUL(b, s)));
+        MOI_STORE(y + i, MOI_ADD(MOI_MUL(b, c), MOI_MUL(a, s)));
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosine[i] - b * sine[i];
+        y[i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+/* Turned back: the sines are subtracted where they were added. */
+MOI_TARGET static void MOI_FN(moi_rope_halves_back)(
+    float *x, const float *cosine, const float *sine, size_t half) {
+    float *y = x + half;
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < half; i += MOI_LANES) {
+        const MOI_V c = MOI_LOAD(cosine + i), s = MOI_LOAD(sine + i);
+        const MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(y + i);
+        MOI_STORE(x + i, MOI_ADD(MOI_MUL(a, c), MOI_MUL(b, s)));
+        MOI_STORE(y + i, MOI_SUB(MOI_MUL(b, c), MOI_MUL(a, s)));
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosine[i] + b * sine[i];
+        y[i] = b * cosine[i] - a * sine[i];
+    }
+}
+
+/* Pairs (2 i, 2 i + 1): compilers make vectors of them; sign: 1, or -1 to turn back. */
+MOI_TARGET static void MOI_FN(moi_rope_pairs)(
+    float *x, const float *cosine, const float *sine, size_t half, float sign) {
+    for (size_t i = 0; i < half; i++) {
+        const float a = x[2 * i], b = x[2 * i + 1], s = sign * sine[i];
+        x[2 * i] = a * cosine[i] - b * s;
+        x[2 * i + 1] = b * cosine[i] + a * s;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rope_rows)(
+    const mo_rope_desc *d, float *x, int back, size_t begin, size_t end) {
+    const size_t half = d->head_size / 2;
+    for (size_t row = begin; row < end; row++) {
+        const float *cosine = d->table + (d->first + row % d->seq) * d->head_size;
+        const float *sine = cosine + half;
+        for (size_t head = 0; head < d->heads; head++) {
+            float *at = x + row * d->stride + head * d->head_size;
+            if (d->interleaved)
+                MOI_FN(moi_rope_pairs)(at, cosine, sine, half, back ? -1.0f : 1.0f);
+            else if (back) MOI_FN(moi_rope_halves_back)(at, cosine, sine, half);
+            else MOI_FN(moi_rope_halves)(at, cosine, sine, half);
+        }
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_rope.inc - rotary embedding for one instruction set: nothing is fused, so that every one gives
+ * the same bits. */
+
+/* Pairs (i, i + half). */
+MOI_TARGET static void MOI_FN(moi_rope_halves)(
+    float *x, const float *cosine, const float *sine, size_t half) {
+    float *y = x + half;
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < half; i += MOI_LANES) {
+        const MOI_V c = MOI_LOAD(cosine + i), s = MOI_LOAD(sine + i);
+        const MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(y + i);
+        MOI_STORE(x + i, MOI_SUB(MOI_MUL(a, c), MOI_MUL(b, s)));
+        MOI_STORE(y + i, MOI_ADD(MOI_MUL(b, c), MOI_MUL(a, s)));
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosine[i] - b * sine[i];
+        y[i] = b * cosine[i] + a * sine[i];
+    }
+}
+
+/* Turned back: the sines are subtracted where they were added. */
+MOI_TARGET static void MOI_FN(moi_rope_halves_back)(
+    float *x, const float *cosine, const float *sine, size_t half) {
+    float *y = x + half;
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < half; i += MOI_LANES) {
+        const MOI_V c = MOI_LOAD(cosine + i), s = MOI_LOAD(sine + i);
+        const MOI_V a = MOI_LOAD(x + i), b = MOI_LOAD(y + i);
+        MOI_STORE(x + i, MOI_ADD(MOI_MUL(a, c), MOI_MUL(b, s)));
+        MOI_STORE(y + i, MOI_SUB(MOI_MUL(b, c), MOI_MUL(a, s)));
+    }
+    for (; i < half; i++) {
+        const float a = x[i], b = y[i];
+        x[i] = a * cosine[i] + b * sine[i];
+        y[i] = b * cosine[i] - a * sine[i];
+    }
+}
+
+/* Pairs (2 i, 2 i + 1): compilers make vectors of them; sign: 1, or -1 to turn back. */
+MOI_TARGET static void MOI_FN(moi_rope_pairs)(
+    float *x, const float *cosine, const float *sine, size_t half, float sign) {
+    for (size_t i = 0; i < half; i++) {
+        const float a = x[2 * i], b = x[2 * i + 1], s = sign * sine[i];
+        x[2 * i] = a * cosine[i] - b * s;
+        x[2 * i + 1] = b * cosine[i] + a * s;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_rope_rows)(
+    const mo_rope_desc *d, float *x, int back, size_t begin, size_t end) {
+    const size_t half = d->head_size / 2;
+    for (size_t row = begin; row < end; row++) {
+        const float *cosine = d->table + (d->first + row % d->seq) * d->head_size;
+        const float *sine = cosine + half;
+        for (size_t head = 0; head < d->heads; head++) {
+            float *at = x + row * d->stride + head * d->head_size;
+            if (d->interleaved)
+                MOI_FN(moi_rope_pairs)(at, cosine, sine, half, back ? -1.0f : 1.0f);
+            else if (back) MOI_FN(moi_rope_halves_back)(at, cosine, sine, half);
+            else MOI_FN(moi_rope_halves)(at, cosine, sine, half);
+        }
+    }
+}
+#undef MOI_ISA
+#endif
+
+size_t mo_rope_table_size(size_t head_size, size_t positions) {
+    size_t n;
+    return moi_mul(head_size, positions, &n) && moi_mul(n, sizeof(float), &n) ? n : 0;
+}
+
+mo_status mo_rope_table(size_t head_size, size_t positions, double base, float *table) {
+    const size_t half = head_size / 2;
+    if (base == 0) base = 10000;
+    if (!table || head_size == 0 || head_size % 2 != 0 || !(base > 0) || base > 1e300)
+        return MO_E_INVALID;
+    if (positions != 0 && mo_rope_table_size(head_size, positions) == 0) return MO_E_OVERFLOW;
+    for (size_t i = 0; i < half; i++) {
+        const double turn = pow(base, -2.0 * (double)i / (double)head_size);
+        for (size_t p = 0; p < positions; p++) {
+            table[p * head_size + i] = (float)cos((double)p * turn);
+            table[p * head_size + half + i] = (float)sin((double)p * turn);
+        }
+    }
+    return MO_OK;
+}
+
+typedef struct moi_rope_job {
+    mo_rope_desc desc;
+    float *x;
+    int back;
+} moi_rope_job;
+
+static void moi_rope_range(const void *context, size_t begin, size_t end) {
+    const moi_rope_job *job = (const moi_rope_job *)context;
+    MOI_DISPATCH(moi_rope_rows, (&job->desc, job->x, job->back, begin, end));
+}
+
+static mo_status moi_rope_run(const mo_rope_desc *desc, float *x, int back) {
+    moi_rope_job job;
+    size_t rows;
+    if (!desc || !desc->table || !x) return MO_E_INVALID;
+    const mo_status status = moi_rope_check(desc, &job.desc, &rows);
+    if (status != MO_OK) return status;
+    job.x = x;
+    job.back = back;
+    mo_parallel_for(
+        desc->parallel, rows, 1 + 4096 / (desc->heads * desc->head_size), moi_rope_range, &job);
+    return MO_OK;
+}
+
+mo_status mo_rope_forward(const mo_rope_desc *desc, float *x) { return moi_rope_run(desc, x, 0); }
+mo_status mo_rope_backward(const mo_rope_desc *desc, float *dx) {
+    return moi_rope_run(desc, dx, 1);
 }
 /* mo_attention.c - see mo_attention.h. Queries go in tiles of moi_attention_rows, keys in blocks of
  * moi_attention_keys: blocks as long as a short sequence, so that the running softmax of the papers

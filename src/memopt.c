@@ -56,7 +56,9 @@
 #include "mo_optim_pages.h"
 #include "mo_optim_pages.c"
 #include "mo_norm.c"
+#include "mo_block_rules.h"
 #include "mo_act.c"
+#include "mo_rope.c"
 #include "mo_attention.c"
 #include "mo_loss.c"
 

@@ -23,7 +23,8 @@
  *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
  *                hook for your BLAS
  *   params       the list of parameters: name, shape, data, gradient, ties
- *   norm, act    normalization and activations whose output need not be kept
+ *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
+ *   rope         rotary position embedding, in place
  *   attention    exact attention without the seq x seq matrix
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
@@ -150,6 +151,7 @@ extern "C" {
 #include "mo_optim.h"
 #include "mo_norm.h"
 #include "mo_act.h"
+#include "mo_rope.h"
 #include "mo_attention.h"
 #include "mo_loss.h"
 

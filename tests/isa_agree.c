@@ -400,6 +400,49 @@ static void run_norm(output *out) {
     keep(out, dw, 2 * COLUMNS, sizeof *dw);
 }
 
+static void run_rmsnorm(output *out) {
+    enum { ROWS = 13, COLUMNS = 83, SIZE = ROWS * COLUMNS };
+    float x[SIZE], y[SIZE], w[COLUMNS], dw[COLUMNS] = {0}, rstd[ROWS];
+    rng_state = 7;
+    fill_uniform(x, SIZE);
+    fill_uniform(w, COLUMNS);
+    mo_rmsnorm_desc d = {ROWS, COLUMNS, 0, w, rstd, dw, 0, NULL};
+    must(mo_rmsnorm_forward(&d, x, y));
+    keep(out, y, SIZE, sizeof *y);
+    must(mo_rmsnorm_backward(&d, x, y, y));
+    keep(out, y, SIZE, sizeof *y);
+    keep(out, dw, COLUMNS, sizeof *dw);
+}
+
+static void run_swiglu(output *out) {
+    enum { ROWS = 3, HIDDEN = N / 4 };
+    const mo_swiglu_desc d = {ROWS, HIDDEN, 0, 0, NULL};
+    float *gate = (float *)array(ROWS * HIDDEN, sizeof *gate);
+    float *y = (float *)array(2 * ROWS * HIDDEN, sizeof *y);
+    rng_state = 8;
+    fill_uniform(gate, ROWS * HIDDEN);
+    for (size_t i = 0; i < ROWS * HIDDEN; i++) gate[i] *= 100;
+    must(mo_swiglu_forward(&d, gate, numbers, y));
+    keep(out, y, ROWS * HIDDEN, sizeof *y);
+    must(mo_swiglu_backward(&d, gate, numbers, numbers + 9, y, y + ROWS * HIDDEN));
+    keep(out, y, 2 * ROWS * HIDDEN, sizeof *y);
+    free(gate);
+    free(y);
+}
+
+static void run_rope(output *out) {
+    enum { SEQ = 50, HEADS = 3, HEAD = 38, SIZE = SEQ * HEADS * HEAD };
+    float *x = (float *)array(SIZE, sizeof *x), table[SEQ * HEAD];
+    mo_rope_desc d = {1, SEQ, 0, 0, HEADS, HEAD, 0, variant, table, NULL};
+    must(mo_rope_table(HEAD, SEQ, 0, table));
+    memcpy(x, numbers, SIZE * sizeof *x);
+    must(mo_rope_forward(&d, x));
+    keep(out, x, SIZE, sizeof *x);
+    must(mo_rope_backward(&d, x));
+    keep(out, x, SIZE, sizeof *x);
+    free(x);
+}
+
 static void run_attention(output *out) {
     enum { SEQ = 70, HEADS = 2, HEAD = 9, ROW = 3 * HEADS * HEAD, SIZE = SEQ * HEADS * HEAD };
     float *x = (float *)array(SEQ * ROW, sizeof *x), *dx = (float *)array(SEQ * ROW, sizeof *x);
@@ -505,6 +548,10 @@ static const struct {
     {"gemm.mixed_tn", run_gemm_mixed, 1, 0},
     {"gelu", run_gelu, 0, 0},
     {"layernorm", run_norm, 0, 0},
+    {"rmsnorm", run_rmsnorm, 0, 1},
+    {"swiglu", run_swiglu, 0, 1},
+    {"rope.halves", run_rope, 0, 1},
+    {"rope.interleaved", run_rope, 1, 1},
     {"attention.causal", run_attention, 0, 0},
     {"attention.full", run_attention, 1, 0},
     {"linear_ce", run_loss, 0, 0},

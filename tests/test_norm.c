@@ -1,4 +1,4 @@
-/* test_norm.c - mo_layernorm: against double, against differences, in place. */
+/* test_norm.c - mo_layernorm, mo_rmsnorm: against double, against differences, in place. */
 #include "test_numeric.h"
 
 /* Sizes that are and are not multiples of the vectors and of the column ranges. */
@@ -287,6 +287,206 @@ static void the_number_of_threads_does_not_matter(void **state) {
     }
 }
 
+/* ---- RMSNorm ------------------------------------------------------------------------------- */
+
+/* The same arrays: mean and bias are not used. */
+static mo_rmsnorm_desc rms_of(const layer *l) {
+    mo_rmsnorm_desc d;
+    memset(&d, 0, sizeof d);
+    d.n = l->n;
+    d.channels = l->channels;
+    d.weight = l->weight;
+    d.rstd = l->rstd;
+    d.dweight = l->dweight;
+    return d;
+}
+static double rms_rstd(const layer *l, const double *x, double epsilon) {
+    double square = 0;
+    for (size_t c = 0; c < l->channels; c++) square += x[c] * x[c];
+    return 1 / sqrt(square / (double)l->channels + epsilon);
+}
+static void rms_forward_double(const layer *l, const double *x, double epsilon, double *y) {
+    for (size_t i = 0; i < l->n * l->channels; i += l->channels) {
+        const double rstd = rms_rstd(l, x + i, epsilon);
+        for (size_t c = 0; c < l->channels; c++) y[i + c] = x[i + c] * rstd * (double)l->weight[c];
+    }
+}
+static void rms_backward_double(const layer *l, const double *x, double *dx, double *dw) {
+    for (size_t i = 0; i < l->n * l->channels; i += l->channels) {
+        const double rstd = rms_rstd(l, x + i, 1e-5);
+        double mean = 0;
+        for (size_t c = 0; c < l->channels; c++) {
+            mean += (double)l->dy[i + c] * (double)l->weight[c] * x[i + c] * rstd;
+            dw[c] += (double)l->dy[i + c] * x[i + c] * rstd;
+        }
+        mean /= (double)l->channels;
+        for (size_t c = 0; c < l->channels; c++)
+            dx[i + c] =
+                rstd * ((double)l->dy[i + c] * (double)l->weight[c] - x[i + c] * rstd * mean);
+    }
+}
+
+static void a_root_mean_square_by_hand(void **state) {
+    (void)state;
+    const float x[] = {3, 4}, weight[] = {2, -1}, dy[] = {1, 1};
+    float y[2], dx[2], rstd, dw[2] = {10, 20};
+    const mo_rmsnorm_desc d = {1, 2, 12.5f, weight, &rstd, dw, 0, NULL};
+    test_ok(mo_rmsnorm_forward(&d, x, y)); /* mean square 12.5, with epsilon 25: rstd 1/5 */
+    assert_true(rstd == 0.2f);
+    assert_true(fabsf(y[0] - 1.2f) < 1e-6f && fabsf(y[1] + 0.8f) < 1e-6f);
+    test_ok(mo_rmsnorm_backward(&d, x, dy, dx)); /* g = (2, -1), h = (0.6, 0.8), mean(g h) = 0.2 */
+    assert_true(fabsf(dx[0] - 0.376f) < 1e-6f && fabsf(dx[1] + 0.232f) < 1e-6f);
+    assert_true(fabsf(dw[0] - 10.6f) < 1e-5f && fabsf(dw[1] - 20.8f) < 1e-5f);
+}
+
+static void rms_refuses_wrong_arguments(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    layer l = layer_begin(&r, 2, 3);
+    float y[6] = {7};
+    mo_rmsnorm_desc bad[3];
+    for (size_t i = 0; i < 3; i++) bad[i] = rms_of(&l);
+    bad[0].weight = NULL;
+    bad[1].rstd = NULL;
+    bad[2].channels = 0;
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(mo_rmsnorm_forward(&bad[i], l.x, y), MO_E_INVALID);
+        assert_int_equal(mo_rmsnorm_apply(&bad[i], l.x, y), MO_E_INVALID);
+        assert_int_equal(mo_rmsnorm_backward(&bad[i], l.x, l.dy, y), MO_E_INVALID);
+    }
+    mo_rmsnorm_desc d = rms_of(&l);
+    assert_int_equal(mo_rmsnorm_forward(NULL, l.x, y), MO_E_INVALID);
+    assert_int_equal(mo_rmsnorm_forward(&d, NULL, y), MO_E_INVALID);
+    assert_int_equal(mo_rmsnorm_apply(&d, l.x, NULL), MO_E_INVALID);
+    assert_int_equal(mo_rmsnorm_backward(NULL, l.x, l.dy, y), MO_E_INVALID);
+    assert_int_equal(mo_rmsnorm_backward(&d, NULL, l.dy, y), MO_E_INVALID);
+    assert_int_equal(mo_rmsnorm_backward(&d, l.x, NULL, y), MO_E_INVALID);
+    assert_int_equal(mo_rmsnorm_backward(&d, l.x, l.dy, NULL), MO_E_INVALID);
+    d.n = 0;
+    test_ok(mo_rmsnorm_forward(&d, l.x, y));
+    test_ok(mo_rmsnorm_backward(&d, l.x, l.dy, y));
+    assert_true(y[0] == 7);
+    layer_end(&l);
+}
+
+static void rms_forward_matches_double_and_apply_gives_the_same_bits(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    for (size_t k = 0; k < n_elements(sizes); k++) {
+        layer l = layer_begin(&r, sizes[k][0], sizes[k][1]);
+        const size_t n = l.n * l.channels;
+        mo_rmsnorm_desc d = rms_of(&l);
+        float *y = test_floats(n), *again = test_floats(n);
+        double *x = as_double(l.x, n), *want = test_doubles(n);
+        d.epsilon = k % 2 ? 0.0f : 0.125f;
+        rms_forward_double(&l, x, k % 2 ? 1e-5 : 0.125, want);
+        test_ok(mo_rmsnorm_forward(&d, l.x, y));
+        assert_error_below(test_error(y, want, n), 2e-6);
+        float *rstd = test_copy(l.rstd, l.n);
+        test_ok(mo_rmsnorm_apply(&d, l.x, again));
+        assert_same_bits(again, y, n * sizeof *y);
+        assert_same_bits(l.rstd, rstd, l.n * sizeof *rstd);
+        memcpy(again, l.x, n * sizeof *y); /* in place */
+        test_ok(mo_rmsnorm_forward(&d, again, again));
+        assert_same_bits(again, y, n * sizeof *y);
+        free(rstd), free(y), free(again), free(x), free(want);
+        layer_end(&l);
+    }
+}
+
+static void rms_backward_matches_double_and_adds_where_it_should(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    for (size_t k = 0; k < n_elements(sizes); k++) {
+        layer l = layer_begin(&r, sizes[k][0], sizes[k][1]);
+        const size_t n = l.n * l.channels;
+        mo_rmsnorm_desc d = rms_of(&l);
+        float *y = test_floats(n), *dx = test_floats(n), *sum = test_normals(&r, n, 1);
+        double *x = as_double(l.x, n), *want = test_doubles(n), *want_sum = as_double(sum, n);
+        double *dw = as_double(l.dweight, l.channels);
+        rms_backward_double(&l, x, want, dw);
+        for (size_t i = 0; i < n; i++) want_sum[i] += want[i];
+        test_ok(mo_rmsnorm_forward(&d, l.x, y));
+        test_ok(mo_rmsnorm_backward(&d, l.x, l.dy, dx));
+        /* one channel has a dx of nearly 0 */
+        if (l.channels > 2) assert_error_below(test_error(dx, want, n), 1e-5);
+        assert_error_below(test_error(l.dweight, dw, l.channels), 1e-5);
+        d.dweight = NULL; /* frozen */
+        d.add = 1;
+        test_ok(mo_rmsnorm_backward(&d, l.x, l.dy, sum));
+        if (l.channels > 2) assert_error_below(test_error(sum, want_sum, n), 1e-5);
+        d.add = 0; /* dx in the place of dy */
+        test_ok(mo_rmsnorm_backward(&d, l.x, l.dy, l.dy));
+        assert_same_bits(l.dy, dx, n * sizeof *dx);
+        free(y), free(dx), free(sum), free(x), free(want), free(want_sum), free(dw);
+        layer_end(&l);
+    }
+}
+
+/* As for dx of mo_layernorm, and dweight too. */
+static void rms_gradients_match_central_differences(void **state) {
+    (void)state;
+    enum { N = 3, C = 19 };
+    test_rng r = test_rng_begin(__func__);
+    layer l = layer_begin(&r, N, C);
+    mo_rmsnorm_desc d = rms_of(&l);
+    float y[N * C], dx[N * C];
+    double *x = as_double(l.x, N * C), high[N * C], low[N * C], want[N * C], want_w[C];
+    const double h = 1e-5;
+    for (size_t i = 0; i < N * C; i++) {
+        const double at = x[i];
+        x[i] = at + h;
+        rms_forward_double(&l, x, 1e-5, high);
+        x[i] = at - h;
+        rms_forward_double(&l, x, 1e-5, low);
+        x[i] = at;
+        want[i] = 0;
+        for (size_t j = 0; j < N * C; j++)
+            want[i] += (high[j] - low[j]) / (2 * h) * (double)l.dy[j];
+    }
+    rms_forward_double(&l, x, 1e-5, high); /* linear in the weights */
+    for (size_t i = 0; i < C; i++) {
+        want_w[i] = 0;
+        l.dweight[i] = 0;
+        for (size_t j = i; j < N * C; j += C)
+            want_w[i] += high[j] / (double)l.weight[i] * (double)l.dy[j];
+    }
+    test_ok(mo_rmsnorm_forward(&d, l.x, y));
+    test_ok(mo_rmsnorm_backward(&d, l.x, l.dy, dx));
+    assert_error_below(test_error(dx, want, N * C), 1e-5);
+    assert_error_below(test_error(l.dweight, want_w, C), 1e-5);
+    free(x);
+    layer_end(&l);
+}
+
+/* Every set of instructions and every number of threads against the first. */
+static void rms_has_the_same_bits_everywhere(void **state) {
+    (void)state;
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    layer l = layer_begin(&r, 67, 331);
+    const size_t n = l.n * l.channels;
+    float *first[4], *got[4] = {test_floats(n), test_floats(n), l.dweight, l.rstd};
+    const size_t sizes_of[4] = {n, n, l.channels, l.n};
+    float *dw0 = test_copy(l.dweight, l.channels);
+    int runs = 0;
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+        for (int threads = 1; threads <= 5; threads += 2, runs++) {
+            const mo_parallel p = test_threads(threads);
+            mo_rmsnorm_desc d = rms_of(&l);
+            d.parallel = &p;
+            memcpy(l.dweight, dw0, l.channels * sizeof *dw0);
+            test_ok(mo_rmsnorm_forward(&d, l.x, got[0]));
+            test_ok(mo_rmsnorm_backward(&d, l.x, l.dy, got[1]));
+            for (int i = 0; i < 4; i++)
+                if (runs == 0) first[i] = test_copy(got[i], sizes_of[i]);
+                else assert_same_bits(got[i], first[i], sizes_of[i] * sizeof(float));
+        }
+    for (int i = 0; i < 4; i++) free(first[i]);
+    free(got[0]), free(got[1]), free(dw0);
+    layer_end(&l);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_row_by_hand),
@@ -297,6 +497,12 @@ int main(void) {
         cmocka_unit_test(backward_matches_double_and_adds_where_it_should),
         cmocka_unit_test(dx_matches_central_differences),
         cmocka_unit_test(the_number_of_threads_does_not_matter),
+        cmocka_unit_test(a_root_mean_square_by_hand),
+        cmocka_unit_test(rms_refuses_wrong_arguments),
+        cmocka_unit_test(rms_forward_matches_double_and_apply_gives_the_same_bits),
+        cmocka_unit_test(rms_backward_matches_double_and_adds_where_it_should),
+        cmocka_unit_test(rms_gradients_match_central_differences),
+        cmocka_unit_test(rms_has_the_same_bits_everywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,3 +43,52 @@ void mo_gelu_backward(
     moi_act_job job = {x, dy, dx};
     mo_parallel_for(parallel, n, moi_act_grain, moi_act_rows, &job);
 }
+
+/* ---- SwiGLU ---------------------------------------------------------------------------------- */
+
+typedef struct moi_swiglu_job {
+    mo_swiglu_desc desc;
+    const float *gate, *up, *dy; /* dy NULL: forward */
+    float *y, *dgate, *dup;
+} moi_swiglu_job;
+
+/* n units of one row; at, y_at: where they are in gate and in y */
+static void moi_swiglu_run(const moi_swiglu_job *job, size_t at, size_t y_at, size_t n) {
+    const float *gate = job->gate + at, *up = job->up + at;
+    if (job->dy)
+        MOI_DISPATCH(
+            moi_swiglu_backward, (gate, up, job->dy + y_at, job->dgate + at, job->dup + at, n));
+    else MOI_DISPATCH(moi_swiglu_forward, (gate, up, job->y + y_at, n));
+}
+
+/* Units in any ranges: each has the same bits alone. */
+static void moi_swiglu_units(const void *context, size_t begin, size_t end) {
+    const moi_swiglu_job *job = (const moi_swiglu_job *)context;
+    const mo_swiglu_desc *d = &job->desc;
+    while (begin < end) {
+        const size_t row = begin / d->hidden, column = begin % d->hidden;
+        const size_t n = moi_min(end - begin, d->hidden - column);
+        moi_swiglu_run(job, row * d->stride + column, row * d->y_stride + column, n);
+        begin += n;
+    }
+}
+
+mo_status mo_swiglu_forward(
+    const mo_swiglu_desc *desc, const float *gate, const float *up, float *y) {
+    moi_swiglu_job job = {{0, 0, 0, 0, NULL}, gate, up, NULL, y, NULL, NULL};
+    size_t n;
+    if (!gate || !up || !y) return MO_E_INVALID;
+    const mo_status status = moi_swiglu_check(desc, &job.desc, &n);
+    if (status == MO_OK) mo_parallel_for(desc->parallel, n, moi_act_grain, moi_swiglu_units, &job);
+    return status;
+}
+
+mo_status mo_swiglu_backward(const mo_swiglu_desc *desc, const float *gate, const float *up,
+    const float *dy, float *dgate, float *dup) {
+    moi_swiglu_job job = {{0, 0, 0, 0, NULL}, gate, up, dy, NULL, dgate, dup};
+    size_t n;
+    if (!gate || !up || !dy || !dgate || !dup) return MO_E_INVALID;
+    const mo_status status = moi_swiglu_check(desc, &job.desc, &n);
+    if (status == MO_OK) mo_parallel_for(desc->parallel, n, moi_act_grain, moi_swiglu_units, &job);
+    return status;
+}

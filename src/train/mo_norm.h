@@ -1,5 +1,5 @@
-/* mo_norm.h - layer normalization whose output need not be kept: backward works from the input and
- * two numbers per row, and the output can be had again for the price of one pass. */
+/* mo_norm.h - LayerNorm and RMSNorm, whose output need not be kept: backward works from the input
+ * and two numbers per row, or one, and the output can be had again for the price of one pass. */
 #ifndef MEMOPT_NORM_H
 #define MEMOPT_NORM_H
 
@@ -54,5 +54,59 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_apply(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx);
+
+/* mo_rmsnorm_desc - one normalization of n rows of channels by their root mean square.
+ *
+ * n, channels  shape of x, y, dx, dy
+ * epsilon      added to the mean square; 0 = 1e-5
+ * weight       [channels]
+ * rstd         [n]: written by forward, read by apply and backward
+ * dweight      [channels]: added to by backward; NULL = weight is frozen
+ * add          not 0: backward adds to dx instead of writing it (residual connections)
+ * parallel     NULL = default
+ * Since: 0.1 */
+typedef struct mo_rmsnorm_desc {
+    size_t n, channels;
+    float epsilon;
+    const float *weight;
+    float *rstd;
+    float *dweight;
+    int add;
+    const mo_parallel *parallel;
+} mo_rmsnorm_desc;
+
+/* mo_rmsnorm_forward - y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon), row by row.
+ * mo_rmsnorm_apply - the same y, bit for bit, from the rstd of an earlier forward.
+ *
+ * x  in   [n x channels]
+ * y  out  [n x channels]; may be x in forward when x is not needed again
+ *
+ * The same bits on every CPU: products and sums are rounded one by one, in sixteen sums.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, channels 0); n may be 0
+ * Source:  Zhang and Sennrich 2019, arXiv:1910.07467
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rmsnorm_forward(
+    const mo_rmsnorm_desc *desc, const float *x, float *y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rmsnorm_apply(
+    const mo_rmsnorm_desc *desc, const float *x, float *y);
+
+/* mo_rmsnorm_backward - gradients of x and weight.
+ *
+ *   h = x rstd,  dx = rstd (dy weight - h mean(dy weight h)),  dweight += sum(dy h)
+ *
+ * x, dy  in      [n x channels]
+ * dx     in out  [n x channels]; may be dy when add is 0
+ *
+ * The same bits on every CPU.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, channels 0); n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_rmsnorm_backward(
+    const mo_rmsnorm_desc *desc, const float *x, const float *dy, float *dx);
 
 #endif
