@@ -31,9 +31,10 @@
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_optim     optimizer steps whose states take half a byte to 4 bytes a number
  *   cl_page_optim  the same with the states in host memory, a page at a time on the device
- *   cl_act       GELU, backward from the input alone
+ *   cl_act       GELU and SwiGLU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
- *   cl_norm      layer normalization whose output need not be kept
+ *   cl_norm      LayerNorm and RMSNorm whose output need not be kept
+ *   cl_rope      rotary position embedding, in place
  *   cl_embedding  embeddings of tokens and positions
  *   cl_attention  exact attention without the seq x seq matrix
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
@@ -1801,6 +1802,28 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_gelu_forward(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_gelu_backward(
     mo_cl *cl, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx, size_t n);
 
+/* mo_cl_swiglu_forward - y = silu(gate) up, silu(x) = x s(x), s(x) = 1 / (1 + e^-x).
+ * mo_cl_swiglu_backward - dup = dy silu(gate), dgate = dy up s (1 + gate (1 - s)).
+ *
+ * desc            as for the CPU; its parallel is not used
+ * gate, up, dy    in   [rows x hidden] float
+ * y, dgate, dup   out  [rows x hidden] float; each may be the place of any input of the same stride
+ *
+ * Accuracy and range: those of mo_swiglu_forward; the same bits where the device divides correctly
+ * (mo_cl_info).
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a stride below hidden, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does
+ *          not build), what OpenCL says; rows and hidden may be 0
+ * Cost:    bytes moved: 12 rows hidden forward, 20 backward
+ * Source:  Shazeer 2020, arXiv:2002.05202
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_swiglu_forward(
+    mo_cl *cl, const mo_swiglu_desc *desc, mo_cl_mem gate, mo_cl_mem up, mo_cl_mem y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_swiglu_backward(mo_cl *cl, const mo_swiglu_desc *desc,
+    mo_cl_mem gate, mo_cl_mem up, mo_cl_mem dy, mo_cl_mem dgate, mo_cl_mem dup);
+
 #endif
 /* mo_cl_bias.h - biases on a device: what a product with beta 1 is added to, and sums of columns.
  *
@@ -1850,7 +1873,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_bias_backward(
     mo_cl *cl, mo_cl_mem dy, size_t rows, size_t columns, mo_cl_mem dbias, mo_cl_mem workspace);
 
 #endif
-/* mo_cl_norm.h - mo_norm.h on a device: layer normalization whose output need not be kept.
+/* mo_cl_norm.h - mo_norm.h on a device: LayerNorm and RMSNorm whose output need not be kept.
  *
  * Commands go to the compute queue in their order and are not waited for. */
 #ifndef MEMOPT_CL_NORM_H
@@ -1921,6 +1944,96 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_apply(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
     mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
+
+/* mo_cl_rmsnorm_desc - one normalization of n rows of channels by their root mean square; all memory
+ * holds floats.
+ *
+ * n, channels  shape of x, y, dx, dy
+ * epsilon      added to the mean square; 0 = 1e-5
+ * weight       [channels]
+ * rstd         [n]: written by forward, read by apply and backward
+ * dweight      [channels]: added to by backward; {0} = weight is frozen
+ * add          not 0: backward adds to dx instead of writing it (residual connections)
+ * workspace    for dweight, mo_cl_rmsnorm_workspace_size bytes; {0} = none: slower, columns alone go
+ *              to groups
+ * Since: 0.1 */
+typedef struct mo_cl_rmsnorm_desc {
+    size_t n, channels;
+    float epsilon;
+    mo_cl_mem weight;
+    mo_cl_mem rstd;
+    mo_cl_mem dweight;
+    int add;
+    mo_cl_mem workspace;
+} mo_cl_rmsnorm_desc;
+
+/* mo_cl_rmsnorm_workspace_size - bytes that make dweight parallel over the rows too; 0 where that
+ * would not help, or does not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_rmsnorm_workspace_size(const mo_cl *cl, const mo_cl_rmsnorm_desc *desc);
+
+/* mo_cl_rmsnorm_forward - y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon), row by row.
+ * mo_cl_rmsnorm_apply - the same y, bit for bit, from the rstd of an earlier forward on this device.
+ *
+ * x  in   [n x channels]
+ * y  out  [n x channels]; may be x when x is not needed again
+ *
+ * With groups of one work-item on a device that divides and takes roots correctly (mo_cl_info) the
+ * bits of mo_rmsnorm_forward; else a relative error of rstd below 1e-6.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, channels 0, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says; n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_rmsnorm_forward(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_rmsnorm_apply(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem y);
+
+/* mo_cl_rmsnorm_backward - gradients of x and weight.
+ *
+ *   h = x rstd,  dx = rstd (dy weight - h mean(dy weight h)),  dweight += sum(dy h)
+ *
+ * x, dy  in      [n x channels]
+ * dx     in out  [n x channels]; may be dy when add is 0
+ *
+ * Memory:  the workspace
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, channels 0, sizes), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW,
+ *          MO_E_UNSUPPORTED (does not build), what OpenCL says; n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_rmsnorm_backward(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
+
+#endif
+/* mo_cl_rope.h - mo_rope.h on a device: rotary position embedding in place.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_ROPE_H
+#define MEMOPT_CL_ROPE_H
+
+/* mo_cl_rope_forward - x (a, b) = (a cos - b sin, b cos + a sin) for each pair of each head.
+ * mo_cl_rope_backward - the same with -sin: gradients of what forward turned.
+ *
+ * desc   as for the CPU; its table and parallel are not used
+ * table  in      [positions x head_size] float, from mo_rope_table
+ * x, dx  in out  [batch x seq] rows of heads x head_size float
+ *
+ * The bits of the CPU.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (as mo_rope_forward; sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says; batch may be 0
+ * Cost:    bytes moved: 8 batch seq heads head_size
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_rope_forward(
+    mo_cl *cl, const mo_rope_desc *desc, mo_cl_mem table, mo_cl_mem x);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_rope_backward(
+    mo_cl *cl, const mo_rope_desc *desc, mo_cl_mem table, mo_cl_mem dx);
 
 #endif
 /* mo_cl_embedding.h - embeddings of tokens and of positions on a device.
@@ -3726,6 +3839,48 @@ static uint64_t moi_page_route_catch_up(const moi_page_route *route, uint64_t ne
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #endif
 
+/* mo_block_rules.h - what descs of a block's parts say, wherever they run; never part of the public
+ * header. */
+#ifndef MEMOPT_BLOCK_RULES_H
+#define MEMOPT_BLOCK_RULES_H
+
+/* Defaults filled in; n: units. */
+MOI_ALWAYS_INLINE mo_status moi_swiglu_check(
+    const mo_swiglu_desc *desc, mo_swiglu_desc *d, size_t *n) {
+    size_t bytes;
+    if (!desc) return MO_E_INVALID;
+    *d = *desc;
+    if (d->stride == 0) d->stride = d->hidden;
+    if (d->y_stride == 0) d->y_stride = d->hidden;
+    if (d->stride < d->hidden || d->y_stride < d->hidden) return MO_E_INVALID;
+    if (!moi_mul(d->rows, d->hidden, n) ||
+        !moi_mul(d->rows, moi_max(d->stride, d->y_stride), &bytes) ||
+        !moi_mul(bytes, sizeof(float), &bytes))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+/* Defaults filled in; rows: of them all. */
+MOI_ALWAYS_INLINE mo_status moi_rope_check(
+    const mo_rope_desc *desc, mo_rope_desc *d, size_t *rows) {
+    size_t width, last, bytes;
+    if (!desc) return MO_E_INVALID;
+    *d = *desc;
+    if (d->heads == 0 || d->head_size == 0 || d->head_size % 2 != 0 || d->seq == 0)
+        return MO_E_INVALID;
+    if (!moi_mul(d->heads, d->head_size, &width) || !moi_add(d->first, d->seq, &last) ||
+        !moi_mul(d->batch, d->seq, rows))
+        return MO_E_OVERFLOW;
+    if (d->stride == 0) d->stride = width;
+    if (d->positions == 0) d->positions = last;
+    if (d->stride < width || d->positions < last) return MO_E_INVALID;
+    if (!moi_mul(*rows, d->stride, &bytes) || !moi_mul(bytes, sizeof(float), &bytes) ||
+        !moi_mul(d->positions, d->head_size, &bytes) || !moi_mul(bytes, sizeof(float), &bytes))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+#endif
 /* mo_cl_internal.h - what the OpenCL files share; never part of the public header.
  *
  * The implementations of memopt.h and memopt_cl.h may be compiled in one file or in two, so these
@@ -3783,6 +3938,8 @@ static void moi_cl_record_free(mo_cl *cl);
     X(act, math)                                                                                   \
     X(columns, math)                                                                               \
     X(norm, math)                                                                                  \
+    X(rmsnorm, math)                                                                               \
+    X(rope, prelude)                                                                               \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
     X(attention_lanes, math)                                                                       \
@@ -3809,11 +3966,17 @@ static void moi_cl_record_free(mo_cl *cl);
     X(accum, mo_cl_accum_add)                                                                      \
     X(act, mo_cl_gelu_forward)                                                                     \
     X(act, mo_cl_gelu_backward)                                                                    \
+    X(act, mo_cl_swiglu_forward)                                                                   \
+    X(act, mo_cl_swiglu_backward)                                                                  \
     X(columns, mo_cl_columns_sum)                                                                  \
     X(columns, mo_cl_columns_norm)                                                                 \
+    X(columns, mo_cl_columns_rmsnorm)                                                              \
     X(columns, mo_cl_bias_forward)                                                                 \
     X(norm, mo_cl_layernorm_forward)                                                               \
     X(norm, mo_cl_layernorm_dx)                                                                    \
+    X(rmsnorm, mo_cl_rmsnorm_forward)                                                              \
+    X(rmsnorm, mo_cl_rmsnorm_dx)                                                                   \
+    X(rope, mo_cl_rope_turn)                                                                       \
     X(embedding, mo_cl_embedding_forward)                                                          \
     X(embedding, mo_cl_embedding_dwte)                                                             \
     X(embedding, mo_cl_embedding_dwpe)                                                             \
@@ -5495,9 +5658,13 @@ static const char *const moi_cl_math_lines[] = {
 "        return select(p, (F)0.0f, x < least);                                                      \\\n",
 "    }\n",
 "MO_EXP(mo_exp, float, as_uint, as_float, mo_mad)\n",
+"/* Rounded after each product too: the bits of the CPU. */\n",
+"#define MO_TWO_STEPS(a, b, c) ((a) * (b) + (c))\n",
+"MO_EXP(mo_exp_same, float, as_uint, as_float, MO_TWO_STEPS)\n",
 "\n",
 "#if MEMOPT_WG == 1\n",
 "MO_EXP(mo_exp16, float16, as_uint16, as_float16, mo_mad16)\n",
+"MO_EXP(mo_exp_same16, float16, as_uint16, as_float16, MO_TWO_STEPS)\n",
 "\n",
 "static inline float mo_sum16(float16 v) {\n",
 "    const float8 a = v.lo + v.hi;\n",
@@ -5551,11 +5718,11 @@ static const char *const moi_cl_math_lines[] = {
 };
 
 static const char *const moi_cl_act_lines[] = {
-"/* act.cl - GELU, see mo_act.h. Behind math.cl.\n",
+"/* act.cl - GELU and SwiGLU, see mo_act.h. Behind math.cl.\n",
 " *\n",
-" * groups  ceil(n / MO_TILE)\n",
+" * groups  ceil(n / MO_TILE); of SwiGLU ceil(rows hidden / MO_TILE)\n",
 " *\n",
-" * x, dy and the result may be the same memory; that is why a CPU takes vectors by hand. */\n",
+" * Inputs and results may be the same memory; that is why a CPU takes vectors by hand. */\n",
 "\n",
 "/* sigmoid(2u), the factor that GELU multiplies x with; the derivative. F is float or float16. */\n",
 "#define MO_GELU(gate, slope, F, exp, mad)                                                          \\\n",
@@ -5605,13 +5772,81 @@ static const char *const moi_cl_act_lines[] = {
 "#endif\n",
 "    for (; i < size; i += MEMOPT_WG) to[i] = from[i] * mo_gelu_slope(at[i]);\n",
 "}\n",
+"\n",
+"/* SwiGLU: y, or both gradients, of one unit; nothing is fused: the bits of the CPU where it divides\n",
+" * exactly. F is float or float16; 1 - s is e s. */\n",
+"#define MO_SWIGLU(forward, backward, F, exp)                                                       \\\n",
+"    static inline F forward(F gate, F up) { return gate * ((F)1.0f / (1.0f + exp(-gate))) * up; }  \\\n",
+"    static inline F backward(F gate, F up, F dy, F *dup) {                                         \\\n",
+"        const F e = exp(-gate), s = (F)1.0f / (1.0f + e);                                          \\\n",
+"        *dup = dy * (gate * s);                                                                    \\\n",
+"        return dy * up * (s * (1.0f + gate * (e * s)));                                            \\\n",
+"    }\n",
+"MO_SWIGLU(mo_swiglu_y, mo_swiglu_slopes, float, mo_exp_same)\n",
+"#if MEMOPT_WG == 1\n",
+"MO_SWIGLU(mo_swiglu_y16, mo_swiglu_slopes16, float16, mo_exp_same16)\n",
+"#endif\n",
+"\n",
+"/* A tile of the rows' units is cut at the ends of rows. */\n",
+"MO_KERNEL void mo_cl_swiglu_forward(__global const float *gate, ulong gate_off,\n",
+"    __global const float *up, ulong up_off, __global float *y, ulong y_off, ulong n, ulong hidden,\n",
+"    ulong stride, ulong y_stride) {\n",
+"    ulong at = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const ulong end = min(at + MO_TILE, n);\n",
+"    while (at < end) {\n",
+"        const ulong row = at / hidden, column = at % hidden;\n",
+"        const uint size = (uint)min(hidden - column, end - at);\n",
+"        __global const float *g = gate + gate_off + row * stride + column;\n",
+"        __global const float *u = up + up_off + row * stride + column;\n",
+"        __global float *to = y + y_off + row * y_stride + column;\n",
+"        uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"        for (; i + 15 < size; i += 16)\n",
+"            vstore16(mo_swiglu_y16(vload16(0, g + i), vload16(0, u + i)), 0, to + i);\n",
+"#endif\n",
+"        for (; i < size; i += MEMOPT_WG) to[i] = mo_swiglu_y(g[i], u[i]);\n",
+"        at += size;\n",
+"    }\n",
+"}\n",
+"\n",
+"MO_KERNEL void mo_cl_swiglu_backward(__global const float *gate, ulong gate_off,\n",
+"    __global const float *up, ulong up_off, __global const float *dy, ulong dy_off,\n",
+"    __global float *dgate, ulong dgate_off, __global float *dup, ulong dup_off, ulong n,\n",
+"    ulong hidden, ulong stride, ulong y_stride) {\n",
+"    ulong at = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const ulong end = min(at + MO_TILE, n);\n",
+"    while (at < end) {\n",
+"        const ulong row = at / hidden, column = at % hidden, place = row * stride + column;\n",
+"        const uint size = (uint)min(hidden - column, end - at);\n",
+"        __global const float *g = gate + gate_off + place, *u = up + up_off + place;\n",
+"        __global const float *from = dy + dy_off + row * y_stride + column;\n",
+"        __global float *to_gate = dgate + dgate_off + place, *to_up = dup + dup_off + place;\n",
+"        uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"        for (; i + 15 < size; i += 16) {\n",
+"            float16 second;\n",
+"            const float16 first = mo_swiglu_slopes16(\n",
+"                vload16(0, g + i), vload16(0, u + i), vload16(0, from + i), &second);\n",
+"            vstore16(first, 0, to_gate + i);\n",
+"            vstore16(second, 0, to_up + i);\n",
+"        }\n",
+"#endif\n",
+"        for (; i < size; i += MEMOPT_WG) {\n",
+"            float second;\n",
+"            const float first = mo_swiglu_slopes(g[i], u[i], from[i], &second);\n",
+"            to_gate[i] = first;\n",
+"            to_up[i] = second;\n",
+"        }\n",
+"        at += size;\n",
+"    }\n",
+"}\n",
 };
 
 static const char *const moi_cl_columns_lines[] = {
 "/* columns.cl - sums over the columns of a matrix, for biases and norms; biases into rows. Behind\n",
 " * math.cl.\n",
 " *\n",
-" * groups  sum, norm: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)\n",
+" * groups  sum, norms: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)\n",
 " *\n",
 " * A chunk of rows gives one row of partial sums; the same kernel sums those. Rows are added in\n",
 " * their order whatever MEMOPT_WG is.\n",
@@ -5731,6 +5966,42 @@ static const char *const moi_cl_columns_lines[] = {
 "        }\n",
 "        mo_columns_store(to_w, i, sum_w);\n",
 "        mo_columns_store(to_b, i, sum_b);\n",
+"    }\n",
+"}\n",
+"\n",
+"/* Of RMSNorm: dw[chunk][i] = sum of dy h; nothing is fused, as on the CPU */\n",
+"MO_KERNEL void mo_cl_columns_rmsnorm(__global const float *restrict x, ulong x_off,\n",
+"    __global const float *restrict dy, ulong dy_off, __global const float *restrict rstd,\n",
+"    ulong rstd_off, __global float *restrict dw, ulong dw_off, ulong rows, uint columns,\n",
+"    ulong chunk_rows) {\n",
+"    const uint blocks = (columns + MO_COLUMNS - 1) / MO_COLUMNS;\n",
+"    const uint chunk = (uint)get_group_id(0) / blocks;\n",
+"    const uint begin = (uint)get_group_id(0) % blocks * MO_COLUMNS;\n",
+"    const uint end = min(begin + MO_COLUMNS, columns);\n",
+"    const ulong first = chunk * chunk_rows;\n",
+"    const ulong n = min(rows - first, chunk_rows);\n",
+"    __global const float *at = x + x_off + first * columns;\n",
+"    __global const float *from = dy + dy_off + first * columns;\n",
+"    __global const float *rstds = rstd + rstd_off + first;\n",
+"    __global float *to = dw + dw_off + (ulong)chunk * columns;\n",
+"    uint i = begin + (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < end; i += 16) {\n",
+"        float16 sum = 0.0f;\n",
+"        for (ulong row = 0; row < n; row++)\n",
+"            sum += vload16(0, from + row * columns + i) *\n",
+"                (vload16(0, at + row * columns + i) * rstds[row]);\n",
+"#if MO_ADD\n",
+"        sum = vload16(0, to + i) + sum;\n",
+"#endif\n",
+"        vstore16(sum, 0, to + i);\n",
+"    }\n",
+"#endif\n",
+"    for (; i < end; i += MEMOPT_WG) {\n",
+"        float sum = 0.0f;\n",
+"        for (ulong row = 0; row < n; row++)\n",
+"            sum += from[row * columns + i] * (at[row * columns + i] * rstds[row]);\n",
+"        mo_columns_store(to, i, sum);\n",
 "    }\n",
 "}\n",
 "\n",
@@ -5904,6 +6175,191 @@ static const char *const moi_cl_norm_lines[] = {
 "#endif\n",
 "        }\n",
 "    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_rmsnorm_lines[] = {
+"/* rmsnorm.cl - RMSNorm, see mo_norm.h. Behind math.cl.\n",
+" *\n",
+" * groups  ceil(rows / MO_ROWS): a group walks over its rows one after the other\n",
+" *\n",
+" * Nothing is fused, and where MEMOPT_WG is 1 rows have sixteen sums as on the CPU: the same bits.\n",
+" *\n",
+" * check: -DMO_STATS=0\n",
+" * check: -DMO_STATS=1\n",
+" * check: -DMO_ADD=1\n",
+" *\n",
+" * MO_STATS  1: rstd of the rows is written, 0: it is read\n",
+" * MO_ADD    1: the gradient is added to what is there */\n",
+"#ifndef MO_STATS\n",
+"#define MO_STATS 0\n",
+"#endif\n",
+"#ifndef MO_ADD\n",
+"#define MO_ADD 0\n",
+"#endif\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_ROWS 16u\n",
+"#else\n",
+"#define MO_ROWS 1u\n",
+"#endif\n",
+"\n",
+"/* The sum over a row of x^2. */\n",
+"static inline float mo_rms_squares(__global const float *x, uint n, __local float *scratch) {\n",
+"    float sum = 0.0f;\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    float16 sums = 0.0f;\n",
+"    for (; i + 15 < n; i += 16) {\n",
+"        const float16 v = vload16(0, x + i);\n",
+"        sums += v * v;\n",
+"    }\n",
+"    sum = mo_sum16(sums);\n",
+"#endif\n",
+"    for (; i < n; i += MEMOPT_WG) sum += x[i] * x[i];\n",
+"    return mo_group_sum(sum, scratch);\n",
+"}\n",
+"\n",
+"/* The sum over a row of x dy weight. */\n",
+"static inline float mo_rms_products(__global const float *x, __global const float *dy,\n",
+"    __global const float *weight, uint n, __local float *scratch) {\n",
+"    float sum = 0.0f;\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    float16 sums = 0.0f;\n",
+"    for (; i + 15 < n; i += 16)\n",
+"        sums += vload16(0, x + i) * (vload16(0, dy + i) * vload16(0, weight + i));\n",
+"    sum = mo_sum16(sums);\n",
+"#endif\n",
+"    for (; i < n; i += MEMOPT_WG) sum += x[i] * (dy[i] * weight[i]);\n",
+"    return mo_group_sum(sum, scratch);\n",
+"}\n",
+"\n",
+"/* y = x rstd weight; y may be x, of which an item touches its own places only. */\n",
+"MO_KERNEL void mo_cl_rmsnorm_forward(__global const float *x, ulong x_off,\n",
+"    __global const float *restrict weight, ulong weight_off, __global float *restrict rstd,\n",
+"    ulong rstd_off, __global float *y, ulong y_off, float epsilon, ulong rows, uint n) {\n",
+"#if MO_STATS\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"#endif\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    const uint n_rows = (uint)min(rows - begin, (ulong)MO_ROWS);\n",
+"    weight += weight_off;\n",
+"    for (uint k = 0; k < n_rows; k++) {\n",
+"        const ulong row = begin + k;\n",
+"        __global const float *from = x + x_off + row * n;\n",
+"        __global float *to = y + y_off + row * n;\n",
+"        uint i = (uint)get_local_id(0);\n",
+"#if MO_STATS\n",
+"        const float square = mo_rms_squares(from, n, scratch) / (float)n;\n",
+"        const float r = 1.0f / sqrt(square + epsilon);\n",
+"        if (i == 0) rstd[rstd_off + row] = r;\n",
+"#else\n",
+"        const float r = rstd[rstd_off + row];\n",
+"        (void)epsilon;\n",
+"#endif\n",
+"#if MEMOPT_WG == 1\n",
+"        for (; i + 15 < n; i += 16)\n",
+"            vstore16(vload16(0, from + i) * r * vload16(0, weight + i), 0, to + i);\n",
+"#endif\n",
+"        for (; i < n; i += MEMOPT_WG) to[i] = from[i] * r * weight[i];\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dx = rstd (g - h mean(g h)), g = dy weight, h = x rstd; dx may be dy. */\n",
+"MO_KERNEL void mo_cl_rmsnorm_dx(__global const float *restrict x, ulong x_off,\n",
+"    __global const float *dy, ulong dy_off, __global const float *restrict weight, ulong weight_off,\n",
+"    __global const float *restrict rstd, ulong rstd_off, __global float *dx, ulong dx_off,\n",
+"    ulong rows, uint n) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    const uint n_rows = (uint)min(rows - begin, (ulong)MO_ROWS);\n",
+"    weight += weight_off;\n",
+"    for (uint k = 0; k < n_rows; k++) {\n",
+"        const ulong row = begin + k;\n",
+"        __global const float *at = x + x_off + row * n, *from = dy + dy_off + row * n;\n",
+"        __global float *to = dx + dx_off + row * n;\n",
+"        const float r = rstd[rstd_off + row];\n",
+"        const float mean = mo_rms_products(at, from, weight, n, scratch) / (float)n * r;\n",
+"        uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"        for (; i + 15 < n; i += 16) {\n",
+"            const float16 g = vload16(0, from + i) * vload16(0, weight + i);\n",
+"            float16 v = r * (g - vload16(0, at + i) * r * mean);\n",
+"#if MO_ADD\n",
+"            v = vload16(0, to + i) + v;\n",
+"#endif\n",
+"            vstore16(v, 0, to + i);\n",
+"        }\n",
+"#endif\n",
+"        for (; i < n; i += MEMOPT_WG) {\n",
+"            const float v = r * (from[i] * weight[i] - at[i] * r * mean);\n",
+"#if MO_ADD\n",
+"            to[i] = to[i] + v;\n",
+"#else\n",
+"            to[i] = v;\n",
+"#endif\n",
+"        }\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_rope_lines[] = {
+"/* rope.cl - rotary position embedding in place, see mo_rope.h.\n",
+" *\n",
+" * groups  ceil(pairs / MO_TILE) of the rows' pairs, which are batch seq heads head_size / 2\n",
+" *\n",
+" * Nothing is fused: the bits are those of the CPU.\n",
+" *\n",
+" * check: -DMO_INTERLEAVED=0\n",
+" * check: -DMO_INTERLEAVED=1\n",
+" *\n",
+" * MO_INTERLEAVED  1: pairs are (2 i, 2 i + 1), 0: (i, i + head_size / 2) */\n",
+"#ifndef MO_INTERLEAVED\n",
+"#define MO_INTERLEAVED 0\n",
+"#endif\n",
+"\n",
+"/* Pair i of a head at x; sign: 1, or -1 to turn back. */\n",
+"static inline void mo_rope_pair(__global float *x, __global const float *cosine, uint half_size,\n",
+"    uint i, float sign) {\n",
+"#if MO_INTERLEAVED\n",
+"    __global float *at_a = x + 2 * i, *at_b = x + 2 * i + 1;\n",
+"#else\n",
+"    __global float *at_a = x + i, *at_b = x + i + half_size;\n",
+"#endif\n",
+"    const float a = *at_a, b = *at_b, c = cosine[i], s = sign * cosine[half_size + i];\n",
+"    *at_a = a * c - b * s;\n",
+"    *at_b = b * c + a * s;\n",
+"}\n",
+"\n",
+"MO_KERNEL void mo_cl_rope_turn(__global const float *restrict table, ulong table_off,\n",
+"    __global float *restrict x, ulong x_off, float sign, ulong n_pairs, ulong seq, ulong first,\n",
+"    uint heads, uint half_size, ulong stride) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint n = (uint)min(n_pairs - tile, (ulong)MO_TILE);\n",
+"    /* where the tile begins; from there on numbers are small, and divisions cheap */\n",
+"    const uint pair = (uint)(tile % half_size), head = (uint)(tile / half_size % heads);\n",
+"    const ulong row = tile / half_size / heads;\n",
+"    table += table_off;\n",
+"    x += x_off;\n",
+"#if MEMOPT_WG == 1\n",
+"    for (uint k = 0, i = pair, h = head; k < n; i = 0, h++) {\n",
+"        const ulong r = row + h / heads;\n",
+"        const uint end = min(half_size, i + n - k);\n",
+"        __global const float *cosine = table + (first + r % seq) * 2 * half_size;\n",
+"        __global float *at = x + r * stride + h % heads * 2 * half_size;\n",
+"        k += end - i;\n",
+"        for (; i < end; i++) mo_rope_pair(at, cosine, half_size, i, sign);\n",
+"    }\n",
+"#else\n",
+"    for (uint k = (uint)get_local_id(0); k < n; k += MEMOPT_WG) {\n",
+"        const uint h = head + (pair + k) / half_size;\n",
+"        const ulong r = row + h / heads;\n",
+"        __global const float *cosine = table + (first + r % seq) * 2 * half_size;\n",
+"        mo_rope_pair(x + r * stride + h % heads * 2 * half_size, cosine, half_size,\n",
+"            (pair + k) % half_size, sign);\n",
+"    }\n",
+"#endif\n",
 "}\n",
 };
 
@@ -12515,6 +12971,51 @@ mo_status mo_cl_gelu_backward(mo_cl *cl, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx
     moi_cl_u64_arg(&call, n);
     return moi_cl_run(&call, moi_cl_tiles(cl, n));
 }
+
+/* ---- SwiGLU ---------------------------------------------------------------------------------- */
+
+/* Floats from the first to behind the last of rows that are stride apart; the desc is checked. */
+static uint64_t moi_cl_span(size_t rows, size_t columns, size_t stride) {
+    return rows == 0 ? 0 : (uint64_t)(rows - 1) * stride + columns;
+}
+
+static void moi_cl_swiglu_sizes(moi_cl_call *call, const mo_swiglu_desc *d, size_t n) {
+    moi_cl_u64_arg(call, n);
+    moi_cl_u64_arg(call, d->hidden);
+    moi_cl_u64_arg(call, d->stride);
+    moi_cl_u64_arg(call, d->y_stride);
+}
+
+mo_status mo_cl_swiglu_forward(
+    mo_cl *cl, const mo_swiglu_desc *desc, mo_cl_mem gate, mo_cl_mem up, mo_cl_mem y) {
+    mo_swiglu_desc d;
+    size_t n;
+    const mo_status status = moi_swiglu_check(desc, &d, &n);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_swiglu_forward, NULL);
+    moi_cl_mem_arg(&call, &gate, sizeof(float), moi_cl_span(d.rows, d.hidden, d.stride));
+    moi_cl_mem_arg(&call, &up, sizeof(float), moi_cl_span(d.rows, d.hidden, d.stride));
+    moi_cl_mem_arg(&call, &y, sizeof(float), moi_cl_span(d.rows, d.hidden, d.y_stride));
+    moi_cl_swiglu_sizes(&call, &d, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_swiglu_backward(mo_cl *cl, const mo_swiglu_desc *desc, mo_cl_mem gate, mo_cl_mem up,
+    mo_cl_mem dy, mo_cl_mem dgate, mo_cl_mem dup) {
+    mo_swiglu_desc d;
+    size_t n;
+    const mo_status status = moi_swiglu_check(desc, &d, &n);
+    if (status != MO_OK) return status;
+    const uint64_t span = moi_cl_span(d.rows, d.hidden, d.stride);
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_swiglu_backward, NULL);
+    moi_cl_mem_arg(&call, &gate, sizeof(float), span);
+    moi_cl_mem_arg(&call, &up, sizeof(float), span);
+    moi_cl_mem_arg(&call, &dy, sizeof(float), moi_cl_span(d.rows, d.hidden, d.y_stride));
+    moi_cl_mem_arg(&call, &dgate, sizeof(float), span);
+    moi_cl_mem_arg(&call, &dup, sizeof(float), span);
+    moi_cl_swiglu_sizes(&call, &d, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
 /* mo_cl_bias.c - see mo_cl_bias.h; and the sums of columns that normalization takes as well. */
 
 /* Groups of kernels whose groups walk over MO_ROWS rows. */
@@ -12713,6 +13214,137 @@ mo_status mo_cl_layernorm_backward(
     if (status != MO_OK || desc->n == 0) return status;
     if (desc->dweight.buffer) status = moi_cl_layernorm_dw(cl, desc, &x, &dy);
     return status == MO_OK ? moi_cl_layernorm_dx(cl, desc, &x, &dy, &dx) : status;
+}
+
+/* ---- RMSNorm --------------------------------------------------------------------------------- */
+
+size_t mo_cl_rmsnorm_workspace_size(const mo_cl *cl, const mo_cl_rmsnorm_desc *desc) {
+    return cl && desc ? moi_cl_columns_bytes(desc->n, desc->channels, 1) : 0;
+}
+
+static mo_status moi_cl_rmsnorm_run(mo_cl *cl, const mo_cl_rmsnorm_desc *desc, const char *options,
+    const mo_cl_mem *x, const mo_cl_mem *y) {
+    size_t n;
+    if (!cl || !desc) return MO_E_INVALID;
+    mo_status status = moi_cl_matrix(desc->n, desc->channels, &n);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_rmsnorm_forward, options);
+    moi_cl_mem_arg(&call, x, sizeof(float), n);
+    moi_cl_mem_arg(&call, &desc->weight, sizeof(float), desc->channels);
+    moi_cl_mem_arg(&call, &desc->rstd, sizeof(float), desc->n);
+    moi_cl_mem_arg(&call, y, sizeof(float), n);
+    moi_cl_f32_arg(&call, desc->epsilon == 0.0f ? 1e-5f : desc->epsilon);
+    moi_cl_u64_arg(&call, desc->n);
+    moi_cl_u32_arg(&call, (uint32_t)desc->channels);
+    return moi_cl_run(&call, moi_cl_row_groups(cl, desc->n));
+}
+
+mo_status mo_cl_rmsnorm_forward(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem y) {
+    return moi_cl_rmsnorm_run(cl, desc, "-DMO_STATS=1", &x, &y);
+}
+
+mo_status mo_cl_rmsnorm_apply(mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem y) {
+    return moi_cl_rmsnorm_run(cl, desc, "-DMO_STATS=0", &x, &y);
+}
+
+/* dw of chunks of chunk_rows rows, or of all of them, added. */
+static mo_status moi_cl_rmsnorm_columns(mo_cl *cl, const mo_cl_rmsnorm_desc *d, const mo_cl_mem *x,
+    const mo_cl_mem *dy, uint64_t chunk_rows, int add, const mo_cl_mem *dw) {
+    const uint64_t chunks = d->n / chunk_rows + (d->n % chunk_rows != 0);
+    moi_cl_call call =
+        moi_cl_begin(cl, MOI_CL_mo_cl_columns_rmsnorm, add ? "-DMO_ADD=1" : "-DMO_ADD=0");
+    moi_cl_mem_arg(&call, x, sizeof(float), (uint64_t)d->n * d->channels);
+    moi_cl_mem_arg(&call, dy, sizeof(float), (uint64_t)d->n * d->channels);
+    moi_cl_mem_arg(&call, &d->rstd, sizeof(float), d->n);
+    moi_cl_mem_arg(&call, dw, sizeof(float), (add ? 1 : chunks) * d->channels);
+    moi_cl_u64_arg(&call, d->n);
+    moi_cl_u32_arg(&call, (uint32_t)d->channels);
+    moi_cl_u64_arg(&call, chunk_rows);
+    return moi_cl_run(&call, moi_cl_columns_groups(cl, d->channels, chunks));
+}
+
+static mo_status moi_cl_rmsnorm_dw(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *d, const mo_cl_mem *x, const mo_cl_mem *dy) {
+    const uint64_t chunks = moi_cl_chunks(d->n);
+    if (chunks == 1 || !d->workspace.buffer)
+        return moi_cl_rmsnorm_columns(cl, d, x, dy, d->n, 1, &d->dweight);
+    mo_status status =
+        moi_cl_rmsnorm_columns(cl, d, x, dy, moi_cl_chunk_rows(d->n), 0, &d->workspace);
+    if (status != MO_OK) return status;
+    return moi_cl_columns_stage(cl, &d->workspace, chunks, d->channels, chunks, 1, &d->dweight);
+}
+
+static mo_status moi_cl_rmsnorm_dx(mo_cl *cl, const mo_cl_rmsnorm_desc *d, const mo_cl_mem *x,
+    const mo_cl_mem *dy, const mo_cl_mem *dx) {
+    const uint64_t n = (uint64_t)d->n * d->channels;
+    moi_cl_call call =
+        moi_cl_begin(cl, MOI_CL_mo_cl_rmsnorm_dx, d->add ? "-DMO_ADD=1" : "-DMO_ADD=0");
+    moi_cl_mem_arg(&call, x, sizeof(float), n);
+    moi_cl_mem_arg(&call, dy, sizeof(float), n);
+    moi_cl_mem_arg(&call, &d->weight, sizeof(float), d->channels);
+    moi_cl_mem_arg(&call, &d->rstd, sizeof(float), d->n);
+    moi_cl_mem_arg(&call, dx, sizeof(float), n);
+    moi_cl_u64_arg(&call, d->n);
+    moi_cl_u32_arg(&call, (uint32_t)d->channels);
+    return moi_cl_run(&call, moi_cl_row_groups(cl, d->n));
+}
+
+/* Everything is checked before anything is enqueued. */
+static mo_status moi_cl_rmsnorm_check(const mo_cl *cl, const mo_cl_rmsnorm_desc *d,
+    const mo_cl_mem *x, const mo_cl_mem *dy, const mo_cl_mem *dx) {
+    size_t n;
+    if (!cl || !d) return MO_E_INVALID;
+    mo_status status = moi_cl_matrix(d->n, d->channels, &n);
+    if (status != MO_OK) return status;
+    if (!moi_cl_has_floats(x, n) || !moi_cl_has_floats(dy, n) || !moi_cl_has_floats(dx, n) ||
+        !moi_cl_has_floats(&d->weight, d->channels) || !moi_cl_has_floats(&d->rstd, d->n))
+        return MO_E_INVALID;
+    if (!d->dweight.buffer) return MO_OK;
+    if (!moi_cl_has_floats(&d->dweight, d->channels)) return MO_E_INVALID;
+    const size_t bytes = mo_cl_rmsnorm_workspace_size(cl, d);
+    return d->workspace.buffer && !moi_cl_has_floats(&d->workspace, bytes / sizeof(float))
+        ? MO_E_NO_SPACE
+        : MO_OK;
+}
+
+mo_status mo_cl_rmsnorm_backward(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx) {
+    mo_status status = moi_cl_rmsnorm_check(cl, desc, &x, &dy, &dx);
+    if (status != MO_OK || desc->n == 0) return status;
+    if (desc->dweight.buffer) status = moi_cl_rmsnorm_dw(cl, desc, &x, &dy);
+    return status == MO_OK ? moi_cl_rmsnorm_dx(cl, desc, &x, &dy, &dx) : status;
+}
+/* mo_cl_rope.c - see mo_cl_rope.h. */
+
+static mo_status moi_cl_rope_run(
+    mo_cl *cl, const mo_rope_desc *desc, const mo_cl_mem *table, const mo_cl_mem *x, float sign) {
+    mo_rope_desc d;
+    size_t rows;
+    const mo_status status = moi_rope_check(desc, &d, &rows);
+    if (status != MO_OK) return status;
+    const uint64_t width = (uint64_t)d.heads * d.head_size, pairs = rows * (width / 2);
+    if (d.heads > UINT32_MAX || d.head_size > UINT32_MAX / 2) return MO_E_OVERFLOW;
+    moi_cl_call call = moi_cl_begin(
+        cl, MOI_CL_mo_cl_rope_turn, d.interleaved ? "-DMO_INTERLEAVED=1" : "-DMO_INTERLEAVED=0");
+    moi_cl_mem_arg(&call, table, sizeof(float), (uint64_t)(d.first + d.seq) * d.head_size);
+    moi_cl_mem_arg(&call, x, sizeof(float), moi_cl_span(rows, (size_t)width, d.stride));
+    moi_cl_f32_arg(&call, sign);
+    moi_cl_u64_arg(&call, pairs);
+    moi_cl_u64_arg(&call, d.seq);
+    moi_cl_u64_arg(&call, d.first);
+    moi_cl_u32_arg(&call, (uint32_t)d.heads);
+    moi_cl_u32_arg(&call, (uint32_t)(d.head_size / 2));
+    moi_cl_u64_arg(&call, d.stride);
+    return moi_cl_run(&call, moi_cl_tiles(cl, pairs));
+}
+
+mo_status mo_cl_rope_forward(mo_cl *cl, const mo_rope_desc *desc, mo_cl_mem table, mo_cl_mem x) {
+    return moi_cl_rope_run(cl, desc, &table, &x, 1.0f);
+}
+
+mo_status mo_cl_rope_backward(mo_cl *cl, const mo_rope_desc *desc, mo_cl_mem table, mo_cl_mem dx) {
+    return moi_cl_rope_run(cl, desc, &table, &dx, -1.0f);
 }
 /* mo_cl_embedding.c - see mo_cl_embedding.h. */
 

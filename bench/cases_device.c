@@ -16,6 +16,10 @@ typedef struct sweep {
     mo_optim_desc optim;
     mo_cl_optim_state state;
     mo_cl_layernorm_desc norm;
+    mo_cl_rmsnorm_desc rms;
+    mo_swiglu_desc swiglu;
+    mo_rope_desc rope;
+    mo_cl_mem up, dup, table;
     uint64_t t;
     mo_cl_mem x, y, dx, codes, absmax;
 } sweep;
@@ -192,6 +196,69 @@ static bool setup_norm(work *w) {
     return true;
 }
 
+static void rms_forward(void *state) {
+    sweep *s = state;
+    must(mo_cl_rmsnorm_forward(s->cl, &s->rms, s->x, s->dx));
+}
+static void rms_backward(void *state) {
+    sweep *s = state;
+    must(mo_cl_rmsnorm_backward(s->cl, &s->rms, s->x, s->y, s->dx));
+}
+static bool setup_rms(work *w) {
+    if (!setup_norm(w)) return false;
+    sweep *s = w->state;
+    const mo_cl_layernorm_desc *d = &s->norm;
+    s->rms = (mo_cl_rmsnorm_desc){.n = d->n,
+        .channels = d->channels,
+        .weight = d->weight,
+        .rstd = d->rstd,
+        .dweight = d->dweight,
+        .workspace = d->workspace};
+    rms_forward(s);
+    return true;
+}
+
+// ---- gated units and rotary embedding in fused rows -----------------------------------------
+
+static void swiglu_forward(void *state) {
+    sweep *s = state;
+    must(mo_cl_swiglu_forward(s->cl, &s->swiglu, s->x, s->up, s->y));
+}
+static void swiglu_backward(void *state) {
+    sweep *s = state;
+    must(mo_cl_swiglu_backward(s->cl, &s->swiglu, s->x, s->up, s->y, s->dx, s->dup));
+}
+static bool setup_swiglu(work *w) {
+    if (!setup_three(w)) return false;
+    sweep *s = w->state;
+    const size_t hidden = w->n < 4096 ? w->n / 2 : 2048;
+    if (hidden == 0) return false;
+    s->swiglu = (mo_swiglu_desc){w->n / (2 * hidden), hidden, 2 * hidden, 0, NULL};
+    s->up = mo_cl_part(&s->x, 4 * hidden, 4 * (w->n - hidden));
+    s->dup = mo_cl_part(&s->dx, 4 * hidden, 4 * (w->n - hidden));
+    w->units = s->swiglu.rows * hidden;
+    return true;
+}
+
+static void rope_forward(void *state) {
+    sweep *s = state;
+    must(mo_cl_rope_forward(s->cl, &s->rope, s->table, s->x));
+}
+static bool setup_rope(work *w) {
+    sweep *s = take_sweep(w);
+    enum { SEQ = 256, HEADS = 24, SIZE = 64 };
+    if (!s) return false;
+    s->rope = (mo_rope_desc){.batch = w->n / (SEQ * HEADS * SIZE),
+        .seq = SEQ,
+        .heads = HEADS,
+        .head_size = SIZE,
+        .interleaved = w->variant};
+    if (s->rope.batch == 0) s->rope.batch = 1, s->rope.seq = 1, s->rope.heads = 1;
+    s->table = device_take_random(w, SEQ * SIZE, 1);
+    w->units = s->rope.batch * s->rope.seq * s->rope.heads * SIZE;
+    return s->table.buffer && w->units <= w->n;
+}
+
 const bench_case cases_device[] = {
     {"bandwidth.copy", "element", "8 B: by a kernel", 8, setup_copy, copy_by_kernel, 0},
     {"bandwidth.copy_buffer", "element", "8 B: by clEnqueueCopyBuffer", 8, setup_copy,
@@ -245,6 +312,18 @@ const bench_case cases_device[] = {
     {"act.gelu_forward", "element", "8 B: x read, y written", 8, setup_three, gelu_forward, 0},
     {"act.gelu_backward", "element", "12 B: x, dy read, dx written", 12, setup_three, gelu_backward,
         0},
+    {"norm.rmsnorm_forward", "element", "8 B: x read, y written; rows of 768", 8, setup_rms,
+        rms_forward, 0},
+    {"norm.rmsnorm_backward", "element", "12 B: x, dy read, dx written; rows of 768", 12, setup_rms,
+        rms_backward, 0},
+    {"act.swiglu_forward", "element", "12 B: gate, up read, y written; rows of 2048", 12,
+        setup_swiglu, swiglu_forward, 0},
+    {"act.swiglu_backward", "element", "20 B: gate, up, dy read, both gradients written", 20,
+        setup_swiglu, swiglu_backward, 0},
+    {"rope.halves", "element", "8 B: read and written; 24 heads of 64", 8, setup_rope, rope_forward,
+        0},
+    {"rope.interleaved", "element", "8 B: read and written; 24 heads of 64", 8, setup_rope,
+        rope_forward, 1},
     {0}};
 #else
 typedef int cases_device_is_empty;

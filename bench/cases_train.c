@@ -1,4 +1,5 @@
-// cases_train.c - what sweeps over all parameters or activations: optim, accum, norm, act.
+// cases_train.c - what sweeps over all parameters or activations: optim, accum, norm, act,
+// rope.
 #include "bench.h"
 
 #include <string.h>
@@ -15,6 +16,10 @@ typedef struct arrays {
     uint64_t t;
     // norm
     mo_layernorm_desc norm;
+    mo_rmsnorm_desc rms;
+    // act, rope
+    mo_swiglu_desc swiglu;
+    mo_rope_desc rope;
     volatile double sink;
 } arrays;
 
@@ -134,6 +139,78 @@ static bool setup_norm(work *w) {
     return true;
 }
 
+static void rms_forward(void *state) {
+    arrays *s = state;
+    must(mo_rmsnorm_forward(&s->rms, s->x, s->dx));
+}
+static void rms_backward(void *state) {
+    arrays *s = state;
+    must(mo_rmsnorm_backward(&s->rms, s->x, s->dy, s->dx));
+}
+
+static bool setup_rms(work *w) {
+    if (!setup_norm(w)) return false;
+    arrays *s = w->state;
+    const mo_layernorm_desc *d = &s->norm;
+    s->rms = (mo_rmsnorm_desc){.n = d->n,
+        .channels = d->channels,
+        .weight = d->weight,
+        .rstd = d->rstd,
+        .dweight = d->dweight,
+        .parallel = w->parallel};
+    rms_forward(s);
+    return true;
+}
+
+// ---- gated units and rotary embedding in fused rows -----------------------------------------
+
+static void swiglu_forward(void *state) {
+    arrays *s = state;
+    must(mo_swiglu_forward(&s->swiglu, s->x, s->x + s->swiglu.hidden, s->dy));
+}
+static void swiglu_backward(void *state) {
+    arrays *s = state;
+    const size_t hidden = s->swiglu.hidden;
+    must(mo_swiglu_backward(&s->swiglu, s->x, s->x + hidden, s->dy, s->dx, s->dx + hidden));
+}
+
+// units: of y, half of what rows of gate and up have
+static bool setup_swiglu(work *w) {
+    if (!setup_arrays(w)) return false;
+    arrays *s = w->state;
+    const size_t hidden = w->n < 4096 ? w->n / 2 : 2048;
+    if (hidden == 0) return false;
+    s->swiglu = (mo_swiglu_desc){w->n / (2 * hidden), hidden, 2 * hidden, 0, w->parallel};
+    w->units = s->swiglu.rows * hidden;
+    return true;
+}
+
+static void rope_forward(void *state) {
+    arrays *s = state;
+    must(mo_rope_forward(&s->rope, s->x));
+}
+
+enum { ROPE_SEQ = 256, ROPE_HEADS = 24, ROPE_SIZE = 64 };
+
+static bool setup_rope(work *w) {
+    if (!setup_arrays(w)) return false;
+    arrays *s = w->state;
+    const size_t seq = ROPE_SEQ, size = ROPE_SIZE, width = ROPE_HEADS * ROPE_SIZE;
+    float *table = take(w, mo_rope_table_size(size, seq));
+    if (!table) return false;
+    must(mo_rope_table(size, seq, 0, table));
+    s->rope = (mo_rope_desc){.batch = w->n / (seq * width),
+        .seq = seq,
+        .heads = ROPE_HEADS,
+        .head_size = size,
+        .interleaved = w->variant,
+        .table = table,
+        .parallel = w->parallel};
+    if (s->rope.batch == 0) s->rope.batch = 1, s->rope.seq = 1, s->rope.heads = 1;
+    w->units = s->rope.batch * s->rope.seq * s->rope.heads * size;
+    return w->units <= w->n;
+}
+
 const bench_case cases_train[] = {
     {"optim.adamw_f32", "element", "28 B: p, m, v read and written, g read", 28, setup_optim,
         optim_step, VARIANT(MO_OPTIM_ADAMW, MO_OPTIM_F32)},
@@ -166,4 +243,16 @@ const bench_case cases_train[] = {
     {"act.gelu_forward", "element", "8 B: x read, y written", 8, setup_arrays, gelu_forward, 0},
     {"act.gelu_backward", "element", "12 B: x, dy read, dx written", 12, setup_arrays,
         gelu_backward, 0},
+    {"norm.rmsnorm_forward", "element", "8 B: x read, y written; rows of 768", 8, setup_rms,
+        rms_forward, 0},
+    {"norm.rmsnorm_backward", "element", "12 B: x, dy read, dx written; rows of 768", 12, setup_rms,
+        rms_backward, 0},
+    {"act.swiglu_forward", "element", "12 B: gate, up read, y written; rows of 2048", 12,
+        setup_swiglu, swiglu_forward, 0},
+    {"act.swiglu_backward", "element", "20 B: gate, up, dy read, both gradients written", 20,
+        setup_swiglu, swiglu_backward, 0},
+    {"rope.halves", "element", "8 B: read and written; 24 heads of 64", 8, setup_rope, rope_forward,
+        0},
+    {"rope.interleaved", "element", "8 B: read and written; 24 heads of 64", 8, setup_rope,
+        rope_forward, 1},
     {0}};

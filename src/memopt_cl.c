@@ -53,6 +53,7 @@
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #endif
 
+#include "mo_block_rules.h"
 #include "mo_cl_internal.h"
 #include "mo_cl_kernel.h"
 #include "mo_cl_device.c"
@@ -84,6 +85,7 @@
 #include "mo_cl_act.c"
 #include "mo_cl_bias.c"
 #include "mo_cl_norm.c"
+#include "mo_cl_rope.c"
 #include "mo_cl_embedding.c"
 #include "mo_cl_attention.c"
 #include "mo_cl_loss.c"

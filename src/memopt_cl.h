@@ -30,9 +30,10 @@
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_optim     optimizer steps whose states take half a byte to 4 bytes a number
  *   cl_page_optim  the same with the states in host memory, a page at a time on the device
- *   cl_act       GELU, backward from the input alone
+ *   cl_act       GELU and SwiGLU, backward from the input alone
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
- *   cl_norm      layer normalization whose output need not be kept
+ *   cl_norm      LayerNorm and RMSNorm whose output need not be kept
+ *   cl_rope      rotary position embedding, in place
  *   cl_embedding  embeddings of tokens and positions
  *   cl_attention  exact attention without the seq x seq matrix
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
@@ -116,6 +117,7 @@ extern "C" {
 #include "mo_cl_act.h"
 #include "mo_cl_bias.h"
 #include "mo_cl_norm.h"
+#include "mo_cl_rope.h"
 #include "mo_cl_embedding.h"
 #include "mo_cl_attention.h"
 #include "mo_cl_loss.h"

@@ -1,4 +1,4 @@
-/* test_cl_norm.c - layer normalization on a device, against double. */
+/* test_cl_norm.c - LayerNorm on a device against double, RMSNorm against mo_norm.h. */
 #include "test_cl.h"
 #ifndef NO_OPENCL
 #include "test_cl_numeric.h"
@@ -211,6 +211,135 @@ static void wrong_arguments_are_refused(void **state) {
     problem_end(t, &p);
 }
 
+/* ---- RMSNorm ------------------------------------------------------------------------------- */
+
+/* Host arrays and their copies on the device; gradients start from what is there. */
+typedef struct rms {
+    size_t n;
+    float *x, *dy, *weight, *rstd, *dweight, *y, *dx;
+    mo_rmsnorm_desc host;
+    mo_cl_rmsnorm_desc d;
+    mo_cl_mem on_x, on_dy, on_y, on_dx;
+} rms;
+
+static rms rms_begin(test_cl *t, size_t rows, size_t channels, int workspace) {
+    const size_t n = rows * channels;
+    rms p = {.n = n,
+        .x = test_normals(&t->rng, n, 2),
+        .dy = test_normals(&t->rng, n, 1),
+        .weight = test_normals(&t->rng, channels, 1),
+        .rstd = test_floats(rows),
+        .dweight = test_normals(&t->rng, channels, 1),
+        .y = test_floats(n),
+        .dx = test_normals(&t->rng, n, 1)};
+    p.host = (mo_rmsnorm_desc){
+        .n = rows, .channels = channels, .weight = p.weight, .rstd = p.rstd, .dweight = p.dweight};
+    p.d = (mo_cl_rmsnorm_desc){.n = rows,
+        .channels = channels,
+        .weight = test_cl_put(t, p.weight, channels * 4, 4),
+        .rstd = test_cl_new(t, rows * 4, 8),
+        .dweight = test_cl_put(t, p.dweight, channels * 4, 20)};
+    p.on_x = test_cl_put(t, p.x, n * 4, 4);
+    p.on_dy = test_cl_put(t, p.dy, n * 4, 8);
+    p.on_y = test_cl_new(t, n * 4, 12);
+    p.on_dx = test_cl_put(t, p.dx, n * 4, 28);
+    const size_t bytes = workspace ? mo_cl_rmsnorm_workspace_size(&t->cl, &p.d) : 0;
+    if (bytes) p.d.workspace = test_cl_new(t, bytes, 4);
+    return p;
+}
+static void rms_end(test_cl *t, rms *p) {
+    test_cl_clear(t);
+    free(p->x), free(p->dy), free(p->weight), free(p->rstd), free(p->dweight);
+    free(p->y), free(p->dx);
+}
+static void assert_like(test_cl *t, mo_cl_mem mem, const float *want, size_t n, double bar) {
+    double *ref = test_doubles(n);
+    for (size_t i = 0; i < n; i++) ref[i] = (double)want[i];
+    assert_near(t, mem, ref, n, bar);
+    free(ref);
+}
+
+/* Sums of up to 1000 products in another order than the CPU's. */
+static void rmsnorm_is_that_of_the_cpu(void **state) {
+    test_cl *t = test_cl_of(state);
+    for (int k = 0; k < 2 * N_SHAPES; k++) {
+        rms p = rms_begin(t, shapes[k / 2][0], shapes[k / 2][1], k % 2);
+        p.host.epsilon = p.d.epsilon = k % 4 == 0 ? 0.0f : 0.25f;
+        test_ok(mo_rmsnorm_forward(&p.host, p.x, p.y));
+        test_ok(mo_cl_rmsnorm_forward(&t->cl, &p.d, p.on_x, p.on_y));
+        assert_like(t, p.on_y, p.y, p.n, 1e-6);
+        assert_like(t, p.d.rstd, p.rstd, p.d.n, 1e-6);
+        test_ok(mo_cl_rmsnorm_apply(&t->cl, &p.d, p.on_x, p.on_y));
+        assert_like(t, p.on_y, p.y, p.n, 1e-6);
+        p.host.add = p.d.add = 1;
+        test_ok(mo_rmsnorm_backward(&p.host, p.x, p.dy, p.dx));
+        test_ok(mo_cl_rmsnorm_backward(&t->cl, &p.d, p.on_x, p.on_dy, p.on_dx));
+        assert_like(t, p.on_dx, p.dx, p.n, 3e-6);
+        assert_like(t, p.d.dweight, p.dweight, p.d.channels, 1e-5);
+        p.host.add = p.d.add = 0;
+        p.d.dweight = p.d.workspace = (mo_cl_mem){0};
+        test_ok(mo_rmsnorm_backward(&p.host, p.x, p.dy, p.dx));
+        test_ok(mo_cl_rmsnorm_backward(&t->cl, &p.d, p.on_x, p.on_dy, p.on_dy)); /* in place */
+        if (p.d.channels > 1) assert_like(t, p.on_dy, p.dx, p.n, 3e-6);
+        rms_end(t, &p);
+    }
+}
+
+static void rmsnorm_apply_and_in_place_have_the_bits_of_forward(void **state) {
+    test_cl *t = test_cl_of(state);
+    for (int k = 0; k < N_SHAPES; k++) {
+        rms p = rms_begin(t, shapes[k][0], shapes[k][1], 0);
+        const size_t bytes = p.n * sizeof(float);
+        test_ok(mo_cl_rmsnorm_forward(&t->cl, &p.d, p.on_x, p.on_y));
+        test_cl_get(t, p.on_y, p.y, bytes);
+        test_ok(mo_cl_rmsnorm_apply(&t->cl, &p.d, p.on_x, p.on_dx));
+        test_cl_get(t, p.on_dx, p.dx, bytes);
+        assert_same_bits(p.y, p.dx, bytes);
+        test_ok(mo_cl_rmsnorm_forward(&t->cl, &p.d, p.on_x, p.on_x));
+        test_cl_get(t, p.on_x, p.dx, bytes);
+        assert_same_bits(p.y, p.dx, bytes);
+        if (t->cl.work_group == 1 && t->cl.info.correctly_rounded && !test_cl_flushes()) {
+            test_ok(mo_rmsnorm_forward(&p.host, p.x, p.dx)); /* the CPU's too */
+            assert_same_bits(p.y, p.dx, bytes);
+        }
+        rms_end(t, &p);
+    }
+}
+
+static void rmsnorm_refuses_wrong_arguments(void **state) {
+    test_cl *t = test_cl_of(state);
+    rms p = rms_begin(t, 65, 3, 1);
+    const mo_cl_mem none = {0}, x = p.on_x, dy = p.on_dy, dx = p.on_dx;
+    mo_cl_rmsnorm_desc bad[7];
+    for (int i = 0; i < 7; i++) bad[i] = p.d;
+    bad[0].channels = 0;
+    bad[1].weight = none;
+    bad[2].rstd = none;
+    bad[3].n++;
+    bad[4].dweight.size -= 4;
+    bad[5].workspace.size -= 4;
+    bad[6].channels = SIZE_MAX / 8;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(mo_cl_rmsnorm_forward(&t->cl, &bad[i], x, p.on_y), MO_E_INVALID);
+    for (int i = 0; i < 7; i++)
+        assert_int_equal(mo_cl_rmsnorm_backward(&t->cl, &bad[i], x, dy, dx),
+            i == 5       ? MO_E_NO_SPACE
+                : i == 6 ? MO_E_OVERFLOW
+                         : MO_E_INVALID);
+    assert_int_equal(mo_cl_rmsnorm_apply(&t->cl, &bad[6], x, p.on_y), MO_E_OVERFLOW);
+    assert_int_equal(mo_cl_rmsnorm_forward(NULL, &p.d, x, p.on_y), MO_E_INVALID);
+    assert_int_equal(mo_cl_rmsnorm_forward(&t->cl, NULL, x, p.on_y), MO_E_INVALID);
+    assert_int_equal(mo_cl_rmsnorm_apply(&t->cl, &p.d, none, p.on_y), MO_E_INVALID);
+    assert_int_equal(mo_cl_rmsnorm_backward(&t->cl, &p.d, x, none, dx), MO_E_INVALID);
+    assert_int_equal(mo_cl_rmsnorm_backward(NULL, &p.d, x, dy, dx), MO_E_INVALID);
+    assert_int_equal(mo_cl_rmsnorm_workspace_size(&t->cl, &p.d), 2 * 3 * 4);
+    assert_int_equal(mo_cl_rmsnorm_workspace_size(NULL, &p.d), 0);
+    p.d.n = 0;
+    test_ok(mo_cl_rmsnorm_forward(&t->cl, &p.d, x, p.on_y));
+    test_ok(mo_cl_rmsnorm_backward(&t->cl, &p.d, x, dy, dx));
+    rms_end(t, &p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forward_and_backward_match_double),
@@ -218,6 +347,9 @@ int main(void) {
         cmocka_unit_test(gradients_have_the_same_bits_every_time),
         cmocka_unit_test(a_workspace_is_asked_for_where_it_helps),
         cmocka_unit_test(wrong_arguments_are_refused),
+        cmocka_unit_test(rmsnorm_is_that_of_the_cpu),
+        cmocka_unit_test(rmsnorm_apply_and_in_place_have_the_bits_of_forward),
+        cmocka_unit_test(rmsnorm_refuses_wrong_arguments),
     };
     return cmocka_run_group_tests(tests, test_cl_setup, test_cl_teardown);
 }

@@ -18,6 +18,8 @@
     X(act, math)                                                                                   \
     X(columns, math)                                                                               \
     X(norm, math)                                                                                  \
+    X(rmsnorm, math)                                                                               \
+    X(rope, prelude)                                                                               \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
     X(attention_lanes, math)                                                                       \
@@ -44,11 +46,17 @@
     X(accum, mo_cl_accum_add)                                                                      \
     X(act, mo_cl_gelu_forward)                                                                     \
     X(act, mo_cl_gelu_backward)                                                                    \
+    X(act, mo_cl_swiglu_forward)                                                                   \
+    X(act, mo_cl_swiglu_backward)                                                                  \
     X(columns, mo_cl_columns_sum)                                                                  \
     X(columns, mo_cl_columns_norm)                                                                 \
+    X(columns, mo_cl_columns_rmsnorm)                                                              \
     X(columns, mo_cl_bias_forward)                                                                 \
     X(norm, mo_cl_layernorm_forward)                                                               \
     X(norm, mo_cl_layernorm_dx)                                                                    \
+    X(rmsnorm, mo_cl_rmsnorm_forward)                                                              \
+    X(rmsnorm, mo_cl_rmsnorm_dx)                                                                   \
+    X(rope, mo_cl_rope_turn)                                                                       \
     X(embedding, mo_cl_embedding_forward)                                                          \
     X(embedding, mo_cl_embedding_dwte)                                                             \
     X(embedding, mo_cl_embedding_dwpe)                                                             \

@@ -1,4 +1,4 @@
-/* mo_cl_norm.h - mo_norm.h on a device: layer normalization whose output need not be kept.
+/* mo_cl_norm.h - mo_norm.h on a device: LayerNorm and RMSNorm whose output need not be kept.
  *
  * Commands go to the compute queue in their order and are not waited for. */
 #ifndef MEMOPT_CL_NORM_H
@@ -71,5 +71,68 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_apply(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
     mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
+
+/* mo_cl_rmsnorm_desc - one normalization of n rows of channels by their root mean square; all memory
+ * holds floats.
+ *
+ * n, channels  shape of x, y, dx, dy
+ * epsilon      added to the mean square; 0 = 1e-5
+ * weight       [channels]
+ * rstd         [n]: written by forward, read by apply and backward
+ * dweight      [channels]: added to by backward; {0} = weight is frozen
+ * add          not 0: backward adds to dx instead of writing it (residual connections)
+ * workspace    for dweight, mo_cl_rmsnorm_workspace_size bytes; {0} = none: slower, columns alone go
+ *              to groups
+ * Since: 0.1 */
+typedef struct mo_cl_rmsnorm_desc {
+    size_t n, channels;
+    float epsilon;
+    mo_cl_mem weight;
+    mo_cl_mem rstd;
+    mo_cl_mem dweight;
+    int add;
+    mo_cl_mem workspace;
+} mo_cl_rmsnorm_desc;
+
+/* mo_cl_rmsnorm_workspace_size - bytes that make dweight parallel over the rows too; 0 where that
+ * would not help, or does not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_rmsnorm_workspace_size(const mo_cl *cl, const mo_cl_rmsnorm_desc *desc);
+
+/* mo_cl_rmsnorm_forward - y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon), row by row.
+ * mo_cl_rmsnorm_apply - the same y, bit for bit, from the rstd of an earlier forward on this device.
+ *
+ * x  in   [n x channels]
+ * y  out  [n x channels]; may be x when x is not needed again
+ *
+ * With groups of one work-item on a device that divides and takes roots correctly (mo_cl_info) the
+ * bits of mo_rmsnorm_forward; else a relative error of rstd below 1e-6.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, channels 0, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says; n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_rmsnorm_forward(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_rmsnorm_apply(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem y);
+
+/* mo_cl_rmsnorm_backward - gradients of x and weight.
+ *
+ *   h = x rstd,  dx = rstd (dy weight - h mean(dy weight h)),  dweight += sum(dy h)
+ *
+ * x, dy  in      [n x channels]
+ * dx     in out  [n x channels]; may be dy when add is 0
+ *
+ * Memory:  the workspace
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, channels 0, sizes), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW,
+ *          MO_E_UNSUPPORTED (does not build), what OpenCL says; n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_rmsnorm_backward(
+    mo_cl *cl, const mo_cl_rmsnorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
 
 #endif

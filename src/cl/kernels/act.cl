@@ -1,8 +1,8 @@
-/* act.cl - GELU, see mo_act.h. Behind math.cl.
+/* act.cl - GELU and SwiGLU, see mo_act.h. Behind math.cl.
  *
- * groups  ceil(n / MO_TILE)
+ * groups  ceil(n / MO_TILE); of SwiGLU ceil(rows hidden / MO_TILE)
  *
- * x, dy and the result may be the same memory; that is why a CPU takes vectors by hand. */
+ * Inputs and results may be the same memory; that is why a CPU takes vectors by hand. */
 
 /* sigmoid(2u), the factor that GELU multiplies x with; the derivative. F is float or float16. */
 #define MO_GELU(gate, slope, F, exp, mad)                                                          \
@@ -51,4 +51,72 @@ MO_KERNEL void mo_cl_gelu_backward(__global const float *x, ulong x_off, __globa
         vstore16(vload16(0, from + i) * mo_gelu_slope16(vload16(0, at + i)), 0, to + i);
 #endif
     for (; i < size; i += MEMOPT_WG) to[i] = from[i] * mo_gelu_slope(at[i]);
+}
+
+/* SwiGLU: y, or both gradients, of one unit; nothing is fused: the bits of the CPU where it divides
+ * exactly. F is float or float16; 1 - s is e s. */
+#define MO_SWIGLU(forward, backward, F, exp)                                                       \
+    static inline F forward(F gate, F up) { return gate * ((F)1.0f / (1.0f + exp(-gate))) * up; }  \
+    static inline F backward(F gate, F up, F dy, F *dup) {                                         \
+        const F e = exp(-gate), s = (F)1.0f / (1.0f + e);                                          \
+        *dup = dy * (gate * s);                                                                    \
+        return dy * up * (s * (1.0f + gate * (e * s)));                                            \
+    }
+MO_SWIGLU(mo_swiglu_y, mo_swiglu_slopes, float, mo_exp_same)
+#if MEMOPT_WG == 1
+MO_SWIGLU(mo_swiglu_y16, mo_swiglu_slopes16, float16, mo_exp_same16)
+#endif
+
+/* A tile of the rows' units is cut at the ends of rows. */
+MO_KERNEL void mo_cl_swiglu_forward(__global const float *gate, ulong gate_off,
+    __global const float *up, ulong up_off, __global float *y, ulong y_off, ulong n, ulong hidden,
+    ulong stride, ulong y_stride) {
+    ulong at = (ulong)get_group_id(0) * MO_TILE;
+    const ulong end = min(at + MO_TILE, n);
+    while (at < end) {
+        const ulong row = at / hidden, column = at % hidden;
+        const uint size = (uint)min(hidden - column, end - at);
+        __global const float *g = gate + gate_off + row * stride + column;
+        __global const float *u = up + up_off + row * stride + column;
+        __global float *to = y + y_off + row * y_stride + column;
+        uint i = (uint)get_local_id(0);
+#if MEMOPT_WG == 1
+        for (; i + 15 < size; i += 16)
+            vstore16(mo_swiglu_y16(vload16(0, g + i), vload16(0, u + i)), 0, to + i);
+#endif
+        for (; i < size; i += MEMOPT_WG) to[i] = mo_swiglu_y(g[i], u[i]);
+        at += size;
+    }
+}
+
+MO_KERNEL void mo_cl_swiglu_backward(__global const float *gate, ulong gate_off,
+    __global const float *up, ulong up_off, __global const float *dy, ulong dy_off,
+    __global float *dgate, ulong dgate_off, __global float *dup, ulong dup_off, ulong n,
+    ulong hidden, ulong stride, ulong y_stride) {
+    ulong at = (ulong)get_group_id(0) * MO_TILE;
+    const ulong end = min(at + MO_TILE, n);
+    while (at < end) {
+        const ulong row = at / hidden, column = at % hidden, place = row * stride + column;
+        const uint size = (uint)min(hidden - column, end - at);
+        __global const float *g = gate + gate_off + place, *u = up + up_off + place;
+        __global const float *from = dy + dy_off + row * y_stride + column;
+        __global float *to_gate = dgate + dgate_off + place, *to_up = dup + dup_off + place;
+        uint i = (uint)get_local_id(0);
+#if MEMOPT_WG == 1
+        for (; i + 15 < size; i += 16) {
+            float16 second;
+            const float16 first = mo_swiglu_slopes16(
+                vload16(0, g + i), vload16(0, u + i), vload16(0, from + i), &second);
+            vstore16(first, 0, to_gate + i);
+            vstore16(second, 0, to_up + i);
+        }
+#endif
+        for (; i < size; i += MEMOPT_WG) {
+            float second;
+            const float first = mo_swiglu_slopes(g[i], u[i], from[i], &second);
+            to_gate[i] = first;
+            to_up[i] = second;
+        }
+        at += size;
+    }
 }

@@ -1,7 +1,7 @@
 /* columns.cl - sums over the columns of a matrix, for biases and norms; biases into rows. Behind
  * math.cl.
  *
- * groups  sum, norm: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)
+ * groups  sum, norms: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)
  *
  * A chunk of rows gives one row of partial sums; the same kernel sums those. Rows are added in
  * their order whatever MEMOPT_WG is.
@@ -121,6 +121,42 @@ MO_KERNEL void mo_cl_columns_norm(__global const float *restrict x, ulong x_off,
         }
         mo_columns_store(to_w, i, sum_w);
         mo_columns_store(to_b, i, sum_b);
+    }
+}
+
+/* Of RMSNorm: dw[chunk][i] = sum of dy h; nothing is fused, as on the CPU */
+MO_KERNEL void mo_cl_columns_rmsnorm(__global const float *restrict x, ulong x_off,
+    __global const float *restrict dy, ulong dy_off, __global const float *restrict rstd,
+    ulong rstd_off, __global float *restrict dw, ulong dw_off, ulong rows, uint columns,
+    ulong chunk_rows) {
+    const uint blocks = (columns + MO_COLUMNS - 1) / MO_COLUMNS;
+    const uint chunk = (uint)get_group_id(0) / blocks;
+    const uint begin = (uint)get_group_id(0) % blocks * MO_COLUMNS;
+    const uint end = min(begin + MO_COLUMNS, columns);
+    const ulong first = chunk * chunk_rows;
+    const ulong n = min(rows - first, chunk_rows);
+    __global const float *at = x + x_off + first * columns;
+    __global const float *from = dy + dy_off + first * columns;
+    __global const float *rstds = rstd + rstd_off + first;
+    __global float *to = dw + dw_off + (ulong)chunk * columns;
+    uint i = begin + (uint)get_local_id(0);
+#if MEMOPT_WG == 1
+    for (; i + 15 < end; i += 16) {
+        float16 sum = 0.0f;
+        for (ulong row = 0; row < n; row++)
+            sum += vload16(0, from + row * columns + i) *
+                (vload16(0, at + row * columns + i) * rstds[row]);
+#if MO_ADD
+        sum = vload16(0, to + i) + sum;
+#endif
+        vstore16(sum, 0, to + i);
+    }
+#endif
+    for (; i < end; i += MEMOPT_WG) {
+        float sum = 0.0f;
+        for (ulong row = 0; row < n; row++)
+            sum += from[row * columns + i] * (at[row * columns + i] * rstds[row]);
+        mo_columns_store(to, i, sum);
     }
 }
 

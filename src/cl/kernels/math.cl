@@ -30,9 +30,13 @@ static inline float16 mo_mad16(float16 a, float16 b, float16 c) { return a * b +
         return select(p, (F)0.0f, x < least);                                                      \
     }
 MO_EXP(mo_exp, float, as_uint, as_float, mo_mad)
+/* Rounded after each product too: the bits of the CPU. */
+#define MO_TWO_STEPS(a, b, c) ((a) * (b) + (c))
+MO_EXP(mo_exp_same, float, as_uint, as_float, MO_TWO_STEPS)
 
 #if MEMOPT_WG == 1
 MO_EXP(mo_exp16, float16, as_uint16, as_float16, mo_mad16)
+MO_EXP(mo_exp_same16, float16, as_uint16, as_float16, MO_TWO_STEPS)
 
 static inline float mo_sum16(float16 v) {
     const float8 a = v.lo + v.hi;
