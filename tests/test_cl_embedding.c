@@ -96,6 +96,19 @@ static void a_token_outside_the_vocabulary_is_a_row_of_zeros(void **state) {
     problem_end(t, &p);
 }
 
+static void positions_need_no_table(void **state) {
+    test_cl *t = test_cl_of(state);
+    const mo_cl_mem none = {0};
+    problem p = problem_begin(t, 70, 10, 33, 6, 6);
+    memset(p.wpe, 0, 10 * 33 * sizeof *p.wpe);
+    p.tokens[3] = 6;
+    tokens_go(t, &p);
+    test_ok(mo_cl_embedding_forward(&t->cl, &p.d, p.on_tokens, p.on_wte, none, p.on_y));
+    loop(&p);
+    assert_bits(t, p.on_y, p.y, 70 * 33);
+    problem_end(t, &p);
+}
+
 static void frozen_tables_are_left_alone(void **state) {
     test_cl *t = test_cl_of(state);
     const mo_cl_mem none = {0};
@@ -220,6 +233,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_size_has_the_bits_of_a_loop_over_rows),
         cmocka_unit_test(a_token_outside_the_vocabulary_is_a_row_of_zeros),
+        cmocka_unit_test(positions_need_no_table),
         cmocka_unit_test(frozen_tables_are_left_alone),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(a_bias_and_a_residual_fill_the_rows),

@@ -54,16 +54,17 @@ typedef struct options {
     const char *const *texts; // [n_texts]
     size_t n_texts;
     const char *tokens, *init, *resume, *save, *report, *blas, *device, *page_dir;
+    const char *arch; // NULL = the file's, or gpt2
     size_t layers, channels, heads, seq, batch, accum, steps, threads, sample;
     size_t save_every, keep; // 0 = not given
-    double lr, weight_decay, clip;
+    double lr, weight_decay, clip, rope_theta;
     uint64_t seed;
     uint64_t budget;       // bytes, 0 = none
     double budget_percent; // of the plan of --strategy none, 0 = not given so
     strategy strategy;
     unsigned open;  // OPEN_*: what the search may choose
     unsigned named; // OPEN_*: what --strategy says itself
-    unsigned given; // bit of the character in option_letters, see options.c
+    uint64_t given; // a bit for each row of the flags in options.c
     bool shuffle, compare, json, page_direct, half;
 } options;
 
@@ -93,36 +94,55 @@ void corpus_close(corpus *c);
 
 // ---- model ------------------------------------------------------------------------------------
 
+// Sizes that parameters and tensors have: columns of q, k and v together; hidden units of the MLP;
+// what its first product makes, which is gate and up where there are both.
+typedef enum { WIDTH_NONE, WIDTH_CHANNELS, WIDTH_QKV, WIDTH_HIDDEN, WIDTH_WIDE } param_width;
+
+typedef struct block_param {
+    const char *name;
+    param_width rows, columns; // WIDTH_NONE columns: a vector
+} block_param;
+
+// Parts of a block that have parameters: where they begin in its list, and how many matrices they
+// have, whose outputs stand side by side. A bias, of all but Llama, comes behind the weight.
+enum { NORM1, TO_QKV, PROJECT, NORM2, TO_HIDDEN, FROM_HIDDEN, N_PARTS };
+typedef struct block_part {
+    size_t first, n;
+} block_part;
+
+// An architecture, with Hugging Face's names. Llama's way: RMSNorm, SwiGLU, rotary positions, no
+// biases, linear weights [out x in]; else LayerNorm, GELU, learned positions, biases, [in x out].
+typedef struct gpt_arch {
+    const char *name, *embedding, *positions, *last_norm, *last_bias;
+    const block_param *params; // of a block
+    size_t n_params;
+    block_part parts[N_PARTS];
+    bool llama;
+} gpt_arch;
+enum { N_ARCHS = 2 };
+extern const gpt_arch gpt_archs[N_ARCHS]; // the first is the default
+const gpt_arch *gpt_arch_find(const char *name);
+size_t gpt_default_hidden(const gpt_arch *arch, size_t channels);
+
 typedef struct gpt_config {
-    size_t layers, channels, heads, positions, seq, vocab;
+    const gpt_arch *arch;
+    size_t layers, channels, heads, hidden, positions, seq, vocab;
+    double rope_theta;
 } gpt_config;
 
-// Parameters of a block in the order of the list, after wte and wpe.
-enum {
-    LN1_W,
-    LN1_B,
-    QKV_W,
-    QKV_B,
-    PROJ_W,
-    PROJ_B,
-    LN2_W,
-    LN2_B,
-    FC_W,
-    FC_B,
-    OUT_W,
-    OUT_B,
-    N_BLOCK_PARAMS
-};
-
-void gpt_add_params(const gpt_config *c, mo_params *params); // Hugging Face names and layouts
+size_t gpt_width(const gpt_config *c, param_width width);
+void gpt_add_params(const gpt_config *c, mo_params *params);
+void gpt_block_name(const gpt_arch *arch, size_t layer, const char *param, char *name, size_t size);
 // First values of parameter i; the parameters in their order share a seed, which moves on.
 void gpt_init_param(const gpt_config *c, const mo_param *p, float *to, uint64_t *seed);
-float *gpt_param(const mo_params *params, size_t layer, int which);
+// The first parameter of a part; of the norm before the head, with the head behind it.
+const mo_param *gpt_part(const gpt_config *c, const mo_params *params, size_t layer, int part);
+const mo_param *gpt_last_norm(const gpt_config *c, const mo_params *params);
 
 // Tensors of a stage: of half a block, of a whole block, which has those of both halves and what
 // lies between them, and of the head.
 enum { LN1, STATS1, QKV, LSE, ATT, DATT, DQKV, DLN1, N_ATTENTION_TENSORS };
-enum { LN2, STATS2, FC, GELU, DFC, DLN2, N_MLP_TENSORS };
+enum { LN2, STATS2, FC, ACT, DFC, DLN2, N_MLP_TENSORS };
 enum {
     BLOCK_MLP = N_ATTENTION_TENSORS,
     BLOCK_RESIDUAL = BLOCK_MLP + N_MLP_TENSORS,
@@ -179,11 +199,10 @@ struct gpt_kernels {
         const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias);
     void (*gemm)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const float *b, float *c);
-    void (*layernorm_forward)(
-        const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
-    void (*layernorm_apply)(
-        const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
-    void (*layernorm_backward)(
+    // without a bias: RMSNorm, which has no mean
+    void (*norm_forward)(const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
+    void (*norm_apply)(const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
+    void (*norm_backward)(
         const gpt_run *run, const mo_layernorm_desc *d, const float *x, const float *dy, float *dx);
     void (*attention_forward)(
         const gpt_run *run, const mo_attention_desc *d, const mo_attention_tensors *t);
@@ -191,7 +210,13 @@ struct gpt_kernels {
         const gpt_run *run, const mo_attention_desc *d, const mo_attention_tensors *t);
     void (*gelu_forward)(const gpt_run *run, const float *x, float *y, size_t n);
     void (*gelu_backward)(const gpt_run *run, const float *x, const float *dy, float *dx, size_t n);
-    // of run->inputs: y = wte[token] + wpe[position]; gradients of both
+    // of gate and up, and of their gradients, side by side
+    void (*swiglu_forward)(
+        const gpt_run *run, const mo_swiglu_desc *d, const float *gate_up, float *y);
+    void (*swiglu_backward)(const gpt_run *run, const mo_swiglu_desc *d, const float *gate_up,
+        const float *dy, float *dgate_up);
+    void (*rope)(const gpt_run *run, const mo_rope_desc *d, bool back, float *x);
+    // of run->inputs: y = wte[token] (+ wpe[position], where there is one); gradients of both
     void (*embedding_forward)(const gpt_run *run, float *y);
     void (*embedding_backward)(const gpt_run *run, const float *dy);
     size_t (*linear_ce_workspace_size)(const mo_linear_ce_desc *d);
@@ -210,6 +235,7 @@ struct gpt_run {
     size_t n_blocks; // that the chain has
     bool halves;     // stages are halves of them
     const int32_t *inputs, *targets;
+    const float *rope_table; // NULL = none
     size_t loss_rows;
     float loss_scale;
     double loss;   // the CPU's: of the last linear_ce
@@ -335,7 +361,7 @@ typedef struct fixed_layout {
     size_t n_blocks;
     tensor_place *places[N_TENSOR_KINDS]; // [params.n], or [n_slots]
     size_t n_slots;                       // resident pages; the places of states are theirs then
-    size_t tokens, workspace;             // blocks
+    size_t tokens, workspace, rope;       // blocks; rope 0 = none
 } fixed_layout;
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f);
 void trainer_fixed_close(fixed_layout *f);

@@ -55,10 +55,10 @@ static uint64_t dim(const mo_safetensors *st, const char *path, const char *name
     return e->shape[axis];
 }
 
-static size_t count_layers(const mo_safetensors *st) {
-    char name[64];
+static size_t count_layers(const gpt_arch *arch, const mo_safetensors *st) {
+    char name[96];
     for (size_t layer = 0;; layer++) {
-        snprintf(name, sizeof name, "h.%zu.ln_1.weight", layer);
+        gpt_block_name(arch, layer, arch->params[0].name, name, sizeof name);
         if (!find(st, name)) return layer;
     }
 }
@@ -91,6 +91,17 @@ static void take_setting(
         fail(EXIT_BAD, "%s: metadata '%s' is '%s', which %s does not take", path, key, text, flag);
 }
 
+// The base of rotary positions is part of the model: it cannot become another one.
+static void take_theta(trainer *t, const mo_safetensors *st, const char *path) {
+    const double given = t->own.rope_theta;
+    const bool is_given = options_given(t->o, "--rope-theta");
+    const char *text = mo_safetensors_metadata(st, "memopt.rope_theta");
+    if (text && !options_set(&t->own, "--rope-theta", text))
+        fail(EXIT_BAD, "%s: metadata 'memopt.rope_theta' is '%s', not a base", path, text);
+    if (text && is_given && given != t->own.rope_theta)
+        fail(EXIT_BAD, "%s: --rope-theta is %s there, not %.17g", path, text, given);
+}
+
 static void read_resume(trainer *t, const mo_safetensors *st, const char *path) {
     take_setting(t, st, path, "--batch", "memopt.batch");
     take_setting(t, st, path, "--accum", "memopt.accum");
@@ -104,6 +115,7 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     if (mo_safetensors_metadata(st, "memopt.epoch")) t->epoch = number(st, path, "memopt.epoch", 0);
     if (mo_safetensors_metadata(st, "memopt.shuffle"))
         t->shuffle = t->shuffle || number(st, path, "memopt.shuffle", 0) != 0;
+    take_theta(t, st, path);
     take(t, path, "--heads", t->o->heads, number(st, path, "memopt.heads", 1), &t->config.heads);
     const size_t seq = (size_t)number(st, path, "memopt.seq", 1);
     if (!options_given(t->o, "--seq")) t->config.seq = seq;
@@ -113,20 +125,69 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
             optim ? optim : "missing");
 }
 
+// The architecture whose names the file has.
+static const gpt_arch *arch_of(const trainer *t, const mo_safetensors *st, const char *path) {
+    const gpt_arch *arch = NULL;
+    const char *saved = mo_safetensors_metadata(st, "memopt.arch");
+    for (int i = N_ARCHS; i-- > 0;)
+        if (find(st, gpt_archs[i].embedding)) arch = &gpt_archs[i];
+    if (!arch) arch = t->config.arch; // what it lacks is named below
+    if (saved && strcmp(saved, arch->name) != 0)
+        fail(EXIT_BAD, "%s: metadata 'memopt.arch' is '%s', but its tensors are those of %s", path,
+            saved, arch->name);
+    if (t->o->arch && strcmp(t->o->arch, arch->name) != 0)
+        fail(EXIT_BAD, "%s: --arch is %s there, not %s", path, arch->name, t->o->arch);
+    return arch;
+}
+
+// What this Llama has not: a head of its own, and biases.
+static void check_llama(mo_safetensors *st, const char *path) {
+    const mo_safetensors_entry *head = find(st, "lm_head.weight");
+    const mo_safetensors_entry *wte = find(st, "model.embed_tokens.weight");
+    const uint64_t size = wte->end - wte->begin;
+    if (find(st, "model.layers.0.self_attn.q_proj.bias"))
+        fail(EXIT_BAD,
+            "%s: tensor 'model.layers.0.self_attn.q_proj.bias': --arch llama has no "
+            "biases",
+            path);
+    if (!head) return;
+    const void *a = mo_safetensors_data(st, head), *b = mo_safetensors_data(st, wte);
+    if (!a || !b || head->end - head->begin != size || memcmp(a, b, (size_t)size) != 0)
+        fail(EXIT_BAD, "%s: tensor 'lm_head.weight' is not the embedding, as it is in --arch llama",
+            path);
+}
+
+static void read_llama(trainer *t, mo_safetensors *st, const char *path) {
+    gpt_config *c = &t->config;
+    c->hidden = (size_t)dim(st, path, "model.layers.0.mlp.gate_proj.weight", 0);
+    c->positions = SIZE_MAX; // as many as are asked for
+    check_llama(st, path);
+}
+
+static void read_gpt2(trainer *t, mo_safetensors *st, const char *path) {
+    gpt_config *c = &t->config;
+    c->hidden = gpt_default_hidden(c->arch, c->channels);
+    c->positions = (size_t)dim(st, path, "wpe.weight", 0);
+    if (!options_given(t->o, "--seq")) c->seq = c->seq < c->positions ? c->seq : c->positions;
+}
+
 void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     mo_safetensors st;
     gpt_config *c = &t->config;
+    char name[96];
     open_file(&st, path);
-    take(t, path, "--layers", t->o->layers, count_layers(&st), &c->layers);
-    take(t, path, "--channels", t->o->channels, dim(&st, path, "wte.weight", 1), &c->channels);
-    c->vocab = (size_t)dim(&st, path, "wte.weight", 0);
-    c->positions = (size_t)dim(&st, path, "wpe.weight", 0);
-    if (c->layers == 0) fail(EXIT_BAD, "%s: tensor 'h.0.ln_1.weight' is missing", path);
-    if (!options_given(t->o, "--seq")) c->seq = c->seq < c->positions ? c->seq : c->positions;
+    const gpt_arch *arch = c->arch = arch_of(t, &st, path);
+    take(t, path, "--layers", t->o->layers, count_layers(arch, &st), &c->layers);
+    take(t, path, "--channels", t->o->channels, dim(&st, path, arch->embedding, 1), &c->channels);
+    c->vocab = (size_t)dim(&st, path, arch->embedding, 0);
+    gpt_block_name(arch, 0, arch->params[0].name, name, sizeof name);
+    if (c->layers == 0) fail(EXIT_BAD, "%s: tensor '%s' is missing", path, name);
+    if (arch->llama) read_llama(t, &st, path);
+    else read_gpt2(t, &st, path);
     if (resume) read_resume(t, &st, path);
     if (c->seq > c->positions)
-        fail(EXIT_BAD, "%s: --seq is %zu, but 'wpe.weight' has %zu positions", path, c->seq,
-            c->positions);
+        fail(EXIT_BAD, "%s: --seq is %zu, but '%s' has %zu positions", path, c->seq,
+            arch->positions, c->positions);
     mo_safetensors_close(&st);
 }
 
@@ -174,6 +235,8 @@ enum {
     LR,
     WEIGHT_DECAY,
     CLIP,
+    ARCH,
+    ROPE_THETA, // the last: of llama alone
     N_VALUES
 };
 typedef struct whole_run {
@@ -224,6 +287,8 @@ static void put_values(whole_run *w, const trainer *t) {
     put_real(w, LR, "lr", t->o->lr);
     put_real(w, WEIGHT_DECAY, "weight_decay", t->o->weight_decay);
     put_real(w, CLIP, "clip", t->o->clip);
+    put_text(w, ARCH, "arch", t->config.arch->name);
+    put_real(w, ROPE_THETA, "rope_theta", t->config.rope_theta);
 }
 
 static void whole_open(whole_run *w, const trainer *t) {
@@ -247,7 +312,7 @@ static void whole_open(whole_run *w, const trainer *t) {
         .states = states,
         .n_states = n,
         .values = w->values,
-        .n_values = N_VALUES};
+        .n_values = t->config.arch->llama ? N_VALUES : ROPE_THETA};
     w->desc.log = app_log;
     w->desc.keep = t->o->keep;
     w->desc.trusted = t->verified;

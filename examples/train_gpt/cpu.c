@@ -64,12 +64,15 @@ typedef struct embedding_job {
 static void embed_rows(const void *context, size_t begin, size_t end) {
     const embedding_job *e = context;
     const size_t width = e->run->config->channels, seq = e->run->config->seq;
-    const float *wte = e->run->params->items[0].data, *wpe = e->run->params->items[1].data;
+    const float *wte = e->run->params->items[0].data;
+    const float *wpe = e->run->config->arch->positions ? e->run->params->items[1].data : NULL;
     for (size_t row = begin; row < end; row++) {
         const float *restrict token = wte + (size_t)e->run->inputs[row] * width;
-        const float *restrict place = wpe + row % seq * width;
+        const float *restrict place = wpe ? wpe + row % seq * width : NULL;
         float *restrict y = e->y + row * width;
-        for (size_t i = 0; i < width; i++) y[i] = token[i] + place[i];
+        if (!place) memcpy(y, token, width * sizeof *y);
+        else
+            for (size_t i = 0; i < width; i++) y[i] = token[i] + place[i];
     }
 }
 
@@ -77,12 +80,14 @@ static void embed_rows(const void *context, size_t begin, size_t end) {
 static void embed_backward_columns(const void *context, size_t begin, size_t end) {
     const embedding_job *e = context;
     const size_t width = e->run->config->channels, seq = e->run->config->seq;
-    float *dwte = e->run->params->items[0].grad, *dwpe = e->run->params->items[1].grad;
+    float *dwte = e->run->params->items[0].grad;
+    float *dwpe = e->run->config->arch->positions ? e->run->params->items[1].grad : NULL;
     for (size_t row = 0; row < e->run->batch * seq; row++) {
         const float *restrict dy = e->dy + row * width;
         float *token = dwte + (size_t)e->run->inputs[row] * width;
-        float *place = dwpe + row % seq * width;
         for (size_t i = begin; i < end; i++) token[i] += dy[i];
+        if (!dwpe) continue;
+        float *place = dwpe + row % seq * width;
         for (size_t i = begin; i < end; i++) place[i] += dy[i];
     }
 }
@@ -99,25 +104,41 @@ static void embedding_backward(const gpt_run *run, const float *dy) {
 
 // ---- the rest of the stages -------------------------------------------------------------------
 
-static void layernorm_forward(
-    const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
-    mo_layernorm_desc d = *desc;
-    d.parallel = run->env.parallel;
-    check(mo_layernorm_forward(&d, x, y), "mo_layernorm_forward");
+// Without a bias: RMSNorm.
+static mo_rmsnorm_desc rmsnorm_desc(const gpt_run *run, const mo_layernorm_desc *d) {
+    return (mo_rmsnorm_desc){.n = d->n,
+        .channels = d->channels,
+        .epsilon = d->epsilon,
+        .weight = d->weight,
+        .rstd = d->rstd,
+        .dweight = d->dweight,
+        .add = d->add,
+        .parallel = run->env.parallel};
 }
 
-static void layernorm_apply(
+static void norm_forward(
     const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
+    const mo_rmsnorm_desc rms = rmsnorm_desc(run, desc);
     mo_layernorm_desc d = *desc;
     d.parallel = run->env.parallel;
-    check(mo_layernorm_apply(&d, x, y), "mo_layernorm_apply");
+    check(d.bias ? mo_layernorm_forward(&d, x, y) : mo_rmsnorm_forward(&rms, x, y), "norm");
 }
 
-static void layernorm_backward(
+static void norm_apply(
+    const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
+    const mo_rmsnorm_desc rms = rmsnorm_desc(run, desc);
+    mo_layernorm_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(d.bias ? mo_layernorm_apply(&d, x, y) : mo_rmsnorm_apply(&rms, x, y), "norm");
+}
+
+static void norm_backward(
     const gpt_run *run, const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
+    const mo_rmsnorm_desc rms = rmsnorm_desc(run, desc);
     mo_layernorm_desc d = *desc;
     d.parallel = run->env.parallel;
-    check(mo_layernorm_backward(&d, x, dy, dx), "mo_layernorm_backward");
+    check(d.bias ? mo_layernorm_backward(&d, x, dy, dx) : mo_rmsnorm_backward(&rms, x, dy, dx),
+        "norm");
 }
 
 static mo_attention_desc attention_desc(const gpt_run *run, const mo_attention_desc *desc) {
@@ -149,6 +170,27 @@ static void gelu_backward(
     mo_gelu_backward(x, dy, dx, n, run->env.parallel);
 }
 
+static void swiglu_forward(
+    const gpt_run *run, const mo_swiglu_desc *desc, const float *gate_up, float *y) {
+    mo_swiglu_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(mo_swiglu_forward(&d, gate_up, gate_up + d.hidden, y), "mo_swiglu_forward");
+}
+
+static void swiglu_backward(const gpt_run *run, const mo_swiglu_desc *desc, const float *gate_up,
+    const float *dy, float *dgate_up) {
+    mo_swiglu_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(mo_swiglu_backward(&d, gate_up, gate_up + d.hidden, dy, dgate_up, dgate_up + d.hidden),
+        "mo_swiglu_backward");
+}
+
+static void rope(const gpt_run *run, const mo_rope_desc *desc, bool back, float *x) {
+    mo_rope_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(back ? mo_rope_backward(&d, x) : mo_rope_forward(&d, x), "mo_rope");
+}
+
 static void linear_ce(
     gpt_run *run, const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *tensors) {
     mo_linear_ce_desc d = *desc;
@@ -166,13 +208,16 @@ static void copy(const gpt_run *run, const float *from, float *to, size_t n) {
 static const gpt_kernels kernels = {.bias_forward = bias_forward,
     .bias_backward = bias_backward,
     .gemm = gemm,
-    .layernorm_forward = layernorm_forward,
-    .layernorm_apply = layernorm_apply,
-    .layernorm_backward = layernorm_backward,
+    .norm_forward = norm_forward,
+    .norm_apply = norm_apply,
+    .norm_backward = norm_backward,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .gelu_forward = gelu_forward,
     .gelu_backward = gelu_backward,
+    .swiglu_forward = swiglu_forward,
+    .swiglu_backward = swiglu_backward,
+    .rope = rope,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
     .linear_ce_workspace_size = mo_linear_ce_workspace_size,
@@ -207,9 +252,9 @@ static uint64_t most(const trainer *t) {
 // Products and attention never run at the same time, so they share one workspace.
 static size_t workspace_size(const trainer *t, const strategy *s) {
     const gpt_config *c = &t->config;
-    const size_t rows = trainer_rows(t, s), wide = 4 * c->channels;
-    size_t side = rows > wide ? rows : wide;
-    if (c->vocab > side) side = c->vocab;
+    const size_t rows = trainer_rows(t, s), sides[] = {c->hidden, c->channels, c->vocab};
+    size_t side = rows;
+    for (size_t i = 0; i < 3; i++) side = sides[i] > side ? sides[i] : side;
     const mo_gemm_desc largest = {.m = side, .n = side, .k = side};
     const mo_attention_desc d = {.batch = rows / c->seq,
         .seq = c->seq,

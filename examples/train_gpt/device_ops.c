@@ -31,12 +31,20 @@ static void bias_backward(
         "mo_cl_bias_backward");
 }
 
+// rows x columns, or that transposed, in rows that are ld apart (0 = without a gap)
+static mo_cl_mem matrix(
+    const device *d, const float *x, size_t rows, size_t columns, int transposed, size_t ld) {
+    const size_t n = transposed ? columns : rows, width = transposed ? rows : columns;
+    return device_floats(d, x, (n - 1) * (ld ? ld : width) + width);
+}
+
 static void gemm(
     const gpt_run *run, const mo_gemm_desc *desc, const float *a, const float *b, float *c) {
     device *d = run->device;
     const mo_cl_gemm_env env = {.cl = &d->cl, .workspace = workspace(run)};
-    check(mo_cl_gemm(&env, desc, device_floats(d, a, desc->m * desc->k),
-              device_floats(d, b, desc->k * desc->n), device_floats(d, c, desc->m * desc->n)),
+    const size_t m = desc->m, n = desc->n, k = desc->k;
+    check(mo_cl_gemm(&env, desc, matrix(d, a, m, k, desc->trans_a, desc->lda),
+              matrix(d, b, k, n, desc->trans_b, desc->ldb), matrix(d, c, m, n, 0, desc->ldc)),
         "mo_cl_gemm");
 }
 
@@ -48,9 +56,11 @@ static mo_cl_embedding_desc embedding_desc(const gpt_run *run) {
 static void embedding_forward(const gpt_run *run, float *y) {
     device *d = run->device;
     const mo_cl_embedding_desc e = embedding_desc(run);
+    const gpt_config *c = run->config;
     const mo_param *p = run->params->items;
     check(mo_cl_embedding_forward(&d->cl, &e, device_at(d, run->inputs, e.rows * sizeof(int32_t)),
-              device_floats(d, p[0].data, p[0].n), device_floats(d, p[1].data, p[1].n),
+              device_floats(d, p[0].data, p[0].n),
+              c->arch->positions ? device_floats(d, p[1].data, p[1].n) : (mo_cl_mem){0},
               device_floats(d, y, e.rows * e.channels)),
         "mo_cl_embedding_forward");
 }
@@ -58,10 +68,11 @@ static void embedding_forward(const gpt_run *run, float *y) {
 static void embedding_backward(const gpt_run *run, const float *dy) {
     device *d = run->device;
     const mo_cl_embedding_desc e = embedding_desc(run);
+    const gpt_config *c = run->config;
     const mo_param *p = run->params->items;
     check(mo_cl_embedding_backward(&d->cl, &e, device_at(d, run->inputs, e.rows * sizeof(int32_t)),
               device_floats(d, dy, e.rows * e.channels), device_floats(d, p[0].grad, p[0].n),
-              device_floats(d, p[1].grad, p[1].n)),
+              c->arch->positions ? device_floats(d, p[1].grad, p[1].n) : (mo_cl_mem){0}),
         "mo_cl_embedding_backward");
 }
 
@@ -82,32 +93,54 @@ static mo_cl_layernorm_desc layernorm_desc(const gpt_run *run, const mo_layernor
         .workspace = workspace(run)};
 }
 
-static void layernorm_forward(
+// Without a bias: RMSNorm.
+static mo_cl_rmsnorm_desc rmsnorm_desc(const gpt_run *run, const mo_layernorm_desc *from) {
+    const device *d = run->device;
+    return (mo_cl_rmsnorm_desc){.n = from->n,
+        .channels = from->channels,
+        .epsilon = from->epsilon,
+        .weight = device_floats(d, from->weight, from->channels),
+        .rstd = device_floats(d, from->rstd, from->n),
+        .dweight = device_floats(d, from->dweight, from->channels),
+        .add = from->add,
+        .workspace = workspace(run)};
+}
+
+static void norm_forward(
     const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
     device *d = run->device;
     const size_t n = desc->n * desc->channels;
+    const mo_cl_mem from = device_floats(d, x, n), to = device_floats(d, y, n);
     const mo_cl_layernorm_desc norm = layernorm_desc(run, desc);
-    check(mo_cl_layernorm_forward(&d->cl, &norm, device_floats(d, x, n), device_floats(d, y, n)),
-        "mo_cl_layernorm_forward");
+    const mo_cl_rmsnorm_desc rms = rmsnorm_desc(run, desc);
+    check(desc->bias ? mo_cl_layernorm_forward(&d->cl, &norm, from, to)
+                     : mo_cl_rmsnorm_forward(&d->cl, &rms, from, to),
+        "norm");
 }
 
-static void layernorm_apply(
+static void norm_apply(
     const gpt_run *run, const mo_layernorm_desc *desc, const float *x, float *y) {
     device *d = run->device;
     const size_t n = desc->n * desc->channels;
+    const mo_cl_mem from = device_floats(d, x, n), to = device_floats(d, y, n);
     const mo_cl_layernorm_desc norm = layernorm_desc(run, desc);
-    check(mo_cl_layernorm_apply(&d->cl, &norm, device_floats(d, x, n), device_floats(d, y, n)),
-        "mo_cl_layernorm_apply");
+    const mo_cl_rmsnorm_desc rms = rmsnorm_desc(run, desc);
+    check(desc->bias ? mo_cl_layernorm_apply(&d->cl, &norm, from, to)
+                     : mo_cl_rmsnorm_apply(&d->cl, &rms, from, to),
+        "norm");
 }
 
-static void layernorm_backward(
+static void norm_backward(
     const gpt_run *run, const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
     device *d = run->device;
     const size_t n = desc->n * desc->channels;
+    const mo_cl_mem at = device_floats(d, x, n), from = device_floats(d, dy, n);
+    const mo_cl_mem to = device_floats(d, dx, n);
     const mo_cl_layernorm_desc norm = layernorm_desc(run, desc);
-    check(mo_cl_layernorm_backward(&d->cl, &norm, device_floats(d, x, n), device_floats(d, dy, n),
-              device_floats(d, dx, n)),
-        "mo_cl_layernorm_backward");
+    const mo_cl_rmsnorm_desc rms = rmsnorm_desc(run, desc);
+    check(desc->bias ? mo_cl_layernorm_backward(&d->cl, &norm, at, from, to)
+                     : mo_cl_rmsnorm_backward(&d->cl, &rms, at, from, to),
+        "norm");
 }
 
 static mo_cl_attention_desc attention_desc(const gpt_run *run, const mo_attention_desc *from) {
@@ -166,6 +199,38 @@ static void gelu_backward(
         "mo_cl_gelu_backward");
 }
 
+// Of rows of gate and up, from where gate or up begins on.
+static mo_cl_mem units(const device *d, const mo_swiglu_desc *s, const float *x) {
+    return device_floats(d, x, (s->rows - 1) * s->stride + s->hidden);
+}
+
+static void swiglu_forward(
+    const gpt_run *run, const mo_swiglu_desc *s, const float *gate_up, float *y) {
+    device *d = run->device;
+    check(mo_cl_swiglu_forward(&d->cl, s, units(d, s, gate_up), units(d, s, gate_up + s->hidden),
+              device_floats(d, y, s->rows * s->hidden)),
+        "mo_cl_swiglu_forward");
+}
+
+static void swiglu_backward(const gpt_run *run, const mo_swiglu_desc *s, const float *gate_up,
+    const float *dy, float *dgate_up) {
+    device *d = run->device;
+    check(mo_cl_swiglu_backward(&d->cl, s, units(d, s, gate_up), units(d, s, gate_up + s->hidden),
+              device_floats(d, dy, (s->rows - 1) * s->y_stride + s->hidden), units(d, s, dgate_up),
+              units(d, s, dgate_up + s->hidden)),
+        "mo_cl_swiglu_backward");
+}
+
+static void rope(const gpt_run *run, const mo_rope_desc *r, bool back, float *x) {
+    device *d = run->device;
+    const size_t rows = r->batch * r->seq, width = r->heads * r->head_size;
+    const mo_cl_mem table = device_floats(d, r->table, r->seq * r->head_size);
+    const mo_cl_mem at = device_floats(d, x, (rows - 1) * r->stride + width);
+    check(
+        back ? mo_cl_rope_backward(&d->cl, r, table, at) : mo_cl_rope_forward(&d->cl, r, table, at),
+        "mo_cl_rope");
+}
+
 static mo_cl_linear_ce_desc linear_ce_desc(const mo_linear_ce_desc *from) {
     return (mo_cl_linear_ce_desc){.rows = from->rows,
         .channels = from->channels,
@@ -215,13 +280,16 @@ static void copy(const gpt_run *run, const float *from, float *to, size_t n) {
 const gpt_kernels device_kernels = {.bias_forward = bias_forward,
     .bias_backward = bias_backward,
     .gemm = gemm,
-    .layernorm_forward = layernorm_forward,
-    .layernorm_apply = layernorm_apply,
-    .layernorm_backward = layernorm_backward,
+    .norm_forward = norm_forward,
+    .norm_apply = norm_apply,
+    .norm_backward = norm_backward,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .gelu_forward = gelu_forward,
     .gelu_backward = gelu_backward,
+    .swiglu_forward = swiglu_forward,
+    .swiglu_backward = swiglu_backward,
+    .rope = rope,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
     .linear_ce_workspace_size = linear_ce_workspace_size,
@@ -236,7 +304,7 @@ static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 // One block for all: they run one after the other.
 size_t device_workspace_size(const trainer *t, const strategy *s) {
     const gpt_config *c = &t->config;
-    const size_t rows = trainer_rows(t, s), wide = 4 * c->channels;
+    const size_t rows = trainer_rows(t, s), wide = larger(c->hidden, c->channels);
     mo_cl *cl = &t->device->cl;
     const size_t side = larger(larger(rows, wide), c->vocab);
     const mo_gemm_desc largest = {.m = side, .n = side, .k = side};

@@ -1,9 +1,11 @@
-// train_gpt - trains a GPT-2-shaped model on text within a memory budget. --help lists the flags.
+// train_gpt - trains a GPT, GPT-2's or Llama's kind, on text within a memory budget. --help lists
+// the flags.
 //
 // options.c  command line          corpus.c      tokens
-// model.c    parameters, stages    ops.c         what the stages compute
-// plan.c     plan and search       profile.c     what the stages cost here
-// train.c    the loop              cpu.c         memory and kernels of the CPU
+// arch.c     parameters            model.c       stages
+// ops.c      what they compute     plan.c        plan and search
+// train.c    the loop              profile.c     what the stages cost here
+// cpu.c      memory and kernels of the CPU
 // device.c   an OpenCL device      transfer.c    activations in host memory
 // sample.c   text from the model   checkpoint.c  save and resume
 // pages.c    paged states          report.c      tables, JSON, pictures

@@ -1,127 +1,59 @@
-// model.c - GPT-2's parameters, and its stages as the planner sees them.
+// model.c - the stages of the model as the planner sees them.
 #include "app.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const struct {
-    const char *name;
-    int rows, columns; // in channels; 0 columns: a vector. Linear weights are [in, out]
-} block_params[N_BLOCK_PARAMS] = {
-    {"ln_1.weight", 1, 0},
-    {"ln_1.bias", 1, 0},
-    {"attn.c_attn.weight", 1, 3},
-    {"attn.c_attn.bias", 3, 0},
-    {"attn.c_proj.weight", 1, 1},
-    {"attn.c_proj.bias", 1, 0},
-    {"ln_2.weight", 1, 0},
-    {"ln_2.bias", 1, 0},
-    {"mlp.c_fc.weight", 1, 4},
-    {"mlp.c_fc.bias", 4, 0},
-    {"mlp.c_proj.weight", 4, 1},
-    {"mlp.c_proj.bias", 1, 0},
-};
-
-static void add(mo_params *params, const char *name, size_t rows, size_t columns) {
-    size_t shape[2] = {rows, columns};
-    check(mo_params_add(params, name, shape, columns ? 2 : 1, NULL), name);
-}
-
-void gpt_add_params(const gpt_config *c, mo_params *params) {
-    const size_t channels = c->channels;
-    char name[64];
-    add(params, "wte.weight", c->vocab, channels);
-    add(params, "wpe.weight", c->positions, channels);
-    for (size_t layer = 0; layer < c->layers; layer++)
-        for (int i = 0; i < N_BLOCK_PARAMS; i++) {
-            snprintf(name, sizeof name, "h.%zu.%s", layer, block_params[i].name);
-            add(params, name, (size_t)block_params[i].rows * channels,
-                (size_t)block_params[i].columns * channels);
-        }
-    add(params, "ln_f.weight", channels, 0);
-    add(params, "ln_f.bias", channels, 0);
-    // the head is the embedding: one tensor, two uses, one gradient
-    add(params, "lm_head.weight", c->vocab, channels);
-    check(mo_params_tie(params, params->n - 1, 0), "lm_head.weight");
-}
-
-float *gpt_param(const mo_params *params, size_t layer, int which) {
-    return params->items[2 + layer * N_BLOCK_PARAMS + (size_t)which].data;
-}
-
-static uint64_t random_u64(uint64_t *state) { // splitmix64
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static void fill_normal(float *x, size_t n, double deviation, uint64_t *state) { // Box-Muller
-    for (size_t i = 0; i < n; i++) {
-        double u = (double)((random_u64(state) >> 11) + 1) * 0x1p-53;
-        double v = (double)(random_u64(state) >> 11) * 0x1p-53;
-        x[i] = (float)(deviation * sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
-    }
-}
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-void gpt_init_param(const gpt_config *c, const mo_param *p, float *to, uint64_t *seed) {
-    const bool norm = ends_with(p->name, ".weight") && p->n_dims == 1;
-    const bool residual = ends_with(p->name, "c_proj.weight");
-    for (size_t j = 0; j < p->n && p->n_dims == 1; j++) to[j] = norm ? 1.0f : 0.0f;
-    if (p->n_dims != 1)
-        fill_normal(to, p->n, residual ? 0.02 / sqrt(2.0 * (double)c->layers) : 0.02, seed);
-}
 
 // ---- the chain --------------------------------------------------------------------------------
 
 // Tensors of the two halves of a block, in the order of app.h's names; lifetimes are the sub-steps
-// that ops.c numbers. Sizes: rows of so many channels, or (0) set below.
+// that ops.c numbers. Sizes: rows of so many numbers, or (WIDTH_NONE) set below.
 typedef struct half_tensor {
     const char *name;
     mo_tensor_role role;
-    unsigned channels, f0, f1, b0, b1;
+    param_width width;
+    unsigned f0, f1, b0, b1;
 } half_tensor;
 
 static const half_tensor attention_tensors[N_ATTENTION_TENSORS] = {
-    {"ln1", MO_TENSOR_CHEAP, 1, 0, 1, 2, 2},
-    {"stats1", MO_TENSOR_SAVED, 0, 0, 0, 0, 4},
-    {"qkv", MO_TENSOR_SAVED, 3, 1, 2, 0, 1},
-    {"lse", MO_TENSOR_SAVED, 0, 2, 2, 0, 1},
-    {"attention", MO_TENSOR_SAVED, 1, 2, 3, 0, 1},
-    {"dattention", MO_TENSOR_BACKWARD, 1, 0, 0, 0, 1},
-    {"dqkv", MO_TENSOR_BACKWARD, 3, 0, 0, 1, 3},
-    {"dln1", MO_TENSOR_BACKWARD, 1, 0, 0, 3, 4},
+    {"ln1", MO_TENSOR_CHEAP, WIDTH_CHANNELS, 0, 1, 2, 2},
+    {"stats1", MO_TENSOR_SAVED, WIDTH_NONE, 0, 0, 0, 4},
+    {"qkv", MO_TENSOR_SAVED, WIDTH_QKV, 1, 2, 0, 1},
+    {"lse", MO_TENSOR_SAVED, WIDTH_NONE, 2, 2, 0, 1},
+    {"attention", MO_TENSOR_SAVED, WIDTH_CHANNELS, 2, 3, 0, 1},
+    {"dattention", MO_TENSOR_BACKWARD, WIDTH_CHANNELS, 0, 0, 0, 1},
+    {"dqkv", MO_TENSOR_BACKWARD, WIDTH_QKV, 0, 0, 1, 3},
+    {"dln1", MO_TENSOR_BACKWARD, WIDTH_CHANNELS, 0, 0, 3, 4},
 };
 enum { ATTENTION_FORWARD_STEPS = 4, ATTENTION_BACKWARD_STEPS = 5 };
 
 static const half_tensor mlp_tensors[N_MLP_TENSORS] = {
-    {"ln2", MO_TENSOR_CHEAP, 1, 0, 1, 3, 3},
-    {"stats2", MO_TENSOR_SAVED, 0, 0, 0, 0, 5},
-    {"fc", MO_TENSOR_SAVED, 4, 1, 2, 0, 2},
-    {"gelu", MO_TENSOR_CHEAP, 4, 2, 3, 0, 0},
-    {"dfc", MO_TENSOR_BACKWARD, 4, 0, 0, 1, 4},
-    {"dln2", MO_TENSOR_BACKWARD, 1, 0, 0, 4, 5},
+    {"ln2", MO_TENSOR_CHEAP, WIDTH_CHANNELS, 0, 1, 3, 3},
+    {"stats2", MO_TENSOR_SAVED, WIDTH_NONE, 0, 0, 0, 5},
+    {"fc", MO_TENSOR_SAVED, WIDTH_WIDE, 1, 2, 0, 2},
+    {"activation", MO_TENSOR_CHEAP, WIDTH_HIDDEN, 2, 3, 0, 0},
+    {"dfc", MO_TENSOR_BACKWARD, WIDTH_WIDE, 0, 0, 1, 4},
+    {"dln2", MO_TENSOR_BACKWARD, WIDTH_CHANNELS, 0, 0, 4, 5},
 };
 enum { MLP_FORWARD_STEPS = 4, MLP_BACKWARD_STEPS = 6 };
+
+// Mean and rstd of the rows, or rstd alone.
+static size_t stats_size(const gpt_config *c, size_t rows) {
+    return (c->arch->llama ? 1 : 2) * rows * sizeof(float);
+}
 
 // Where forward and backward of the half begin within its stage.
 static void build_half_tensors(mo_stage_tensor *t, const gpt_config *c, size_t rows,
     const half_tensor *from, size_t n, unsigned forward, unsigned backward) {
     for (size_t i = 0; i < n; i++) {
         t[i] = (mo_stage_tensor){.name = from[i].name,
-            .size = from[i].channels * rows * c->channels * sizeof(float),
+            .size = gpt_width(c, from[i].width) * rows * sizeof(float),
             .role = from[i].role,
             .forward_first = from[i].f0 + forward,
             .forward_last = from[i].f1 + forward,
             .backward_first = from[i].b0 + backward,
             .backward_last = from[i].b1 + backward};
-        if (strncmp(from[i].name, "stats", 5) == 0) t[i].size = 2 * rows * sizeof(float);
+        if (strncmp(from[i].name, "stats", 5) == 0) t[i].size = stats_size(c, rows);
         if (strcmp(from[i].name, "lse") == 0) t[i].size = rows * c->heads * sizeof(float);
     }
 }
@@ -146,7 +78,7 @@ static void build_head_tensors(mo_stage_tensor *t, const gpt_chain_desc *d, size
     const size_t row = rows * c->channels * sizeof(float);
     const mo_stage_tensor head[N_HEAD_TENSORS] = {
         {"lnf", row, MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 1, 0, 0},
-        {"stats", 2 * rows * sizeof(float), MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 2, 0, 0},
+        {"stats", stats_size(c, rows), MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 2, 0, 0},
         {"logits", d->kernels->linear_ce_workspace_size(&ce), MO_TENSOR_FORWARD,
             MO_CATEGORY_ACTIVATION, 1, 1, 0, 0},
         {"dlnf", row, MO_TENSOR_FORWARD, MO_CATEGORY_OTHER, 1, 2, 0, 0},
@@ -161,11 +93,13 @@ static stage_costs typical(double flops, double output_flops, double light_bytes
 gpt_costs gpt_typical_costs(const gpt_config *c, size_t n_rows, size_t n_params) {
     const double rows = (double)n_rows, width = (double)c->channels;
     const double square = rows * width * width;
+    const double hidden = (double)c->hidden, wide = (double)gpt_width(c, WIDTH_WIDE);
     return (gpt_costs){.rows = rows,
         .embedding = typical(rows * width, 0, 0),
         .attention =
             typical(8 * square + 2 * rows * width * (double)c->seq, 2 * square, 8 * rows * width),
-        .mlp = typical(16 * square, 8 * square, 40 * rows * width),
+        .mlp = typical(2 * rows * width * (wide + hidden), 2 * rows * width * hidden,
+            rows * (8 * width + 4 * (wide + hidden))),
         .head = typical(2 * rows * width * (double)c->vocab, 0, 0),
         .update = 3.6e-9 * (double)n_params,
         .copy_bytes_per_s = 5e9};

@@ -5,54 +5,132 @@
 
 // ---- linear layers ----------------------------------------------------------------------------
 
+// Matrices side by side: each makes some of the columns of the output.
 typedef struct linear {
-    size_t rows, in, out;
-    const float *weight, *bias; // [in x out], [out]
-    float *dweight, *dbias;
+    size_t rows, in, out, n;
+    const mo_param *weights, *bias; // [n]; NULL = none
+    bool out_in;                    // weights are [out x in], else [in x out]
 } linear;
 
-static linear block_linear(const gpt_run *run, size_t layer, int weight, size_t in, size_t out) {
-    const mo_param *w = &run->params->items[2 + layer * N_BLOCK_PARAMS + (size_t)weight];
-    const size_t width = run->config->channels, rows = run->batch * run->config->seq;
-    return (linear){rows, in * width, out * width, w[0].data, w[1].data, w[0].grad, w[1].grad};
+static size_t columns_of(const linear *l, size_t i) {
+    return l->weights[i].shape[l->out_in ? 0 : 1];
 }
 
-// y = x weight + bias (+ residual): y is filled first, so that the product adds to it
+static linear block_linear(const gpt_run *run, size_t layer, int part) {
+    const gpt_config *c = run->config;
+    const mo_param *w = gpt_part(c, run->params, layer, part);
+    linear l = {.rows = run->batch * c->seq,
+        .in = w->shape[c->arch->llama ? 1 : 0],
+        .n = c->arch->parts[part].n,
+        .weights = w,
+        .bias = c->arch->llama ? NULL : w + 1,
+        .out_in = c->arch->llama};
+    for (size_t i = 0; i < l.n; i++) l.out += columns_of(&l, i);
+    return l;
+}
+
+// y = x weight (+ bias) (+ residual): y is filled first, so that the product adds to it
 static void linear_forward(
     const gpt_run *run, const linear *l, const float *x, const float *residual, float *y) {
-    const mo_gemm_desc d = {.m = l->rows, .n = l->out, .k = l->in, .beta = 1};
-    run->kernels->bias_forward(run, l->bias, residual, l->rows, l->out, y);
-    run->kernels->gemm(run, &d, x, l->weight, y);
+    if (l->bias) run->kernels->bias_forward(run, l->bias->data, residual, l->rows, l->out, y);
+    else if (residual && residual != y) run->kernels->copy(run, residual, y, l->rows * l->out);
+    for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
+        const mo_gemm_desc d = {.m = l->rows,
+            .n = columns_of(l, i),
+            .k = l->in,
+            .trans_b = l->out_in,
+            .ldc = l->out,
+            .beta = l->bias || residual ? 1 : 0};
+        run->kernels->gemm(run, &d, x, l->weights[i].data, y + at);
+    }
 }
 
-// dweight += x^T dy, dbias += sum of dy
+// dweight += x^T dy, or dy^T x; dbias += sum of dy
 static void linear_backward_weight(
     const gpt_run *run, const linear *l, const float *x, const float *dy) {
-    const mo_gemm_desc d = {.m = l->in, .n = l->out, .k = l->rows, .trans_a = 1, .beta = 1};
-    run->kernels->bias_backward(run, dy, l->rows, l->out, l->dbias);
-    run->kernels->gemm(run, &d, x, dy, l->dweight);
+    if (l->bias) run->kernels->bias_backward(run, dy, l->rows, l->out, l->bias->grad);
+    for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
+        mo_gemm_desc d = {.m = l->in, .n = columns_of(l, i), .k = l->rows, .trans_a = 1, .beta = 1};
+        if (l->out_in) {
+            d.m = d.n, d.n = l->in, d.lda = l->out;
+            run->kernels->gemm(run, &d, dy + at, x, l->weights[i].grad);
+        } else {
+            d.ldb = l->out;
+            run->kernels->gemm(run, &d, x, dy + at, l->weights[i].grad);
+        }
+    }
 }
 
-// dx = dy weight^T
-static void linear_backward_input(const gpt_run *run, const linear *l, const float *dy, float *dx) {
-    const mo_gemm_desc d = {.m = l->rows, .n = l->in, .k = l->out, .trans_b = 1};
-    run->kernels->gemm(run, &d, dy, l->weight, dx);
+// dx = dy weight^T, in rows that are ld apart
+static void linear_backward_input(
+    const gpt_run *run, const linear *l, const float *dy, float *dx, size_t ld) {
+    for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
+        const mo_gemm_desc d = {.m = l->rows,
+            .n = l->in,
+            .k = columns_of(l, i),
+            .trans_b = !l->out_in,
+            .lda = l->out,
+            .ldc = ld,
+            .beta = i == 0 ? 0 : 1};
+        run->kernels->gemm(run, &d, dy + at, l->weights[i].data, dx);
+    }
 }
 
 // ---- block ------------------------------------------------------------------------------------
 
-// Norm LN1_W or LN2_W of a block: weight, bias, gradients, and where its stats are.
-static mo_layernorm_desc block_norm(const gpt_run *run, size_t layer, int which, float *stats) {
-    const mo_param *w = &run->params->items[2 + layer * N_BLOCK_PARAMS + (size_t)which];
+// Weight and bias, gradients, and where the norm's stats are.
+static mo_layernorm_desc norm_of(const gpt_run *run, const mo_param *w, float *stats) {
     const size_t rows = run->batch * run->config->seq;
-    return (mo_layernorm_desc){.n = rows,
+    mo_layernorm_desc d = {.n = rows,
         .channels = run->config->channels,
         .weight = w[0].data,
-        .bias = w[1].data,
         .dweight = w[0].grad,
-        .dbias = w[1].grad,
-        .mean = stats,
-        .rstd = stats + rows};
+        .rstd = stats};
+    if (run->config->arch->llama) return d;
+    d.bias = w[1].data;
+    d.dbias = w[1].grad;
+    d.mean = stats;
+    d.rstd = stats + rows;
+    return d;
+}
+
+static mo_layernorm_desc block_norm(const gpt_run *run, size_t layer, int part, float *stats) {
+    return norm_of(run, gpt_part(run->config, run->params, layer, part), stats);
+}
+
+// Turns q and k of rows of q, k and v; or their gradients back.
+static void rotate(const gpt_run *run, bool back, float *qkv) {
+    const gpt_config *c = run->config;
+    const mo_rope_desc d = {.batch = run->batch,
+        .seq = c->seq,
+        .heads = 2 * c->heads,
+        .head_size = c->channels / c->heads,
+        .stride = gpt_width(c, WIDTH_QKV),
+        .table = run->rope_table};
+    if (c->arch->llama) run->kernels->rope(run, &d, back, qkv);
+}
+
+static mo_swiglu_desc gated_units(const gpt_run *run) {
+    const gpt_config *c = run->config;
+    return (mo_swiglu_desc){
+        .rows = run->batch * c->seq, .hidden = c->hidden, .stride = 2 * c->hidden};
+}
+
+// y: of what the first product of the MLP has made
+static void activate(const gpt_run *run, const float *x, float *y) {
+    const gpt_config *c = run->config;
+    const mo_swiglu_desc d = gated_units(run);
+    if (c->arch->llama) run->kernels->swiglu_forward(run, &d, x, y);
+    else run->kernels->gelu_forward(run, x, y, run->batch * c->seq * c->hidden);
+}
+
+// In place: dx begins as dy, with gated units in the first half of each row.
+static void activate_backward(const gpt_run *run, const float *x, float *dx) {
+    const gpt_config *c = run->config;
+    mo_swiglu_desc d = gated_units(run);
+    d.y_stride = d.stride;
+    if (c->arch->llama) run->kernels->swiglu_backward(run, &d, x, dx, dx);
+    else run->kernels->gelu_backward(run, x, dx, dx, run->batch * c->seq * c->hidden);
 }
 
 static mo_attention_desc attention_desc(const gpt_run *run) {
@@ -61,7 +139,7 @@ static mo_attention_desc attention_desc(const gpt_run *run) {
         .seq = c->seq,
         .heads = c->heads,
         .head_size = c->channels / c->heads,
-        .stride = 3 * c->channels};
+        .stride = gpt_width(c, WIDTH_QKV)};
 }
 
 // Forward and backward of the halves of a block, t: their tensors; the numbers are the sub-steps of
@@ -71,28 +149,28 @@ static mo_attention_desc attention_desc(const gpt_run *run) {
 static void attention_forward(
     const gpt_run *run, size_t layer, const float *x, float *const *t, float *y) {
     const size_t width = run->config->channels;
-    const mo_layernorm_desc norm = block_norm(run, layer, LN1_W, t[STATS1]);
+    const mo_layernorm_desc norm = block_norm(run, layer, NORM1, t[STATS1]);
     const mo_attention_desc attention = attention_desc(run);
     const mo_attention_tensors qkv = {
         .q = t[QKV], .k = t[QKV] + width, .v = t[QKV] + 2 * width, .out = t[ATT], .lse = t[LSE]};
-    const linear to_qkv = block_linear(run, layer, QKV_W, 1, 3);
-    const linear project = block_linear(run, layer, PROJ_W, 1, 1);
-    run->kernels->layernorm_forward(run, &norm, x, t[LN1]); // 0
-    linear_forward(run, &to_qkv, t[LN1], NULL, t[QKV]);     // 1
+    const linear to_qkv = block_linear(run, layer, TO_QKV);
+    const linear project = block_linear(run, layer, PROJECT);
+    run->kernels->norm_forward(run, &norm, x, t[LN1]);  // 0
+    linear_forward(run, &to_qkv, t[LN1], NULL, t[QKV]); // 1
+    rotate(run, false, t[QKV]);
     run->kernels->attention_forward(run, &attention, &qkv); // 2
     if (y) linear_forward(run, &project, t[ATT], x, y);     // 3
 }
 
 static void mlp_forward(
     const gpt_run *run, size_t layer, int light, const float *x, float *const *t, float *y) {
-    const size_t n = run->batch * run->config->seq * 4 * run->config->channels;
-    const mo_layernorm_desc norm = block_norm(run, layer, LN2_W, t[STATS2]);
-    const linear fc = block_linear(run, layer, FC_W, 1, 4);
-    const linear out = block_linear(run, layer, OUT_W, 4, 1);
-    run->kernels->layernorm_forward(run, &norm, x, t[LN2]);              // 0
-    linear_forward(run, &fc, t[LN2], NULL, t[FC]);                       // 1
-    if (y || !light) run->kernels->gelu_forward(run, t[FC], t[GELU], n); // 2
-    if (y) linear_forward(run, &out, t[GELU], x, y);                     // 3
+    const mo_layernorm_desc norm = block_norm(run, layer, NORM2, t[STATS2]);
+    const linear fc = block_linear(run, layer, TO_HIDDEN);
+    const linear out = block_linear(run, layer, FROM_HIDDEN);
+    run->kernels->norm_forward(run, &norm, x, t[LN2]); // 0
+    linear_forward(run, &fc, t[LN2], NULL, t[FC]);     // 1
+    if (y || !light) activate(run, t[FC], t[ACT]);     // 2
+    if (y) linear_forward(run, &out, t[ACT], x, y);    // 3
 }
 
 // dx = dy, to which the rest of the gradient is added
@@ -103,27 +181,26 @@ static void pass_on(const gpt_run *run, const float *dy, float *dx) {
 
 static void mlp_backward(const gpt_run *run, size_t layer, int light, const float *x,
     const float *dy, float *const *t, float *dx) {
-    const size_t n = run->batch * run->config->seq * 4 * run->config->channels;
-    mo_layernorm_desc norm = block_norm(run, layer, LN2_W, t[STATS2]);
-    const linear fc = block_linear(run, layer, FC_W, 1, 4);
-    const linear out = block_linear(run, layer, OUT_W, 4, 1);
+    mo_layernorm_desc norm = block_norm(run, layer, NORM2, t[STATS2]);
+    const linear fc = block_linear(run, layer, TO_HIDDEN);
+    const linear out = block_linear(run, layer, FROM_HIDDEN);
     norm.add = 1;
 
-    if (light) run->kernels->gelu_forward(run, t[FC], t[GELU], n); // 0
-    linear_backward_weight(run, &out, t[GELU], dy);
-    linear_backward_input(run, &out, dy, t[DFC]);                    // 1
-    run->kernels->gelu_backward(run, t[FC], t[DFC], t[DFC], n);      // 2
-    if (light) run->kernels->layernorm_apply(run, &norm, x, t[LN2]); // 3
+    if (light) activate(run, t[FC], t[ACT]); // 0
+    linear_backward_weight(run, &out, t[ACT], dy);
+    linear_backward_input(run, &out, dy, t[DFC], fc.out);       // 1
+    activate_backward(run, t[FC], t[DFC]);                      // 2
+    if (light) run->kernels->norm_apply(run, &norm, x, t[LN2]); // 3
     linear_backward_weight(run, &fc, t[LN2], t[DFC]);
-    linear_backward_input(run, &fc, t[DFC], t[DLN2]); // 4
-    pass_on(run, dy, dx);                             // 5
-    run->kernels->layernorm_backward(run, &norm, x, t[DLN2], dx);
+    linear_backward_input(run, &fc, t[DFC], t[DLN2], 0); // 4
+    pass_on(run, dy, dx);                                // 5
+    run->kernels->norm_backward(run, &norm, x, t[DLN2], dx);
 }
 
 static void attention_backward(const gpt_run *run, size_t layer, int light, const float *x,
     const float *dy, float *const *t, float *dx) {
     const size_t width = run->config->channels;
-    mo_layernorm_desc norm = block_norm(run, layer, LN1_W, t[STATS1]);
+    mo_layernorm_desc norm = block_norm(run, layer, NORM1, t[STATS1]);
     const mo_attention_desc attention = attention_desc(run);
     const mo_attention_tensors qkv = {.q = t[QKV],
         .k = t[QKV] + width,
@@ -134,33 +211,28 @@ static void attention_backward(const gpt_run *run, size_t layer, int light, cons
         .dq = t[DQKV],
         .dk = t[DQKV] + width,
         .dv = t[DQKV] + 2 * width};
-    const linear to_qkv = block_linear(run, layer, QKV_W, 1, 3);
-    const linear project = block_linear(run, layer, PROJ_W, 1, 1);
+    const linear to_qkv = block_linear(run, layer, TO_QKV);
+    const linear project = block_linear(run, layer, PROJECT);
     norm.add = 1;
 
     linear_backward_weight(run, &project, t[ATT], dy); // 0
-    linear_backward_input(run, &project, dy, t[DATT]);
-    run->kernels->attention_backward(run, &attention, &qkv);         // 1
-    if (light) run->kernels->layernorm_apply(run, &norm, x, t[LN1]); // 2
+    linear_backward_input(run, &project, dy, t[DATT], 0);
+    run->kernels->attention_backward(run, &attention, &qkv); // 1
+    rotate(run, true, t[DQKV]);
+    if (light) run->kernels->norm_apply(run, &norm, x, t[LN1]); // 2
     linear_backward_weight(run, &to_qkv, t[LN1], t[DQKV]);
-    linear_backward_input(run, &to_qkv, t[DQKV], t[DLN1]); // 3
-    pass_on(run, dy, dx);                                  // 4
-    run->kernels->layernorm_backward(run, &norm, x, t[DLN1], dx);
+    linear_backward_input(run, &to_qkv, t[DQKV], t[DLN1], 0); // 3
+    pass_on(run, dy, dx);                                     // 4
+    run->kernels->norm_backward(run, &norm, x, t[DLN1], dx);
 }
 
 // ---- head -------------------------------------------------------------------------------------
 
 static void head_step(gpt_run *run, const float *x, float *const *t, float *dx) {
     const size_t rows = run->batch * run->config->seq, width = run->config->channels;
-    const mo_param *w = &run->params->items[2 + run->config->layers * N_BLOCK_PARAMS];
-    const mo_layernorm_desc norm = {.n = rows,
-        .channels = width,
-        .weight = w[0].data,
-        .bias = w[1].data,
-        .dweight = w[0].grad,
-        .dbias = w[1].grad,
-        .mean = t[HEAD_STATS],
-        .rstd = t[HEAD_STATS] + rows};
+    const mo_param *w = gpt_last_norm(run->config, run->params);
+    const mo_param *head = &run->params->items[run->params->n - 1];
+    const mo_layernorm_desc norm = norm_of(run, w, t[HEAD_STATS]);
     mo_linear_ce_desc ce = {.rows = rows,
         .channels = width,
         .vocab = run->config->vocab,
@@ -169,13 +241,13 @@ static void head_step(gpt_run *run, const float *x, float *const *t, float *dx) 
         .workspace = t[HEAD_LOGITS]};
     ce.workspace_size = run->kernels->linear_ce_workspace_size(&ce);
     const mo_linear_ce_tensors tensors = {.x = t[HEAD_LNF],
-        .w = w[2].data,
+        .w = head->data,
         .targets = run->targets,
         .dx = t[HEAD_DLNF],
-        .dw = w[2].grad};
-    run->kernels->layernorm_forward(run, &norm, x, t[HEAD_LNF]);
+        .dw = head->grad};
+    run->kernels->norm_forward(run, &norm, x, t[HEAD_LNF]);
     run->kernels->linear_ce(run, &ce, &tensors);
-    run->kernels->layernorm_backward(run, &norm, x, t[HEAD_DLNF], dx);
+    run->kernels->norm_backward(run, &norm, x, t[HEAD_DLNF], dx);
 }
 
 static void stage_forward(const gpt_run *run, const mo_step *s) {

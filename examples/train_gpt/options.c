@@ -8,13 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-    "train_gpt - train a GPT-2-shaped model on text, within a memory budget\n"
+// In parts, since C has a limit for one literal.
+static const char *const usage[] = {
+    "train_gpt - train a GPT on text, within a memory budget\n"
     "\n"
     "  --text FILE...         train on the bytes of these files (vocabulary 256)\n"
     "  --tokens FILE          or on tokens as llm.c writes them: 256 int32 {20240520, 1, count},\n"
     "                         then uint16; or {20240801, 7, count}, then uint32\n"
     "  --shuffle              sequences in another order in each epoch, by --seed\n"
+    "  --arch gpt2|llama      LayerNorm, GELU, learned positions; or RMSNorm, SwiGLU, rotary "
+    "ones,\n"
+    "                         without biases (that of --init or --resume, else gpt2)\n"
+    "  --rope-theta X         base of llama's rotary positions (10000)\n"
     "  --layers N             blocks (6)            --channels N   width (384)\n"
     "  --heads N              attention heads (6)   --seq N        tokens in a sequence (256)\n"
     "  --batch N              sequences in a batch (4)\n"
@@ -23,7 +28,8 @@ static const char usage[] =
     "  --lr X                 step size (3e-4)      --weight-decay X   decoupled (0)\n"
     "  --clip X               limit of the gradient's global norm (0 = none)\n"
     "  --seed N               of the initial weights, --shuffle and the sample (1337)\n"
-    "  --init FILE            start from a safetensors file with Hugging Face GPT-2 names\n"
+    "  --init FILE            start from a safetensors file with Hugging Face's names of GPT-2\n"
+    "                         or Llama\n"
     "  --device D             cpu (default); cl: an OpenCL device, the best one, or the one that\n"
     "                         MEMOPT_CL_DEVICE names; cl:P.D: device D of platform P; auto: a GPU\n"
     "                         if there is one, else the CPU; list: print them\n"
@@ -45,7 +51,7 @@ static const char usage[] =
     "a\n"
     "                                           device; auto only when nothing else fits\n"
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
-    "256)\n"
+    "256)\n",
     "  --page-dir DIR         where the file of paged states goes (TMPDIR, or /tmp)\n"
     "  --page-direct          read and write it past the system's cache, where DIR allows it\n"
     "  --save FILE            weights, optimizer and position, as safetensors, at the end, and "
@@ -66,7 +72,7 @@ static const char usage[] =
     "  --help\n"
     "\n"
     "Exit status: 0 done; 1 a file, the budget or the machine does not allow it; 2 usage; 3 ended\n"
-    "early by a signal, and saved.\n";
+    "early by a signal, and saved.\n"};
 
 // Every flag: where its value goes and what it may be. given has one bit per row.
 typedef enum { KIND_COUNT, KIND_REAL, KIND_STRING, KIND_SWITCH, KIND_SEED, KIND_OTHER } kind;
@@ -90,6 +96,8 @@ static const flag flags[] = {
     {"--device", KIND_STRING, AT(device), 0, 0},
     {"--page-dir", KIND_STRING, AT(page_dir), 0, 0},
     {"--page-direct", KIND_SWITCH, AT(page_direct), 0, 0},
+    {"--arch", KIND_STRING, AT(arch), 0, 0},
+    {"--rope-theta", KIND_REAL, AT(rope_theta), 1, 1e12},
     {"--layers", KIND_COUNT, AT(layers), 1, 1000},
     {"--channels", KIND_COUNT, AT(channels), 1, 1 << 20},
     {"--heads", KIND_COUNT, AT(heads), 1, 1 << 16},
@@ -112,6 +120,7 @@ static const flag flags[] = {
 };
 #undef AT
 enum { N_FLAGS = sizeof flags / sizeof *flags };
+_Static_assert(N_FLAGS <= 64, "given has a bit for each flag");
 
 static int find_flag(const char *name) {
     for (int i = 0; i < N_FLAGS; i++)
@@ -308,7 +317,7 @@ static int parse_flag(options *o, int at, int argc, const char *const *argv) {
     if (i < 0) fail(EXIT_USAGE, "unknown flag '%s' (see --help)", argv[at]);
     const flag *f = &flags[i];
     void *field = (char *)o + f->offset;
-    o->given |= 1u << i;
+    o->given |= (uint64_t)1 << i;
     if (f->kind == KIND_SWITCH) {
         *(bool *)field = true;
         return at + 1;
@@ -336,19 +345,23 @@ void options_parse(options *o, int argc, const char *const *argv) {
     o->layers = 6, o->channels = 384, o->heads = 6, o->seq = 256;
     o->batch = 4, o->accum = 1, o->steps = 100;
     o->lr = 3e-4;
+    o->rope_theta = 10000;
     o->seed = 1337;
     o->device = "cpu";
     o->strategy.accum = 1;
     o->open = OPEN_ALL;
     for (int at = 1; at < argc;) {
         if (strcmp(argv[at], "--help") == 0) {
-            if (fputs(usage, stdout) < 0 || fflush(stdout) != 0)
+            for (size_t i = 0; i < sizeof usage / sizeof *usage; i++) fputs(usage[i], stdout);
+            if (ferror(stdout) || fflush(stdout) != 0)
                 fail(EXIT_BAD, "standard output: %s", strerror(errno));
             exit(0);
         }
         at = parse_flag(o, at, argc, argv);
     }
     if (strcmp(o->device, "list") == 0) device_list();
+    if (o->arch && !gpt_arch_find(o->arch))
+        fail(EXIT_USAGE, "--arch: '%s' is neither gpt2 nor llama", o->arch);
     if (o->compare && o->steps == 0) fail(EXIT_USAGE, "--compare: needs --steps of 1 or more");
     if (!o->texts == !o->tokens) fail(EXIT_USAGE, "give either --text or --tokens (see --help)");
     if (o->blas && strcmp(o->device, "cpu") != 0)

@@ -63,7 +63,7 @@ void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
     memset(f, 0, sizeof *f);
     const mo_page_desc pages = s->paged ? pages_plan(t, s) : (mo_page_desc){0};
     const size_t n_slots = s->paged ? pages.resident_bytes / pages.page_bytes : 0;
-    f->blocks = allocate((N_TENSOR_KINDS * t->params.n + n_slots + 2) * sizeof *f->blocks);
+    f->blocks = allocate((N_TENSOR_KINDS * t->params.n + n_slots + 3) * sizeof *f->blocks);
     if (s->paged) place_pages(t, &pages, &like[TENSOR_STATE], f); // first: aligned to the system's
     place_tensors(t, &optim, TENSOR_PARAM, &like[TENSOR_PARAM], f);
     place_tensors(t, &optim, TENSOR_GRAD, &like[TENSOR_GRAD], f);
@@ -75,6 +75,10 @@ void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
         (mo_plan_fixed){"tokens", row_bytes * trainer_rows(t, s), MO_CATEGORY_INPUT};
     f->blocks[f->workspace] =
         (mo_plan_fixed){"workspace", t->backend->workspace_size(t, s), MO_CATEGORY_WORKSPACE};
+    if (!t->config.arch->llama) return;
+    f->rope = f->n_blocks++;
+    f->blocks[f->rope] = (mo_plan_fixed){"rotary embedding",
+        mo_rope_table_size(t->config.channels / t->config.heads, t->config.seq), MO_CATEGORY_INPUT};
 }
 
 void trainer_fixed_close(fixed_layout *f) {

@@ -9,18 +9,9 @@ typedef struct sampler {
     const mo_params *params;
     size_t window;        // positions that fit
     float *keys, *values; // [layers x window x channels]
+    float *rope;          // [window x head size]
     float *x, *norm, *qkv, *mix, *wide, *scores, *logits;
 } sampler;
-
-// y = x weight + bias, weight [in x out]
-static void matvec(const float *x, const float *weight, const float *bias, size_t in, size_t out,
-    float *restrict y) {
-    memcpy(y, bias, out * sizeof *y);
-    for (size_t i = 0; i < in; i++) {
-        const float *restrict row = weight + i * out;
-        for (size_t j = 0; j < out; j++) y[j] += x[i] * row[j];
-    }
-}
 
 static float dot(const float *a, const float *b, size_t n) {
     float lane[16] = {0}, sum = 0;
@@ -32,15 +23,63 @@ static float dot(const float *a, const float *b, size_t n) {
     return sum;
 }
 
-static void normalize(const sampler *s, const float *weight, const float *bias) {
+// y = x weight + bias, weight [in x out]
+static void matvec(const float *x, const mo_param *w, float *restrict y) {
+    const size_t in = w[0].shape[0], out = w[0].shape[1];
+    memcpy(y, w[1].data, out * sizeof *y);
+    for (size_t i = 0; i < in; i++) {
+        const float *restrict row = w[0].data + i * out;
+        for (size_t j = 0; j < out; j++) y[j] += x[i] * row[j];
+    }
+}
+
+// A part of a block: y = x weight (+ bias); matrices [out x in] side by side.
+static void apply(const sampler *s, size_t layer, int part, const float *x, float *y) {
+    const mo_param *w = gpt_part(s->c, s->params, layer, part);
+    if (!s->c->arch->llama) {
+        matvec(x, w, y);
+        return;
+    }
+    for (size_t i = 0; i < s->c->arch->parts[part].n; i++)
+        for (size_t j = 0; j < w[i].shape[0]; j++)
+            *y++ = dot(x, w[i].data + j * w[i].shape[1], w[i].shape[1]);
+}
+
+static void normalize(const sampler *s, const mo_param *w) {
     float mean, rstd;
-    mo_layernorm_desc d = {.n = 1,
+    const mo_rmsnorm_desc rms = {
+        .n = 1, .channels = s->c->channels, .weight = w[0].data, .rstd = &rstd};
+    const mo_layernorm_desc norm = {.n = 1,
         .channels = s->c->channels,
-        .weight = weight,
-        .bias = bias,
+        .weight = w[0].data,
+        .bias = w[1].data,
         .mean = &mean,
         .rstd = &rstd};
-    check(mo_layernorm_forward(&d, s->x, s->norm), "mo_layernorm_forward");
+    check(s->c->arch->llama ? mo_rmsnorm_forward(&rms, s->x, s->norm)
+                            : mo_layernorm_forward(&norm, s->x, s->norm),
+        "norm");
+}
+
+static void normalize_block(const sampler *s, size_t layer, int part) {
+    normalize(s, gpt_part(s->c, s->params, layer, part));
+}
+
+// In place: y begins as what the first product of the MLP has made.
+static void activate(const sampler *s, float *y) {
+    const size_t hidden = s->c->hidden;
+    const mo_swiglu_desc d = {.rows = 1, .hidden = hidden};
+    if (s->c->arch->llama) check(mo_swiglu_forward(&d, y, y + hidden, y), "mo_swiglu_forward");
+    else mo_gelu_forward(y, y, hidden, NULL);
+}
+
+static void rotate(const sampler *s, size_t at) {
+    const mo_rope_desc d = {.batch = 1,
+        .seq = 1,
+        .first = at,
+        .heads = 2 * s->c->heads,
+        .head_size = s->c->channels / s->c->heads,
+        .table = s->rope};
+    if (s->c->arch->llama) check(mo_rope_forward(&d, s->qkv), "mo_rope_forward");
 }
 
 static void attend(const sampler *s, size_t layer, size_t at) {
@@ -65,26 +104,33 @@ static void attend(const sampler *s, size_t layer, size_t at) {
     }
 }
 
+static void embed(const sampler *s, size_t token, size_t at) {
+    const size_t width = s->c->channels;
+    memcpy(s->x, s->params->items[0].data + token * width, width * sizeof *s->x);
+    if (!s->c->arch->positions) return;
+    const float *place = s->params->items[1].data + at * width;
+    for (size_t i = 0; i < width; i++) s->x[i] += place[i];
+}
+
 // logits of the token after token, which stands at position at
 static void advance(const sampler *s, size_t token, size_t at) {
     const size_t width = s->c->channels;
-    const float *wte = s->params->items[0].data, *wpe = s->params->items[1].data;
-    for (size_t i = 0; i < width; i++) s->x[i] = wte[token * width + i] + wpe[at * width + i];
+    embed(s, token, at);
     for (size_t layer = 0; layer < s->c->layers; layer++) {
-        const float *p[N_BLOCK_PARAMS];
-        for (int i = 0; i < N_BLOCK_PARAMS; i++) p[i] = gpt_param(s->params, layer, i);
-        normalize(s, p[LN1_W], p[LN1_B]);
-        matvec(s->norm, p[QKV_W], p[QKV_B], width, 3 * width, s->qkv);
+        normalize_block(s, layer, NORM1);
+        apply(s, layer, TO_QKV, s->norm, s->qkv);
+        rotate(s, at);
         attend(s, layer, at);
-        matvec(s->mix, p[PROJ_W], p[PROJ_B], width, width, s->norm);
+        apply(s, layer, PROJECT, s->mix, s->norm);
         for (size_t i = 0; i < width; i++) s->x[i] += s->norm[i];
-        normalize(s, p[LN2_W], p[LN2_B]);
-        matvec(s->norm, p[FC_W], p[FC_B], width, 4 * width, s->wide);
-        mo_gelu_forward(s->wide, s->wide, 4 * width, NULL);
-        matvec(s->wide, p[OUT_W], p[OUT_B], 4 * width, width, s->norm);
+        normalize_block(s, layer, NORM2);
+        apply(s, layer, TO_HIDDEN, s->norm, s->wide);
+        activate(s, s->wide);
+        apply(s, layer, FROM_HIDDEN, s->wide, s->norm);
         for (size_t i = 0; i < width; i++) s->x[i] += s->norm[i];
     }
-    normalize(s, gpt_param(s->params, s->c->layers, 0), gpt_param(s->params, s->c->layers, 1));
+    normalize(s, gpt_last_norm(s->c, s->params));
+    const float *wte = s->params->items[0].data;
     for (size_t v = 0; v < s->c->vocab; v++) s->logits[v] = dot(s->norm, wte + v * width, width);
 }
 
@@ -114,7 +160,9 @@ static void print_token(const gpt_config *c, size_t token, FILE *out) {
 void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, uint64_t seed,
     void *memory, size_t size, FILE *out) {
     sampler s = {.c = c, .params = params};
-    const size_t fixed = 10 * c->channels + c->vocab, each = 2 * c->layers * c->channels + 1;
+    const size_t wide = gpt_width(c, WIDTH_WIDE), head = c->channels / c->heads;
+    const size_t fixed = 6 * c->channels + wide + c->vocab;
+    const size_t each = 2 * c->layers * c->channels + 1 + (c->arch->llama ? head : 0);
     const size_t floats = size / sizeof(float);
     if (floats < fixed + 2 * each) fail(EXIT_BAD, "--sample: %zu bytes are too few for it", size);
     s.window = (floats - fixed) / each;
@@ -126,8 +174,11 @@ void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, u
     s.qkv = s.norm + c->channels;
     s.mix = s.qkv + 3 * c->channels;
     s.wide = s.mix + c->channels;
-    s.logits = s.wide + 4 * c->channels;
+    s.logits = s.wide + wide;
     s.scores = s.logits + c->vocab;
+    s.rope = s.scores + s.window;
+    if (c->arch->llama)
+        check(mo_rope_table(head, s.window, c->rope_theta, s.rope), "mo_rope_table");
     uint64_t state = seed * 2 + 1;
     size_t token = c->vocab > '\n' ? '\n' : 0;
     // a full window starts again: simple, and good enough to see what was learned

@@ -26,6 +26,10 @@ static void check_config(const trainer *t) {
     const double need = (double)t->o->batch * (double)t->o->accum * (double)c->seq + 1;
     if (c->channels % c->heads != 0)
         fail(EXIT_BAD, "--heads: %zu does not divide the %zu channels", c->heads, c->channels);
+    if (c->arch->llama && c->channels / c->heads % 2 != 0)
+        fail(EXIT_BAD,
+            "--heads: %zu of %zu channels have an odd size, which --arch llama cannot turn",
+            c->heads, c->channels);
     if ((double)t->corpus.tokens.n < need) // a product of sizes may not fit a size_t
         fail(EXIT_BAD, "%s: %llu tokens are fewer than one update reads: %.0f", t->corpus.name,
             (unsigned long long)t->corpus.tokens.n, need);
@@ -42,7 +46,13 @@ void trainer_open(trainer *t, const options *o) {
     memset(t, 0, sizeof *t);
     t->own = *o;
     o = t->o = &t->own;
-    t->config = (gpt_config){o->layers, o->channels, o->heads, o->seq, o->seq, 256};
+    t->config = (gpt_config){.arch = o->arch ? gpt_arch_find(o->arch) : &gpt_archs[0],
+        .layers = o->layers,
+        .channels = o->channels,
+        .heads = o->heads,
+        .positions = o->seq,
+        .seq = o->seq,
+        .vocab = 256};
     t->parallel.n_threads = (int)o->threads;
     t->optim.parallel = &t->parallel;
     t->device = device_open(o->device, &t->backend);
@@ -53,7 +63,11 @@ void trainer_open(trainer *t, const options *o) {
         from = t->resume;
     }
     if (from) checkpoint_read_config(t, from, o->resume != NULL);
-    else t->config.vocab = t->corpus.vocab;
+    else {
+        t->config.vocab = t->corpus.vocab;
+        t->config.hidden = gpt_default_hidden(t->config.arch, o->channels);
+    }
+    t->config.rope_theta = o->rope_theta;
     check_config(t);
     t->optim.lr = o->lr;
     t->optim.weight_decay = o->weight_decay;
@@ -106,6 +120,19 @@ static void bind_params(session *x, const fixed_layout *f) {
     }
 }
 
+// Positions of the rotary embedding; NULL where there is none.
+static float *bind_rope(const session *x, const fixed_layout *f) {
+    const trainer *t = x->t;
+    const gpt_config *c = &t->config;
+    if (f->rope == 0) return NULL;
+    float *table = mo_plan_fixed_address(x->plan, f->rope);
+    const size_t size = f->blocks[f->rope].size;
+    float *host = t->backend->host_begin(t, table, size, false);
+    check(mo_rope_table(c->channels / c->heads, c->seq, c->rope_theta, host), "mo_rope_table");
+    t->backend->host_end(t, table, host, size, true);
+    return table;
+}
+
 static void bind_run(session *x, const fixed_layout *f, size_t n_blocks, bool halves) {
     trainer *t = x->t;
     void *workspace = mo_plan_fixed_address(x->plan, f->workspace);
@@ -121,6 +148,7 @@ static void bind_run(session *x, const fixed_layout *f, size_t n_blocks, bool ha
         .halves = halves,
         .inputs = x->inputs,
         .targets = x->targets,
+        .rope_table = bind_rope(x, f),
         .losses = (float *)(x->targets + trainer_rows(t, x->s)),
         .loss_rows = x->s->loss_rows,
         .loss_scale = 1.0f / (float)(t->o->batch * t->o->accum * t->config.seq),
@@ -135,7 +163,7 @@ void session_bind(session *x, size_t n_blocks, bool halves) {
     fixed_layout fixed;
     trainer_fixed_open(t, x->s, &fixed);
     const mo_track_desc track = {
-        .max_blocks = info.n_tensors + N_TENSOR_KINDS * t->params.n + fixed.n_slots + 3,
+        .max_blocks = info.n_tensors + N_TENSOR_KINDS * t->params.n + fixed.n_slots + 4,
         .max_events = 6 * info.n_tensors + 64, // the last three passes
         .budget_bytes = x->budget,
         .log = &app_log};

@@ -13,10 +13,12 @@ mo_status mo_cl_embedding_forward(mo_cl *cl, const mo_cl_embedding_desc *desc, m
     mo_cl_mem wte, mo_cl_mem wpe, mo_cl_mem y) {
     mo_status status = moi_cl_embedding_check(cl, desc);
     if (status != MO_OK) return status;
-    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_forward, NULL);
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_forward,
+        wpe.buffer ? "-DMO_POSITIONS=1" : "-DMO_POSITIONS=0");
     moi_cl_mem_arg(&call, &tokens, sizeof(int32_t), desc->rows);
     moi_cl_mem_arg(&call, &wte, sizeof(float), (uint64_t)desc->vocab * desc->channels);
-    moi_cl_mem_arg(&call, &wpe, sizeof(float), (uint64_t)desc->seq * desc->channels);
+    if (wpe.buffer)
+        moi_cl_mem_arg(&call, &wpe, sizeof(float), (uint64_t)desc->seq * desc->channels);
     moi_cl_mem_arg(&call, &y, sizeof(float), (uint64_t)desc->rows * desc->channels);
     moi_cl_u64_arg(&call, desc->seq);
     moi_cl_u32_arg(&call, (uint32_t)desc->channels);

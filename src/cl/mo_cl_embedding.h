@@ -22,7 +22,7 @@ typedef struct mo_cl_embedding_desc {
  * tokens  in   [rows] int32_t; one outside the vocabulary stands for a row of zeros: nothing is
  *              read or written outside, and nobody is told (mo_cl_linear_ce checks its targets)
  * wte     in   [vocab x channels] float
- * wpe     in   [seq x channels] float
+ * wpe     in   [seq x channels] float; {0} = positions have no embedding
  * y       out  [rows x channels] float
  *
  * Memory:  none

@@ -2,25 +2,44 @@
  *
  * groups  forward, wte: rows; wpe: positions that occur
  *
- * A token outside the vocabulary stands for a row of zeros without a gradient. */
+ * A token outside the vocabulary stands for a row of zeros without a gradient.
+ *
+ * check: -DMO_POSITIONS=0
+ * check: -DMO_POSITIONS=1
+ *
+ * MO_POSITIONS  1: positions have rows of a table too, 0: they have none */
+#ifndef MO_POSITIONS
+#define MO_POSITIONS 1
+#endif
 
 static inline int mo_token_valid(int token, uint vocab) { return (uint)token < vocab; }
 
 /* y[row] = wte[token[row]] + wpe[row % seq] */
 MO_KERNEL void mo_cl_embedding_forward(__global const int *restrict tokens, ulong tokens_off,
-    __global const float *restrict wte, ulong wte_off, __global const float *restrict wpe,
-    ulong wpe_off, __global float *restrict y, ulong y_off, ulong seq, uint channels, uint vocab) {
+    __global const float *restrict wte, ulong wte_off,
+#if MO_POSITIONS
+    __global const float *restrict wpe, ulong wpe_off,
+#endif
+    __global float *restrict y, ulong y_off, ulong seq, uint channels, uint vocab) {
     const ulong row = get_group_id(0);
     const int token = tokens[tokens_off + row];
-    __global const float *place = wpe + wpe_off + row % seq * channels;
+    const int valid = mo_token_valid(token, vocab);
+    __global const float *from = wte + wte_off + (valid ? (ulong)token * channels : 0);
     __global float *to = y + y_off + row * channels;
     uint i = (uint)get_local_id(0);
-    if (mo_token_valid(token, vocab)) {
-        __global const float *from = wte + wte_off + (ulong)token * channels;
+#if MO_POSITIONS
+    __global const float *place = wpe + wpe_off + row % seq * channels;
+    if (valid)
         for (; i < channels; i += MEMOPT_WG) to[i] = from[i] + place[i];
-    } else {
+    else
         for (; i < channels; i += MEMOPT_WG) to[i] = place[i];
-    }
+#else
+    (void)seq;
+    if (valid)
+        for (; i < channels; i += MEMOPT_WG) to[i] = from[i];
+    else
+        for (; i < channels; i += MEMOPT_WG) to[i] = 0.0f;
+#endif
 }
 
 /* Whether an earlier row has this token. */
