@@ -19,6 +19,9 @@ init=(--init "$data.safetensors" --heads 4)
 # The reference's run; a flag that comes again overrides.
 tiny=("${tokens[@]}" "${init[@]}" --batch 3 --steps 12 --lr 1e-3 --threads 1)
 plain=("${tiny[@]}" --strategy none)
+# The same with the weights and losses of tests/data/llama_tiny.py.
+llama_data=$root/tests/data/llama_tiny
+llama=("${tiny[@]}" --init "$llama_data.safetensors" --heads 2 --seq 24)
 
 # ---- helpers -----------------------------------------------------------------------------------
 
@@ -26,6 +29,7 @@ number() { grep -o "\"$2\":[0-9.]*" "$1" | head -n 1 | cut -d: -f2; }
 losses() { grep -o '"loss":\[[^]]*' "$1" | head -n 1 | cut -d[ -f2 | tr , ' '; }
 last_losses() { losses "$1" | cut -d ' ' -f "$2"-; }
 reference() { sed -n "$1p" "$data.losses"; }
+llama_reference() { sed -n "$1p" "$llama_data.losses"; }
 size_of() { wc -c < "$1" | tr -d ' '; }
 
 # What holds for every run: the plan is the peak, and the categories add up to it.
@@ -239,6 +243,98 @@ test_the_seed_decides_the_weights() {
     train c "${small[@]}" --seed 18446744073709551615
     same "$(losses a.json)" "$(losses b.json)"
     [ "$(losses a.json)" != "$(losses c.json)" ] || say "another seed, the same losses"
+}
+
+# ---- Llama -------------------------------------------------------------------------------------
+
+test_llama_has_the_losses_of_hugging_face_with_every_strategy() {
+    local s
+    for s in none checkpoint=light loss=chunked loss=7 accum=3 checkpoint=sqrt,accum=3,loss=16 auto; do
+        echo "$s"
+        train l "${llama[@]}" --strategy "$s"
+        within 1e-5 "$(llama_reference 1)" "$(losses l.json)"
+    done
+    train l "${llama[@]}" --strategy none --rope-theta 100
+    within 1e-5 "$(llama_reference 2)" "$(losses l.json)"
+    train l "${llama[@]}" --strategy optim=8bit
+    within 2e-3 "$(llama_reference 1)" "$(losses l.json)"
+    MEMOPT_CPU=scalar train l "${llama[@]}" --strategy checkpoint=block,loss=16
+    within 1e-4 "$(llama_reference 1)" "$(losses l.json)"
+}
+
+test_llama_changes_no_bit_whatever_is_kept_or_moved() {
+    local s all
+    train plain "${llama[@]}" --strategy none
+    all=$(number plain.json plan_bytes)
+    for s in light block sqrt optimal; do
+        train c "${llama[@]}" --strategy checkpoint=$s --threads 2
+        same "$(losses plain.json)" "$(losses c.json)"
+        train c "${llama[@]}" --strategy checkpoint=$s
+        same "$(losses plain.json)" "$(losses c.json)"
+        [ "$(number c.json peak_bytes)" -le "$all" ] || say "$s needs more than $all"
+    done
+    for s in optim=f32,paged checkpoint=optimal checkpoint=optimal,offload; do
+        train c "${llama[@]}" --strategy $s --budget $((all * 9 / 10)) --page-dir .
+        same "$(losses plain.json)" "$(losses c.json)"
+        [ "$(number c.json peak_bytes)" -le $((all * 9 / 10)) ] || say "$s: above the budget"
+    done
+}
+
+test_llama_saves_resumes_and_keeps_its_names() {
+    local names
+    train whole "${llama[@]}" --strategy none --rope-theta 100 --save whole.st
+    train first "${llama[@]}" --strategy none --rope-theta 100 --steps 6 --save half.st
+    train second "${tokens[@]}" --batch 3 --steps 6 --lr 1e-3 --threads 1 --strategy checkpoint=sqrt \
+        --resume half.st --save both.st
+    same "$(last_losses whole.json 7)" "$(losses second.json)"
+    cmp whole.st both.st
+    names=$(header_of whole.st | grep -o '"[^"]*":{"dtype"' | cut -d '"' -f2 |
+        grep -v '^optimizer\.\|^memopt\.' | sort)
+    [ "$names" = "$(header_of "$llama_data.safetensors" | grep -o '"[^"]*":{"dtype"' |
+        cut -d '"' -f2 | sort)" ] || say "names: $names"
+    header_of whole.st | grep -q '"memopt.arch":"llama"'
+    train new --text "$self" --arch llama --layers 1 --channels 32 --heads 2 --seq 16 --batch 2 \
+        --steps 2 --save new.st
+    header_of new.st | grep -q '"model.layers.0.mlp.up_proj.weight":{"dtype":"F32","shape":[[]96,32]'
+}
+
+test_llama_that_is_another_model_is_refused() {
+    local header name
+    train l "${llama[@]}" --strategy none --steps 1 --save l.st
+    train g "${plain[@]}" --steps 1 --save g.st
+    refuses 2 "--arch: 'bert' is neither gpt2 nor llama" "${tokens[@]}" --arch bert
+    refuses 1 "--arch is llama there, not gpt2" "${llama[@]}" --arch gpt2
+    refuses 1 "--arch is gpt2 there, not llama" "${plain[@]}" --arch llama
+    resume() { refuses 1 "$1" "${tokens[@]}" --batch 3 --steps 1 --resume "${@:2}"; }
+    resume "l.st: --arch is llama there, not gpt2" l.st --arch gpt2
+    resume "l.st: --rope-theta is 10000 there, not 9000" l.st --rope-theta 9000
+    replaced l.st '"memopt.arch":"llama"' '"memopt.arch":"gpt2"' > changed.st
+    resume "changed.st: metadata 'memopt.arch' is 'gpt2', but its tensors are those of llama" changed.st
+    replaced l.st '"memopt.rope_theta":"10000"' '"memopt.rope_theta":"-3"' > changed.st
+    resume "changed.st: metadata 'memopt.rope_theta' is '-3'" changed.st
+    header=$(header_of "$llama_data.safetensors")
+    changed() { with_header "$llama_data.safetensors" "${header/"$1"/"$2"}" > changed.st; }
+    changed model.layers.1.mlp.up_proj.weight model.layers.1.mlp.middle.weight
+    refuses 1 "'model.layers.1.mlp.up_proj.weight' is missing" "${llama[@]}" --init changed.st
+    changed model.layers.0.input_layernorm.weight model.layers.0.norm.weight
+    refuses 1 "'model.layers.0.input_layernorm.weight' is missing" "${llama[@]}" --init changed.st
+    changed model.layers.1.input_layernorm.weight lm_head.weight # a head of its own
+    refuses 1 "'lm_head.weight' is not the embedding" "${llama[@]}" --init changed.st --layers 1
+    changed model.layers.1.input_layernorm.weight model.layers.0.self_attn.q_proj.bias
+    refuses 1 "q_proj.bias': --arch llama has no biases" "${llama[@]}" --init changed.st --layers 1
+    refuses 1 "have an odd size" "${llama[@]}" --heads 16
+}
+
+# A model that has learned a text of one sentence says it again.
+test_both_architectures_sample_what_they_have_learned() {
+    local arch
+    yes 'every good boy' | head -n 60 > text
+    for arch in gpt2 llama; do
+        "$program" --text text --arch $arch --layers 1 --channels 32 --heads 2 --seq 32 --batch 2 \
+            --steps 120 --lr 1e-2 --strategy none --sample 60 > out 2> err
+        sed -n '/^--- sample/,/^---$/p' out | tr -d '\n' | grep -q 'every good boyevery good boy' ||
+            { cat out; say "$arch says something else"; }
+    done
 }
 
 test_reference_program_makes_the_committed_files() {
@@ -617,7 +713,7 @@ test_report_writes_five_files() {
 test_help_lists_the_flags() {
     "$program" --help > help 2> err
     [ ! -s err ]
-    for flag in text tokens layers channels heads seq batch accum steps lr weight-decay clip seed \
+    for flag in arch rope-theta text tokens layers channels heads seq batch accum steps lr weight-decay clip seed \
         shuffle init threads blas budget strategy save half resume sample report compare json; do
         grep -q -- " --$flag " help || say "--$flag is not there"
     done
@@ -778,7 +874,7 @@ test_resume_with_a_shorter_text_starts_it_again() {
 test_bad_numbers_are_usage_errors() {
     local flag value
     for flag in layers channels heads seq batch accum steps threads sample lr weight-decay clip \
-        seed budget; do
+        rope-theta seed budget; do
         for value in '' -1 1e999 nan 12abc; do
             refuses 2 "--$flag: '$value'" "${tokens[@]}" "--$flag" "$value"
         done
@@ -1034,6 +1130,23 @@ test_device_pages_states_in_host_memory() {
         [ "$(number paged.json peak_bytes)" -lt "$(number whole.json peak_bytes)" ]
         train more "${tokens[@]}" --resume paged.st --batch 3 --steps 1 --strategy paged "${on[@]}"
     done
+}
+
+test_device_trains_llama_with_every_strategy() {
+    device
+    local s
+    train cpu "${llama[@]}" --strategy none
+    for s in none checkpoint=light checkpoint=block,loss=16 accum=3 optim=f32,paged; do
+        train run "${llama[@]}" "${on[@]}" --strategy "$s"
+        within 1e-5 "$(losses cpu.json)" "$(losses run.json)"
+    done
+    train first "${llama[@]}" "${on[@]}" --strategy none --steps 3
+    train run "${llama[@]}" "${on[@]}" --strategy offload --steps 3 \
+        --budget $(($(number first.json plan_bytes) * 9 / 10))
+    same "$(losses first.json)" "$(losses run.json)"
+    train run "${llama[@]}" "${on[@]}" --steps 2 --save run.st
+    "$program" "${tokens[@]}" --resume run.st --batch 3 --steps 0 --save back.st > out 2>&1
+    cmp run.st back.st
 }
 
 test_device_samples_and_reports() {

@@ -262,4 +262,5 @@ def main():
     print(f"gradients agree with central differences to {worst:.1e}")
 
 
-main()
+if __name__ == "__main__":
+    main()
