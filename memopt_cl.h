@@ -2058,7 +2058,7 @@ typedef struct mo_cl_embedding_desc {
  * tokens  in   [rows] int32_t; one outside the vocabulary stands for a row of zeros: nothing is
  *              read or written outside, and nobody is told (mo_cl_linear_ce checks its targets)
  * wte     in   [vocab x channels] float
- * wpe     in   [seq x channels] float
+ * wpe     in   [seq x channels] float; {0} = positions have no embedding
  * y       out  [rows x channels] float
  *
  * Memory:  none
@@ -6368,25 +6368,44 @@ static const char *const moi_cl_embedding_lines[] = {
 " *\n",
 " * groups  forward, wte: rows; wpe: positions that occur\n",
 " *\n",
-" * A token outside the vocabulary stands for a row of zeros without a gradient. */\n",
+" * A token outside the vocabulary stands for a row of zeros without a gradient.\n",
+" *\n",
+" * check: -DMO_POSITIONS=0\n",
+" * check: -DMO_POSITIONS=1\n",
+" *\n",
+" * MO_POSITIONS  1: positions have rows of a table too, 0: they have none */\n",
+"#ifndef MO_POSITIONS\n",
+"#define MO_POSITIONS 1\n",
+"#endif\n",
 "\n",
 "static inline int mo_token_valid(int token, uint vocab) { return (uint)token < vocab; }\n",
 "\n",
 "/* y[row] = wte[token[row]] + wpe[row % seq] */\n",
 "MO_KERNEL void mo_cl_embedding_forward(__global const int *restrict tokens, ulong tokens_off,\n",
-"    __global const float *restrict wte, ulong wte_off, __global const float *restrict wpe,\n",
-"    ulong wpe_off, __global float *restrict y, ulong y_off, ulong seq, uint channels, uint vocab) {\n",
+"    __global const float *restrict wte, ulong wte_off,\n",
+"#if MO_POSITIONS\n",
+"    __global const float *restrict wpe, ulong wpe_off,\n",
+"#endif\n",
+"    __global float *restrict y, ulong y_off, ulong seq, uint channels, uint vocab) {\n",
 "    const ulong row = get_group_id(0);\n",
 "    const int token = tokens[tokens_off + row];\n",
-"    __global const float *place = wpe + wpe_off + row % seq * channels;\n",
+"    const int valid = mo_token_valid(token, vocab);\n",
+"    __global const float *from = wte + wte_off + (valid ? (ulong)token * channels : 0);\n",
 "    __global float *to = y + y_off + row * channels;\n",
 "    uint i = (uint)get_local_id(0);\n",
-"    if (mo_token_valid(token, vocab)) {\n",
-"        __global const float *from = wte + wte_off + (ulong)token * channels;\n",
+"#if MO_POSITIONS\n",
+"    __global const float *place = wpe + wpe_off + row % seq * channels;\n",
+"    if (valid)\n",
 "        for (; i < channels; i += MEMOPT_WG) to[i] = from[i] + place[i];\n",
-"    } else {\n",
+"    else\n",
 "        for (; i < channels; i += MEMOPT_WG) to[i] = place[i];\n",
-"    }\n",
+"#else\n",
+"    (void)seq;\n",
+"    if (valid)\n",
+"        for (; i < channels; i += MEMOPT_WG) to[i] = from[i];\n",
+"    else\n",
+"        for (; i < channels; i += MEMOPT_WG) to[i] = 0.0f;\n",
+"#endif\n",
 "}\n",
 "\n",
 "/* Whether an earlier row has this token. */\n",
@@ -13361,10 +13380,12 @@ mo_status mo_cl_embedding_forward(mo_cl *cl, const mo_cl_embedding_desc *desc, m
     mo_cl_mem wte, mo_cl_mem wpe, mo_cl_mem y) {
     mo_status status = moi_cl_embedding_check(cl, desc);
     if (status != MO_OK) return status;
-    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_forward, NULL);
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_forward,
+        wpe.buffer ? "-DMO_POSITIONS=1" : "-DMO_POSITIONS=0");
     moi_cl_mem_arg(&call, &tokens, sizeof(int32_t), desc->rows);
     moi_cl_mem_arg(&call, &wte, sizeof(float), (uint64_t)desc->vocab * desc->channels);
-    moi_cl_mem_arg(&call, &wpe, sizeof(float), (uint64_t)desc->seq * desc->channels);
+    if (wpe.buffer)
+        moi_cl_mem_arg(&call, &wpe, sizeof(float), (uint64_t)desc->seq * desc->channels);
     moi_cl_mem_arg(&call, &y, sizeof(float), (uint64_t)desc->rows * desc->channels);
     moi_cl_u64_arg(&call, desc->seq);
     moi_cl_u32_arg(&call, (uint32_t)desc->channels);
