@@ -249,7 +249,8 @@ test_the_seed_decides_the_weights() {
 
 test_llama_has_the_losses_of_hugging_face_with_every_strategy() {
     local s
-    for s in none checkpoint=light loss=chunked loss=7 accum=3 checkpoint=sqrt,accum=3,loss=16 auto; do
+    for s in none checkpoint=light loss=chunked loss=7 accum=3 checkpoint=sqrt,accum=3,loss=16 \
+        auto; do
         echo "$s"
         train l "${llama[@]}" --strategy "$s"
         within 1e-5 "$(llama_reference 1)" "$(losses l.json)"
@@ -284,8 +285,8 @@ test_llama_saves_resumes_and_keeps_its_names() {
     local names
     train whole "${llama[@]}" --strategy none --rope-theta 100 --save whole.st
     train first "${llama[@]}" --strategy none --rope-theta 100 --steps 6 --save half.st
-    train second "${tokens[@]}" --batch 3 --steps 6 --lr 1e-3 --threads 1 --strategy checkpoint=sqrt \
-        --resume half.st --save both.st
+    train second "${tokens[@]}" --batch 3 --steps 6 --lr 1e-3 --threads 1 --resume half.st \
+        --strategy checkpoint=sqrt --save both.st
     same "$(last_losses whole.json 7)" "$(losses second.json)"
     cmp whole.st both.st
     names=$(header_of whole.st | grep -o '"[^"]*":{"dtype"' | cut -d '"' -f2 |
@@ -295,7 +296,7 @@ test_llama_saves_resumes_and_keeps_its_names() {
     header_of whole.st | grep -q '"memopt.arch":"llama"'
     train new --text "$self" --arch llama --layers 1 --channels 32 --heads 2 --seq 16 --batch 2 \
         --steps 2 --save new.st
-    header_of new.st | grep -q '"model.layers.0.mlp.up_proj.weight":{"dtype":"F32","shape":[[]96,32]'
+    header_of new.st | grep -q '"model.layers.0.mlp.up_proj.weight":{[^[]*[[]96,32]'
 }
 
 test_llama_that_is_another_model_is_refused() {
@@ -309,7 +310,7 @@ test_llama_that_is_another_model_is_refused() {
     resume "l.st: --arch is llama there, not gpt2" l.st --arch gpt2
     resume "l.st: --rope-theta is 10000 there, not 9000" l.st --rope-theta 9000
     replaced l.st '"memopt.arch":"llama"' '"memopt.arch":"gpt2"' > changed.st
-    resume "changed.st: metadata 'memopt.arch' is 'gpt2', but its tensors are those of llama" changed.st
+    resume "'memopt.arch' is 'gpt2', but its tensors are those of llama" changed.st
     replaced l.st '"memopt.rope_theta":"10000"' '"memopt.rope_theta":"-3"' > changed.st
     resume "changed.st: metadata 'memopt.rope_theta' is '-3'" changed.st
     header=$(header_of "$llama_data.safetensors")
@@ -713,8 +714,8 @@ test_report_writes_five_files() {
 test_help_lists_the_flags() {
     "$program" --help > help 2> err
     [ ! -s err ]
-    for flag in arch rope-theta text tokens layers channels heads seq batch accum steps lr weight-decay clip seed \
-        shuffle init threads blas budget strategy save half resume sample report compare json; do
+    for flag in arch rope-theta text tokens layers channels heads seq batch accum steps lr \
+        weight-decay clip seed shuffle init threads blas budget strategy save half resume sample report compare json; do
         grep -q -- " --$flag " help || say "--$flag is not there"
     done
     [ "$(awk 'length > 100' help | wc -l)" -eq 0 ]

@@ -13,8 +13,8 @@ mo_status mo_cl_embedding_forward(mo_cl *cl, const mo_cl_embedding_desc *desc, m
     mo_cl_mem wte, mo_cl_mem wpe, mo_cl_mem y) {
     mo_status status = moi_cl_embedding_check(cl, desc);
     if (status != MO_OK) return status;
-    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_forward,
-        wpe.buffer ? "-DMO_POSITIONS=1" : "-DMO_POSITIONS=0");
+    moi_cl_call call = moi_cl_begin(
+        cl, MOI_CL_mo_cl_embedding_forward, wpe.buffer ? "-DMO_POSITIONS=1" : "-DMO_POSITIONS=0");
     moi_cl_mem_arg(&call, &tokens, sizeof(int32_t), desc->rows);
     moi_cl_mem_arg(&call, &wte, sizeof(float), (uint64_t)desc->vocab * desc->channels);
     if (wpe.buffer)
