@@ -715,7 +715,8 @@ test_help_lists_the_flags() {
     "$program" --help > help 2> err
     [ ! -s err ]
     for flag in arch rope-theta text tokens layers channels heads seq batch accum steps lr \
-        weight-decay clip seed shuffle init threads blas budget strategy save half resume sample report compare json; do
+        weight-decay clip seed shuffle init threads blas budget strategy save half resume sample \
+        report compare json; do
         grep -q -- " --$flag " help || say "--$flag is not there"
     done
     [ "$(awk 'length > 100' help | wc -l)" -eq 0 ]

@@ -255,7 +255,7 @@ static void swiglu_slopes_are_the_derivatives(void **state) {
         assert_error_below(fabs((silu(x + h) - silu(x - h)) / (2 * h) - silu_slope(x)), 1e-9);
 }
 
-/* Rows of a fused product, and y and dy in the place of the gate: what lies between is untouched. */
+/* Rows of a fused product; y and dy in the place of the gate: what lies between is untouched. */
 static void swiglu_works_in_fused_rows_and_in_place(void **state) {
     (void)state;
     enum { ROWS = 5, HIDDEN = 37, FUSED = 2 * HIDDEN };

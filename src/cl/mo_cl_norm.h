@@ -72,8 +72,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_apply(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
     mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
 
-/* mo_cl_rmsnorm_desc - one normalization of n rows of channels by their root mean square; all memory
- * holds floats.
+/* mo_cl_rmsnorm_desc - one normalization of n rows of channels by their root mean square; all
+ * memory holds floats.
  *
  * n, channels  shape of x, y, dx, dy
  * epsilon      added to the mean square; 0 = 1e-5
@@ -81,8 +81,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
  * rstd         [n]: written by forward, read by apply and backward
  * dweight      [channels]: added to by backward; {0} = weight is frozen
  * add          not 0: backward adds to dx instead of writing it (residual connections)
- * workspace    for dweight, mo_cl_rmsnorm_workspace_size bytes; {0} = none: slower, columns alone go
- *              to groups
+ * workspace    for dweight, mo_cl_rmsnorm_workspace_size bytes; {0} = none: slower, columns alone
+ *              go to groups
  * Since: 0.1 */
 typedef struct mo_cl_rmsnorm_desc {
     size_t n, channels;
@@ -102,7 +102,8 @@ typedef struct mo_cl_rmsnorm_desc {
 MEMOPT_API size_t mo_cl_rmsnorm_workspace_size(const mo_cl *cl, const mo_cl_rmsnorm_desc *desc);
 
 /* mo_cl_rmsnorm_forward - y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon), row by row.
- * mo_cl_rmsnorm_apply - the same y, bit for bit, from the rstd of an earlier forward on this device.
+ * mo_cl_rmsnorm_apply - the same y, bit for bit, from the rstd of an earlier forward on this
+ *                       device.
  *
  * x  in   [n x channels]
  * y  out  [n x channels]; may be x when x is not needed again

@@ -98,12 +98,12 @@ def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
     weights = make_weights(gpt_tiny.Random(77))
     here = os.path.dirname(os.path.abspath(gpt_tiny.__file__))
-    tokens = np.fromfile(os.path.join(here, "gpt_tiny.tokens.bin"), np.uint16)[512:].astype(np.int64)
+    tokens = np.fromfile(os.path.join(here, "gpt_tiny.tokens.bin"), np.uint16)[512:]
     assert B * T + 1 <= len(tokens)
     save_file(weights, os.path.join(folder, "llama_tiny.safetensors"))
     with open(os.path.join(folder, "llama_tiny.losses"), "w", encoding="ascii") as f:
         for theta in (10000.0, 100.0):
-            f.write(" ".join(f"{x:.9f}" for x in train(weights, tokens, theta)) + "\n")
+            f.write(" ".join(f"{x:.9f}" for x in train(weights, tokens.astype(np.int64), theta)) + "\n")
 
 
 main()

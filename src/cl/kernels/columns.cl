@@ -1,7 +1,7 @@
 /* columns.cl - sums over the columns of a matrix, for biases and norms; biases into rows. Behind
  * math.cl.
  *
- * groups  sum, norms: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)
+ * groups  sums: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)
  *
  * A chunk of rows gives one row of partial sums; the same kernel sums those. Rows are added in
  * their order whatever MEMOPT_WG is.
