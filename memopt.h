@@ -924,8 +924,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_defrag_commit(
 
 #endif
 /* mo_track.h - who holds how much memory, now and at the peak: counts by category, the largest
- * blocks with their names or call sites, leaks, a report when memory runs out, and a ring of
- * events.
+ * blocks with their names or call sites, leaks, a report when memory runs out, figures of each step,
+ * and a ring of events.
  *
  * It wraps an allocator and is one itself, and it keeps the books of memory that it did not
  * allocate (planned tensors, device buffers). The tables are allocated once at init; an event
@@ -940,6 +940,19 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_defrag_commit(
 #ifndef MEMOPT_TRACK_H
 #define MEMOPT_TRACK_H
 
+/* mo_track_step_stats - what happened since the last report of mo_track_step.
+ *
+ * step             number of the step that has just ended, from 1
+ * n_steps          of them in this report
+ * current_bytes    at its end; of them by category: current
+ * peak_bytes       highest total in these steps, of which at_peak was in each category
+ * allocated_bytes  in these steps; freed_bytes, n_failed: the same */
+typedef struct mo_track_step_stats {
+    uint64_t step, n_steps;
+    uint64_t current_bytes, peak_bytes, allocated_bytes, freed_bytes, n_failed;
+    uint64_t current[MO_CATEGORY_COUNT], at_peak[MO_CATEGORY_COUNT];
+} mo_track_step_stats;
+
 /* mo_track_desc - what is wrapped, and how much is remembered.
  *
  * allocator     wrapped; copied; NULL = heap
@@ -949,7 +962,10 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_defrag_commit(
  * max_events    events remembered, the oldest are forgotten first; 0 = 16384
  * budget_bytes  an allocation that would pass it fails; 0 = none
  * now_ns        time of the events in ns from any origin; NULL = the event's number
- * log           told about failed allocations (the out-of-memory report); copied; NULL = silent */
+ * log           told about failed allocations (the out-of-memory report); copied; NULL = silent
+ * on_step       told what the steps did, by mo_track_step; must not change the track. NULL = nobody
+ * on_step_self  its first argument
+ * step_every    steps in one report; 0 = 1 */
 typedef struct mo_track_desc {
     const mo_allocator *allocator;
     const mo_allocator *tables;
@@ -958,6 +974,9 @@ typedef struct mo_track_desc {
     uint64_t budget_bytes;
     uint64_t (*now_ns)(void);
     const mo_log *log;
+    void (*on_step)(void *self, const mo_track_step_stats *stats);
+    void *on_step_self;
+    uint64_t step_every;
 } mo_track_desc;
 
 /* mo_track_counts - one row of the books. n_ counts blocks; allocated, freed: sums since init. */
@@ -995,16 +1014,22 @@ typedef struct mo_track_block {
 typedef enum mo_track_event_kind {
     MO_TRACK_ALLOC = 0,
     MO_TRACK_FREE,
-    MO_TRACK_OOM, /* size is what was asked for */
-    MO_TRACK_MARK /* name is the mark's */
+    MO_TRACK_OOM,   /* size is what was asked for */
+    MO_TRACK_MARK,  /* name is the mark's */
+    MO_TRACK_BEGIN, /* of a stage: name, and what it works on */
+    MO_TRACK_END    /* of the stage begun last */
 } mo_track_event_kind;
 
-/* mo_track_event - one event; bytes are the current bytes by category after it. */
+/* mo_track_event - one event; bytes are the current bytes by category after it.
+ *
+ * key   of the block in ALLOC and FREE; NULL for a block that found the table full
+ * what  of BEGIN, or NULL */
 typedef struct mo_track_event {
     uint64_t number;
     uint64_t time_ns;
     uint64_t size;
-    const char *name;
+    const void *key;
+    const char *name, *what;
     int line;
     mo_track_event_kind kind;
     mo_category category;
@@ -1024,6 +1049,7 @@ typedef struct moi_track_record {
 } moi_track_record;
 typedef struct moi_track_entry {
     uint64_t time_ns, size;
+    const void *key; /* or what */
     const char *name;
     int line;
     uint8_t kind, category;
@@ -1038,11 +1064,15 @@ typedef struct mo_track {
     mo_allocator allocator, tables;
     mo_log log;
     uint64_t (*now_ns)(void);
+    void (*on_step)(void *self, const mo_track_step_stats *stats);
+    void *on_step_self;
+    uint64_t step_every;
     mo_track_stats stats;
-    moi_track_record *records;              /* [max_blocks] live and free ones */
-    mo_track_block *dead;                   /* [max_blocks] live at the peak, freed since */
-    uint32_t *heads;                        /* [n_heads] hash chains of records */
-    moi_track_entry *entries;               /* [max_events] ring */
+    mo_track_step_stats steps; /* since the last report; sums are what they were at its time */
+    moi_track_record *records; /* [max_blocks] live and free ones */
+    mo_track_block *dead;      /* [max_blocks] live at the peak, freed since */
+    uint32_t *heads;           /* [n_heads] hash chains of records */
+    moi_track_entry *entries;  /* [max_events] ring */
     uint64_t ring_bytes[MO_CATEGORY_COUNT]; /* current bytes before the oldest entry */
     moi_track_view views[MO_CATEGORY_COUNT];
     size_t max_blocks, max_events, n_heads, n_dead;
@@ -1056,7 +1086,7 @@ typedef struct mo_track {
  *
  * desc  NULL = all defaults
  *
- * Memory:  120 bytes per block and 32 per event, about 1.5 MiB by default
+ * Memory:  120 bytes per block and 40 per event, about 1.6 MiB by default
  * Threads: one at a time, as everything here; use one track per thread or lock around it
  * Errors:  MO_E_INVALID (NULL track, max_blocks >= 2^31), MO_E_NO_MEMORY
  * Since:   0.1 */
@@ -1109,6 +1139,36 @@ MEMOPT_API void mo_track_remove_range(mo_track *track, const void *begin, size_t
  * pointer. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_track_mark(mo_track *track, const char *name);
 
+/* mo_track_begin, mo_track_end - a stage begins, and the one begun last ends: a slice in the trace.
+ * Stages nest. mo_plan does this for its steps.
+ *
+ * name  kept as a pointer, as what
+ * what  it works on, such as a layer's name; may be NULL
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_track_begin(mo_track *track, const char *name, const char *what);
+MEMOPT_API void mo_track_end(mo_track *track);
+
+/* mo_track_step - a training step has ended: a mark, and after every step_every steps a report to
+ * on_step. The next report begins with the bytes of now. name is kept as a pointer.
+ *
+ * Threads: one at a time
+ * Cost:    that of a mark
+ * Since:   0.1 */
+MEMOPT_API void mo_track_step(mo_track *track, const char *name);
+
+/* mo_track_status_line - one line about now, without a newline, to be shown while a program runs:
+ * "memory 123.4 MiB, peak 200.0 MiB, budget 256.0 MiB, 1 failed".
+ *
+ * text  out  [size] terminated, cut where it does not fit; may be NULL when size is 0
+ *
+ * returns the length of the whole line
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API size_t mo_track_status_line(const mo_track *track, char *text, size_t size);
+
 /* mo_track_oom - record that an allocation of size bytes failed elsewhere (device memory), and log
  * the out-of-memory report: requested, current, budget, the split, the largest live blocks.
  *
@@ -1149,6 +1209,40 @@ MEMOPT_API size_t mo_track_top_peak(const mo_track *track, mo_track_block *block
  * Threads: one at a time; the track must not change meanwhile
  * Since:   0.1 */
 MEMOPT_API int mo_track_next(const mo_track *track, mo_track_cursor *cursor);
+
+/* mo_track_space - a range out of which blocks are handed out, for the table of
+ * mo_track_write_spaces.
+ *
+ * name                of the row; valid during the call
+ * reserved_bytes      what it took from the system or the device
+ * used_bytes          handed out now; peak_bytes: the most
+ * free_bytes          in it, not handed out
+ * largest_free_bytes  the largest block that it still has */
+typedef struct mo_track_space {
+    const char *name;
+    uint64_t reserved_bytes, used_bytes, peak_bytes, free_bytes, largest_free_bytes;
+} mo_track_space;
+
+/* mo_track_space_arena, mo_track_space_suballoc - of an arena: of its committed bytes, so a mapping
+ * that has not grown is not free space; of a sub-allocator: of its range. mo_cl_heap_space does it
+ * for a heap. Threads: one at a time. Since: 0.1 */
+MEMOPT_API mo_track_space mo_track_space_arena(const char *name, const mo_arena *arena);
+MEMOPT_API mo_track_space mo_track_space_suballoc(const char *name, const mo_suballoc *sub);
+
+/* mo_track_fragmentation - 1 - largest_free_bytes / free_bytes, the part of the free bytes that the
+ * largest block cannot use; 0 when nothing is free. Threads: safe. Since: 0.1 */
+MEMOPT_API double mo_track_fragmentation(const mo_track_space *space);
+
+/* mo_track_write_spaces - a text table, one row per space: reserved, used, peak, free, largest free
+ * block, fragmentation in percent.
+ *
+ * spaces  in  [n]
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_track_write_spaces(
+    const mo_track_space *spaces, size_t n, const mo_writer *writer);
 
 /* mo_track_write_summary - the books as a text table: one row per category that was used and the
  * total, with the columns current, peak, allocated and freed, and the split at the peak.
@@ -1199,9 +1293,11 @@ typedef struct mo_trace_desc {
 MEMOPT_API mo_status mo_trace_write_svg(
     const mo_track *track, const mo_trace_desc *desc, const mo_writer *writer);
 
-/* mo_trace_write_json - the events kept in the Chrome trace format: one counter with the bytes of
- * each category, an instant event for each mark and each failed allocation. Opens in
- * chrome://tracing and ui.perfetto.dev. Without now_ns one event lasts one microsecond.
+/* mo_trace_write_json - the events kept in the Chrome trace format: a slice for each stage
+ * (mo_track_begin; the steps of a plan), one counter with the bytes of each category and one with
+ * their sum, an instant event for each mark and each failed allocation. Opens in chrome://tracing
+ * and ui.perfetto.dev. Without now_ns one event lasts one microsecond; a clock that goes back stands
+ * still. A stage that has not ended ends with the last event.
  *
  * Memory:  none
  * Threads: one at a time; the track must not change meanwhile
@@ -4055,8 +4151,8 @@ typedef struct mo_plan_desc {
  * store_bytes  of the other memory, the store, when the schedule moves something there
  * out_bytes    moved to the store in one pass; in_bytes: and back
  * n_steps      steps that mo_plan_next gives
- * n_tensors    tensors that begin and end in them: what a track must have room for, and half of its
- *              events in one pass
+ * n_tensors    tensors that begin and end in them: what a track must have room for. A pass is
+ *              2 * (n_steps + n_tensors) of its events
  * peak_step    the first step in which live_bytes are live, counted from 0
  * proved       peak_bytes == lower_bound
  * cost_s       see mo_remat_cost; ideal_s: mo_remat_ideal_cost, for inference
@@ -4143,9 +4239,9 @@ MEMOPT_API mo_plan_info mo_plan_describe(const mo_plan *plan);
  * bound it does nothing.
  *
  * arena  empty; valid until unbind or destroy. Its first byte has the plan's alignment
- * track  told about the fixed blocks now, and later about every tensor's begin and end; NULL =
- *        none. Valid until unbind. It remembers pointers to the plan's names in its events, so
- *        read those before the plan is destroyed
+ * track  told about the fixed blocks now, and later about every tensor's begin and end, and about
+ *        every step as a stage (mo_track_begin); NULL = none. Valid until unbind. It remembers
+ *        pointers to the plan's names in its events, so read those before the plan is destroyed
  *
  * Threads: one at a time
  * Errors:  MO_E_INVALID (NULL, the arena's alignment), MO_E_STATE (bound already, or the arena is
@@ -8836,7 +8932,7 @@ static void moi_track_clear_tables(mo_track *track) {
 }
 
 mo_status mo_track_init(mo_track *track, const mo_track_desc *desc) {
-    static const mo_track_desc defaults = {NULL, NULL, 0, 0, 0, NULL, NULL};
+    static const mo_track_desc defaults = {NULL, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, 0};
     mo_track made;
     if (!desc) desc = &defaults;
     if (!track || desc->max_blocks > 0x7fffffffu) return MO_E_INVALID;
@@ -8845,6 +8941,9 @@ mo_status mo_track_init(mo_track *track, const mo_track_desc *desc) {
     made.tables = desc->tables ? *desc->tables : made.allocator;
     if (desc->log) made.log = *desc->log;
     made.now_ns = desc->now_ns;
+    made.on_step = desc->on_step;
+    made.on_step_self = desc->on_step_self;
+    made.step_every = desc->step_every ? desc->step_every : 1;
     made.stats.budget_bytes = desc->budget_bytes;
     made.max_blocks = desc->max_blocks ? desc->max_blocks : (size_t)MOI_TRACK_MAX_BLOCKS;
     made.max_events = desc->max_events ? desc->max_events : (size_t)MOI_TRACK_MAX_EVENTS;
@@ -8910,20 +9009,32 @@ static void moi_track_apply(uint64_t bytes[], const moi_track_entry *entry) {
     if (entry->kind == MO_TRACK_FREE) bytes[entry->category] -= entry->size;
 }
 
-static uint64_t moi_track_record_event(mo_track *track, mo_track_event_kind kind,
-    mo_category category, uint64_t size, const char *name, int line) {
+/* key, size and name are the block's; time and kind come here. */
+static uint64_t moi_track_record_event(
+    mo_track *track, mo_track_event_kind kind, const mo_track_block *block) {
     mo_track_stats *stats = &track->stats;
     moi_track_entry *entry = &track->entries[stats->n_events % track->max_events];
     if (stats->n_events_kept == track->max_events) moi_track_apply(track->ring_bytes, entry);
     else stats->n_events_kept++;
     stats->n_events++;
     entry->time_ns = track->now_ns ? track->now_ns() : stats->n_events;
-    entry->size = size;
-    entry->name = name;
-    entry->line = line;
+    entry->size = block->size;
+    entry->key = block->key;
+    entry->name = block->name;
+    entry->line = block->line;
     entry->kind = (uint8_t)kind;
-    entry->category = (uint8_t)category;
+    entry->category = (uint8_t)block->category;
     return stats->n_events;
+}
+
+/* An event that is not about a block. */
+static void moi_track_note(
+    mo_track *track, mo_track_event_kind kind, const char *name, const void *what) {
+    mo_track_block block;
+    memset(&block, 0, sizeof block);
+    block.name = name;
+    block.key = what;
+    moi_track_record_event(track, kind, &block);
 }
 
 /* Whether that was a new peak. */
@@ -8953,6 +9064,14 @@ static void moi_track_at_peak(mo_track *track) {
     track->n_dead = 0;
 }
 
+static void moi_track_count_step(mo_track *track) {
+    uint64_t total = track->stats.total.current_bytes;
+    if (total <= track->steps.peak_bytes) return;
+    track->steps.peak_bytes = total;
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++)
+        track->steps.at_peak[i] = track->stats.by_category[i].current_bytes;
+}
+
 /* Counts a new block and returns whether the table had room for it. */
 static int moi_track_born(mo_track *track, const void *key, uint64_t size, mo_category category,
     const char *name, int line) {
@@ -8962,15 +9081,15 @@ static int moi_track_born(mo_track *track, const void *key, uint64_t size, mo_ca
     block.name = name;
     block.line = line;
     block.category = category;
-    block.birth = moi_track_record_event(track, MO_TRACK_ALLOC, category, size, name, line);
+    block.birth = moi_track_record_event(track, MO_TRACK_ALLOC, &block);
     moi_track_count_alloc(&track->stats.by_category[category], size);
     if (moi_track_count_alloc(&track->stats.total, size)) moi_track_at_peak(track);
+    moi_track_count_step(track);
     return moi_track_insert(track, &block);
 }
 
 static void moi_track_died(mo_track *track, const mo_track_block *block) {
-    moi_track_record_event(
-        track, MO_TRACK_FREE, block->category, block->size, block->name, block->line);
+    moi_track_record_event(track, MO_TRACK_FREE, block);
     moi_track_count_free(&track->stats.by_category[block->category], block->size);
     moi_track_count_free(&track->stats.total, block->size);
     if (block->birth != 0 && block->birth <= track->peak_event)
@@ -9077,7 +9196,40 @@ void mo_track_remove_range(mo_track *track, const void *begin, size_t size) {
 }
 
 void mo_track_mark(mo_track *track, const char *name) {
-    moi_track_record_event(track, MO_TRACK_MARK, MO_CATEGORY_OTHER, 0, name, 0);
+    moi_track_note(track, MO_TRACK_MARK, name, NULL);
+}
+
+void mo_track_begin(mo_track *track, const char *name, const char *what) {
+    moi_track_note(track, MO_TRACK_BEGIN, name, what);
+}
+
+void mo_track_end(mo_track *track) { moi_track_note(track, MO_TRACK_END, NULL, NULL); }
+
+static void moi_track_next_steps(mo_track *track) {
+    mo_track_step_stats *steps = &track->steps;
+    steps->n_steps = 0;
+    steps->allocated_bytes = track->stats.total.allocated_bytes;
+    steps->freed_bytes = track->stats.total.freed_bytes;
+    steps->n_failed = track->stats.n_failed;
+    steps->peak_bytes = 0;
+    memset(steps->at_peak, 0, sizeof steps->at_peak);
+    moi_track_count_step(track);
+}
+
+void mo_track_step(mo_track *track, const char *name) {
+    const mo_track_stats *stats = &track->stats;
+    mo_track_mark(track, name);
+    track->steps.step++;
+    if (++track->steps.n_steps < track->step_every) return;
+    mo_track_step_stats report = track->steps;
+    report.current_bytes = stats->total.current_bytes;
+    report.allocated_bytes = stats->total.allocated_bytes - report.allocated_bytes;
+    report.freed_bytes = stats->total.freed_bytes - report.freed_bytes;
+    report.n_failed = stats->n_failed - report.n_failed;
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++)
+        report.current[i] = stats->by_category[i].current_bytes;
+    moi_track_next_steps(track);
+    if (track->on_step) track->on_step(track->on_step_self, &report);
 }
 
 void mo_track_reset_peak(mo_track *track) {
@@ -9142,6 +9294,8 @@ int mo_track_next(const mo_track *track, mo_track_cursor *cursor) {
     event->number = at + 1;
     event->time_ns = entry->time_ns;
     event->size = entry->size;
+    event->key = entry->kind == MO_TRACK_BEGIN ? NULL : entry->key;
+    event->what = entry->kind == MO_TRACK_BEGIN ? (const char *)entry->key : NULL;
     event->name = entry->name;
     event->line = entry->line;
     event->kind = (mo_track_event_kind)entry->kind;
@@ -9168,9 +9322,12 @@ static void moi_track_log_split(const mo_track *track) {
 void mo_track_oom(mo_track *track, uint64_t size, mo_category category) {
     mo_track_block blocks[MOI_TRACK_OOM_BLOCKS];
     const mo_track_stats *stats = &track->stats;
-    category = moi_track_category(category);
+    mo_track_block wanted;
+    memset(&wanted, 0, sizeof wanted);
+    wanted.size = size;
+    wanted.category = category = moi_track_category(category);
     track->stats.n_failed++;
-    moi_track_record_event(track, MO_TRACK_OOM, category, size, NULL, 0);
+    moi_track_record_event(track, MO_TRACK_OOM, &wanted);
     if (!track->log.write) return;
     moi_log(&track->log, MO_LOG_ERROR, "out of memory: %s (%s) requested, %s in use, budget %s",
         moi_track_bytes(size).text, mo_category_name(category),
@@ -9182,6 +9339,19 @@ void mo_track_oom(mo_track *track, uint64_t size, mo_category category) {
         moi_log(&track->log, MO_LOG_ERROR, "  %2zu. %10s  %-10s  %s", i + 1,
             moi_track_bytes(blocks[i].size).text, mo_category_name(blocks[i].category),
             moi_track_label(blocks[i].name, blocks[i].line).text);
+}
+
+size_t mo_track_status_line(const mo_track *track, char *text, size_t size) {
+    const mo_track_stats *stats = &track->stats;
+    char budget[96] = "", failed[48] = "";
+    if (stats->budget_bytes)
+        snprintf(budget, sizeof budget, ", budget %s", moi_track_bytes(stats->budget_bytes).text);
+    if (stats->n_failed)
+        snprintf(failed, sizeof failed, ", %llu failed", (unsigned long long)stats->n_failed);
+    int n = snprintf(text, size, "memory %s, peak %s%s%s",
+        moi_track_bytes(stats->total.current_bytes).text,
+        moi_track_bytes(stats->total.peak_bytes).text, budget, failed);
+    return n > 0 ? (size_t)n : 0;
 }
 
 static void moi_track_print_row(
@@ -9198,6 +9368,60 @@ static void moi_track_print_rule(moi_track_out *out) {
     rule[sizeof rule - 1] = '\n';
     moi_track_put(out, rule, sizeof rule);
 }
+
+/* ---- spaces -------------------------------------------------------------------------------- */
+
+mo_track_space mo_track_space_arena(const char *name, const mo_arena *arena) {
+    mo_track_space space;
+    mo_arena_stats stats;
+    mo_arena_get_stats(arena, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.committed_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_bytes;
+    /* An arena of tokens commits nothing. */
+    if (space.reserved_bytes < space.used_bytes) space.reserved_bytes = space.used_bytes;
+    space.free_bytes = space.largest_free_bytes = space.reserved_bytes - space.used_bytes;
+    return space;
+}
+
+mo_track_space mo_track_space_suballoc(const char *name, const mo_suballoc *sub) {
+    mo_track_space space;
+    mo_suballoc_stats stats;
+    mo_suballoc_get_stats(sub, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.used_bytes + stats.free_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_bytes;
+    space.free_bytes = stats.free_bytes;
+    space.largest_free_bytes = stats.largest_free_bytes;
+    return space;
+}
+
+double mo_track_fragmentation(const mo_track_space *space) {
+    if (space->free_bytes == 0) return 0;
+    return 1 - (double)space->largest_free_bytes / (double)space->free_bytes;
+}
+
+mo_status mo_track_write_spaces(const mo_track_space *spaces, size_t n, const mo_writer *writer) {
+    moi_track_out out;
+    if ((!spaces && n) || !writer || !writer->write) return MO_E_INVALID;
+    out.writer = writer;
+    out.status = MO_OK;
+    moi_track_print(&out, "%-10s  %11s  %11s  %11s  %11s  %12s  %6s\n", "space", "reserved", "used",
+        "peak", "free", "largest free", "frag.");
+    moi_track_print_rule(&out);
+    for (size_t i = 0; i < n; i++)
+        moi_track_print(&out, "%-10s  %11s  %11s  %11s  %11s  %12s  %4u %%\n",
+            moi_track_label(spaces[i].name, 0).text, moi_track_bytes(spaces[i].reserved_bytes).text,
+            moi_track_bytes(spaces[i].used_bytes).text, moi_track_bytes(spaces[i].peak_bytes).text,
+            moi_track_bytes(spaces[i].free_bytes).text,
+            moi_track_bytes(spaces[i].largest_free_bytes).text,
+            (unsigned)(100 * mo_track_fragmentation(&spaces[i]) + 0.5));
+    return out.status;
+}
+
+/* ---- tables -------------------------------------------------------------------------------- */
 
 static void moi_track_print_footer(moi_track_out *out, const mo_track_stats *stats) {
     if (stats->budget_bytes) {
@@ -9283,7 +9507,8 @@ static const char *const moi_svg_style[] = {
     ".halo{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}\n",
     ".param{fill:darkgreen}.optimizer{fill:goldenrod}.grad{fill:mediumblue}\n",
     ".activation{fill:red}.workspace{fill:mediumpurple}.input{fill:black}.other{fill:grey}\n",
-    ".plain{fill:steelblue}.item{fill-opacity:.5;stroke:#fff;stroke-width:.7}\n",
+    ".plain{fill:steelblue}.line{fill:none;stroke:steelblue;stroke-width:2}\n",
+    ".item{fill-opacity:.5;stroke:#fff;stroke-width:.7}\n",
     "@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.bg{fill:#0d1117}\n",
     ".muted{fill:#9198a1}.grid{stroke:#3d444d}.axis,.mark{stroke:#9198a1}\n",
     ".budget{stroke:#ff7b72}.over,.failed{fill:#ff7b72}.failed{stroke:#0d1117}\n",
@@ -9311,15 +9536,17 @@ static moi_track_text moi_svg_number(double value) {
     return out;
 }
 
-/* Text that may hold anything, as it may stand in XML or in a JSON string. */
+/* A character of text that may hold anything, as it may stand in XML or in a JSON string. */
+static void moi_svg_put_char(moi_track_out *out, char text, int json) {
+    unsigned char c = (unsigned char)text;
+    if (c < 32 || c > 126) moi_track_put(out, "?", 1);
+    else if (json && (c == '"' || c == '\\')) moi_track_print(out, "\\%c", c);
+    else if (!json && strchr("&<>\"'", c)) moi_track_print(out, "&#%d;", c);
+    else moi_track_put(out, &text, 1);
+}
+
 static void moi_svg_put_escaped(moi_track_out *out, const char *text, int json) {
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < 32 || c > 126) moi_track_put(out, "?", 1);
-        else if (json && (c == '"' || c == '\\')) moi_track_print(out, "\\%c", c);
-        else if (!json && strchr("&<>\"'", c)) moi_track_print(out, "&#%d;", c);
-        else moi_track_put(out, text, 1);
-    }
+    for (; *text; text++) moi_svg_put_char(out, *text, json);
 }
 
 /* The smallest of 1, 2, 5, 10, 20, .. times unit that cuts range into at most n steps. */
@@ -9423,6 +9650,22 @@ static void moi_svg_y_axis(const moi_svg_plot *plot) {
         moi_svg_text(plot->out, "muted small num", "end", plot->left - 8, y + 4,
             moi_svg_number(i * step / unit).text);
     }
+}
+
+/* Round numbers of unit below the plot, whose range begins at first; least is the smallest step. */
+static void moi_svg_x_axis(const moi_svg_plot *plot, double first, double range, double unit,
+    double least, const char *name) {
+    double wide = plot->right - plot->left, step = moi_svg_step(range, least, (int)(wide / 90));
+    for (double at = 0; at <= range - step / 2; at += step)
+        moi_svg_text(plot->out, "muted small num", "middle", plot->left + wide * at / range,
+            plot->bottom + 18, moi_svg_number((first + at) / unit).text);
+    moi_svg_text(plot->out, "muted small", "end", plot->right, plot->bottom + 18, name);
+}
+
+/* The unit in which times up to that read well, in nanoseconds. */
+static double moi_svg_time_unit(double ns, const char **name) {
+    *name = ns < 2e3 ? "ns" : ns < 2e6 ? "us" : ns < 2e9 ? "ms" : "s";
+    return ns < 2e3 ? 1 : ns < 2e6 ? 1e3 : ns < 2e9 ? 1e6 : 1e9;
 }
 
 /* Where the last mark and its label ended. */
@@ -9568,23 +9811,11 @@ static void moi_trace_areas(moi_trace_chart *chart) {
 }
 
 static void moi_trace_x_axis(moi_trace_chart *chart) {
-    moi_track_out *out = &chart->out;
-    int n_ticks = (int)((chart->plot.right - chart->plot.left) / 90), by_time = chart->desc.by_time;
-    double range =
-        by_time ? (double)(chart->last_ns - chart->first_ns) + 1 : (double)chart->n_events;
-    double unit = !by_time ? 1 : range < 2e3 ? 1 : range < 2e6 ? 1e3 : range < 2e9 ? 1e6 : 1e9;
-    const char *name = !by_time ? "events"
-        : unit < 1e3            ? "ns"
-        : unit < 1e6            ? "us"
-        : unit < 1e9            ? "ms"
-                                : "s";
-    double step = moi_svg_step(range, by_time ? unit / 10 : 1, n_ticks);
-    double first = by_time ? 0 : (double)(chart->first_event - 1);
-    for (double at = 0; at <= range - step / 2; at += step)
-        moi_svg_text(out, "muted small num", "middle",
-            chart->plot.left + (chart->plot.right - chart->plot.left) * at / range,
-            chart->plot.bottom + 18, moi_svg_number((first + at) / unit).text);
-    moi_svg_text(out, "muted small", "end", chart->plot.right, chart->plot.bottom + 18, name);
+    const char *name;
+    double n = (double)chart->n_events, ns = (double)(chart->last_ns - chart->first_ns) + 1;
+    double unit = moi_svg_time_unit(ns, &name);
+    if (chart->desc.by_time) moi_svg_x_axis(&chart->plot, 0, ns, unit, unit / 10, name);
+    else moi_svg_x_axis(&chart->plot, (double)chart->first_event - 1, n, 1, 1, "events");
 }
 
 static void moi_trace_marks(const moi_trace_chart *chart) {
@@ -9772,38 +10003,91 @@ mo_status mo_trace_write_svg(
 
 /* ---- Chrome trace -------------------------------------------------------------------------- */
 
-static void moi_trace_json_event(moi_track_out *out, const mo_track_event *event) {
-    unsigned long long ns = event->time_ns;
-    const char *kind = event->kind == MO_TRACK_MARK ? event->name : "out of memory";
-    if (event->kind == MO_TRACK_MARK || event->kind == MO_TRACK_OOM) {
-        moi_track_print(out, ",\n{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":1,\"name\":\"");
-        moi_svg_put_escaped(out, kind ? kind : "mark", 1);
-        moi_track_print(out, "\",\"ts\":%llu.%03llu}", ns / 1000, ns % 1000);
-        return;
-    }
-    moi_track_print(out,
-        ",\n{\"ph\":\"C\",\"pid\":1,\"name\":\"memory\",\"ts\":%llu.%03llu,\"args\":{", ns / 1000,
-        ns % 1000);
+/* The begin of an event of that phase. */
+static void moi_trace_json_begin(moi_track_out *out, char phase, uint64_t time_ns) {
+    unsigned long long ns = time_ns;
+    moi_track_print(out, ",\n{\"ph\":\"%c\",\"pid\":1,\"tid\":1,\"ts\":%llu.%03llu", phase,
+        ns / 1000, ns % 1000);
+}
+
+/* Its name, with what the stage works on behind it. */
+static void moi_trace_json_name(moi_track_out *out, const char *name, const char *what) {
+    moi_track_print(out, ",\"name\":\"");
+    moi_svg_put_escaped(out, name, 1);
+    if (what) moi_track_put(out, " ", 1);
+    if (what) moi_svg_put_escaped(out, what, 1);
+    moi_track_put(out, "\"", 1);
+}
+
+/* The total is a counter of its own: chrome://tracing stacks what is in one. */
+static void moi_trace_json_counters(moi_track_out *out, const mo_track_event *event) {
+    moi_trace_json_begin(out, 'C', event->time_ns);
+    moi_track_print(out, ",\"name\":\"memory\",\"args\":{");
     for (int i = 0; i < MO_CATEGORY_COUNT; i++)
         moi_track_print(out, "%s\"%s\":%llu", i ? "," : "", mo_category_name((mo_category)i),
             (unsigned long long)event->bytes[i]);
     moi_track_print(out, "}}");
+    moi_trace_json_begin(out, 'C', event->time_ns);
+    moi_track_print(out, ",\"name\":\"total\",\"args\":{\"bytes\":%llu}}",
+        (unsigned long long)moi_trace_total(event->bytes));
+}
+
+static void moi_trace_json_instant(moi_track_out *out, const mo_track_event *event) {
+    moi_trace_json_begin(out, 'i', event->time_ns);
+    if (event->kind == MO_TRACK_OOM) moi_trace_json_name(out, "out of memory", NULL);
+    else moi_trace_json_name(out, event->name ? event->name : "mark", NULL);
+    moi_track_print(out, ",\"s\":\"g\"");
+    if (event->kind == MO_TRACK_OOM)
+        moi_track_print(out, ",\"args\":{\"bytes\":%llu}", (unsigned long long)event->size);
+    moi_track_put(out, "}", 1);
+}
+
+/* depth counts the stages that are open. One whose begin the ring has forgotten has no end. */
+static void moi_trace_json_event(moi_track_out *out, const mo_track_event *event, uint64_t *depth) {
+    switch (event->kind) {
+    case MO_TRACK_ALLOC:
+    case MO_TRACK_FREE: moi_trace_json_counters(out, event); return;
+    case MO_TRACK_OOM:
+    case MO_TRACK_MARK: moi_trace_json_instant(out, event); return;
+    case MO_TRACK_BEGIN:
+        moi_trace_json_begin(out, 'B', event->time_ns);
+        moi_trace_json_name(out, event->name ? event->name : "stage", event->what);
+        moi_track_put(out, "}", 1);
+        ++*depth;
+        return;
+    case MO_TRACK_END:
+        if (*depth == 0) return;
+        moi_trace_json_begin(out, 'E', event->time_ns);
+        moi_track_put(out, "}", 1);
+        --*depth;
+        return;
+    }
 }
 
 mo_status mo_trace_write_json(const mo_track *track, const mo_writer *writer) {
     mo_track_cursor cursor;
     moi_track_out out;
+    uint64_t last_ns = 0, depth = 0;
     if (!track || !writer || !writer->write) return MO_E_INVALID;
     out.writer = writer;
     out.status = MO_OK;
     memset(&cursor, 0, sizeof cursor);
     moi_track_print(&out,
-        "{\"traceEvents\":[\n"
+        "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n"
         "{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\","
-        "\"args\":{\"name\":\"memopt\"}}");
+        "\"args\":{\"name\":\"memopt\"}},\n"
+        "{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"name\":\"thread_name\","
+        "\"args\":{\"name\":\"stages\"}}");
     while (mo_track_next(track, &cursor)) {
-        if (!track->now_ns) cursor.event.time_ns = 1000 * cursor.event.number;
-        moi_trace_json_event(&out, &cursor.event);
+        mo_track_event event = cursor.event;
+        if (!track->now_ns) event.time_ns = 1000 * event.number;
+        if (event.time_ns < last_ns) event.time_ns = last_ns;
+        last_ns = event.time_ns;
+        moi_trace_json_event(&out, &event, &depth);
+    }
+    for (; depth > 0; depth--) {
+        moi_trace_json_begin(&out, 'E', last_ns);
+        moi_track_put(&out, "}", 1);
     }
     moi_track_print(&out, "\n]}\n");
     return out.status;
@@ -30066,6 +30350,7 @@ struct mo_plan {
     mo_arena *arena;
     mo_track *track;
     size_t at, at_event;
+    int in_step; /* the track was told that a step has begun */
 };
 
 /* Schedule, lives and offsets of an empty plan; what it allocated is freed by destroy. */
@@ -30867,8 +31152,21 @@ static void moi_plan_play(mo_plan *plan, size_t begin, size_t end) {
     }
 }
 
+static void moi_plan_end_step(mo_plan *plan) {
+    if (plan->track && plan->in_step) mo_track_end(plan->track);
+    plan->in_step = 0;
+}
+
+static void moi_plan_begin_step(mo_plan *plan, const mo_remat_op *op) {
+    moi_plan_end_step(plan);
+    if (plan->track)
+        mo_track_begin(plan->track, moi_remat_op_name(op->op), plan->stages[op->stage].name);
+    plan->in_step = plan->track != NULL;
+}
+
 /* Every tensor ends, and the first step is next. */
 static void moi_plan_rewind(mo_plan *plan) {
+    moi_plan_end_step(plan);
     for (size_t i = 1; i < plan->n_lives; i++)
         if (plan->lives[i].is_live) moi_plan_end_bytes(plan, &plan->lives[i]);
     plan->at = plan->at_event = 0;
@@ -30926,11 +31224,13 @@ static void moi_plan_fill_step(
 int mo_plan_next(mo_plan *plan, mo_step *step) {
     if (!plan || !plan->arena || !step) return 0;
     if (plan->at == plan->n_ops) {
+        moi_plan_end_step(plan);
         moi_plan_play(plan, plan->spans[plan->n_ops - 1].end + 1, SIZE_MAX);
         return 0;
     }
     size_t k = plan->at++;
     const moi_plan_op *span = &plan->spans[k];
+    moi_plan_begin_step(plan, &plan->ops[k]);
     moi_plan_play(plan, span->begin, span->end);
     for (size_t i = 0; i < MOI_PLAN_TENSORS + plan->stages[plan->ops[k].stage].n_tensors; i++)
         plan->row[i] = plan->lives[plan->table[span->row + i]].address;
