@@ -647,6 +647,10 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_check(mo_cl_heap *heap);
 /* mo_cl_heap_get_stats - figures of this moment. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats);
 
+/* mo_cl_heap_space - a row of mo_track_write_spaces and of mo_report. Its peak is that of the blocks.
+ * Threads: one at a time. Since: 0.1 */
+MEMOPT_API mo_track_space mo_cl_heap_space(const char *name, const mo_cl_heap *heap);
+
 /* ---- what is in the blocks ------------------------------------------------------------------ */
 
 /* mo_cl_upload - host to device. mo_cl_download - device to host. mo_cl_copy - device to device.
@@ -9648,6 +9652,20 @@ void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats) {
     }
     const uint64_t unused = stats->reserved_bytes - stats->used_bytes;
     stats->fragmentation = unused ? 1 - (double)stats->largest_free_bytes / (double)unused : 0;
+}
+
+mo_track_space mo_cl_heap_space(const char *name, const mo_cl_heap *heap) {
+    mo_track_space space;
+    mo_cl_heap_stats stats;
+    memset(&stats, 0, sizeof stats);
+    mo_cl_heap_get_stats(heap, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.reserved_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_used_bytes;
+    space.free_bytes = stats.reserved_bytes - stats.used_bytes;
+    space.largest_free_bytes = stats.largest_free_bytes;
+    return space;
 }
 
 #undef MOI_CL_HEAP_BUFFER
