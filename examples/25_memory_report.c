@@ -1,6 +1,6 @@
 // 25_memory_report.c - where the memory of a training step went, as files to look at: an HTML page, a
-// trace for Perfetto, a snapshot for pytorch.org/memory_viz. Writes into the folder of its argument.
-//     cc -I. examples/25_memory_report.c memopt.c -o memory_report -lm
+// trace for Perfetto, a snapshot for pytorch.org/memory_viz. Without a folder only a table is printed.
+//     cc -I. examples/25_memory_report.c memopt.c -o memory_report -lm && ./memory_report .
 #include "memopt.h"
 #include <stdio.h>
 #include <time.h>
@@ -83,10 +83,13 @@ int main(int argc, char **argv) {
     for (int i = 0; i < STEPS; i++) train_step(&track);
     mo_track_status_line(&track, line, sizeof line);
     puts(line);
-    const char *folder = argc > 1 ? argv[1] : ".";
-    int rc = save(&track, folder, "memory.html", html) ||
-        save(&track, folder, "memory.json", mo_trace_write_json) ||
-        save(&track, folder, "memory.pickle", snapshot);
+    const mo_writer out = {write_file, stdout};
+    int rc;
+    if (argc < 2) rc = mo_track_write_summary(&track, &out) != MO_OK;
+    else
+        rc = save(&track, argv[1], "memory.html", html) ||
+            save(&track, argv[1], "memory.json", mo_trace_write_json) ||
+            save(&track, argv[1], "memory.pickle", snapshot);
     mo_free(&params, w, PARAMS, 0x40);
     mo_track_dealloc(&track, m, 2 * PARAMS, 0, MO_CATEGORY_OPTIMIZER);
     mo_track_free(&track);
