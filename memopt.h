@@ -42,6 +42,9 @@ int main(void) {
  *   suballoc     offsets in a range: a host block, a device buffer, a file
  *   track        who holds how much memory, now and at the peak; leaks; out-of-memory reports
  *   trace        what track saw, as SVG timeline and Chrome trace
+ *   chart        strategies compared: a waterfall of what each saves, memory over time
+ *   snapshot     what track saw, as a memory snapshot for PyTorch's viewer
+ *   report       what track saw, as one HTML page
  *   half         fp16, bf16 and fp8, to nearest or stochastically
  *   quant        8-bit codes with one scale per block
  *   quant4       4-bit codes, NF4 and FP4, with one scale per block; 8-bit codes for the scales
@@ -925,8 +928,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_defrag_commit(
 
 #endif
 /* mo_track.h - who holds how much memory, now and at the peak: counts by category, the largest
- * blocks with their names or call sites, leaks, a report when memory runs out, and a ring of
- * events.
+ * blocks with their names or call sites, leaks, a report when memory runs out, figures of each step,
+ * and a ring of events.
  *
  * It wraps an allocator and is one itself, and it keeps the books of memory that it did not
  * allocate (planned tensors, device buffers). The tables are allocated once at init; an event
@@ -941,6 +944,19 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_defrag_commit(
 #ifndef MEMOPT_TRACK_H
 #define MEMOPT_TRACK_H
 
+/* mo_track_step_stats - what happened since the last report of mo_track_step.
+ *
+ * step             number of the step that has just ended, from 1
+ * n_steps          of them in this report
+ * current_bytes    at its end; of them by category: current
+ * peak_bytes       highest total in these steps, of which at_peak was in each category
+ * allocated_bytes  in these steps; freed_bytes, n_failed: the same */
+typedef struct mo_track_step_stats {
+    uint64_t step, n_steps;
+    uint64_t current_bytes, peak_bytes, allocated_bytes, freed_bytes, n_failed;
+    uint64_t current[MO_CATEGORY_COUNT], at_peak[MO_CATEGORY_COUNT];
+} mo_track_step_stats;
+
 /* mo_track_desc - what is wrapped, and how much is remembered.
  *
  * allocator     wrapped; copied; NULL = heap
@@ -950,7 +966,10 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_defrag_commit(
  * max_events    events remembered, the oldest are forgotten first; 0 = 16384
  * budget_bytes  an allocation that would pass it fails; 0 = none
  * now_ns        time of the events in ns from any origin; NULL = the event's number
- * log           told about failed allocations (the out-of-memory report); copied; NULL = silent */
+ * log           told about failed allocations (the out-of-memory report); copied; NULL = silent
+ * on_step       told what the steps did, by mo_track_step; must not change the track. NULL = nobody
+ * on_step_self  its first argument
+ * step_every    steps in one report; 0 = 1 */
 typedef struct mo_track_desc {
     const mo_allocator *allocator;
     const mo_allocator *tables;
@@ -959,6 +978,9 @@ typedef struct mo_track_desc {
     uint64_t budget_bytes;
     uint64_t (*now_ns)(void);
     const mo_log *log;
+    void (*on_step)(void *self, const mo_track_step_stats *stats);
+    void *on_step_self;
+    uint64_t step_every;
 } mo_track_desc;
 
 /* mo_track_counts - one row of the books. n_ counts blocks; allocated, freed: sums since init. */
@@ -996,16 +1018,22 @@ typedef struct mo_track_block {
 typedef enum mo_track_event_kind {
     MO_TRACK_ALLOC = 0,
     MO_TRACK_FREE,
-    MO_TRACK_OOM, /* size is what was asked for */
-    MO_TRACK_MARK /* name is the mark's */
+    MO_TRACK_OOM,   /* size is what was asked for */
+    MO_TRACK_MARK,  /* name is the mark's */
+    MO_TRACK_BEGIN, /* of a stage: name, and what it works on */
+    MO_TRACK_END    /* of the stage begun last */
 } mo_track_event_kind;
 
-/* mo_track_event - one event; bytes are the current bytes by category after it. */
+/* mo_track_event - one event; bytes are the current bytes by category after it.
+ *
+ * key   of the block in ALLOC and FREE; NULL for a block that found the table full
+ * what  of BEGIN, or NULL */
 typedef struct mo_track_event {
     uint64_t number;
     uint64_t time_ns;
     uint64_t size;
-    const char *name;
+    const void *key;
+    const char *name, *what;
     int line;
     mo_track_event_kind kind;
     mo_category category;
@@ -1025,6 +1053,7 @@ typedef struct moi_track_record {
 } moi_track_record;
 typedef struct moi_track_entry {
     uint64_t time_ns, size;
+    const void *key; /* or what */
     const char *name;
     int line;
     uint8_t kind, category;
@@ -1039,11 +1068,15 @@ typedef struct mo_track {
     mo_allocator allocator, tables;
     mo_log log;
     uint64_t (*now_ns)(void);
+    void (*on_step)(void *self, const mo_track_step_stats *stats);
+    void *on_step_self;
+    uint64_t step_every;
     mo_track_stats stats;
-    moi_track_record *records;              /* [max_blocks] live and free ones */
-    mo_track_block *dead;                   /* [max_blocks] live at the peak, freed since */
-    uint32_t *heads;                        /* [n_heads] hash chains of records */
-    moi_track_entry *entries;               /* [max_events] ring */
+    mo_track_step_stats steps; /* since the last report; sums are what they were at its time */
+    moi_track_record *records; /* [max_blocks] live and free ones */
+    mo_track_block *dead;      /* [max_blocks] live at the peak, freed since */
+    uint32_t *heads;           /* [n_heads] hash chains of records */
+    moi_track_entry *entries;  /* [max_events] ring */
     uint64_t ring_bytes[MO_CATEGORY_COUNT]; /* current bytes before the oldest entry */
     moi_track_view views[MO_CATEGORY_COUNT];
     size_t max_blocks, max_events, n_heads, n_dead;
@@ -1057,7 +1090,7 @@ typedef struct mo_track {
  *
  * desc  NULL = all defaults
  *
- * Memory:  120 bytes per block and 32 per event, about 1.5 MiB by default
+ * Memory:  120 bytes per block and 40 per event, about 1.6 MiB by default
  * Threads: one at a time, as everything here; use one track per thread or lock around it
  * Errors:  MO_E_INVALID (NULL track, max_blocks >= 2^31), MO_E_NO_MEMORY
  * Since:   0.1 */
@@ -1110,6 +1143,36 @@ MEMOPT_API void mo_track_remove_range(mo_track *track, const void *begin, size_t
  * pointer. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_track_mark(mo_track *track, const char *name);
 
+/* mo_track_begin, mo_track_end - a stage begins, and the one begun last ends: a slice in the trace.
+ * Stages nest. mo_plan does this for its steps.
+ *
+ * name  kept as a pointer, as what
+ * what  it works on, such as a layer's name; may be NULL
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_track_begin(mo_track *track, const char *name, const char *what);
+MEMOPT_API void mo_track_end(mo_track *track);
+
+/* mo_track_step - a training step has ended: a mark, and after every step_every steps a report to
+ * on_step. The next report begins with the bytes of now. name is kept as a pointer.
+ *
+ * Threads: one at a time
+ * Cost:    that of a mark
+ * Since:   0.1 */
+MEMOPT_API void mo_track_step(mo_track *track, const char *name);
+
+/* mo_track_status_line - one line about now, without a newline, to be shown while a program runs:
+ * "memory 123.4 MiB, peak 200.0 MiB, budget 256.0 MiB, 1 failed".
+ *
+ * text  out  [size] terminated, cut where it does not fit; may be NULL when size is 0
+ *
+ * returns the length of the whole line
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API size_t mo_track_status_line(const mo_track *track, char *text, size_t size);
+
 /* mo_track_oom - record that an allocation of size bytes failed elsewhere (device memory), and log
  * the out-of-memory report: requested, current, budget, the split, the largest live blocks.
  *
@@ -1150,6 +1213,40 @@ MEMOPT_API size_t mo_track_top_peak(const mo_track *track, mo_track_block *block
  * Threads: one at a time; the track must not change meanwhile
  * Since:   0.1 */
 MEMOPT_API int mo_track_next(const mo_track *track, mo_track_cursor *cursor);
+
+/* mo_track_space - a range out of which blocks are handed out, for the table of
+ * mo_track_write_spaces.
+ *
+ * name                of the row; valid during the call
+ * reserved_bytes      what it took from the system or the device
+ * used_bytes          handed out now; peak_bytes: the most
+ * free_bytes          in it, not handed out
+ * largest_free_bytes  the largest block that it still has */
+typedef struct mo_track_space {
+    const char *name;
+    uint64_t reserved_bytes, used_bytes, peak_bytes, free_bytes, largest_free_bytes;
+} mo_track_space;
+
+/* mo_track_space_arena, mo_track_space_suballoc - of an arena: of its committed bytes, so a mapping
+ * that has not grown is not free space; of a sub-allocator: of its range. mo_cl_heap_space does it
+ * for a heap. Threads: one at a time. Since: 0.1 */
+MEMOPT_API mo_track_space mo_track_space_arena(const char *name, const mo_arena *arena);
+MEMOPT_API mo_track_space mo_track_space_suballoc(const char *name, const mo_suballoc *sub);
+
+/* mo_track_fragmentation - 1 - largest_free_bytes / free_bytes, the part of the free bytes that the
+ * largest block cannot use; 0 when nothing is free. Threads: safe. Since: 0.1 */
+MEMOPT_API double mo_track_fragmentation(const mo_track_space *space);
+
+/* mo_track_write_spaces - a text table, one row per space: reserved, used, peak, free, largest free
+ * block, fragmentation in percent.
+ *
+ * spaces  in  [n]
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_track_write_spaces(
+    const mo_track_space *spaces, size_t n, const mo_writer *writer);
 
 /* mo_track_write_summary - the books as a text table: one row per category that was used and the
  * total, with the columns current, peak, allocated and freed, and the split at the peak.
@@ -1200,15 +1297,154 @@ typedef struct mo_trace_desc {
 MEMOPT_API mo_status mo_trace_write_svg(
     const mo_track *track, const mo_trace_desc *desc, const mo_writer *writer);
 
-/* mo_trace_write_json - the events kept in the Chrome trace format: one counter with the bytes of
- * each category, an instant event for each mark and each failed allocation. Opens in
- * chrome://tracing and ui.perfetto.dev. Without now_ns one event lasts one microsecond.
+/* mo_trace_write_json - the events kept in the Chrome trace format: a slice for each stage
+ * (mo_track_begin; the steps of a plan), one counter with the bytes of each category and one with
+ * their sum, an instant event for each mark and each failed allocation. Opens in chrome://tracing
+ * and ui.perfetto.dev. Without now_ns one event lasts one microsecond; a clock that goes back stands
+ * still. A stage that has not ended ends with the last event.
  *
  * Memory:  none
  * Threads: one at a time; the track must not change meanwhile
  * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
  * Since:   0.1 */
 MEMOPT_API mo_status mo_trace_write_json(const mo_track *track, const mo_writer *writer);
+
+#endif
+/* mo_chart.h - strategies compared in pictures: what each one saves, and memory over time. */
+#ifndef MEMOPT_CHART_H
+#define MEMOPT_CHART_H
+
+/* mo_chart_bar - a row of a waterfall. name is valid during the call; NULL = "(unnamed)". */
+typedef struct mo_chart_bar {
+    const char *name;
+    uint64_t bytes;
+} mo_chart_bar;
+
+/* mo_chart_point - a configuration: the time it takes, the bytes it needs.
+ *
+ * name         valid during the call; NULL = "(unnamed)"
+ * time_s       finite, not negative
+ * on_frontier  not 0 = no other point is better in both */
+typedef struct mo_chart_point {
+    const char *name;
+    double time_s;
+    uint64_t bytes;
+    int on_frontier;
+} mo_chart_point;
+
+/* mo_chart_desc - what to draw beside the data.
+ *
+ * title         valid during the call; NULL = "Memory by strategy", "Memory over time of a step"
+ * budget_bytes  a line there; 0 = none
+ * width         of the picture in pixels, at least 480; 0 = 960
+ * height        of the plot of mo_chart_write_pareto in pixels, at least 120; 0 = 420 */
+typedef struct mo_chart_desc {
+    const char *title;
+    uint64_t budget_bytes;
+    int width, height;
+} mo_chart_desc;
+
+/* mo_chart_write_waterfall - an SVG of strategies added one after the other: a bar for the bytes
+ * after each, pale what it saved against the row before, red what it added.
+ * mo_chart_write_pareto - an SVG of bytes over time: a dot for each point, a stair through those on
+ * the frontier, which are named where there is room; the fastest one within the budget is in the
+ * heading.
+ *
+ * desc    NULL = all defaults
+ * bars    in  [n] n <= 256
+ * points  in  [n] in any order
+ *
+ * Light or dark as the viewer prefers; no scripts. Names are written as ASCII, other characters as
+ * '?', of long ones the end. A budget more than three times the largest value is not drawn.
+ *
+ * Memory:  none
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, size of the picture, n, time_s), MO_E_IO (the writer refused)
+ * Cost:    pareto: n for each point on the frontier
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_chart_write_waterfall(
+    const mo_chart_desc *desc, const mo_chart_bar *bars, size_t n, const mo_writer *writer);
+MEMOPT_API mo_status mo_chart_write_pareto(
+    const mo_chart_desc *desc, const mo_chart_point *points, size_t n, const mo_writer *writer);
+
+#endif
+/* mo_snapshot.h - what mo_track saw as a memory snapshot of PyTorch, for its viewer. */
+#ifndef MEMOPT_SNAPSHOT_H
+#define MEMOPT_SNAPSHOT_H
+
+/* mo_snapshot_write - the live blocks and the events kept, as the pickle that
+ * torch.cuda.memory._dump_snapshot writes. It opens on pytorch.org/memory_viz and in
+ * torch.cuda._memory_viz; neither needs a GPU.
+ *
+ * allocator  for tables, during the call only; NULL = heap
+ * writer     gets bytes, so its file is opened as binary
+ *
+ * Each block has its category, and one frame: file and line, or its category and name. What was live
+ * before the events kept begins with them. Failed allocations are events; marks and stages are not
+ * in the format. Addresses are the blocks' keys;
+ * where these cannot be addresses, as live blocks would overlap, first-fit addresses from 0 on.
+ * Ranges less than 64 KiB apart are one segment. Names are written as ASCII, other characters as
+ * '?'. Blocks of 0 bytes, and those that found the table full, are left out. Category other is
+ * called unknown, which the viewer wants to be there.
+ *
+ * Memory:  80 bytes per event kept, 96 per live block
+ * Threads: one at a time; the track must not change meanwhile
+ * Errors:  MO_E_INVALID (NULL), MO_E_OVERFLOW (2^53 bytes or more), MO_E_NO_MEMORY, MO_E_IO (the writer refused)
+ * Cost:    events times blocks that are live; about 400 bytes per event
+ * Source:  torch/cuda/_memory_viz.py, torch/utils/viz/MemoryViz.js
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_snapshot_write(
+    const mo_track *track, const mo_allocator *allocator, const mo_writer *writer);
+
+#endif
+/* mo_report.h - what mo_track saw as one HTML page: timeline, tables, and what the caller adds. */
+#ifndef MEMOPT_REPORT_H
+#define MEMOPT_REPORT_H
+
+/* mo_report_section - a part of the page that the caller writes.
+ *
+ * title    above it; NULL = none, as the SVGs of memopt have their own
+ * write    writes one SVG, as mo_chart, mo_layout_svg and mo_plan_write_svg do, or text
+ * self     its first argument
+ * is_text  not 0 = it writes plain text, which is shown in columns: mo_track_write_leaks. Else it
+ *          goes into the page as it is */
+typedef struct mo_report_section {
+    const char *title;
+    mo_status (*write)(void *self, const mo_writer *writer);
+    void *self;
+    int is_text;
+} mo_report_section;
+
+/* mo_report_desc - what is in the page. All of it is valid during the call.
+ *
+ * title     NULL = "Memory report"
+ * by_time   as in mo_trace_desc
+ * n_blocks  most rows in the tables of the largest blocks, up to 32; 0 = 10
+ * spaces    [n_spaces] rows of the table of fragmentation; NULL = no table
+ * sections  [n_sections] after the tables, in order; NULL = none */
+typedef struct mo_report_desc {
+    const char *title;
+    int by_time;
+    size_t n_blocks;
+    const mo_track_space *spaces;
+    size_t n_spaces;
+    const mo_report_section *sections;
+    size_t n_sections;
+} mo_report_desc;
+
+/* mo_report_write_html - the page: where memory is now, the timeline, the books by category, the
+ * largest blocks at the peak and now, the spaces, the sections. It is one file without scripts that
+ * loads nothing, light or dark as the viewer prefers; also well-formed XML. Names are written as
+ * ASCII, other characters as '?'.
+ *
+ * desc  NULL = all defaults
+ *
+ * Memory:  none
+ * Threads: one at a time; the track must not change meanwhile
+ * Errors:  MO_E_INVALID (NULL, n_blocks), MO_E_IO (the writer refused), what a section returns
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_report_write_html(
+    const mo_track *track, const mo_report_desc *desc, const mo_writer *writer);
 
 #endif
 
@@ -4207,8 +4443,8 @@ typedef struct mo_plan_desc {
  * store_bytes  of the other memory, the store, when the schedule moves something there
  * out_bytes    moved to the store in one pass; in_bytes: and back
  * n_steps      steps that mo_plan_next gives
- * n_tensors    tensors that begin and end in them: what a track must have room for, and half of its
- *              events in one pass
+ * n_tensors    tensors that begin and end in them: what a track must have room for. A pass is
+ *              2 * (n_steps + n_tensors) of its events
  * peak_step    the first step in which live_bytes are live, counted from 0
  * proved       peak_bytes == lower_bound
  * cost_s       see mo_remat_cost; ideal_s: mo_remat_ideal_cost, for inference
@@ -4295,9 +4531,9 @@ MEMOPT_API mo_plan_info mo_plan_describe(const mo_plan *plan);
  * bound it does nothing.
  *
  * arena  empty; valid until unbind or destroy. Its first byte has the plan's alignment
- * track  told about the fixed blocks now, and later about every tensor's begin and end; NULL =
- *        none. Valid until unbind. It remembers pointers to the plan's names in its events, so
- *        read those before the plan is destroyed
+ * track  told about the fixed blocks now, and later about every tensor's begin and end, and about
+ *        every step as a stage (mo_track_begin); NULL = none. Valid until unbind. It remembers
+ *        pointers to the plan's names in its events, so read those before the plan is destroyed
  *
  * Threads: one at a time
  * Errors:  MO_E_INVALID (NULL, the arena's alignment), MO_E_STATE (bound already, or the arena is
@@ -8988,7 +9224,7 @@ static void moi_track_clear_tables(mo_track *track) {
 }
 
 mo_status mo_track_init(mo_track *track, const mo_track_desc *desc) {
-    static const mo_track_desc defaults = {NULL, NULL, 0, 0, 0, NULL, NULL};
+    static const mo_track_desc defaults = {NULL, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, 0};
     mo_track made;
     if (!desc) desc = &defaults;
     if (!track || desc->max_blocks > 0x7fffffffu) return MO_E_INVALID;
@@ -8997,6 +9233,9 @@ mo_status mo_track_init(mo_track *track, const mo_track_desc *desc) {
     made.tables = desc->tables ? *desc->tables : made.allocator;
     if (desc->log) made.log = *desc->log;
     made.now_ns = desc->now_ns;
+    made.on_step = desc->on_step;
+    made.on_step_self = desc->on_step_self;
+    made.step_every = desc->step_every ? desc->step_every : 1;
     made.stats.budget_bytes = desc->budget_bytes;
     made.max_blocks = desc->max_blocks ? desc->max_blocks : (size_t)MOI_TRACK_MAX_BLOCKS;
     made.max_events = desc->max_events ? desc->max_events : (size_t)MOI_TRACK_MAX_EVENTS;
@@ -9062,20 +9301,32 @@ static void moi_track_apply(uint64_t bytes[], const moi_track_entry *entry) {
     if (entry->kind == MO_TRACK_FREE) bytes[entry->category] -= entry->size;
 }
 
-static uint64_t moi_track_record_event(mo_track *track, mo_track_event_kind kind,
-    mo_category category, uint64_t size, const char *name, int line) {
+/* key, size and name are the block's; time and kind come here. */
+static uint64_t moi_track_record_event(
+    mo_track *track, mo_track_event_kind kind, const mo_track_block *block) {
     mo_track_stats *stats = &track->stats;
     moi_track_entry *entry = &track->entries[stats->n_events % track->max_events];
     if (stats->n_events_kept == track->max_events) moi_track_apply(track->ring_bytes, entry);
     else stats->n_events_kept++;
     stats->n_events++;
     entry->time_ns = track->now_ns ? track->now_ns() : stats->n_events;
-    entry->size = size;
-    entry->name = name;
-    entry->line = line;
+    entry->size = block->size;
+    entry->key = block->key;
+    entry->name = block->name;
+    entry->line = block->line;
     entry->kind = (uint8_t)kind;
-    entry->category = (uint8_t)category;
+    entry->category = (uint8_t)block->category;
     return stats->n_events;
+}
+
+/* An event that is not about a block. */
+static void moi_track_note(
+    mo_track *track, mo_track_event_kind kind, const char *name, const void *what) {
+    mo_track_block block;
+    memset(&block, 0, sizeof block);
+    block.name = name;
+    block.key = what;
+    moi_track_record_event(track, kind, &block);
 }
 
 /* Whether that was a new peak. */
@@ -9105,6 +9356,14 @@ static void moi_track_at_peak(mo_track *track) {
     track->n_dead = 0;
 }
 
+static void moi_track_count_step(mo_track *track) {
+    uint64_t total = track->stats.total.current_bytes;
+    if (total <= track->steps.peak_bytes) return;
+    track->steps.peak_bytes = total;
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++)
+        track->steps.at_peak[i] = track->stats.by_category[i].current_bytes;
+}
+
 /* Counts a new block and returns whether the table had room for it. */
 static int moi_track_born(mo_track *track, const void *key, uint64_t size, mo_category category,
     const char *name, int line) {
@@ -9114,15 +9373,15 @@ static int moi_track_born(mo_track *track, const void *key, uint64_t size, mo_ca
     block.name = name;
     block.line = line;
     block.category = category;
-    block.birth = moi_track_record_event(track, MO_TRACK_ALLOC, category, size, name, line);
+    block.birth = moi_track_record_event(track, MO_TRACK_ALLOC, &block);
     moi_track_count_alloc(&track->stats.by_category[category], size);
     if (moi_track_count_alloc(&track->stats.total, size)) moi_track_at_peak(track);
+    moi_track_count_step(track);
     return moi_track_insert(track, &block);
 }
 
 static void moi_track_died(mo_track *track, const mo_track_block *block) {
-    moi_track_record_event(
-        track, MO_TRACK_FREE, block->category, block->size, block->name, block->line);
+    moi_track_record_event(track, MO_TRACK_FREE, block);
     moi_track_count_free(&track->stats.by_category[block->category], block->size);
     moi_track_count_free(&track->stats.total, block->size);
     if (block->birth != 0 && block->birth <= track->peak_event)
@@ -9229,7 +9488,40 @@ void mo_track_remove_range(mo_track *track, const void *begin, size_t size) {
 }
 
 void mo_track_mark(mo_track *track, const char *name) {
-    moi_track_record_event(track, MO_TRACK_MARK, MO_CATEGORY_OTHER, 0, name, 0);
+    moi_track_note(track, MO_TRACK_MARK, name, NULL);
+}
+
+void mo_track_begin(mo_track *track, const char *name, const char *what) {
+    moi_track_note(track, MO_TRACK_BEGIN, name, what);
+}
+
+void mo_track_end(mo_track *track) { moi_track_note(track, MO_TRACK_END, NULL, NULL); }
+
+static void moi_track_next_steps(mo_track *track) {
+    mo_track_step_stats *steps = &track->steps;
+    steps->n_steps = 0;
+    steps->allocated_bytes = track->stats.total.allocated_bytes;
+    steps->freed_bytes = track->stats.total.freed_bytes;
+    steps->n_failed = track->stats.n_failed;
+    steps->peak_bytes = 0;
+    memset(steps->at_peak, 0, sizeof steps->at_peak);
+    moi_track_count_step(track);
+}
+
+void mo_track_step(mo_track *track, const char *name) {
+    const mo_track_stats *stats = &track->stats;
+    mo_track_mark(track, name);
+    track->steps.step++;
+    if (++track->steps.n_steps < track->step_every) return;
+    mo_track_step_stats report = track->steps;
+    report.current_bytes = stats->total.current_bytes;
+    report.allocated_bytes = stats->total.allocated_bytes - report.allocated_bytes;
+    report.freed_bytes = stats->total.freed_bytes - report.freed_bytes;
+    report.n_failed = stats->n_failed - report.n_failed;
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++)
+        report.current[i] = stats->by_category[i].current_bytes;
+    moi_track_next_steps(track);
+    if (track->on_step) track->on_step(track->on_step_self, &report);
 }
 
 void mo_track_reset_peak(mo_track *track) {
@@ -9294,6 +9586,8 @@ int mo_track_next(const mo_track *track, mo_track_cursor *cursor) {
     event->number = at + 1;
     event->time_ns = entry->time_ns;
     event->size = entry->size;
+    event->key = entry->kind == MO_TRACK_BEGIN ? NULL : entry->key;
+    event->what = entry->kind == MO_TRACK_BEGIN ? (const char *)entry->key : NULL;
     event->name = entry->name;
     event->line = entry->line;
     event->kind = (mo_track_event_kind)entry->kind;
@@ -9320,9 +9614,12 @@ static void moi_track_log_split(const mo_track *track) {
 void mo_track_oom(mo_track *track, uint64_t size, mo_category category) {
     mo_track_block blocks[MOI_TRACK_OOM_BLOCKS];
     const mo_track_stats *stats = &track->stats;
-    category = moi_track_category(category);
+    mo_track_block wanted;
+    memset(&wanted, 0, sizeof wanted);
+    wanted.size = size;
+    wanted.category = category = moi_track_category(category);
     track->stats.n_failed++;
-    moi_track_record_event(track, MO_TRACK_OOM, category, size, NULL, 0);
+    moi_track_record_event(track, MO_TRACK_OOM, &wanted);
     if (!track->log.write) return;
     moi_log(&track->log, MO_LOG_ERROR, "out of memory: %s (%s) requested, %s in use, budget %s",
         moi_track_bytes(size).text, mo_category_name(category),
@@ -9334,6 +9631,19 @@ void mo_track_oom(mo_track *track, uint64_t size, mo_category category) {
         moi_log(&track->log, MO_LOG_ERROR, "  %2zu. %10s  %-10s  %s", i + 1,
             moi_track_bytes(blocks[i].size).text, mo_category_name(blocks[i].category),
             moi_track_label(blocks[i].name, blocks[i].line).text);
+}
+
+size_t mo_track_status_line(const mo_track *track, char *text, size_t size) {
+    const mo_track_stats *stats = &track->stats;
+    char budget[96] = "", failed[48] = "";
+    if (stats->budget_bytes)
+        snprintf(budget, sizeof budget, ", budget %s", moi_track_bytes(stats->budget_bytes).text);
+    if (stats->n_failed)
+        snprintf(failed, sizeof failed, ", %llu failed", (unsigned long long)stats->n_failed);
+    int n = snprintf(text, size, "memory %s, peak %s%s%s",
+        moi_track_bytes(stats->total.current_bytes).text,
+        moi_track_bytes(stats->total.peak_bytes).text, budget, failed);
+    return n > 0 ? (size_t)n : 0;
 }
 
 static void moi_track_print_row(
@@ -9350,6 +9660,60 @@ static void moi_track_print_rule(moi_track_out *out) {
     rule[sizeof rule - 1] = '\n';
     moi_track_put(out, rule, sizeof rule);
 }
+
+/* ---- spaces -------------------------------------------------------------------------------- */
+
+mo_track_space mo_track_space_arena(const char *name, const mo_arena *arena) {
+    mo_track_space space;
+    mo_arena_stats stats;
+    mo_arena_get_stats(arena, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.committed_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_bytes;
+    /* An arena of tokens commits nothing. */
+    if (space.reserved_bytes < space.used_bytes) space.reserved_bytes = space.used_bytes;
+    space.free_bytes = space.largest_free_bytes = space.reserved_bytes - space.used_bytes;
+    return space;
+}
+
+mo_track_space mo_track_space_suballoc(const char *name, const mo_suballoc *sub) {
+    mo_track_space space;
+    mo_suballoc_stats stats;
+    mo_suballoc_get_stats(sub, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.used_bytes + stats.free_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_bytes;
+    space.free_bytes = stats.free_bytes;
+    space.largest_free_bytes = stats.largest_free_bytes;
+    return space;
+}
+
+double mo_track_fragmentation(const mo_track_space *space) {
+    if (space->free_bytes == 0) return 0;
+    return 1 - (double)space->largest_free_bytes / (double)space->free_bytes;
+}
+
+mo_status mo_track_write_spaces(const mo_track_space *spaces, size_t n, const mo_writer *writer) {
+    moi_track_out out;
+    if ((!spaces && n) || !writer || !writer->write) return MO_E_INVALID;
+    out.writer = writer;
+    out.status = MO_OK;
+    moi_track_print(&out, "%-10s  %11s  %11s  %11s  %11s  %12s  %6s\n", "space", "reserved", "used",
+        "peak", "free", "largest free", "frag.");
+    moi_track_print_rule(&out);
+    for (size_t i = 0; i < n; i++)
+        moi_track_print(&out, "%-10s  %11s  %11s  %11s  %11s  %12s  %4u %%\n",
+            moi_track_label(spaces[i].name, 0).text, moi_track_bytes(spaces[i].reserved_bytes).text,
+            moi_track_bytes(spaces[i].used_bytes).text, moi_track_bytes(spaces[i].peak_bytes).text,
+            moi_track_bytes(spaces[i].free_bytes).text,
+            moi_track_bytes(spaces[i].largest_free_bytes).text,
+            (unsigned)(100 * mo_track_fragmentation(&spaces[i]) + 0.5));
+    return out.status;
+}
+
+/* ---- tables -------------------------------------------------------------------------------- */
 
 static void moi_track_print_footer(moi_track_out *out, const mo_track_stats *stats) {
     if (stats->budget_bytes) {
@@ -9435,7 +9799,8 @@ static const char *const moi_svg_style[] = {
     ".halo{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}\n",
     ".param{fill:darkgreen}.optimizer{fill:goldenrod}.grad{fill:mediumblue}\n",
     ".activation{fill:red}.workspace{fill:mediumpurple}.input{fill:black}.other{fill:grey}\n",
-    ".plain{fill:steelblue}.item{fill-opacity:.5;stroke:#fff;stroke-width:.7}\n",
+    ".plain{fill:steelblue}.line{fill:none;stroke:steelblue;stroke-width:2}\n",
+    ".item{fill-opacity:.5;stroke:#fff;stroke-width:.7}\n",
     "@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.bg{fill:#0d1117}\n",
     ".muted{fill:#9198a1}.grid{stroke:#3d444d}.axis,.mark{stroke:#9198a1}\n",
     ".budget{stroke:#ff7b72}.over,.failed{fill:#ff7b72}.failed{stroke:#0d1117}\n",
@@ -9463,15 +9828,17 @@ static moi_track_text moi_svg_number(double value) {
     return out;
 }
 
-/* Text that may hold anything, as it may stand in XML or in a JSON string. */
+/* A character of text that may hold anything, as it may stand in XML or in a JSON string. */
+static void moi_svg_put_char(moi_track_out *out, char text, int json) {
+    unsigned char c = (unsigned char)text;
+    if (c < 32 || c > 126) moi_track_put(out, "?", 1);
+    else if (json && (c == '"' || c == '\\')) moi_track_print(out, "\\%c", c);
+    else if (!json && strchr("&<>\"'", c)) moi_track_print(out, "&#%d;", c);
+    else moi_track_put(out, &text, 1);
+}
+
 static void moi_svg_put_escaped(moi_track_out *out, const char *text, int json) {
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < 32 || c > 126) moi_track_put(out, "?", 1);
-        else if (json && (c == '"' || c == '\\')) moi_track_print(out, "\\%c", c);
-        else if (!json && strchr("&<>\"'", c)) moi_track_print(out, "&#%d;", c);
-        else moi_track_put(out, text, 1);
-    }
+    for (; *text; text++) moi_svg_put_char(out, *text, json);
 }
 
 /* The smallest of 1, 2, 5, 10, 20, .. times unit that cuts range into at most n steps. */
@@ -9575,6 +9942,22 @@ static void moi_svg_y_axis(const moi_svg_plot *plot) {
         moi_svg_text(plot->out, "muted small num", "end", plot->left - 8, y + 4,
             moi_svg_number(i * step / unit).text);
     }
+}
+
+/* Round numbers of unit below the plot, whose range begins at first; least is the smallest step. */
+static void moi_svg_x_axis(const moi_svg_plot *plot, double first, double range, double unit,
+    double least, const char *name) {
+    double wide = plot->right - plot->left, step = moi_svg_step(range, least, (int)(wide / 90));
+    for (double at = 0; at <= range - step / 2; at += step)
+        moi_svg_text(plot->out, "muted small num", "middle", plot->left + wide * at / range,
+            plot->bottom + 18, moi_svg_number((first + at) / unit).text);
+    moi_svg_text(plot->out, "muted small", "end", plot->right, plot->bottom + 18, name);
+}
+
+/* The unit in which times up to that read well, in nanoseconds. */
+static double moi_svg_time_unit(double ns, const char **name) {
+    *name = ns < 2e3 ? "ns" : ns < 2e6 ? "us" : ns < 2e9 ? "ms" : "s";
+    return ns < 2e3 ? 1 : ns < 2e6 ? 1e3 : ns < 2e9 ? 1e6 : 1e9;
 }
 
 /* Where the last mark and its label ended. */
@@ -9720,23 +10103,11 @@ static void moi_trace_areas(moi_trace_chart *chart) {
 }
 
 static void moi_trace_x_axis(moi_trace_chart *chart) {
-    moi_track_out *out = &chart->out;
-    int n_ticks = (int)((chart->plot.right - chart->plot.left) / 90), by_time = chart->desc.by_time;
-    double range =
-        by_time ? (double)(chart->last_ns - chart->first_ns) + 1 : (double)chart->n_events;
-    double unit = !by_time ? 1 : range < 2e3 ? 1 : range < 2e6 ? 1e3 : range < 2e9 ? 1e6 : 1e9;
-    const char *name = !by_time ? "events"
-        : unit < 1e3            ? "ns"
-        : unit < 1e6            ? "us"
-        : unit < 1e9            ? "ms"
-                                : "s";
-    double step = moi_svg_step(range, by_time ? unit / 10 : 1, n_ticks);
-    double first = by_time ? 0 : (double)(chart->first_event - 1);
-    for (double at = 0; at <= range - step / 2; at += step)
-        moi_svg_text(out, "muted small num", "middle",
-            chart->plot.left + (chart->plot.right - chart->plot.left) * at / range,
-            chart->plot.bottom + 18, moi_svg_number((first + at) / unit).text);
-    moi_svg_text(out, "muted small", "end", chart->plot.right, chart->plot.bottom + 18, name);
+    const char *name;
+    double n = (double)chart->n_events, ns = (double)(chart->last_ns - chart->first_ns) + 1;
+    double unit = moi_svg_time_unit(ns, &name);
+    if (chart->desc.by_time) moi_svg_x_axis(&chart->plot, 0, ns, unit, unit / 10, name);
+    else moi_svg_x_axis(&chart->plot, (double)chart->first_event - 1, n, 1, 1, "events");
 }
 
 static void moi_trace_marks(const moi_trace_chart *chart) {
@@ -9924,40 +10295,1019 @@ mo_status mo_trace_write_svg(
 
 /* ---- Chrome trace -------------------------------------------------------------------------- */
 
-static void moi_trace_json_event(moi_track_out *out, const mo_track_event *event) {
-    unsigned long long ns = event->time_ns;
-    const char *kind = event->kind == MO_TRACK_MARK ? event->name : "out of memory";
-    if (event->kind == MO_TRACK_MARK || event->kind == MO_TRACK_OOM) {
-        moi_track_print(out, ",\n{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":1,\"name\":\"");
-        moi_svg_put_escaped(out, kind ? kind : "mark", 1);
-        moi_track_print(out, "\",\"ts\":%llu.%03llu}", ns / 1000, ns % 1000);
-        return;
-    }
-    moi_track_print(out,
-        ",\n{\"ph\":\"C\",\"pid\":1,\"name\":\"memory\",\"ts\":%llu.%03llu,\"args\":{", ns / 1000,
-        ns % 1000);
+/* The begin of an event of that phase. */
+static void moi_trace_json_begin(moi_track_out *out, char phase, uint64_t time_ns) {
+    unsigned long long ns = time_ns;
+    moi_track_print(out, ",\n{\"ph\":\"%c\",\"pid\":1,\"tid\":1,\"ts\":%llu.%03llu", phase,
+        ns / 1000, ns % 1000);
+}
+
+/* Its name, with what the stage works on behind it. */
+static void moi_trace_json_name(moi_track_out *out, const char *name, const char *what) {
+    moi_track_print(out, ",\"name\":\"");
+    moi_svg_put_escaped(out, name, 1);
+    if (what) moi_track_put(out, " ", 1);
+    if (what) moi_svg_put_escaped(out, what, 1);
+    moi_track_put(out, "\"", 1);
+}
+
+/* The total is a counter of its own: chrome://tracing stacks what is in one. */
+static void moi_trace_json_counters(moi_track_out *out, const mo_track_event *event) {
+    moi_trace_json_begin(out, 'C', event->time_ns);
+    moi_track_print(out, ",\"name\":\"memory\",\"args\":{");
     for (int i = 0; i < MO_CATEGORY_COUNT; i++)
         moi_track_print(out, "%s\"%s\":%llu", i ? "," : "", mo_category_name((mo_category)i),
             (unsigned long long)event->bytes[i]);
     moi_track_print(out, "}}");
+    moi_trace_json_begin(out, 'C', event->time_ns);
+    moi_track_print(out, ",\"name\":\"total\",\"args\":{\"bytes\":%llu}}",
+        (unsigned long long)moi_trace_total(event->bytes));
+}
+
+static void moi_trace_json_instant(moi_track_out *out, const mo_track_event *event) {
+    moi_trace_json_begin(out, 'i', event->time_ns);
+    if (event->kind == MO_TRACK_OOM) moi_trace_json_name(out, "out of memory", NULL);
+    else moi_trace_json_name(out, event->name ? event->name : "mark", NULL);
+    moi_track_print(out, ",\"s\":\"g\"");
+    if (event->kind == MO_TRACK_OOM)
+        moi_track_print(out, ",\"args\":{\"bytes\":%llu}", (unsigned long long)event->size);
+    moi_track_put(out, "}", 1);
+}
+
+/* depth counts the stages that are open. One whose begin the ring has forgotten has no end. */
+static void moi_trace_json_event(moi_track_out *out, const mo_track_event *event, uint64_t *depth) {
+    switch (event->kind) {
+    case MO_TRACK_ALLOC:
+    case MO_TRACK_FREE: moi_trace_json_counters(out, event); return;
+    case MO_TRACK_OOM:
+    case MO_TRACK_MARK: moi_trace_json_instant(out, event); return;
+    case MO_TRACK_BEGIN:
+        moi_trace_json_begin(out, 'B', event->time_ns);
+        moi_trace_json_name(out, event->name ? event->name : "stage", event->what);
+        moi_track_put(out, "}", 1);
+        ++*depth;
+        return;
+    case MO_TRACK_END:
+        if (*depth == 0) return;
+        moi_trace_json_begin(out, 'E', event->time_ns);
+        moi_track_put(out, "}", 1);
+        --*depth;
+        return;
+    }
 }
 
 mo_status mo_trace_write_json(const mo_track *track, const mo_writer *writer) {
     mo_track_cursor cursor;
     moi_track_out out;
+    uint64_t last_ns = 0, depth = 0;
     if (!track || !writer || !writer->write) return MO_E_INVALID;
     out.writer = writer;
     out.status = MO_OK;
     memset(&cursor, 0, sizeof cursor);
     moi_track_print(&out,
-        "{\"traceEvents\":[\n"
+        "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n"
         "{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\","
-        "\"args\":{\"name\":\"memopt\"}}");
+        "\"args\":{\"name\":\"memopt\"}},\n"
+        "{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"name\":\"thread_name\","
+        "\"args\":{\"name\":\"stages\"}}");
     while (mo_track_next(track, &cursor)) {
-        if (!track->now_ns) cursor.event.time_ns = 1000 * cursor.event.number;
-        moi_trace_json_event(&out, &cursor.event);
+        mo_track_event event = cursor.event;
+        if (!track->now_ns) event.time_ns = 1000 * event.number;
+        if (event.time_ns < last_ns) event.time_ns = last_ns;
+        last_ns = event.time_ns;
+        moi_trace_json_event(&out, &event, &depth);
+    }
+    for (; depth > 0; depth--) {
+        moi_trace_json_begin(&out, 'E', last_ns);
+        moi_track_put(&out, "}", 1);
     }
     moi_track_print(&out, "\n]}\n");
+    return out.status;
+}
+/* mo_chart.c - see mo_chart.h. */
+
+enum { MOI_CHART_MAX_BARS = 256, MOI_CHART_ROW = 42, MOI_CHART_BAR = 14 };
+
+typedef struct moi_chart {
+    mo_chart_desc desc;
+    moi_track_out out;
+    moi_svg_plot plot;
+    double top; /* of the plot, below the heading */
+    char summary[256];
+} moi_chart;
+
+static mo_status moi_chart_set_up(moi_chart *chart, const mo_chart_desc *desc, const char *title,
+    const void *data, size_t n, const mo_writer *writer) {
+    memset(chart, 0, sizeof *chart);
+    if ((!data && n) || !writer || !writer->write) return MO_E_INVALID;
+    if (desc) chart->desc = *desc;
+    if (!chart->desc.title) chart->desc.title = title;
+    if (chart->desc.width == 0) chart->desc.width = 960;
+    if (chart->desc.height == 0) chart->desc.height = 420;
+    if (chart->desc.width < 480 || chart->desc.height < 120) return MO_E_INVALID;
+    chart->out.writer = writer;
+    chart->plot.out = &chart->out;
+    return MO_OK;
+}
+
+/* The scale for bytes up to max; a budget far above them is left out. */
+static double moi_chart_full(const moi_chart *chart, uint64_t max, double room) {
+    double full = max > 0 ? (double)max * room : 1024, budget = (double)chart->desc.budget_bytes;
+    if (budget <= 3 * (double)max && budget * room > full) return budget * room;
+    return full;
+}
+
+static int moi_chart_has_budget(const moi_chart *chart) {
+    double budget = (double)chart->desc.budget_bytes;
+    return budget > 0 && budget <= chart->plot.full_bytes;
+}
+
+static void moi_chart_begin(moi_chart *chart, int height, double below) {
+    int width = chart->desc.width;
+    chart->top = moi_svg_is_narrow(chart->desc.title, chart->summary, width) ? 74 : 52;
+    moi_svg_begin(&chart->out, width, (int)(chart->top + below) + height);
+    moi_svg_heading(&chart->out, chart->desc.title, chart->summary, width);
+}
+
+/* ---- waterfall ----------------------------------------------------------------------------- */
+
+static double moi_chart_bar_x(const moi_chart *chart, uint64_t bytes) {
+    return chart->plot.left +
+        (chart->plot.right - chart->plot.left) * (double)bytes / chart->plot.full_bytes;
+}
+
+static void moi_chart_rect(
+    moi_chart *chart, const char *style, uint64_t from, uint64_t to, double y) {
+    double x = moi_chart_bar_x(chart, from), width = moi_chart_bar_x(chart, to) - x;
+    moi_track_print(&chart->out,
+        "<rect class=\"%s\" x=\"%s\" y=\"%s\" width=\"%s\" height=\"%d\"/>\n", style,
+        moi_svg_number(x).text, moi_svg_number(y).text, moi_svg_number(width).text, MOI_CHART_BAR);
+}
+
+/* The bar of row i, and how much that is less or more than the row before. */
+static void moi_chart_row(moi_chart *chart, const mo_chart_bar *bars, size_t i, double y) {
+    uint64_t bytes = bars[i].bytes, before = i ? bars[i - 1].bytes : bytes;
+    uint64_t least = bytes < before ? bytes : before;
+    moi_track_out *out = &chart->out;
+    moi_svg_text(out, "small", "start", chart->plot.left, y, moi_track_label(bars[i].name, 0).text);
+    moi_svg_begin_text(out, "small num strong", "end", chart->plot.right, y);
+    if (bytes != before)
+        moi_track_print(out, "<tspan class=\"muted\" font-weight=\"400\">%s%s</tspan>",
+            bytes < before ? "-" : "+",
+            moi_track_bytes(bytes < before ? before - bytes : bytes - before).text);
+    moi_track_print(out, "<tspan dx=\"%d\">%s</tspan></text>\n", bytes != before ? 12 : 0,
+        moi_track_bytes(bytes).text);
+    moi_chart_rect(chart, "plain", 0, least, y + 6);
+    if (bytes < before) moi_chart_rect(chart, "track", bytes, before, y + 6);
+    if (bytes > before) moi_chart_rect(chart, "over", before, bytes, y + 6);
+}
+
+static void moi_chart_bar_budget(moi_chart *chart, double top, double bottom) {
+    double x = moi_chart_bar_x(chart, chart->desc.budget_bytes);
+    int at_end = x > (chart->plot.left + chart->plot.right) / 2;
+    char text[96];
+    snprintf(text, sizeof text, "budget %s", moi_track_bytes(chart->desc.budget_bytes).text);
+    moi_svg_line(&chart->out, "budget", x, top, x, bottom);
+    moi_svg_text(&chart->out, "over halo small strong", at_end ? "end" : "start",
+        at_end ? x - 6 : x + 6, top + 10, text);
+}
+
+mo_status mo_chart_write_waterfall(
+    const mo_chart_desc *desc, const mo_chart_bar *bars, size_t n, const mo_writer *writer) {
+    moi_chart chart;
+    uint64_t max = 0;
+    mo_status status = moi_chart_set_up(&chart, desc, "Memory by strategy", bars, n, writer);
+    if (status != MO_OK) return status;
+    if (n > MOI_CHART_MAX_BARS) return MO_E_INVALID;
+    for (size_t i = 0; i < n; i++)
+        if (bars[i].bytes > max) max = bars[i].bytes;
+    if (n && bars[0].bytes)
+        snprintf(chart.summary, sizeof chart.summary, "%s to %s: %s %%",
+            moi_track_bytes(bars[0].bytes).text, moi_track_bytes(bars[n - 1].bytes).text,
+            moi_svg_number(100 * (double)bars[n - 1].bytes / (double)bars[0].bytes).text);
+    chart.plot.left = MOI_SVG_EDGE;
+    chart.plot.right = chart.desc.width - MOI_SVG_RIGHT;
+    chart.plot.full_bytes = moi_chart_full(&chart, max, 1);
+    double rows = MOI_CHART_ROW * (double)n;
+    moi_chart_begin(&chart, 32, rows);
+    for (size_t i = 0; i < n; i++)
+        moi_chart_row(&chart, bars, i, chart.top + 28 + MOI_CHART_ROW * (double)i);
+    if (moi_chart_has_budget(&chart))
+        moi_chart_bar_budget(&chart, chart.top, chart.top + 16 + rows);
+    moi_track_print(&chart.out, "</svg>\n");
+    return chart.out.status;
+}
+
+/* ---- pareto -------------------------------------------------------------------------------- */
+
+typedef struct moi_pareto {
+    moi_chart chart;
+    const mo_chart_point *points;
+    size_t n, n_frontier;
+    double full_s;
+} moi_pareto;
+
+static double moi_pareto_x(const moi_pareto *p, const mo_chart_point *point) {
+    const moi_svg_plot *plot = &p->chart.plot;
+    return plot->left + (plot->right - plot->left) * point->time_s / p->full_s;
+}
+
+static double moi_pareto_y(const moi_pareto *p, const mo_chart_point *point) {
+    return moi_svg_y(&p->chart.plot, (double)point->bytes);
+}
+
+/* The order along the frontier; equal points by their position. */
+static int moi_pareto_before(const mo_chart_point *a, const mo_chart_point *b) {
+    if (a->time_s != b->time_s) return a->time_s < b->time_s;
+    return a->bytes != b->bytes ? a->bytes > b->bytes : a < b;
+}
+
+/* The point of the frontier behind that one, NULL = the first; NULL after the last. */
+static const mo_chart_point *moi_pareto_next(const moi_pareto *p, const mo_chart_point *at) {
+    const mo_chart_point *next = NULL;
+    for (size_t i = 0; i < p->n; i++) {
+        const mo_chart_point *point = &p->points[i];
+        if (!point->on_frontier || (at && !moi_pareto_before(at, point))) continue;
+        if (!next || moi_pareto_before(point, next)) next = point;
+    }
+    return next;
+}
+
+static mo_status moi_pareto_scan(moi_pareto *p) {
+    double max_s = 0;
+    uint64_t max = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const mo_chart_point *point = &p->points[i];
+        if (!(point->time_s >= 0 && point->time_s <= 1e9)) return MO_E_INVALID;
+        if (point->time_s > max_s) max_s = point->time_s;
+        if (point->bytes > max) max = point->bytes;
+        p->n_frontier += point->on_frontier != 0;
+    }
+    p->full_s = max_s > 1e-9 ? 1.08 * max_s : 1e-9;
+    p->chart.plot.full_bytes = moi_chart_full(&p->chart, max, 1.08);
+    return MO_OK;
+}
+
+static void moi_pareto_summarize(moi_pareto *p) {
+    uint64_t budget = p->chart.desc.budget_bytes;
+    const mo_chart_point *best = moi_pareto_next(p, NULL);
+    const char *unit;
+    while (best && budget && best->bytes > budget) best = moi_pareto_next(p, best);
+    int n = snprintf(p->chart.summary, sizeof p->chart.summary, "%zu of %zu on the frontier",
+        p->n_frontier, p->n);
+    char *end = p->chart.summary + n;
+    size_t size = sizeof p->chart.summary - (size_t)n;
+    if (!best) {
+        if (budget && p->n) snprintf(end, size, "; none within the budget");
+        return;
+    }
+    double ns = moi_svg_time_unit(1e9 * best->time_s, &unit);
+    snprintf(end, size, "; fastest%s: %s, %s %s, %s", budget ? " within the budget" : "",
+        moi_track_label(best->name, 0).text, moi_svg_number(1e9 * best->time_s / ns).text, unit,
+        moi_track_bytes(best->bytes).text);
+}
+
+static void moi_pareto_stair(moi_pareto *p) {
+    const mo_chart_point *at = moi_pareto_next(p, NULL);
+    moi_track_out *out = &p->chart.out;
+    if (!at) return;
+    moi_track_print(out, "<path class=\"line\" d=\"M%s %s",
+        moi_svg_number(moi_pareto_x(p, at)).text, moi_svg_number(moi_pareto_y(p, at)).text);
+    while ((at = moi_pareto_next(p, at)) != NULL)
+        moi_track_print(out, "H%sV%s", moi_svg_number(moi_pareto_x(p, at)).text,
+            moi_svg_number(moi_pareto_y(p, at)).text);
+    moi_track_print(out, "\"/>\n");
+}
+
+static void moi_pareto_dot(moi_pareto *p, const mo_chart_point *point) {
+    moi_track_out *out = &p->chart.out;
+    const char *unit, *name = point->name ? point->name : "(unnamed)";
+    double ns = moi_svg_time_unit(1e9 * point->time_s, &unit);
+    moi_track_print(out, "<circle class=\"%s\" cx=\"%s\" cy=\"%s\" r=\"%s\"><title>",
+        point->on_frontier ? "plain" : "muted", moi_svg_number(moi_pareto_x(p, point)).text,
+        moi_svg_number(moi_pareto_y(p, point)).text, point->on_frontier ? "5" : "3.5");
+    moi_svg_put_escaped(out, name, 0);
+    moi_track_print(out, ": %s %s, %s</title></circle>\n",
+        moi_svg_number(1e9 * point->time_s / ns).text, unit, moi_track_bytes(point->bytes).text);
+}
+
+/* Along the frontier, right above each point; a name that would run into the one before is left
+ * out, as is one that starts outside. */
+static void moi_pareto_names(moi_pareto *p) {
+    double free_x = 0, free_y = 0;
+    for (const mo_chart_point *at = moi_pareto_next(p, NULL); at; at = moi_pareto_next(p, at)) {
+        moi_track_text name = moi_track_label(at->name, 0);
+        double x = moi_pareto_x(p, at) + 8, y = moi_pareto_y(p, at) - 8;
+        double width = 6.6 * (double)strlen(name.text);
+        if (x + width > p->chart.plot.right) x = p->chart.plot.right - width;
+        if (x < free_x && y < free_y + 14) continue;
+        free_x = x + width + 8;
+        free_y = y;
+        moi_svg_text(&p->chart.out, "halo small", "start", x, y, name.text);
+    }
+}
+
+static void moi_pareto_write(moi_pareto *p) {
+    moi_chart *chart = &p->chart;
+    const char *unit;
+    double ns = moi_svg_time_unit(1e9 * p->full_s, &unit);
+    moi_chart_begin(chart, 40, 38 + chart->desc.height);
+    chart->plot.left = MOI_SVG_LEFT;
+    chart->plot.right = chart->desc.width - MOI_SVG_RIGHT;
+    chart->plot.top = chart->top + 38;
+    chart->plot.bottom = chart->plot.top + chart->desc.height;
+    moi_svg_y_axis(&chart->plot);
+    moi_svg_x_axis(&chart->plot, 0, 1e9 * p->full_s, ns, ns / 10, unit);
+    if (moi_chart_has_budget(chart))
+        moi_svg_limit(&chart->plot, "budget", chart->desc.budget_bytes, 0);
+    for (int on = 0; on < 2; on++) {
+        if (on) moi_pareto_stair(p);
+        for (size_t i = 0; i < p->n; i++)
+            if ((p->points[i].on_frontier != 0) == on) moi_pareto_dot(p, &p->points[i]);
+    }
+    moi_pareto_names(p);
+    moi_track_print(&chart->out, "</svg>\n");
+}
+
+mo_status mo_chart_write_pareto(
+    const mo_chart_desc *desc, const mo_chart_point *points, size_t n, const mo_writer *writer) {
+    moi_pareto p;
+    memset(&p, 0, sizeof p);
+    mo_status status =
+        moi_chart_set_up(&p.chart, desc, "Memory over time of a step", points, n, writer);
+    if (status != MO_OK) return status;
+    p.points = points;
+    p.n = n;
+    status = moi_pareto_scan(&p);
+    if (status != MO_OK) return status;
+    moi_pareto_summarize(&p);
+    moi_pareto_write(&p);
+    return p.chart.out.status;
+}
+/* mo_snapshot.c - see mo_snapshot.h.
+ *
+ * The ring knows how a block ended, but not always how it began. So addresses are found from the
+ * end to the beginning, as the viewer does it too: from the blocks live now, an end makes a block
+ * live, and a begin takes it away.
+ *
+ * The pickle is protocol 2 with the few opcodes below, all of which the viewer reads. The names
+ * that come again and again are memoized. A list is built by one APPEND per element: the viewer
+ * spreads the elements of an APPENDS over the stack of JavaScript, which is small. */
+
+enum { MOI_SNAPSHOT_GAP = 65536 }; /* between segments */
+#define MOI_SNAPSHOT_NONE UINT64_MAX
+#define MOI_SNAPSHOT_MAX  ((uint64_t)1 << 53) /* integers beyond it are not exact in JavaScript */
+
+typedef enum moi_snapshot_word {
+    MOI_SNAPSHOT_ACTION,
+    MOI_SNAPSHOT_ADDR,
+    MOI_SNAPSHOT_ADDRESS,
+    MOI_SNAPSHOT_SIZE,
+    MOI_SNAPSHOT_STREAM,
+    MOI_SNAPSHOT_TIME,
+    MOI_SNAPSHOT_CATEGORY,
+    MOI_SNAPSHOT_FRAMES,
+    MOI_SNAPSHOT_NAME,
+    MOI_SNAPSHOT_FILENAME,
+    MOI_SNAPSHOT_LINE,
+    MOI_SNAPSHOT_REQUESTED,
+    MOI_SNAPSHOT_STATE,
+    MOI_SNAPSHOT_ALLOC,
+    MOI_SNAPSHOT_FREE,
+    MOI_SNAPSHOT_FREED,
+    MOI_SNAPSHOT_ACTIVE,
+    MOI_SNAPSHOT_INACTIVE,
+    MOI_SNAPSHOT_UNKNOWN,
+    MOI_SNAPSHOT_WORDS
+} moi_snapshot_word;
+
+static const char *const moi_snapshot_words[MOI_SNAPSHOT_WORDS] = {"action", "addr", "address",
+    "size", "stream", "time_us", "category", "frames", "name", "filename", "line", "requested_size",
+    "state", "alloc", "free_requested", "free_completed", "active_allocated", "inactive",
+    "unknown"};
+
+/* A block that is live at the moment that is looked at: as an event of it. */
+typedef struct moi_snapshot_live {
+    moi_track_entry entry;
+    uint64_t address;
+} moi_snapshot_live;
+
+/* One that is live now, or a range of addresses. */
+typedef struct moi_snapshot_range {
+    uint64_t begin, end;
+    const mo_track_block *block;
+} moi_snapshot_range;
+
+typedef struct moi_snapshot {
+    const mo_track *track;
+    const mo_allocator *allocator;
+    moi_track_out out;
+    size_t n_now, n_events, max_ranges, n_live, n_ranges;
+    moi_snapshot_range *now;    /* [n_now] by address */
+    moi_snapshot_live *live;    /* [n_live] of n_now + n_events, by address */
+    moi_snapshot_range *ranges; /* [n_ranges] of n_now + n_events */
+    uint64_t *addresses;        /* [n_events] NONE = not shown */
+    int by_key;
+    uint8_t is_known[MOI_SNAPSHOT_WORDS]; /* memoized */
+} moi_snapshot;
+
+/* ---- addresses ----------------------------------------------------------------------------- */
+
+static int moi_snapshot_compare(const void *a, const void *b) {
+    const moi_snapshot_range *x = (const moi_snapshot_range *)a, *y = (const moi_snapshot_range *)b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+static const moi_track_entry *moi_snapshot_entry(const moi_snapshot *s, size_t i) {
+    const mo_track *track = s->track;
+    return &track->entries[(track->stats.n_events - s->n_events + i) % track->max_events];
+}
+
+static int moi_snapshot_fits(uint64_t address, uint64_t size) {
+    return address < MOI_SNAPSHOT_MAX && size <= MOI_SNAPSHOT_MAX - address;
+}
+
+/* Where a block of that size goes into the live ones, and its address there: its key, or the first
+ * gap. 0 when the keys are no addresses. */
+static int moi_snapshot_place(
+    const moi_snapshot *s, const void *key, uint64_t size, size_t *at, uint64_t *address) {
+    uint64_t end = 0;
+    *address = (uint64_t)(uintptr_t)key;
+    for (*at = 0; *at < s->n_live; ++*at) {
+        const moi_snapshot_live *next = &s->live[*at];
+        if (s->by_key ? next->address >= *address : next->address - end >= size) break;
+        end = next->address + next->entry.size;
+    }
+    if (!s->by_key) *address = end;
+    return moi_snapshot_fits(*address, size) && *address >= end &&
+        (*at == s->n_live || *address + size <= s->live[*at].address);
+}
+
+static int moi_snapshot_insert(moi_snapshot *s, const moi_track_entry *entry, uint64_t *address) {
+    size_t at;
+    if (!moi_snapshot_place(s, entry->key, entry->size, &at, address)) return 0;
+    memmove(&s->live[at + 1], &s->live[at], (s->n_live - at) * sizeof *s->live);
+    s->n_live++;
+    s->live[at].entry = *entry;
+    s->live[at].address = *address;
+    return 1;
+}
+
+/* The address of the live block with that key, which is no longer live. */
+static uint64_t moi_snapshot_take(moi_snapshot *s, const void *key) {
+    size_t at = 0;
+    while (at < s->n_live && s->live[at].entry.key != key) at++;
+    if (at == s->n_live) return MOI_SNAPSHOT_NONE;
+    uint64_t address = s->live[at].address;
+    s->n_live--;
+    memmove(&s->live[at], &s->live[at + 1], (s->n_live - at) * sizeof *s->live);
+    return address;
+}
+
+static void moi_snapshot_add_range(moi_snapshot *s, uint64_t address, uint64_t size) {
+    moi_snapshot_range *range = &s->ranges[s->n_ranges++];
+    range->begin = address;
+    range->end = address + size;
+    range->block = NULL;
+}
+
+/* The blocks live now, sorted by key: each goes behind the one before. */
+static int moi_snapshot_assign_now(moi_snapshot *s) {
+    uint64_t end = 0;
+    for (size_t i = 0; i < s->n_now; i++) {
+        moi_snapshot_range *now = &s->now[i];
+        moi_snapshot_live *live = &s->live[s->n_live++];
+        const mo_track_block *block = now->block;
+        memset(live, 0, sizeof *live);
+        live->entry.key = block->key;
+        live->entry.size = block->size;
+        live->entry.name = block->name;
+        live->entry.line = block->line;
+        live->entry.category = (uint8_t)block->category;
+        live->address = s->by_key ? (uint64_t)(uintptr_t)block->key : end;
+        if (live->address < end || !moi_snapshot_fits(live->address, block->size)) return 0;
+        now->begin = live->address;
+        now->end = end = live->address + block->size;
+        moi_snapshot_add_range(s, live->address, block->size);
+    }
+    return 1;
+}
+
+/* An address for every block in every event; 0 when there is none. */
+static int moi_snapshot_assign(moi_snapshot *s, int by_key) {
+    s->by_key = by_key;
+    s->n_live = s->n_ranges = 0;
+    if (!moi_snapshot_assign_now(s)) return 0;
+    for (size_t i = s->n_events; i-- > 0;) {
+        const moi_track_entry *entry = moi_snapshot_entry(s, i);
+        s->addresses[i] = MOI_SNAPSHOT_NONE;
+        if (!entry->key || entry->size == 0) continue;
+        if (entry->kind == MO_TRACK_ALLOC) s->addresses[i] = moi_snapshot_take(s, entry->key);
+        if (entry->kind != MO_TRACK_FREE) continue;
+        if (!moi_snapshot_insert(s, entry, &s->addresses[i])) return 0;
+        moi_snapshot_add_range(s, s->addresses[i], entry->size);
+    }
+    return 1;
+}
+
+/* Ranges that touch or nearly do become one segment. */
+static void moi_snapshot_merge(moi_snapshot *s) {
+    size_t n = 0;
+    qsort(s->ranges, s->n_ranges, sizeof *s->ranges, moi_snapshot_compare);
+    for (size_t i = 0; i < s->n_ranges; i++) {
+        const moi_snapshot_range range = s->ranges[i];
+        moi_snapshot_range *last = n ? &s->ranges[n - 1] : NULL;
+        if (!last || (range.begin > last->end && range.begin - last->end > MOI_SNAPSHOT_GAP))
+            s->ranges[n++] = range;
+        else if (range.end > last->end) last->end = range.end;
+    }
+    s->n_ranges = n;
+}
+
+/* ---- pickle -------------------------------------------------------------------------------- */
+
+static void moi_snapshot_op(moi_snapshot *s, char opcode) { moi_track_put(&s->out, &opcode, 1); }
+
+static void moi_snapshot_little_endian(moi_snapshot *s, uint64_t value, size_t n) {
+    char bytes[8];
+    for (size_t i = 0; i < n; i++) bytes[i] = (char)(unsigned char)(value >> (8 * i));
+    moi_track_put(&s->out, bytes, n);
+}
+
+/* BININT1, BININT or LONG1, whose number is signed. */
+static void moi_snapshot_int(moi_snapshot *s, uint64_t value) {
+    if (value > INT64_MAX) value = INT64_MAX;
+    int is_long = value > INT32_MAX;
+    if (is_long) moi_track_put(&s->out, "\x8a\x08", 2);
+    else moi_snapshot_op(s, value < 256 ? 'K' : 'J');
+    moi_snapshot_little_endian(s, value, is_long ? 8 : value < 256 ? 1 : 4);
+}
+
+/* BINUNICODE */
+static void moi_snapshot_text(moi_snapshot *s, const char *text) {
+    char part[64];
+    size_t size = moi_min(strlen(text), 4096), n = 0;
+    moi_snapshot_op(s, 'X');
+    moi_snapshot_little_endian(s, size, 4);
+    for (size_t i = 0; i < size; i++) {
+        part[n++] = text[i] < 32 || text[i] > 126 ? '?' : text[i];
+        if (n < sizeof part && i + 1 < size) continue;
+        moi_track_put(&s->out, part, n);
+        n = 0;
+    }
+}
+
+/* BINGET, or for the first time BINUNICODE and BINPUT */
+static void moi_snapshot_put_word(moi_snapshot *s, moi_snapshot_word word) {
+    if (!s->is_known[word]) moi_snapshot_text(s, moi_snapshot_words[word]);
+    moi_snapshot_op(s, s->is_known[word] ? 'h' : 'q');
+    moi_snapshot_op(s, (char)word);
+    s->is_known[word] = 1;
+}
+
+/* A dict is EMPTY_DICT MARK key value .. SETITEMS. */
+static void moi_snapshot_begin_dict(moi_snapshot *s) { moi_track_put(&s->out, "}(", 2); }
+static void moi_snapshot_end_dict(moi_snapshot *s) { moi_snapshot_op(s, 'u'); }
+static void moi_snapshot_begin_list(moi_snapshot *s) { moi_snapshot_op(s, ']'); }
+static void moi_snapshot_append(moi_snapshot *s) { moi_snapshot_op(s, 'a'); }
+
+static void moi_snapshot_set_int(moi_snapshot *s, moi_snapshot_word key, uint64_t value) {
+    moi_snapshot_put_word(s, key);
+    moi_snapshot_int(s, value);
+}
+
+static void moi_snapshot_set_word(moi_snapshot *s, moi_snapshot_word key, moi_snapshot_word word) {
+    moi_snapshot_put_word(s, key);
+    moi_snapshot_put_word(s, word);
+}
+
+/* ---- contents ------------------------------------------------------------------------------ */
+
+static void moi_snapshot_category(moi_snapshot *s, mo_category category) {
+    if (category == MO_CATEGORY_OTHER) moi_snapshot_put_word(s, MOI_SNAPSHOT_UNKNOWN);
+    else moi_snapshot_text(s, mo_category_name(category));
+}
+
+/* One frame: "file.c", the line and no function, or the category, 0 and the block's name. */
+static void moi_snapshot_frames(moi_snapshot *s, const char *name, int line, mo_category category) {
+    const char *text = name ? name : "(unnamed)";
+    moi_snapshot_put_word(s, MOI_SNAPSHOT_FRAMES);
+    moi_snapshot_begin_list(s);
+    moi_snapshot_begin_dict(s);
+    moi_snapshot_put_word(s, MOI_SNAPSHOT_NAME);
+    moi_snapshot_text(s, line > 0 ? mo_category_name(category) : text);
+    moi_snapshot_put_word(s, MOI_SNAPSHOT_FILENAME);
+    moi_snapshot_text(s, line > 0 ? text : mo_category_name(category));
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_LINE, line > 0 ? (uint64_t)line : 0);
+    moi_snapshot_end_dict(s);
+    moi_snapshot_append(s);
+}
+
+/* The part of a segment that a live block takes, or that is free. */
+static void moi_snapshot_block(
+    moi_snapshot *s, uint64_t address, uint64_t size, const mo_track_block *block) {
+    moi_snapshot_begin_dict(s);
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_ADDRESS, address);
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_SIZE, size);
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_REQUESTED, block ? size : 0);
+    moi_snapshot_set_word(
+        s, MOI_SNAPSHOT_STATE, block ? MOI_SNAPSHOT_ACTIVE : MOI_SNAPSHOT_INACTIVE);
+    if (block) moi_snapshot_frames(s, block->name, block->line, block->category);
+    else {
+        moi_snapshot_put_word(s, MOI_SNAPSHOT_FRAMES);
+        moi_snapshot_begin_list(s);
+    }
+    moi_snapshot_end_dict(s);
+    moi_snapshot_append(s);
+}
+
+/* Its blocks are the live ones from `first` on; returns the first one behind it. */
+static size_t moi_snapshot_segment(moi_snapshot *s, const moi_snapshot_range *range, size_t first) {
+    uint64_t used = 0, at = range->begin;
+    size_t end = first;
+    for (; end < s->n_now && s->now[end].begin < range->end; end++)
+        used += s->now[end].end - s->now[end].begin;
+    moi_snapshot_begin_dict(s);
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_ADDRESS, range->begin);
+    moi_snapshot_text(s, "total_size");
+    moi_snapshot_int(s, range->end - range->begin);
+    moi_snapshot_text(s, "allocated_size");
+    moi_snapshot_int(s, used);
+    moi_snapshot_text(s, "active_size");
+    moi_snapshot_int(s, used);
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_REQUESTED, used);
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_STREAM, 0);
+    moi_snapshot_text(s, "device");
+    moi_snapshot_int(s, 0);
+    moi_snapshot_text(s, "segment_type");
+    moi_snapshot_text(s, "large");
+    moi_snapshot_put_word(s, MOI_SNAPSHOT_FRAMES);
+    moi_snapshot_begin_list(s);
+    moi_snapshot_text(s, "blocks");
+    moi_snapshot_begin_list(s);
+    for (size_t i = first; i < end; i++) {
+        const moi_snapshot_range *now = &s->now[i];
+        if (now->begin > at) moi_snapshot_block(s, at, now->begin - at, NULL);
+        moi_snapshot_block(s, now->begin, now->end - now->begin, now->block);
+        at = now->end;
+    }
+    if (range->end > at) moi_snapshot_block(s, at, range->end - at, NULL);
+    moi_snapshot_end_dict(s);
+    moi_snapshot_append(s);
+    return end;
+}
+
+static void moi_snapshot_begin_event(
+    moi_snapshot *s, const moi_track_entry *entry, uint64_t address, uint64_t size) {
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_ADDR, address);
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_SIZE, size);
+    moi_snapshot_set_int(s, MOI_SNAPSHOT_STREAM, 0);
+    moi_snapshot_set_int(
+        s, MOI_SNAPSHOT_TIME, s->track->now_ns ? entry->time_ns / 1000 : entry->time_ns);
+    moi_snapshot_put_word(s, MOI_SNAPSHOT_CATEGORY);
+}
+
+static void moi_snapshot_event(
+    moi_snapshot *s, const moi_track_entry *entry, uint64_t address, moi_snapshot_word action) {
+    moi_snapshot_begin_dict(s);
+    moi_snapshot_set_word(s, MOI_SNAPSHOT_ACTION, action);
+    moi_snapshot_begin_event(s, entry, address, entry->size);
+    moi_snapshot_category(s, (mo_category)entry->category);
+    moi_snapshot_frames(s, entry->name, entry->line, (mo_category)entry->category);
+    moi_snapshot_end_dict(s);
+    moi_snapshot_append(s);
+}
+
+static void moi_snapshot_oom(moi_snapshot *s, const moi_track_entry *entry) {
+    const mo_track_stats *stats = &s->track->stats;
+    uint64_t current = stats->total.current_bytes, budget = stats->budget_bytes;
+    moi_snapshot_begin_dict(s);
+    moi_snapshot_put_word(s, MOI_SNAPSHOT_ACTION);
+    moi_snapshot_text(s, "oom");
+    moi_snapshot_begin_event(s, entry, 0, entry->size);
+    moi_snapshot_category(s, (mo_category)entry->category);
+    moi_snapshot_text(s, "device_free");
+    moi_snapshot_int(s, budget > current ? budget - current : 0);
+    moi_snapshot_end_dict(s);
+    moi_snapshot_append(s);
+}
+
+/* What was live before the events kept begins with the first of them: the viewer knows the category
+ * of a block only from an event. */
+static void moi_snapshot_events_before(moi_snapshot *s) {
+    for (size_t i = 0; i < s->n_live; i++) {
+        moi_track_entry entry = s->live[i].entry;
+        entry.time_ns = s->n_events ? moi_snapshot_entry(s, 0)->time_ns : 0;
+        moi_snapshot_event(s, &entry, s->live[i].address, MOI_SNAPSHOT_ALLOC);
+    }
+}
+
+/* The viewer fails where it sees categories and "unknown" is none of them: one event has it. */
+static void moi_snapshot_first_event(moi_snapshot *s) {
+    moi_track_entry none;
+    memset(&none, 0, sizeof none);
+    moi_snapshot_begin_dict(s);
+    moi_snapshot_put_word(s, MOI_SNAPSHOT_ACTION);
+    moi_snapshot_text(s, "snapshot");
+    moi_snapshot_begin_event(s, s->n_events ? moi_snapshot_entry(s, 0) : &none, 0, 0);
+    moi_snapshot_put_word(s, MOI_SNAPSHOT_UNKNOWN);
+    moi_snapshot_end_dict(s);
+    moi_snapshot_append(s);
+}
+
+static void moi_snapshot_events(moi_snapshot *s) {
+    moi_snapshot_first_event(s);
+    moi_snapshot_events_before(s);
+    for (size_t i = 0; i < s->n_events; i++) {
+        const moi_track_entry *entry = moi_snapshot_entry(s, i);
+        uint64_t address = s->addresses[i];
+        if (entry->kind == MO_TRACK_OOM) moi_snapshot_oom(s, entry);
+        if (address == MOI_SNAPSHOT_NONE) continue;
+        if (entry->kind == MO_TRACK_ALLOC)
+            moi_snapshot_event(s, entry, address, MOI_SNAPSHOT_ALLOC);
+        if (entry->kind != MO_TRACK_FREE) continue;
+        moi_snapshot_event(s, entry, address, MOI_SNAPSHOT_FREE);
+        moi_snapshot_event(s, entry, address, MOI_SNAPSHOT_FREED);
+    }
+}
+
+static mo_status moi_snapshot_put(moi_snapshot *s) {
+    size_t at = 0;
+    moi_track_put(&s->out, "\x80\x02", 2);
+    moi_snapshot_begin_dict(s);
+    moi_snapshot_text(s, "segments");
+    moi_snapshot_begin_list(s);
+    for (size_t i = 0; i < s->n_ranges; i++) at = moi_snapshot_segment(s, &s->ranges[i], at);
+    moi_snapshot_text(s, "device_traces");
+    moi_snapshot_begin_list(s);
+    moi_snapshot_begin_list(s);
+    moi_snapshot_events(s);
+    moi_snapshot_append(s);
+    moi_snapshot_end_dict(s);
+    moi_snapshot_op(s, '.');
+    return s->out.status;
+}
+
+/* ---- tables -------------------------------------------------------------------------------- */
+
+static int moi_snapshot_is_shown(const mo_track_block *block) {
+    return block->birth != 0 && block->size != 0;
+}
+
+static mo_status moi_snapshot_create(moi_snapshot *s) {
+    const mo_track *track = s->track;
+    size_t n = 0;
+    for (size_t i = 0; i < track->max_blocks; i++)
+        s->n_now += (size_t)moi_snapshot_is_shown(&track->records[i].block);
+    s->n_events = (size_t)track->stats.n_events_kept;
+    /* One more each, since no array may be empty. */
+    if (!moi_add(s->n_now, s->n_events, &s->max_ranges) ||
+        !moi_add(s->max_ranges, 1, &s->max_ranges))
+        return MO_E_OVERFLOW;
+    s->now = (moi_snapshot_range *)moi_alloc_array(s->allocator, s->n_now + 1, sizeof *s->now);
+    s->live = (moi_snapshot_live *)moi_alloc_array(s->allocator, s->max_ranges, sizeof *s->live);
+    s->ranges =
+        (moi_snapshot_range *)moi_alloc_array(s->allocator, s->max_ranges, sizeof *s->ranges);
+    s->addresses = (uint64_t *)moi_alloc_array(s->allocator, s->n_events + 1, sizeof *s->addresses);
+    if (!s->now || !s->live || !s->ranges || !s->addresses) return MO_E_NO_MEMORY;
+    for (size_t i = 0; i < track->max_blocks; i++) {
+        const mo_track_block *block = &track->records[i].block;
+        if (!moi_snapshot_is_shown(block)) continue;
+        s->now[n].begin = (uint64_t)(uintptr_t)block->key;
+        s->now[n].end = s->now[n].begin;
+        s->now[n++].block = block;
+    }
+    qsort(s->now, n, sizeof *s->now, moi_snapshot_compare);
+    return MO_OK;
+}
+
+static void moi_snapshot_destroy(moi_snapshot *s) {
+    moi_free_array(s->allocator, s->now, s->n_now + 1, sizeof *s->now);
+    moi_free_array(s->allocator, s->live, s->max_ranges, sizeof *s->live);
+    moi_free_array(s->allocator, s->ranges, s->max_ranges, sizeof *s->ranges);
+    moi_free_array(s->allocator, s->addresses, s->n_events + 1, sizeof *s->addresses);
+}
+
+mo_status mo_snapshot_write(
+    const mo_track *track, const mo_allocator *allocator, const mo_writer *writer) {
+    moi_snapshot s;
+    memset(&s, 0, sizeof s);
+    if (!track || !writer || !writer->write) return MO_E_INVALID;
+    s.track = track;
+    s.allocator = allocator;
+    s.out.writer = writer;
+    mo_status status = moi_snapshot_create(&s);
+    if (status == MO_OK && !moi_snapshot_assign(&s, 1) && !moi_snapshot_assign(&s, 0))
+        status = MO_E_OVERFLOW;
+    if (status == MO_OK) {
+        moi_snapshot_merge(&s);
+        status = moi_snapshot_put(&s);
+    }
+    moi_snapshot_destroy(&s);
+    return status;
+}
+
+#undef MOI_SNAPSHOT_NONE
+#undef MOI_SNAPSHOT_MAX
+/* mo_report.c - see mo_report.h.
+ *
+ * The pictures bring their style sheet, which is the same in all of them and has the colours of the
+ * categories; so the page only styles elements, and uses those colours. */
+
+enum { MOI_REPORT_BLOCKS = 10, MOI_REPORT_MAX_BLOCKS = 32 };
+
+static const char *const moi_report_style[] = {
+    "<style>\n",
+    "body{margin:0 auto;padding:16px;max-width:960px;background:#fff;color:#1f2328;",
+    "font:14px/1.45 system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}\n",
+    "h1{font-size:22px;margin:8px 24px 4px}h2{font-size:16px;margin:28px 24px 8px}\n",
+    "p{margin:0 24px}svg{max-width:100%;height:auto;display:block}\n",
+    "table{margin:0 24px;border-collapse:collapse;font-variant-numeric:tabular-nums}\n",
+    "th,td{padding:4px 12px 4px 0;text-align:right;border-bottom:1px solid #d1d9e0}\n",
+    "th{font-weight:600}th:first-child,td:first-child{overflow-wrap:anywhere}\n",
+    "th:first-child,td:first-child,th.left,td.left{text-align:left}\n",
+    "td svg{display:inline-block;margin-right:7px}\n",
+    "tfoot td{font-weight:600;border-bottom:0}\n",
+    "section{overflow-x:auto;margin-top:20px}h2+section{margin-top:0}pre{margin:0 "
+    "24px;overflow-x:auto;font-size:12px}\n",
+    "@media(prefers-color-scheme:dark){body{background:#0d1117;color:#f0f6fc}\n",
+    "th,td{border-color:#3d444d}}\n",
+    "</style>\n",
+};
+
+static void moi_report_cell(moi_track_out *out, uint64_t bytes) {
+    moi_track_print(out, "<td>%s</td>", moi_track_bytes(bytes).text);
+}
+
+/* A square in the category's colour and the category. */
+static void moi_report_category(moi_track_out *out, mo_category category) {
+    const char *name = mo_category_name(category);
+    moi_track_print(out,
+        "<td class=\"left\"><svg width=\"11\" height=\"11\"><rect class=\"%s\" width=\"11\" "
+        "height=\"11\" "
+        "rx=\"2\"/></svg>%s</td>",
+        name, name);
+}
+
+static void moi_report_title(moi_track_out *out, const char *title) {
+    if (!title) return;
+    moi_track_print(out, "<h2>");
+    moi_svg_put_escaped(out, title, 0);
+    moi_track_print(out, "</h2>\n");
+}
+
+/* ---- tables -------------------------------------------------------------------------------- */
+
+static void moi_report_counts(moi_track_out *out, const mo_track_counts *row, uint64_t at_peak) {
+    moi_report_cell(out, row->current_bytes);
+    moi_report_cell(out, row->peak_bytes);
+    moi_report_cell(out, at_peak);
+    moi_report_cell(out, row->allocated_bytes);
+    moi_report_cell(out, row->freed_bytes);
+    moi_track_print(out, "<td>%llu</td></tr>\n", (unsigned long long)row->n_current);
+}
+
+static void moi_report_books(moi_track_out *out, const mo_track_stats *stats) {
+    moi_report_title(out, "By category");
+    moi_track_print(out,
+        "<section><table><thead><tr><th>category</th><th>current</th><th>peak</th>"
+        "<th>at the total's peak</th><th>allocated</th><th>freed</th><th>blocks</th></tr></thead>\n"
+        "<tbody>\n");
+    for (int i = MO_CATEGORY_COUNT - 1; i >= 0; i--) {
+        mo_category category = moi_svg_stack[i];
+        if (stats->by_category[category].n_allocated == 0) continue;
+        moi_track_print(out, "<tr>");
+        moi_report_category(out, category);
+        moi_report_counts(out, &stats->by_category[category], stats->at_peak_bytes[category]);
+    }
+    moi_track_print(out, "</tbody><tfoot><tr><td>total</td>");
+    moi_report_counts(out, &stats->total, stats->total.peak_bytes);
+    moi_track_print(out, "</tfoot></table></section>\n");
+    if (stats->n_untracked)
+        moi_track_print(out, "<p>%llu live blocks are not listed: raise max_blocks</p>\n",
+            (unsigned long long)stats->n_untracked);
+}
+
+/* The largest blocks, with their share of that many bytes. */
+static void moi_report_blocks(moi_track_out *out, const char *title, const mo_track_block *blocks,
+    size_t n, uint64_t of_bytes) {
+    if (n == 0) return;
+    moi_report_title(out, title);
+    moi_track_print(out,
+        "<section><table><thead><tr><th>block</th><th "
+        "class=\"left\">category</th><th>bytes</th><th>share</th>"
+        "</tr></thead><tbody>\n");
+    for (size_t i = 0; i < n; i++) {
+        moi_track_print(out, "<tr><td>");
+        moi_svg_put_escaped(out, moi_track_label(blocks[i].name, blocks[i].line).text, 0);
+        moi_track_print(out, "</td>");
+        moi_report_category(out, blocks[i].category);
+        moi_report_cell(out, blocks[i].size);
+        moi_track_print(out, "<td>%s %%</td></tr>\n",
+            moi_svg_number(100 * (double)blocks[i].size / (double)of_bytes).text);
+    }
+    moi_track_print(out, "</tbody></table></section>\n");
+}
+
+static void moi_report_spaces(moi_track_out *out, const mo_track_space *spaces, size_t n) {
+    if (n == 0) return;
+    moi_report_title(out, "Spaces");
+    moi_track_print(out,
+        "<section><table><thead><tr><th>space</th><th>reserved</th><th>used</th><th>peak</th>"
+        "<th>free</th><th>largest free</th><th>fragmentation</th></tr></thead><tbody>\n");
+    for (size_t i = 0; i < n; i++) {
+        moi_track_print(out, "<tr><td>");
+        moi_svg_put_escaped(out, moi_track_label(spaces[i].name, 0).text, 0);
+        moi_track_print(out, "</td>");
+        moi_report_cell(out, spaces[i].reserved_bytes);
+        moi_report_cell(out, spaces[i].used_bytes);
+        moi_report_cell(out, spaces[i].peak_bytes);
+        moi_report_cell(out, spaces[i].free_bytes);
+        moi_report_cell(out, spaces[i].largest_free_bytes);
+        moi_track_print(out, "<td>%s %%</td></tr>\n",
+            moi_svg_number(100 * mo_track_fragmentation(&spaces[i])).text);
+    }
+    moi_track_print(out, "</tbody></table></section>\n");
+}
+
+/* ---- sections ------------------------------------------------------------------------------ */
+
+/* A writer through which text becomes what may stand in the page. */
+static int moi_report_write_text(void *self, const char *text, size_t size) {
+    moi_track_out *out = (moi_track_out *)self;
+    for (size_t i = 0; i < size; i++) {
+        if (text[i] == '\n') moi_track_put(out, "\n", 1);
+        else moi_svg_put_char(out, text[i], 0);
+    }
+    return out->status != MO_OK;
+}
+
+static void moi_report_section(moi_track_out *out, const mo_report_section *section) {
+    mo_writer text;
+    text.write = moi_report_write_text;
+    text.self = out;
+    moi_report_title(out, section->title);
+    moi_track_print(out, section->is_text ? "<pre>" : "<section>\n");
+    if (out->status != MO_OK) return;
+    out->status = section->write(section->self, section->is_text ? &text : out->writer);
+    moi_track_print(out, section->is_text ? "</pre>\n" : "</section>\n");
+}
+
+/* ---- the page ------------------------------------------------------------------------------ */
+
+static void moi_report_begin(moi_track_out *out, const mo_track *track, const char *title) {
+    char line[256];
+    mo_track_status_line(track, line, sizeof line);
+    moi_track_print(out,
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\n"
+        "<meta name=\"viewport\" content=\"width=device-width\"/>\n"
+        "<meta name=\"color-scheme\" content=\"light dark\"/>\n<title>");
+    moi_svg_put_escaped(out, title, 0);
+    moi_track_print(out, "</title>\n");
+    for (size_t i = 0; i < sizeof moi_report_style / sizeof *moi_report_style; i++)
+        moi_track_put(out, moi_report_style[i], strlen(moi_report_style[i]));
+    moi_track_print(out, "</head><body>\n<h1>");
+    moi_svg_put_escaped(out, title, 0);
+    moi_track_print(out, "</h1>\n<p>%s</p>\n", line);
+}
+
+static void moi_report_timeline(moi_track_out *out, const mo_track *track, int by_time) {
+    mo_trace_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.title = "Timeline";
+    desc.by_time = by_time;
+    desc.no_table = 1;
+    moi_track_print(out, "<section>\n");
+    if (out->status == MO_OK) out->status = mo_trace_write_svg(track, &desc, out->writer);
+    moi_track_print(out, "</section>\n");
+}
+
+mo_status mo_report_write_html(
+    const mo_track *track, const mo_report_desc *desc, const mo_writer *writer) {
+    mo_track_block blocks[MOI_REPORT_MAX_BLOCKS];
+    mo_report_desc d;
+    moi_track_out out;
+    memset(&d, 0, sizeof d);
+    if (desc) d = *desc;
+    if (!d.title) d.title = "Memory report";
+    if (d.n_blocks == 0) d.n_blocks = MOI_REPORT_BLOCKS;
+    if (!track || !writer || !writer->write || d.n_blocks > MOI_REPORT_MAX_BLOCKS ||
+        (!d.spaces && d.n_spaces) || (!d.sections && d.n_sections))
+        return MO_E_INVALID;
+    const mo_track_counts *total = &track->stats.total;
+    out.writer = writer;
+    out.status = MO_OK;
+    moi_report_begin(&out, track, d.title);
+    moi_report_timeline(&out, track, d.by_time);
+    moi_report_books(&out, &track->stats);
+    size_t n = mo_track_top_peak(track, blocks, d.n_blocks);
+    moi_report_blocks(&out, "Largest blocks at the peak", blocks, n, total->peak_bytes);
+    n = mo_track_top_live(track, blocks, d.n_blocks);
+    moi_report_blocks(&out, "Largest blocks now", blocks, n, total->current_bytes);
+    moi_report_spaces(&out, d.spaces, d.n_spaces);
+    for (size_t i = 0; i < d.n_sections; i++) moi_report_section(&out, &d.sections[i]);
+    moi_track_print(&out, "</body></html>\n");
     return out.status;
 }
 
@@ -31327,6 +32677,7 @@ struct mo_plan {
     mo_arena *arena;
     mo_track *track;
     size_t at, at_event;
+    int in_step; /* the track was told that a step has begun */
 };
 
 /* Schedule, lives and offsets of an empty plan; what it allocated is freed by destroy. */
@@ -32128,8 +33479,21 @@ static void moi_plan_play(mo_plan *plan, size_t begin, size_t end) {
     }
 }
 
+static void moi_plan_end_step(mo_plan *plan) {
+    if (plan->track && plan->in_step) mo_track_end(plan->track);
+    plan->in_step = 0;
+}
+
+static void moi_plan_begin_step(mo_plan *plan, const mo_remat_op *op) {
+    moi_plan_end_step(plan);
+    if (plan->track)
+        mo_track_begin(plan->track, moi_remat_op_name(op->op), plan->stages[op->stage].name);
+    plan->in_step = plan->track != NULL;
+}
+
 /* Every tensor ends, and the first step is next. */
 static void moi_plan_rewind(mo_plan *plan) {
+    moi_plan_end_step(plan);
     for (size_t i = 1; i < plan->n_lives; i++)
         if (plan->lives[i].is_live) moi_plan_end_bytes(plan, &plan->lives[i]);
     plan->at = plan->at_event = 0;
@@ -32187,11 +33551,13 @@ static void moi_plan_fill_step(
 int mo_plan_next(mo_plan *plan, mo_step *step) {
     if (!plan || !plan->arena || !step) return 0;
     if (plan->at == plan->n_ops) {
+        moi_plan_end_step(plan);
         moi_plan_play(plan, plan->spans[plan->n_ops - 1].end + 1, SIZE_MAX);
         return 0;
     }
     size_t k = plan->at++;
     const moi_plan_op *span = &plan->spans[k];
+    moi_plan_begin_step(plan, &plan->ops[k]);
     moi_plan_play(plan, span->begin, span->end);
     for (size_t i = 0; i < MOI_PLAN_TENSORS + plan->stages[plan->ops[k].stage].n_tensors; i++)
         plan->row[i] = plan->lives[plan->table[span->row + i]].address;

@@ -648,6 +648,10 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_check(mo_cl_heap *heap);
 /* mo_cl_heap_get_stats - figures of this moment. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats);
 
+/* mo_cl_heap_space - a row of mo_track_write_spaces and of mo_report. Its peak is that of the blocks.
+ * Threads: one at a time. Since: 0.1 */
+MEMOPT_API mo_track_space mo_cl_heap_space(const char *name, const mo_cl_heap *heap);
+
 /* ---- what is in the blocks ------------------------------------------------------------------ */
 
 /* mo_cl_upload - host to device. mo_cl_download - device to host. mo_cl_copy - device to device.
@@ -1945,8 +1949,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_apply(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
     mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
 
-/* mo_cl_rmsnorm_desc - one normalization of n rows of channels by their root mean square; all memory
- * holds floats.
+/* mo_cl_rmsnorm_desc - one normalization of n rows of channels by their root mean square; all
+ * memory holds floats.
  *
  * n, channels  shape of x, y, dx, dy
  * epsilon      added to the mean square; 0 = 1e-5
@@ -1954,8 +1958,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
  * rstd         [n]: written by forward, read by apply and backward
  * dweight      [channels]: added to by backward; {0} = weight is frozen
  * add          not 0: backward adds to dx instead of writing it (residual connections)
- * workspace    for dweight, mo_cl_rmsnorm_workspace_size bytes; {0} = none: slower, columns alone go
- *              to groups
+ * workspace    for dweight, mo_cl_rmsnorm_workspace_size bytes; {0} = none: slower, columns alone
+ *              go to groups
  * Since: 0.1 */
 typedef struct mo_cl_rmsnorm_desc {
     size_t n, channels;
@@ -1975,7 +1979,8 @@ typedef struct mo_cl_rmsnorm_desc {
 MEMOPT_API size_t mo_cl_rmsnorm_workspace_size(const mo_cl *cl, const mo_cl_rmsnorm_desc *desc);
 
 /* mo_cl_rmsnorm_forward - y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon), row by row.
- * mo_cl_rmsnorm_apply - the same y, bit for bit, from the rstd of an earlier forward on this device.
+ * mo_cl_rmsnorm_apply - the same y, bit for bit, from the rstd of an earlier forward on this
+ *                       device.
  *
  * x  in   [n x channels]
  * y  out  [n x channels]; may be x when x is not needed again
@@ -5846,7 +5851,7 @@ static const char *const moi_cl_columns_lines[] = {
 "/* columns.cl - sums over the columns of a matrix, for biases and norms; biases into rows. Behind\n",
 " * math.cl.\n",
 " *\n",
-" * groups  sum, norms: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)\n",
+" * groups  sums: ceil(columns / MO_COLUMNS) * chunks, columns first; fill: ceil(rows / MO_ROWS)\n",
 " *\n",
 " * A chunk of rows gives one row of partial sums; the same kernel sums those. Rows are added in\n",
 " * their order whatever MEMOPT_WG is.\n",
@@ -10125,6 +10130,20 @@ void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats) {
     stats->fragmentation = unused ? 1 - (double)stats->largest_free_bytes / (double)unused : 0;
 }
 
+mo_track_space mo_cl_heap_space(const char *name, const mo_cl_heap *heap) {
+    mo_track_space space;
+    mo_cl_heap_stats stats;
+    memset(&stats, 0, sizeof stats);
+    mo_cl_heap_get_stats(heap, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.reserved_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_used_bytes;
+    space.free_bytes = stats.reserved_bytes - stats.used_bytes;
+    space.largest_free_bytes = stats.largest_free_bytes;
+    return space;
+}
+
 #undef MOI_CL_HEAP_BUFFER
 #undef MOI_CL_HEAP_ALIGN
 #undef MOI_CL_HEAP_MAX_ALLOCS
@@ -13380,8 +13399,8 @@ mo_status mo_cl_embedding_forward(mo_cl *cl, const mo_cl_embedding_desc *desc, m
     mo_cl_mem wte, mo_cl_mem wpe, mo_cl_mem y) {
     mo_status status = moi_cl_embedding_check(cl, desc);
     if (status != MO_OK) return status;
-    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_embedding_forward,
-        wpe.buffer ? "-DMO_POSITIONS=1" : "-DMO_POSITIONS=0");
+    moi_cl_call call = moi_cl_begin(
+        cl, MOI_CL_mo_cl_embedding_forward, wpe.buffer ? "-DMO_POSITIONS=1" : "-DMO_POSITIONS=0");
     moi_cl_mem_arg(&call, &tokens, sizeof(int32_t), desc->rows);
     moi_cl_mem_arg(&call, &wte, sizeof(float), (uint64_t)desc->vocab * desc->channels);
     if (wpe.buffer)

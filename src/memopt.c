@@ -37,6 +37,9 @@
 #include "mo_track.c"
 #include "mo_svg.c"
 #include "mo_trace.c"
+#include "mo_chart.c"
+#include "mo_snapshot.c"
+#include "mo_report.c"
 
 #include "mo_simd.h"
 #include "mo_half.c"

@@ -16,6 +16,9 @@
  *   suballoc     offsets in a range: a host block, a device buffer, a file
  *   track        who holds how much memory, now and at the peak; leaks; out-of-memory reports
  *   trace        what track saw, as SVG timeline and Chrome trace
+ *   chart        strategies compared: a waterfall of what each saves, memory over time
+ *   snapshot     what track saw, as a memory snapshot for PyTorch's viewer
+ *   report       what track saw, as one HTML page
  *   half         fp16, bf16 and fp8, to nearest or stochastically
  *   quant        8-bit codes with one scale per block
  *   quant4       4-bit codes, NF4 and FP4, with one scale per block; 8-bit codes for the scales
@@ -140,6 +143,9 @@ extern "C" {
 #include "mo_suballoc.h"
 #include "mo_track.h"
 #include "mo_trace.h"
+#include "mo_chart.h"
+#include "mo_snapshot.h"
+#include "mo_report.h"
 
 #include "mo_half.h"
 #include "mo_quant.h"

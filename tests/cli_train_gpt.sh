@@ -696,19 +696,46 @@ test_sample_prints_as_many_tokens() {
     sed -n '/^--- sample/,/^---$/p' again | sed '1d;$d' | cmp - lines
 }
 
-test_report_writes_five_files() {
+test_report_writes_eight_files() {
     local name
     "$program" "${tiny[@]}" --report report > /dev/null 2> err
-    for name in timeline.svg memory.txt plan.txt plan.json plan.svg; do
+    for name in timeline.svg memory.txt plan.txt plan.json plan.svg report.html trace.json \
+        memory.pickle; do
         [ -s report/$name ] || say "$name is empty"
     done
-    [ "$(find report -type f | wc -l)" -eq 5 ]
+    [ "$(find report -type f | wc -l)" -eq 8 ]
     "$program" "${tiny[@]}" --report report > /dev/null 2> err # the folder is there now
     have python3 || skip "no python3"
     python3 -c 'import json; json.load(open("report/plan.json"))'
-    for name in timeline plan; do
-        python3 -c "import xml.etree.ElementTree as e; e.parse('report/$name.svg')"
+    for name in timeline.svg plan.svg report.html; do
+        python3 -c "import xml.etree.ElementTree as e; e.parse('report/$name')"
     done
+    # What Perfetto and PyTorch's viewer expect, by other readers than the tests of the library.
+    python3 -c 'import json, pickle
+depth, last, stages = 0, 0, set()
+for e in json.load(open("report/trace.json"))["traceEvents"]:
+    if e["ph"] == "M": continue
+    assert e["ts"] >= last
+    last = e["ts"]
+    depth += {"B": 1, "E": -1}.get(e["ph"], 0)
+    assert depth in (0, 1)
+    if e["ph"] == "B": stages.add(e["name"].split()[0])
+    if e["ph"] == "C": assert all(type(v) is int for v in e["args"].values())
+assert depth == 0 and {"forward", "loss", "backward"} <= stages, stages
+d = pickle.load(open("report/memory.pickle", "rb"))
+live = {b["address"]: b["size"] for s in d["segments"] for b in s["blocks"] if b["frames"]}
+assert sum(live.values()) == sum(s["allocated_size"] for s in d["segments"]) > 0
+[trace] = d["device_traces"]
+peak = sum(live.values())
+for e in reversed(trace):
+    if e["action"] == "free_completed": live[e["addr"]] = e["size"]
+    if e["action"] == "alloc": assert live.pop(e["addr"]) == e["size"]
+    peak = max(peak, sum(live.values()))
+assert not live
+text = open("report/memory.txt").read().split("total ")[1].split()
+unit = {"KiB": 1 << 10, "MiB": 1 << 20}[text[3]]
+assert abs(peak / unit - float(text[2])) <= 0.06, (peak, text)
+assert {"param", "grad", "optimizer", "activation", "unknown"} <= {e["category"] for e in trace}'
 }
 
 test_help_lists_the_flags() {

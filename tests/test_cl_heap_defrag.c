@@ -293,6 +293,14 @@ static void the_report_shows_budget_buffers_and_fragmentation(void **state) {
         "room\n"
         "cl:    1. buffer of 262144 bytes: used 196608 in 3 blocks, largest free 65536\n"
         "cl:    2. buffer of 262144 bytes: used 131072 in 2 blocks, largest free 65536\n");
+    const mo_track_space space = mo_cl_heap_space("device", &f.heap);
+    assert_string_equal(space.name, "device");
+    assert_int_equal(space.reserved_bytes, 8 * BLOCK);
+    assert_int_equal(space.used_bytes, 5 * BLOCK);
+    assert_int_equal(space.peak_bytes, 8 * BLOCK);
+    assert_int_equal(space.free_bytes, 3 * BLOCK);
+    assert_int_equal(space.largest_free_bytes, BLOCK);
+    assert_true(mo_track_fragmentation(&space) == 1 - 1.0 / 3);
     test_ok(mo_cl_heap_defrag(&f.heap, 0, NULL));
     test_ok(mo_cl_heap_alloc(&f.heap, 2 * BLOCK, MO_CATEGORY_PARAM, "w", &large));
     kept.text[0] = '\0';

@@ -595,6 +595,44 @@ static void a_run_may_stop_early_and_begin_again(void **state) {
     mo_arena_free(&arena);
 }
 
+static void every_step_is_a_stage_of_the_track(void **state) {
+    (void)state;
+    network net;
+    mo_plan *plan;
+    mo_plan_desc desc = {0};
+    mo_arena arena;
+    mo_track track;
+    mo_track_cursor cursor = {0};
+    static const char *const names[] = {"forward", "recompute", "loss", "backward"};
+    mo_step steps[64];
+    size_t n = 0, n_begun = 0, depth = 0;
+    make_blocks(&net, 3);
+    desc.chain = &net.chain;
+    test_ok(mo_plan_create(&plan, &desc));
+    test_ok(mo_arena_init(&arena, NULL));
+    test_ok(mo_track_init(&track, NULL));
+    test_ok(mo_plan_bind(plan, &arena, &track));
+    while (mo_plan_next(plan, &steps[n])) n++;
+    assert_int_equal(n, mo_plan_describe(plan).n_steps);
+    mo_plan_begin(plan);
+    assert_true(mo_plan_next(plan, &steps[n++])); /* and no more */
+    mo_plan_unbind(plan);
+    while (mo_track_next(&track, &cursor)) {
+        if (cursor.event.kind == MO_TRACK_END) assert_int_equal(depth--, 1);
+        if (cursor.event.kind != MO_TRACK_BEGIN) continue;
+        const mo_step *step = &steps[n_begun++];
+        assert_int_equal(depth++, 0);
+        assert_string_equal(cursor.event.name, names[step->op]);
+        const char *stage = net.chain.stages[step->stage].name;
+        assert_string_equal(cursor.event.what, stage ? stage : "stage");
+    }
+    assert_int_equal(depth, 0);
+    assert_int_equal(n_begun, n);
+    mo_track_free(&track);
+    mo_plan_destroy(plan);
+    mo_arena_free(&arena);
+}
+
 static void bind_reports_what_does_not_fit(void **state) {
     (void)state;
     static const mo_plan_fixed fixed[] = {
@@ -732,6 +770,7 @@ int main(void) {
         cmocka_unit_test(nothing_lies_across_two_pieces),
         cmocka_unit_test(pieces_that_are_too_small_are_refused),
         cmocka_unit_test(a_run_may_stop_early_and_begin_again),
+        cmocka_unit_test(every_step_is_a_stage_of_the_track),
         cmocka_unit_test(bind_reports_what_does_not_fit),
         cmocka_unit_test(create_names_what_is_wrong),
         cmocka_unit_test(any_failed_allocation_is_reported),

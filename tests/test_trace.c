@@ -141,12 +141,81 @@ static void the_json_trace_has_counters_and_marks(void **state) {
     mo_writer writer = text_begin(-1);
     test_ok(mo_trace_write_json(track, &writer));
     assert_string_equal(out.at,
-        "{\"traceEvents\":[\n"
+        "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n"
         "{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\",\"args\":{\"name\":\"memopt\"}},\n"
-        "{\"ph\":\"C\",\"pid\":1,\"name\":\"memory\",\"ts\":1.000,\"args\":{\"other\":0,"
+        "{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"name\":\"thread_name\",\"args\":{\"name\":"
+        "\"stages\"}},\n"
+        "{\"ph\":\"C\",\"pid\":1,\"tid\":1,\"ts\":1.000,\"name\":\"memory\",\"args\":{\"other\":0,"
         "\"param\":0,\"grad\":1000,\"optimizer\":0,\"activation\":0,\"workspace\":0,"
         "\"input\":0}},\n"
-        "{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":1,\"name\":\"step\",\"ts\":2.000}\n]}\n");
+        "{\"ph\":\"C\",\"pid\":1,\"tid\":1,\"ts\":1.000,\"name\":\"total\",\"args\":{\"bytes\":"
+        "1000}},\n"
+        "{\"ph\":\"i\",\"pid\":1,\"tid\":1,\"ts\":2.000,\"name\":\"step\",\"s\":\"g\"}\n]}\n");
+    mo_track_free(track);
+}
+
+/* Perfetto's rules: an end has its begin, time does not go back, counters are numbers. Returns how
+ * many slices there are. */
+static int check_trace(void) {
+    int depth = 0, n = 0;
+    double last = 0;
+    for (const char *at = out.at; (at = strstr(at, "{\"ph\":\"")) != NULL; at++) {
+        const char *ts = strstr(at, ",\"ts\":"), *end = strchr(at, '\n');
+        const char phase = at[7];
+        if (phase == 'M') continue;
+        assert_non_null(ts);
+        assert_true(ts < end);
+        assert_true(strtod(ts + 6, NULL) >= last);
+        last = strtod(ts + 6, NULL);
+        if (phase == 'B') depth++, n++;
+        if (phase == 'E') assert_true(depth-- > 0);
+        if (phase != 'C') continue;
+        at = strstr(at, "\"args\":{") + 8;
+        do {
+            at = strchr(at + 1, ':') + 1;
+            size_t digits = strspn(at, "0123456789");
+            assert_true(digits > 0);
+            at += digits;
+        } while (*at == ',');
+        assert_int_equal(*at, '}');
+    }
+    assert_int_equal(depth, 0);
+    return n;
+}
+
+static void stages_are_slices_that_end(void **state) {
+    (void)state;
+    mo_track *track = track_of(0, 0, fake_now);
+    fake_time = 5000;
+    mo_track_end(track); /* of a stage that nobody began */
+    mo_track_begin(track, "step", NULL);
+    mo_track_begin(track, "forward", "h.\"0");
+    add(track, 1, 1000, MO_CATEGORY_GRAD, "g");
+    fake_time = 9000;
+    mo_track_end(track);
+    fake_time = 7000; /* the clock went back */
+    mo_track_begin(track, NULL, NULL);
+    mo_writer writer = text_begin(-1);
+    test_ok(mo_trace_write_json(track, &writer));
+    assert_int_equal(check_trace(), 3);
+    assert_int_equal(count("{\"ph\":\"B\",\"pid\":1,\"tid\":1,\"ts\":5.000,\"name\":\"forward "
+                           "h.\\\"0\"}"),
+        1);
+    assert_int_equal(count("{\"ph\":\"E\",\"pid\":1,\"tid\":1,\"ts\":9.000}"), 3);
+    mo_track_free(track);
+}
+
+static void a_stage_whose_begin_is_forgotten_is_no_slice(void **state) {
+    (void)state;
+    mo_track *track = track_of(3, 0, NULL);
+    mo_track_begin(track, "forward", NULL);
+    add(track, 1, 1000, MO_CATEGORY_GRAD, "g");
+    drop(track, 1);
+    mo_track_end(track);
+    mo_writer writer = text_begin(-1);
+    test_ok(mo_trace_write_json(track, &writer));
+    assert_int_equal(check_trace(), 0);
+    assert_int_equal(count("\"ph\":\"E\""), 0);
     mo_track_free(track);
 }
 
@@ -180,6 +249,8 @@ static void random_tracks_give_well_formed_pictures(void **state) {
             const void *at = (const void *)(uintptr_t)key;
             mo_category category = (mo_category)(key % MO_CATEGORY_COUNT);
             if (test_below(&rng, 50) == 0) mo_track_mark(track, "a phase");
+            if (test_below(&rng, 50) == 0) mo_track_begin(track, "a stage", "of it");
+            if (test_below(&rng, 50) == 0) mo_track_end(track);
             if (live[key]) drop(track, key), live[key] = 0;
             else live[key] = mo_track_add(track, at, scale, category, "block") == MO_OK;
         }
@@ -188,6 +259,11 @@ static void random_tracks_give_well_formed_pictures(void **state) {
         test_ok(mo_trace_write_svg(track, &desc, &writer));
         assert_well_formed();
         assert_true(highest_y() >= 112);
+        if (round < 10) {
+            writer = text_begin(-1);
+            test_ok(mo_trace_write_json(track, &writer));
+            check_trace();
+        }
         mo_track_free(track);
     }
 }
@@ -204,8 +280,15 @@ static void a_writer_that_refuses_ends_the_text(void **state) {
         assert_int_equal(mo_trace_write_svg(track, NULL, &writer), MO_E_IO);
         assert_int_equal(out.n_calls, k + 1);
     }
-    mo_writer writer = text_begin(1);
-    assert_int_equal(mo_trace_write_json(track, &writer), MO_E_IO);
+    mo_track_begin(track, "a", "b");
+    mo_track_mark(track, "c");
+    mo_writer writer = text_begin(-1);
+    test_ok(mo_trace_write_json(track, &writer));
+    for (int k = 0, n = out.n_calls; k < n; k++) {
+        writer = text_begin(k);
+        assert_int_equal(mo_trace_write_json(track, &writer), MO_E_IO);
+        assert_int_equal(out.n_calls, k + 1);
+    }
     mo_track_free(track);
 }
 
@@ -218,6 +301,8 @@ int main(void) {
         cmocka_unit_test(a_forgotten_peak_is_not_marked),
         cmocka_unit_test(x_can_be_time),
         cmocka_unit_test(the_json_trace_has_counters_and_marks),
+        cmocka_unit_test(stages_are_slices_that_end),
+        cmocka_unit_test(a_stage_whose_begin_is_forgotten_is_no_slice),
         cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(random_tracks_give_well_formed_pictures),
         cmocka_unit_test(a_writer_that_refuses_ends_the_text),

@@ -277,6 +277,179 @@ static void the_summary_is_a_table(void **state) {
     mo_track_free(&track);
 }
 
+static void the_summary_adds_up_what_was_allocated_and_freed(void **state) {
+    (void)state;
+    static text out;
+    mo_track track;
+    char key[2];
+    test_ok(mo_track_init(&track, NULL));
+    for (int i = 0; i < 3; i++) {
+        test_ok(mo_track_add(&track, &key[0], 1 << 20, MO_CATEGORY_GRAD, "g"));
+        test_ok(mo_track_remove(&track, &key[0]));
+    }
+    test_ok(mo_track_add(&track, &key[1], 512, MO_CATEGORY_PARAM, "w"));
+    mo_writer writer = text_begin(&out, -1);
+    test_ok(mo_track_write_summary(&track, &writer));
+    assert_non_null(strstr(out.at,
+        "grad                0 B      1.0 MiB      1.0 MiB      3.0 MiB"
+        "      3.0 MiB         0\n"));
+    assert_non_null(strstr(out.at,
+        "total             512 B      1.0 MiB      1.0 MiB      3.0 MiB"
+        "      3.0 MiB         1\n"));
+    mo_track_free(&track);
+}
+
+static void an_arena_and_a_suballocator_are_rows_with_their_fragmentation(void **state) {
+    (void)state;
+    static text out;
+    static char block[4096];
+    mo_arena arena;
+    mo_suballoc sub;
+    mo_suballoc_block blocks[4];
+    mo_arena_desc arena_desc = {.block = block, .size = sizeof block};
+    mo_suballoc_desc sub_desc = {.size = 4096, .granule = 1024};
+    test_ok(mo_arena_init(&arena, &arena_desc));
+    assert_non_null(mo_arena_alloc(&arena, 1024, 64));
+    test_ok(mo_suballoc_init(&sub, &sub_desc));
+    for (int i = 0; i < 4; i++) test_ok(mo_suballoc_alloc(&sub, 1024, 1, &blocks[i]));
+    mo_suballoc_dealloc(&sub, blocks[1].handle);
+    mo_suballoc_dealloc(&sub, blocks[3].handle);
+    mo_track_space spaces[] = {
+        mo_track_space_arena("arena", &arena), mo_track_space_suballoc("sub", &sub)};
+    assert_int_equal(spaces[0].free_bytes, 3072);
+    assert_true(mo_track_fragmentation(&spaces[0]) == 0);
+    assert_int_equal(spaces[1].peak_bytes, 4096);
+    assert_true(mo_track_fragmentation(&spaces[1]) == 0.5);
+    mo_writer writer = text_begin(&out, -1);
+    test_ok(mo_track_write_spaces(spaces, 2, &writer));
+    assert_non_null(strstr(out.at,
+        "arena           4.0 KiB      1.0 KiB      1.0 KiB      3.0 KiB"
+        "       3.0 KiB     0 %\n"));
+    assert_non_null(strstr(out.at,
+        "sub             4.0 KiB      2.0 KiB      4.0 KiB      2.0 KiB"
+        "       1.0 KiB    50 %\n"));
+    for (int k = 0, n = out.n_calls; k < n; k++) {
+        writer = text_begin(&out, k);
+        assert_int_equal(mo_track_write_spaces(spaces, 2, &writer), MO_E_IO);
+    }
+    assert_int_equal(mo_track_write_spaces(NULL, 1, &writer), MO_E_INVALID);
+    mo_suballoc_free(&sub);
+    mo_arena_free(&arena);
+}
+
+static void the_status_line_says_what_matters_now(void **state) {
+    (void)state;
+    mo_track track;
+    char line[128], key[2];
+    mo_track_desc desc = {.budget_bytes = 4 << 20};
+    test_ok(mo_track_init(&track, NULL));
+    mo_track_status_line(&track, line, sizeof line);
+    assert_string_equal(line, "memory 0 B, peak 0 B");
+    mo_track_free(&track);
+    test_ok(mo_track_init(&track, &desc));
+    test_ok(mo_track_add(&track, &key[0], 3 << 20, MO_CATEGORY_GRAD, "g"));
+    test_ok(mo_track_remove(&track, &key[0]));
+    assert_int_equal(mo_track_add(&track, &key[1], 5 << 20, MO_CATEGORY_GRAD, "g"), MO_E_NO_SPACE);
+    const char *want = "memory 0 B, peak 3.0 MiB, budget 4.0 MiB, 1 failed";
+    assert_int_equal(mo_track_status_line(&track, line, sizeof line), strlen(want));
+    assert_string_equal(line, want);
+    assert_int_equal(mo_track_status_line(&track, line, 7), strlen(want));
+    assert_string_equal(line, "memory");
+    assert_int_equal(mo_track_status_line(&track, NULL, 0), strlen(want));
+    mo_track_free(&track);
+}
+
+typedef struct step_log {
+    mo_track_step_stats at[8];
+    int n;
+} step_log;
+static void keep_step(void *self, const mo_track_step_stats *stats) {
+    step_log *log = self;
+    log->at[log->n++] = *stats;
+}
+
+static void a_step_reports_its_own_peak_and_not_the_one_before(void **state) {
+    (void)state;
+    mo_track track;
+    char key[2];
+    step_log log = {.n = 0};
+    mo_track_desc desc = {.on_step = keep_step, .on_step_self = &log, .budget_bytes = 1000};
+    test_ok(mo_track_init(&track, &desc));
+    test_ok(mo_track_add(&track, &key[0], 100, MO_CATEGORY_PARAM, "w"));
+    test_ok(mo_track_add(&track, &key[1], 500, MO_CATEGORY_ACTIVATION, "x"));
+    test_ok(mo_track_remove(&track, &key[1]));
+    mo_track_step(&track, "step");
+    test_ok(mo_track_add(&track, &key[1], 70, MO_CATEGORY_GRAD, "g"));
+    mo_track_oom(&track, 5000, MO_CATEGORY_GRAD);
+    mo_track_step(&track, "step");
+    mo_track_step(&track, "step");
+    assert_int_equal(log.n, 3);
+    assert_int_equal(log.at[0].step, 1);
+    assert_int_equal(log.at[0].n_steps, 1);
+    assert_int_equal(log.at[0].peak_bytes, 600);
+    assert_int_equal(log.at[0].at_peak[MO_CATEGORY_ACTIVATION], 500);
+    assert_int_equal(log.at[0].current_bytes, 100);
+    assert_int_equal(log.at[0].allocated_bytes, 600);
+    assert_int_equal(log.at[0].freed_bytes, 500);
+    assert_int_equal(log.at[0].n_failed, 0);
+    assert_int_equal(log.at[1].peak_bytes, 170);
+    assert_int_equal(log.at[1].at_peak[MO_CATEGORY_PARAM], 100);
+    assert_int_equal(log.at[1].at_peak[MO_CATEGORY_ACTIVATION], 0);
+    assert_int_equal(log.at[1].current[MO_CATEGORY_GRAD], 70);
+    assert_int_equal(log.at[1].allocated_bytes, 70);
+    assert_int_equal(log.at[1].freed_bytes, 0);
+    assert_int_equal(log.at[1].n_failed, 1);
+    assert_int_equal(log.at[2].step, 3);
+    assert_int_equal(log.at[2].peak_bytes, 170); /* live from the start */
+    assert_int_equal(log.at[2].allocated_bytes, 0);
+    mo_track_free(&track);
+}
+
+static void steps_can_be_reported_in_groups(void **state) {
+    (void)state;
+    mo_track track;
+    char key;
+    step_log log = {.n = 0};
+    mo_track_desc desc = {.on_step = keep_step, .on_step_self = &log, .step_every = 3};
+    test_ok(mo_track_init(&track, &desc));
+    for (int i = 0; i < 8; i++) {
+        test_ok(mo_track_add(&track, &key, i == 4 ? 900 : 10, MO_CATEGORY_GRAD, "g"));
+        test_ok(mo_track_remove(&track, &key));
+        mo_track_step(&track, "step");
+    }
+    assert_int_equal(log.n, 2);
+    assert_int_equal(log.at[0].step, 3);
+    assert_int_equal(log.at[0].n_steps, 3);
+    assert_int_equal(log.at[0].peak_bytes, 10);
+    assert_int_equal(log.at[1].step, 6);
+    assert_int_equal(log.at[1].peak_bytes, 900);
+    assert_int_equal(log.at[1].allocated_bytes, 920);
+    mo_track_free(&track);
+}
+
+static void stages_are_events_with_two_names(void **state) {
+    (void)state;
+    mo_track track;
+    char key;
+    mo_track_cursor cursor = {0};
+    test_ok(mo_track_init(&track, NULL));
+    mo_track_begin(&track, "forward", "h.0");
+    test_ok(mo_track_add(&track, &key, 10, MO_CATEGORY_GRAD, "g"));
+    mo_track_end(&track);
+    assert_true(mo_track_next(&track, &cursor));
+    assert_int_equal(cursor.event.kind, MO_TRACK_BEGIN);
+    assert_string_equal(cursor.event.name, "forward");
+    assert_string_equal(cursor.event.what, "h.0");
+    assert_null(cursor.event.key);
+    assert_true(mo_track_next(&track, &cursor));
+    assert_ptr_equal(cursor.event.key, &key);
+    assert_null(cursor.event.what);
+    assert_true(mo_track_next(&track, &cursor));
+    assert_int_equal(cursor.event.kind, MO_TRACK_END);
+    assert_int_equal(cursor.event.bytes[MO_CATEGORY_GRAD], 10);
+    mo_track_free(&track);
+}
+
 static void leaks_are_listed_largest_first(void **state) {
     (void)state;
     static text out;
@@ -412,6 +585,12 @@ int main(void) {
         cmocka_unit_test(events_come_back_in_order_with_the_bytes_after_them),
         cmocka_unit_test(the_ring_forgets_the_oldest_events_but_not_their_bytes),
         cmocka_unit_test(the_summary_is_a_table),
+        cmocka_unit_test(the_summary_adds_up_what_was_allocated_and_freed),
+        cmocka_unit_test(an_arena_and_a_suballocator_are_rows_with_their_fragmentation),
+        cmocka_unit_test(the_status_line_says_what_matters_now),
+        cmocka_unit_test(a_step_reports_its_own_peak_and_not_the_one_before),
+        cmocka_unit_test(steps_can_be_reported_in_groups),
+        cmocka_unit_test(stages_are_events_with_two_names),
         cmocka_unit_test(leaks_are_listed_largest_first),
         cmocka_unit_test(live_sets_now_and_at_the_peak_agree_with_a_model),
         cmocka_unit_test(failed_table_allocations_leave_nothing_behind),

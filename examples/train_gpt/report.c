@@ -132,6 +132,8 @@ static int write_file(void *self, const char *text, size_t size) {
     return fwrite(text, 1, size, self) == size ? 0 : -1;
 }
 
+uint64_t now_ns(void) { return (uint64_t)(1e9 * now_s()); }
+
 static mo_status write_timeline(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
     const mo_trace_desc desc = {.title = "train_gpt: memory of the last steps"};
     (void)plan;
@@ -154,6 +156,26 @@ static mo_status write_plan_svg(const mo_track *track, const mo_plan *plan, cons
     return mo_plan_write_svg(plan, "train_gpt: addresses over one micro-batch", w);
 }
 
+static mo_status write_trace(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
+    (void)plan;
+    return mo_trace_write_json(track, w);
+}
+static mo_status write_snapshot(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
+    (void)plan;
+    return mo_snapshot_write(track, NULL, w);
+}
+static mo_status write_addresses(void *plan, const mo_writer *w) {
+    return write_plan_svg(NULL, plan, w);
+}
+static mo_status write_page(const mo_track *track, const mo_plan *plan, const mo_writer *w) {
+    const mo_report_section addresses = {.write = write_addresses, .self = (void *)plan};
+    const mo_report_desc desc = {.title = "train_gpt: memory of the last steps",
+        .n_blocks = 20,
+        .sections = &addresses,
+        .n_sections = 1};
+    return mo_report_write_html(track, &desc, w);
+}
+
 void report_begin(const char *dir) {
     struct stat info;
     if (mkdir(dir, 0777) != 0 && errno != EEXIST)
@@ -168,11 +190,13 @@ void report_files(const char *dir, const mo_track *track, const mo_plan *plan) {
         const char *name;
         mo_status (*write)(const mo_track *, const mo_plan *, const mo_writer *);
     } files[] = {{"timeline.svg", write_timeline}, {"memory.txt", write_memory},
-        {"plan.txt", write_plan}, {"plan.json", write_plan_json}, {"plan.svg", write_plan_svg}};
+        {"plan.txt", write_plan}, {"plan.json", write_plan_json}, {"plan.svg", write_plan_svg},
+        {"report.html", write_page}, {"trace.json", write_trace},
+        {"memory.pickle", write_snapshot}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
-        FILE *file = fopen(path, "w");
+        FILE *file = fopen(path, "wb");
         if (!file) fail(EXIT_BAD, "--report: %s: %s", path, strerror(errno));
         const mo_writer writer = {write_file, file};
         const mo_status status = files[i].write(track, plan, &writer);

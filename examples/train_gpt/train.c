@@ -164,8 +164,9 @@ void session_bind(session *x, size_t n_blocks, bool halves) {
     trainer_fixed_open(t, x->s, &fixed);
     const mo_track_desc track = {
         .max_blocks = info.n_tensors + N_TENSOR_KINDS * t->params.n + fixed.n_slots + 4,
-        .max_events = 6 * info.n_tensors + 64, // the last three passes
+        .max_events = 6 * (info.n_tensors + info.n_steps) + 64, // the last three passes
         .budget_bytes = x->budget,
+        .now_ns = now_ns,
         .log = &app_log};
     x->arena = t->backend->take(t, info.peak_bytes, x->budget);
     check(mo_track_init(&x->track, &track), "mo_track_init");

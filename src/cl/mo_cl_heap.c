@@ -422,6 +422,20 @@ void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats) {
     stats->fragmentation = unused ? 1 - (double)stats->largest_free_bytes / (double)unused : 0;
 }
 
+mo_track_space mo_cl_heap_space(const char *name, const mo_cl_heap *heap) {
+    mo_track_space space;
+    mo_cl_heap_stats stats;
+    memset(&stats, 0, sizeof stats);
+    mo_cl_heap_get_stats(heap, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.reserved_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_used_bytes;
+    space.free_bytes = stats.reserved_bytes - stats.used_bytes;
+    space.largest_free_bytes = stats.largest_free_bytes;
+    return space;
+}
+
 #undef MOI_CL_HEAP_BUFFER
 #undef MOI_CL_HEAP_ALIGN
 #undef MOI_CL_HEAP_MAX_ALLOCS

@@ -24,7 +24,8 @@ static const char *const moi_svg_style[] = {
     ".halo{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}\n",
     ".param{fill:darkgreen}.optimizer{fill:goldenrod}.grad{fill:mediumblue}\n",
     ".activation{fill:red}.workspace{fill:mediumpurple}.input{fill:black}.other{fill:grey}\n",
-    ".plain{fill:steelblue}.item{fill-opacity:.5;stroke:#fff;stroke-width:.7}\n",
+    ".plain{fill:steelblue}.line{fill:none;stroke:steelblue;stroke-width:2}\n",
+    ".item{fill-opacity:.5;stroke:#fff;stroke-width:.7}\n",
     "@media(prefers-color-scheme:dark){text{fill:#f0f6fc}.bg{fill:#0d1117}\n",
     ".muted{fill:#9198a1}.grid{stroke:#3d444d}.axis,.mark{stroke:#9198a1}\n",
     ".budget{stroke:#ff7b72}.over,.failed{fill:#ff7b72}.failed{stroke:#0d1117}\n",
@@ -52,15 +53,17 @@ static moi_track_text moi_svg_number(double value) {
     return out;
 }
 
-/* Text that may hold anything, as it may stand in XML or in a JSON string. */
+/* A character of text that may hold anything, as it may stand in XML or in a JSON string. */
+static void moi_svg_put_char(moi_track_out *out, char text, int json) {
+    unsigned char c = (unsigned char)text;
+    if (c < 32 || c > 126) moi_track_put(out, "?", 1);
+    else if (json && (c == '"' || c == '\\')) moi_track_print(out, "\\%c", c);
+    else if (!json && strchr("&<>\"'", c)) moi_track_print(out, "&#%d;", c);
+    else moi_track_put(out, &text, 1);
+}
+
 static void moi_svg_put_escaped(moi_track_out *out, const char *text, int json) {
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < 32 || c > 126) moi_track_put(out, "?", 1);
-        else if (json && (c == '"' || c == '\\')) moi_track_print(out, "\\%c", c);
-        else if (!json && strchr("&<>\"'", c)) moi_track_print(out, "&#%d;", c);
-        else moi_track_put(out, text, 1);
-    }
+    for (; *text; text++) moi_svg_put_char(out, *text, json);
 }
 
 /* The smallest of 1, 2, 5, 10, 20, .. times unit that cuts range into at most n steps. */
@@ -164,6 +167,22 @@ static void moi_svg_y_axis(const moi_svg_plot *plot) {
         moi_svg_text(plot->out, "muted small num", "end", plot->left - 8, y + 4,
             moi_svg_number(i * step / unit).text);
     }
+}
+
+/* Round numbers of unit below the plot, whose range begins at first; least is the smallest step. */
+static void moi_svg_x_axis(const moi_svg_plot *plot, double first, double range, double unit,
+    double least, const char *name) {
+    double wide = plot->right - plot->left, step = moi_svg_step(range, least, (int)(wide / 90));
+    for (double at = 0; at <= range - step / 2; at += step)
+        moi_svg_text(plot->out, "muted small num", "middle", plot->left + wide * at / range,
+            plot->bottom + 18, moi_svg_number((first + at) / unit).text);
+    moi_svg_text(plot->out, "muted small", "end", plot->right, plot->bottom + 18, name);
+}
+
+/* The unit in which times up to that read well, in nanoseconds. */
+static double moi_svg_time_unit(double ns, const char **name) {
+    *name = ns < 2e3 ? "ns" : ns < 2e6 ? "us" : ns < 2e9 ? "ms" : "s";
+    return ns < 2e3 ? 1 : ns < 2e6 ? 1e3 : ns < 2e9 ? 1e6 : 1e9;
 }
 
 /* Where the last mark and its label ended. */

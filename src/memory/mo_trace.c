@@ -104,23 +104,11 @@ static void moi_trace_areas(moi_trace_chart *chart) {
 }
 
 static void moi_trace_x_axis(moi_trace_chart *chart) {
-    moi_track_out *out = &chart->out;
-    int n_ticks = (int)((chart->plot.right - chart->plot.left) / 90), by_time = chart->desc.by_time;
-    double range =
-        by_time ? (double)(chart->last_ns - chart->first_ns) + 1 : (double)chart->n_events;
-    double unit = !by_time ? 1 : range < 2e3 ? 1 : range < 2e6 ? 1e3 : range < 2e9 ? 1e6 : 1e9;
-    const char *name = !by_time ? "events"
-        : unit < 1e3            ? "ns"
-        : unit < 1e6            ? "us"
-        : unit < 1e9            ? "ms"
-                                : "s";
-    double step = moi_svg_step(range, by_time ? unit / 10 : 1, n_ticks);
-    double first = by_time ? 0 : (double)(chart->first_event - 1);
-    for (double at = 0; at <= range - step / 2; at += step)
-        moi_svg_text(out, "muted small num", "middle",
-            chart->plot.left + (chart->plot.right - chart->plot.left) * at / range,
-            chart->plot.bottom + 18, moi_svg_number((first + at) / unit).text);
-    moi_svg_text(out, "muted small", "end", chart->plot.right, chart->plot.bottom + 18, name);
+    const char *name;
+    double n = (double)chart->n_events, ns = (double)(chart->last_ns - chart->first_ns) + 1;
+    double unit = moi_svg_time_unit(ns, &name);
+    if (chart->desc.by_time) moi_svg_x_axis(&chart->plot, 0, ns, unit, unit / 10, name);
+    else moi_svg_x_axis(&chart->plot, (double)chart->first_event - 1, n, 1, 1, "events");
 }
 
 static void moi_trace_marks(const moi_trace_chart *chart) {
@@ -308,38 +296,91 @@ mo_status mo_trace_write_svg(
 
 /* ---- Chrome trace -------------------------------------------------------------------------- */
 
-static void moi_trace_json_event(moi_track_out *out, const mo_track_event *event) {
-    unsigned long long ns = event->time_ns;
-    const char *kind = event->kind == MO_TRACK_MARK ? event->name : "out of memory";
-    if (event->kind == MO_TRACK_MARK || event->kind == MO_TRACK_OOM) {
-        moi_track_print(out, ",\n{\"ph\":\"i\",\"s\":\"g\",\"pid\":1,\"tid\":1,\"name\":\"");
-        moi_svg_put_escaped(out, kind ? kind : "mark", 1);
-        moi_track_print(out, "\",\"ts\":%llu.%03llu}", ns / 1000, ns % 1000);
-        return;
-    }
-    moi_track_print(out,
-        ",\n{\"ph\":\"C\",\"pid\":1,\"name\":\"memory\",\"ts\":%llu.%03llu,\"args\":{", ns / 1000,
-        ns % 1000);
+/* The begin of an event of that phase. */
+static void moi_trace_json_begin(moi_track_out *out, char phase, uint64_t time_ns) {
+    unsigned long long ns = time_ns;
+    moi_track_print(out, ",\n{\"ph\":\"%c\",\"pid\":1,\"tid\":1,\"ts\":%llu.%03llu", phase,
+        ns / 1000, ns % 1000);
+}
+
+/* Its name, with what the stage works on behind it. */
+static void moi_trace_json_name(moi_track_out *out, const char *name, const char *what) {
+    moi_track_print(out, ",\"name\":\"");
+    moi_svg_put_escaped(out, name, 1);
+    if (what) moi_track_put(out, " ", 1);
+    if (what) moi_svg_put_escaped(out, what, 1);
+    moi_track_put(out, "\"", 1);
+}
+
+/* The total is a counter of its own: chrome://tracing stacks what is in one. */
+static void moi_trace_json_counters(moi_track_out *out, const mo_track_event *event) {
+    moi_trace_json_begin(out, 'C', event->time_ns);
+    moi_track_print(out, ",\"name\":\"memory\",\"args\":{");
     for (int i = 0; i < MO_CATEGORY_COUNT; i++)
         moi_track_print(out, "%s\"%s\":%llu", i ? "," : "", mo_category_name((mo_category)i),
             (unsigned long long)event->bytes[i]);
     moi_track_print(out, "}}");
+    moi_trace_json_begin(out, 'C', event->time_ns);
+    moi_track_print(out, ",\"name\":\"total\",\"args\":{\"bytes\":%llu}}",
+        (unsigned long long)moi_trace_total(event->bytes));
+}
+
+static void moi_trace_json_instant(moi_track_out *out, const mo_track_event *event) {
+    moi_trace_json_begin(out, 'i', event->time_ns);
+    if (event->kind == MO_TRACK_OOM) moi_trace_json_name(out, "out of memory", NULL);
+    else moi_trace_json_name(out, event->name ? event->name : "mark", NULL);
+    moi_track_print(out, ",\"s\":\"g\"");
+    if (event->kind == MO_TRACK_OOM)
+        moi_track_print(out, ",\"args\":{\"bytes\":%llu}", (unsigned long long)event->size);
+    moi_track_put(out, "}", 1);
+}
+
+/* depth counts the stages that are open. One whose begin the ring has forgotten has no end. */
+static void moi_trace_json_event(moi_track_out *out, const mo_track_event *event, uint64_t *depth) {
+    switch (event->kind) {
+    case MO_TRACK_ALLOC:
+    case MO_TRACK_FREE: moi_trace_json_counters(out, event); return;
+    case MO_TRACK_OOM:
+    case MO_TRACK_MARK: moi_trace_json_instant(out, event); return;
+    case MO_TRACK_BEGIN:
+        moi_trace_json_begin(out, 'B', event->time_ns);
+        moi_trace_json_name(out, event->name ? event->name : "stage", event->what);
+        moi_track_put(out, "}", 1);
+        ++*depth;
+        return;
+    case MO_TRACK_END:
+        if (*depth == 0) return;
+        moi_trace_json_begin(out, 'E', event->time_ns);
+        moi_track_put(out, "}", 1);
+        --*depth;
+        return;
+    }
 }
 
 mo_status mo_trace_write_json(const mo_track *track, const mo_writer *writer) {
     mo_track_cursor cursor;
     moi_track_out out;
+    uint64_t last_ns = 0, depth = 0;
     if (!track || !writer || !writer->write) return MO_E_INVALID;
     out.writer = writer;
     out.status = MO_OK;
     memset(&cursor, 0, sizeof cursor);
     moi_track_print(&out,
-        "{\"traceEvents\":[\n"
+        "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n"
         "{\"ph\":\"M\",\"pid\":1,\"name\":\"process_name\","
-        "\"args\":{\"name\":\"memopt\"}}");
+        "\"args\":{\"name\":\"memopt\"}},\n"
+        "{\"ph\":\"M\",\"pid\":1,\"tid\":1,\"name\":\"thread_name\","
+        "\"args\":{\"name\":\"stages\"}}");
     while (mo_track_next(track, &cursor)) {
-        if (!track->now_ns) cursor.event.time_ns = 1000 * cursor.event.number;
-        moi_trace_json_event(&out, &cursor.event);
+        mo_track_event event = cursor.event;
+        if (!track->now_ns) event.time_ns = 1000 * event.number;
+        if (event.time_ns < last_ns) event.time_ns = last_ns;
+        last_ns = event.time_ns;
+        moi_trace_json_event(&out, &event, &depth);
+    }
+    for (; depth > 0; depth--) {
+        moi_trace_json_begin(&out, 'E', last_ns);
+        moi_track_put(&out, "}", 1);
     }
     moi_track_print(&out, "\n]}\n");
     return out.status;

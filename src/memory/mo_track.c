@@ -99,7 +99,7 @@ static void moi_track_clear_tables(mo_track *track) {
 }
 
 mo_status mo_track_init(mo_track *track, const mo_track_desc *desc) {
-    static const mo_track_desc defaults = {NULL, NULL, 0, 0, 0, NULL, NULL};
+    static const mo_track_desc defaults = {NULL, NULL, 0, 0, 0, NULL, NULL, NULL, NULL, 0};
     mo_track made;
     if (!desc) desc = &defaults;
     if (!track || desc->max_blocks > 0x7fffffffu) return MO_E_INVALID;
@@ -108,6 +108,9 @@ mo_status mo_track_init(mo_track *track, const mo_track_desc *desc) {
     made.tables = desc->tables ? *desc->tables : made.allocator;
     if (desc->log) made.log = *desc->log;
     made.now_ns = desc->now_ns;
+    made.on_step = desc->on_step;
+    made.on_step_self = desc->on_step_self;
+    made.step_every = desc->step_every ? desc->step_every : 1;
     made.stats.budget_bytes = desc->budget_bytes;
     made.max_blocks = desc->max_blocks ? desc->max_blocks : (size_t)MOI_TRACK_MAX_BLOCKS;
     made.max_events = desc->max_events ? desc->max_events : (size_t)MOI_TRACK_MAX_EVENTS;
@@ -173,20 +176,32 @@ static void moi_track_apply(uint64_t bytes[], const moi_track_entry *entry) {
     if (entry->kind == MO_TRACK_FREE) bytes[entry->category] -= entry->size;
 }
 
-static uint64_t moi_track_record_event(mo_track *track, mo_track_event_kind kind,
-    mo_category category, uint64_t size, const char *name, int line) {
+/* key, size and name are the block's; time and kind come here. */
+static uint64_t moi_track_record_event(
+    mo_track *track, mo_track_event_kind kind, const mo_track_block *block) {
     mo_track_stats *stats = &track->stats;
     moi_track_entry *entry = &track->entries[stats->n_events % track->max_events];
     if (stats->n_events_kept == track->max_events) moi_track_apply(track->ring_bytes, entry);
     else stats->n_events_kept++;
     stats->n_events++;
     entry->time_ns = track->now_ns ? track->now_ns() : stats->n_events;
-    entry->size = size;
-    entry->name = name;
-    entry->line = line;
+    entry->size = block->size;
+    entry->key = block->key;
+    entry->name = block->name;
+    entry->line = block->line;
     entry->kind = (uint8_t)kind;
-    entry->category = (uint8_t)category;
+    entry->category = (uint8_t)block->category;
     return stats->n_events;
+}
+
+/* An event that is not about a block. */
+static void moi_track_note(
+    mo_track *track, mo_track_event_kind kind, const char *name, const void *what) {
+    mo_track_block block;
+    memset(&block, 0, sizeof block);
+    block.name = name;
+    block.key = what;
+    moi_track_record_event(track, kind, &block);
 }
 
 /* Whether that was a new peak. */
@@ -216,6 +231,14 @@ static void moi_track_at_peak(mo_track *track) {
     track->n_dead = 0;
 }
 
+static void moi_track_count_step(mo_track *track) {
+    uint64_t total = track->stats.total.current_bytes;
+    if (total <= track->steps.peak_bytes) return;
+    track->steps.peak_bytes = total;
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++)
+        track->steps.at_peak[i] = track->stats.by_category[i].current_bytes;
+}
+
 /* Counts a new block and returns whether the table had room for it. */
 static int moi_track_born(mo_track *track, const void *key, uint64_t size, mo_category category,
     const char *name, int line) {
@@ -225,15 +248,15 @@ static int moi_track_born(mo_track *track, const void *key, uint64_t size, mo_ca
     block.name = name;
     block.line = line;
     block.category = category;
-    block.birth = moi_track_record_event(track, MO_TRACK_ALLOC, category, size, name, line);
+    block.birth = moi_track_record_event(track, MO_TRACK_ALLOC, &block);
     moi_track_count_alloc(&track->stats.by_category[category], size);
     if (moi_track_count_alloc(&track->stats.total, size)) moi_track_at_peak(track);
+    moi_track_count_step(track);
     return moi_track_insert(track, &block);
 }
 
 static void moi_track_died(mo_track *track, const mo_track_block *block) {
-    moi_track_record_event(
-        track, MO_TRACK_FREE, block->category, block->size, block->name, block->line);
+    moi_track_record_event(track, MO_TRACK_FREE, block);
     moi_track_count_free(&track->stats.by_category[block->category], block->size);
     moi_track_count_free(&track->stats.total, block->size);
     if (block->birth != 0 && block->birth <= track->peak_event)
@@ -340,7 +363,40 @@ void mo_track_remove_range(mo_track *track, const void *begin, size_t size) {
 }
 
 void mo_track_mark(mo_track *track, const char *name) {
-    moi_track_record_event(track, MO_TRACK_MARK, MO_CATEGORY_OTHER, 0, name, 0);
+    moi_track_note(track, MO_TRACK_MARK, name, NULL);
+}
+
+void mo_track_begin(mo_track *track, const char *name, const char *what) {
+    moi_track_note(track, MO_TRACK_BEGIN, name, what);
+}
+
+void mo_track_end(mo_track *track) { moi_track_note(track, MO_TRACK_END, NULL, NULL); }
+
+static void moi_track_next_steps(mo_track *track) {
+    mo_track_step_stats *steps = &track->steps;
+    steps->n_steps = 0;
+    steps->allocated_bytes = track->stats.total.allocated_bytes;
+    steps->freed_bytes = track->stats.total.freed_bytes;
+    steps->n_failed = track->stats.n_failed;
+    steps->peak_bytes = 0;
+    memset(steps->at_peak, 0, sizeof steps->at_peak);
+    moi_track_count_step(track);
+}
+
+void mo_track_step(mo_track *track, const char *name) {
+    const mo_track_stats *stats = &track->stats;
+    mo_track_mark(track, name);
+    track->steps.step++;
+    if (++track->steps.n_steps < track->step_every) return;
+    mo_track_step_stats report = track->steps;
+    report.current_bytes = stats->total.current_bytes;
+    report.allocated_bytes = stats->total.allocated_bytes - report.allocated_bytes;
+    report.freed_bytes = stats->total.freed_bytes - report.freed_bytes;
+    report.n_failed = stats->n_failed - report.n_failed;
+    for (int i = 0; i < MO_CATEGORY_COUNT; i++)
+        report.current[i] = stats->by_category[i].current_bytes;
+    moi_track_next_steps(track);
+    if (track->on_step) track->on_step(track->on_step_self, &report);
 }
 
 void mo_track_reset_peak(mo_track *track) {
@@ -405,6 +461,8 @@ int mo_track_next(const mo_track *track, mo_track_cursor *cursor) {
     event->number = at + 1;
     event->time_ns = entry->time_ns;
     event->size = entry->size;
+    event->key = entry->kind == MO_TRACK_BEGIN ? NULL : entry->key;
+    event->what = entry->kind == MO_TRACK_BEGIN ? (const char *)entry->key : NULL;
     event->name = entry->name;
     event->line = entry->line;
     event->kind = (mo_track_event_kind)entry->kind;
@@ -431,9 +489,12 @@ static void moi_track_log_split(const mo_track *track) {
 void mo_track_oom(mo_track *track, uint64_t size, mo_category category) {
     mo_track_block blocks[MOI_TRACK_OOM_BLOCKS];
     const mo_track_stats *stats = &track->stats;
-    category = moi_track_category(category);
+    mo_track_block wanted;
+    memset(&wanted, 0, sizeof wanted);
+    wanted.size = size;
+    wanted.category = category = moi_track_category(category);
     track->stats.n_failed++;
-    moi_track_record_event(track, MO_TRACK_OOM, category, size, NULL, 0);
+    moi_track_record_event(track, MO_TRACK_OOM, &wanted);
     if (!track->log.write) return;
     moi_log(&track->log, MO_LOG_ERROR, "out of memory: %s (%s) requested, %s in use, budget %s",
         moi_track_bytes(size).text, mo_category_name(category),
@@ -445,6 +506,19 @@ void mo_track_oom(mo_track *track, uint64_t size, mo_category category) {
         moi_log(&track->log, MO_LOG_ERROR, "  %2zu. %10s  %-10s  %s", i + 1,
             moi_track_bytes(blocks[i].size).text, mo_category_name(blocks[i].category),
             moi_track_label(blocks[i].name, blocks[i].line).text);
+}
+
+size_t mo_track_status_line(const mo_track *track, char *text, size_t size) {
+    const mo_track_stats *stats = &track->stats;
+    char budget[96] = "", failed[48] = "";
+    if (stats->budget_bytes)
+        snprintf(budget, sizeof budget, ", budget %s", moi_track_bytes(stats->budget_bytes).text);
+    if (stats->n_failed)
+        snprintf(failed, sizeof failed, ", %llu failed", (unsigned long long)stats->n_failed);
+    int n = snprintf(text, size, "memory %s, peak %s%s%s",
+        moi_track_bytes(stats->total.current_bytes).text,
+        moi_track_bytes(stats->total.peak_bytes).text, budget, failed);
+    return n > 0 ? (size_t)n : 0;
 }
 
 static void moi_track_print_row(
@@ -461,6 +535,60 @@ static void moi_track_print_rule(moi_track_out *out) {
     rule[sizeof rule - 1] = '\n';
     moi_track_put(out, rule, sizeof rule);
 }
+
+/* ---- spaces -------------------------------------------------------------------------------- */
+
+mo_track_space mo_track_space_arena(const char *name, const mo_arena *arena) {
+    mo_track_space space;
+    mo_arena_stats stats;
+    mo_arena_get_stats(arena, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.committed_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_bytes;
+    /* An arena of tokens commits nothing. */
+    if (space.reserved_bytes < space.used_bytes) space.reserved_bytes = space.used_bytes;
+    space.free_bytes = space.largest_free_bytes = space.reserved_bytes - space.used_bytes;
+    return space;
+}
+
+mo_track_space mo_track_space_suballoc(const char *name, const mo_suballoc *sub) {
+    mo_track_space space;
+    mo_suballoc_stats stats;
+    mo_suballoc_get_stats(sub, &stats);
+    space.name = name;
+    space.reserved_bytes = stats.used_bytes + stats.free_bytes;
+    space.used_bytes = stats.used_bytes;
+    space.peak_bytes = stats.peak_bytes;
+    space.free_bytes = stats.free_bytes;
+    space.largest_free_bytes = stats.largest_free_bytes;
+    return space;
+}
+
+double mo_track_fragmentation(const mo_track_space *space) {
+    if (space->free_bytes == 0) return 0;
+    return 1 - (double)space->largest_free_bytes / (double)space->free_bytes;
+}
+
+mo_status mo_track_write_spaces(const mo_track_space *spaces, size_t n, const mo_writer *writer) {
+    moi_track_out out;
+    if ((!spaces && n) || !writer || !writer->write) return MO_E_INVALID;
+    out.writer = writer;
+    out.status = MO_OK;
+    moi_track_print(&out, "%-10s  %11s  %11s  %11s  %11s  %12s  %6s\n", "space", "reserved", "used",
+        "peak", "free", "largest free", "frag.");
+    moi_track_print_rule(&out);
+    for (size_t i = 0; i < n; i++)
+        moi_track_print(&out, "%-10s  %11s  %11s  %11s  %11s  %12s  %4u %%\n",
+            moi_track_label(spaces[i].name, 0).text, moi_track_bytes(spaces[i].reserved_bytes).text,
+            moi_track_bytes(spaces[i].used_bytes).text, moi_track_bytes(spaces[i].peak_bytes).text,
+            moi_track_bytes(spaces[i].free_bytes).text,
+            moi_track_bytes(spaces[i].largest_free_bytes).text,
+            (unsigned)(100 * mo_track_fragmentation(&spaces[i]) + 0.5));
+    return out.status;
+}
+
+/* ---- tables -------------------------------------------------------------------------------- */
 
 static void moi_track_print_footer(moi_track_out *out, const mo_track_stats *stats) {
     if (stats->budget_bytes) {

@@ -1,6 +1,6 @@
 /* mo_track.h - who holds how much memory, now and at the peak: counts by category, the largest
- * blocks with their names or call sites, leaks, a report when memory runs out, and a ring of
- * events.
+ * blocks with their names or call sites, leaks, a report when memory runs out, figures of each step,
+ * and a ring of events.
  *
  * It wraps an allocator and is one itself, and it keeps the books of memory that it did not
  * allocate (planned tensors, device buffers). The tables are allocated once at init; an event
@@ -15,7 +15,22 @@
 #ifndef MEMOPT_TRACK_H
 #define MEMOPT_TRACK_H
 
+#include "mo_arena.h"
 #include "mo_base.h"
+#include "mo_suballoc.h"
+
+/* mo_track_step_stats - what happened since the last report of mo_track_step.
+ *
+ * step             number of the step that has just ended, from 1
+ * n_steps          of them in this report
+ * current_bytes    at its end; of them by category: current
+ * peak_bytes       highest total in these steps, of which at_peak was in each category
+ * allocated_bytes  in these steps; freed_bytes, n_failed: the same */
+typedef struct mo_track_step_stats {
+    uint64_t step, n_steps;
+    uint64_t current_bytes, peak_bytes, allocated_bytes, freed_bytes, n_failed;
+    uint64_t current[MO_CATEGORY_COUNT], at_peak[MO_CATEGORY_COUNT];
+} mo_track_step_stats;
 
 /* mo_track_desc - what is wrapped, and how much is remembered.
  *
@@ -26,7 +41,10 @@
  * max_events    events remembered, the oldest are forgotten first; 0 = 16384
  * budget_bytes  an allocation that would pass it fails; 0 = none
  * now_ns        time of the events in ns from any origin; NULL = the event's number
- * log           told about failed allocations (the out-of-memory report); copied; NULL = silent */
+ * log           told about failed allocations (the out-of-memory report); copied; NULL = silent
+ * on_step       told what the steps did, by mo_track_step; must not change the track. NULL = nobody
+ * on_step_self  its first argument
+ * step_every    steps in one report; 0 = 1 */
 typedef struct mo_track_desc {
     const mo_allocator *allocator;
     const mo_allocator *tables;
@@ -35,6 +53,9 @@ typedef struct mo_track_desc {
     uint64_t budget_bytes;
     uint64_t (*now_ns)(void);
     const mo_log *log;
+    void (*on_step)(void *self, const mo_track_step_stats *stats);
+    void *on_step_self;
+    uint64_t step_every;
 } mo_track_desc;
 
 /* mo_track_counts - one row of the books. n_ counts blocks; allocated, freed: sums since init. */
@@ -72,16 +93,22 @@ typedef struct mo_track_block {
 typedef enum mo_track_event_kind {
     MO_TRACK_ALLOC = 0,
     MO_TRACK_FREE,
-    MO_TRACK_OOM, /* size is what was asked for */
-    MO_TRACK_MARK /* name is the mark's */
+    MO_TRACK_OOM,   /* size is what was asked for */
+    MO_TRACK_MARK,  /* name is the mark's */
+    MO_TRACK_BEGIN, /* of a stage: name, and what it works on */
+    MO_TRACK_END    /* of the stage begun last */
 } mo_track_event_kind;
 
-/* mo_track_event - one event; bytes are the current bytes by category after it. */
+/* mo_track_event - one event; bytes are the current bytes by category after it.
+ *
+ * key   of the block in ALLOC and FREE; NULL for a block that found the table full
+ * what  of BEGIN, or NULL */
 typedef struct mo_track_event {
     uint64_t number;
     uint64_t time_ns;
     uint64_t size;
-    const char *name;
+    const void *key;
+    const char *name, *what;
     int line;
     mo_track_event_kind kind;
     mo_category category;
@@ -101,6 +128,7 @@ typedef struct moi_track_record {
 } moi_track_record;
 typedef struct moi_track_entry {
     uint64_t time_ns, size;
+    const void *key; /* or what */
     const char *name;
     int line;
     uint8_t kind, category;
@@ -115,11 +143,15 @@ typedef struct mo_track {
     mo_allocator allocator, tables;
     mo_log log;
     uint64_t (*now_ns)(void);
+    void (*on_step)(void *self, const mo_track_step_stats *stats);
+    void *on_step_self;
+    uint64_t step_every;
     mo_track_stats stats;
-    moi_track_record *records;              /* [max_blocks] live and free ones */
-    mo_track_block *dead;                   /* [max_blocks] live at the peak, freed since */
-    uint32_t *heads;                        /* [n_heads] hash chains of records */
-    moi_track_entry *entries;               /* [max_events] ring */
+    mo_track_step_stats steps; /* since the last report; sums are what they were at its time */
+    moi_track_record *records; /* [max_blocks] live and free ones */
+    mo_track_block *dead;      /* [max_blocks] live at the peak, freed since */
+    uint32_t *heads;           /* [n_heads] hash chains of records */
+    moi_track_entry *entries;  /* [max_events] ring */
     uint64_t ring_bytes[MO_CATEGORY_COUNT]; /* current bytes before the oldest entry */
     moi_track_view views[MO_CATEGORY_COUNT];
     size_t max_blocks, max_events, n_heads, n_dead;
@@ -133,7 +165,7 @@ typedef struct mo_track {
  *
  * desc  NULL = all defaults
  *
- * Memory:  120 bytes per block and 32 per event, about 1.5 MiB by default
+ * Memory:  120 bytes per block and 40 per event, about 1.6 MiB by default
  * Threads: one at a time, as everything here; use one track per thread or lock around it
  * Errors:  MO_E_INVALID (NULL track, max_blocks >= 2^31), MO_E_NO_MEMORY
  * Since:   0.1 */
@@ -186,6 +218,36 @@ MEMOPT_API void mo_track_remove_range(mo_track *track, const void *begin, size_t
  * pointer. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_track_mark(mo_track *track, const char *name);
 
+/* mo_track_begin, mo_track_end - a stage begins, and the one begun last ends: a slice in the trace.
+ * Stages nest. mo_plan does this for its steps.
+ *
+ * name  kept as a pointer, as what
+ * what  it works on, such as a layer's name; may be NULL
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API void mo_track_begin(mo_track *track, const char *name, const char *what);
+MEMOPT_API void mo_track_end(mo_track *track);
+
+/* mo_track_step - a training step has ended: a mark, and after every step_every steps a report to
+ * on_step. The next report begins with the bytes of now. name is kept as a pointer.
+ *
+ * Threads: one at a time
+ * Cost:    that of a mark
+ * Since:   0.1 */
+MEMOPT_API void mo_track_step(mo_track *track, const char *name);
+
+/* mo_track_status_line - one line about now, without a newline, to be shown while a program runs:
+ * "memory 123.4 MiB, peak 200.0 MiB, budget 256.0 MiB, 1 failed".
+ *
+ * text  out  [size] terminated, cut where it does not fit; may be NULL when size is 0
+ *
+ * returns the length of the whole line
+ *
+ * Threads: one at a time
+ * Since:   0.1 */
+MEMOPT_API size_t mo_track_status_line(const mo_track *track, char *text, size_t size);
+
 /* mo_track_oom - record that an allocation of size bytes failed elsewhere (device memory), and log
  * the out-of-memory report: requested, current, budget, the split, the largest live blocks.
  *
@@ -226,6 +288,40 @@ MEMOPT_API size_t mo_track_top_peak(const mo_track *track, mo_track_block *block
  * Threads: one at a time; the track must not change meanwhile
  * Since:   0.1 */
 MEMOPT_API int mo_track_next(const mo_track *track, mo_track_cursor *cursor);
+
+/* mo_track_space - a range out of which blocks are handed out, for the table of
+ * mo_track_write_spaces.
+ *
+ * name                of the row; valid during the call
+ * reserved_bytes      what it took from the system or the device
+ * used_bytes          handed out now; peak_bytes: the most
+ * free_bytes          in it, not handed out
+ * largest_free_bytes  the largest block that it still has */
+typedef struct mo_track_space {
+    const char *name;
+    uint64_t reserved_bytes, used_bytes, peak_bytes, free_bytes, largest_free_bytes;
+} mo_track_space;
+
+/* mo_track_space_arena, mo_track_space_suballoc - of an arena: of its committed bytes, so a mapping
+ * that has not grown is not free space; of a sub-allocator: of its range. mo_cl_heap_space does it
+ * for a heap. Threads: one at a time. Since: 0.1 */
+MEMOPT_API mo_track_space mo_track_space_arena(const char *name, const mo_arena *arena);
+MEMOPT_API mo_track_space mo_track_space_suballoc(const char *name, const mo_suballoc *sub);
+
+/* mo_track_fragmentation - 1 - largest_free_bytes / free_bytes, the part of the free bytes that the
+ * largest block cannot use; 0 when nothing is free. Threads: safe. Since: 0.1 */
+MEMOPT_API double mo_track_fragmentation(const mo_track_space *space);
+
+/* mo_track_write_spaces - a text table, one row per space: reserved, used, peak, free, largest free
+ * block, fragmentation in percent.
+ *
+ * spaces  in  [n]
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_track_write_spaces(
+    const mo_track_space *spaces, size_t n, const mo_writer *writer);
 
 /* mo_track_write_summary - the books as a text table: one row per category that was used and the
  * total, with the columns current, peak, allocated and freed, and the split at the peak.

@@ -121,8 +121,21 @@ static void moi_plan_play(mo_plan *plan, size_t begin, size_t end) {
     }
 }
 
+static void moi_plan_end_step(mo_plan *plan) {
+    if (plan->track && plan->in_step) mo_track_end(plan->track);
+    plan->in_step = 0;
+}
+
+static void moi_plan_begin_step(mo_plan *plan, const mo_remat_op *op) {
+    moi_plan_end_step(plan);
+    if (plan->track)
+        mo_track_begin(plan->track, moi_remat_op_name(op->op), plan->stages[op->stage].name);
+    plan->in_step = plan->track != NULL;
+}
+
 /* Every tensor ends, and the first step is next. */
 static void moi_plan_rewind(mo_plan *plan) {
+    moi_plan_end_step(plan);
     for (size_t i = 1; i < plan->n_lives; i++)
         if (plan->lives[i].is_live) moi_plan_end_bytes(plan, &plan->lives[i]);
     plan->at = plan->at_event = 0;
@@ -180,11 +193,13 @@ static void moi_plan_fill_step(
 int mo_plan_next(mo_plan *plan, mo_step *step) {
     if (!plan || !plan->arena || !step) return 0;
     if (plan->at == plan->n_ops) {
+        moi_plan_end_step(plan);
         moi_plan_play(plan, plan->spans[plan->n_ops - 1].end + 1, SIZE_MAX);
         return 0;
     }
     size_t k = plan->at++;
     const moi_plan_op *span = &plan->spans[k];
+    moi_plan_begin_step(plan, &plan->ops[k]);
     moi_plan_play(plan, span->begin, span->end);
     for (size_t i = 0; i < MOI_PLAN_TENSORS + plan->stages[plan->ops[k].stage].n_tensors; i++)
         plan->row[i] = plan->lives[plan->table[span->row + i]].address;

@@ -69,8 +69,8 @@ typedef struct mo_plan_desc {
  * store_bytes  of the other memory, the store, when the schedule moves something there
  * out_bytes    moved to the store in one pass; in_bytes: and back
  * n_steps      steps that mo_plan_next gives
- * n_tensors    tensors that begin and end in them: what a track must have room for, and half of its
- *              events in one pass
+ * n_tensors    tensors that begin and end in them: what a track must have room for. A pass is
+ *              2 * (n_steps + n_tensors) of its events
  * peak_step    the first step in which live_bytes are live, counted from 0
  * proved       peak_bytes == lower_bound
  * cost_s       see mo_remat_cost; ideal_s: mo_remat_ideal_cost, for inference
@@ -157,9 +157,9 @@ MEMOPT_API mo_plan_info mo_plan_describe(const mo_plan *plan);
  * bound it does nothing.
  *
  * arena  empty; valid until unbind or destroy. Its first byte has the plan's alignment
- * track  told about the fixed blocks now, and later about every tensor's begin and end; NULL =
- *        none. Valid until unbind. It remembers pointers to the plan's names in its events, so
- *        read those before the plan is destroyed
+ * track  told about the fixed blocks now, and later about every tensor's begin and end, and about
+ *        every step as a stage (mo_track_begin); NULL = none. Valid until unbind. It remembers
+ *        pointers to the plan's names in its events, so read those before the plan is destroyed
  *
  * Threads: one at a time
  * Errors:  MO_E_INVALID (NULL, the arena's alignment), MO_E_STATE (bound already, or the arena is

@@ -94,6 +94,7 @@ struct mo_plan {
     mo_arena *arena;
     mo_track *track;
     size_t at, at_event;
+    int in_step; /* the track was told that a step has begun */
 };
 
 /* Schedule, lives and offsets of an empty plan; what it allocated is freed by destroy. */
