@@ -1986,25 +1986,33 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_embedding_backward(mo_cl *cl,
 /* mo_cl_attention_desc - batch x heads independent attentions of seq positions.
  *
  * batch, seq, heads, head_size  sizes; seq and batch * heads below 2^31, head_size up to 256
- * stride     elements from position to position in q, k, v and their gradients; 0 = heads *
- *            head_size. A fused QKV activation has 3 * heads * head_size, with k and v starting one
- *            and two thirds into the row.
+ * stride     elements from position to position in q and dq, and in k, v, dk and dv unless kv_stride
+ *            says otherwise; 0 = heads * head_size. A fused QKV activation has (heads + 2 kv_heads) *
+ *            head_size, with k and v behind q in the row.
  * scale      of the scores; 0 = 1 / sqrt(head_size)
  * full       not 0: every position sees every other; 0: causal, position t sees 0..t
  * workspace  for backward, mo_cl_attention_workspace_size bytes
+ * kv_heads, kv_stride, window, block, dropout, seed, offset  see mo_attention_desc
+ * blocks     [n x n] bytes, n = ceil(seq / block): see mo_attention_desc; {0} = all see all
  * Since: 0.1 */
 typedef struct mo_cl_attention_desc {
     size_t batch, seq, heads, head_size, stride;
     float scale;
     int full;
     mo_cl_mem workspace;
+    size_t kv_heads, kv_stride, window;
+    mo_cl_mem blocks;
+    size_t block;
+    float dropout;
+    uint64_t seed, offset;
 } mo_cl_attention_desc;
 
 /* mo_cl_attention_tensors - what forward and backward read and write, all float; head h of a
  * position starts h * head_size into its row.
  *
- * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count: parts of
- *                  one fused activation, or three blocks
+ * q           in   [batch x seq] rows of desc.stride, of which heads * head_size count
+ * k, v        in   [batch x seq] rows of desc.kv_stride, of which kv_heads * head_size count: with
+ *                  q parts of one fused activation, or three blocks
  * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
  * lse         out  [batch x heads x seq]: log of the sum of e^score of each row; backward reads it
  * dout        in   backward: gradient of out, same shape
@@ -2026,14 +2034,19 @@ MEMOPT_API size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *des
  * of the CPU, which sums in another order. Against exact arithmetic the error is of the same size
  * as that of mo_attention: some 1e-6 of the largest element.
  *
+ * Tiles of which nothing is seen are not computed. dk and dv of a shared head are summed over its
+ * heads of q in their order.
+ *
  * Memory:  the workspace in backward; O(batch heads seq) for lse instead of O(batch heads seq^2)
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, sizes), MO_E_OVERFLOW,
- *          MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (head_size above 256; does not build), what
- *          OpenCL says
+ * Errors:  MO_E_INVALID (NULL, a size of 0, a stride below its heads * head_size, sizes, kv_heads,
+ *          block, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (head_size
+ *          above 256; blocks below the rows of a group of more than 512 items; does not build),
+ *          what OpenCL says
  * Cost:    4 seq^2 head_size operations a head in forward, 14 in backward (10, and the scores of
- *          both of its kernels); half of it when causal
- * Source:  Rabe and Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135
+ *          both of its kernels); half of it when causal, window / seq of it with a window
+ * Source:  Rabe and Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135; see
+ *          mo_attention_forward
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_attention_forward(
     mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors);
@@ -3785,7 +3798,8 @@ static void moi_cl_record_free(mo_cl *cl);
     X(norm, math)                                                                                  \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
-    X(attention_lanes, math)                                                                       \
+    X(attention_mask, math)                                                                        \
+    X(attention_lanes, attention_mask)                                                             \
     X(attention_tile, attention_lanes)                                                             \
     X(attention, attention_tile)                                                                   \
     X(loss, math)                                                                                  \
@@ -5363,6 +5377,28 @@ static const char *const moi_cl_prelude_lines[] = {
 "#else\n",
 "#define MO_STREAMS 0\n",
 "#endif\n",
+"\n",
+"/* 32 random bits of an index: moi_random_mix and moi_random_key of the CPU. */\n",
+"static inline uint mo_random_mix(uint x) {\n",
+"    x = (x ^ (x >> 16)) * 0x7feb352du;\n",
+"    x = (x ^ (x >> 15)) * 0x846ca68bu;\n",
+"    return x ^ (x >> 16);\n",
+"}\n",
+"\n",
+"/* The key of the indices whose upper half this is. */\n",
+"static inline uint mo_random_key(ulong seed, uint high) {\n",
+"    return mo_random_mix((uint)seed + mo_random_mix((uint)(seed >> 32) + mo_random_mix(high)));\n",
+"}\n",
+"\n",
+"/* The bits of an index by its lower half. */\n",
+"static inline uint mo_random(uint low, uint key) { return mo_random_mix(low ^ key); }\n",
+"\n",
+"/* The same of number i behind first: next is the key of the following upper half, for a tile that\n",
+" * reaches into it. */\n",
+"static inline uint mo_random_at(uint first, uint i, uint key, uint next) {\n",
+"    const uint low = first + i;\n",
+"    return mo_random(low, low < first ? next : key);\n",
+"}\n",
 };
 
 static const char *const moi_cl_memory_lines[] = {
@@ -6356,29 +6392,6 @@ static const char *const moi_cl_codec_lines[] = {
 "    const uint bits = as_uint(x), magnitude = bits & 0x7fffffffu;\n",
 "    const uint clamped = (bits & 0x80000000u) | limit;\n",
 "    return as_float(magnitude > limit && magnitude <= MO_INFINITY ? clamped : bits);\n",
-"}\n",
-"\n",
-"/* ---- random bits --------------------------------------------------------------------------- */\n",
-"\n",
-"static inline uint mo_random_mix(uint x) {\n",
-"    x = (x ^ (x >> 16)) * 0x7feb352du;\n",
-"    x = (x ^ (x >> 15)) * 0x846ca68bu;\n",
-"    return x ^ (x >> 16);\n",
-"}\n",
-"\n",
-"/* The key of the indices whose upper half this is. */\n",
-"static inline uint mo_random_key(ulong seed, uint high) {\n",
-"    return mo_random_mix((uint)seed + mo_random_mix((uint)(seed >> 32) + mo_random_mix(high)));\n",
-"}\n",
-"\n",
-"/* The bits of an index by its lower half. */\n",
-"static inline uint mo_random(uint low, uint key) { return mo_random_mix(low ^ key); }\n",
-"\n",
-"/* The same of number i behind first: next is the key of the following upper half, for a tile that\n",
-" * reaches into it. */\n",
-"static inline uint mo_random_at(uint first, uint i, uint key, uint next) {\n",
-"    const uint low = first + i;\n",
-"    return mo_random(low, low < first ? next : key);\n",
 "}\n",
 "\n",
 "/* ---- bf16, fp16, fp8 ------------------------------------------------------------------------ */\n",
@@ -8273,23 +8286,27 @@ static const char *const moi_cl_attention_lines[] = {
 "/* attention.cl - exact attention, see mo_attention.h, in two forms: for groups of one item, behind\n",
 " * attention_lanes.cl, and for larger ones, behind attention_tile.cl.\n",
 " *\n",
-" * groups  batch * heads * ceil(seq / 16), or ceil(seq / MO_ROWS)\n",
+" * groups  batch * heads * ceil(seq / 16), or ceil(seq / MO_ROWS); kv_heads for dk and dv\n",
 " *\n",
 " * MO_HEAD  most elements of a head, at least head_size, a multiple of MO_TC\n",
+" * MO_BLOCKS, MO_DROP  see attention_mask.cl\n",
 " * and where MEMOPT_WG is more than 1:\n",
 " * MO_PART  0: forward, 1: dq, 2: dk and dv\n",
 " * MO_TC    divides MEMOPT_WG, at most 16\n",
 " * MO_MR    rows of an item\n",
 " *\n",
-" * check: -DMO_PART=0 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=4\n",
-" * check: -DMO_PART=1 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
-" * check: -DMO_PART=2 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
-" * check: -DMO_PART=0 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=2\n",
-" * check: -DMO_PART=1 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=2\n",
-" * check: -DMO_PART=2 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=1\n",
-" * check: -DMO_PART=0 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
-" * check: -DMO_PART=1 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
-" * check: -DMO_PART=2 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1 */\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=0 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=4\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=1 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=2 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=1 -DMO_DROP=1 -DMO_PART=0 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=4\n",
+" * check: -DMO_BLOCKS=1 -DMO_DROP=1 -DMO_PART=1 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=1 -DMO_DROP=1 -DMO_PART=2 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=0 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=1 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=2 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=1\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=0 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=1 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=2 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1 */\n",
 "\n",
 "#if MEMOPT_WG == 1\n",
 "\n",
@@ -8297,23 +8314,35 @@ static const char *const moi_cl_attention_lines[] = {
 "MO_KERNEL void mo_cl_attention_forward(__global const float *restrict q, ulong q_off,\n",
 "    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
 "    __global float *restrict out, ulong out_off, __global float *restrict lse, ulong lse_off,\n",
-"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
-"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
-"    const uint end = full ? seq : at.row + at.rows;\n",
-"    const int16 last = full ? (int16)((int)seq - 1) : (int)at.row + MO_LANES;\n",
+"    MO_SHAPE_ARGS) {\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, 16u);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong in = mo_attention_head(at, at.head, seq, stride, n) + at.row * stride;\n",
+"    const ulong kv = mo_attention_head(at, at.head / (heads / kv_heads), seq, kv_stride, n);\n",
+"    const ulong row = mo_attention_head(at, at.head, seq, out_stride, n) + at.row * out_stride;\n",
+"    const ulong stats = ((ulong)at.sequence * heads + at.head) * seq + at.row;\n",
+"    const uint begin = MO_ALIGN(mo_attention_back(at.row, window)), stop = at.row + at.rows - 1;\n",
+"    const uint end = 1 + (full ? mo_attention_ahead(stop, window, seq) : stop);\n",
+"    const int16 rows = (int)at.row + MO_LANES, first = mo_lanes_back(rows, window);\n",
+"    const int16 last = full ? mo_lanes_ahead(rows, window, seq) : rows;\n",
 "    float16 tile[MO_HEAD], sums[MO_HEAD], s[MO_OTHER];\n",
 "    float16 most = -FLT_MAX, sum = 0.0f;\n",
-"    k += k_off + at.in;\n",
-"    v += v_off + at.in;\n",
-"    mo_lanes_load(q + q_off + at.in + at.row * stride, stride, at.rows, n, tile);\n",
+"#if MO_DROP\n",
+"    const uint16 row_keys = mo_lanes_random_keys(seed, offset + stats);\n",
+"#endif\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"    mo_lanes_load(q + q_off + in, stride, at.rows, n, tile);\n",
 "    mo_lanes_zero(sums, n);\n",
-"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"    for (uint key = begin; key < end; key += MO_OTHER) {\n",
+"        if (MO_HIDDEN(at.row, key)) continue;\n",
 "        const uint keys = min(end - key, MO_OTHER);\n",
-"        mo_lanes_product(tile, k + key * stride, stride, keys, n, s);\n",
+"        mo_lanes_product(tile, k + key * kv_stride, kv_stride, keys, n, s);\n",
 "        float16 now = most;\n",
 "        for (uint j = 0; j < keys; j++) {\n",
 "            const float16 score = s[j] * scale;\n",
-"            s[j] = select(score, (float16)-INFINITY, (int16)(int)(key + j) > last);\n",
+"            const int16 at_key = (int)(key + j);\n",
+"            s[j] = select(score, (float16)-INFINITY, (at_key > last) | (at_key < first));\n",
 "            now = select(now, s[j], s[j] > now);\n",
 "        }\n",
 "        const float16 shrink = mo_exp16(most - now);\n",
@@ -8321,17 +8350,19 @@ static const char *const moi_cl_attention_lines[] = {
 "        for (uint j = 0; j < keys; j++) {\n",
 "            s[j] = mo_exp16(s[j] - now);\n",
 "            sum += s[j];\n",
+"#if MO_DROP\n",
+"            s[j] *= mo_lanes_keep(row_keys, (uint16)(key + j), dropped, kept);\n",
+"#endif\n",
 "        }\n",
 "        most = now;\n",
-"        mo_lanes_accumulate(s, v + key * stride, stride, keys, n, shrink, sums);\n",
+"        mo_lanes_accumulate(s, v + key * kv_stride, kv_stride, keys, n, shrink, sums);\n",
 "    }\n",
-"    const float16 inverse = 1.0f / sum;\n",
+"    const int16 none = sum == 0.0f;\n",
+"    const float16 inverse = select(1.0f / sum, (float16)0.0f, none);\n",
 "    for (uint c = 0; c < n; c++) sums[c] *= inverse;\n",
-"    out += out_off + at.out + at.row * at.out_stride;\n",
-"    mo_lanes_store(sums, at.rows, n, out, at.out_stride);\n",
-"    float stats[16];\n",
-"    vstore16(most + log(sum), 0, stats);\n",
-"    for (uint r = 0; r < at.rows; r++) lse[lse_off + at.stats + at.row + r] = stats[r];\n",
+"    mo_lanes_store(sums, at.rows, n, out + out_off + row, out_stride);\n",
+"    most = select(most + log(sum), (float16)-INFINITY, none);\n",
+"    mo_lanes_store(&most, at.rows, 1, lse + lse_off + stats, 1);\n",
 "}\n",
 "\n",
 "/* dq of 16 queries; delta[row] = dout out, for the other kernel */\n",
@@ -8340,34 +8371,48 @@ static const char *const moi_cl_attention_lines[] = {
 "    __global const float *restrict out, ulong out_off, __global const float *restrict lse,\n",
 "    ulong lse_off, __global const float *restrict dout, ulong dout_off,\n",
 "    __global float *restrict delta, ulong delta_off, __global float *restrict dq, ulong dq_off,\n",
-"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
-"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
-"    const uint end = full ? seq : at.row + at.rows;\n",
-"    const int16 last = full ? (int16)((int)seq - 1) : (int)at.row + MO_LANES;\n",
-"    const ulong row = at.out + at.row * at.out_stride, stats = at.stats + at.row;\n",
+"    MO_SHAPE_ARGS) {\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, 16u);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong in = mo_attention_head(at, at.head, seq, stride, n) + at.row * stride;\n",
+"    const ulong kv = mo_attention_head(at, at.head / (heads / kv_heads), seq, kv_stride, n);\n",
+"    const ulong row = mo_attention_head(at, at.head, seq, out_stride, n) + at.row * out_stride;\n",
+"    const ulong stats = ((ulong)at.sequence * heads + at.head) * seq + at.row;\n",
+"    const uint begin = MO_ALIGN(mo_attention_back(at.row, window)), stop = at.row + at.rows - 1;\n",
+"    const uint end = 1 + (full ? mo_attention_ahead(stop, window, seq) : stop);\n",
+"    const int16 rows = (int)at.row + MO_LANES, first = mo_lanes_back(rows, window);\n",
+"    const int16 last = full ? mo_lanes_ahead(rows, window, seq) : rows;\n",
 "    float16 tile[MO_HEAD], dtile[MO_HEAD], sums[MO_HEAD], s[MO_OTHER], ds[MO_OTHER];\n",
-"    k += k_off + at.in;\n",
-"    v += v_off + at.in;\n",
-"    mo_lanes_load(q + q_off + at.in + at.row * stride, stride, at.rows, n, tile);\n",
-"    mo_lanes_load(dout + dout_off + row, at.out_stride, at.rows, n, dtile);\n",
-"    mo_lanes_load(out + out_off + row, at.out_stride, at.rows, n, sums);\n",
+"#if MO_DROP\n",
+"    const uint16 row_keys = mo_lanes_random_keys(seed, offset + stats);\n",
+"#endif\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"    mo_lanes_load(q + q_off + in, stride, at.rows, n, tile);\n",
+"    mo_lanes_load(dout + dout_off + row, out_stride, at.rows, n, dtile);\n",
+"    mo_lanes_load(out + out_off + row, out_stride, at.rows, n, sums);\n",
 "    const float16 norm = mo_lanes_row(lse + lse_off + stats, at.rows);\n",
 "    float16 dot = 0.0f;\n",
 "    for (uint c = 0; c < n; c++) dot = mo_mad16(dtile[c], sums[c], dot);\n",
 "    mo_lanes_store(&dot, at.rows, 1, delta + delta_off + stats, 1);\n",
 "    mo_lanes_zero(sums, n);\n",
-"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"    for (uint key = begin; key < end; key += MO_OTHER) {\n",
+"        if (MO_HIDDEN(at.row, key)) continue;\n",
 "        const uint keys = min(end - key, MO_OTHER);\n",
-"        mo_lanes_product(tile, k + key * stride, stride, keys, n, s);\n",
-"        mo_lanes_product(dtile, v + key * stride, stride, keys, n, ds);\n",
+"        mo_lanes_product(tile, k + key * kv_stride, kv_stride, keys, n, s);\n",
+"        mo_lanes_product(dtile, v + key * kv_stride, kv_stride, keys, n, ds);\n",
 "        for (uint j = 0; j < keys; j++) {\n",
+"            const int16 at_key = (int)(key + j);\n",
 "            const float16 p = mo_exp16(s[j] * scale - norm);\n",
+"#if MO_DROP\n",
+"            ds[j] *= mo_lanes_keep(row_keys, (uint16)(key + j), dropped, kept);\n",
+"#endif\n",
 "            const float16 d = p * (ds[j] - dot) * scale;\n",
-"            ds[j] = select(d, (float16)0.0f, (int16)(int)(key + j) > last);\n",
+"            ds[j] = select(d, (float16)0.0f, (at_key > last) | (at_key < first));\n",
 "        }\n",
-"        mo_lanes_accumulate(ds, k + key * stride, stride, keys, n, (float16)1.0f, sums);\n",
+"        mo_lanes_accumulate(ds, k + key * kv_stride, kv_stride, keys, n, (float16)1.0f, sums);\n",
 "    }\n",
-"    mo_lanes_store(sums, at.rows, n, dq + dq_off + at.in + at.row * stride, stride);\n",
+"    mo_lanes_store(sums, at.rows, n, dq + dq_off + in, stride);\n",
 "}\n",
 "\n",
 "/* dk and dv of 16 keys */\n",
@@ -8375,38 +8420,55 @@ static const char *const moi_cl_attention_lines[] = {
 "    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
 "    __global const float *restrict lse, ulong lse_off, __global const float *restrict dout,\n",
 "    ulong dout_off, __global const float *restrict delta, ulong delta_off,\n",
-"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off, uint seq,\n",
-"    uint heads, uint n, ulong stride, float scale, uint full) {\n",
-"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
-"    const int16 key = (int)at.row + MO_LANES;\n",
-"    const ulong rows = at.in + at.row * stride;\n",
+"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off,\n",
+"    MO_SHAPE_ARGS) {\n",
+"    const mo_attention_place at = mo_attention_find(seq, kv_heads, 16u);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong kv = mo_attention_head(at, at.head, seq, kv_stride, n) + at.row * kv_stride;\n",
+"    const uint group = heads / kv_heads, stop = at.row + at.rows - 1;\n",
+"    const uint begin = MO_ALIGN(full ? mo_attention_back(at.row, window) : at.row);\n",
+"    const uint end = 1 + mo_attention_ahead(stop, window, seq);\n",
+"    const int16 rows = (int)at.row + MO_LANES, last = mo_lanes_ahead(rows, window, seq);\n",
+"    const int16 first = full ? mo_lanes_back(rows, window) : rows;\n",
 "    float16 tile[MO_HEAD], vtile[MO_HEAD], dks[MO_HEAD], dvs[MO_HEAD], s[MO_OTHER], ds[MO_OTHER];\n",
-"    q += q_off + at.in;\n",
-"    dout += dout_off + at.out;\n",
-"    lse += lse_off + at.stats;\n",
-"    delta += delta_off + at.stats;\n",
-"    mo_lanes_load(k + k_off + rows, stride, at.rows, n, tile);\n",
-"    mo_lanes_load(v + v_off + rows, stride, at.rows, n, vtile);\n",
+"    mo_lanes_load(k + k_off + kv, kv_stride, at.rows, n, tile);\n",
+"    mo_lanes_load(v + v_off + kv, kv_stride, at.rows, n, vtile);\n",
 "    mo_lanes_zero(dks, n);\n",
 "    mo_lanes_zero(dvs, n);\n",
-"    for (uint query = full ? 0 : at.row; query < seq; query += MO_OTHER) {\n",
-"        const uint queries = min(seq - query, MO_OTHER);\n",
-"        __global const float *rows_q = q + query * stride;\n",
-"        __global const float *rows_d = dout + query * at.out_stride;\n",
-"        mo_lanes_product(tile, rows_q, stride, queries, n, s);\n",
-"        mo_lanes_product(vtile, rows_d, at.out_stride, queries, n, ds);\n",
-"        for (uint j = 0; j < queries; j++) {\n",
-"            const float16 e = mo_exp16(s[j] * scale - lse[query + j]);\n",
-"            const int16 first = full ? (int16)0 : key;\n",
-"            const float16 p = select(e, (float16)0.0f, first > (int16)(int)(query + j));\n",
-"            s[j] = p;\n",
-"            ds[j] = p * (ds[j] - delta[query + j]) * scale;\n",
+"    for (uint head = at.head * group; head < at.head * group + group; head++) {\n",
+"        const ulong stats = ((ulong)at.sequence * heads + head) * seq;\n",
+"        __global const float *head_q = q + q_off + mo_attention_head(at, head, seq, stride, n);\n",
+"        __global const float *head_d =\n",
+"            dout + dout_off + mo_attention_head(at, head, seq, out_stride, n);\n",
+"        for (uint query = begin; query < end; query += MO_OTHER) {\n",
+"            if (MO_HIDDEN(query, at.row)) continue;\n",
+"            const uint queries = min(end - query, (uint)MO_OTHER);\n",
+"            __global const float *rows_q = head_q + query * stride;\n",
+"            __global const float *rows_d = head_d + query * out_stride;\n",
+"            mo_lanes_product(tile, rows_q, stride, queries, n, s);\n",
+"            mo_lanes_product(vtile, rows_d, out_stride, queries, n, ds);\n",
+"            for (uint j = 0; j < queries; j++) {\n",
+"                const ulong row = stats + query + j;\n",
+"                const int16 at_query = (int)(query + j);\n",
+"                const float16 e = mo_exp16(s[j] * scale - lse[lse_off + row]);\n",
+"                const float16 p =\n",
+"                    select(e, (float16)0.0f, (first > at_query) | (last < at_query));\n",
+"                s[j] = p;\n",
+"#if MO_DROP\n",
+"                const uint row_key = mo_random_key(seed, (uint)(offset + row));\n",
+"                const float16 keep =\n",
+"                    mo_lanes_keep((uint16)row_key, as_uint16(rows), dropped, kept);\n",
+"                s[j] *= keep;\n",
+"                ds[j] *= keep;\n",
+"#endif\n",
+"                ds[j] = p * (ds[j] - delta[delta_off + row]) * scale;\n",
+"            }\n",
+"            mo_lanes_accumulate(s, rows_d, out_stride, queries, n, (float16)1.0f, dvs);\n",
+"            mo_lanes_accumulate(ds, rows_q, stride, queries, n, (float16)1.0f, dks);\n",
 "        }\n",
-"        mo_lanes_accumulate(s, rows_d, at.out_stride, queries, n, (float16)1.0f, dvs);\n",
-"        mo_lanes_accumulate(ds, rows_q, stride, queries, n, (float16)1.0f, dks);\n",
 "    }\n",
-"    mo_lanes_store(dks, at.rows, n, dk + dk_off + rows, stride);\n",
-"    mo_lanes_store(dvs, at.rows, n, dv + dv_off + rows, stride);\n",
+"    mo_lanes_store(dks, at.rows, n, dk + dk_off + kv, kv_stride);\n",
+"    mo_lanes_store(dvs, at.rows, n, dv + dv_off + kv, kv_stride);\n",
 "}\n",
 "\n",
 "#else\n",
@@ -8416,27 +8478,40 @@ static const char *const moi_cl_attention_lines[] = {
 "MO_KERNEL void mo_cl_attention_forward(__global const float *restrict q, ulong q_off,\n",
 "    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
 "    __global float *restrict out, ulong out_off, __global float *restrict lse, ulong lse_off,\n",
-"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    MO_SHAPE_ARGS) {\n",
 "    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
-"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, MO_ROWS);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong in = mo_attention_head(at, at.head, seq, stride, n) + at.row * stride;\n",
+"    const ulong kv = mo_attention_head(at, at.head / (heads / kv_heads), seq, kv_stride, n);\n",
+"    const ulong row = mo_attention_head(at, at.head, seq, out_stride, n) + at.row * out_stride;\n",
+"    const ulong stats = ((ulong)at.sequence * heads + at.head) * seq + at.row;\n",
+"    const uint begin = MO_ALIGN(mo_attention_back(at.row, window)), stop = at.row + at.rows - 1;\n",
+"    const uint end = 1 + (full ? mo_attention_ahead(stop, window, seq) : stop);\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
-"    const uint end = full ? seq : at.row + at.rows;\n",
 "    float s[MO_MR][4], sums[MO_MR][MO_NC], most[MO_MR], sum[MO_MR], now[MO_MR];\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
 "        most[i] = -FLT_MAX;\n",
 "        sum[i] = 0.0f;\n",
 "        MO_UNROLL for (uint j = 0; j < MO_NC; j++) sums[i][j] = 0.0f;\n",
 "    }\n",
-"    q += q_off + at.in + at.row * stride;\n",
-"    k += k_off + at.in;\n",
-"    v += v_off + at.in;\n",
-"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"    q += q_off + in;\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"#if MO_DROP\n",
+"    uint row_keys[MO_MR];\n",
+"    MO_UNROLL for (uint i = 0; i < MO_MR; i++)\n",
+"        row_keys[i] = mo_random_key(seed, (uint)(offset + stats + tr * MO_MR + i));\n",
+"#endif\n",
+"    for (uint key = begin; key < end; key += MO_OTHER) {\n",
+"        if (MO_HIDDEN(at.row, key)) continue;\n",
 "        const uint keys = min(end - key, (uint)MO_OTHER);\n",
-"        mo_attention_product(q, stride, at.rows, k + key * stride, stride, keys, n, buffer, s);\n",
+"        mo_attention_product(\n",
+"            q, stride, at.rows, k + key * kv_stride, kv_stride, keys, n, buffer, s);\n",
 "        MO_UNROLL for (uint i = 0; i < MO_MR; i++) now[i] = most[i];\n",
 "        MO_EACH_SCORE {\n",
-"            const uint column = tc + j * MO_TC, row = at.row + tr * MO_MR + i;\n",
-"            const int seen = column < keys && (full || key + column <= row);\n",
+"            const uint column = tc + j * MO_TC, query = at.row + tr * MO_MR + i;\n",
+"            const int seen = column < keys && mo_attention_sees(query, key + column, full, window);\n",
 "            s[i][j] = seen ? s[i][j] * scale : -INFINITY;\n",
 "            now[i] = s[i][j] > now[i] ? s[i][j] : now[i];\n",
 "        }\n",
@@ -8450,20 +8525,25 @@ static const char *const moi_cl_attention_lines[] = {
 "        MO_EACH_SCORE {\n",
 "            const float p = mo_exp(s[i][j] - most[i]);\n",
 "            sum[i] += p;\n",
+"#if MO_DROP\n",
+"            const uint at_key = key + tc + j * MO_TC;\n",
+"            MO_WEIGHT(i, j) = p * mo_attention_keep(row_keys[i], at_key, dropped, kept);\n",
+"#else\n",
 "            MO_WEIGHT(i, j) = p;\n",
+"#endif\n",
 "        }\n",
-"        mo_attention_accumulate(weights, v + key * stride, stride, keys, n, buffer, sums);\n",
+"        mo_attention_accumulate(weights, v + key * kv_stride, kv_stride, keys, n, buffer, sums);\n",
 "    }\n",
 "    mo_attention_share(sum, 0, buffer);\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
-"        const uint row = tr * MO_MR + i;\n",
-"        const float inverse = 1.0f / sum[i];\n",
+"        const uint r = tr * MO_MR + i;\n",
+"        const int none = sum[i] == 0.0f;\n",
+"        const float inverse = none ? 0.0f : 1.0f / sum[i];\n",
 "        MO_UNROLL for (uint j = 0; j < MO_NC; j++) sums[i][j] *= inverse;\n",
-"        if (tc == 0 && row < at.rows)\n",
-"            lse[lse_off + at.stats + at.row + row] = most[i] + log(sum[i]);\n",
+"        if (tc == 0 && r < at.rows)\n",
+"            lse[lse_off + stats + r] = none ? -INFINITY : most[i] + log(sum[i]);\n",
 "    }\n",
-"    out += out_off + at.out + at.row * at.out_stride;\n",
-"    mo_attention_store(sums, at.rows, n, out, at.out_stride);\n",
+"    mo_attention_store(sums, at.rows, n, out + out_off + row, out_stride);\n",
 "}\n",
 "#endif\n",
 "\n",
@@ -8474,43 +8554,58 @@ static const char *const moi_cl_attention_lines[] = {
 "    __global const float *restrict out, ulong out_off, __global const float *restrict lse,\n",
 "    ulong lse_off, __global const float *restrict dout, ulong dout_off,\n",
 "    __global float *restrict delta, ulong delta_off, __global float *restrict dq, ulong dq_off,\n",
-"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    MO_SHAPE_ARGS) {\n",
 "    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
-"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, MO_ROWS);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong in = mo_attention_head(at, at.head, seq, stride, n) + at.row * stride;\n",
+"    const ulong kv = mo_attention_head(at, at.head / (heads / kv_heads), seq, kv_stride, n);\n",
+"    const ulong row = mo_attention_head(at, at.head, seq, out_stride, n) + at.row * out_stride;\n",
+"    const ulong stats = ((ulong)at.sequence * heads + at.head) * seq + at.row;\n",
+"    const uint begin = MO_ALIGN(mo_attention_back(at.row, window)), stop = at.row + at.rows - 1;\n",
+"    const uint end = 1 + (full ? mo_attention_ahead(stop, window, seq) : stop);\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
-"    const uint end = full ? seq : at.row + at.rows;\n",
 "    float s[MO_MR][4], ds[MO_MR][4], sums[MO_MR][MO_NC], norm[MO_MR], dot[MO_MR];\n",
-"    q += q_off + at.in + at.row * stride;\n",
-"    k += k_off + at.in;\n",
-"    v += v_off + at.in;\n",
-"    out += out_off + at.out + at.row * at.out_stride;\n",
-"    dout += dout_off + at.out + at.row * at.out_stride;\n",
+"    q += q_off + in;\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"#if MO_DROP\n",
+"    uint row_keys[MO_MR];\n",
+"    MO_UNROLL for (uint i = 0; i < MO_MR; i++)\n",
+"        row_keys[i] = mo_random_key(seed, (uint)(offset + stats + tr * MO_MR + i));\n",
+"#endif\n",
+"    out += out_off + row;\n",
+"    dout += dout_off + row;\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
-"        const uint row = min(tr * MO_MR + i, at.rows - 1);\n",
+"        const uint r = min(tr * MO_MR + i, at.rows - 1);\n",
 "        dot[i] = 0.0f;\n",
 "        for (uint c = tc; c < n; c += MO_TC)\n",
-"            dot[i] = mo_mad(dout[row * at.out_stride + c], out[row * at.out_stride + c], dot[i]);\n",
-"        norm[i] = lse[lse_off + at.stats + at.row + row];\n",
+"            dot[i] = mo_mad(dout[r * out_stride + c], out[r * out_stride + c], dot[i]);\n",
+"        norm[i] = lse[lse_off + stats + r];\n",
 "        MO_UNROLL for (uint j = 0; j < MO_NC; j++) sums[i][j] = 0.0f;\n",
 "    }\n",
 "    mo_attention_share(dot, 0, buffer);\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++)\n",
 "        if (tc == 0 && tr * MO_MR + i < at.rows)\n",
-"            delta[delta_off + at.stats + at.row + tr * MO_MR + i] = dot[i];\n",
-"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"            delta[delta_off + stats + tr * MO_MR + i] = dot[i];\n",
+"    for (uint key = begin; key < end; key += MO_OTHER) {\n",
+"        if (MO_HIDDEN(at.row, key)) continue;\n",
 "        const uint keys = min(end - key, (uint)MO_OTHER);\n",
-"        __global const float *rows_k = k + key * stride, *rows_v = v + key * stride;\n",
-"        mo_attention_product(q, stride, at.rows, rows_k, stride, keys, n, buffer, s);\n",
-"        mo_attention_product(dout, at.out_stride, at.rows, rows_v, stride, keys, n, buffer, ds);\n",
+"        __global const float *rows_k = k + key * kv_stride, *rows_v = v + key * kv_stride;\n",
+"        mo_attention_product(q, stride, at.rows, rows_k, kv_stride, keys, n, buffer, s);\n",
+"        mo_attention_product(dout, out_stride, at.rows, rows_v, kv_stride, keys, n, buffer, ds);\n",
 "        MO_EACH_SCORE {\n",
-"            const uint column = tc + j * MO_TC, row = at.row + tr * MO_MR + i;\n",
-"            const int seen = column < keys && (full || key + column <= row);\n",
+"            const uint column = tc + j * MO_TC, query = at.row + tr * MO_MR + i;\n",
+"            const int seen = column < keys && mo_attention_sees(query, key + column, full, window);\n",
 "            const float p = mo_exp(s[i][j] * scale - norm[i]);\n",
+"#if MO_DROP\n",
+"            ds[i][j] *= mo_attention_keep(row_keys[i], key + column, dropped, kept);\n",
+"#endif\n",
 "            MO_WEIGHT(i, j) = seen ? p * (ds[i][j] - dot[i]) * scale : 0.0f;\n",
 "        }\n",
-"        mo_attention_accumulate(weights, rows_k, stride, keys, n, buffer, sums);\n",
+"        mo_attention_accumulate(weights, rows_k, kv_stride, keys, n, buffer, sums);\n",
 "    }\n",
-"    mo_attention_store(sums, at.rows, n, dq + dq_off + at.in + at.row * stride, stride);\n",
+"    mo_attention_store(sums, at.rows, n, dq + dq_off + in, stride);\n",
 "}\n",
 "#endif\n",
 "\n",
@@ -8520,44 +8615,63 @@ static const char *const moi_cl_attention_lines[] = {
 "    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
 "    __global const float *restrict lse, ulong lse_off, __global const float *restrict dout,\n",
 "    ulong dout_off, __global const float *restrict delta, ulong delta_off,\n",
-"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off, uint seq,\n",
-"    uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off,\n",
+"    MO_SHAPE_ARGS) {\n",
 "    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
-"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const mo_attention_place at = mo_attention_find(seq, kv_heads, MO_ROWS);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong kv = mo_attention_head(at, at.head, seq, kv_stride, n) + at.row * kv_stride;\n",
+"    const uint group = heads / kv_heads, stop = at.row + at.rows - 1;\n",
+"    const uint begin = MO_ALIGN(full ? mo_attention_back(at.row, window) : at.row);\n",
+"    const uint end = 1 + mo_attention_ahead(stop, window, seq);\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
-"    const ulong rows = at.in + at.row * stride;\n",
 "    float s[MO_MR][4], ds[MO_MR][4], dks[MO_MR][MO_NC], dvs[MO_MR][MO_NC];\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++)\n",
 "        MO_UNROLL for (uint j = 0; j < MO_NC; j++) dks[i][j] = dvs[i][j] = 0.0f;\n",
-"    q += q_off + at.in;\n",
-"    k += k_off + rows;\n",
-"    v += v_off + rows;\n",
-"    dout += dout_off + at.out;\n",
-"    lse += lse_off + at.stats;\n",
-"    delta += delta_off + at.stats;\n",
-"    for (uint query = full ? 0 : at.row; query < seq; query += MO_OTHER) {\n",
-"        const uint queries = min(seq - query, (uint)MO_OTHER);\n",
-"        __global const float *rows_q = q + query * stride;\n",
-"        __global const float *rows_d = dout + query * at.out_stride;\n",
-"        mo_attention_product(k, stride, at.rows, rows_q, stride, queries, n, buffer, s);\n",
-"        mo_attention_product(v, stride, at.rows, rows_d, at.out_stride, queries, n, buffer, ds);\n",
-"        MO_UNROLL for (uint j = 0; j < 4; j++) {\n",
-"            const uint column = tc + j * MO_TC, row = query + min(column, queries - 1);\n",
-"            const float norm = lse[row], dot = delta[row];\n",
-"            MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
-"                const int seen = column < queries && (full || at.row + tr * MO_MR + i <= row);\n",
-"                const float p = seen ? mo_exp(s[i][j] * scale - norm) : 0.0f;\n",
-"                ds[i][j] = p * (ds[i][j] - dot) * scale;\n",
-"                MO_WEIGHT(i, j) = p;\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"    for (uint head = at.head * group; head < at.head * group + group; head++) {\n",
+"        const ulong stats = ((ulong)at.sequence * heads + head) * seq;\n",
+"        __global const float *head_q = q + q_off + mo_attention_head(at, head, seq, stride, n);\n",
+"        __global const float *head_d =\n",
+"            dout + dout_off + mo_attention_head(at, head, seq, out_stride, n);\n",
+"        for (uint query = begin; query < end; query += MO_OTHER) {\n",
+"            if (MO_HIDDEN(query, at.row)) continue;\n",
+"            const uint queries = min(end - query, (uint)MO_OTHER);\n",
+"            __global const float *rows_q = head_q + query * stride;\n",
+"            __global const float *rows_d = head_d + query * out_stride;\n",
+"            mo_attention_product(k, kv_stride, at.rows, rows_q, stride, queries, n, buffer, s);\n",
+"            mo_attention_product(v, kv_stride, at.rows, rows_d, out_stride, queries, n, buffer, ds);\n",
+"            MO_UNROLL for (uint j = 0; j < 4; j++) {\n",
+"                const uint column = tc + j * MO_TC, at_query = query + min(column, queries - 1);\n",
+"                const ulong row = stats + at_query;\n",
+"                const float norm = lse[lse_off + row], dot = delta[delta_off + row];\n",
+"#if MO_DROP\n",
+"                const uint row_key = mo_random_key(seed, (uint)(offset + row));\n",
+"#endif\n",
+"                MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
+"                    const uint at_key = at.row + tr * MO_MR + i;\n",
+"                    const int seen =\n",
+"                        column < queries && mo_attention_sees(at_query, at_key, full, window);\n",
+"                    const float p = seen ? mo_exp(s[i][j] * scale - norm) : 0.0f;\n",
+"#if MO_DROP\n",
+"                    const float keep = mo_attention_keep(row_key, at_key, dropped, kept);\n",
+"                    MO_WEIGHT(i, j) = p * keep;\n",
+"                    ds[i][j] = p * (ds[i][j] * keep - dot) * scale;\n",
+"#else\n",
+"                    MO_WEIGHT(i, j) = p;\n",
+"                    ds[i][j] = p * (ds[i][j] - dot) * scale;\n",
+"#endif\n",
+"                }\n",
 "            }\n",
+"            mo_attention_accumulate(weights, rows_d, out_stride, queries, n, buffer, dvs);\n",
+"            barrier(CLK_LOCAL_MEM_FENCE);\n",
+"            MO_EACH_SCORE MO_WEIGHT(i, j) = ds[i][j];\n",
+"            mo_attention_accumulate(weights, rows_q, stride, queries, n, buffer, dks);\n",
 "        }\n",
-"        mo_attention_accumulate(weights, rows_d, at.out_stride, queries, n, buffer, dvs);\n",
-"        barrier(CLK_LOCAL_MEM_FENCE);\n",
-"        MO_EACH_SCORE MO_WEIGHT(i, j) = ds[i][j];\n",
-"        mo_attention_accumulate(weights, rows_q, stride, queries, n, buffer, dks);\n",
 "    }\n",
-"    mo_attention_store(dks, at.rows, n, dk + dk_off + rows, stride);\n",
-"    mo_attention_store(dvs, at.rows, n, dv + dv_off + rows, stride);\n",
+"    mo_attention_store(dks, at.rows, n, dk + dk_off + kv, kv_stride);\n",
+"    mo_attention_store(dvs, at.rows, n, dv + dv_off + kv, kv_stride);\n",
 "}\n",
 "#endif\n",
 "#endif\n",
@@ -8675,25 +8789,12 @@ static const char *const moi_cl_attention_tile_lines[] = {
 "                x[(tr * MO_MR + i) * stride + tc + j * MO_TC] = sum[i][j];\n",
 "}\n",
 "\n",
-"/* Which of the group's heads, and where its rows begin. */\n",
-"typedef struct mo_attention_place {\n",
-"    ulong in, out, stats; /* first elements of the head in q, in out, and in lse */\n",
-"    ulong out_stride;\n",
-"    uint row, rows;\n",
-"} mo_attention_place;\n",
-"\n",
-"MO_INLINE mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {\n",
-"    const uint tiles = (seq + MO_ROWS - 1) / MO_ROWS, id = (uint)get_group_id(0);\n",
-"    const uint at = id / tiles, sequence = at / heads, head = at % heads;\n",
-"    mo_attention_place p;\n",
-"    p.out_stride = (ulong)heads * n;\n",
-"    p.in = (ulong)sequence * seq * stride + head * n;\n",
-"    p.out = (ulong)sequence * seq * p.out_stride + head * n;\n",
-"    p.stats = (ulong)at * seq;\n",
-"    p.row = id % tiles * MO_ROWS;\n",
-"    p.rows = min(seq - p.row, (uint)MO_ROWS);\n",
-"    return p;\n",
+"#if MO_DROP\n",
+"/* What the probability of a key is multiplied with: 0, or kept. */\n",
+"MO_INLINE float mo_attention_keep(uint row_key, uint key, uint dropped, float kept) {\n",
+"    return mo_random(key, row_key) < dropped ? 0.0f : kept;\n",
 "}\n",
+"#endif\n",
 "\n",
 "#define MO_EACH_SCORE                                                                              \\\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++)                                                     \\\n",
@@ -8701,9 +8802,71 @@ static const char *const moi_cl_attention_tile_lines[] = {
 "#endif\n",
 };
 
+static const char *const moi_cl_attention_mask_lines[] = {
+"/* attention_mask.cl - what both forms of attention.cl share: which head, who sees whom, what is\n",
+" * dropped. Behind math.cl.\n",
+" *\n",
+" * Query i sees key j where they are less than window apart and, unless full, j is not behind i;\n",
+" * with MO_BLOCKS also blocks[i / block][j / block] must not be 0. Blocks are multiples of what a\n",
+" * group does at a time, so that it skips whole tiles.\n",
+" *\n",
+" * MO_BLOCKS  1: there are blocks\n",
+" * MO_DROP    1: probabilities are dropped */\n",
+"\n",
+"#if MO_BLOCKS\n",
+"#define MO_BLOCK_ARGS        , __global const uchar *restrict blocks, ulong blocks_off, uint block\n",
+"#define MO_HIDDEN(query, key)                                                                      \\\n",
+"    (blocks[blocks_off + (query) / block * ((seq + block - 1) / block) + (key) / block] == 0)\n",
+"#define MO_ALIGN(at) ((at) / MO_OTHER * MO_OTHER)\n",
+"#else\n",
+"#define MO_BLOCK_ARGS\n",
+"#define MO_HIDDEN(query, key) 0\n",
+"#define MO_ALIGN(at)          (at)\n",
+"#endif\n",
+"#if MO_DROP\n",
+"#define MO_DROP_ARGS , ulong seed, ulong offset, uint dropped, float kept\n",
+"#else\n",
+"#define MO_DROP_ARGS\n",
+"#endif\n",
+"#define MO_SHAPE_ARGS                                                                              \\\n",
+"    uint seq, uint heads, uint kv_heads, uint n, ulong stride, ulong kv_stride, float scale,       \\\n",
+"        uint full, uint window MO_BLOCK_ARGS MO_DROP_ARGS\n",
+"\n",
+"/* Which head of which sequence, and its rows. */\n",
+"typedef struct mo_attention_place {\n",
+"    uint sequence, head, row, rows;\n",
+"} mo_attention_place;\n",
+"\n",
+"static inline mo_attention_place mo_attention_find(uint seq, uint heads, uint rows) {\n",
+"    const uint tiles = (seq + rows - 1) / rows, id = (uint)get_group_id(0), at = id / tiles;\n",
+"    mo_attention_place p;\n",
+"    p.sequence = at / heads;\n",
+"    p.head = at % heads;\n",
+"    p.row = id % tiles * rows;\n",
+"    p.rows = min(seq - p.row, rows);\n",
+"    return p;\n",
+"}\n",
+"\n",
+"/* The first element of a head in rows of stride. */\n",
+"static inline ulong mo_attention_head(\n",
+"    mo_attention_place at, uint head, uint seq, ulong stride, uint n) {\n",
+"    return (ulong)at.sequence * seq * stride + (ulong)head * n;\n",
+"}\n",
+"\n",
+"/* The first and the last position that are less than window away. */\n",
+"static inline uint mo_attention_back(uint at, uint window) { return at - min(at, window - 1); }\n",
+"static inline uint mo_attention_ahead(uint at, uint window, uint seq) {\n",
+"    return at + min(seq - 1 - at, window - 1);\n",
+"}\n",
+"static inline int mo_attention_sees(uint query, uint key, uint full, uint window) {\n",
+"    const int ahead = (int)key - (int)query;\n",
+"    return ahead < (int)window && -ahead < (int)window && (full || ahead <= 0);\n",
+"}\n",
+};
+
 static const char *const moi_cl_attention_lanes_lines[] = {
 "/* attention_lanes.cl - what attention.cl takes where MEMOPT_WG is 1: 16 rows of a head in the lanes\n",
-" * of vectors, against blocks of MO_OTHER rows of the other side. Behind math.cl.\n",
+" * of vectors, against blocks of MO_OTHER rows of the other side. Behind attention_mask.cl.\n",
 " *\n",
 " * With rows in lanes a score is a sum of vectors times numbers, the running softmax of the papers\n",
 " * works lane by lane, and nothing is summed across lanes. Lanes behind the last row repeat it. */\n",
@@ -8809,25 +8972,32 @@ static const char *const moi_cl_attention_lanes_lines[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* Which of the group's heads, and where its 16 rows begin. */\n",
-"typedef struct mo_lanes_place {\n",
-"    ulong in, out, stats; /* first elements of the head in q, in out, and in lse */\n",
-"    ulong out_stride;\n",
-"    uint row, rows;\n",
-"} mo_lanes_place;\n",
-"\n",
-"static inline mo_lanes_place mo_lanes_find(uint seq, uint heads, uint n, ulong stride) {\n",
-"    const uint tiles = (seq + 15) / 16, id = (uint)get_group_id(0);\n",
-"    const uint at = id / tiles, sequence = at / heads, head = at % heads;\n",
-"    mo_lanes_place p;\n",
-"    p.out_stride = (ulong)heads * n;\n",
-"    p.in = (ulong)sequence * seq * stride + head * n;\n",
-"    p.out = (ulong)sequence * seq * p.out_stride + head * n;\n",
-"    p.stats = (ulong)at * seq;\n",
-"    p.row = id % tiles * 16;\n",
-"    p.rows = min(seq - p.row, 16u);\n",
-"    return p;\n",
+"/* The lanes' rows with the first and the last position that are less than window away. */\n",
+"static inline int16 mo_lanes_back(int16 row, uint window) {\n",
+"    return row - min(row, (int16)((int)window - 1));\n",
 "}\n",
+"static inline int16 mo_lanes_ahead(int16 row, uint window, uint seq) {\n",
+"    return row + min((int16)((int)seq - 1) - row, (int16)((int)window - 1));\n",
+"}\n",
+"\n",
+"#if MO_DROP\n",
+"/* The keys of the random bits of 16 rows. */\n",
+"static inline uint16 mo_lanes_random_keys(ulong seed, ulong row) {\n",
+"    uint keys[16];\n",
+"    for (uint r = 0; r < 16; r++) keys[r] = mo_random_key(seed, (uint)(row + r));\n",
+"    return vload16(0, keys);\n",
+"}\n",
+"\n",
+"/* What probabilities are multiplied with: 0, or kept; either the rows' key or the index is the same\n",
+" * for all lanes. */\n",
+"static inline float16 mo_lanes_keep(uint16 key, uint16 index, uint dropped, float kept) {\n",
+"    uint16 x = key ^ index;\n",
+"    x = (x ^ (x >> 16)) * 0x7feb352du;\n",
+"    x = (x ^ (x >> 15)) * 0x846ca68bu;\n",
+"    x ^= x >> 16;\n",
+"    return select((float16)kept, (float16)0.0f, x < dropped);\n",
+"}\n",
+"#endif\n",
 "#endif\n",
 };
 
@@ -12785,7 +12955,8 @@ typedef struct moi_cl_attention_job {
     mo_cl *cl;
     mo_cl_attention_desc d; /* with its defaults */
     const mo_cl_attention_tensors *t;
-    uint64_t n_in, n_out, n_rows; /* elements of q, of out, of lse */
+    uint64_t n_in, n_kv, n_out, n_rows; /* elements of q, of k, of out, of lse */
+    uint64_t n_blocks;
 } moi_cl_attention_job;
 
 size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *desc) {
@@ -12794,23 +12965,41 @@ size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *desc) {
     return moi_mul(n, sizeof(float), &n) ? n : 0;
 }
 
-/* Sizes, and how many elements the tensors have. */
-static mo_status moi_cl_attention_sizes(moi_cl_attention_job *job) {
+/* Strides, and how many elements the tensors have. */
+static mo_status moi_cl_attention_strides(moi_cl_attention_job *job) {
     mo_cl_attention_desc *d = &job->d;
     size_t channels, heads, rows, n;
-    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
     if (!moi_mul(d->heads, d->head_size, &channels)) return MO_E_OVERFLOW;
+    const size_t kv_channels = d->kv_heads * d->head_size;
+    if (d->kv_stride == 0) d->kv_stride = d->stride == 0 ? kv_channels : d->stride;
     if (d->stride == 0) d->stride = channels;
-    if (d->stride < channels) return MO_E_INVALID;
+    if (d->stride < channels || d->kv_stride < kv_channels) return MO_E_INVALID;
     if (!moi_mul(d->batch, d->heads, &heads) || !moi_mul(d->batch, d->seq, &rows) ||
-        !moi_mul(rows, d->stride, &n) || n > SIZE_MAX / 8 || heads > INT32_MAX ||
-        d->seq > INT32_MAX - 1024)
+        !moi_mul(rows, moi_max(d->stride, d->kv_stride), &n) || n > SIZE_MAX / 8 ||
+        heads > INT32_MAX || d->seq > INT32_MAX - 1024)
         return MO_E_OVERFLOW;
-    if (d->head_size > 256) return MO_E_UNSUPPORTED;
     job->n_in = (uint64_t)(rows - 1) * d->stride + channels; /* the last row may end there */
+    job->n_kv = (uint64_t)(rows - 1) * d->kv_stride + kv_channels;
     job->n_out = (uint64_t)rows * channels;
     job->n_rows = (uint64_t)heads * d->seq;
+    return MO_OK;
+}
+
+/* Defaults, and sizes that go together. */
+static mo_status moi_cl_attention_sizes(moi_cl_attention_job *job) {
+    mo_cl_attention_desc *d = &job->d;
+    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
+    if (d->kv_heads == 0) d->kv_heads = d->heads;
+    if (d->heads % d->kv_heads != 0 || d->block % 64 != 0) return MO_E_INVALID;
+    if (!(d->dropout >= 0.0f && d->dropout < 1.0f)) return MO_E_INVALID;
+    const mo_status status = moi_cl_attention_strides(job);
+    if (status != MO_OK) return status;
+    if (d->head_size > 256) return MO_E_UNSUPPORTED;
     if (d->scale == 0.0f) d->scale = 1.0f / sqrtf((float)d->head_size);
+    if (d->window == 0 || d->window > d->seq) d->window = d->seq;
+    if (d->block == 0) d->block = 64;
+    d->block = moi_min(d->block, moi_ceil_div(d->seq, 64) * 64);
+    job->n_blocks = (uint64_t)moi_ceil_div(d->seq, d->block) * moi_ceil_div(d->seq, d->block);
     return MO_OK;
 }
 
@@ -12819,13 +13008,14 @@ static mo_status moi_cl_attention_check(moi_cl_attention_job *job, int backward)
     if (!job->cl || !t) return MO_E_INVALID;
     mo_status status = moi_cl_attention_sizes(job);
     if (status != MO_OK) return status;
-    if (!moi_cl_has_floats(&t->q, job->n_in) || !moi_cl_has_floats(&t->k, job->n_in) ||
-        !moi_cl_has_floats(&t->v, job->n_in) || !moi_cl_has_floats(&t->out, job->n_out) ||
+    if (!moi_cl_has_floats(&t->q, job->n_in) || !moi_cl_has_floats(&t->k, job->n_kv) ||
+        !moi_cl_has_floats(&t->v, job->n_kv) || !moi_cl_has_floats(&t->out, job->n_out) ||
         !moi_cl_has_floats(&t->lse, job->n_rows))
         return MO_E_INVALID;
+    if (job->d.blocks.buffer && job->d.blocks.size < job->n_blocks) return MO_E_INVALID;
     if (!backward) return MO_OK;
     if (!moi_cl_has_floats(&t->dout, job->n_out) || !moi_cl_has_floats(&t->dq, job->n_in) ||
-        !moi_cl_has_floats(&t->dk, job->n_in) || !moi_cl_has_floats(&t->dv, job->n_in))
+        !moi_cl_has_floats(&t->dk, job->n_kv) || !moi_cl_has_floats(&t->dv, job->n_kv))
         return MO_E_INVALID;
     return moi_cl_has_floats(&job->d.workspace, job->n_rows) ? MO_OK : MO_E_NO_SPACE;
 }
@@ -12838,41 +13028,61 @@ static uint32_t moi_cl_attention_options(
     const moi_cl_attention_job *job, int part, char *options, size_t size) {
     const uint32_t items = (uint32_t)job->cl->work_group, n = (uint32_t)job->d.head_size;
     const uint32_t head = n <= 64 ? 64 : n <= 128 ? 128 : 256;
+    const int blocks = job->d.blocks.buffer != NULL, drop = job->d.dropout > 0.0f;
     if (items == 1) {
-        snprintf(options, size, "-DMO_HEAD=%u", (unsigned)head);
+        snprintf(options, size, "-DMO_BLOCKS=%d -DMO_DROP=%d -DMO_HEAD=%u", blocks, drop,
+            (unsigned)head);
         return 16;
     }
     const uint32_t columns = items >= 256 ? 16 : items >= 64 ? 8 : items >= 8 ? 4 : 2;
     const uint32_t sums = (part == moi_cl_attention_kv ? 2 : 1) * head / columns;
     const uint32_t most = part == moi_cl_attention_out && items <= 128 ? 4 : 2;
     const uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
-    snprintf(options, size, "-DMO_PART=%d -DMO_HEAD=%u -DMO_TC=%u -DMO_MR=%u", part, (unsigned)head,
-        (unsigned)columns, (unsigned)rows);
+    snprintf(options, size,
+        "-DMO_BLOCKS=%d -DMO_DROP=%d -DMO_PART=%d -DMO_HEAD=%u -DMO_TC=%u -DMO_MR=%u", blocks, drop,
+        part, (unsigned)head, (unsigned)columns, (unsigned)rows);
     return items / columns * rows;
 }
 
 static moi_cl_call moi_cl_attention_begin(
     const moi_cl_attention_job *job, int part, moi_cl_kernel id, uint64_t *n_groups) {
-    char options[96];
+    char options[128];
     const uint32_t rows = moi_cl_attention_options(job, part, options, sizeof options);
     const mo_cl_attention_tensors *t = job->t;
+    const size_t heads = part == moi_cl_attention_kv ? job->d.kv_heads : job->d.heads;
     moi_cl_call call = moi_cl_begin(job->cl, id, options);
-    *n_groups = (uint64_t)job->d.batch * job->d.heads * ((job->d.seq + rows - 1) / rows);
+    *n_groups = (uint64_t)job->d.batch * heads * ((job->d.seq + rows - 1) / rows);
     if (*n_groups > UINT32_MAX && call.status == MO_OK) call.status = MO_E_OVERFLOW;
+    if (job->d.blocks.buffer && job->d.block % rows != 0 && call.status == MO_OK)
+        call.status = MO_E_UNSUPPORTED;
     moi_cl_mem_arg(&call, &t->q, sizeof(float), job->n_in);
-    moi_cl_mem_arg(&call, &t->k, sizeof(float), job->n_in);
-    moi_cl_mem_arg(&call, &t->v, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->k, sizeof(float), job->n_kv);
+    moi_cl_mem_arg(&call, &t->v, sizeof(float), job->n_kv);
     return call;
 }
 
 static mo_status moi_cl_attention_end(
     const moi_cl_attention_job *job, moi_cl_call *call, uint64_t n_groups) {
-    moi_cl_u32_arg(call, (uint32_t)job->d.seq);
-    moi_cl_u32_arg(call, (uint32_t)job->d.heads);
-    moi_cl_u32_arg(call, (uint32_t)job->d.head_size);
-    moi_cl_u64_arg(call, job->d.stride);
-    moi_cl_f32_arg(call, job->d.scale);
-    moi_cl_u32_arg(call, job->d.full != 0);
+    const mo_cl_attention_desc *d = &job->d;
+    moi_cl_u32_arg(call, (uint32_t)d->seq);
+    moi_cl_u32_arg(call, (uint32_t)d->heads);
+    moi_cl_u32_arg(call, (uint32_t)d->kv_heads);
+    moi_cl_u32_arg(call, (uint32_t)d->head_size);
+    moi_cl_u64_arg(call, d->stride);
+    moi_cl_u64_arg(call, d->kv_stride);
+    moi_cl_f32_arg(call, d->scale);
+    moi_cl_u32_arg(call, d->full != 0);
+    moi_cl_u32_arg(call, (uint32_t)d->window);
+    if (d->blocks.buffer) {
+        moi_cl_mem_arg(call, &d->blocks, 1, job->n_blocks);
+        moi_cl_u32_arg(call, (uint32_t)d->block);
+    }
+    if (d->dropout > 0.0f) {
+        moi_cl_u64_arg(call, d->seed);
+        moi_cl_u64_arg(call, d->offset);
+        moi_cl_u32_arg(call, (uint32_t)((double)d->dropout * 4294967296.0));
+        moi_cl_f32_arg(call, 1.0f / (1.0f - d->dropout));
+    }
     return moi_cl_run(call, n_groups);
 }
 
@@ -12897,8 +13107,8 @@ static mo_status moi_cl_attention_run_dkv(const moi_cl_attention_job *job) {
     moi_cl_mem_arg(&call, &t->lse, sizeof(float), job->n_rows);
     moi_cl_mem_arg(&call, &t->dout, sizeof(float), job->n_out);
     moi_cl_mem_arg(&call, &job->d.workspace, sizeof(float), job->n_rows);
-    moi_cl_mem_arg(&call, &t->dk, sizeof(float), job->n_in);
-    moi_cl_mem_arg(&call, &t->dv, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->dk, sizeof(float), job->n_kv);
+    moi_cl_mem_arg(&call, &t->dv, sizeof(float), job->n_kv);
     return moi_cl_attention_end(job, &call, n_groups);
 }
 

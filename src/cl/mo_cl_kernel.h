@@ -20,7 +20,8 @@
     X(norm, math)                                                                                  \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
-    X(attention_lanes, math)                                                                       \
+    X(attention_mask, math)                                                                        \
+    X(attention_lanes, attention_mask)                                                             \
     X(attention_tile, attention_lanes)                                                             \
     X(attention, attention_tile)                                                                   \
     X(loss, math)                                                                                  \
