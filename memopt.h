@@ -50,7 +50,8 @@ int main(void) {
  *                hook for your BLAS
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    normalization and activations whose output need not be kept
- *   attention    exact attention without the seq x seq matrix
+ *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
+ *   linear_attention  attention in time and memory of the sequence's length
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
@@ -2350,6 +2351,79 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_attention_forward(
     const mo_attention_desc *desc, const mo_attention_tensors *tensors);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_attention_backward(
     const mo_attention_desc *desc, const mo_attention_tensors *tensors);
+
+#endif
+/* mo_linear_attention.h - attention whose cost grows with the length of the sequence, not with its
+ * square: the softmax gives way to a product of features, which is summed in any order. */
+#ifndef MEMOPT_LINEAR_ATTENTION_H
+#define MEMOPT_LINEAR_ATTENTION_H
+
+/* mo_linear_attention_desc - batch x heads independent attentions of seq positions.
+ *
+ * batch, seq, heads, head_size  sizes
+ * stride          elements from position to position in q, k, v and their gradients; 0 = heads *
+ *                 head_size. A fused QKV activation has 3 * heads * head_size, with k and v
+ *                 starting one and two thirds into the row.
+ * full            not 0: every position sees every other; 0: causal, position t sees 0..t
+ * chunk           positions that are computed at once; 0 = 64
+ * epsilon         added to the sum of the weights of a position; 0 = 1e-6
+ * workspace       mo_linear_attention_workspace_size bytes, 64-byte aligned
+ * workspace_size  bytes
+ * parallel        NULL = default
+ * Since: 0.1 */
+typedef struct mo_linear_attention_desc {
+    size_t batch, seq, heads, head_size, stride;
+    int full;
+    size_t chunk;
+    float epsilon;
+    void *workspace;
+    size_t workspace_size;
+    const mo_parallel *parallel;
+} mo_linear_attention_desc;
+
+/* mo_linear_attention_tensors - what forward and backward read and write; head h of a position
+ * starts h * head_size into its row.
+ *
+ * q, k, v     in   [batch x seq] rows of desc.stride
+ * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
+ * norm        out  [batch x heads x seq]: the sum of the weights of each position, with epsilon;
+ *                  backward reads it
+ * dout        in   backward: gradient of out, same shape
+ * dq, dk, dv  out  backward: gradients, shaped as q, k, v; written, not added to
+ * Since: 0.1 */
+typedef struct mo_linear_attention_tensors {
+    const float *q, *k, *v;
+    float *out, *norm;
+    const float *dout;
+    float *dq, *dk, *dv;
+} mo_linear_attention_tensors;
+
+/* mo_linear_attention_workspace_size - bytes that forward and backward need: for each thread the
+ * head_size^2 numbers of a state, and a chunk of positions, whatever the length of the sequence; 0
+ * when the sizes do not fit. With less, down to one thread's share, fewer threads run.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_linear_attention_workspace_size(const mo_linear_attention_desc *desc);
+
+/* mo_linear_attention_forward - out[t] = f(q[t]) S[t] / (f(q[t]) z[t] + epsilon), head by head
+ * mo_linear_attention_backward - dq, dk, dv from dout; the sums are taken again, from the front for
+ * dq and from the back for dk and dv.
+ *
+ *   S[t] = sum of f(k[j])^T v[j],  z[t] = sum of f(k[j]),  over the positions that t sees
+ *   f(x) = elu(x) + 1 = x + 1 above 0, e^x below (0 below -60)
+ *
+ * Memory:  the workspace; nothing of the size of the sequence but norm
+ * Threads: one at a time per workspace; heads run on the desc's threads
+ * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, epsilon below 0 or NaN),
+ *          MO_E_OVERFLOW, MO_E_NO_SPACE (workspace)
+ * Cost:    seq head_size (4 head_size + 4 chunk) operations a head in forward, 10 and 12 in backward
+ * Source:  Katharopoulos et al. 2020, arXiv:2006.16236; epsilon as in the authors' code
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_attention_forward(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_attention_backward(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors);
 
 #endif
 /* mo_loss.h - cross-entropy fused with the output projection: logits exist for a chunk of rows
@@ -19377,10 +19451,10 @@ static size_t moi_attention_floats(const mo_attention_desc *d) {
 }
 
 /* How many threads can have work: one head of one sequence each. */
-static size_t moi_attention_parts(const mo_attention_desc *d) {
-    size_t heads, threads = (size_t)mo_parallel_threads(d->parallel);
-    if (!moi_mul(d->batch, d->heads, &heads)) return threads;
-    return moi_max(1, moi_min(threads, heads));
+static size_t moi_attention_parts(const mo_parallel *parallel, size_t batch, size_t heads) {
+    size_t n, threads = (size_t)mo_parallel_threads(parallel);
+    if (!moi_mul(batch, heads, &n)) return threads;
+    return moi_max(1, moi_min(threads, n));
 }
 
 static moi_attention_scratch moi_attention_scratch_of(const mo_attention_desc *d, int part) {
@@ -19569,7 +19643,9 @@ size_t mo_attention_workspace_size(const mo_attention_desc *desc) {
     size_t bytes;
     if (!desc || desc->head_size > SIZE_MAX / 65536) return 0;
     if (!moi_mul(moi_attention_floats(desc), sizeof(float), &bytes)) return 0;
-    return moi_mul(bytes, moi_attention_parts(desc), &bytes) ? bytes : 0;
+    return moi_mul(bytes, moi_attention_parts(desc->parallel, desc->batch, desc->heads), &bytes)
+        ? bytes
+        : 0;
 }
 
 /* Puts the defaults in; sizes that go together, and fit. */
@@ -19611,7 +19687,7 @@ static mo_status moi_attention_run(
     const size_t part = moi_attention_floats(desc) * sizeof(float);
     const size_t room = desc->workspace ? desc->workspace_size / part : 0;
     if (room == 0 || mo_attention_workspace_size(desc) == 0) return MO_E_NO_SPACE;
-    job.n_parts = (int)moi_min(room, moi_attention_parts(desc));
+    job.n_parts = (int)moi_min(room, moi_attention_parts(desc->parallel, desc->batch, desc->heads));
     mo_parallel_run(desc->parallel, job.n_parts, moi_attention_task, &job);
     return MO_OK;
 }
@@ -19623,6 +19699,434 @@ mo_status mo_attention_forward(const mo_attention_desc *desc, const mo_attention
 mo_status mo_attention_backward(
     const mo_attention_desc *desc, const mo_attention_tensors *tensors) {
     return moi_attention_run(desc, tensors, 1);
+}
+/* mo_linear_attention.c - see mo_linear_attention.h. A 1 behind v makes z the last column of S, and
+ * what is a sum over positions before the chunk is a product with the state; within the chunk it is
+ * a product of chunk x chunk weights. The products are mo_gemm's serial ones on strided views. */
+
+#define MOI_ISA scalar
+/* mo_linear_attention.inc - the features for one instruction set. */
+
+/* y = elu(x) + 1 */
+MOI_TARGET static void MOI_FN(moi_linear_features)(const float *x, float *y, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f), zero = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i), above = MOI_ADD(v, one);
+        MOI_STORE(y + i, MOI_SELECT(MOI_LT(zero, v), above, MOI_FN(moi_exp)(v)));
+    }
+    for (; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : moi_exp_scalar(x[i]);
+}
+
+/* dx = dy times the derivative at the x that has the features y: 1 where they are above 1 */
+MOI_TARGET static void MOI_FN(moi_linear_derivative)(
+    const float *y, const float *dy, float *dx, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_MIN(one, MOI_LOAD(y + i))));
+    for (; i < n; i++) dx[i] = dy[i] * (1.0f < y[i] ? 1.0f : y[i]);
+}
+
+/* u = dout / norm, and behind it -dout out / norm, the gradient of the sum of the weights */
+MOI_TARGET static void MOI_FN(moi_linear_scale)(
+    const float *dout, const float *out, float norm, float *u, size_t n) {
+    const float inverse = 1.0f / norm, dot = MOI_FN(moi_row_dot)(dout, out, n);
+    const MOI_V vi = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(u + i, MOI_MUL(MOI_LOAD(dout + i), vi));
+    for (; i < n; i++) u[i] = dout[i] * inverse;
+    u[n] = -dot * inverse;
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_linear_attention.inc - the features for one instruction set. */
+
+/* y = elu(x) + 1 */
+MOI_TARGET static void MOI_FN(moi_linear_features)(const float *x, float *y, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f), zero = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i), above = MOI_ADD(v, one);
+        MOI_STORE(y + i, MOI_SELECT(MOI_LT(zero, v), above, MOI_FN(moi_exp)(v)));
+    }
+    for (; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : moi_exp_scalar(x[i]);
+}
+
+/* dx = dy times the derivative at the x that has the features y: 1 where they are above 1 */
+MOI_TARGET static void MOI_FN(moi_linear_derivative)(
+    const float *y, const float *dy, float *dx, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_MIN(one, MOI_LOAD(y + i))));
+    for (; i < n; i++) dx[i] = dy[i] * (1.0f < y[i] ? 1.0f : y[i]);
+}
+
+/* u = dout / norm, and behind it -dout out / norm, the gradient of the sum of the weights */
+MOI_TARGET static void MOI_FN(moi_linear_scale)(
+    const float *dout, const float *out, float norm, float *u, size_t n) {
+    const float inverse = 1.0f / norm, dot = MOI_FN(moi_row_dot)(dout, out, n);
+    const MOI_V vi = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(u + i, MOI_MUL(MOI_LOAD(dout + i), vi));
+    for (; i < n; i++) u[i] = dout[i] * inverse;
+    u[n] = -dot * inverse;
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_linear_attention.inc - the features for one instruction set. */
+
+/* y = elu(x) + 1 */
+MOI_TARGET static void MOI_FN(moi_linear_features)(const float *x, float *y, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f), zero = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i), above = MOI_ADD(v, one);
+        MOI_STORE(y + i, MOI_SELECT(MOI_LT(zero, v), above, MOI_FN(moi_exp)(v)));
+    }
+    for (; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : moi_exp_scalar(x[i]);
+}
+
+/* dx = dy times the derivative at the x that has the features y: 1 where they are above 1 */
+MOI_TARGET static void MOI_FN(moi_linear_derivative)(
+    const float *y, const float *dy, float *dx, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_MIN(one, MOI_LOAD(y + i))));
+    for (; i < n; i++) dx[i] = dy[i] * (1.0f < y[i] ? 1.0f : y[i]);
+}
+
+/* u = dout / norm, and behind it -dout out / norm, the gradient of the sum of the weights */
+MOI_TARGET static void MOI_FN(moi_linear_scale)(
+    const float *dout, const float *out, float norm, float *u, size_t n) {
+    const float inverse = 1.0f / norm, dot = MOI_FN(moi_row_dot)(dout, out, n);
+    const MOI_V vi = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(u + i, MOI_MUL(MOI_LOAD(dout + i), vi));
+    for (; i < n; i++) u[i] = dout[i] * inverse;
+    u[n] = -dot * inverse;
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_linear_attention.inc - the features for one instruction set. */
+
+/* y = elu(x) + 1 */
+MOI_TARGET static void MOI_FN(moi_linear_features)(const float *x, float *y, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f), zero = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i), above = MOI_ADD(v, one);
+        MOI_STORE(y + i, MOI_SELECT(MOI_LT(zero, v), above, MOI_FN(moi_exp)(v)));
+    }
+    for (; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : moi_exp_scalar(x[i]);
+}
+
+/* dx = dy times the derivative at the x that has the features y: 1 where they are above 1 */
+MOI_TARGET static void MOI_FN(moi_linear_derivative)(
+    const float *y, const float *dy, float *dx, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_MIN(one, MOI_LOAD(y + i))));
+    for (; i < n; i++) dx[i] = dy[i] * (1.0f < y[i] ? 1.0f : y[i]);
+}
+
+/* u = dout / norm, and behind it -dout out / norm, the gradient of the sum of the weights */
+MOI_TARGET static void MOI_FN(moi_linear_scale)(
+    const float *dout, const float *out, float norm, float *u, size_t n) {
+    const float inverse = 1.0f / norm, dot = MOI_FN(moi_row_dot)(dout, out, n);
+    const MOI_V vi = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(u + i, MOI_MUL(MOI_LOAD(dout + i), vi));
+    for (; i < n; i++) u[i] = dout[i] * inverse;
+    u[n] = -dot * inverse;
+}
+#undef MOI_ISA
+#endif
+
+typedef struct moi_linear_job {
+    mo_linear_attention_desc d; /* with its defaults */
+    mo_linear_attention_tensors t;
+    int backward, n_parts;
+} moi_linear_job;
+
+/* What one thread works in: a chunk of one head, and the state. n is head_size, wide n + 1. */
+typedef struct moi_linear_scratch {
+    const mo_linear_attention_desc *d;
+    size_t wide, rows; /* positions of the chunk */
+    float *fq, *fk;    /* [rows x n] features */
+    float *v, *u;      /* [rows x wide] v and 1; gradients of the sums of v and of the weights */
+    float *part;       /* [rows x wide] */
+    float *qk, *uv;    /* [rows x rows] */
+    float *state;      /* [n x wide] */
+    float *gemm;
+} moi_linear_scratch;
+
+/* One head of one sequence: where its rows start. */
+typedef struct moi_linear_head {
+    const float *q, *k, *v, *dout, *out;
+    float *to, *norm, *dq, *dk, *dv;
+    size_t out_stride;
+} moi_linear_head;
+
+static size_t moi_linear_chunk(const mo_linear_attention_desc *d) {
+    return moi_min(d->chunk == 0 ? 64 : d->chunk, d->seq);
+}
+
+static size_t moi_linear_gemm_floats(size_t rows, size_t n) {
+    size_t floats = moi_gemm_floats(rows, n + 1, n);
+    floats = moi_max(floats, moi_gemm_floats(rows, rows, n + 1));
+    floats = moi_max(floats, moi_gemm_floats(rows, n + 1, rows));
+    floats = moi_max(floats, moi_gemm_floats(n, n + 1, rows));
+    return moi_max(floats, moi_gemm_floats(rows, n, n + 1));
+}
+
+/* Floats of scratch for one thread; 0 when they do not fit. */
+static size_t moi_linear_floats(const mo_linear_attention_desc *d) {
+    const size_t rows = moi_linear_chunk(d), n = d->head_size;
+    size_t columns, chunk, state;
+    if (n > SIZE_MAX / 16 - 1 || rows > SIZE_MAX / 16) return 0;
+    columns = 2 * rows + 2 * n + 3 * (n + 1);
+    if (!moi_mul(rows, columns, &chunk) || !moi_mul(n, n + 1, &state)) return 0;
+    if (!moi_add(chunk, state, &chunk) || chunk > SIZE_MAX / 64) return 0;
+    return (chunk + moi_linear_gemm_floats(rows, n) + 15) / 16 * 16;
+}
+
+static moi_linear_scratch moi_linear_scratch_of(const mo_linear_attention_desc *d, int part) {
+    const size_t rows = moi_linear_chunk(d), n = d->head_size;
+    moi_linear_scratch s;
+    s.d = d;
+    s.wide = n + 1;
+    s.rows = rows;
+    s.fq = (float *)d->workspace + (size_t)part * moi_linear_floats(d);
+    s.fk = s.fq + rows * n;
+    s.v = s.fk + rows * n;
+    s.u = s.v + rows * s.wide;
+    s.part = s.u + rows * s.wide;
+    s.qk = s.part + rows * s.wide;
+    s.uv = s.qk + rows * rows;
+    s.state = s.uv + rows * rows;
+    s.gemm = s.state + n * s.wide;
+    return s;
+}
+
+static moi_linear_head moi_linear_head_of(const moi_linear_job *job, size_t i) {
+    const mo_linear_attention_desc *d = &job->d;
+    const mo_linear_attention_tensors *t = &job->t;
+    const size_t sequence = i / d->heads, head = i % d->heads;
+    const size_t in = sequence * d->seq * d->stride + head * d->head_size;
+    moi_linear_head h;
+    h.out_stride = d->heads * d->head_size;
+    const size_t out = sequence * d->seq * h.out_stride + head * d->head_size;
+    h.q = t->q + in;
+    h.k = t->k + in;
+    h.v = t->v + in;
+    h.to = t->out + out;
+    h.out = h.to;
+    h.norm = t->norm + i * d->seq;
+    h.dout = job->backward ? t->dout + out : NULL;
+    h.dq = job->backward ? t->dq + in : NULL;
+    h.dk = job->backward ? t->dk + in : NULL;
+    h.dv = job->backward ? t->dv + in : NULL;
+    return h;
+}
+
+/* C = alpha A B + beta C, all rows following each other but those of A and B as viewed */
+static void moi_linear_gemm(const moi_linear_scratch *s, size_t m, size_t n, size_t k, moi_matrix a,
+    moi_matrix b, float beta, float *c, size_t ldc) {
+    moi_gemm_serial(m, n, k, 1.0f, a, b, beta, c, ldc, s->gemm);
+}
+
+/* The chunk from position at on: features, v and 1, and in backward u. */
+static void moi_linear_load(moi_linear_scratch *s, const moi_linear_head *h, size_t at) {
+    const size_t n = s->d->head_size, stride = s->d->stride;
+    s->rows = moi_min(moi_linear_chunk(s->d), s->d->seq - at);
+    for (size_t r = 0; r < s->rows; r++) {
+        const size_t in = (at + r) * stride, out = (at + r) * h->out_stride;
+        MOI_DISPATCH(moi_linear_features, (h->q + in, s->fq + r * n, n));
+        MOI_DISPATCH(moi_linear_features, (h->k + in, s->fk + r * n, n));
+        memcpy(s->v + r * s->wide, h->v + in, n * sizeof(float));
+        s->v[r * s->wide + n] = 1.0f;
+        if (h->dout)
+            MOI_DISPATCH(moi_linear_scale,
+                (h->dout + out, h->out + out, h->norm[at + r], s->u + r * s->wide, n));
+    }
+}
+
+/* w[i][j] = x[i] y[j] over columns, for j of what position i of the chunk sees, else 0 */
+static void moi_linear_weights(
+    const moi_linear_scratch *s, const float *x, const float *y, size_t columns, float *w) {
+    moi_linear_gemm(s, s->rows, s->rows, columns, moi_view(x, columns, 1), moi_view(y, 1, columns),
+        0.0f, w, s->rows);
+    for (size_t i = 0; i < s->rows; i++)
+        memset(w + i * s->rows + i + 1, 0, (s->rows - i - 1) * sizeof *w);
+}
+
+/* state += x^T y of the chunk, y of wide columns */
+static void moi_linear_add(const moi_linear_scratch *s, const float *x, const float *y) {
+    const size_t n = s->d->head_size;
+    moi_linear_gemm(s, n, s->wide, s->rows, moi_view(x, 1, n), moi_view(y, s->wide, 1), 1.0f,
+        s->state, s->wide);
+}
+
+/* The state before the first chunk: 0, or the sum of all chunks, of keys or of queries. */
+static void moi_linear_begin(moi_linear_scratch *s, const moi_linear_head *h, int of_queries) {
+    memset(s->state, 0, s->d->head_size * s->wide * sizeof(float));
+    for (size_t at = 0; s->d->full && at < s->d->seq; at += s->rows) {
+        moi_linear_load(s, h, at);
+        moi_linear_add(s, of_queries ? s->fq : s->fk, of_queries ? s->u : s->v);
+    }
+}
+
+static void moi_linear_forward_head(moi_linear_scratch *s, const moi_linear_head *h) {
+    const size_t n = s->d->head_size, wide = s->wide;
+    moi_linear_begin(s, h, 0);
+    for (size_t at = 0; at < s->d->seq; at += s->rows) {
+        moi_linear_load(s, h, at);
+        moi_linear_gemm(s, s->rows, wide, n, moi_view(s->fq, n, 1), moi_view(s->state, wide, 1),
+            0.0f, s->part, wide);
+        if (!s->d->full) {
+            moi_linear_weights(s, s->fq, s->fk, n, s->qk);
+            moi_linear_gemm(s, s->rows, wide, s->rows, moi_view(s->qk, s->rows, 1),
+                moi_view(s->v, wide, 1), 1.0f, s->part, wide);
+            moi_linear_add(s, s->fk, s->v);
+        }
+        for (size_t r = 0; r < s->rows; r++) {
+            const float *part = s->part + r * wide, norm = part[n] + s->d->epsilon;
+            float *out = h->to + (at + r) * h->out_stride;
+            h->norm[at + r] = norm;
+            for (size_t c = 0; c < n; c++) out[c] = part[c] / norm;
+        }
+    }
+}
+
+/* dx = the features' gradients in part times their derivative */
+static void moi_linear_store(
+    const moi_linear_scratch *s, const float *features, float *dx, size_t at) {
+    const size_t n = s->d->head_size;
+    for (size_t r = 0; r < s->rows; r++)
+        MOI_DISPATCH(moi_linear_derivative,
+            (features + r * n, s->part + r * n, dx + (at + r) * s->d->stride, n));
+}
+
+/* From the front: the gradient of f(q[t]) is S[t] u[t]. */
+static void moi_linear_backward_q(moi_linear_scratch *s, const moi_linear_head *h) {
+    const size_t n = s->d->head_size, wide = s->wide;
+    moi_linear_begin(s, h, 0);
+    for (size_t at = 0; at < s->d->seq; at += s->rows) {
+        moi_linear_load(s, h, at);
+        moi_linear_gemm(s, s->rows, n, wide, moi_view(s->u, wide, 1), moi_view(s->state, 1, wide),
+            0.0f, s->part, n);
+        if (!s->d->full) {
+            moi_linear_weights(s, s->u, s->v, wide, s->uv);
+            moi_linear_gemm(s, s->rows, n, s->rows, moi_view(s->uv, s->rows, 1),
+                moi_view(s->fk, n, 1), 1.0f, s->part, n);
+            moi_linear_add(s, s->fk, s->v);
+        }
+        moi_linear_store(s, s->fq, h->dq, at);
+    }
+}
+
+/* From the back, with the sum R of f(q)^T u over those who see the position: the gradient of f(k)
+ * is R v, that of v is f(k) R. */
+static void moi_linear_backward_kv(moi_linear_scratch *s, const moi_linear_head *h) {
+    const size_t n = s->d->head_size, wide = s->wide, stride = s->d->stride;
+    const size_t chunk = moi_linear_chunk(s->d);
+    moi_linear_begin(s, h, 1);
+    for (size_t left = moi_ceil_div(s->d->seq, chunk); left > 0; left--) {
+        const size_t at = (left - 1) * chunk;
+        float *dv = h->dv + at * stride;
+        moi_linear_load(s, h, at);
+        moi_linear_gemm(s, s->rows, n, wide, moi_view(s->v, wide, 1), moi_view(s->state, 1, wide),
+            0.0f, s->part, n);
+        moi_linear_gemm(
+            s, s->rows, n, n, moi_view(s->fk, n, 1), moi_view(s->state, wide, 1), 0.0f, dv, stride);
+        if (!s->d->full) {
+            moi_linear_weights(s, s->u, s->v, wide, s->uv);
+            moi_linear_weights(s, s->fq, s->fk, n, s->qk);
+            moi_linear_gemm(s, s->rows, n, s->rows, moi_view(s->uv, 1, s->rows),
+                moi_view(s->fq, n, 1), 1.0f, s->part, n);
+            moi_linear_gemm(s, s->rows, n, s->rows, moi_view(s->qk, 1, s->rows),
+                moi_view(s->u, wide, 1), 1.0f, dv, stride);
+            moi_linear_add(s, s->fq, s->u);
+        }
+        moi_linear_store(s, s->fk, h->dk, at);
+    }
+}
+
+/* Part i takes every n_parts-th head, so that it has a scratch of its own. */
+static void moi_linear_task(void *context, int i) {
+    const moi_linear_job *job = (const moi_linear_job *)context;
+    moi_linear_scratch s = moi_linear_scratch_of(&job->d, i);
+    for (size_t at = (size_t)i; at < job->d.batch * job->d.heads; at += (size_t)job->n_parts) {
+        const moi_linear_head h = moi_linear_head_of(job, at);
+        if (!job->backward) {
+            moi_linear_forward_head(&s, &h);
+        } else {
+            moi_linear_backward_q(&s, &h);
+            moi_linear_backward_kv(&s, &h);
+        }
+    }
+}
+
+size_t mo_linear_attention_workspace_size(const mo_linear_attention_desc *desc) {
+    size_t bytes;
+    if (!desc || !moi_mul(moi_linear_floats(desc), sizeof(float), &bytes)) return 0;
+    return moi_mul(bytes, moi_attention_parts(desc->parallel, desc->batch, desc->heads), &bytes)
+        ? bytes
+        : 0;
+}
+
+static mo_status moi_linear_defaults(mo_linear_attention_desc *d) {
+    size_t channels, n;
+    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
+    if (!(d->epsilon >= 0.0f)) return MO_E_INVALID;
+    if (d->epsilon == 0.0f) d->epsilon = 1e-6f;
+    if (!moi_mul(d->heads, d->head_size, &channels)) return MO_E_OVERFLOW;
+    if (d->stride == 0) d->stride = channels;
+    if (d->stride < channels) return MO_E_INVALID;
+    if (!moi_mul(d->batch, d->seq, &n) || !moi_mul(n, d->stride, &n) ||
+        !moi_mul(d->batch, d->heads, &n) || moi_linear_floats(d) == 0)
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+static mo_status moi_linear_run(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *t, int backward) {
+    if (!desc || !t || !t->q || !t->k || !t->v || !t->out || !t->norm) return MO_E_INVALID;
+    if (backward && (!t->dout || !t->dq || !t->dk || !t->dv)) return MO_E_INVALID;
+    moi_linear_job job;
+    job.d = *desc;
+    job.t = *t;
+    job.backward = backward;
+    const mo_status status = moi_linear_defaults(&job.d);
+    if (status != MO_OK) return status;
+    /* fewer threads where the workspace was sized for fewer: the result is the same */
+    const size_t part = moi_linear_floats(desc) * sizeof(float);
+    const size_t room = desc->workspace ? desc->workspace_size / part : 0;
+    if (room == 0) return MO_E_NO_SPACE;
+    job.n_parts = (int)moi_min(room, moi_attention_parts(desc->parallel, desc->batch, desc->heads));
+    mo_parallel_run(desc->parallel, job.n_parts, moi_linear_task, &job);
+    return MO_OK;
+}
+
+mo_status mo_linear_attention_forward(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors) {
+    return moi_linear_run(desc, tensors, 0);
+}
+
+mo_status mo_linear_attention_backward(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors) {
+    return moi_linear_run(desc, tensors, 1);
 }
 /* mo_loss.c - see mo_loss.h. */
 

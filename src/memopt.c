@@ -58,6 +58,7 @@
 #include "mo_norm.c"
 #include "mo_act.c"
 #include "mo_attention.c"
+#include "mo_linear_attention.c"
 #include "mo_loss.c"
 
 #include "mo_layout_internal.h"

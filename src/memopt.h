@@ -24,7 +24,8 @@
  *                hook for your BLAS
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    normalization and activations whose output need not be kept
- *   attention    exact attention without the seq x seq matrix
+ *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
+ *   linear_attention  attention in time and memory of the sequence's length
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
@@ -151,6 +152,7 @@ extern "C" {
 #include "mo_norm.h"
 #include "mo_act.h"
 #include "mo_attention.h"
+#include "mo_linear_attention.h"
 #include "mo_loss.h"
 
 #include "mo_layout.h"

@@ -94,10 +94,10 @@ static size_t moi_attention_floats(const mo_attention_desc *d) {
 }
 
 /* How many threads can have work: one head of one sequence each. */
-static size_t moi_attention_parts(const mo_attention_desc *d) {
-    size_t heads, threads = (size_t)mo_parallel_threads(d->parallel);
-    if (!moi_mul(d->batch, d->heads, &heads)) return threads;
-    return moi_max(1, moi_min(threads, heads));
+static size_t moi_attention_parts(const mo_parallel *parallel, size_t batch, size_t heads) {
+    size_t n, threads = (size_t)mo_parallel_threads(parallel);
+    if (!moi_mul(batch, heads, &n)) return threads;
+    return moi_max(1, moi_min(threads, n));
 }
 
 static moi_attention_scratch moi_attention_scratch_of(const mo_attention_desc *d, int part) {
@@ -286,7 +286,9 @@ size_t mo_attention_workspace_size(const mo_attention_desc *desc) {
     size_t bytes;
     if (!desc || desc->head_size > SIZE_MAX / 65536) return 0;
     if (!moi_mul(moi_attention_floats(desc), sizeof(float), &bytes)) return 0;
-    return moi_mul(bytes, moi_attention_parts(desc), &bytes) ? bytes : 0;
+    return moi_mul(bytes, moi_attention_parts(desc->parallel, desc->batch, desc->heads), &bytes)
+        ? bytes
+        : 0;
 }
 
 /* Puts the defaults in; sizes that go together, and fit. */
@@ -328,7 +330,7 @@ static mo_status moi_attention_run(
     const size_t part = moi_attention_floats(desc) * sizeof(float);
     const size_t room = desc->workspace ? desc->workspace_size / part : 0;
     if (room == 0 || mo_attention_workspace_size(desc) == 0) return MO_E_NO_SPACE;
-    job.n_parts = (int)moi_min(room, moi_attention_parts(desc));
+    job.n_parts = (int)moi_min(room, moi_attention_parts(desc->parallel, desc->batch, desc->heads));
     mo_parallel_run(desc->parallel, job.n_parts, moi_attention_task, &job);
     return MO_OK;
 }
