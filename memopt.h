@@ -52,6 +52,7 @@ int main(void) {
  *   norm, act    normalization and activations whose output need not be kept
  *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
  *   linear_attention  attention in time and memory of the sequence's length
+ *   qkv          the projection to queries, keys and values as one product, and its gradients
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
@@ -2424,6 +2425,72 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_attention_forward(
     const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_attention_backward(
     const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors);
+
+#endif
+/* mo_qkv.h - the projection to queries, keys and values as one product, and its gradients. */
+#ifndef MEMOPT_QKV_H
+#define MEMOPT_QKV_H
+
+/* mo_qkv_desc - rows of channels to rows of mo_qkv_width(desc): heads of q, then those of k, then
+ * those of v, each of head_size numbers.
+ *
+ * rows, channels, heads, head_size  sizes; rows = batch * seq
+ * kv_heads    heads of k and v, a divisor of heads; 0 = heads
+ * transposed  0: the weight is [width x channels], as in PyTorch's Linear, with the rows of three
+ *             separate weights behind each other; else [channels x width], as in GPT-2's files
+ * env         what the products run on
+ * Since: 0.1 */
+typedef struct mo_qkv_desc {
+    size_t rows, channels, heads, kv_heads, head_size;
+    int transposed;
+    const mo_gemm_env *env;
+} mo_qkv_desc;
+
+/* mo_qkv_tensors
+ *
+ * x        in      [rows x channels]
+ * weight   in      see desc.transposed
+ * bias     in      [width]; NULL = none
+ * qkv      out     [rows x width]
+ * dqkv     in      backward: gradient of qkv, same shape
+ * dx       out     [rows x channels]: written, not added to; NULL = not wanted
+ * dweight  in out  as weight: added to; NULL = the weight is frozen
+ * dbias    in out  [width]: added to; NULL = none, or frozen
+ * Since: 0.1 */
+typedef struct mo_qkv_tensors {
+    const float *x, *weight, *bias;
+    float *qkv, *dqkv;
+    float *dx, *dweight, *dbias;
+} mo_qkv_tensors;
+
+/* mo_qkv_width - (heads + 2 kv_heads) head_size; 0 when it does not fit, or kv_heads does not divide
+ * heads. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_qkv_width(const mo_qkv_desc *desc);
+
+/* mo_qkv_forward - qkv = x weight^T + bias
+ * mo_qkv_backward - dx = dqkv weight, dweight += dqkv^T x, dbias += sum of the rows of dqkv
+ *
+ * Memory:  the workspace of env
+ * Threads: one at a time per workspace; runs on the env's threads; results do not depend on them
+ * Errors:  MO_E_INVALID (NULL, a size of 0, kv_heads), MO_E_OVERFLOW, those of mo_gemm
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_qkv_forward(
+    const mo_qkv_desc *desc, const mo_qkv_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_qkv_backward(
+    const mo_qkv_desc *desc, const mo_qkv_tensors *tensors);
+
+/* mo_qkv_attention - what mo_attention reads from qkv, and where it puts its gradients.
+ *
+ * tensors           in      qkv; dqkv may be NULL
+ * attention         in out  heads, kv_heads, head_size, stride and kv_stride are set
+ * attention_tensors in out  q, k, v are set, with dqkv also dq, dk, dv
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, a size of 0, kv_heads), MO_E_OVERFLOW
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_qkv_attention(const mo_qkv_desc *desc,
+    const mo_qkv_tensors *tensors, mo_attention_desc *attention,
+    mo_attention_tensors *attention_tensors);
 
 #endif
 /* mo_loss.h - cross-entropy fused with the output projection: logits exist for a chunk of rows
@@ -20127,6 +20194,108 @@ mo_status mo_linear_attention_forward(
 mo_status mo_linear_attention_backward(
     const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors) {
     return moi_linear_run(desc, tensors, 1);
+}
+/* mo_qkv.c - see mo_qkv.h. */
+
+size_t mo_qkv_width(const mo_qkv_desc *desc) {
+    size_t kv, n;
+    if (!desc) return 0;
+    kv = desc->kv_heads == 0 ? desc->heads : desc->kv_heads;
+    if (kv == 0 || desc->heads % kv != 0) return 0;
+    if (!moi_mul(kv, 2, &n) || !moi_add(n, desc->heads, &n)) return 0;
+    return moi_mul(n, desc->head_size, &n) ? n : 0;
+}
+
+/* The row of qkv, when all sizes go together and fit. */
+static mo_status moi_qkv_check(const mo_qkv_desc *d, size_t *width) {
+    size_t n;
+    if (!d || d->rows == 0 || d->channels == 0 || d->heads == 0 || d->head_size == 0)
+        return MO_E_INVALID;
+    if (d->kv_heads != 0 && d->heads % d->kv_heads != 0) return MO_E_INVALID;
+    *width = mo_qkv_width(d);
+    if (*width == 0 || !moi_mul(d->rows, *width, &n) || !moi_mul(d->channels, *width, &n))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+/* Sums and copies of the bias. */
+typedef struct moi_qkv_bias {
+    const float *bias;
+    float *dbias, *qkv;
+    size_t rows, width;
+} moi_qkv_bias;
+
+static void moi_qkv_bias_rows(const void *context, size_t begin, size_t end) {
+    const moi_qkv_bias *job = (const moi_qkv_bias *)context;
+    for (size_t r = begin; r < end; r++)
+        memcpy(job->qkv + r * job->width, job->bias, job->width * sizeof(float));
+}
+static void moi_qkv_bias_columns(const void *context, size_t begin, size_t end) {
+    const moi_qkv_bias *job = (const moi_qkv_bias *)context;
+    for (size_t r = 0; r < job->rows; r++)
+        for (size_t c = begin; c < end; c++) job->dbias[c] += job->qkv[r * job->width + c];
+}
+
+mo_status mo_qkv_forward(const mo_qkv_desc *desc, const mo_qkv_tensors *tensors) {
+    const mo_qkv_tensors *t = tensors;
+    size_t width;
+    const mo_status status = moi_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!desc->env || !t || !t->x || !t->weight || !t->qkv) return MO_E_INVALID;
+    if (t->bias) { /* the product is added to it */
+        const moi_qkv_bias job = {t->bias, NULL, t->qkv, desc->rows, width};
+        mo_parallel_for(desc->env->parallel, desc->rows, 64, moi_qkv_bias_rows, &job);
+    }
+    const mo_gemm_desc product = {
+        desc->rows, width, desc->channels, 0, !desc->transposed, 0, 0, 0, 0, t->bias ? 1.0f : 0.0f};
+    return mo_gemm(desc->env, &product, t->x, t->weight, t->qkv);
+}
+
+static mo_status moi_qkv_dweight(const mo_qkv_desc *d, const mo_qkv_tensors *t, size_t width) {
+    if (d->transposed) {
+        const mo_gemm_desc product = {d->channels, width, d->rows, 1, 0, 0, 0, 0, 0, 1.0f};
+        return mo_gemm(d->env, &product, t->x, t->dqkv, t->dweight);
+    }
+    const mo_gemm_desc product = {width, d->channels, d->rows, 1, 0, 0, 0, 0, 0, 1.0f};
+    return mo_gemm(d->env, &product, t->dqkv, t->x, t->dweight);
+}
+
+mo_status mo_qkv_backward(const mo_qkv_desc *desc, const mo_qkv_tensors *tensors) {
+    const mo_qkv_tensors *t = tensors;
+    size_t width;
+    mo_status status = moi_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!desc->env || !t || !t->dqkv || (t->dx && !t->weight) || (t->dweight && !t->x))
+        return MO_E_INVALID;
+    const mo_gemm_desc to_x = {
+        desc->rows, desc->channels, width, 0, desc->transposed, 0, 0, 0, 0, 0};
+    if (t->dx) status = mo_gemm(desc->env, &to_x, t->dqkv, t->weight, t->dx);
+    if (status == MO_OK && t->dweight) status = moi_qkv_dweight(desc, t, width);
+    if (status != MO_OK || !t->dbias) return status;
+    const moi_qkv_bias job = {NULL, t->dbias, t->dqkv, desc->rows, width};
+    mo_parallel_for(desc->env->parallel, width, 64, moi_qkv_bias_columns, &job);
+    return MO_OK;
+}
+
+mo_status mo_qkv_attention(const mo_qkv_desc *desc, const mo_qkv_tensors *tensors,
+    mo_attention_desc *attention, mo_attention_tensors *attention_tensors) {
+    size_t width;
+    const mo_status status = moi_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!tensors || !tensors->qkv || !attention || !attention_tensors) return MO_E_INVALID;
+    const size_t k = desc->heads * desc->head_size, v = k + (width - k) / 2;
+    attention->heads = desc->heads;
+    attention->kv_heads = desc->kv_heads;
+    attention->head_size = desc->head_size;
+    attention->stride = attention->kv_stride = width;
+    attention_tensors->q = tensors->qkv;
+    attention_tensors->k = tensors->qkv + k;
+    attention_tensors->v = tensors->qkv + v;
+    if (!tensors->dqkv) return MO_OK;
+    attention_tensors->dq = tensors->dqkv;
+    attention_tensors->dk = tensors->dqkv + k;
+    attention_tensors->dv = tensors->dqkv + v;
+    return MO_OK;
 }
 /* mo_loss.c - see mo_loss.h. */
 

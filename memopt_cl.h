@@ -35,7 +35,9 @@
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
  *   cl_norm      layer normalization whose output need not be kept
  *   cl_embedding  embeddings of tokens and positions
- *   cl_attention  exact attention without the seq x seq matrix
+ *   cl_attention  exact attention without the seq x seq matrix: windows, shared heads, blocks
+ *   cl_linear_attention  attention in time and memory of the sequence's length
+ *   cl_qkv       the projection to queries, keys and values as one product, and its gradients
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
  *
  * HOW TO USE IT
@@ -2054,6 +2056,125 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_attention_backward(
     mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors);
 
 #endif
+/* mo_cl_linear_attention.h - mo_linear_attention.h on a device: attention whose cost grows with the
+ * length of the sequence, not with its square.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_LINEAR_ATTENTION_H
+#define MEMOPT_CL_LINEAR_ATTENTION_H
+
+/* mo_cl_linear_attention_desc - batch x heads independent attentions of seq positions.
+ *
+ * batch, seq, heads, head_size  sizes; seq and batch * heads below 2^31, head_size up to 256
+ * stride     elements from position to position in q, k, v and their gradients; 0 = heads *
+ *            head_size. A fused QKV activation has 3 * heads * head_size.
+ * full       not 0: every position sees every other; 0: causal, position t sees 0..t
+ * epsilon    added to the sum of the weights of a position; 0 = 1e-6
+ * workspace  for backward, mo_cl_linear_attention_workspace_size bytes
+ * Since: 0.1 */
+typedef struct mo_cl_linear_attention_desc {
+    size_t batch, seq, heads, head_size, stride;
+    int full;
+    float epsilon;
+    mo_cl_mem workspace;
+} mo_cl_linear_attention_desc;
+
+/* mo_cl_linear_attention_tensors - what forward and backward read and write, all float; head h of a
+ * position starts h * head_size into its row.
+ *
+ * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count
+ * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
+ * norm        out  [batch x heads x seq]: the sum of the weights of each position, with epsilon;
+ *                  backward reads it
+ * dout        in   backward: gradient of out, same shape
+ * dq, dk, dv  out  backward: gradients, shaped as q, k, v; written, not added to
+ * Since: 0.1 */
+typedef struct mo_cl_linear_attention_tensors {
+    mo_cl_mem q, k, v, out, norm;
+    mo_cl_mem dout, dq, dk, dv;
+} mo_cl_linear_attention_tensors;
+
+/* mo_cl_linear_attention_workspace_size - bytes that backward needs: one float for each row of each
+ * head; 0 when the sizes do not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_linear_attention_workspace_size(const mo_cl_linear_attention_desc *desc);
+
+/* mo_cl_linear_attention_forward - out[t] = f(q[t]) S[t] / (f(q[t]) z[t] + epsilon), head by head
+ * mo_cl_linear_attention_backward - dq, dk, dv from dout; the sums are taken again.
+ *
+ * Every element is summed by one item in the order of the positions: the same bits on every run,
+ * but not those of the CPU, which takes the positions of a chunk together.
+ *
+ * Memory:  the workspace in backward; the state is in private memory
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, sizes, epsilon below 0
+ *          or NaN), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (head_size above
+ *          256; does not build), what OpenCL says
+ * Cost:    4 seq head_size^2 operations a head in forward, 12 in backward; heads and columns of the
+ *          state run in parallel, positions do not
+ * Source:  Katharopoulos et al. 2020, arXiv:2006.16236
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_attention_forward(mo_cl *cl,
+    const mo_cl_linear_attention_desc *desc, const mo_cl_linear_attention_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_attention_backward(mo_cl *cl,
+    const mo_cl_linear_attention_desc *desc, const mo_cl_linear_attention_tensors *tensors);
+
+#endif
+/* mo_cl_qkv.h - mo_qkv.h on a device: the projection to queries, keys and values as one product.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_QKV_H
+#define MEMOPT_CL_QKV_H
+
+/* mo_cl_qkv_desc - as mo_qkv_desc.
+ *
+ * env        what the products run on
+ * workspace  for dbias, mo_cl_bias_workspace_size(cl, rows, width) bytes; {0} = none: slower
+ * Since: 0.1 */
+typedef struct mo_cl_qkv_desc {
+    size_t rows, channels, heads, kv_heads, head_size;
+    int transposed;
+    const mo_cl_gemm_env *env;
+    mo_cl_mem workspace;
+} mo_cl_qkv_desc;
+
+/* mo_cl_qkv_tensors - as mo_qkv_tensors, all float; {0} where that may be NULL. Since: 0.1 */
+typedef struct mo_cl_qkv_tensors {
+    mo_cl_mem x, weight, bias;
+    mo_cl_mem qkv, dqkv;
+    mo_cl_mem dx, dweight, dbias;
+} mo_cl_qkv_tensors;
+
+/* mo_cl_qkv_width - (heads + 2 kv_heads) head_size; 0 when it does not fit, or kv_heads does not
+ * divide heads. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_qkv_width(const mo_cl_qkv_desc *desc);
+
+/* mo_cl_qkv_forward - qkv = x weight^T + bias
+ * mo_cl_qkv_backward - dx = dqkv weight, dweight += dqkv^T x, dbias += sum of the rows of dqkv
+ *
+ * Memory:  the workspaces
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, kv_heads), MO_E_OVERFLOW, those of mo_cl_gemm and
+ *          mo_cl_bias_backward
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_qkv_forward(
+    const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_qkv_backward(
+    const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors);
+
+/* mo_cl_qkv_attention - what mo_cl_attention reads from qkv, and where it puts its gradients.
+ *
+ * tensors            in      qkv; dqkv may be {0}
+ * attention          in out  heads, kv_heads, head_size, stride and kv_stride are set
+ * attention_tensors  in out  q, k, v are set, with dqkv also dq, dk, dv
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, a size of 0, kv_heads, sizes), MO_E_OVERFLOW
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_qkv_attention(const mo_cl_qkv_desc *desc,
+    const mo_cl_qkv_tensors *tensors, mo_cl_attention_desc *attention,
+    mo_cl_attention_tensors *attention_tensors);
+
+#endif
 /* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits
  * exist for a chunk of rows only. */
 #ifndef MEMOPT_CL_LOSS_H
@@ -3802,6 +3923,7 @@ static void moi_cl_record_free(mo_cl *cl);
     X(attention_lanes, attention_mask)                                                             \
     X(attention_tile, attention_lanes)                                                             \
     X(attention, attention_tile)                                                                   \
+    X(linear_attention, math)                                                                      \
     X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
@@ -3835,6 +3957,9 @@ static void moi_cl_record_free(mo_cl *cl);
     X(attention, mo_cl_attention_forward)                                                          \
     X(attention, mo_cl_attention_dq)                                                               \
     X(attention, mo_cl_attention_dkv)                                                              \
+    X(linear_attention, mo_cl_linear_attention_sum)                                                \
+    X(linear_attention, mo_cl_linear_attention_divide)                                             \
+    X(linear_attention, mo_cl_linear_attention_dot)                                                \
     X(loss, mo_cl_linear_ce_rows)                                                                  \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
@@ -9001,6 +9126,246 @@ static const char *const moi_cl_attention_lanes_lines[] = {
 "#endif\n",
 };
 
+static const char *const moi_cl_linear_attention_lines[] = {
+"/* linear_attention.cl - linear attention, see mo_linear_attention.h: four sums of one form, and\n",
+" * what stands around them. Behind math.cl.\n",
+" *\n",
+" *   y[t] = sum over j of (a[t] b[j]) x[j] = a[t] S[t],  S[t] = sum of b[j]^T x[j]\n",
+" *\n",
+" *   MO_PART  a         b         x         y                           t sees\n",
+" *   0        f(q)      f(k)      v and 1   out norm, and norm behind   those in front\n",
+" *   1        u         v and 1   f(k)      gradient of f(q)            those in front\n",
+" *   2        v and 1   u         f(q)      gradient of f(k)            those behind\n",
+" *   3        f(k)      f(q)      u         dv                          those behind\n",
+" *\n",
+" * u is dout / norm, and behind it -dout out / norm. A group has MO_COLUMNS columns of the state S\n",
+" * of one head, an item some of them, and takes one position after the other.\n",
+" *\n",
+" * groups  batch * heads * ceil(columns / MO_COLUMNS), columns n + 1 where MO_PART is 0, else n\n",
+" *\n",
+" * MO_HEAD  most elements of a head, at least n, a multiple of 16\n",
+" * MO_PER   where MEMOPT_WG is 1: columns of an item / 16\n",
+" *\n",
+" * check: -DMO_PART=0 -DMO_HEAD=64 -DMO_PER=5\n",
+" * check: -DMO_PART=1 -DMO_HEAD=64 -DMO_PER=4\n",
+" * check: -DMO_PART=2 -DMO_HEAD=64 -DMO_PER=4\n",
+" * check: -DMO_PART=3 -DMO_HEAD=64 -DMO_PER=4 */\n",
+"\n",
+"#define MO_WIDE (MO_HEAD + 1)\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_ROWS    16u\n",
+"#define MO_STEP    1u\n",
+"#define MO_COLUMNS (16u * MO_PER)\n",
+"#define MO_PITCH   (MO_HEAD + 96) /* zeros behind the last column */\n",
+"#define MO_LOCAL\n",
+"#define MO_BARRIER()\n",
+"#define MO_BARRIER_GLOBAL()\n",
+"#define MO_UNROLL\n",
+"#else\n",
+"#define MO_ROWS      1u\n",
+"#define MO_STEP      4u /* positions that are loaded at once */\n",
+"#define MO_COLUMNS   (uint)MEMOPT_WG\n",
+"#define MO_PITCH     MO_WIDE\n",
+"#define MO_LOCAL     __local\n",
+"#define MO_BARRIER() barrier(CLK_LOCAL_MEM_FENCE)\n",
+"#define MO_BARRIER_GLOBAL() barrier(CLK_GLOBAL_MEM_FENCE) /* all have read norm */\n",
+"#if MEMOPT_WG >= 32\n",
+"#define MO_UNROLL _Pragma(\"unroll\")\n",
+"#else\n",
+"#define MO_UNROLL\n",
+"#endif\n",
+"#endif\n",
+"\n",
+"/* y = elu(x) + 1 of n numbers, and zeros behind */\n",
+"static inline void mo_linear_features(__global const float *x, uint n, MO_LOCAL float *y) {\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < n; i += 16) {\n",
+"        const float16 v = vload16(0, x + i);\n",
+"        vstore16(select(mo_exp16(v), v + 1.0f, v > 0.0f), 0, y + i);\n",
+"    }\n",
+"#endif\n",
+"    for (; i < n; i += MEMOPT_WG) y[i] = x[i] > 0.0f ? x[i] + 1.0f : mo_exp(x[i]);\n",
+"    for (; i < MO_PITCH; i += MEMOPT_WG) y[i] = 0.0f;\n",
+"}\n",
+"\n",
+"/* y = n numbers times scale, then last, and zeros behind */\n",
+"static inline void mo_linear_wide(\n",
+"    __global const float *x, float scale, float last, uint n, MO_LOCAL float *y) {\n",
+"    uint i = (uint)get_local_id(0);\n",
+"    for (; i < n; i += MEMOPT_WG) y[i] = x[i] * scale;\n",
+"    for (; i < MO_PITCH; i += MEMOPT_WG) y[i] = i == n ? last : 0.0f;\n",
+"}\n",
+"\n",
+"/* S += b^T x, and y = a S, of the item's columns; rows of b and a count. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_STATE float16 s[MO_WIDE * MO_PER]\n",
+"static inline void mo_linear_add(float16 *s, const float *b, const float *x, uint rows) {\n",
+"    float16 xs[MO_PER];\n",
+"    for (uint j = 0; j < MO_PER; j++) xs[j] = vload16(j, x);\n",
+"    for (uint r = 0; r < rows; r++)\n",
+"        for (uint j = 0; j < MO_PER; j++)\n",
+"            s[r * MO_PER + j] = mo_mad16(xs[j], b[r], s[r * MO_PER + j]);\n",
+"}\n",
+"static inline void mo_linear_result(const float16 *s, const float *a, uint rows, float *y) {\n",
+"    float16 ys[MO_PER];\n",
+"    for (uint j = 0; j < MO_PER; j++) ys[j] = 0.0f;\n",
+"    for (uint r = 0; r < rows; r++)\n",
+"        for (uint j = 0; j < MO_PER; j++) ys[j] = mo_mad16(s[r * MO_PER + j], a[r], ys[j]);\n",
+"    for (uint j = 0; j < MO_PER; j++) vstore16(ys[j], j, y);\n",
+"}\n",
+"#else\n",
+"#define MO_STATE float s[MO_WIDE]\n",
+"static inline __attribute__((always_inline)) void mo_linear_add(\n",
+"    float *s, __local const float *b, __local const float *x, uint rows) {\n",
+"    const float own = x[get_local_id(0)];\n",
+"    (void)rows; /* b is 0 behind them */\n",
+"    MO_UNROLL for (uint r = 0; r < MO_WIDE; r++) s[r] = mo_mad(own, b[r], s[r]);\n",
+"}\n",
+"static inline __attribute__((always_inline)) void mo_linear_result(\n",
+"    const float *s, __local const float *a, uint rows, float *y) {\n",
+"    float sum = 0.0f;\n",
+"    (void)rows;\n",
+"    MO_UNROLL for (uint r = 0; r < MO_WIDE; r++) sum = mo_mad(s[r], a[r], sum);\n",
+"    *y = sum;\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* at, to, stat: the position's first element in q, in out, and its number in norm */\n",
+"#define MO_FQ(y) mo_linear_features(q + at, n, y)\n",
+"#define MO_FK(y) mo_linear_features(k + at, n, y)\n",
+"#define MO_V1(y) mo_linear_wide(v + at, 1.0f, 1.0f, n, y)\n",
+"#define MO_U(y)  mo_linear_wide(dout + to, 1.0f / norm[norm_off + stat], dot[dot_off + stat], n, y)\n",
+"#if MO_PART == 0\n",
+"#define MO_A MO_FQ\n",
+"#define MO_B MO_FK\n",
+"#define MO_X MO_V1\n",
+"#elif MO_PART == 1\n",
+"#define MO_A MO_U\n",
+"#define MO_B MO_V1\n",
+"#define MO_X MO_FK\n",
+"#define MO_D MO_FQ\n",
+"#elif MO_PART == 2\n",
+"#define MO_A MO_V1\n",
+"#define MO_B MO_U\n",
+"#define MO_X MO_FQ\n",
+"#define MO_D MO_FK\n",
+"#else\n",
+"#define MO_A MO_FK\n",
+"#define MO_B MO_FQ\n",
+"#define MO_X MO_U\n",
+"#endif\n",
+"\n",
+"MO_KERNEL void mo_cl_linear_attention_sum(__global const float *restrict q, ulong q_off,\n",
+"    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
+"#if MO_PART == 0\n",
+"    __global float *restrict norm, ulong norm_off,\n",
+"#else\n",
+"    __global const float *restrict norm, ulong norm_off, __global const float *restrict dout,\n",
+"    ulong dout_off, __global const float *restrict dot, ulong dot_off,\n",
+"#endif\n",
+"    __global float *restrict result, ulong result_off, uint seq, uint heads, uint n, ulong stride,\n",
+"    uint full) {\n",
+"    const uint columns = n + (MO_PART == 0), tiles = (columns + MO_COLUMNS - 1) / MO_COLUMNS;\n",
+"    const uint id = (uint)get_group_id(0), head = id / tiles % heads, sequence = id / tiles / heads;\n",
+"    const uint first = id % tiles * MO_COLUMNS, last = min(columns, first + MO_COLUMNS);\n",
+"    const uint rows = MO_PART == 0 || MO_PART == 3 ? n : n + 1;\n",
+"    const ulong all = (ulong)sequence * seq, stats = ((ulong)sequence * heads + head) * seq;\n",
+"    MO_LOCAL float a[MO_STEP * MO_PITCH], b[MO_STEP * MO_PITCH];\n",
+"    MO_LOCAL float x[MO_STEP * MO_PITCH + MO_COLUMNS]; /* an item may have no column there */\n",
+"#ifdef MO_D\n",
+"    MO_LOCAL float d[MO_STEP * MO_PITCH]; /* 1, or the derivative of f below it */\n",
+"#endif\n",
+"    float y[MO_COLUMNS / MEMOPT_WG];\n",
+"    MO_STATE;\n",
+"    MO_UNROLL for (uint r = 0; r < sizeof s / sizeof *s; r++) s[r] = 0.0f;\n",
+"    q += q_off;\n",
+"    k += k_off;\n",
+"    v += v_off;\n",
+"#if MO_PART != 0\n",
+"    dout += dout_off;\n",
+"#endif\n",
+"    /* full: S is the sum of all positions before the first result */\n",
+"    for (uint pass = full ? 0 : 1; pass < 2; pass++)\n",
+"        for (uint begin = 0; begin < seq; begin += MO_STEP) {\n",
+"            const uint steps = min(seq - begin, MO_STEP);\n",
+"            MO_BARRIER();\n",
+"            for (uint i = 0; i < steps; i++) {\n",
+"                const uint t = MO_PART >= 2 ? seq - 1 - begin - i : begin + i;\n",
+"                const ulong at = (all + t) * stride + head * n, stat = stats + t;\n",
+"                const ulong to = ((all + t) * heads + head) * n;\n",
+"                (void)to, (void)stat;\n",
+"                MO_A(a + i * MO_PITCH);\n",
+"                MO_B(b + i * MO_PITCH);\n",
+"                MO_X(x + i * MO_PITCH);\n",
+"#ifdef MO_D\n",
+"                MO_D(d + i * MO_PITCH);\n",
+"#endif\n",
+"            }\n",
+"            MO_BARRIER();\n",
+"            for (uint i = 0; i < steps; i++) {\n",
+"                const uint t = MO_PART >= 2 ? seq - 1 - begin - i : begin + i;\n",
+"                if (!full || pass == 0)\n",
+"                    mo_linear_add(s, b + i * MO_PITCH, x + i * MO_PITCH + first, rows);\n",
+"                if (pass == 0) continue;\n",
+"                mo_linear_result(s, a + i * MO_PITCH, rows, y);\n",
+"                for (uint c = first + (uint)get_local_id(0); c < last; c += MEMOPT_WG) {\n",
+"                    const float value = y[(c - first) / MEMOPT_WG];\n",
+"#if MO_PART == 0\n",
+"                    if (c < n) result[result_off + ((all + t) * heads + head) * n + c] = value;\n",
+"                    else norm[norm_off + stats + t] = value;\n",
+"#else\n",
+"                    const ulong place = result_off + (all + t) * stride + head * n + c;\n",
+"#ifdef MO_D\n",
+"                    result[place] = value * min(d[i * MO_PITCH + c], 1.0f);\n",
+"#else\n",
+"                    result[place] = value;\n",
+"#endif\n",
+"#endif\n",
+"                }\n",
+"            }\n",
+"        }\n",
+"}\n",
+"\n",
+"/* The rows of a head in out and norm; row r of out is head r % heads of a position. */\n",
+"static inline ulong mo_linear_stat(ulong row, uint seq, uint heads) {\n",
+"    const ulong position = row / heads;\n",
+"    return (position / seq * heads + row % heads) * seq + position % seq;\n",
+"}\n",
+"\n",
+"/* norm += epsilon, out /= norm; groups: ceil(rows / MO_ROWS) */\n",
+"MO_KERNEL void mo_cl_linear_attention_divide(__global float *restrict out, ulong out_off,\n",
+"    __global float *restrict norm, ulong norm_off, float epsilon, ulong rows, uint seq, uint heads,\n",
+"    uint n) {\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    for (ulong row = begin; row < min(rows, begin + MO_ROWS); row++) {\n",
+"        const ulong stat = norm_off + mo_linear_stat(row, seq, heads);\n",
+"        const float sum = norm[stat] + epsilon;\n",
+"        __global float *to = out + out_off + row * n;\n",
+"        MO_BARRIER_GLOBAL();\n",
+"        for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG) to[i] /= sum;\n",
+"        if (get_local_id(0) == 0) norm[stat] = sum;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dot = -dout out / norm; groups: ceil(rows / MO_ROWS) */\n",
+"MO_KERNEL void mo_cl_linear_attention_dot(__global const float *restrict out, ulong out_off,\n",
+"    __global const float *restrict dout, ulong dout_off, __global const float *restrict norm,\n",
+"    ulong norm_off, __global float *restrict dot, ulong dot_off, ulong rows, uint seq, uint heads,\n",
+"    uint n) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    for (ulong row = begin; row < min(rows, begin + MO_ROWS); row++) {\n",
+"        const ulong stat = mo_linear_stat(row, seq, heads);\n",
+"        float sum = 0.0f;\n",
+"        for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG)\n",
+"            sum = mo_mad(dout[dout_off + row * n + i], out[out_off + row * n + i], sum);\n",
+"        sum = mo_group_sum(sum, scratch);\n",
+"        if (get_local_id(0) == 0) dot[dot_off + stat] = -sum / norm[norm_off + stat];\n",
+"    }\n",
+"}\n",
+};
+
 /* ---- the tables ---------------------------------------------------------------------------- */
 
 typedef struct moi_cl_text {
@@ -13141,6 +13506,245 @@ mo_status mo_cl_attention_backward(
     mo_status status = moi_cl_attention_check(&job, 1);
     if (status == MO_OK) status = moi_cl_attention_run_dq(&job);
     return status == MO_OK ? moi_cl_attention_run_dkv(&job) : status;
+}
+/* mo_cl_linear_attention.c - see mo_cl_linear_attention.h and linear_attention.cl, whose parts these
+ * are. */
+
+enum { moi_cl_linear_out = 0, moi_cl_linear_q, moi_cl_linear_k, moi_cl_linear_v };
+
+typedef struct moi_cl_linear_job {
+    mo_cl *cl;
+    mo_cl_linear_attention_desc d; /* with its defaults */
+    const mo_cl_linear_attention_tensors *t;
+    uint64_t n_in, n_out, n_rows; /* elements of q, of out, of norm */
+} moi_cl_linear_job;
+
+size_t mo_cl_linear_attention_workspace_size(const mo_cl_linear_attention_desc *desc) {
+    size_t n;
+    if (!desc || !moi_mul(desc->batch, desc->heads, &n) || !moi_mul(n, desc->seq, &n)) return 0;
+    return moi_mul(n, sizeof(float), &n) ? n : 0;
+}
+
+/* Defaults, and how many elements the tensors have. */
+static mo_status moi_cl_linear_sizes(moi_cl_linear_job *job) {
+    mo_cl_linear_attention_desc *d = &job->d;
+    size_t channels, heads, rows, n;
+    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
+    if (!(d->epsilon >= 0.0f)) return MO_E_INVALID;
+    if (d->epsilon == 0.0f) d->epsilon = 1e-6f;
+    if (!moi_mul(d->heads, d->head_size, &channels)) return MO_E_OVERFLOW;
+    if (d->stride == 0) d->stride = channels;
+    if (d->stride < channels) return MO_E_INVALID;
+    if (!moi_mul(d->batch, d->heads, &heads) || !moi_mul(d->batch, d->seq, &rows) ||
+        !moi_mul(rows, d->stride, &n) || n > SIZE_MAX / 8 || heads > INT32_MAX / 32 ||
+        d->seq > INT32_MAX)
+        return MO_E_OVERFLOW;
+    if (d->head_size > 256) return MO_E_UNSUPPORTED;
+    job->n_in = (uint64_t)(rows - 1) * d->stride + channels; /* the last row may end there */
+    job->n_out = (uint64_t)rows * channels;
+    job->n_rows = (uint64_t)heads * d->seq;
+    return MO_OK;
+}
+
+static mo_status moi_cl_linear_check(moi_cl_linear_job *job, int backward) {
+    const mo_cl_linear_attention_tensors *t = job->t;
+    if (!job->cl || !t) return MO_E_INVALID;
+    mo_status status = moi_cl_linear_sizes(job);
+    if (status != MO_OK) return status;
+    if (!moi_cl_has_floats(&t->q, job->n_in) || !moi_cl_has_floats(&t->k, job->n_in) ||
+        !moi_cl_has_floats(&t->v, job->n_in) || !moi_cl_has_floats(&t->out, job->n_out) ||
+        !moi_cl_has_floats(&t->norm, job->n_rows))
+        return MO_E_INVALID;
+    if (!backward) return MO_OK;
+    if (!moi_cl_has_floats(&t->dout, job->n_out) || !moi_cl_has_floats(&t->dq, job->n_in) ||
+        !moi_cl_has_floats(&t->dk, job->n_in) || !moi_cl_has_floats(&t->dv, job->n_in))
+        return MO_E_INVALID;
+    return moi_cl_has_floats(&job->d.workspace, job->n_rows) ? MO_OK : MO_E_NO_SPACE;
+}
+
+/* The options of a part, and how many groups share the columns of a head: 80 of them at most where
+ * an item has a group to itself, so that sums stay in registers. */
+static uint64_t moi_cl_linear_options(
+    const moi_cl_linear_job *job, int part, char *options, size_t size) {
+    const size_t n = job->d.head_size, columns = n + (part == moi_cl_linear_out);
+    const size_t head = n <= 64 ? 64 : n <= 128 ? 128 : 256;
+    const size_t vectors = moi_ceil_div(columns, 16), tiles = moi_ceil_div(vectors, 5);
+    const unsigned items = (unsigned)job->cl->work_group,
+                   per = (unsigned)moi_ceil_div(vectors, tiles);
+    snprintf(options, size, "-DMO_PART=%d -DMO_HEAD=%u -DMO_PER=%u", part, (unsigned)head,
+        items == 1 ? per : 0);
+    return items == 1 ? tiles : moi_ceil_div(columns, items);
+}
+
+/* One of the four sums, to result. */
+static mo_status moi_cl_linear_sum(
+    const moi_cl_linear_job *job, int part, const mo_cl_mem *result) {
+    char options[96];
+    const mo_cl_linear_attention_desc *d = &job->d;
+    const mo_cl_linear_attention_tensors *t = job->t;
+    const uint64_t tiles = moi_cl_linear_options(job, part, options, sizeof options);
+    moi_cl_call call = moi_cl_begin(job->cl, MOI_CL_mo_cl_linear_attention_sum, options);
+    moi_cl_mem_arg(&call, &t->q, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->k, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->v, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->norm, sizeof(float), job->n_rows);
+    if (part != moi_cl_linear_out) {
+        moi_cl_mem_arg(&call, &t->dout, sizeof(float), job->n_out);
+        moi_cl_mem_arg(&call, &d->workspace, sizeof(float), job->n_rows);
+    }
+    moi_cl_mem_arg(
+        &call, result, sizeof(float), part == moi_cl_linear_out ? job->n_out : job->n_in);
+    moi_cl_u32_arg(&call, (uint32_t)d->seq);
+    moi_cl_u32_arg(&call, (uint32_t)d->heads);
+    moi_cl_u32_arg(&call, (uint32_t)d->head_size);
+    moi_cl_u64_arg(&call, d->stride);
+    moi_cl_u32_arg(&call, d->full != 0);
+    return moi_cl_run(&call, (uint64_t)d->batch * d->heads * tiles);
+}
+
+/* The kernels that walk over the rows of out. They are compiled with the sums of part 0. */
+static moi_cl_call moi_cl_linear_rows_begin(const moi_cl_linear_job *job, moi_cl_kernel id) {
+    char options[96];
+    moi_cl_linear_options(job, moi_cl_linear_out, options, sizeof options);
+    moi_cl_call call = moi_cl_begin(job->cl, id, options);
+    moi_cl_mem_arg(&call, &job->t->out, sizeof(float), job->n_out);
+    return call;
+}
+static mo_status moi_cl_linear_rows_end(const moi_cl_linear_job *job, moi_cl_call *call) {
+    moi_cl_u64_arg(call, job->n_rows);
+    moi_cl_u32_arg(call, (uint32_t)job->d.seq);
+    moi_cl_u32_arg(call, (uint32_t)job->d.heads);
+    moi_cl_u32_arg(call, (uint32_t)job->d.head_size);
+    return moi_cl_run(call, moi_cl_row_groups(job->cl, job->n_rows));
+}
+
+static moi_cl_linear_job moi_cl_linear_job_of(mo_cl *cl, const mo_cl_linear_attention_desc *desc,
+    const mo_cl_linear_attention_tensors *tensors) {
+    moi_cl_linear_job job;
+    memset(&job, 0, sizeof job); /* no desc: sizes of 0, which are refused */
+    job.cl = cl;
+    if (desc) job.d = *desc;
+    job.t = tensors;
+    return job;
+}
+
+mo_status mo_cl_linear_attention_forward(mo_cl *cl, const mo_cl_linear_attention_desc *desc,
+    const mo_cl_linear_attention_tensors *tensors) {
+    moi_cl_linear_job job = moi_cl_linear_job_of(cl, desc, tensors);
+    mo_status status = moi_cl_linear_check(&job, 0);
+    if (status == MO_OK) status = moi_cl_linear_sum(&job, moi_cl_linear_out, &tensors->out);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_linear_rows_begin(&job, MOI_CL_mo_cl_linear_attention_divide);
+    moi_cl_mem_arg(&call, &tensors->norm, sizeof(float), job.n_rows);
+    moi_cl_f32_arg(&call, job.d.epsilon);
+    return moi_cl_linear_rows_end(&job, &call);
+}
+
+mo_status mo_cl_linear_attention_backward(mo_cl *cl, const mo_cl_linear_attention_desc *desc,
+    const mo_cl_linear_attention_tensors *tensors) {
+    moi_cl_linear_job job = moi_cl_linear_job_of(cl, desc, tensors);
+    mo_status status = moi_cl_linear_check(&job, 1);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_linear_rows_begin(&job, MOI_CL_mo_cl_linear_attention_dot);
+    moi_cl_mem_arg(&call, &tensors->dout, sizeof(float), job.n_out);
+    moi_cl_mem_arg(&call, &tensors->norm, sizeof(float), job.n_rows);
+    moi_cl_mem_arg(&call, &job.d.workspace, sizeof(float), job.n_rows);
+    status = moi_cl_linear_rows_end(&job, &call);
+    if (status == MO_OK) status = moi_cl_linear_sum(&job, moi_cl_linear_q, &tensors->dq);
+    if (status == MO_OK) status = moi_cl_linear_sum(&job, moi_cl_linear_k, &tensors->dk);
+    return status == MO_OK ? moi_cl_linear_sum(&job, moi_cl_linear_v, &tensors->dv) : status;
+}
+/* mo_cl_qkv.c - see mo_cl_qkv.h. */
+
+size_t mo_cl_qkv_width(const mo_cl_qkv_desc *desc) {
+    mo_qkv_desc same;
+    if (!desc) return 0;
+    memset(&same, 0, sizeof same);
+    same.heads = desc->heads;
+    same.kv_heads = desc->kv_heads;
+    same.head_size = desc->head_size;
+    return mo_qkv_width(&same);
+}
+
+/* The row of qkv, when all sizes go together and fit. */
+static mo_status moi_cl_qkv_check(const mo_cl_qkv_desc *d, size_t *width) {
+    size_t n;
+    if (!d || d->rows == 0 || d->channels == 0 || d->heads == 0 || d->head_size == 0)
+        return MO_E_INVALID;
+    if (d->kv_heads != 0 && d->heads % d->kv_heads != 0) return MO_E_INVALID;
+    *width = mo_cl_qkv_width(d);
+    if (*width == 0 || !moi_mul(d->rows, *width, &n) || n > SIZE_MAX / 8 ||
+        !moi_mul(d->channels, *width, &n))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+mo_status mo_cl_qkv_forward(const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors) {
+    const mo_cl_qkv_tensors *t = tensors;
+    const mo_cl_mem none = {0};
+    size_t width;
+    mo_status status = moi_cl_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!desc->env || !t) return MO_E_INVALID;
+    const int bias = t->bias.buffer != NULL;
+    if (bias) status = mo_cl_bias_forward(desc->env->cl, t->bias, none, desc->rows, width, t->qkv);
+    const mo_gemm_desc product = {
+        desc->rows, width, desc->channels, 0, !desc->transposed, 0, 0, 0, 0, bias ? 1.0f : 0.0f};
+    return status == MO_OK ? mo_cl_gemm(desc->env, &product, t->x, t->weight, t->qkv) : status;
+}
+
+static mo_status moi_cl_qkv_dweight(
+    const mo_cl_qkv_desc *d, const mo_cl_qkv_tensors *t, size_t width) {
+    if (d->transposed) {
+        const mo_gemm_desc product = {d->channels, width, d->rows, 1, 0, 0, 0, 0, 0, 1.0f};
+        return mo_cl_gemm(d->env, &product, t->x, t->dqkv, t->dweight);
+    }
+    const mo_gemm_desc product = {width, d->channels, d->rows, 1, 0, 0, 0, 0, 0, 1.0f};
+    return mo_cl_gemm(d->env, &product, t->dqkv, t->x, t->dweight);
+}
+
+mo_status mo_cl_qkv_backward(const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors) {
+    const mo_cl_qkv_tensors *t = tensors;
+    size_t width;
+    mo_status status = moi_cl_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!desc->env || !t || !t->dqkv.buffer) return MO_E_INVALID;
+    const mo_gemm_desc to_x = {
+        desc->rows, desc->channels, width, 0, desc->transposed, 0, 0, 0, 0, 0};
+    if (t->dx.buffer) status = mo_cl_gemm(desc->env, &to_x, t->dqkv, t->weight, t->dx);
+    if (status == MO_OK && t->dweight.buffer) status = moi_cl_qkv_dweight(desc, t, width);
+    if (status != MO_OK || !t->dbias.buffer) return status;
+    return mo_cl_bias_backward(
+        desc->env->cl, t->dqkv, desc->rows, width, t->dbias, desc->workspace);
+}
+
+static mo_cl_mem moi_cl_qkv_part(const mo_cl_mem *qkv, size_t off) {
+    return mo_cl_part(qkv, off * sizeof(float), qkv->size - off * sizeof(float));
+}
+
+mo_status mo_cl_qkv_attention(const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors,
+    mo_cl_attention_desc *attention, mo_cl_attention_tensors *attention_tensors) {
+    size_t width;
+    const mo_status status = moi_cl_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!tensors || !attention || !attention_tensors) return MO_E_INVALID;
+    const uint64_t n = (uint64_t)desc->rows * width;
+    const int backward = tensors->dqkv.buffer != NULL;
+    if (!moi_cl_has_floats(&tensors->qkv, n)) return MO_E_INVALID;
+    if (backward && !moi_cl_has_floats(&tensors->dqkv, n)) return MO_E_INVALID;
+    const size_t k = desc->heads * desc->head_size, v = k + (width - k) / 2;
+    attention->heads = desc->heads;
+    attention->kv_heads = desc->kv_heads;
+    attention->head_size = desc->head_size;
+    attention->stride = attention->kv_stride = width;
+    attention_tensors->q = tensors->qkv;
+    attention_tensors->k = moi_cl_qkv_part(&tensors->qkv, k);
+    attention_tensors->v = moi_cl_qkv_part(&tensors->qkv, v);
+    if (!backward) return MO_OK;
+    attention_tensors->dq = tensors->dqkv;
+    attention_tensors->dk = moi_cl_qkv_part(&tensors->dqkv, k);
+    attention_tensors->dv = moi_cl_qkv_part(&tensors->dqkv, v);
+    return MO_OK;
 }
 /* mo_cl_loss.c - see mo_cl_loss.h. */
 

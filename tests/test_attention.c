@@ -616,6 +616,108 @@ static void the_number_of_threads_does_not_matter(void **state) {
     problem_end(p);
 }
 
+/* ---- qkv ------------------------------------------------------------------------------------- */
+
+/* Small numbers are exact in float, so that sums of products are too. */
+static float *integers(test_rng *r, size_t n) {
+    float *x = test_floats(n);
+    for (size_t i = 0; i < n; i++) x[i] = (float)test_below(r, 9) - 4;
+    return x;
+}
+
+static void qkv_is_three_projections_and_their_gradients(void **state) {
+    (void)state;
+    enum { rows = 7, channels = 5, width = (4 + 2 * 2) * 3 };
+    test_rng r = test_rng_begin(__func__);
+    mo_gemm_env env;
+    memset(&env, 0, sizeof env);
+    env.workspace_size = mo_gemm_workspace_size(NULL, NULL);
+    env.workspace = mo_alloc(NULL, env.workspace_size, 64);
+    float *x = integers(&r, rows * channels), *w = integers(&r, width * channels);
+    float *bias = integers(&r, width), *qkv = test_floats(rows * width);
+    float *dqkv = integers(&r, rows * width), *dx = test_floats(rows * channels);
+    float *dw = integers(&r, width * channels), *dbias = integers(&r, width);
+    float *dw0 = test_copy(dw, width * channels), *dbias0 = test_copy(dbias, width);
+    for (int k = 0; k < 4; k++) {
+        const int transposed = k & 1, biased = k >> 1;
+        const size_t out = transposed ? 1 : channels, in = transposed ? width : 1;
+        const mo_qkv_desc d = {rows, channels, 4, 2, 3, transposed, &env};
+        const mo_qkv_tensors t = {
+            x, w, biased ? bias : NULL, qkv, dqkv, dx, dw, biased ? dbias : NULL};
+        memcpy(dw, dw0, width * channels * sizeof *dw);
+        memcpy(dbias, dbias0, width * sizeof *dbias);
+        assert_int_equal(mo_qkv_width(&d), width);
+        test_ok(mo_qkv_forward(&d, &t));
+        test_ok(mo_qkv_backward(&d, &t));
+        for (size_t i = 0; i < rows * width; i++) {
+            float sum = biased ? bias[i % width] : 0;
+            for (size_t c = 0; c < channels; c++)
+                sum += x[i / width * channels + c] * w[i % width * out + c * in];
+            assert_true(qkv[i] == sum);
+        }
+        for (size_t i = 0; i < rows * channels; i++) {
+            float sum = 0;
+            for (size_t o = 0; o < width; o++)
+                sum += dqkv[i / channels * width + o] * w[o * out + i % channels * in];
+            assert_true(dx[i] == sum);
+        }
+        for (size_t i = 0; i < width * channels; i++) {
+            const size_t o = i / channels, c = i % channels;
+            float sum = dw0[o * out + c * in];
+            for (size_t b = 0; b < rows; b++) sum += dqkv[b * width + o] * x[b * channels + c];
+            assert_true(dw[o * out + c * in] == sum);
+        }
+        for (size_t o = 0; o < width; o++) {
+            float sum = dbias0[o];
+            for (size_t b = 0; b < rows && biased; b++) sum += dqkv[b * width + o];
+            assert_true(dbias[o] == sum);
+        }
+    }
+    mo_free(NULL, env.workspace, env.workspace_size, 64);
+    free(x), free(w), free(bias), free(qkv), free(dqkv), free(dx), free(dw), free(dbias);
+    free(dw0), free(dbias0);
+}
+
+static void qkv_tells_attention_where_its_parts_are(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    static const options o = {20, 4, 2, 3, 0, 0, 0, 0};
+    problem *p = problem_with(&r, &o, 1, 1);
+    mo_qkv_desc d;
+    mo_qkv_tensors t;
+    memset(&d, 0, sizeof d);
+    memset(&t, 0, sizeof t);
+    d.rows = 40;
+    d.channels = 1;
+    d.heads = 4;
+    d.kv_heads = 2;
+    d.head_size = 3;
+    t.qkv = p->qkv;
+    t.dqkv = p->dqkv;
+    mo_attention_tensors same = p->t;
+    mo_attention_desc shape = p->d;
+    same.q = same.k = same.v = NULL;
+    same.dq = same.dk = same.dv = NULL;
+    shape.heads = shape.kv_heads = shape.head_size = shape.stride = 0;
+    test_ok(mo_qkv_attention(&d, &t, &shape, &same));
+    assert_true(same.q == p->t.q && same.k == p->t.k && same.v == p->t.v);
+    assert_true(same.dq == p->t.dq && same.dk == p->t.dk && same.dv == p->t.dv);
+    assert_true(shape.stride == 24 && shape.heads == 4 && shape.kv_heads == 2);
+    test_ok(mo_attention_forward(&shape, &same));
+    d.kv_heads = 3;
+    assert_int_equal(mo_qkv_attention(&d, &t, &shape, &same), MO_E_INVALID);
+    assert_int_equal(mo_qkv_forward(&d, &t), MO_E_INVALID);
+    assert_int_equal(mo_qkv_width(&d), 0);
+    d.kv_heads = 2;
+    assert_int_equal(mo_qkv_forward(&d, &t), MO_E_INVALID); /* no env, x, weight */
+    assert_int_equal(mo_qkv_backward(&d, &t), MO_E_INVALID);
+    d.rows = SIZE_MAX / 4;
+    assert_int_equal(mo_qkv_backward(&d, &t), MO_E_OVERFLOW);
+    assert_int_equal(mo_qkv_forward(NULL, &t), MO_E_INVALID);
+    assert_int_equal(mo_qkv_width(NULL), 0);
+    problem_end(p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_position_returns_its_value),
@@ -630,6 +732,8 @@ int main(void) {
         cmocka_unit_test(gradients_of_all_options_match_central_differences),
         cmocka_unit_test(what_is_hidden_is_not_computed),
         cmocka_unit_test(part_of_a_batch_drops_what_the_whole_drops),
+        cmocka_unit_test(qkv_is_three_projections_and_their_gradients),
+        cmocka_unit_test(qkv_tells_attention_where_its_parts_are),
         cmocka_unit_test(what_is_not_seen_does_not_matter),
         cmocka_unit_test(a_head_leaves_nothing_behind_for_the_next),
         cmocka_unit_test(huge_scores_stay_finite),

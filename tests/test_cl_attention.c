@@ -392,6 +392,57 @@ static void wrong_arguments_are_refused(void **state) {
     problem_end(t, &p);
 }
 
+/* Projection and attention there and back; numbers are small integers where sums are compared, so
+ * that these are exact. */
+static void qkv_matches_the_cpu(void **state) {
+    test_cl *t = test_cl_of(state);
+    enum { rows = 20, channels = 6, width = 20, n = rows * width };
+    float x[rows * channels], w[width * channels], bias[width], qkv[n], dqkv[n], got[n];
+    float dx[rows * channels], dw[width * channels] = {0}, dbias[width] = {0};
+    for (int i = 0; i < rows * channels; i++) x[i] = (float)test_below(&t->rng, 9) - 4;
+    for (int i = 0; i < width * channels; i++) w[i] = (float)test_below(&t->rng, 9) - 4;
+    for (int i = 0; i < n; i++) dqkv[i] = (float)test_below(&t->rng, 9) - 4;
+    for (int i = 0; i < width; i++) bias[i] = (float)i;
+    mo_gemm_env env = {.workspace_size = mo_gemm_workspace_size(NULL, NULL)};
+    env.workspace = mo_alloc(NULL, env.workspace_size, 64);
+    const mo_cl_gemm_env on = {.cl = &t->cl, .use = MO_CL_GEMM_OWN};
+    for (int transposed = 0; transposed < 2; transposed++) {
+        const mo_qkv_desc d = {rows, channels, 2, 1, 5, transposed, &env};
+        const mo_qkv_tensors cpu = {x, w, bias, qkv, dqkv, dx, dw, dbias};
+        const mo_cl_qkv_desc on_d = {rows, channels, 2, 1, 5, transposed, &on, {0}};
+        const mo_cl_qkv_tensors device = {test_cl_put(t, x, sizeof x, 4),
+            test_cl_put(t, w, sizeof w, 8), test_cl_put(t, bias, sizeof bias, 0), output(t, n, 4),
+            test_cl_put(t, dqkv, sizeof dqkv, 4), output(t, rows * channels, 0),
+            test_cl_put(t, dw, sizeof dw, 0), test_cl_put(t, dbias, sizeof dbias, 4)};
+        test_ok(mo_qkv_forward(&d, &cpu));
+        test_ok(mo_qkv_backward(&d, &cpu));
+        test_ok(mo_cl_qkv_forward(&on_d, &device));
+        test_ok(mo_cl_qkv_backward(&on_d, &device));
+        test_cl_get(t, device.qkv, got, sizeof qkv);
+        assert_same_bits(got, qkv, sizeof qkv);
+        test_cl_get(t, device.dx, got, sizeof dx);
+        assert_same_bits(got, dx, sizeof dx);
+        test_cl_get(t, device.dweight, got, sizeof dw);
+        assert_same_bits(got, dw, sizeof dw);
+        test_cl_get(t, device.dbias, got, sizeof dbias);
+        assert_same_bits(got, dbias, sizeof dbias);
+        mo_cl_attention_desc shape = {.batch = 1, .seq = rows};
+        mo_cl_attention_tensors parts = {.out = output(t, rows * 10, 0), .lse = output(t, 40, 0)};
+        test_ok(mo_cl_qkv_attention(&on_d, &device, &shape, &parts));
+        assert_true(shape.stride == width && shape.kv_stride == width && shape.kv_heads == 1);
+        assert_true(parts.k.off - parts.q.off == 40 && parts.dv.off - parts.dq.off == 60);
+        test_ok(mo_cl_attention_forward(&t->cl, &shape, &parts));
+        mo_cl_qkv_desc bad = on_d;
+        bad.kv_heads = 3;
+        assert_int_equal(mo_cl_qkv_forward(&bad, &device), MO_E_INVALID);
+        assert_int_equal(mo_cl_qkv_backward(NULL, &device), MO_E_INVALID);
+        bad.kv_heads = 1, bad.rows = SIZE_MAX / 4;
+        assert_int_equal(mo_cl_qkv_backward(&bad, &device), MO_E_OVERFLOW);
+        test_cl_clear(t);
+    }
+    mo_free(NULL, env.workspace, env.workspace_size, 64);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sequences_of_any_length_match_double),
@@ -401,6 +452,7 @@ int main(void) {
         cmocka_unit_test(what_lies_between_the_rows_is_left_alone),
         cmocka_unit_test(variants_match_the_cpu),
         cmocka_unit_test(what_is_hidden_is_not_computed),
+        cmocka_unit_test(qkv_matches_the_cpu),
         cmocka_unit_test(results_have_the_same_bits_every_time),
         cmocka_unit_test(wrong_arguments_are_refused),
     };
