@@ -2416,9 +2416,10 @@ MEMOPT_API size_t mo_linear_attention_workspace_size(const mo_linear_attention_d
  *
  * Memory:  the workspace; nothing of the size of the sequence but norm
  * Threads: one at a time per workspace; heads run on the desc's threads
- * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, epsilon below 0 or NaN),
- *          MO_E_OVERFLOW, MO_E_NO_SPACE (workspace)
- * Cost:    seq head_size (4 head_size + 4 chunk) operations a head in forward, 10 and 12 in backward
+ * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, epsilon below 0 or
+ *          NaN), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace)
+ * Cost:    seq head_size (4 head_size + 4 chunk) operations a head in forward; 10 and 12 for the
+ *          two 4s in backward
  * Source:  Katharopoulos et al. 2020, arXiv:2006.16236; epsilon as in the authors' code
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_attention_forward(
@@ -2463,8 +2464,8 @@ typedef struct mo_qkv_tensors {
     float *dx, *dweight, *dbias;
 } mo_qkv_tensors;
 
-/* mo_qkv_width - (heads + 2 kv_heads) head_size; 0 when it does not fit, or kv_heads does not divide
- * heads. Threads: safe. Since: 0.1 */
+/* mo_qkv_width - (heads + 2 kv_heads) head_size; 0 when it does not fit, or kv_heads does not
+ * divide heads. Threads: safe. Since: 0.1 */
 MEMOPT_API size_t mo_qkv_width(const mo_qkv_desc *desc);
 
 /* mo_qkv_forward - qkv = x weight^T + bias
@@ -19155,7 +19156,7 @@ MOI_TARGET static void MOI_FN(moi_attention_delta)(
             dout + r * t->out_stride, t->out + r * t->out_stride, t->d->head_size);
 }
 
-/* scores: p, without what was dropped; ds: the gradients of the probabilities, then of the scores */
+/* scores become p without what was dropped; ds: the gradients of p, then of the scores */
 MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
     const moi_attention_tile *t, float *ds, const float *lse, const float *delta) {
     for (size_t r = 0; r < t->rows; r++) {
@@ -19262,7 +19263,7 @@ MOI_TARGET static void MOI_FN(moi_attention_delta)(
             dout + r * t->out_stride, t->out + r * t->out_stride, t->d->head_size);
 }
 
-/* scores: p, without what was dropped; ds: the gradients of the probabilities, then of the scores */
+/* scores become p without what was dropped; ds: the gradients of p, then of the scores */
 MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
     const moi_attention_tile *t, float *ds, const float *lse, const float *delta) {
     for (size_t r = 0; r < t->rows; r++) {
@@ -19368,7 +19369,7 @@ MOI_TARGET static void MOI_FN(moi_attention_delta)(
             dout + r * t->out_stride, t->out + r * t->out_stride, t->d->head_size);
 }
 
-/* scores: p, without what was dropped; ds: the gradients of the probabilities, then of the scores */
+/* scores become p without what was dropped; ds: the gradients of p, then of the scores */
 MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
     const moi_attention_tile *t, float *ds, const float *lse, const float *delta) {
     for (size_t r = 0; r < t->rows; r++) {
@@ -19476,7 +19477,7 @@ MOI_TARGET static void MOI_FN(moi_attention_delta)(
             dout + r * t->out_stride, t->out + r * t->out_stride, t->d->head_size);
 }
 
-/* scores: p, without what was dropped; ds: the gradients of the probabilities, then of the scores */
+/* scores become p without what was dropped; ds: the gradients of p, then of the scores */
 MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
     const moi_attention_tile *t, float *ds, const float *lse, const float *delta) {
     for (size_t r = 0; r < t->rows; r++) {

@@ -1988,9 +1988,9 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_embedding_backward(mo_cl *cl,
 /* mo_cl_attention_desc - batch x heads independent attentions of seq positions.
  *
  * batch, seq, heads, head_size  sizes; seq and batch * heads below 2^31, head_size up to 256
- * stride     elements from position to position in q and dq, and in k, v, dk and dv unless kv_stride
- *            says otherwise; 0 = heads * head_size. A fused QKV activation has (heads + 2 kv_heads) *
- *            head_size, with k and v behind q in the row.
+ * stride     elements from position to position in q and dq, and in k, v, dk and dv unless
+ *            kv_stride says otherwise; 0 = heads * head_size. A fused QKV activation has (heads + 2
+ *            kv_heads) * head_size, with k and v behind q in the row.
  * scale      of the scores; 0 = 1 / sqrt(head_size)
  * full       not 0: every position sees every other; 0: causal, position t sees 0..t
  * workspace  for backward, mo_cl_attention_workspace_size bytes
@@ -13507,8 +13507,8 @@ mo_status mo_cl_attention_backward(
     if (status == MO_OK) status = moi_cl_attention_run_dq(&job);
     return status == MO_OK ? moi_cl_attention_run_dkv(&job) : status;
 }
-/* mo_cl_linear_attention.c - see mo_cl_linear_attention.h and linear_attention.cl, whose parts these
- * are. */
+/* mo_cl_linear_attention.c - see mo_cl_linear_attention.h and linear_attention.cl, whose parts
+ * these are. */
 
 enum { moi_cl_linear_out = 0, moi_cl_linear_q, moi_cl_linear_k, moi_cl_linear_v };
 

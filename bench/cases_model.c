@@ -25,8 +25,8 @@ static void attention_both(void *state) {
     attention_backward(state);
 }
 
-// The plain way: the seq x seq matrix of each head, by the same products. e^x is mo_math.inc's, in a
-// form that compilers make vectors of.
+// The plain way: the seq x seq matrix of each head, by the same products. e^x is mo_math.inc's, in
+// a form that compilers make vectors of.
 static float exp_of(float x) {
     x = x < -60 ? -60 : x;
     const float whole = x * 1.44269504f + 12582912.0f;

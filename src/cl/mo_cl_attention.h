@@ -9,9 +9,9 @@
 /* mo_cl_attention_desc - batch x heads independent attentions of seq positions.
  *
  * batch, seq, heads, head_size  sizes; seq and batch * heads below 2^31, head_size up to 256
- * stride     elements from position to position in q and dq, and in k, v, dk and dv unless kv_stride
- *            says otherwise; 0 = heads * head_size. A fused QKV activation has (heads + 2 kv_heads) *
- *            head_size, with k and v behind q in the row.
+ * stride     elements from position to position in q and dq, and in k, v, dk and dv unless
+ *            kv_stride says otherwise; 0 = heads * head_size. A fused QKV activation has (heads + 2
+ *            kv_heads) * head_size, with k and v behind q in the row.
  * scale      of the scores; 0 = 1 / sqrt(head_size)
  * full       not 0: every position sees every other; 0: causal, position t sees 0..t
  * workspace  for backward, mo_cl_attention_workspace_size bytes

@@ -1,5 +1,5 @@
-/* mo_cl_linear_attention.c - see mo_cl_linear_attention.h and linear_attention.cl, whose parts these
- * are. */
+/* mo_cl_linear_attention.c - see mo_cl_linear_attention.h and linear_attention.cl, whose parts
+ * these are. */
 
 enum { moi_cl_linear_out = 0, moi_cl_linear_q, moi_cl_linear_k, moi_cl_linear_v };
 

@@ -62,9 +62,10 @@ MEMOPT_API size_t mo_linear_attention_workspace_size(const mo_linear_attention_d
  *
  * Memory:  the workspace; nothing of the size of the sequence but norm
  * Threads: one at a time per workspace; heads run on the desc's threads
- * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, epsilon below 0 or NaN),
- *          MO_E_OVERFLOW, MO_E_NO_SPACE (workspace)
- * Cost:    seq head_size (4 head_size + 4 chunk) operations a head in forward, 10 and 12 in backward
+ * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, epsilon below 0 or
+ *          NaN), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace)
+ * Cost:    seq head_size (4 head_size + 4 chunk) operations a head in forward; 10 and 12 for the
+ *          two 4s in backward
  * Source:  Katharopoulos et al. 2020, arXiv:2006.16236; epsilon as in the authors' code
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_attention_forward(

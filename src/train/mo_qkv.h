@@ -37,8 +37,8 @@ typedef struct mo_qkv_tensors {
     float *dx, *dweight, *dbias;
 } mo_qkv_tensors;
 
-/* mo_qkv_width - (heads + 2 kv_heads) head_size; 0 when it does not fit, or kv_heads does not divide
- * heads. Threads: safe. Since: 0.1 */
+/* mo_qkv_width - (heads + 2 kv_heads) head_size; 0 when it does not fit, or kv_heads does not
+ * divide heads. Threads: safe. Since: 0.1 */
 MEMOPT_API size_t mo_qkv_width(const mo_qkv_desc *desc);
 
 /* mo_qkv_forward - qkv = x weight^T + bias
