@@ -54,7 +54,9 @@ int main(void) {
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
- *   attention    exact attention without the seq x seq matrix
+ *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
+ *   linear_attention  attention in time and memory of the sequence's length
+ *   qkv          the projection to queries, keys and values as one product, and its gradients
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
@@ -2657,14 +2659,30 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_rope_backward(const mo_rope_desc *desc,
 /* mo_attention_desc - batch x heads independent attentions of seq positions.
  *
  * batch, seq, heads, head_size  sizes
- * stride          elements from position to position in q, k, v and their gradients; 0 = heads *
- *                 head_size. A fused QKV activation has 3 * heads * head_size, with k and v
- *                 starting one and two thirds into the row.
+ * stride          elements from position to position in q and dq, and in k, v, dk and dv unless
+ *                 kv_stride says otherwise; 0 = heads * head_size. A fused QKV activation has
+ *                 (heads + 2 kv_heads) * head_size, with k and v behind q in the row.
  * scale           of the scores; 0 = 1 / sqrt(head_size)
  * full            not 0: every position sees every other; 0: causal, position t sees 0..t
  * workspace       mo_attention_workspace_size bytes, 64-byte aligned
  * workspace_size  bytes
  * parallel        NULL = default
+ * kv_heads        heads of k and v, a divisor of heads: heads / kv_heads heads of q that follow
+ *                 each other share one; 0 = heads
+ * kv_stride       0 = stride, or kv_heads * head_size where that is 0 too
+ * window          position t sees the last window positions, itself included: t - window + 1 .. t,
+ *                 as in Mistral; full: those less than window away on either side. 0 = all
+ * blocks          [n x n] bytes, n = ceil(seq / block), the same for all heads: positions of block
+ *                 i see those of block j only where blocks[i n + j] is not 0, and causal and window
+ *                 allow it; NULL = all. The caller's, read during the call
+ * block           positions of a block, a multiple of 64; 0 = 64
+ * dropout         part of the probabilities that becomes 0, the others are divided by
+ *                 1 - dropout; 0..1, below 1
+ * seed, offset    of the random bits that choose them: the same in forward and backward. Bits of
+ *                 query i and key j are those of index 2^32 (offset + (b heads + h) seq + i) + j,
+ *                 as mo_half_encode has them; below 2^32 dropout the probability is dropped
+ *
+ * A position that sees nothing has an out of 0 and an lse of -infinity.
  * Since: 0.1 */
 typedef struct mo_attention_desc {
     size_t batch, seq, heads, head_size, stride;
@@ -2673,12 +2691,18 @@ typedef struct mo_attention_desc {
     void *workspace;
     size_t workspace_size;
     const mo_parallel *parallel;
+    size_t kv_heads, kv_stride, window;
+    const uint8_t *blocks;
+    size_t block;
+    float dropout;
+    uint64_t seed, offset;
 } mo_attention_desc;
 
 /* mo_attention_tensors - what forward and backward read and write; head h of a position starts
  * h * head_size into its row.
  *
- * q, k, v     in   [batch x seq] rows of desc.stride
+ * q           in   [batch x seq] rows of desc.stride
+ * k, v        in   [batch x seq] rows of desc.kv_stride
  * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
  * lse         out  [batch x heads x seq]: log of the sum of e^score of each row; backward reads it
  * dout        in   backward: gradient of out, same shape
@@ -2702,16 +2726,160 @@ MEMOPT_API size_t mo_attention_workspace_size(const mo_attention_desc *desc);
 /* mo_attention_forward - out = softmax(scale q k^T) v, head by head.
  * mo_attention_backward - dq, dk, dv from dout; the scores are computed again.
  *
+ * Tiles of 64 queries by up to 512 keys of which nothing is seen are not computed. dk and dv of a
+ * shared head are summed over its heads of q in their order.
+ *
  * Memory:  the workspace; O(batch heads seq) for lse instead of O(batch heads seq^2)
- * Threads: one at a time per workspace; heads run on the desc's threads
- * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size), MO_E_OVERFLOW,
- *          MO_E_NO_SPACE (workspace)
- * Source:  Rabe and Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135
+ * Threads: one at a time per workspace; heads run on the desc's threads, in backward heads of k
+ * Errors:  MO_E_INVALID (NULL, a size of 0, a stride below its heads * head_size, kv_heads, block,
+ *          dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace)
+ * Source:  Rabe and Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135; Ainslie et
+ *          al. 2023, arXiv:2305.13245 (shared heads); Jiang et al. 2023, arXiv:2310.06825 (window)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_attention_forward(
     const mo_attention_desc *desc, const mo_attention_tensors *tensors);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_attention_backward(
     const mo_attention_desc *desc, const mo_attention_tensors *tensors);
+
+#endif
+/* mo_linear_attention.h - attention whose cost grows with the length of the sequence, not with its
+ * square: the softmax gives way to a product of features, which is summed in any order. */
+#ifndef MEMOPT_LINEAR_ATTENTION_H
+#define MEMOPT_LINEAR_ATTENTION_H
+
+/* mo_linear_attention_desc - batch x heads independent attentions of seq positions.
+ *
+ * batch, seq, heads, head_size  sizes
+ * stride          elements from position to position in q, k, v and their gradients; 0 = heads *
+ *                 head_size. A fused QKV activation has 3 * heads * head_size, with k and v
+ *                 starting one and two thirds into the row.
+ * full            not 0: every position sees every other; 0: causal, position t sees 0..t
+ * chunk           positions that are computed at once; 0 = 64
+ * epsilon         added to the sum of the weights of a position; 0 = 1e-6
+ * workspace       mo_linear_attention_workspace_size bytes, 64-byte aligned
+ * workspace_size  bytes
+ * parallel        NULL = default
+ * Since: 0.1 */
+typedef struct mo_linear_attention_desc {
+    size_t batch, seq, heads, head_size, stride;
+    int full;
+    size_t chunk;
+    float epsilon;
+    void *workspace;
+    size_t workspace_size;
+    const mo_parallel *parallel;
+} mo_linear_attention_desc;
+
+/* mo_linear_attention_tensors - what forward and backward read and write; head h of a position
+ * starts h * head_size into its row.
+ *
+ * q, k, v     in   [batch x seq] rows of desc.stride
+ * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
+ * norm        out  [batch x heads x seq]: the sum of the weights of each position, with epsilon;
+ *                  backward reads it
+ * dout        in   backward: gradient of out, same shape
+ * dq, dk, dv  out  backward: gradients, shaped as q, k, v; written, not added to
+ * Since: 0.1 */
+typedef struct mo_linear_attention_tensors {
+    const float *q, *k, *v;
+    float *out, *norm;
+    const float *dout;
+    float *dq, *dk, *dv;
+} mo_linear_attention_tensors;
+
+/* mo_linear_attention_workspace_size - bytes that forward and backward need: for each thread the
+ * head_size^2 numbers of a state, and a chunk of positions, whatever the length of the sequence; 0
+ * when the sizes do not fit. With less, down to one thread's share, fewer threads run.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_linear_attention_workspace_size(const mo_linear_attention_desc *desc);
+
+/* mo_linear_attention_forward - out[t] = f(q[t]) S[t] / (f(q[t]) z[t] + epsilon), head by head
+ * mo_linear_attention_backward - dq, dk, dv from dout; the sums are taken again, from the front for
+ * dq and from the back for dk and dv.
+ *
+ *   S[t] = sum of f(k[j])^T v[j],  z[t] = sum of f(k[j]),  over the positions that t sees
+ *   f(x) = elu(x) + 1 = x + 1 above 0, e^x below (0 below -60)
+ *
+ * Memory:  the workspace; nothing of the size of the sequence but norm
+ * Threads: one at a time per workspace; heads run on the desc's threads
+ * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, epsilon below 0 or
+ *          NaN), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace)
+ * Cost:    seq head_size (4 head_size + 4 chunk) operations a head in forward; 10 and 12 for the
+ *          two 4s in backward
+ * Source:  Katharopoulos et al. 2020, arXiv:2006.16236; epsilon as in the authors' code
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_attention_forward(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_attention_backward(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors);
+
+#endif
+/* mo_qkv.h - the projection to queries, keys and values as one product, and its gradients. */
+#ifndef MEMOPT_QKV_H
+#define MEMOPT_QKV_H
+
+/* mo_qkv_desc - rows of channels to rows of mo_qkv_width(desc): heads of q, then those of k, then
+ * those of v, each of head_size numbers.
+ *
+ * rows, channels, heads, head_size  sizes; rows = batch * seq
+ * kv_heads    heads of k and v, a divisor of heads; 0 = heads
+ * transposed  0: the weight is [width x channels], as in PyTorch's Linear, with the rows of three
+ *             separate weights behind each other; else [channels x width], as in GPT-2's files
+ * env         what the products run on
+ * Since: 0.1 */
+typedef struct mo_qkv_desc {
+    size_t rows, channels, heads, kv_heads, head_size;
+    int transposed;
+    const mo_gemm_env *env;
+} mo_qkv_desc;
+
+/* mo_qkv_tensors
+ *
+ * x        in      [rows x channels]
+ * weight   in      see desc.transposed
+ * bias     in      [width]; NULL = none
+ * qkv      out     [rows x width]
+ * dqkv     in      backward: gradient of qkv, same shape
+ * dx       out     [rows x channels]: written, not added to; NULL = not wanted
+ * dweight  in out  as weight: added to; NULL = the weight is frozen
+ * dbias    in out  [width]: added to; NULL = none, or frozen
+ * Since: 0.1 */
+typedef struct mo_qkv_tensors {
+    const float *x, *weight, *bias;
+    float *qkv, *dqkv;
+    float *dx, *dweight, *dbias;
+} mo_qkv_tensors;
+
+/* mo_qkv_width - (heads + 2 kv_heads) head_size; 0 when it does not fit, or kv_heads does not
+ * divide heads. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_qkv_width(const mo_qkv_desc *desc);
+
+/* mo_qkv_forward - qkv = x weight^T + bias
+ * mo_qkv_backward - dx = dqkv weight, dweight += dqkv^T x, dbias += sum of the rows of dqkv
+ *
+ * Memory:  the workspace of env
+ * Threads: one at a time per workspace; runs on the env's threads; results do not depend on them
+ * Errors:  MO_E_INVALID (NULL, a size of 0, kv_heads), MO_E_OVERFLOW, those of mo_gemm
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_qkv_forward(
+    const mo_qkv_desc *desc, const mo_qkv_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_qkv_backward(
+    const mo_qkv_desc *desc, const mo_qkv_tensors *tensors);
+
+/* mo_qkv_attention - what mo_attention reads from qkv, and where it puts its gradients.
+ *
+ * tensors           in      qkv; dqkv may be NULL
+ * attention         in out  heads, kv_heads, head_size, stride and kv_stride are set
+ * attention_tensors in out  q, k, v are set, with dqkv also dq, dk, dv
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, a size of 0, kv_heads), MO_E_OVERFLOW
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_qkv_attention(const mo_qkv_desc *desc,
+    const mo_qkv_tensors *tensors, mo_attention_desc *attention,
+    mo_attention_tensors *attention_tensors);
 
 #endif
 /* mo_loss.h - cross-entropy fused with the output projection: logits exist for a chunk of rows
@@ -21462,18 +21630,51 @@ enum { moi_attention_rows = 64, moi_attention_keys = 512 };
 
 /* A tile of scores: rows queries from query on, against keys keys from key on. */
 typedef struct moi_attention_tile {
-    size_t query, rows, key, keys, head_size, out_stride;
-    int full;
+    const mo_attention_desc *d; /* with its defaults */
+    size_t query, rows, key, keys;
+    size_t n;     /* tiles of these queries so far, this one included */
+    uint64_t row; /* number of the first query among those of all heads, for its random bits */
+    size_t out_stride;
     float *scores;     /* [rows x keys] */
     float *most, *sum; /* [rows], running over the key blocks */
     float *out;        /* rows of out_stride */
 } moi_attention_tile;
 
-/* how many of the tile's keys row r may see */
-static size_t moi_attention_valid(const moi_attention_tile *t, size_t r) {
-    if (t->full) return t->keys;
-    size_t seen = t->query + r + 1;
-    return seen <= t->key ? 0 : moi_min(seen - t->key, t->keys);
+/* Positions from begin to end. */
+typedef struct moi_attention_range {
+    size_t begin, end;
+} moi_attention_range;
+
+/* What position at sees by order and window. */
+static moi_attention_range moi_attention_sees(const mo_attention_desc *d, size_t at) {
+    moi_attention_range r;
+    r.begin = at < d->window ? 0 : at + 1 - d->window;
+    r.end = d->full ? moi_min(d->seq, at + d->window) : at + 1;
+    return r;
+}
+
+/* Which of the tile's keys row r sees: blocks are those of whole tiles. */
+static moi_attention_range moi_attention_valid(const moi_attention_tile *t, size_t r) {
+    moi_attention_range keys = moi_attention_sees(t->d, t->query + r);
+    keys.end = keys.end <= t->key ? 0 : moi_min(keys.end - t->key, t->keys);
+    keys.begin = keys.begin <= t->key ? 0 : moi_min(keys.begin - t->key, keys.end);
+    return keys;
+}
+
+/* The random bits of row r of the tile, and what is done with them. */
+typedef struct moi_attention_noise {
+    uint32_t key, first; /* key j of the tile has the bits of index first + j */
+    uint32_t dropped;    /* below it, a probability becomes 0 */
+    float scale;         /* of the others */
+} moi_attention_noise;
+
+static moi_attention_noise moi_attention_noise_of(const moi_attention_tile *t, size_t r) {
+    moi_attention_noise noise;
+    noise.key = moi_random_key(t->d->seed, t->row + r);
+    noise.first = (uint32_t)t->key;
+    noise.dropped = (uint32_t)((double)t->d->dropout * 4294967296.0);
+    noise.scale = 1.0f / (1.0f - t->d->dropout);
+    return noise;
 }
 
 #define MOI_ISA scalar
@@ -21512,23 +21713,50 @@ MOI_TARGET static void MOI_FN(moi_attention_row_backward)(
     memset(ds + valid, 0, (n - valid) * sizeof *ds);
 }
 
+/* p = 0 where the random bits of its index are low, else p times the noise's scale. */
+MOI_TARGET static void MOI_FN(moi_attention_drop)(
+    float *p, moi_attention_range keys, const moi_attention_noise *noise) {
+    const MOI_VI key = MOI_ISET1(noise->key), sign = MOI_ISET1(0x80000000u);
+    const MOI_VI bar = MOI_IXOR(MOI_ISET1(noise->dropped), sign);
+    const MOI_V scale = MOI_SET1(noise->scale);
+    size_t i = keys.begin;
+    for (; i + (MOI_LANES - 1) < keys.end; i += MOI_LANES) {
+        const MOI_VI bits = MOI_RANDOM(MOI_FN(moi_index)(noise->first + (uint32_t)i), key);
+        const MOI_VI kept = MOI_BITS(MOI_MUL(MOI_LOAD(p + i), scale));
+        const MOI_VM low = MOI_IGT(bar, MOI_IXOR(bits, sign));
+        MOI_STORE(p + i, MOI_FROM_BITS(MOI_ISELECT(low, MOI_ISET1(0), kept)));
+    }
+    for (; i < keys.end; i++) {
+        const uint32_t bits = moi_random_mix((noise->first + (uint32_t)i) ^ noise->key);
+        p[i] = bits < noise->dropped ? 0.0f : p[i] * noise->scale;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_attention_softmax)(const moi_attention_tile *t) {
     for (size_t r = 0; r < t->rows; r++) {
-        size_t valid = moi_attention_valid(t, r);
-        if (valid == 0) {
-            memset(t->scores + r * t->keys, 0, t->keys * sizeof(float));
+        const moi_attention_range keys = moi_attention_valid(t, r);
+        float *p = t->scores + r * t->keys;
+        if (keys.begin == keys.end) {
+            memset(p, 0, t->keys * sizeof *p);
             continue;
         }
-        float shrink = MOI_FN(moi_attention_row)(
-            t->scores + r * t->keys, t->keys, valid, t->most + r, t->sum + r);
-        if (t->key != 0) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->head_size);
+        memset(p, 0, keys.begin * sizeof *p);
+        float shrink = MOI_FN(moi_attention_row)(p + keys.begin, t->keys - keys.begin,
+            keys.end - keys.begin, t->most + r, t->sum + r);
+        if (t->n > 1) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->d->head_size);
+        if (t->d->dropout > 0.0f) {
+            const moi_attention_noise noise = moi_attention_noise_of(t, r);
+            MOI_FN(moi_attention_drop)(p, keys, &noise);
+        }
     }
 }
 
 MOI_TARGET static void MOI_FN(moi_attention_normalize)(const moi_attention_tile *t, float *lse) {
     for (size_t r = 0; r < t->rows; r++) {
-        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, 1.0f / t->sum[r], t->head_size);
-        lse[r] = t->most[r] + logf(t->sum[r]);
+        const int sees = t->sum[r] != 0.0f;
+        const float inverse = sees ? 1.0f / t->sum[r] : 0.0f;
+        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, inverse, t->d->head_size);
+        lse[r] = sees ? t->most[r] + logf(t->sum[r]) : -HUGE_VALF;
     }
 }
 
@@ -21536,14 +21764,23 @@ MOI_TARGET static void MOI_FN(moi_attention_delta)(
     const moi_attention_tile *t, const float *dout, float *delta) {
     for (size_t r = 0; r < t->rows; r++)
         delta[r] = MOI_FN(moi_row_dot)(
-            dout + r * t->out_stride, t->out + r * t->out_stride, t->head_size);
+            dout + r * t->out_stride, t->out + r * t->out_stride, t->d->head_size);
 }
 
+/* scores become p without what was dropped; ds: the gradients of p, then of the scores */
 MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
-    const moi_attention_tile *t, float *ds, const float *lse, const float *delta, float scale) {
-    for (size_t r = 0; r < t->rows; r++)
-        MOI_FN(moi_attention_row_backward)(t->scores + r * t->keys, ds + r * t->keys, t->keys,
-            moi_attention_valid(t, r), lse[r], delta[r], scale);
+    const moi_attention_tile *t, float *ds, const float *lse, const float *delta) {
+    for (size_t r = 0; r < t->rows; r++) {
+        const moi_attention_range keys = moi_attention_valid(t, r);
+        const moi_attention_noise noise = moi_attention_noise_of(t, r);
+        float *p = t->scores + r * t->keys, *d = ds + r * t->keys;
+        memset(p, 0, keys.begin * sizeof *p);
+        memset(d, 0, keys.begin * sizeof *d);
+        if (t->d->dropout > 0.0f) MOI_FN(moi_attention_drop)(d, keys, &noise);
+        MOI_FN(moi_attention_row_backward)(p + keys.begin, d + keys.begin, t->keys - keys.begin,
+            keys.end - keys.begin, lse[r], delta[r], t->d->scale);
+        if (t->d->dropout > 0.0f) MOI_FN(moi_attention_drop)(p, keys, &noise);
+    }
 }
 #undef MOI_ISA
 #if MOI_X86
@@ -21583,23 +21820,50 @@ MOI_TARGET static void MOI_FN(moi_attention_row_backward)(
     memset(ds + valid, 0, (n - valid) * sizeof *ds);
 }
 
+/* p = 0 where the random bits of its index are low, else p times the noise's scale. */
+MOI_TARGET static void MOI_FN(moi_attention_drop)(
+    float *p, moi_attention_range keys, const moi_attention_noise *noise) {
+    const MOI_VI key = MOI_ISET1(noise->key), sign = MOI_ISET1(0x80000000u);
+    const MOI_VI bar = MOI_IXOR(MOI_ISET1(noise->dropped), sign);
+    const MOI_V scale = MOI_SET1(noise->scale);
+    size_t i = keys.begin;
+    for (; i + (MOI_LANES - 1) < keys.end; i += MOI_LANES) {
+        const MOI_VI bits = MOI_RANDOM(MOI_FN(moi_index)(noise->first + (uint32_t)i), key);
+        const MOI_VI kept = MOI_BITS(MOI_MUL(MOI_LOAD(p + i), scale));
+        const MOI_VM low = MOI_IGT(bar, MOI_IXOR(bits, sign));
+        MOI_STORE(p + i, MOI_FROM_BITS(MOI_ISELECT(low, MOI_ISET1(0), kept)));
+    }
+    for (; i < keys.end; i++) {
+        const uint32_t bits = moi_random_mix((noise->first + (uint32_t)i) ^ noise->key);
+        p[i] = bits < noise->dropped ? 0.0f : p[i] * noise->scale;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_attention_softmax)(const moi_attention_tile *t) {
     for (size_t r = 0; r < t->rows; r++) {
-        size_t valid = moi_attention_valid(t, r);
-        if (valid == 0) {
-            memset(t->scores + r * t->keys, 0, t->keys * sizeof(float));
+        const moi_attention_range keys = moi_attention_valid(t, r);
+        float *p = t->scores + r * t->keys;
+        if (keys.begin == keys.end) {
+            memset(p, 0, t->keys * sizeof *p);
             continue;
         }
-        float shrink = MOI_FN(moi_attention_row)(
-            t->scores + r * t->keys, t->keys, valid, t->most + r, t->sum + r);
-        if (t->key != 0) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->head_size);
+        memset(p, 0, keys.begin * sizeof *p);
+        float shrink = MOI_FN(moi_attention_row)(p + keys.begin, t->keys - keys.begin,
+            keys.end - keys.begin, t->most + r, t->sum + r);
+        if (t->n > 1) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->d->head_size);
+        if (t->d->dropout > 0.0f) {
+            const moi_attention_noise noise = moi_attention_noise_of(t, r);
+            MOI_FN(moi_attention_drop)(p, keys, &noise);
+        }
     }
 }
 
 MOI_TARGET static void MOI_FN(moi_attention_normalize)(const moi_attention_tile *t, float *lse) {
     for (size_t r = 0; r < t->rows; r++) {
-        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, 1.0f / t->sum[r], t->head_size);
-        lse[r] = t->most[r] + logf(t->sum[r]);
+        const int sees = t->sum[r] != 0.0f;
+        const float inverse = sees ? 1.0f / t->sum[r] : 0.0f;
+        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, inverse, t->d->head_size);
+        lse[r] = sees ? t->most[r] + logf(t->sum[r]) : -HUGE_VALF;
     }
 }
 
@@ -21607,14 +21871,23 @@ MOI_TARGET static void MOI_FN(moi_attention_delta)(
     const moi_attention_tile *t, const float *dout, float *delta) {
     for (size_t r = 0; r < t->rows; r++)
         delta[r] = MOI_FN(moi_row_dot)(
-            dout + r * t->out_stride, t->out + r * t->out_stride, t->head_size);
+            dout + r * t->out_stride, t->out + r * t->out_stride, t->d->head_size);
 }
 
+/* scores become p without what was dropped; ds: the gradients of p, then of the scores */
 MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
-    const moi_attention_tile *t, float *ds, const float *lse, const float *delta, float scale) {
-    for (size_t r = 0; r < t->rows; r++)
-        MOI_FN(moi_attention_row_backward)(t->scores + r * t->keys, ds + r * t->keys, t->keys,
-            moi_attention_valid(t, r), lse[r], delta[r], scale);
+    const moi_attention_tile *t, float *ds, const float *lse, const float *delta) {
+    for (size_t r = 0; r < t->rows; r++) {
+        const moi_attention_range keys = moi_attention_valid(t, r);
+        const moi_attention_noise noise = moi_attention_noise_of(t, r);
+        float *p = t->scores + r * t->keys, *d = ds + r * t->keys;
+        memset(p, 0, keys.begin * sizeof *p);
+        memset(d, 0, keys.begin * sizeof *d);
+        if (t->d->dropout > 0.0f) MOI_FN(moi_attention_drop)(d, keys, &noise);
+        MOI_FN(moi_attention_row_backward)(p + keys.begin, d + keys.begin, t->keys - keys.begin,
+            keys.end - keys.begin, lse[r], delta[r], t->d->scale);
+        if (t->d->dropout > 0.0f) MOI_FN(moi_attention_drop)(p, keys, &noise);
+    }
 }
 #undef MOI_ISA
 #define MOI_ISA avx512
@@ -21653,23 +21926,50 @@ MOI_TARGET static void MOI_FN(moi_attention_row_backward)(
     memset(ds + valid, 0, (n - valid) * sizeof *ds);
 }
 
+/* p = 0 where the random bits of its index are low, else p times the noise's scale. */
+MOI_TARGET static void MOI_FN(moi_attention_drop)(
+    float *p, moi_attention_range keys, const moi_attention_noise *noise) {
+    const MOI_VI key = MOI_ISET1(noise->key), sign = MOI_ISET1(0x80000000u);
+    const MOI_VI bar = MOI_IXOR(MOI_ISET1(noise->dropped), sign);
+    const MOI_V scale = MOI_SET1(noise->scale);
+    size_t i = keys.begin;
+    for (; i + (MOI_LANES - 1) < keys.end; i += MOI_LANES) {
+        const MOI_VI bits = MOI_RANDOM(MOI_FN(moi_index)(noise->first + (uint32_t)i), key);
+        const MOI_VI kept = MOI_BITS(MOI_MUL(MOI_LOAD(p + i), scale));
+        const MOI_VM low = MOI_IGT(bar, MOI_IXOR(bits, sign));
+        MOI_STORE(p + i, MOI_FROM_BITS(MOI_ISELECT(low, MOI_ISET1(0), kept)));
+    }
+    for (; i < keys.end; i++) {
+        const uint32_t bits = moi_random_mix((noise->first + (uint32_t)i) ^ noise->key);
+        p[i] = bits < noise->dropped ? 0.0f : p[i] * noise->scale;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_attention_softmax)(const moi_attention_tile *t) {
     for (size_t r = 0; r < t->rows; r++) {
-        size_t valid = moi_attention_valid(t, r);
-        if (valid == 0) {
-            memset(t->scores + r * t->keys, 0, t->keys * sizeof(float));
+        const moi_attention_range keys = moi_attention_valid(t, r);
+        float *p = t->scores + r * t->keys;
+        if (keys.begin == keys.end) {
+            memset(p, 0, t->keys * sizeof *p);
             continue;
         }
-        float shrink = MOI_FN(moi_attention_row)(
-            t->scores + r * t->keys, t->keys, valid, t->most + r, t->sum + r);
-        if (t->key != 0) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->head_size);
+        memset(p, 0, keys.begin * sizeof *p);
+        float shrink = MOI_FN(moi_attention_row)(p + keys.begin, t->keys - keys.begin,
+            keys.end - keys.begin, t->most + r, t->sum + r);
+        if (t->n > 1) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->d->head_size);
+        if (t->d->dropout > 0.0f) {
+            const moi_attention_noise noise = moi_attention_noise_of(t, r);
+            MOI_FN(moi_attention_drop)(p, keys, &noise);
+        }
     }
 }
 
 MOI_TARGET static void MOI_FN(moi_attention_normalize)(const moi_attention_tile *t, float *lse) {
     for (size_t r = 0; r < t->rows; r++) {
-        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, 1.0f / t->sum[r], t->head_size);
-        lse[r] = t->most[r] + logf(t->sum[r]);
+        const int sees = t->sum[r] != 0.0f;
+        const float inverse = sees ? 1.0f / t->sum[r] : 0.0f;
+        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, inverse, t->d->head_size);
+        lse[r] = sees ? t->most[r] + logf(t->sum[r]) : -HUGE_VALF;
     }
 }
 
@@ -21677,14 +21977,23 @@ MOI_TARGET static void MOI_FN(moi_attention_delta)(
     const moi_attention_tile *t, const float *dout, float *delta) {
     for (size_t r = 0; r < t->rows; r++)
         delta[r] = MOI_FN(moi_row_dot)(
-            dout + r * t->out_stride, t->out + r * t->out_stride, t->head_size);
+            dout + r * t->out_stride, t->out + r * t->out_stride, t->d->head_size);
 }
 
+/* scores become p without what was dropped; ds: the gradients of p, then of the scores */
 MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
-    const moi_attention_tile *t, float *ds, const float *lse, const float *delta, float scale) {
-    for (size_t r = 0; r < t->rows; r++)
-        MOI_FN(moi_attention_row_backward)(t->scores + r * t->keys, ds + r * t->keys, t->keys,
-            moi_attention_valid(t, r), lse[r], delta[r], scale);
+    const moi_attention_tile *t, float *ds, const float *lse, const float *delta) {
+    for (size_t r = 0; r < t->rows; r++) {
+        const moi_attention_range keys = moi_attention_valid(t, r);
+        const moi_attention_noise noise = moi_attention_noise_of(t, r);
+        float *p = t->scores + r * t->keys, *d = ds + r * t->keys;
+        memset(p, 0, keys.begin * sizeof *p);
+        memset(d, 0, keys.begin * sizeof *d);
+        if (t->d->dropout > 0.0f) MOI_FN(moi_attention_drop)(d, keys, &noise);
+        MOI_FN(moi_attention_row_backward)(p + keys.begin, d + keys.begin, t->keys - keys.begin,
+            keys.end - keys.begin, lse[r], delta[r], t->d->scale);
+        if (t->d->dropout > 0.0f) MOI_FN(moi_attention_drop)(p, keys, &noise);
+    }
 }
 #undef MOI_ISA
 #endif
@@ -21725,23 +22034,50 @@ MOI_TARGET static void MOI_FN(moi_attention_row_backward)(
     memset(ds + valid, 0, (n - valid) * sizeof *ds);
 }
 
+/* p = 0 where the random bits of its index are low, else p times the noise's scale. */
+MOI_TARGET static void MOI_FN(moi_attention_drop)(
+    float *p, moi_attention_range keys, const moi_attention_noise *noise) {
+    const MOI_VI key = MOI_ISET1(noise->key), sign = MOI_ISET1(0x80000000u);
+    const MOI_VI bar = MOI_IXOR(MOI_ISET1(noise->dropped), sign);
+    const MOI_V scale = MOI_SET1(noise->scale);
+    size_t i = keys.begin;
+    for (; i + (MOI_LANES - 1) < keys.end; i += MOI_LANES) {
+        const MOI_VI bits = MOI_RANDOM(MOI_FN(moi_index)(noise->first + (uint32_t)i), key);
+        const MOI_VI kept = MOI_BITS(MOI_MUL(MOI_LOAD(p + i), scale));
+        const MOI_VM low = MOI_IGT(bar, MOI_IXOR(bits, sign));
+        MOI_STORE(p + i, MOI_FROM_BITS(MOI_ISELECT(low, MOI_ISET1(0), kept)));
+    }
+    for (; i < keys.end; i++) {
+        const uint32_t bits = moi_random_mix((noise->first + (uint32_t)i) ^ noise->key);
+        p[i] = bits < noise->dropped ? 0.0f : p[i] * noise->scale;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_attention_softmax)(const moi_attention_tile *t) {
     for (size_t r = 0; r < t->rows; r++) {
-        size_t valid = moi_attention_valid(t, r);
-        if (valid == 0) {
-            memset(t->scores + r * t->keys, 0, t->keys * sizeof(float));
+        const moi_attention_range keys = moi_attention_valid(t, r);
+        float *p = t->scores + r * t->keys;
+        if (keys.begin == keys.end) {
+            memset(p, 0, t->keys * sizeof *p);
             continue;
         }
-        float shrink = MOI_FN(moi_attention_row)(
-            t->scores + r * t->keys, t->keys, valid, t->most + r, t->sum + r);
-        if (t->key != 0) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->head_size);
+        memset(p, 0, keys.begin * sizeof *p);
+        float shrink = MOI_FN(moi_attention_row)(p + keys.begin, t->keys - keys.begin,
+            keys.end - keys.begin, t->most + r, t->sum + r);
+        if (t->n > 1) MOI_FN(moi_row_scale)(t->out + r * t->out_stride, shrink, t->d->head_size);
+        if (t->d->dropout > 0.0f) {
+            const moi_attention_noise noise = moi_attention_noise_of(t, r);
+            MOI_FN(moi_attention_drop)(p, keys, &noise);
+        }
     }
 }
 
 MOI_TARGET static void MOI_FN(moi_attention_normalize)(const moi_attention_tile *t, float *lse) {
     for (size_t r = 0; r < t->rows; r++) {
-        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, 1.0f / t->sum[r], t->head_size);
-        lse[r] = t->most[r] + logf(t->sum[r]);
+        const int sees = t->sum[r] != 0.0f;
+        const float inverse = sees ? 1.0f / t->sum[r] : 0.0f;
+        MOI_FN(moi_row_scale)(t->out + r * t->out_stride, inverse, t->d->head_size);
+        lse[r] = sees ? t->most[r] + logf(t->sum[r]) : -HUGE_VALF;
     }
 }
 
@@ -21749,14 +22085,23 @@ MOI_TARGET static void MOI_FN(moi_attention_delta)(
     const moi_attention_tile *t, const float *dout, float *delta) {
     for (size_t r = 0; r < t->rows; r++)
         delta[r] = MOI_FN(moi_row_dot)(
-            dout + r * t->out_stride, t->out + r * t->out_stride, t->head_size);
+            dout + r * t->out_stride, t->out + r * t->out_stride, t->d->head_size);
 }
 
+/* scores become p without what was dropped; ds: the gradients of p, then of the scores */
 MOI_TARGET static void MOI_FN(moi_attention_softmax_backward)(
-    const moi_attention_tile *t, float *ds, const float *lse, const float *delta, float scale) {
-    for (size_t r = 0; r < t->rows; r++)
-        MOI_FN(moi_attention_row_backward)(t->scores + r * t->keys, ds + r * t->keys, t->keys,
-            moi_attention_valid(t, r), lse[r], delta[r], scale);
+    const moi_attention_tile *t, float *ds, const float *lse, const float *delta) {
+    for (size_t r = 0; r < t->rows; r++) {
+        const moi_attention_range keys = moi_attention_valid(t, r);
+        const moi_attention_noise noise = moi_attention_noise_of(t, r);
+        float *p = t->scores + r * t->keys, *d = ds + r * t->keys;
+        memset(p, 0, keys.begin * sizeof *p);
+        memset(d, 0, keys.begin * sizeof *d);
+        if (t->d->dropout > 0.0f) MOI_FN(moi_attention_drop)(d, keys, &noise);
+        MOI_FN(moi_attention_row_backward)(p + keys.begin, d + keys.begin, t->keys - keys.begin,
+            keys.end - keys.begin, lse[r], delta[r], t->d->scale);
+        if (t->d->dropout > 0.0f) MOI_FN(moi_attention_drop)(p, keys, &noise);
+    }
 }
 #undef MOI_ISA
 #endif
@@ -21785,10 +22130,10 @@ static size_t moi_attention_floats(const mo_attention_desc *d) {
 }
 
 /* How many threads can have work: one head of one sequence each. */
-static size_t moi_attention_parts(const mo_attention_desc *d) {
-    size_t heads, threads = (size_t)mo_parallel_threads(d->parallel);
-    if (!moi_mul(d->batch, d->heads, &heads)) return threads;
-    return moi_max(1, moi_min(threads, heads));
+static size_t moi_attention_parts(const mo_parallel *parallel, size_t batch, size_t heads) {
+    size_t n, threads = (size_t)mo_parallel_threads(parallel);
+    if (!moi_mul(batch, heads, &n)) return threads;
+    return moi_max(1, moi_min(threads, n));
 }
 
 static moi_attention_scratch moi_attention_scratch_of(const mo_attention_desc *d, int part) {
@@ -21814,65 +22159,102 @@ static moi_matrix moi_view(const float *data, size_t row, size_t column) {
 typedef struct moi_attention_head {
     const float *q, *k, *v, *dout;
     float *out, *lse, *dq, *dk, *dv;
+    uint64_t row; /* number of its first query */
 } moi_attention_head;
 
 static moi_attention_head moi_attention_head_of(const moi_attention_job *job, size_t i) {
     const mo_attention_desc *d = &job->d;
     const mo_attention_tensors *t = &job->t;
     const size_t sequence = i / d->heads, head = i % d->heads;
+    const size_t kv_head = head / (d->heads / d->kv_heads);
     const size_t in = sequence * d->seq * d->stride + head * d->head_size;
+    const size_t kv = sequence * d->seq * d->kv_stride + kv_head * d->head_size;
     const size_t out = sequence * d->seq * d->heads * d->head_size + head * d->head_size;
     moi_attention_head h;
     h.q = t->q + in;
-    h.k = t->k + in;
-    h.v = t->v + in;
+    h.k = t->k + kv;
+    h.v = t->v + kv;
     h.out = t->out + out;
     h.lse = t->lse + i * d->seq;
     h.dout = job->backward ? t->dout + out : NULL;
     h.dq = job->backward ? t->dq + in : NULL;
-    h.dk = job->backward ? t->dk + in : NULL;
-    h.dv = job->backward ? t->dv + in : NULL;
+    h.dk = job->backward ? t->dk + kv : NULL;
+    h.dv = job->backward ? t->dv + kv : NULL;
+    h.row = d->offset + (uint64_t)i * d->seq;
     return h;
 }
 
-static moi_attention_tile moi_attention_tile_of(
-    const mo_attention_desc *d, const moi_attention_scratch *s, float *out, size_t query) {
+static moi_attention_tile moi_attention_tile_of(const mo_attention_desc *d,
+    const moi_attention_scratch *s, const moi_attention_head *h, size_t query) {
     moi_attention_tile t;
+    t.d = d;
     t.query = query;
     t.rows = moi_min(moi_attention_rows, d->seq - query);
-    t.key = t.keys = 0;
-    t.head_size = d->head_size;
+    t.key = moi_attention_sees(d, query).begin;
+    t.keys = t.n = 0;
+    t.row = h->row + query;
     t.out_stride = d->heads * d->head_size;
-    t.full = d->full;
     t.scores = s->scores;
     t.most = s->most;
     t.sum = s->sum;
-    t.out = out + query * t.out_stride;
+    t.out = h->out + query * t.out_stride;
     return t;
 }
 
+/* Where the block of keys that holds key ends, when the tile's queries see it; else key. */
+static size_t moi_attention_block_end(const moi_attention_tile *t, size_t key) {
+    const mo_attention_desc *d = t->d;
+    const size_t n = moi_ceil_div(d->seq, d->block);
+    if (d->blocks && !d->blocks[t->query / d->block * n + key / d->block]) return key;
+    return (key / d->block + 1) * d->block;
+}
+
+/* Moves the tile to the next keys, all of blocks that its queries see; 0 at the end. */
+static int moi_attention_next(moi_attention_tile *t) {
+    const mo_attention_desc *d = t->d;
+    const size_t end = moi_attention_sees(d, t->query + t->rows - 1).end;
+    size_t key = t->key + t->keys;
+    while (key < end && moi_attention_block_end(t, key) == key)
+        key = (key / d->block + 1) * d->block;
+    if (key >= end) return 0;
+    const size_t most = moi_min(end - key, moi_attention_keys);
+    size_t stop = moi_attention_block_end(t, key);
+    while (stop < key + most && moi_attention_block_end(t, stop) != stop)
+        stop = moi_attention_block_end(t, stop);
+    t->key = key;
+    t->keys = moi_min(stop - key, most);
+    t->n++;
+    return 1;
+}
+
+/* x = 0 where no tile has written the rows of its queries. */
+static void moi_attention_unseen(const moi_attention_tile *t, float *x, size_t stride) {
+    for (size_t r = 0; t->n == 0 && r < t->rows; r++)
+        memset(x + r * stride, 0, t->d->head_size * sizeof *x);
+}
+
 /* scores = scale q k^T of the tile */
-static void moi_attention_scores(const mo_attention_desc *d, const moi_attention_tile *t,
-    const moi_attention_head *h, float *gemm) {
+static void moi_attention_scores(
+    const moi_attention_tile *t, const moi_attention_head *h, float *gemm) {
+    const mo_attention_desc *d = t->d;
     moi_gemm_serial(t->rows, t->keys, d->head_size, d->scale,
         moi_view(h->q + t->query * d->stride, d->stride, 1),
-        moi_view(h->k + t->key * d->stride, 1, d->stride), 0.0f, t->scores, t->keys, gemm);
+        moi_view(h->k + t->key * d->kv_stride, 1, d->kv_stride), 0.0f, t->scores, t->keys, gemm);
 }
 
 static void moi_attention_forward_head(
     const mo_attention_desc *d, const moi_attention_scratch *s, const moi_attention_head *h) {
     for (size_t query = 0; query < d->seq; query += moi_attention_rows) {
-        moi_attention_tile t = moi_attention_tile_of(d, s, h->out, query);
-        const size_t end = d->full ? d->seq : query + t.rows;
+        moi_attention_tile t = moi_attention_tile_of(d, s, h, query);
         memset(t.sum, 0, t.rows * sizeof(float));
-        for (t.key = 0; t.key < end; t.key += moi_attention_keys) {
-            t.keys = moi_min(moi_attention_keys, end - t.key);
-            moi_attention_scores(d, &t, h, s->gemm);
+        while (moi_attention_next(&t)) {
+            moi_attention_scores(&t, h, s->gemm);
             MOI_DISPATCH(moi_attention_softmax, (&t));
             moi_gemm_serial(t.rows, d->head_size, t.keys, 1.0f, moi_view(t.scores, t.keys, 1),
-                moi_view(h->v + t.key * d->stride, d->stride, 1), t.key == 0 ? 0.0f : 1.0f, t.out,
-                t.out_stride, s->gemm);
+                moi_view(h->v + t.key * d->kv_stride, d->kv_stride, 1), t.n == 1 ? 0.0f : 1.0f,
+                t.out, t.out_stride, s->gemm);
         }
+        moi_attention_unseen(&t, t.out, t.out_stride);
         MOI_DISPATCH(moi_attention_normalize, (&t, h->lse + query));
     }
 }
@@ -21881,46 +22263,58 @@ static void moi_attention_forward_head(
 static void moi_attention_backward_tile(const mo_attention_desc *d, const moi_attention_tile *t,
     const moi_attention_head *h, const moi_attention_scratch *s) {
     const float *dout = h->dout + t->query * t->out_stride;
-    const size_t key = t->key * d->stride, query = t->query * d->stride;
-    moi_attention_scores(d, t, h, s->gemm);
+    const size_t key = t->key * d->kv_stride, query = t->query * d->stride;
+    moi_attention_scores(t, h, s->gemm);
     moi_gemm_serial(t->rows, t->keys, d->head_size, 1.0f, moi_view(dout, t->out_stride, 1),
-        moi_view(h->v + key, 1, d->stride), 0.0f, s->dscores, t->keys, s->gemm);
-    MOI_DISPATCH(
-        moi_attention_softmax_backward, (t, s->dscores, h->lse + t->query, s->sum, d->scale));
+        moi_view(h->v + key, 1, d->kv_stride), 0.0f, s->dscores, t->keys, s->gemm);
+    MOI_DISPATCH(moi_attention_softmax_backward, (t, s->dscores, h->lse + t->query, s->sum));
     moi_gemm_serial(t->keys, d->head_size, t->rows, 1.0f, moi_view(t->scores, 1, t->keys),
-        moi_view(dout, t->out_stride, 1), 1.0f, h->dv + key, d->stride, s->gemm);
+        moi_view(dout, t->out_stride, 1), 1.0f, h->dv + key, d->kv_stride, s->gemm);
     moi_gemm_serial(t->keys, d->head_size, t->rows, 1.0f, moi_view(s->dscores, 1, t->keys),
-        moi_view(h->q + query, d->stride, 1), 1.0f, h->dk + key, d->stride, s->gemm);
+        moi_view(h->q + query, d->stride, 1), 1.0f, h->dk + key, d->kv_stride, s->gemm);
     moi_gemm_serial(t->rows, d->head_size, t->keys, 1.0f, moi_view(s->dscores, t->keys, 1),
-        moi_view(h->k + key, d->stride, 1), t->key == 0 ? 0.0f : 1.0f, h->dq + query, d->stride,
+        moi_view(h->k + key, d->kv_stride, 1), t->n == 1 ? 0.0f : 1.0f, h->dq + query, d->stride,
         s->gemm);
 }
 
 static void moi_attention_backward_head(
     const mo_attention_desc *d, const moi_attention_scratch *s, const moi_attention_head *h) {
-    for (size_t i = 0; i < d->seq; i++) {
-        memset(h->dk + i * d->stride, 0, d->head_size * sizeof(float));
-        memset(h->dv + i * d->stride, 0, d->head_size * sizeof(float));
-    }
     for (size_t query = 0; query < d->seq; query += moi_attention_rows) {
-        moi_attention_tile t = moi_attention_tile_of(d, s, h->out, query);
-        const size_t end = d->full ? d->seq : query + t.rows;
+        moi_attention_tile t = moi_attention_tile_of(d, s, h, query);
         MOI_DISPATCH(moi_attention_delta, (&t, h->dout + query * t.out_stride, s->sum));
-        for (t.key = 0; t.key < end; t.key += moi_attention_keys) {
-            t.keys = moi_min(moi_attention_keys, end - t.key);
-            moi_attention_backward_tile(d, &t, h, s);
+        while (moi_attention_next(&t)) moi_attention_backward_tile(d, &t, h, s);
+        moi_attention_unseen(&t, h->dq + query * d->stride, d->stride);
+    }
+}
+
+/* The heads that share head kv of k and v, one after the other: dk and dv are sums over them. */
+static void moi_attention_backward_group(
+    const moi_attention_job *job, const moi_attention_scratch *s, size_t kv) {
+    const mo_attention_desc *d = &job->d;
+    const size_t heads = d->heads / d->kv_heads;
+    for (size_t i = 0; i < heads; i++) {
+        const moi_attention_head h = moi_attention_head_of(job, kv * heads + i);
+        for (size_t at = 0; i == 0 && at < d->seq; at++) {
+            memset(h.dk + at * d->kv_stride, 0, d->head_size * sizeof(float));
+            memset(h.dv + at * d->kv_stride, 0, d->head_size * sizeof(float));
         }
+        moi_attention_backward_head(d, s, &h);
     }
 }
 
 /* Part i takes every n_parts-th head, so that it has a scratch of its own. */
 static void moi_attention_task(void *context, int i) {
     const moi_attention_job *job = (const moi_attention_job *)context;
-    const moi_attention_scratch s = moi_attention_scratch_of(&job->d, i);
-    for (size_t at = (size_t)i; at < job->d.batch * job->d.heads; at += (size_t)job->n_parts) {
-        const moi_attention_head h = moi_attention_head_of(job, at);
-        if (job->backward) moi_attention_backward_head(&job->d, &s, &h);
-        else moi_attention_forward_head(&job->d, &s, &h);
+    const mo_attention_desc *d = &job->d;
+    const moi_attention_scratch s = moi_attention_scratch_of(d, i);
+    const size_t n = d->batch * (job->backward ? d->kv_heads : d->heads);
+    for (size_t at = (size_t)i; at < n; at += (size_t)job->n_parts) {
+        if (job->backward) {
+            moi_attention_backward_group(job, &s, at);
+        } else {
+            const moi_attention_head h = moi_attention_head_of(job, at);
+            moi_attention_forward_head(d, &s, &h);
+        }
     }
 }
 
@@ -21928,7 +22322,31 @@ size_t mo_attention_workspace_size(const mo_attention_desc *desc) {
     size_t bytes;
     if (!desc || desc->head_size > SIZE_MAX / 65536) return 0;
     if (!moi_mul(moi_attention_floats(desc), sizeof(float), &bytes)) return 0;
-    return moi_mul(bytes, moi_attention_parts(desc), &bytes) ? bytes : 0;
+    return moi_mul(bytes, moi_attention_parts(desc->parallel, desc->batch, desc->heads), &bytes)
+        ? bytes
+        : 0;
+}
+
+/* Puts the defaults in; sizes that go together, and fit. */
+static mo_status moi_attention_defaults(mo_attention_desc *d) {
+    size_t channels, kv_channels, n;
+    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
+    if (d->kv_heads == 0) d->kv_heads = d->heads;
+    if (d->heads % d->kv_heads != 0 || d->block % 64 != 0) return MO_E_INVALID;
+    if (!(d->dropout >= 0.0f && d->dropout < 1.0f)) return MO_E_INVALID;
+    if (!moi_mul(d->heads, d->head_size, &channels)) return MO_E_OVERFLOW;
+    kv_channels = d->kv_heads * d->head_size;
+    if (d->kv_stride == 0) d->kv_stride = d->stride == 0 ? kv_channels : d->stride;
+    if (d->stride == 0) d->stride = channels;
+    if (d->stride < channels || d->kv_stride < kv_channels) return MO_E_INVALID;
+    if (!moi_mul(d->batch, d->seq, &n) || !moi_mul(n, moi_max(d->stride, d->kv_stride), &n) ||
+        !moi_mul(d->batch, d->heads, &n))
+        return MO_E_OVERFLOW;
+    if (d->scale == 0.0f) d->scale = 1.0f / sqrtf((float)d->head_size);
+    if (d->window == 0 || d->window > d->seq) d->window = d->seq;
+    if (d->block == 0) d->block = 64;
+    if (!d->blocks || d->block > d->seq) d->block = moi_ceil_div(d->seq, 64) * 64;
+    return MO_OK;
 }
 
 static mo_status moi_attention_run(
@@ -21938,25 +22356,17 @@ static mo_status moi_attention_run(
         return MO_E_INVALID;
     if (backward && (!tensors->dout || !tensors->dq || !tensors->dk || !tensors->dv))
         return MO_E_INVALID;
-    if (desc->batch == 0 || desc->seq == 0 || desc->heads == 0 || desc->head_size == 0)
-        return MO_E_INVALID;
     moi_attention_job job;
     job.d = *desc;
     job.t = *tensors;
     job.backward = backward;
-    size_t channels, n, heads;
-    if (!moi_mul(desc->heads, desc->head_size, &channels)) return MO_E_OVERFLOW;
-    if (job.d.stride == 0) job.d.stride = channels;
-    if (job.d.stride < channels) return MO_E_INVALID;
-    if (!moi_mul(desc->batch, desc->seq, &n) || !moi_mul(n, job.d.stride, &n) ||
-        !moi_mul(desc->batch, desc->heads, &heads))
-        return MO_E_OVERFLOW;
-    if (job.d.scale == 0.0f) job.d.scale = 1.0f / sqrtf((float)desc->head_size);
+    const mo_status status = moi_attention_defaults(&job.d);
+    if (status != MO_OK) return status;
     /* fewer threads where the workspace was sized for fewer: the result is the same */
     const size_t part = moi_attention_floats(desc) * sizeof(float);
     const size_t room = desc->workspace ? desc->workspace_size / part : 0;
     if (room == 0 || mo_attention_workspace_size(desc) == 0) return MO_E_NO_SPACE;
-    job.n_parts = (int)moi_min(room, moi_attention_parts(desc));
+    job.n_parts = (int)moi_min(room, moi_attention_parts(desc->parallel, desc->batch, desc->heads));
     mo_parallel_run(desc->parallel, job.n_parts, moi_attention_task, &job);
     return MO_OK;
 }
@@ -21968,6 +22378,536 @@ mo_status mo_attention_forward(const mo_attention_desc *desc, const mo_attention
 mo_status mo_attention_backward(
     const mo_attention_desc *desc, const mo_attention_tensors *tensors) {
     return moi_attention_run(desc, tensors, 1);
+}
+/* mo_linear_attention.c - see mo_linear_attention.h. A 1 behind v makes z the last column of S, and
+ * what is a sum over positions before the chunk is a product with the state; within the chunk it is
+ * a product of chunk x chunk weights. The products are mo_gemm's serial ones on strided views. */
+
+#define MOI_ISA scalar
+/* mo_linear_attention.inc - the features for one instruction set. */
+
+/* y = elu(x) + 1 */
+MOI_TARGET static void MOI_FN(moi_linear_features)(const float *x, float *y, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f), zero = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i), above = MOI_ADD(v, one);
+        MOI_STORE(y + i, MOI_SELECT(MOI_LT(zero, v), above, MOI_FN(moi_exp)(v)));
+    }
+    for (; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : moi_exp_scalar(x[i]);
+}
+
+/* dx = dy times the derivative at the x that has the features y: 1 where they are above 1 */
+MOI_TARGET static void MOI_FN(moi_linear_derivative)(
+    const float *y, const float *dy, float *dx, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_MIN(one, MOI_LOAD(y + i))));
+    for (; i < n; i++) dx[i] = dy[i] * (1.0f < y[i] ? 1.0f : y[i]);
+}
+
+/* u = dout / norm, and behind it -dout out / norm, the gradient of the sum of the weights */
+MOI_TARGET static void MOI_FN(moi_linear_scale)(
+    const float *dout, const float *out, float norm, float *u, size_t n) {
+    const float inverse = 1.0f / norm, dot = MOI_FN(moi_row_dot)(dout, out, n);
+    const MOI_V vi = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(u + i, MOI_MUL(MOI_LOAD(dout + i), vi));
+    for (; i < n; i++) u[i] = dout[i] * inverse;
+    u[n] = -dot * inverse;
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_linear_attention.inc - the features for one instruction set. */
+
+/* y = elu(x) + 1 */
+MOI_TARGET static void MOI_FN(moi_linear_features)(const float *x, float *y, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f), zero = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i), above = MOI_ADD(v, one);
+        MOI_STORE(y + i, MOI_SELECT(MOI_LT(zero, v), above, MOI_FN(moi_exp)(v)));
+    }
+    for (; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : moi_exp_scalar(x[i]);
+}
+
+/* dx = dy times the derivative at the x that has the features y: 1 where they are above 1 */
+MOI_TARGET static void MOI_FN(moi_linear_derivative)(
+    const float *y, const float *dy, float *dx, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_MIN(one, MOI_LOAD(y + i))));
+    for (; i < n; i++) dx[i] = dy[i] * (1.0f < y[i] ? 1.0f : y[i]);
+}
+
+/* u = dout / norm, and behind it -dout out / norm, the gradient of the sum of the weights */
+MOI_TARGET static void MOI_FN(moi_linear_scale)(
+    const float *dout, const float *out, float norm, float *u, size_t n) {
+    const float inverse = 1.0f / norm, dot = MOI_FN(moi_row_dot)(dout, out, n);
+    const MOI_V vi = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(u + i, MOI_MUL(MOI_LOAD(dout + i), vi));
+    for (; i < n; i++) u[i] = dout[i] * inverse;
+    u[n] = -dot * inverse;
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_linear_attention.inc - the features for one instruction set. */
+
+/* y = elu(x) + 1 */
+MOI_TARGET static void MOI_FN(moi_linear_features)(const float *x, float *y, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f), zero = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i), above = MOI_ADD(v, one);
+        MOI_STORE(y + i, MOI_SELECT(MOI_LT(zero, v), above, MOI_FN(moi_exp)(v)));
+    }
+    for (; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : moi_exp_scalar(x[i]);
+}
+
+/* dx = dy times the derivative at the x that has the features y: 1 where they are above 1 */
+MOI_TARGET static void MOI_FN(moi_linear_derivative)(
+    const float *y, const float *dy, float *dx, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_MIN(one, MOI_LOAD(y + i))));
+    for (; i < n; i++) dx[i] = dy[i] * (1.0f < y[i] ? 1.0f : y[i]);
+}
+
+/* u = dout / norm, and behind it -dout out / norm, the gradient of the sum of the weights */
+MOI_TARGET static void MOI_FN(moi_linear_scale)(
+    const float *dout, const float *out, float norm, float *u, size_t n) {
+    const float inverse = 1.0f / norm, dot = MOI_FN(moi_row_dot)(dout, out, n);
+    const MOI_V vi = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(u + i, MOI_MUL(MOI_LOAD(dout + i), vi));
+    for (; i < n; i++) u[i] = dout[i] * inverse;
+    u[n] = -dot * inverse;
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_linear_attention.inc - the features for one instruction set. */
+
+/* y = elu(x) + 1 */
+MOI_TARGET static void MOI_FN(moi_linear_features)(const float *x, float *y, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f), zero = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_V v = MOI_LOAD(x + i), above = MOI_ADD(v, one);
+        MOI_STORE(y + i, MOI_SELECT(MOI_LT(zero, v), above, MOI_FN(moi_exp)(v)));
+    }
+    for (; i < n; i++) y[i] = x[i] > 0.0f ? x[i] + 1.0f : moi_exp_scalar(x[i]);
+}
+
+/* dx = dy times the derivative at the x that has the features y: 1 where they are above 1 */
+MOI_TARGET static void MOI_FN(moi_linear_derivative)(
+    const float *y, const float *dy, float *dx, size_t n) {
+    const MOI_V one = MOI_SET1(1.0f);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(dx + i, MOI_MUL(MOI_LOAD(dy + i), MOI_MIN(one, MOI_LOAD(y + i))));
+    for (; i < n; i++) dx[i] = dy[i] * (1.0f < y[i] ? 1.0f : y[i]);
+}
+
+/* u = dout / norm, and behind it -dout out / norm, the gradient of the sum of the weights */
+MOI_TARGET static void MOI_FN(moi_linear_scale)(
+    const float *dout, const float *out, float norm, float *u, size_t n) {
+    const float inverse = 1.0f / norm, dot = MOI_FN(moi_row_dot)(dout, out, n);
+    const MOI_V vi = MOI_SET1(inverse);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(u + i, MOI_MUL(MOI_LOAD(dout + i), vi));
+    for (; i < n; i++) u[i] = dout[i] * inverse;
+    u[n] = -dot * inverse;
+}
+#undef MOI_ISA
+#endif
+
+typedef struct moi_linear_job {
+    mo_linear_attention_desc d; /* with its defaults */
+    mo_linear_attention_tensors t;
+    int backward, n_parts;
+} moi_linear_job;
+
+/* What one thread works in: a chunk of one head, and the state. n is head_size, wide n + 1. */
+typedef struct moi_linear_scratch {
+    const mo_linear_attention_desc *d;
+    size_t wide, rows; /* positions of the chunk */
+    float *fq, *fk;    /* [rows x n] features */
+    float *v, *u;      /* [rows x wide] v and 1; gradients of the sums of v and of the weights */
+    float *part;       /* [rows x wide] */
+    float *qk, *uv;    /* [rows x rows] */
+    float *state;      /* [n x wide] */
+    float *gemm;
+} moi_linear_scratch;
+
+/* One head of one sequence: where its rows start. */
+typedef struct moi_linear_head {
+    const float *q, *k, *v, *dout, *out;
+    float *to, *norm, *dq, *dk, *dv;
+    size_t out_stride;
+} moi_linear_head;
+
+static size_t moi_linear_chunk(const mo_linear_attention_desc *d) {
+    return moi_min(d->chunk == 0 ? 64 : d->chunk, d->seq);
+}
+
+static size_t moi_linear_gemm_floats(size_t rows, size_t n) {
+    size_t floats = moi_gemm_floats(rows, n + 1, n);
+    floats = moi_max(floats, moi_gemm_floats(rows, rows, n + 1));
+    floats = moi_max(floats, moi_gemm_floats(rows, n + 1, rows));
+    floats = moi_max(floats, moi_gemm_floats(n, n + 1, rows));
+    return moi_max(floats, moi_gemm_floats(rows, n, n + 1));
+}
+
+/* Floats of scratch for one thread; 0 when they do not fit. */
+static size_t moi_linear_floats(const mo_linear_attention_desc *d) {
+    const size_t rows = moi_linear_chunk(d), n = d->head_size;
+    size_t columns, chunk, state;
+    if (n > SIZE_MAX / 16 - 1 || rows > SIZE_MAX / 16) return 0;
+    columns = 2 * rows + 2 * n + 3 * (n + 1);
+    if (!moi_mul(rows, columns, &chunk) || !moi_mul(n, n + 1, &state)) return 0;
+    if (!moi_add(chunk, state, &chunk) || chunk > SIZE_MAX / 64) return 0;
+    return (chunk + moi_linear_gemm_floats(rows, n) + 15) / 16 * 16;
+}
+
+static moi_linear_scratch moi_linear_scratch_of(const mo_linear_attention_desc *d, int part) {
+    const size_t rows = moi_linear_chunk(d), n = d->head_size;
+    moi_linear_scratch s;
+    s.d = d;
+    s.wide = n + 1;
+    s.rows = rows;
+    s.fq = (float *)d->workspace + (size_t)part * moi_linear_floats(d);
+    s.fk = s.fq + rows * n;
+    s.v = s.fk + rows * n;
+    s.u = s.v + rows * s.wide;
+    s.part = s.u + rows * s.wide;
+    s.qk = s.part + rows * s.wide;
+    s.uv = s.qk + rows * rows;
+    s.state = s.uv + rows * rows;
+    s.gemm = s.state + n * s.wide;
+    return s;
+}
+
+static moi_linear_head moi_linear_head_of(const moi_linear_job *job, size_t i) {
+    const mo_linear_attention_desc *d = &job->d;
+    const mo_linear_attention_tensors *t = &job->t;
+    const size_t sequence = i / d->heads, head = i % d->heads;
+    const size_t in = sequence * d->seq * d->stride + head * d->head_size;
+    moi_linear_head h;
+    h.out_stride = d->heads * d->head_size;
+    const size_t out = sequence * d->seq * h.out_stride + head * d->head_size;
+    h.q = t->q + in;
+    h.k = t->k + in;
+    h.v = t->v + in;
+    h.to = t->out + out;
+    h.out = h.to;
+    h.norm = t->norm + i * d->seq;
+    h.dout = job->backward ? t->dout + out : NULL;
+    h.dq = job->backward ? t->dq + in : NULL;
+    h.dk = job->backward ? t->dk + in : NULL;
+    h.dv = job->backward ? t->dv + in : NULL;
+    return h;
+}
+
+/* C = alpha A B + beta C, all rows following each other but those of A and B as viewed */
+static void moi_linear_gemm(const moi_linear_scratch *s, size_t m, size_t n, size_t k, moi_matrix a,
+    moi_matrix b, float beta, float *c, size_t ldc) {
+    moi_gemm_serial(m, n, k, 1.0f, a, b, beta, c, ldc, s->gemm);
+}
+
+/* The chunk from position at on: features, v and 1, and in backward u. */
+static void moi_linear_load(moi_linear_scratch *s, const moi_linear_head *h, size_t at) {
+    const size_t n = s->d->head_size, stride = s->d->stride;
+    s->rows = moi_min(moi_linear_chunk(s->d), s->d->seq - at);
+    for (size_t r = 0; r < s->rows; r++) {
+        const size_t in = (at + r) * stride, out = (at + r) * h->out_stride;
+        MOI_DISPATCH(moi_linear_features, (h->q + in, s->fq + r * n, n));
+        MOI_DISPATCH(moi_linear_features, (h->k + in, s->fk + r * n, n));
+        memcpy(s->v + r * s->wide, h->v + in, n * sizeof(float));
+        s->v[r * s->wide + n] = 1.0f;
+        if (h->dout)
+            MOI_DISPATCH(moi_linear_scale,
+                (h->dout + out, h->out + out, h->norm[at + r], s->u + r * s->wide, n));
+    }
+}
+
+/* w[i][j] = x[i] y[j] over columns, for j of what position i of the chunk sees, else 0 */
+static void moi_linear_weights(
+    const moi_linear_scratch *s, const float *x, const float *y, size_t columns, float *w) {
+    moi_linear_gemm(s, s->rows, s->rows, columns, moi_view(x, columns, 1), moi_view(y, 1, columns),
+        0.0f, w, s->rows);
+    for (size_t i = 0; i < s->rows; i++)
+        memset(w + i * s->rows + i + 1, 0, (s->rows - i - 1) * sizeof *w);
+}
+
+/* state += x^T y of the chunk, y of wide columns */
+static void moi_linear_add(const moi_linear_scratch *s, const float *x, const float *y) {
+    const size_t n = s->d->head_size;
+    moi_linear_gemm(s, n, s->wide, s->rows, moi_view(x, 1, n), moi_view(y, s->wide, 1), 1.0f,
+        s->state, s->wide);
+}
+
+/* The state before the first chunk: 0, or the sum of all chunks, of keys or of queries. */
+static void moi_linear_begin(moi_linear_scratch *s, const moi_linear_head *h, int of_queries) {
+    memset(s->state, 0, s->d->head_size * s->wide * sizeof(float));
+    for (size_t at = 0; s->d->full && at < s->d->seq; at += s->rows) {
+        moi_linear_load(s, h, at);
+        moi_linear_add(s, of_queries ? s->fq : s->fk, of_queries ? s->u : s->v);
+    }
+}
+
+static void moi_linear_forward_head(moi_linear_scratch *s, const moi_linear_head *h) {
+    const size_t n = s->d->head_size, wide = s->wide;
+    moi_linear_begin(s, h, 0);
+    for (size_t at = 0; at < s->d->seq; at += s->rows) {
+        moi_linear_load(s, h, at);
+        moi_linear_gemm(s, s->rows, wide, n, moi_view(s->fq, n, 1), moi_view(s->state, wide, 1),
+            0.0f, s->part, wide);
+        if (!s->d->full) {
+            moi_linear_weights(s, s->fq, s->fk, n, s->qk);
+            moi_linear_gemm(s, s->rows, wide, s->rows, moi_view(s->qk, s->rows, 1),
+                moi_view(s->v, wide, 1), 1.0f, s->part, wide);
+            moi_linear_add(s, s->fk, s->v);
+        }
+        for (size_t r = 0; r < s->rows; r++) {
+            const float *part = s->part + r * wide, norm = part[n] + s->d->epsilon;
+            float *out = h->to + (at + r) * h->out_stride;
+            h->norm[at + r] = norm;
+            for (size_t c = 0; c < n; c++) out[c] = part[c] / norm;
+        }
+    }
+}
+
+/* dx = the features' gradients in part times their derivative */
+static void moi_linear_store(
+    const moi_linear_scratch *s, const float *features, float *dx, size_t at) {
+    const size_t n = s->d->head_size;
+    for (size_t r = 0; r < s->rows; r++)
+        MOI_DISPATCH(moi_linear_derivative,
+            (features + r * n, s->part + r * n, dx + (at + r) * s->d->stride, n));
+}
+
+/* From the front: the gradient of f(q[t]) is S[t] u[t]. */
+static void moi_linear_backward_q(moi_linear_scratch *s, const moi_linear_head *h) {
+    const size_t n = s->d->head_size, wide = s->wide;
+    moi_linear_begin(s, h, 0);
+    for (size_t at = 0; at < s->d->seq; at += s->rows) {
+        moi_linear_load(s, h, at);
+        moi_linear_gemm(s, s->rows, n, wide, moi_view(s->u, wide, 1), moi_view(s->state, 1, wide),
+            0.0f, s->part, n);
+        if (!s->d->full) {
+            moi_linear_weights(s, s->u, s->v, wide, s->uv);
+            moi_linear_gemm(s, s->rows, n, s->rows, moi_view(s->uv, s->rows, 1),
+                moi_view(s->fk, n, 1), 1.0f, s->part, n);
+            moi_linear_add(s, s->fk, s->v);
+        }
+        moi_linear_store(s, s->fq, h->dq, at);
+    }
+}
+
+/* From the back, with the sum R of f(q)^T u over those who see the position: the gradient of f(k)
+ * is R v, that of v is f(k) R. */
+static void moi_linear_backward_kv(moi_linear_scratch *s, const moi_linear_head *h) {
+    const size_t n = s->d->head_size, wide = s->wide, stride = s->d->stride;
+    const size_t chunk = moi_linear_chunk(s->d);
+    moi_linear_begin(s, h, 1);
+    for (size_t left = moi_ceil_div(s->d->seq, chunk); left > 0; left--) {
+        const size_t at = (left - 1) * chunk;
+        float *dv = h->dv + at * stride;
+        moi_linear_load(s, h, at);
+        moi_linear_gemm(s, s->rows, n, wide, moi_view(s->v, wide, 1), moi_view(s->state, 1, wide),
+            0.0f, s->part, n);
+        moi_linear_gemm(
+            s, s->rows, n, n, moi_view(s->fk, n, 1), moi_view(s->state, wide, 1), 0.0f, dv, stride);
+        if (!s->d->full) {
+            moi_linear_weights(s, s->u, s->v, wide, s->uv);
+            moi_linear_weights(s, s->fq, s->fk, n, s->qk);
+            moi_linear_gemm(s, s->rows, n, s->rows, moi_view(s->uv, 1, s->rows),
+                moi_view(s->fq, n, 1), 1.0f, s->part, n);
+            moi_linear_gemm(s, s->rows, n, s->rows, moi_view(s->qk, 1, s->rows),
+                moi_view(s->u, wide, 1), 1.0f, dv, stride);
+            moi_linear_add(s, s->fq, s->u);
+        }
+        moi_linear_store(s, s->fk, h->dk, at);
+    }
+}
+
+/* Part i takes every n_parts-th head, so that it has a scratch of its own. */
+static void moi_linear_task(void *context, int i) {
+    const moi_linear_job *job = (const moi_linear_job *)context;
+    moi_linear_scratch s = moi_linear_scratch_of(&job->d, i);
+    for (size_t at = (size_t)i; at < job->d.batch * job->d.heads; at += (size_t)job->n_parts) {
+        const moi_linear_head h = moi_linear_head_of(job, at);
+        if (!job->backward) {
+            moi_linear_forward_head(&s, &h);
+        } else {
+            moi_linear_backward_q(&s, &h);
+            moi_linear_backward_kv(&s, &h);
+        }
+    }
+}
+
+size_t mo_linear_attention_workspace_size(const mo_linear_attention_desc *desc) {
+    size_t bytes;
+    if (!desc || !moi_mul(moi_linear_floats(desc), sizeof(float), &bytes)) return 0;
+    return moi_mul(bytes, moi_attention_parts(desc->parallel, desc->batch, desc->heads), &bytes)
+        ? bytes
+        : 0;
+}
+
+static mo_status moi_linear_defaults(mo_linear_attention_desc *d) {
+    size_t channels, n;
+    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
+    if (!(d->epsilon >= 0.0f)) return MO_E_INVALID;
+    if (d->epsilon == 0.0f) d->epsilon = 1e-6f;
+    if (!moi_mul(d->heads, d->head_size, &channels)) return MO_E_OVERFLOW;
+    if (d->stride == 0) d->stride = channels;
+    if (d->stride < channels) return MO_E_INVALID;
+    if (!moi_mul(d->batch, d->seq, &n) || !moi_mul(n, d->stride, &n) ||
+        !moi_mul(d->batch, d->heads, &n) || moi_linear_floats(d) == 0)
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+static mo_status moi_linear_run(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *t, int backward) {
+    if (!desc || !t || !t->q || !t->k || !t->v || !t->out || !t->norm) return MO_E_INVALID;
+    if (backward && (!t->dout || !t->dq || !t->dk || !t->dv)) return MO_E_INVALID;
+    moi_linear_job job;
+    job.d = *desc;
+    job.t = *t;
+    job.backward = backward;
+    const mo_status status = moi_linear_defaults(&job.d);
+    if (status != MO_OK) return status;
+    /* fewer threads where the workspace was sized for fewer: the result is the same */
+    const size_t part = moi_linear_floats(desc) * sizeof(float);
+    const size_t room = desc->workspace ? desc->workspace_size / part : 0;
+    if (room == 0) return MO_E_NO_SPACE;
+    job.n_parts = (int)moi_min(room, moi_attention_parts(desc->parallel, desc->batch, desc->heads));
+    mo_parallel_run(desc->parallel, job.n_parts, moi_linear_task, &job);
+    return MO_OK;
+}
+
+mo_status mo_linear_attention_forward(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors) {
+    return moi_linear_run(desc, tensors, 0);
+}
+
+mo_status mo_linear_attention_backward(
+    const mo_linear_attention_desc *desc, const mo_linear_attention_tensors *tensors) {
+    return moi_linear_run(desc, tensors, 1);
+}
+/* mo_qkv.c - see mo_qkv.h. */
+
+size_t mo_qkv_width(const mo_qkv_desc *desc) {
+    size_t kv, n;
+    if (!desc) return 0;
+    kv = desc->kv_heads == 0 ? desc->heads : desc->kv_heads;
+    if (kv == 0 || desc->heads % kv != 0) return 0;
+    if (!moi_mul(kv, 2, &n) || !moi_add(n, desc->heads, &n)) return 0;
+    return moi_mul(n, desc->head_size, &n) ? n : 0;
+}
+
+/* The row of qkv, when all sizes go together and fit. */
+static mo_status moi_qkv_check(const mo_qkv_desc *d, size_t *width) {
+    size_t n;
+    if (!d || d->rows == 0 || d->channels == 0 || d->heads == 0 || d->head_size == 0)
+        return MO_E_INVALID;
+    if (d->kv_heads != 0 && d->heads % d->kv_heads != 0) return MO_E_INVALID;
+    *width = mo_qkv_width(d);
+    if (*width == 0 || !moi_mul(d->rows, *width, &n) || !moi_mul(d->channels, *width, &n))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+/* Sums and copies of the bias. */
+typedef struct moi_qkv_bias {
+    const float *bias;
+    float *dbias, *qkv;
+    size_t rows, width;
+} moi_qkv_bias;
+
+static void moi_qkv_bias_rows(const void *context, size_t begin, size_t end) {
+    const moi_qkv_bias *job = (const moi_qkv_bias *)context;
+    for (size_t r = begin; r < end; r++)
+        memcpy(job->qkv + r * job->width, job->bias, job->width * sizeof(float));
+}
+static void moi_qkv_bias_columns(const void *context, size_t begin, size_t end) {
+    const moi_qkv_bias *job = (const moi_qkv_bias *)context;
+    for (size_t r = 0; r < job->rows; r++)
+        for (size_t c = begin; c < end; c++) job->dbias[c] += job->qkv[r * job->width + c];
+}
+
+mo_status mo_qkv_forward(const mo_qkv_desc *desc, const mo_qkv_tensors *tensors) {
+    const mo_qkv_tensors *t = tensors;
+    size_t width;
+    const mo_status status = moi_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!desc->env || !t || !t->x || !t->weight || !t->qkv) return MO_E_INVALID;
+    if (t->bias) { /* the product is added to it */
+        const moi_qkv_bias job = {t->bias, NULL, t->qkv, desc->rows, width};
+        mo_parallel_for(desc->env->parallel, desc->rows, 64, moi_qkv_bias_rows, &job);
+    }
+    const mo_gemm_desc product = {
+        desc->rows, width, desc->channels, 0, !desc->transposed, 0, 0, 0, 0, t->bias ? 1.0f : 0.0f};
+    return mo_gemm(desc->env, &product, t->x, t->weight, t->qkv);
+}
+
+static mo_status moi_qkv_dweight(const mo_qkv_desc *d, const mo_qkv_tensors *t, size_t width) {
+    if (d->transposed) {
+        const mo_gemm_desc product = {d->channels, width, d->rows, 1, 0, 0, 0, 0, 0, 1.0f};
+        return mo_gemm(d->env, &product, t->x, t->dqkv, t->dweight);
+    }
+    const mo_gemm_desc product = {width, d->channels, d->rows, 1, 0, 0, 0, 0, 0, 1.0f};
+    return mo_gemm(d->env, &product, t->dqkv, t->x, t->dweight);
+}
+
+mo_status mo_qkv_backward(const mo_qkv_desc *desc, const mo_qkv_tensors *tensors) {
+    const mo_qkv_tensors *t = tensors;
+    size_t width;
+    mo_status status = moi_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!desc->env || !t || !t->dqkv || (t->dx && !t->weight) || (t->dweight && !t->x))
+        return MO_E_INVALID;
+    const mo_gemm_desc to_x = {
+        desc->rows, desc->channels, width, 0, desc->transposed, 0, 0, 0, 0, 0};
+    if (t->dx) status = mo_gemm(desc->env, &to_x, t->dqkv, t->weight, t->dx);
+    if (status == MO_OK && t->dweight) status = moi_qkv_dweight(desc, t, width);
+    if (status != MO_OK || !t->dbias) return status;
+    const moi_qkv_bias job = {NULL, t->dbias, t->dqkv, desc->rows, width};
+    mo_parallel_for(desc->env->parallel, width, 64, moi_qkv_bias_columns, &job);
+    return MO_OK;
+}
+
+mo_status mo_qkv_attention(const mo_qkv_desc *desc, const mo_qkv_tensors *tensors,
+    mo_attention_desc *attention, mo_attention_tensors *attention_tensors) {
+    size_t width;
+    const mo_status status = moi_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!tensors || !tensors->qkv || !attention || !attention_tensors) return MO_E_INVALID;
+    const size_t k = desc->heads * desc->head_size, v = k + (width - k) / 2;
+    attention->heads = desc->heads;
+    attention->kv_heads = desc->kv_heads;
+    attention->head_size = desc->head_size;
+    attention->stride = attention->kv_stride = width;
+    attention_tensors->q = tensors->qkv;
+    attention_tensors->k = tensors->qkv + k;
+    attention_tensors->v = tensors->qkv + v;
+    if (!tensors->dqkv) return MO_OK;
+    attention_tensors->dq = tensors->dqkv;
+    attention_tensors->dk = tensors->dqkv + k;
+    attention_tensors->dv = tensors->dqkv + v;
+    return MO_OK;
 }
 /* mo_loss.c - see mo_loss.h. */
 

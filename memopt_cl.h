@@ -36,7 +36,9 @@
  *   cl_norm      LayerNorm and RMSNorm whose output need not be kept
  *   cl_rope      rotary position embedding, in place
  *   cl_embedding  embeddings of tokens and positions
- *   cl_attention  exact attention without the seq x seq matrix
+ *   cl_attention  exact attention without the seq x seq matrix: windows, shared heads, blocks
+ *   cl_linear_attention  attention in time and memory of the sequence's length
+ *   cl_qkv       the projection to queries, keys and values as one product, and its gradients
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
  *
  * HOW TO USE IT
@@ -2104,25 +2106,33 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_embedding_backward(mo_cl *cl,
 /* mo_cl_attention_desc - batch x heads independent attentions of seq positions.
  *
  * batch, seq, heads, head_size  sizes; seq and batch * heads below 2^31, head_size up to 256
- * stride     elements from position to position in q, k, v and their gradients; 0 = heads *
- *            head_size. A fused QKV activation has 3 * heads * head_size, with k and v starting one
- *            and two thirds into the row.
+ * stride     elements from position to position in q and dq, and in k, v, dk and dv unless
+ *            kv_stride says otherwise; 0 = heads * head_size. A fused QKV activation has (heads + 2
+ *            kv_heads) * head_size, with k and v behind q in the row.
  * scale      of the scores; 0 = 1 / sqrt(head_size)
  * full       not 0: every position sees every other; 0: causal, position t sees 0..t
  * workspace  for backward, mo_cl_attention_workspace_size bytes
+ * kv_heads, kv_stride, window, block, dropout, seed, offset  see mo_attention_desc
+ * blocks     [n x n] bytes, n = ceil(seq / block): see mo_attention_desc; {0} = all see all
  * Since: 0.1 */
 typedef struct mo_cl_attention_desc {
     size_t batch, seq, heads, head_size, stride;
     float scale;
     int full;
     mo_cl_mem workspace;
+    size_t kv_heads, kv_stride, window;
+    mo_cl_mem blocks;
+    size_t block;
+    float dropout;
+    uint64_t seed, offset;
 } mo_cl_attention_desc;
 
 /* mo_cl_attention_tensors - what forward and backward read and write, all float; head h of a
  * position starts h * head_size into its row.
  *
- * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count: parts of
- *                  one fused activation, or three blocks
+ * q           in   [batch x seq] rows of desc.stride, of which heads * head_size count
+ * k, v        in   [batch x seq] rows of desc.kv_stride, of which kv_heads * head_size count: with
+ *                  q parts of one fused activation, or three blocks
  * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
  * lse         out  [batch x heads x seq]: log of the sum of e^score of each row; backward reads it
  * dout        in   backward: gradient of out, same shape
@@ -2144,19 +2154,143 @@ MEMOPT_API size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *des
  * of the CPU, which sums in another order. Against exact arithmetic the error is of the same size
  * as that of mo_attention: some 1e-6 of the largest element.
  *
+ * Tiles of which nothing is seen are not computed. dk and dv of a shared head are summed over its
+ * heads of q in their order.
+ *
  * Memory:  the workspace in backward; O(batch heads seq) for lse instead of O(batch heads seq^2)
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, sizes), MO_E_OVERFLOW,
- *          MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (head_size above 256; does not build), what
- *          OpenCL says
+ * Errors:  MO_E_INVALID (NULL, a size of 0, a stride below its heads * head_size, sizes, kv_heads,
+ *          block, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (head_size
+ *          above 256; blocks below the rows of a group of more than 512 items; does not build),
+ *          what OpenCL says
  * Cost:    4 seq^2 head_size operations a head in forward, 14 in backward (10, and the scores of
- *          both of its kernels); half of it when causal
- * Source:  Rabe and Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135
+ *          both of its kernels); half of it when causal, window / seq of it with a window
+ * Source:  Rabe and Staats 2021, arXiv:2112.05682; Dao et al. 2022, arXiv:2205.14135; see
+ *          mo_attention_forward
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_attention_forward(
     mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_attention_backward(
     mo_cl *cl, const mo_cl_attention_desc *desc, const mo_cl_attention_tensors *tensors);
+
+#endif
+/* mo_cl_linear_attention.h - mo_linear_attention.h on a device: attention whose cost grows with the
+ * length of the sequence, not with its square.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_LINEAR_ATTENTION_H
+#define MEMOPT_CL_LINEAR_ATTENTION_H
+
+/* mo_cl_linear_attention_desc - batch x heads independent attentions of seq positions.
+ *
+ * batch, seq, heads, head_size  sizes; seq and batch * heads below 2^31, head_size up to 256
+ * stride     elements from position to position in q, k, v and their gradients; 0 = heads *
+ *            head_size. A fused QKV activation has 3 * heads * head_size.
+ * full       not 0: every position sees every other; 0: causal, position t sees 0..t
+ * epsilon    added to the sum of the weights of a position; 0 = 1e-6
+ * workspace  for backward, mo_cl_linear_attention_workspace_size bytes
+ * Since: 0.1 */
+typedef struct mo_cl_linear_attention_desc {
+    size_t batch, seq, heads, head_size, stride;
+    int full;
+    float epsilon;
+    mo_cl_mem workspace;
+} mo_cl_linear_attention_desc;
+
+/* mo_cl_linear_attention_tensors - what forward and backward read and write, all float; head h of a
+ * position starts h * head_size into its row.
+ *
+ * q, k, v     in   [batch x seq] rows of desc.stride, of which heads * head_size count
+ * out         out  [batch x seq x heads x head_size], rows follow each other; backward reads it
+ * norm        out  [batch x heads x seq]: the sum of the weights of each position, with epsilon;
+ *                  backward reads it
+ * dout        in   backward: gradient of out, same shape
+ * dq, dk, dv  out  backward: gradients, shaped as q, k, v; written, not added to
+ * Since: 0.1 */
+typedef struct mo_cl_linear_attention_tensors {
+    mo_cl_mem q, k, v, out, norm;
+    mo_cl_mem dout, dq, dk, dv;
+} mo_cl_linear_attention_tensors;
+
+/* mo_cl_linear_attention_workspace_size - bytes that backward needs: one float for each row of each
+ * head; 0 when the sizes do not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_linear_attention_workspace_size(const mo_cl_linear_attention_desc *desc);
+
+/* mo_cl_linear_attention_forward - out[t] = f(q[t]) S[t] / (f(q[t]) z[t] + epsilon), head by head
+ * mo_cl_linear_attention_backward - dq, dk, dv from dout; the sums are taken again.
+ *
+ * Every element is summed by one item in the order of the positions: the same bits on every run,
+ * but not those of the CPU, which takes the positions of a chunk together.
+ *
+ * Memory:  the workspace in backward; the state is in private memory
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, stride below heads * head_size, sizes, epsilon below 0
+ *          or NaN), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (head_size above
+ *          256; does not build), what OpenCL says
+ * Cost:    4 seq head_size^2 operations a head in forward, 12 in backward; heads and columns of the
+ *          state run in parallel, positions do not
+ * Source:  Katharopoulos et al. 2020, arXiv:2006.16236
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_attention_forward(mo_cl *cl,
+    const mo_cl_linear_attention_desc *desc, const mo_cl_linear_attention_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_attention_backward(mo_cl *cl,
+    const mo_cl_linear_attention_desc *desc, const mo_cl_linear_attention_tensors *tensors);
+
+#endif
+/* mo_cl_qkv.h - mo_qkv.h on a device: the projection to queries, keys and values as one product.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_QKV_H
+#define MEMOPT_CL_QKV_H
+
+/* mo_cl_qkv_desc - as mo_qkv_desc.
+ *
+ * env        what the products run on
+ * workspace  for dbias, mo_cl_bias_workspace_size(cl, rows, width) bytes; {0} = none: slower
+ * Since: 0.1 */
+typedef struct mo_cl_qkv_desc {
+    size_t rows, channels, heads, kv_heads, head_size;
+    int transposed;
+    const mo_cl_gemm_env *env;
+    mo_cl_mem workspace;
+} mo_cl_qkv_desc;
+
+/* mo_cl_qkv_tensors - as mo_qkv_tensors, all float; {0} where that may be NULL. Since: 0.1 */
+typedef struct mo_cl_qkv_tensors {
+    mo_cl_mem x, weight, bias;
+    mo_cl_mem qkv, dqkv;
+    mo_cl_mem dx, dweight, dbias;
+} mo_cl_qkv_tensors;
+
+/* mo_cl_qkv_width - (heads + 2 kv_heads) head_size; 0 when it does not fit, or kv_heads does not
+ * divide heads. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_qkv_width(const mo_cl_qkv_desc *desc);
+
+/* mo_cl_qkv_forward - qkv = x weight^T + bias
+ * mo_cl_qkv_backward - dx = dqkv weight, dweight += dqkv^T x, dbias += sum of the rows of dqkv
+ *
+ * Memory:  the workspaces
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, kv_heads), MO_E_OVERFLOW, those of mo_cl_gemm and
+ *          mo_cl_bias_backward
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_qkv_forward(
+    const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_qkv_backward(
+    const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors);
+
+/* mo_cl_qkv_attention - what mo_cl_attention reads from qkv, and where it puts its gradients.
+ *
+ * tensors            in      qkv; dqkv may be {0}
+ * attention          in out  heads, kv_heads, head_size, stride and kv_stride are set
+ * attention_tensors  in out  q, k, v are set, with dqkv also dq, dk, dv
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, a size of 0, kv_heads, sizes), MO_E_OVERFLOW
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_qkv_attention(const mo_cl_qkv_desc *desc,
+    const mo_cl_qkv_tensors *tensors, mo_cl_attention_desc *attention,
+    mo_cl_attention_tensors *attention_tensors);
 
 #endif
 /* mo_cl_loss.h - mo_loss.h on a device: cross-entropy fused with the output projection; logits
@@ -3947,9 +4081,11 @@ static void moi_cl_record_free(mo_cl *cl);
     X(rope, prelude)                                                                               \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
-    X(attention_lanes, math)                                                                       \
+    X(attention_mask, math)                                                                        \
+    X(attention_lanes, attention_mask)                                                             \
     X(attention_tile, attention_lanes)                                                             \
     X(attention, attention_tile)                                                                   \
+    X(linear_attention, math)                                                                      \
     X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
@@ -3989,6 +4125,9 @@ static void moi_cl_record_free(mo_cl *cl);
     X(attention, mo_cl_attention_forward)                                                          \
     X(attention, mo_cl_attention_dq)                                                               \
     X(attention, mo_cl_attention_dkv)                                                              \
+    X(linear_attention, mo_cl_linear_attention_sum)                                                \
+    X(linear_attention, mo_cl_linear_attention_divide)                                             \
+    X(linear_attention, mo_cl_linear_attention_dot)                                                \
     X(loss, mo_cl_linear_ce_rows)                                                                  \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
@@ -5531,6 +5670,28 @@ static const char *const moi_cl_prelude_lines[] = {
 "#else\n",
 "#define MO_STREAMS 0\n",
 "#endif\n",
+"\n",
+"/* 32 random bits of an index: moi_random_mix and moi_random_key of the CPU. */\n",
+"static inline uint mo_random_mix(uint x) {\n",
+"    x = (x ^ (x >> 16)) * 0x7feb352du;\n",
+"    x = (x ^ (x >> 15)) * 0x846ca68bu;\n",
+"    return x ^ (x >> 16);\n",
+"}\n",
+"\n",
+"/* The key of the indices whose upper half this is. */\n",
+"static inline uint mo_random_key(ulong seed, uint high) {\n",
+"    return mo_random_mix((uint)seed + mo_random_mix((uint)(seed >> 32) + mo_random_mix(high)));\n",
+"}\n",
+"\n",
+"/* The bits of an index by its lower half. */\n",
+"static inline uint mo_random(uint low, uint key) { return mo_random_mix(low ^ key); }\n",
+"\n",
+"/* The same of number i behind first: next is the key of the following upper half, for a tile that\n",
+" * reaches into it. */\n",
+"static inline uint mo_random_at(uint first, uint i, uint key, uint next) {\n",
+"    const uint low = first + i;\n",
+"    return mo_random(low, low < first ? next : key);\n",
+"}\n",
 };
 
 static const char *const moi_cl_memory_lines[] = {
@@ -6836,29 +6997,6 @@ static const char *const moi_cl_codec_lines[] = {
 "    const uint bits = as_uint(x), magnitude = bits & 0x7fffffffu;\n",
 "    const uint clamped = (bits & 0x80000000u) | limit;\n",
 "    return as_float(magnitude > limit && magnitude <= MO_INFINITY ? clamped : bits);\n",
-"}\n",
-"\n",
-"/* ---- random bits --------------------------------------------------------------------------- */\n",
-"\n",
-"static inline uint mo_random_mix(uint x) {\n",
-"    x = (x ^ (x >> 16)) * 0x7feb352du;\n",
-"    x = (x ^ (x >> 15)) * 0x846ca68bu;\n",
-"    return x ^ (x >> 16);\n",
-"}\n",
-"\n",
-"/* The key of the indices whose upper half this is. */\n",
-"static inline uint mo_random_key(ulong seed, uint high) {\n",
-"    return mo_random_mix((uint)seed + mo_random_mix((uint)(seed >> 32) + mo_random_mix(high)));\n",
-"}\n",
-"\n",
-"/* The bits of an index by its lower half. */\n",
-"static inline uint mo_random(uint low, uint key) { return mo_random_mix(low ^ key); }\n",
-"\n",
-"/* The same of number i behind first: next is the key of the following upper half, for a tile that\n",
-" * reaches into it. */\n",
-"static inline uint mo_random_at(uint first, uint i, uint key, uint next) {\n",
-"    const uint low = first + i;\n",
-"    return mo_random(low, low < first ? next : key);\n",
 "}\n",
 "\n",
 "/* ---- bf16, fp16, fp8 ------------------------------------------------------------------------ */\n",
@@ -8753,23 +8891,27 @@ static const char *const moi_cl_attention_lines[] = {
 "/* attention.cl - exact attention, see mo_attention.h, in two forms: for groups of one item, behind\n",
 " * attention_lanes.cl, and for larger ones, behind attention_tile.cl.\n",
 " *\n",
-" * groups  batch * heads * ceil(seq / 16), or ceil(seq / MO_ROWS)\n",
+" * groups  batch * heads * ceil(seq / 16), or ceil(seq / MO_ROWS); kv_heads for dk and dv\n",
 " *\n",
 " * MO_HEAD  most elements of a head, at least head_size, a multiple of MO_TC\n",
+" * MO_BLOCKS, MO_DROP  see attention_mask.cl\n",
 " * and where MEMOPT_WG is more than 1:\n",
 " * MO_PART  0: forward, 1: dq, 2: dk and dv\n",
 " * MO_TC    divides MEMOPT_WG, at most 16\n",
 " * MO_MR    rows of an item\n",
 " *\n",
-" * check: -DMO_PART=0 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=4\n",
-" * check: -DMO_PART=1 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
-" * check: -DMO_PART=2 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
-" * check: -DMO_PART=0 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=2\n",
-" * check: -DMO_PART=1 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=2\n",
-" * check: -DMO_PART=2 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=1\n",
-" * check: -DMO_PART=0 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
-" * check: -DMO_PART=1 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
-" * check: -DMO_PART=2 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1 */\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=0 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=4\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=1 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=2 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=1 -DMO_DROP=1 -DMO_PART=0 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=4\n",
+" * check: -DMO_BLOCKS=1 -DMO_DROP=1 -DMO_PART=1 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=1 -DMO_DROP=1 -DMO_PART=2 -DMO_HEAD=64 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=0 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=1 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=2\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=2 -DMO_HEAD=128 -DMO_TC=8 -DMO_MR=1\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=0 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=1 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1\n",
+" * check: -DMO_BLOCKS=0 -DMO_DROP=0 -DMO_PART=2 -DMO_HEAD=256 -DMO_TC=8 -DMO_MR=1 */\n",
 "\n",
 "#if MEMOPT_WG == 1\n",
 "\n",
@@ -8777,23 +8919,35 @@ static const char *const moi_cl_attention_lines[] = {
 "MO_KERNEL void mo_cl_attention_forward(__global const float *restrict q, ulong q_off,\n",
 "    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
 "    __global float *restrict out, ulong out_off, __global float *restrict lse, ulong lse_off,\n",
-"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
-"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
-"    const uint end = full ? seq : at.row + at.rows;\n",
-"    const int16 last = full ? (int16)((int)seq - 1) : (int)at.row + MO_LANES;\n",
+"    MO_SHAPE_ARGS) {\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, 16u);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong in = mo_attention_head(at, at.head, seq, stride, n) + at.row * stride;\n",
+"    const ulong kv = mo_attention_head(at, at.head / (heads / kv_heads), seq, kv_stride, n);\n",
+"    const ulong row = mo_attention_head(at, at.head, seq, out_stride, n) + at.row * out_stride;\n",
+"    const ulong stats = ((ulong)at.sequence * heads + at.head) * seq + at.row;\n",
+"    const uint begin = MO_ALIGN(mo_attention_back(at.row, window)), stop = at.row + at.rows - 1;\n",
+"    const uint end = 1 + (full ? mo_attention_ahead(stop, window, seq) : stop);\n",
+"    const int16 rows = (int)at.row + MO_LANES, first = mo_lanes_back(rows, window);\n",
+"    const int16 last = full ? mo_lanes_ahead(rows, window, seq) : rows;\n",
 "    float16 tile[MO_HEAD], sums[MO_HEAD], s[MO_OTHER];\n",
 "    float16 most = -FLT_MAX, sum = 0.0f;\n",
-"    k += k_off + at.in;\n",
-"    v += v_off + at.in;\n",
-"    mo_lanes_load(q + q_off + at.in + at.row * stride, stride, at.rows, n, tile);\n",
+"#if MO_DROP\n",
+"    const uint16 row_keys = mo_lanes_random_keys(seed, offset + stats);\n",
+"#endif\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"    mo_lanes_load(q + q_off + in, stride, at.rows, n, tile);\n",
 "    mo_lanes_zero(sums, n);\n",
-"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"    for (uint key = begin; key < end; key += MO_OTHER) {\n",
+"        if (MO_HIDDEN(at.row, key)) continue;\n",
 "        const uint keys = min(end - key, MO_OTHER);\n",
-"        mo_lanes_product(tile, k + key * stride, stride, keys, n, s);\n",
+"        mo_lanes_product(tile, k + key * kv_stride, kv_stride, keys, n, s);\n",
 "        float16 now = most;\n",
 "        for (uint j = 0; j < keys; j++) {\n",
 "            const float16 score = s[j] * scale;\n",
-"            s[j] = select(score, (float16)-INFINITY, (int16)(int)(key + j) > last);\n",
+"            const int16 at_key = (int)(key + j);\n",
+"            s[j] = select(score, (float16)-INFINITY, (at_key > last) | (at_key < first));\n",
 "            now = select(now, s[j], s[j] > now);\n",
 "        }\n",
 "        const float16 shrink = mo_exp16(most - now);\n",
@@ -8801,17 +8955,19 @@ static const char *const moi_cl_attention_lines[] = {
 "        for (uint j = 0; j < keys; j++) {\n",
 "            s[j] = mo_exp16(s[j] - now);\n",
 "            sum += s[j];\n",
+"#if MO_DROP\n",
+"            s[j] *= mo_lanes_keep(row_keys, (uint16)(key + j), dropped, kept);\n",
+"#endif\n",
 "        }\n",
 "        most = now;\n",
-"        mo_lanes_accumulate(s, v + key * stride, stride, keys, n, shrink, sums);\n",
+"        mo_lanes_accumulate(s, v + key * kv_stride, kv_stride, keys, n, shrink, sums);\n",
 "    }\n",
-"    const float16 inverse = 1.0f / sum;\n",
+"    const int16 none = sum == 0.0f;\n",
+"    const float16 inverse = select(1.0f / sum, (float16)0.0f, none);\n",
 "    for (uint c = 0; c < n; c++) sums[c] *= inverse;\n",
-"    out += out_off + at.out + at.row * at.out_stride;\n",
-"    mo_lanes_store(sums, at.rows, n, out, at.out_stride);\n",
-"    float stats[16];\n",
-"    vstore16(most + log(sum), 0, stats);\n",
-"    for (uint r = 0; r < at.rows; r++) lse[lse_off + at.stats + at.row + r] = stats[r];\n",
+"    mo_lanes_store(sums, at.rows, n, out + out_off + row, out_stride);\n",
+"    most = select(most + log(sum), (float16)-INFINITY, none);\n",
+"    mo_lanes_store(&most, at.rows, 1, lse + lse_off + stats, 1);\n",
 "}\n",
 "\n",
 "/* dq of 16 queries; delta[row] = dout out, for the other kernel */\n",
@@ -8820,34 +8976,48 @@ static const char *const moi_cl_attention_lines[] = {
 "    __global const float *restrict out, ulong out_off, __global const float *restrict lse,\n",
 "    ulong lse_off, __global const float *restrict dout, ulong dout_off,\n",
 "    __global float *restrict delta, ulong delta_off, __global float *restrict dq, ulong dq_off,\n",
-"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
-"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
-"    const uint end = full ? seq : at.row + at.rows;\n",
-"    const int16 last = full ? (int16)((int)seq - 1) : (int)at.row + MO_LANES;\n",
-"    const ulong row = at.out + at.row * at.out_stride, stats = at.stats + at.row;\n",
+"    MO_SHAPE_ARGS) {\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, 16u);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong in = mo_attention_head(at, at.head, seq, stride, n) + at.row * stride;\n",
+"    const ulong kv = mo_attention_head(at, at.head / (heads / kv_heads), seq, kv_stride, n);\n",
+"    const ulong row = mo_attention_head(at, at.head, seq, out_stride, n) + at.row * out_stride;\n",
+"    const ulong stats = ((ulong)at.sequence * heads + at.head) * seq + at.row;\n",
+"    const uint begin = MO_ALIGN(mo_attention_back(at.row, window)), stop = at.row + at.rows - 1;\n",
+"    const uint end = 1 + (full ? mo_attention_ahead(stop, window, seq) : stop);\n",
+"    const int16 rows = (int)at.row + MO_LANES, first = mo_lanes_back(rows, window);\n",
+"    const int16 last = full ? mo_lanes_ahead(rows, window, seq) : rows;\n",
 "    float16 tile[MO_HEAD], dtile[MO_HEAD], sums[MO_HEAD], s[MO_OTHER], ds[MO_OTHER];\n",
-"    k += k_off + at.in;\n",
-"    v += v_off + at.in;\n",
-"    mo_lanes_load(q + q_off + at.in + at.row * stride, stride, at.rows, n, tile);\n",
-"    mo_lanes_load(dout + dout_off + row, at.out_stride, at.rows, n, dtile);\n",
-"    mo_lanes_load(out + out_off + row, at.out_stride, at.rows, n, sums);\n",
+"#if MO_DROP\n",
+"    const uint16 row_keys = mo_lanes_random_keys(seed, offset + stats);\n",
+"#endif\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"    mo_lanes_load(q + q_off + in, stride, at.rows, n, tile);\n",
+"    mo_lanes_load(dout + dout_off + row, out_stride, at.rows, n, dtile);\n",
+"    mo_lanes_load(out + out_off + row, out_stride, at.rows, n, sums);\n",
 "    const float16 norm = mo_lanes_row(lse + lse_off + stats, at.rows);\n",
 "    float16 dot = 0.0f;\n",
 "    for (uint c = 0; c < n; c++) dot = mo_mad16(dtile[c], sums[c], dot);\n",
 "    mo_lanes_store(&dot, at.rows, 1, delta + delta_off + stats, 1);\n",
 "    mo_lanes_zero(sums, n);\n",
-"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"    for (uint key = begin; key < end; key += MO_OTHER) {\n",
+"        if (MO_HIDDEN(at.row, key)) continue;\n",
 "        const uint keys = min(end - key, MO_OTHER);\n",
-"        mo_lanes_product(tile, k + key * stride, stride, keys, n, s);\n",
-"        mo_lanes_product(dtile, v + key * stride, stride, keys, n, ds);\n",
+"        mo_lanes_product(tile, k + key * kv_stride, kv_stride, keys, n, s);\n",
+"        mo_lanes_product(dtile, v + key * kv_stride, kv_stride, keys, n, ds);\n",
 "        for (uint j = 0; j < keys; j++) {\n",
+"            const int16 at_key = (int)(key + j);\n",
 "            const float16 p = mo_exp16(s[j] * scale - norm);\n",
+"#if MO_DROP\n",
+"            ds[j] *= mo_lanes_keep(row_keys, (uint16)(key + j), dropped, kept);\n",
+"#endif\n",
 "            const float16 d = p * (ds[j] - dot) * scale;\n",
-"            ds[j] = select(d, (float16)0.0f, (int16)(int)(key + j) > last);\n",
+"            ds[j] = select(d, (float16)0.0f, (at_key > last) | (at_key < first));\n",
 "        }\n",
-"        mo_lanes_accumulate(ds, k + key * stride, stride, keys, n, (float16)1.0f, sums);\n",
+"        mo_lanes_accumulate(ds, k + key * kv_stride, kv_stride, keys, n, (float16)1.0f, sums);\n",
 "    }\n",
-"    mo_lanes_store(sums, at.rows, n, dq + dq_off + at.in + at.row * stride, stride);\n",
+"    mo_lanes_store(sums, at.rows, n, dq + dq_off + in, stride);\n",
 "}\n",
 "\n",
 "/* dk and dv of 16 keys */\n",
@@ -8855,38 +9025,55 @@ static const char *const moi_cl_attention_lines[] = {
 "    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
 "    __global const float *restrict lse, ulong lse_off, __global const float *restrict dout,\n",
 "    ulong dout_off, __global const float *restrict delta, ulong delta_off,\n",
-"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off, uint seq,\n",
-"    uint heads, uint n, ulong stride, float scale, uint full) {\n",
-"    const mo_lanes_place at = mo_lanes_find(seq, heads, n, stride);\n",
-"    const int16 key = (int)at.row + MO_LANES;\n",
-"    const ulong rows = at.in + at.row * stride;\n",
+"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off,\n",
+"    MO_SHAPE_ARGS) {\n",
+"    const mo_attention_place at = mo_attention_find(seq, kv_heads, 16u);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong kv = mo_attention_head(at, at.head, seq, kv_stride, n) + at.row * kv_stride;\n",
+"    const uint group = heads / kv_heads, stop = at.row + at.rows - 1;\n",
+"    const uint begin = MO_ALIGN(full ? mo_attention_back(at.row, window) : at.row);\n",
+"    const uint end = 1 + mo_attention_ahead(stop, window, seq);\n",
+"    const int16 rows = (int)at.row + MO_LANES, last = mo_lanes_ahead(rows, window, seq);\n",
+"    const int16 first = full ? mo_lanes_back(rows, window) : rows;\n",
 "    float16 tile[MO_HEAD], vtile[MO_HEAD], dks[MO_HEAD], dvs[MO_HEAD], s[MO_OTHER], ds[MO_OTHER];\n",
-"    q += q_off + at.in;\n",
-"    dout += dout_off + at.out;\n",
-"    lse += lse_off + at.stats;\n",
-"    delta += delta_off + at.stats;\n",
-"    mo_lanes_load(k + k_off + rows, stride, at.rows, n, tile);\n",
-"    mo_lanes_load(v + v_off + rows, stride, at.rows, n, vtile);\n",
+"    mo_lanes_load(k + k_off + kv, kv_stride, at.rows, n, tile);\n",
+"    mo_lanes_load(v + v_off + kv, kv_stride, at.rows, n, vtile);\n",
 "    mo_lanes_zero(dks, n);\n",
 "    mo_lanes_zero(dvs, n);\n",
-"    for (uint query = full ? 0 : at.row; query < seq; query += MO_OTHER) {\n",
-"        const uint queries = min(seq - query, MO_OTHER);\n",
-"        __global const float *rows_q = q + query * stride;\n",
-"        __global const float *rows_d = dout + query * at.out_stride;\n",
-"        mo_lanes_product(tile, rows_q, stride, queries, n, s);\n",
-"        mo_lanes_product(vtile, rows_d, at.out_stride, queries, n, ds);\n",
-"        for (uint j = 0; j < queries; j++) {\n",
-"            const float16 e = mo_exp16(s[j] * scale - lse[query + j]);\n",
-"            const int16 first = full ? (int16)0 : key;\n",
-"            const float16 p = select(e, (float16)0.0f, first > (int16)(int)(query + j));\n",
-"            s[j] = p;\n",
-"            ds[j] = p * (ds[j] - delta[query + j]) * scale;\n",
+"    for (uint head = at.head * group; head < at.head * group + group; head++) {\n",
+"        const ulong stats = ((ulong)at.sequence * heads + head) * seq;\n",
+"        __global const float *head_q = q + q_off + mo_attention_head(at, head, seq, stride, n);\n",
+"        __global const float *head_d =\n",
+"            dout + dout_off + mo_attention_head(at, head, seq, out_stride, n);\n",
+"        for (uint query = begin; query < end; query += MO_OTHER) {\n",
+"            if (MO_HIDDEN(query, at.row)) continue;\n",
+"            const uint queries = min(end - query, (uint)MO_OTHER);\n",
+"            __global const float *rows_q = head_q + query * stride;\n",
+"            __global const float *rows_d = head_d + query * out_stride;\n",
+"            mo_lanes_product(tile, rows_q, stride, queries, n, s);\n",
+"            mo_lanes_product(vtile, rows_d, out_stride, queries, n, ds);\n",
+"            for (uint j = 0; j < queries; j++) {\n",
+"                const ulong row = stats + query + j;\n",
+"                const int16 at_query = (int)(query + j);\n",
+"                const float16 e = mo_exp16(s[j] * scale - lse[lse_off + row]);\n",
+"                const float16 p =\n",
+"                    select(e, (float16)0.0f, (first > at_query) | (last < at_query));\n",
+"                s[j] = p;\n",
+"#if MO_DROP\n",
+"                const uint row_key = mo_random_key(seed, (uint)(offset + row));\n",
+"                const float16 keep =\n",
+"                    mo_lanes_keep((uint16)row_key, as_uint16(rows), dropped, kept);\n",
+"                s[j] *= keep;\n",
+"                ds[j] *= keep;\n",
+"#endif\n",
+"                ds[j] = p * (ds[j] - delta[delta_off + row]) * scale;\n",
+"            }\n",
+"            mo_lanes_accumulate(s, rows_d, out_stride, queries, n, (float16)1.0f, dvs);\n",
+"            mo_lanes_accumulate(ds, rows_q, stride, queries, n, (float16)1.0f, dks);\n",
 "        }\n",
-"        mo_lanes_accumulate(s, rows_d, at.out_stride, queries, n, (float16)1.0f, dvs);\n",
-"        mo_lanes_accumulate(ds, rows_q, stride, queries, n, (float16)1.0f, dks);\n",
 "    }\n",
-"    mo_lanes_store(dks, at.rows, n, dk + dk_off + rows, stride);\n",
-"    mo_lanes_store(dvs, at.rows, n, dv + dv_off + rows, stride);\n",
+"    mo_lanes_store(dks, at.rows, n, dk + dk_off + kv, kv_stride);\n",
+"    mo_lanes_store(dvs, at.rows, n, dv + dv_off + kv, kv_stride);\n",
 "}\n",
 "\n",
 "#else\n",
@@ -8896,27 +9083,40 @@ static const char *const moi_cl_attention_lines[] = {
 "MO_KERNEL void mo_cl_attention_forward(__global const float *restrict q, ulong q_off,\n",
 "    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
 "    __global float *restrict out, ulong out_off, __global float *restrict lse, ulong lse_off,\n",
-"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    MO_SHAPE_ARGS) {\n",
 "    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
-"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, MO_ROWS);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong in = mo_attention_head(at, at.head, seq, stride, n) + at.row * stride;\n",
+"    const ulong kv = mo_attention_head(at, at.head / (heads / kv_heads), seq, kv_stride, n);\n",
+"    const ulong row = mo_attention_head(at, at.head, seq, out_stride, n) + at.row * out_stride;\n",
+"    const ulong stats = ((ulong)at.sequence * heads + at.head) * seq + at.row;\n",
+"    const uint begin = MO_ALIGN(mo_attention_back(at.row, window)), stop = at.row + at.rows - 1;\n",
+"    const uint end = 1 + (full ? mo_attention_ahead(stop, window, seq) : stop);\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
-"    const uint end = full ? seq : at.row + at.rows;\n",
 "    float s[MO_MR][4], sums[MO_MR][MO_NC], most[MO_MR], sum[MO_MR], now[MO_MR];\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
 "        most[i] = -FLT_MAX;\n",
 "        sum[i] = 0.0f;\n",
 "        MO_UNROLL for (uint j = 0; j < MO_NC; j++) sums[i][j] = 0.0f;\n",
 "    }\n",
-"    q += q_off + at.in + at.row * stride;\n",
-"    k += k_off + at.in;\n",
-"    v += v_off + at.in;\n",
-"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"    q += q_off + in;\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"#if MO_DROP\n",
+"    uint row_keys[MO_MR];\n",
+"    MO_UNROLL for (uint i = 0; i < MO_MR; i++)\n",
+"        row_keys[i] = mo_random_key(seed, (uint)(offset + stats + tr * MO_MR + i));\n",
+"#endif\n",
+"    for (uint key = begin; key < end; key += MO_OTHER) {\n",
+"        if (MO_HIDDEN(at.row, key)) continue;\n",
 "        const uint keys = min(end - key, (uint)MO_OTHER);\n",
-"        mo_attention_product(q, stride, at.rows, k + key * stride, stride, keys, n, buffer, s);\n",
+"        mo_attention_product(\n",
+"            q, stride, at.rows, k + key * kv_stride, kv_stride, keys, n, buffer, s);\n",
 "        MO_UNROLL for (uint i = 0; i < MO_MR; i++) now[i] = most[i];\n",
 "        MO_EACH_SCORE {\n",
-"            const uint column = tc + j * MO_TC, row = at.row + tr * MO_MR + i;\n",
-"            const int seen = column < keys && (full || key + column <= row);\n",
+"            const uint column = tc + j * MO_TC, query = at.row + tr * MO_MR + i;\n",
+"            const int seen = column < keys && mo_attention_sees(query, key + column, full, window);\n",
 "            s[i][j] = seen ? s[i][j] * scale : -INFINITY;\n",
 "            now[i] = s[i][j] > now[i] ? s[i][j] : now[i];\n",
 "        }\n",
@@ -8930,20 +9130,25 @@ static const char *const moi_cl_attention_lines[] = {
 "        MO_EACH_SCORE {\n",
 "            const float p = mo_exp(s[i][j] - most[i]);\n",
 "            sum[i] += p;\n",
+"#if MO_DROP\n",
+"            const uint at_key = key + tc + j * MO_TC;\n",
+"            MO_WEIGHT(i, j) = p * mo_attention_keep(row_keys[i], at_key, dropped, kept);\n",
+"#else\n",
 "            MO_WEIGHT(i, j) = p;\n",
+"#endif\n",
 "        }\n",
-"        mo_attention_accumulate(weights, v + key * stride, stride, keys, n, buffer, sums);\n",
+"        mo_attention_accumulate(weights, v + key * kv_stride, kv_stride, keys, n, buffer, sums);\n",
 "    }\n",
 "    mo_attention_share(sum, 0, buffer);\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
-"        const uint row = tr * MO_MR + i;\n",
-"        const float inverse = 1.0f / sum[i];\n",
+"        const uint r = tr * MO_MR + i;\n",
+"        const int none = sum[i] == 0.0f;\n",
+"        const float inverse = none ? 0.0f : 1.0f / sum[i];\n",
 "        MO_UNROLL for (uint j = 0; j < MO_NC; j++) sums[i][j] *= inverse;\n",
-"        if (tc == 0 && row < at.rows)\n",
-"            lse[lse_off + at.stats + at.row + row] = most[i] + log(sum[i]);\n",
+"        if (tc == 0 && r < at.rows)\n",
+"            lse[lse_off + stats + r] = none ? -INFINITY : most[i] + log(sum[i]);\n",
 "    }\n",
-"    out += out_off + at.out + at.row * at.out_stride;\n",
-"    mo_attention_store(sums, at.rows, n, out, at.out_stride);\n",
+"    mo_attention_store(sums, at.rows, n, out + out_off + row, out_stride);\n",
 "}\n",
 "#endif\n",
 "\n",
@@ -8954,43 +9159,58 @@ static const char *const moi_cl_attention_lines[] = {
 "    __global const float *restrict out, ulong out_off, __global const float *restrict lse,\n",
 "    ulong lse_off, __global const float *restrict dout, ulong dout_off,\n",
 "    __global float *restrict delta, ulong delta_off, __global float *restrict dq, ulong dq_off,\n",
-"    uint seq, uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    MO_SHAPE_ARGS) {\n",
 "    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
-"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const mo_attention_place at = mo_attention_find(seq, heads, MO_ROWS);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong in = mo_attention_head(at, at.head, seq, stride, n) + at.row * stride;\n",
+"    const ulong kv = mo_attention_head(at, at.head / (heads / kv_heads), seq, kv_stride, n);\n",
+"    const ulong row = mo_attention_head(at, at.head, seq, out_stride, n) + at.row * out_stride;\n",
+"    const ulong stats = ((ulong)at.sequence * heads + at.head) * seq + at.row;\n",
+"    const uint begin = MO_ALIGN(mo_attention_back(at.row, window)), stop = at.row + at.rows - 1;\n",
+"    const uint end = 1 + (full ? mo_attention_ahead(stop, window, seq) : stop);\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
-"    const uint end = full ? seq : at.row + at.rows;\n",
 "    float s[MO_MR][4], ds[MO_MR][4], sums[MO_MR][MO_NC], norm[MO_MR], dot[MO_MR];\n",
-"    q += q_off + at.in + at.row * stride;\n",
-"    k += k_off + at.in;\n",
-"    v += v_off + at.in;\n",
-"    out += out_off + at.out + at.row * at.out_stride;\n",
-"    dout += dout_off + at.out + at.row * at.out_stride;\n",
+"    q += q_off + in;\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"#if MO_DROP\n",
+"    uint row_keys[MO_MR];\n",
+"    MO_UNROLL for (uint i = 0; i < MO_MR; i++)\n",
+"        row_keys[i] = mo_random_key(seed, (uint)(offset + stats + tr * MO_MR + i));\n",
+"#endif\n",
+"    out += out_off + row;\n",
+"    dout += dout_off + row;\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
-"        const uint row = min(tr * MO_MR + i, at.rows - 1);\n",
+"        const uint r = min(tr * MO_MR + i, at.rows - 1);\n",
 "        dot[i] = 0.0f;\n",
 "        for (uint c = tc; c < n; c += MO_TC)\n",
-"            dot[i] = mo_mad(dout[row * at.out_stride + c], out[row * at.out_stride + c], dot[i]);\n",
-"        norm[i] = lse[lse_off + at.stats + at.row + row];\n",
+"            dot[i] = mo_mad(dout[r * out_stride + c], out[r * out_stride + c], dot[i]);\n",
+"        norm[i] = lse[lse_off + stats + r];\n",
 "        MO_UNROLL for (uint j = 0; j < MO_NC; j++) sums[i][j] = 0.0f;\n",
 "    }\n",
 "    mo_attention_share(dot, 0, buffer);\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++)\n",
 "        if (tc == 0 && tr * MO_MR + i < at.rows)\n",
-"            delta[delta_off + at.stats + at.row + tr * MO_MR + i] = dot[i];\n",
-"    for (uint key = 0; key < end; key += MO_OTHER) {\n",
+"            delta[delta_off + stats + tr * MO_MR + i] = dot[i];\n",
+"    for (uint key = begin; key < end; key += MO_OTHER) {\n",
+"        if (MO_HIDDEN(at.row, key)) continue;\n",
 "        const uint keys = min(end - key, (uint)MO_OTHER);\n",
-"        __global const float *rows_k = k + key * stride, *rows_v = v + key * stride;\n",
-"        mo_attention_product(q, stride, at.rows, rows_k, stride, keys, n, buffer, s);\n",
-"        mo_attention_product(dout, at.out_stride, at.rows, rows_v, stride, keys, n, buffer, ds);\n",
+"        __global const float *rows_k = k + key * kv_stride, *rows_v = v + key * kv_stride;\n",
+"        mo_attention_product(q, stride, at.rows, rows_k, kv_stride, keys, n, buffer, s);\n",
+"        mo_attention_product(dout, out_stride, at.rows, rows_v, kv_stride, keys, n, buffer, ds);\n",
 "        MO_EACH_SCORE {\n",
-"            const uint column = tc + j * MO_TC, row = at.row + tr * MO_MR + i;\n",
-"            const int seen = column < keys && (full || key + column <= row);\n",
+"            const uint column = tc + j * MO_TC, query = at.row + tr * MO_MR + i;\n",
+"            const int seen = column < keys && mo_attention_sees(query, key + column, full, window);\n",
 "            const float p = mo_exp(s[i][j] * scale - norm[i]);\n",
+"#if MO_DROP\n",
+"            ds[i][j] *= mo_attention_keep(row_keys[i], key + column, dropped, kept);\n",
+"#endif\n",
 "            MO_WEIGHT(i, j) = seen ? p * (ds[i][j] - dot[i]) * scale : 0.0f;\n",
 "        }\n",
-"        mo_attention_accumulate(weights, rows_k, stride, keys, n, buffer, sums);\n",
+"        mo_attention_accumulate(weights, rows_k, kv_stride, keys, n, buffer, sums);\n",
 "    }\n",
-"    mo_attention_store(sums, at.rows, n, dq + dq_off + at.in + at.row * stride, stride);\n",
+"    mo_attention_store(sums, at.rows, n, dq + dq_off + in, stride);\n",
 "}\n",
 "#endif\n",
 "\n",
@@ -9000,44 +9220,63 @@ static const char *const moi_cl_attention_lines[] = {
 "    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
 "    __global const float *restrict lse, ulong lse_off, __global const float *restrict dout,\n",
 "    ulong dout_off, __global const float *restrict delta, ulong delta_off,\n",
-"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off, uint seq,\n",
-"    uint heads, uint n, ulong stride, float scale, uint full) {\n",
+"    __global float *restrict dk, ulong dk_off, __global float *restrict dv, ulong dv_off,\n",
+"    MO_SHAPE_ARGS) {\n",
 "    __local float buffer[MO_BUFFER], weights[MO_ROWS * (MO_OTHER + 1)];\n",
-"    const mo_attention_place at = mo_attention_find(seq, heads, n, stride);\n",
+"    const mo_attention_place at = mo_attention_find(seq, kv_heads, MO_ROWS);\n",
+"    const ulong out_stride = (ulong)heads * n;\n",
+"    const ulong kv = mo_attention_head(at, at.head, seq, kv_stride, n) + at.row * kv_stride;\n",
+"    const uint group = heads / kv_heads, stop = at.row + at.rows - 1;\n",
+"    const uint begin = MO_ALIGN(full ? mo_attention_back(at.row, window) : at.row);\n",
+"    const uint end = 1 + mo_attention_ahead(stop, window, seq);\n",
 "    const uint tr = (uint)get_local_id(0) / MO_TC, tc = (uint)get_local_id(0) % MO_TC;\n",
-"    const ulong rows = at.in + at.row * stride;\n",
 "    float s[MO_MR][4], ds[MO_MR][4], dks[MO_MR][MO_NC], dvs[MO_MR][MO_NC];\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++)\n",
 "        MO_UNROLL for (uint j = 0; j < MO_NC; j++) dks[i][j] = dvs[i][j] = 0.0f;\n",
-"    q += q_off + at.in;\n",
-"    k += k_off + rows;\n",
-"    v += v_off + rows;\n",
-"    dout += dout_off + at.out;\n",
-"    lse += lse_off + at.stats;\n",
-"    delta += delta_off + at.stats;\n",
-"    for (uint query = full ? 0 : at.row; query < seq; query += MO_OTHER) {\n",
-"        const uint queries = min(seq - query, (uint)MO_OTHER);\n",
-"        __global const float *rows_q = q + query * stride;\n",
-"        __global const float *rows_d = dout + query * at.out_stride;\n",
-"        mo_attention_product(k, stride, at.rows, rows_q, stride, queries, n, buffer, s);\n",
-"        mo_attention_product(v, stride, at.rows, rows_d, at.out_stride, queries, n, buffer, ds);\n",
-"        MO_UNROLL for (uint j = 0; j < 4; j++) {\n",
-"            const uint column = tc + j * MO_TC, row = query + min(column, queries - 1);\n",
-"            const float norm = lse[row], dot = delta[row];\n",
-"            MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
-"                const int seen = column < queries && (full || at.row + tr * MO_MR + i <= row);\n",
-"                const float p = seen ? mo_exp(s[i][j] * scale - norm) : 0.0f;\n",
-"                ds[i][j] = p * (ds[i][j] - dot) * scale;\n",
-"                MO_WEIGHT(i, j) = p;\n",
+"    k += k_off + kv;\n",
+"    v += v_off + kv;\n",
+"    for (uint head = at.head * group; head < at.head * group + group; head++) {\n",
+"        const ulong stats = ((ulong)at.sequence * heads + head) * seq;\n",
+"        __global const float *head_q = q + q_off + mo_attention_head(at, head, seq, stride, n);\n",
+"        __global const float *head_d =\n",
+"            dout + dout_off + mo_attention_head(at, head, seq, out_stride, n);\n",
+"        for (uint query = begin; query < end; query += MO_OTHER) {\n",
+"            if (MO_HIDDEN(query, at.row)) continue;\n",
+"            const uint queries = min(end - query, (uint)MO_OTHER);\n",
+"            __global const float *rows_q = head_q + query * stride;\n",
+"            __global const float *rows_d = head_d + query * out_stride;\n",
+"            mo_attention_product(k, kv_stride, at.rows, rows_q, stride, queries, n, buffer, s);\n",
+"            mo_attention_product(v, kv_stride, at.rows, rows_d, out_stride, queries, n, buffer, ds);\n",
+"            MO_UNROLL for (uint j = 0; j < 4; j++) {\n",
+"                const uint column = tc + j * MO_TC, at_query = query + min(column, queries - 1);\n",
+"                const ulong row = stats + at_query;\n",
+"                const float norm = lse[lse_off + row], dot = delta[delta_off + row];\n",
+"#if MO_DROP\n",
+"                const uint row_key = mo_random_key(seed, (uint)(offset + row));\n",
+"#endif\n",
+"                MO_UNROLL for (uint i = 0; i < MO_MR; i++) {\n",
+"                    const uint at_key = at.row + tr * MO_MR + i;\n",
+"                    const int seen =\n",
+"                        column < queries && mo_attention_sees(at_query, at_key, full, window);\n",
+"                    const float p = seen ? mo_exp(s[i][j] * scale - norm) : 0.0f;\n",
+"#if MO_DROP\n",
+"                    const float keep = mo_attention_keep(row_key, at_key, dropped, kept);\n",
+"                    MO_WEIGHT(i, j) = p * keep;\n",
+"                    ds[i][j] = p * (ds[i][j] * keep - dot) * scale;\n",
+"#else\n",
+"                    MO_WEIGHT(i, j) = p;\n",
+"                    ds[i][j] = p * (ds[i][j] - dot) * scale;\n",
+"#endif\n",
+"                }\n",
 "            }\n",
+"            mo_attention_accumulate(weights, rows_d, out_stride, queries, n, buffer, dvs);\n",
+"            barrier(CLK_LOCAL_MEM_FENCE);\n",
+"            MO_EACH_SCORE MO_WEIGHT(i, j) = ds[i][j];\n",
+"            mo_attention_accumulate(weights, rows_q, stride, queries, n, buffer, dks);\n",
 "        }\n",
-"        mo_attention_accumulate(weights, rows_d, at.out_stride, queries, n, buffer, dvs);\n",
-"        barrier(CLK_LOCAL_MEM_FENCE);\n",
-"        MO_EACH_SCORE MO_WEIGHT(i, j) = ds[i][j];\n",
-"        mo_attention_accumulate(weights, rows_q, stride, queries, n, buffer, dks);\n",
 "    }\n",
-"    mo_attention_store(dks, at.rows, n, dk + dk_off + rows, stride);\n",
-"    mo_attention_store(dvs, at.rows, n, dv + dv_off + rows, stride);\n",
+"    mo_attention_store(dks, at.rows, n, dk + dk_off + kv, kv_stride);\n",
+"    mo_attention_store(dvs, at.rows, n, dv + dv_off + kv, kv_stride);\n",
 "}\n",
 "#endif\n",
 "#endif\n",
@@ -9155,25 +9394,12 @@ static const char *const moi_cl_attention_tile_lines[] = {
 "                x[(tr * MO_MR + i) * stride + tc + j * MO_TC] = sum[i][j];\n",
 "}\n",
 "\n",
-"/* Which of the group's heads, and where its rows begin. */\n",
-"typedef struct mo_attention_place {\n",
-"    ulong in, out, stats; /* first elements of the head in q, in out, and in lse */\n",
-"    ulong out_stride;\n",
-"    uint row, rows;\n",
-"} mo_attention_place;\n",
-"\n",
-"MO_INLINE mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {\n",
-"    const uint tiles = (seq + MO_ROWS - 1) / MO_ROWS, id = (uint)get_group_id(0);\n",
-"    const uint at = id / tiles, sequence = at / heads, head = at % heads;\n",
-"    mo_attention_place p;\n",
-"    p.out_stride = (ulong)heads * n;\n",
-"    p.in = (ulong)sequence * seq * stride + head * n;\n",
-"    p.out = (ulong)sequence * seq * p.out_stride + head * n;\n",
-"    p.stats = (ulong)at * seq;\n",
-"    p.row = id % tiles * MO_ROWS;\n",
-"    p.rows = min(seq - p.row, (uint)MO_ROWS);\n",
-"    return p;\n",
+"#if MO_DROP\n",
+"/* What the probability of a key is multiplied with: 0, or kept. */\n",
+"MO_INLINE float mo_attention_keep(uint row_key, uint key, uint dropped, float kept) {\n",
+"    return mo_random(key, row_key) < dropped ? 0.0f : kept;\n",
 "}\n",
+"#endif\n",
 "\n",
 "#define MO_EACH_SCORE                                                                              \\\n",
 "    MO_UNROLL for (uint i = 0; i < MO_MR; i++)                                                     \\\n",
@@ -9181,9 +9407,71 @@ static const char *const moi_cl_attention_tile_lines[] = {
 "#endif\n",
 };
 
+static const char *const moi_cl_attention_mask_lines[] = {
+"/* attention_mask.cl - what both forms of attention.cl share: which head, who sees whom, what is\n",
+" * dropped. Behind math.cl.\n",
+" *\n",
+" * Query i sees key j where they are less than window apart and, unless full, j is not behind i;\n",
+" * with MO_BLOCKS also blocks[i / block][j / block] must not be 0. Blocks are multiples of what a\n",
+" * group does at a time, so that it skips whole tiles.\n",
+" *\n",
+" * MO_BLOCKS  1: there are blocks\n",
+" * MO_DROP    1: probabilities are dropped */\n",
+"\n",
+"#if MO_BLOCKS\n",
+"#define MO_BLOCK_ARGS        , __global const uchar *restrict blocks, ulong blocks_off, uint block\n",
+"#define MO_HIDDEN(query, key)                                                                      \\\n",
+"    (blocks[blocks_off + (query) / block * ((seq + block - 1) / block) + (key) / block] == 0)\n",
+"#define MO_ALIGN(at) ((at) / MO_OTHER * MO_OTHER)\n",
+"#else\n",
+"#define MO_BLOCK_ARGS\n",
+"#define MO_HIDDEN(query, key) 0\n",
+"#define MO_ALIGN(at)          (at)\n",
+"#endif\n",
+"#if MO_DROP\n",
+"#define MO_DROP_ARGS , ulong seed, ulong offset, uint dropped, float kept\n",
+"#else\n",
+"#define MO_DROP_ARGS\n",
+"#endif\n",
+"#define MO_SHAPE_ARGS                                                                              \\\n",
+"    uint seq, uint heads, uint kv_heads, uint n, ulong stride, ulong kv_stride, float scale,       \\\n",
+"        uint full, uint window MO_BLOCK_ARGS MO_DROP_ARGS\n",
+"\n",
+"/* Which head of which sequence, and its rows. */\n",
+"typedef struct mo_attention_place {\n",
+"    uint sequence, head, row, rows;\n",
+"} mo_attention_place;\n",
+"\n",
+"static inline mo_attention_place mo_attention_find(uint seq, uint heads, uint rows) {\n",
+"    const uint tiles = (seq + rows - 1) / rows, id = (uint)get_group_id(0), at = id / tiles;\n",
+"    mo_attention_place p;\n",
+"    p.sequence = at / heads;\n",
+"    p.head = at % heads;\n",
+"    p.row = id % tiles * rows;\n",
+"    p.rows = min(seq - p.row, rows);\n",
+"    return p;\n",
+"}\n",
+"\n",
+"/* The first element of a head in rows of stride. */\n",
+"static inline ulong mo_attention_head(\n",
+"    mo_attention_place at, uint head, uint seq, ulong stride, uint n) {\n",
+"    return (ulong)at.sequence * seq * stride + (ulong)head * n;\n",
+"}\n",
+"\n",
+"/* The first and the last position that are less than window away. */\n",
+"static inline uint mo_attention_back(uint at, uint window) { return at - min(at, window - 1); }\n",
+"static inline uint mo_attention_ahead(uint at, uint window, uint seq) {\n",
+"    return at + min(seq - 1 - at, window - 1);\n",
+"}\n",
+"static inline int mo_attention_sees(uint query, uint key, uint full, uint window) {\n",
+"    const int ahead = (int)key - (int)query;\n",
+"    return ahead < (int)window && -ahead < (int)window && (full || ahead <= 0);\n",
+"}\n",
+};
+
 static const char *const moi_cl_attention_lanes_lines[] = {
 "/* attention_lanes.cl - what attention.cl takes where MEMOPT_WG is 1: 16 rows of a head in the lanes\n",
-" * of vectors, against blocks of MO_OTHER rows of the other side. Behind math.cl.\n",
+" * of vectors, against blocks of MO_OTHER rows of the other side. Behind attention_mask.cl.\n",
 " *\n",
 " * With rows in lanes a score is a sum of vectors times numbers, the running softmax of the papers\n",
 " * works lane by lane, and nothing is summed across lanes. Lanes behind the last row repeat it. */\n",
@@ -9289,26 +9577,273 @@ static const char *const moi_cl_attention_lanes_lines[] = {
 "    }\n",
 "}\n",
 "\n",
-"/* Which of the group's heads, and where its 16 rows begin. */\n",
-"typedef struct mo_lanes_place {\n",
-"    ulong in, out, stats; /* first elements of the head in q, in out, and in lse */\n",
-"    ulong out_stride;\n",
-"    uint row, rows;\n",
-"} mo_lanes_place;\n",
+"/* The lanes' rows with the first and the last position that are less than window away. */\n",
+"static inline int16 mo_lanes_back(int16 row, uint window) {\n",
+"    return row - min(row, (int16)((int)window - 1));\n",
+"}\n",
+"static inline int16 mo_lanes_ahead(int16 row, uint window, uint seq) {\n",
+"    return row + min((int16)((int)seq - 1) - row, (int16)((int)window - 1));\n",
+"}\n",
 "\n",
-"static inline mo_lanes_place mo_lanes_find(uint seq, uint heads, uint n, ulong stride) {\n",
-"    const uint tiles = (seq + 15) / 16, id = (uint)get_group_id(0);\n",
-"    const uint at = id / tiles, sequence = at / heads, head = at % heads;\n",
-"    mo_lanes_place p;\n",
-"    p.out_stride = (ulong)heads * n;\n",
-"    p.in = (ulong)sequence * seq * stride + head * n;\n",
-"    p.out = (ulong)sequence * seq * p.out_stride + head * n;\n",
-"    p.stats = (ulong)at * seq;\n",
-"    p.row = id % tiles * 16;\n",
-"    p.rows = min(seq - p.row, 16u);\n",
-"    return p;\n",
+"#if MO_DROP\n",
+"/* The keys of the random bits of 16 rows. */\n",
+"static inline uint16 mo_lanes_random_keys(ulong seed, ulong row) {\n",
+"    uint keys[16];\n",
+"    for (uint r = 0; r < 16; r++) keys[r] = mo_random_key(seed, (uint)(row + r));\n",
+"    return vload16(0, keys);\n",
+"}\n",
+"\n",
+"/* What probabilities are multiplied with: 0, or kept; either the rows' key or the index is the same\n",
+" * for all lanes. */\n",
+"static inline float16 mo_lanes_keep(uint16 key, uint16 index, uint dropped, float kept) {\n",
+"    uint16 x = key ^ index;\n",
+"    x = (x ^ (x >> 16)) * 0x7feb352du;\n",
+"    x = (x ^ (x >> 15)) * 0x846ca68bu;\n",
+"    x ^= x >> 16;\n",
+"    return select((float16)kept, (float16)0.0f, x < dropped);\n",
 "}\n",
 "#endif\n",
+"#endif\n",
+};
+
+static const char *const moi_cl_linear_attention_lines[] = {
+"/* linear_attention.cl - linear attention, see mo_linear_attention.h: four sums of one form, and\n",
+" * what stands around them. Behind math.cl.\n",
+" *\n",
+" *   y[t] = sum over j of (a[t] b[j]) x[j] = a[t] S[t],  S[t] = sum of b[j]^T x[j]\n",
+" *\n",
+" *   MO_PART  a         b         x         y                           t sees\n",
+" *   0        f(q)      f(k)      v and 1   out norm, and norm behind   those in front\n",
+" *   1        u         v and 1   f(k)      gradient of f(q)            those in front\n",
+" *   2        v and 1   u         f(q)      gradient of f(k)            those behind\n",
+" *   3        f(k)      f(q)      u         dv                          those behind\n",
+" *\n",
+" * u is dout / norm, and behind it -dout out / norm. A group has MO_COLUMNS columns of the state S\n",
+" * of one head, an item some of them, and takes one position after the other.\n",
+" *\n",
+" * groups  batch * heads * ceil(columns / MO_COLUMNS), columns n + 1 where MO_PART is 0, else n\n",
+" *\n",
+" * MO_HEAD  most elements of a head, at least n, a multiple of 16\n",
+" * MO_PER   where MEMOPT_WG is 1: columns of an item / 16\n",
+" *\n",
+" * check: -DMO_PART=0 -DMO_HEAD=64 -DMO_PER=5\n",
+" * check: -DMO_PART=1 -DMO_HEAD=64 -DMO_PER=4\n",
+" * check: -DMO_PART=2 -DMO_HEAD=64 -DMO_PER=4\n",
+" * check: -DMO_PART=3 -DMO_HEAD=64 -DMO_PER=4 */\n",
+"\n",
+"#define MO_WIDE (MO_HEAD + 1)\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_ROWS    16u\n",
+"#define MO_STEP    1u\n",
+"#define MO_COLUMNS (16u * MO_PER)\n",
+"#define MO_PITCH   (MO_HEAD + 96) /* zeros behind the last column */\n",
+"#define MO_LOCAL\n",
+"#define MO_BARRIER()\n",
+"#define MO_BARRIER_GLOBAL()\n",
+"#define MO_UNROLL\n",
+"#else\n",
+"#define MO_ROWS      1u\n",
+"#define MO_STEP      4u /* positions that are loaded at once */\n",
+"#define MO_COLUMNS   (uint)MEMOPT_WG\n",
+"#define MO_PITCH     MO_WIDE\n",
+"#define MO_LOCAL     __local\n",
+"#define MO_BARRIER() barrier(CLK_LOCAL_MEM_FENCE)\n",
+"#define MO_BARRIER_GLOBAL() barrier(CLK_GLOBAL_MEM_FENCE) /* all have read norm */\n",
+"#if MEMOPT_WG >= 32\n",
+"#define MO_UNROLL _Pragma(\"unroll\")\n",
+"#else\n",
+"#define MO_UNROLL\n",
+"#endif\n",
+"#endif\n",
+"\n",
+"/* y = elu(x) + 1 of n numbers, and zeros behind */\n",
+"static inline void mo_linear_features(__global const float *x, uint n, MO_LOCAL float *y) {\n",
+"    uint i = (uint)get_local_id(0);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < n; i += 16) {\n",
+"        const float16 v = vload16(0, x + i);\n",
+"        vstore16(select(mo_exp16(v), v + 1.0f, v > 0.0f), 0, y + i);\n",
+"    }\n",
+"#endif\n",
+"    for (; i < n; i += MEMOPT_WG) y[i] = x[i] > 0.0f ? x[i] + 1.0f : mo_exp(x[i]);\n",
+"    for (; i < MO_PITCH; i += MEMOPT_WG) y[i] = 0.0f;\n",
+"}\n",
+"\n",
+"/* y = n numbers times scale, then last, and zeros behind */\n",
+"static inline void mo_linear_wide(\n",
+"    __global const float *x, float scale, float last, uint n, MO_LOCAL float *y) {\n",
+"    uint i = (uint)get_local_id(0);\n",
+"    for (; i < n; i += MEMOPT_WG) y[i] = x[i] * scale;\n",
+"    for (; i < MO_PITCH; i += MEMOPT_WG) y[i] = i == n ? last : 0.0f;\n",
+"}\n",
+"\n",
+"/* S += b^T x, and y = a S, of the item's columns; rows of b and a count. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_STATE float16 s[MO_WIDE * MO_PER]\n",
+"static inline void mo_linear_add(float16 *s, const float *b, const float *x, uint rows) {\n",
+"    float16 xs[MO_PER];\n",
+"    for (uint j = 0; j < MO_PER; j++) xs[j] = vload16(j, x);\n",
+"    for (uint r = 0; r < rows; r++)\n",
+"        for (uint j = 0; j < MO_PER; j++)\n",
+"            s[r * MO_PER + j] = mo_mad16(xs[j], b[r], s[r * MO_PER + j]);\n",
+"}\n",
+"static inline void mo_linear_result(const float16 *s, const float *a, uint rows, float *y) {\n",
+"    float16 ys[MO_PER];\n",
+"    for (uint j = 0; j < MO_PER; j++) ys[j] = 0.0f;\n",
+"    for (uint r = 0; r < rows; r++)\n",
+"        for (uint j = 0; j < MO_PER; j++) ys[j] = mo_mad16(s[r * MO_PER + j], a[r], ys[j]);\n",
+"    for (uint j = 0; j < MO_PER; j++) vstore16(ys[j], j, y);\n",
+"}\n",
+"#else\n",
+"#define MO_STATE float s[MO_WIDE]\n",
+"static inline __attribute__((always_inline)) void mo_linear_add(\n",
+"    float *s, __local const float *b, __local const float *x, uint rows) {\n",
+"    const float own = x[get_local_id(0)];\n",
+"    (void)rows; /* b is 0 behind them */\n",
+"    MO_UNROLL for (uint r = 0; r < MO_WIDE; r++) s[r] = mo_mad(own, b[r], s[r]);\n",
+"}\n",
+"static inline __attribute__((always_inline)) void mo_linear_result(\n",
+"    const float *s, __local const float *a, uint rows, float *y) {\n",
+"    float sum = 0.0f;\n",
+"    (void)rows;\n",
+"    MO_UNROLL for (uint r = 0; r < MO_WIDE; r++) sum = mo_mad(s[r], a[r], sum);\n",
+"    *y = sum;\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* at, to, stat: the position's first element in q, in out, and its number in norm */\n",
+"#define MO_FQ(y) mo_linear_features(q + at, n, y)\n",
+"#define MO_FK(y) mo_linear_features(k + at, n, y)\n",
+"#define MO_V1(y) mo_linear_wide(v + at, 1.0f, 1.0f, n, y)\n",
+"#define MO_U(y)  mo_linear_wide(dout + to, 1.0f / norm[norm_off + stat], dot[dot_off + stat], n, y)\n",
+"#if MO_PART == 0\n",
+"#define MO_A MO_FQ\n",
+"#define MO_B MO_FK\n",
+"#define MO_X MO_V1\n",
+"#elif MO_PART == 1\n",
+"#define MO_A MO_U\n",
+"#define MO_B MO_V1\n",
+"#define MO_X MO_FK\n",
+"#define MO_D MO_FQ\n",
+"#elif MO_PART == 2\n",
+"#define MO_A MO_V1\n",
+"#define MO_B MO_U\n",
+"#define MO_X MO_FQ\n",
+"#define MO_D MO_FK\n",
+"#else\n",
+"#define MO_A MO_FK\n",
+"#define MO_B MO_FQ\n",
+"#define MO_X MO_U\n",
+"#endif\n",
+"\n",
+"MO_KERNEL void mo_cl_linear_attention_sum(__global const float *restrict q, ulong q_off,\n",
+"    __global const float *restrict k, ulong k_off, __global const float *restrict v, ulong v_off,\n",
+"#if MO_PART == 0\n",
+"    __global float *restrict norm, ulong norm_off,\n",
+"#else\n",
+"    __global const float *restrict norm, ulong norm_off, __global const float *restrict dout,\n",
+"    ulong dout_off, __global const float *restrict dot, ulong dot_off,\n",
+"#endif\n",
+"    __global float *restrict result, ulong result_off, uint seq, uint heads, uint n, ulong stride,\n",
+"    uint full) {\n",
+"    const uint columns = n + (MO_PART == 0), tiles = (columns + MO_COLUMNS - 1) / MO_COLUMNS;\n",
+"    const uint id = (uint)get_group_id(0), head = id / tiles % heads, sequence = id / tiles / heads;\n",
+"    const uint first = id % tiles * MO_COLUMNS, last = min(columns, first + MO_COLUMNS);\n",
+"    const uint rows = MO_PART == 0 || MO_PART == 3 ? n : n + 1;\n",
+"    const ulong all = (ulong)sequence * seq, stats = ((ulong)sequence * heads + head) * seq;\n",
+"    MO_LOCAL float a[MO_STEP * MO_PITCH], b[MO_STEP * MO_PITCH];\n",
+"    MO_LOCAL float x[MO_STEP * MO_PITCH + MO_COLUMNS]; /* an item may have no column there */\n",
+"#ifdef MO_D\n",
+"    MO_LOCAL float d[MO_STEP * MO_PITCH]; /* 1, or the derivative of f below it */\n",
+"#endif\n",
+"    float y[MO_COLUMNS / MEMOPT_WG];\n",
+"    MO_STATE;\n",
+"    MO_UNROLL for (uint r = 0; r < sizeof s / sizeof *s; r++) s[r] = 0.0f;\n",
+"    q += q_off;\n",
+"    k += k_off;\n",
+"    v += v_off;\n",
+"#if MO_PART != 0\n",
+"    dout += dout_off;\n",
+"#endif\n",
+"    /* full: S is the sum of all positions before the first result */\n",
+"    for (uint pass = full ? 0 : 1; pass < 2; pass++)\n",
+"        for (uint begin = 0; begin < seq; begin += MO_STEP) {\n",
+"            const uint steps = min(seq - begin, MO_STEP);\n",
+"            MO_BARRIER();\n",
+"            for (uint i = 0; i < steps; i++) {\n",
+"                const uint t = MO_PART >= 2 ? seq - 1 - begin - i : begin + i;\n",
+"                const ulong at = (all + t) * stride + head * n, stat = stats + t;\n",
+"                const ulong to = ((all + t) * heads + head) * n;\n",
+"                (void)to, (void)stat;\n",
+"                MO_A(a + i * MO_PITCH);\n",
+"                MO_B(b + i * MO_PITCH);\n",
+"                MO_X(x + i * MO_PITCH);\n",
+"#ifdef MO_D\n",
+"                MO_D(d + i * MO_PITCH);\n",
+"#endif\n",
+"            }\n",
+"            MO_BARRIER();\n",
+"            for (uint i = 0; i < steps; i++) {\n",
+"                const uint t = MO_PART >= 2 ? seq - 1 - begin - i : begin + i;\n",
+"                if (!full || pass == 0)\n",
+"                    mo_linear_add(s, b + i * MO_PITCH, x + i * MO_PITCH + first, rows);\n",
+"                if (pass == 0) continue;\n",
+"                mo_linear_result(s, a + i * MO_PITCH, rows, y);\n",
+"                for (uint c = first + (uint)get_local_id(0); c < last; c += MEMOPT_WG) {\n",
+"                    const float value = y[(c - first) / MEMOPT_WG];\n",
+"#if MO_PART == 0\n",
+"                    if (c < n) result[result_off + ((all + t) * heads + head) * n + c] = value;\n",
+"                    else norm[norm_off + stats + t] = value;\n",
+"#else\n",
+"                    const ulong place = result_off + (all + t) * stride + head * n + c;\n",
+"#ifdef MO_D\n",
+"                    result[place] = value * min(d[i * MO_PITCH + c], 1.0f);\n",
+"#else\n",
+"                    result[place] = value;\n",
+"#endif\n",
+"#endif\n",
+"                }\n",
+"            }\n",
+"        }\n",
+"}\n",
+"\n",
+"/* The rows of a head in out and norm; row r of out is head r % heads of a position. */\n",
+"static inline ulong mo_linear_stat(ulong row, uint seq, uint heads) {\n",
+"    const ulong position = row / heads;\n",
+"    return (position / seq * heads + row % heads) * seq + position % seq;\n",
+"}\n",
+"\n",
+"/* norm += epsilon, out /= norm; groups: ceil(rows / MO_ROWS) */\n",
+"MO_KERNEL void mo_cl_linear_attention_divide(__global float *restrict out, ulong out_off,\n",
+"    __global float *restrict norm, ulong norm_off, float epsilon, ulong rows, uint seq, uint heads,\n",
+"    uint n) {\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    for (ulong row = begin; row < min(rows, begin + MO_ROWS); row++) {\n",
+"        const ulong stat = norm_off + mo_linear_stat(row, seq, heads);\n",
+"        const float sum = norm[stat] + epsilon;\n",
+"        __global float *to = out + out_off + row * n;\n",
+"        MO_BARRIER_GLOBAL();\n",
+"        for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG) to[i] /= sum;\n",
+"        if (get_local_id(0) == 0) norm[stat] = sum;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* dot = -dout out / norm; groups: ceil(rows / MO_ROWS) */\n",
+"MO_KERNEL void mo_cl_linear_attention_dot(__global const float *restrict out, ulong out_off,\n",
+"    __global const float *restrict dout, ulong dout_off, __global const float *restrict norm,\n",
+"    ulong norm_off, __global float *restrict dot, ulong dot_off, ulong rows, uint seq, uint heads,\n",
+"    uint n) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    for (ulong row = begin; row < min(rows, begin + MO_ROWS); row++) {\n",
+"        const ulong stat = mo_linear_stat(row, seq, heads);\n",
+"        float sum = 0.0f;\n",
+"        for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG)\n",
+"            sum = mo_mad(dout[dout_off + row * n + i], out[out_off + row * n + i], sum);\n",
+"        sum = mo_group_sum(sum, scratch);\n",
+"        if (get_local_id(0) == 0) dot[dot_off + stat] = -sum / norm[norm_off + stat];\n",
+"    }\n",
+"}\n",
 };
 
 /* ---- the tables ---------------------------------------------------------------------------- */
@@ -13457,7 +13992,8 @@ typedef struct moi_cl_attention_job {
     mo_cl *cl;
     mo_cl_attention_desc d; /* with its defaults */
     const mo_cl_attention_tensors *t;
-    uint64_t n_in, n_out, n_rows; /* elements of q, of out, of lse */
+    uint64_t n_in, n_kv, n_out, n_rows; /* elements of q, of k, of out, of lse */
+    uint64_t n_blocks;
 } moi_cl_attention_job;
 
 size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *desc) {
@@ -13466,23 +14002,41 @@ size_t mo_cl_attention_workspace_size(const mo_cl_attention_desc *desc) {
     return moi_mul(n, sizeof(float), &n) ? n : 0;
 }
 
-/* Sizes, and how many elements the tensors have. */
-static mo_status moi_cl_attention_sizes(moi_cl_attention_job *job) {
+/* Strides, and how many elements the tensors have. */
+static mo_status moi_cl_attention_strides(moi_cl_attention_job *job) {
     mo_cl_attention_desc *d = &job->d;
     size_t channels, heads, rows, n;
-    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
     if (!moi_mul(d->heads, d->head_size, &channels)) return MO_E_OVERFLOW;
+    const size_t kv_channels = d->kv_heads * d->head_size;
+    if (d->kv_stride == 0) d->kv_stride = d->stride == 0 ? kv_channels : d->stride;
     if (d->stride == 0) d->stride = channels;
-    if (d->stride < channels) return MO_E_INVALID;
+    if (d->stride < channels || d->kv_stride < kv_channels) return MO_E_INVALID;
     if (!moi_mul(d->batch, d->heads, &heads) || !moi_mul(d->batch, d->seq, &rows) ||
-        !moi_mul(rows, d->stride, &n) || n > SIZE_MAX / 8 || heads > INT32_MAX ||
-        d->seq > INT32_MAX - 1024)
+        !moi_mul(rows, moi_max(d->stride, d->kv_stride), &n) || n > SIZE_MAX / 8 ||
+        heads > INT32_MAX || d->seq > INT32_MAX - 1024)
         return MO_E_OVERFLOW;
-    if (d->head_size > 256) return MO_E_UNSUPPORTED;
     job->n_in = (uint64_t)(rows - 1) * d->stride + channels; /* the last row may end there */
+    job->n_kv = (uint64_t)(rows - 1) * d->kv_stride + kv_channels;
     job->n_out = (uint64_t)rows * channels;
     job->n_rows = (uint64_t)heads * d->seq;
+    return MO_OK;
+}
+
+/* Defaults, and sizes that go together. */
+static mo_status moi_cl_attention_sizes(moi_cl_attention_job *job) {
+    mo_cl_attention_desc *d = &job->d;
+    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
+    if (d->kv_heads == 0) d->kv_heads = d->heads;
+    if (d->heads % d->kv_heads != 0 || d->block % 64 != 0) return MO_E_INVALID;
+    if (!(d->dropout >= 0.0f && d->dropout < 1.0f)) return MO_E_INVALID;
+    const mo_status status = moi_cl_attention_strides(job);
+    if (status != MO_OK) return status;
+    if (d->head_size > 256) return MO_E_UNSUPPORTED;
     if (d->scale == 0.0f) d->scale = 1.0f / sqrtf((float)d->head_size);
+    if (d->window == 0 || d->window > d->seq) d->window = d->seq;
+    if (d->block == 0) d->block = 64;
+    d->block = moi_min(d->block, moi_ceil_div(d->seq, 64) * 64);
+    job->n_blocks = (uint64_t)moi_ceil_div(d->seq, d->block) * moi_ceil_div(d->seq, d->block);
     return MO_OK;
 }
 
@@ -13491,13 +14045,14 @@ static mo_status moi_cl_attention_check(moi_cl_attention_job *job, int backward)
     if (!job->cl || !t) return MO_E_INVALID;
     mo_status status = moi_cl_attention_sizes(job);
     if (status != MO_OK) return status;
-    if (!moi_cl_has_floats(&t->q, job->n_in) || !moi_cl_has_floats(&t->k, job->n_in) ||
-        !moi_cl_has_floats(&t->v, job->n_in) || !moi_cl_has_floats(&t->out, job->n_out) ||
+    if (!moi_cl_has_floats(&t->q, job->n_in) || !moi_cl_has_floats(&t->k, job->n_kv) ||
+        !moi_cl_has_floats(&t->v, job->n_kv) || !moi_cl_has_floats(&t->out, job->n_out) ||
         !moi_cl_has_floats(&t->lse, job->n_rows))
         return MO_E_INVALID;
+    if (job->d.blocks.buffer && job->d.blocks.size < job->n_blocks) return MO_E_INVALID;
     if (!backward) return MO_OK;
     if (!moi_cl_has_floats(&t->dout, job->n_out) || !moi_cl_has_floats(&t->dq, job->n_in) ||
-        !moi_cl_has_floats(&t->dk, job->n_in) || !moi_cl_has_floats(&t->dv, job->n_in))
+        !moi_cl_has_floats(&t->dk, job->n_kv) || !moi_cl_has_floats(&t->dv, job->n_kv))
         return MO_E_INVALID;
     return moi_cl_has_floats(&job->d.workspace, job->n_rows) ? MO_OK : MO_E_NO_SPACE;
 }
@@ -13510,41 +14065,61 @@ static uint32_t moi_cl_attention_options(
     const moi_cl_attention_job *job, int part, char *options, size_t size) {
     const uint32_t items = (uint32_t)job->cl->work_group, n = (uint32_t)job->d.head_size;
     const uint32_t head = n <= 64 ? 64 : n <= 128 ? 128 : 256;
+    const int blocks = job->d.blocks.buffer != NULL, drop = job->d.dropout > 0.0f;
     if (items == 1) {
-        snprintf(options, size, "-DMO_HEAD=%u", (unsigned)head);
+        snprintf(options, size, "-DMO_BLOCKS=%d -DMO_DROP=%d -DMO_HEAD=%u", blocks, drop,
+            (unsigned)head);
         return 16;
     }
     const uint32_t columns = items >= 256 ? 16 : items >= 64 ? 8 : items >= 8 ? 4 : 2;
     const uint32_t sums = (part == moi_cl_attention_kv ? 2 : 1) * head / columns;
     const uint32_t most = part == moi_cl_attention_out && items <= 128 ? 4 : 2;
     const uint32_t rows = moi_cl_least(most, 32 / moi_cl_least(sums, 32));
-    snprintf(options, size, "-DMO_PART=%d -DMO_HEAD=%u -DMO_TC=%u -DMO_MR=%u", part, (unsigned)head,
-        (unsigned)columns, (unsigned)rows);
+    snprintf(options, size,
+        "-DMO_BLOCKS=%d -DMO_DROP=%d -DMO_PART=%d -DMO_HEAD=%u -DMO_TC=%u -DMO_MR=%u", blocks, drop,
+        part, (unsigned)head, (unsigned)columns, (unsigned)rows);
     return items / columns * rows;
 }
 
 static moi_cl_call moi_cl_attention_begin(
     const moi_cl_attention_job *job, int part, moi_cl_kernel id, uint64_t *n_groups) {
-    char options[96];
+    char options[128];
     const uint32_t rows = moi_cl_attention_options(job, part, options, sizeof options);
     const mo_cl_attention_tensors *t = job->t;
+    const size_t heads = part == moi_cl_attention_kv ? job->d.kv_heads : job->d.heads;
     moi_cl_call call = moi_cl_begin(job->cl, id, options);
-    *n_groups = (uint64_t)job->d.batch * job->d.heads * ((job->d.seq + rows - 1) / rows);
+    *n_groups = (uint64_t)job->d.batch * heads * ((job->d.seq + rows - 1) / rows);
     if (*n_groups > UINT32_MAX && call.status == MO_OK) call.status = MO_E_OVERFLOW;
+    if (job->d.blocks.buffer && job->d.block % rows != 0 && call.status == MO_OK)
+        call.status = MO_E_UNSUPPORTED;
     moi_cl_mem_arg(&call, &t->q, sizeof(float), job->n_in);
-    moi_cl_mem_arg(&call, &t->k, sizeof(float), job->n_in);
-    moi_cl_mem_arg(&call, &t->v, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->k, sizeof(float), job->n_kv);
+    moi_cl_mem_arg(&call, &t->v, sizeof(float), job->n_kv);
     return call;
 }
 
 static mo_status moi_cl_attention_end(
     const moi_cl_attention_job *job, moi_cl_call *call, uint64_t n_groups) {
-    moi_cl_u32_arg(call, (uint32_t)job->d.seq);
-    moi_cl_u32_arg(call, (uint32_t)job->d.heads);
-    moi_cl_u32_arg(call, (uint32_t)job->d.head_size);
-    moi_cl_u64_arg(call, job->d.stride);
-    moi_cl_f32_arg(call, job->d.scale);
-    moi_cl_u32_arg(call, job->d.full != 0);
+    const mo_cl_attention_desc *d = &job->d;
+    moi_cl_u32_arg(call, (uint32_t)d->seq);
+    moi_cl_u32_arg(call, (uint32_t)d->heads);
+    moi_cl_u32_arg(call, (uint32_t)d->kv_heads);
+    moi_cl_u32_arg(call, (uint32_t)d->head_size);
+    moi_cl_u64_arg(call, d->stride);
+    moi_cl_u64_arg(call, d->kv_stride);
+    moi_cl_f32_arg(call, d->scale);
+    moi_cl_u32_arg(call, d->full != 0);
+    moi_cl_u32_arg(call, (uint32_t)d->window);
+    if (d->blocks.buffer) {
+        moi_cl_mem_arg(call, &d->blocks, 1, job->n_blocks);
+        moi_cl_u32_arg(call, (uint32_t)d->block);
+    }
+    if (d->dropout > 0.0f) {
+        moi_cl_u64_arg(call, d->seed);
+        moi_cl_u64_arg(call, d->offset);
+        moi_cl_u32_arg(call, (uint32_t)((double)d->dropout * 4294967296.0));
+        moi_cl_f32_arg(call, 1.0f / (1.0f - d->dropout));
+    }
     return moi_cl_run(call, n_groups);
 }
 
@@ -13569,8 +14144,8 @@ static mo_status moi_cl_attention_run_dkv(const moi_cl_attention_job *job) {
     moi_cl_mem_arg(&call, &t->lse, sizeof(float), job->n_rows);
     moi_cl_mem_arg(&call, &t->dout, sizeof(float), job->n_out);
     moi_cl_mem_arg(&call, &job->d.workspace, sizeof(float), job->n_rows);
-    moi_cl_mem_arg(&call, &t->dk, sizeof(float), job->n_in);
-    moi_cl_mem_arg(&call, &t->dv, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->dk, sizeof(float), job->n_kv);
+    moi_cl_mem_arg(&call, &t->dv, sizeof(float), job->n_kv);
     return moi_cl_attention_end(job, &call, n_groups);
 }
 
@@ -13603,6 +14178,245 @@ mo_status mo_cl_attention_backward(
     mo_status status = moi_cl_attention_check(&job, 1);
     if (status == MO_OK) status = moi_cl_attention_run_dq(&job);
     return status == MO_OK ? moi_cl_attention_run_dkv(&job) : status;
+}
+/* mo_cl_linear_attention.c - see mo_cl_linear_attention.h and linear_attention.cl, whose parts
+ * these are. */
+
+enum { moi_cl_linear_out = 0, moi_cl_linear_q, moi_cl_linear_k, moi_cl_linear_v };
+
+typedef struct moi_cl_linear_job {
+    mo_cl *cl;
+    mo_cl_linear_attention_desc d; /* with its defaults */
+    const mo_cl_linear_attention_tensors *t;
+    uint64_t n_in, n_out, n_rows; /* elements of q, of out, of norm */
+} moi_cl_linear_job;
+
+size_t mo_cl_linear_attention_workspace_size(const mo_cl_linear_attention_desc *desc) {
+    size_t n;
+    if (!desc || !moi_mul(desc->batch, desc->heads, &n) || !moi_mul(n, desc->seq, &n)) return 0;
+    return moi_mul(n, sizeof(float), &n) ? n : 0;
+}
+
+/* Defaults, and how many elements the tensors have. */
+static mo_status moi_cl_linear_sizes(moi_cl_linear_job *job) {
+    mo_cl_linear_attention_desc *d = &job->d;
+    size_t channels, heads, rows, n;
+    if (d->batch == 0 || d->seq == 0 || d->heads == 0 || d->head_size == 0) return MO_E_INVALID;
+    if (!(d->epsilon >= 0.0f)) return MO_E_INVALID;
+    if (d->epsilon == 0.0f) d->epsilon = 1e-6f;
+    if (!moi_mul(d->heads, d->head_size, &channels)) return MO_E_OVERFLOW;
+    if (d->stride == 0) d->stride = channels;
+    if (d->stride < channels) return MO_E_INVALID;
+    if (!moi_mul(d->batch, d->heads, &heads) || !moi_mul(d->batch, d->seq, &rows) ||
+        !moi_mul(rows, d->stride, &n) || n > SIZE_MAX / 8 || heads > INT32_MAX / 32 ||
+        d->seq > INT32_MAX)
+        return MO_E_OVERFLOW;
+    if (d->head_size > 256) return MO_E_UNSUPPORTED;
+    job->n_in = (uint64_t)(rows - 1) * d->stride + channels; /* the last row may end there */
+    job->n_out = (uint64_t)rows * channels;
+    job->n_rows = (uint64_t)heads * d->seq;
+    return MO_OK;
+}
+
+static mo_status moi_cl_linear_check(moi_cl_linear_job *job, int backward) {
+    const mo_cl_linear_attention_tensors *t = job->t;
+    if (!job->cl || !t) return MO_E_INVALID;
+    mo_status status = moi_cl_linear_sizes(job);
+    if (status != MO_OK) return status;
+    if (!moi_cl_has_floats(&t->q, job->n_in) || !moi_cl_has_floats(&t->k, job->n_in) ||
+        !moi_cl_has_floats(&t->v, job->n_in) || !moi_cl_has_floats(&t->out, job->n_out) ||
+        !moi_cl_has_floats(&t->norm, job->n_rows))
+        return MO_E_INVALID;
+    if (!backward) return MO_OK;
+    if (!moi_cl_has_floats(&t->dout, job->n_out) || !moi_cl_has_floats(&t->dq, job->n_in) ||
+        !moi_cl_has_floats(&t->dk, job->n_in) || !moi_cl_has_floats(&t->dv, job->n_in))
+        return MO_E_INVALID;
+    return moi_cl_has_floats(&job->d.workspace, job->n_rows) ? MO_OK : MO_E_NO_SPACE;
+}
+
+/* The options of a part, and how many groups share the columns of a head: 80 of them at most where
+ * an item has a group to itself, so that sums stay in registers. */
+static uint64_t moi_cl_linear_options(
+    const moi_cl_linear_job *job, int part, char *options, size_t size) {
+    const size_t n = job->d.head_size, columns = n + (part == moi_cl_linear_out);
+    const size_t head = n <= 64 ? 64 : n <= 128 ? 128 : 256;
+    const size_t vectors = moi_ceil_div(columns, 16), tiles = moi_ceil_div(vectors, 5);
+    const unsigned items = (unsigned)job->cl->work_group,
+                   per = (unsigned)moi_ceil_div(vectors, tiles);
+    snprintf(options, size, "-DMO_PART=%d -DMO_HEAD=%u -DMO_PER=%u", part, (unsigned)head,
+        items == 1 ? per : 0);
+    return items == 1 ? tiles : moi_ceil_div(columns, items);
+}
+
+/* One of the four sums, to result. */
+static mo_status moi_cl_linear_sum(
+    const moi_cl_linear_job *job, int part, const mo_cl_mem *result) {
+    char options[96];
+    const mo_cl_linear_attention_desc *d = &job->d;
+    const mo_cl_linear_attention_tensors *t = job->t;
+    const uint64_t tiles = moi_cl_linear_options(job, part, options, sizeof options);
+    moi_cl_call call = moi_cl_begin(job->cl, MOI_CL_mo_cl_linear_attention_sum, options);
+    moi_cl_mem_arg(&call, &t->q, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->k, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->v, sizeof(float), job->n_in);
+    moi_cl_mem_arg(&call, &t->norm, sizeof(float), job->n_rows);
+    if (part != moi_cl_linear_out) {
+        moi_cl_mem_arg(&call, &t->dout, sizeof(float), job->n_out);
+        moi_cl_mem_arg(&call, &d->workspace, sizeof(float), job->n_rows);
+    }
+    moi_cl_mem_arg(
+        &call, result, sizeof(float), part == moi_cl_linear_out ? job->n_out : job->n_in);
+    moi_cl_u32_arg(&call, (uint32_t)d->seq);
+    moi_cl_u32_arg(&call, (uint32_t)d->heads);
+    moi_cl_u32_arg(&call, (uint32_t)d->head_size);
+    moi_cl_u64_arg(&call, d->stride);
+    moi_cl_u32_arg(&call, d->full != 0);
+    return moi_cl_run(&call, (uint64_t)d->batch * d->heads * tiles);
+}
+
+/* The kernels that walk over the rows of out. They are compiled with the sums of part 0. */
+static moi_cl_call moi_cl_linear_rows_begin(const moi_cl_linear_job *job, moi_cl_kernel id) {
+    char options[96];
+    moi_cl_linear_options(job, moi_cl_linear_out, options, sizeof options);
+    moi_cl_call call = moi_cl_begin(job->cl, id, options);
+    moi_cl_mem_arg(&call, &job->t->out, sizeof(float), job->n_out);
+    return call;
+}
+static mo_status moi_cl_linear_rows_end(const moi_cl_linear_job *job, moi_cl_call *call) {
+    moi_cl_u64_arg(call, job->n_rows);
+    moi_cl_u32_arg(call, (uint32_t)job->d.seq);
+    moi_cl_u32_arg(call, (uint32_t)job->d.heads);
+    moi_cl_u32_arg(call, (uint32_t)job->d.head_size);
+    return moi_cl_run(call, moi_cl_row_groups(job->cl, job->n_rows));
+}
+
+static moi_cl_linear_job moi_cl_linear_job_of(mo_cl *cl, const mo_cl_linear_attention_desc *desc,
+    const mo_cl_linear_attention_tensors *tensors) {
+    moi_cl_linear_job job;
+    memset(&job, 0, sizeof job); /* no desc: sizes of 0, which are refused */
+    job.cl = cl;
+    if (desc) job.d = *desc;
+    job.t = tensors;
+    return job;
+}
+
+mo_status mo_cl_linear_attention_forward(mo_cl *cl, const mo_cl_linear_attention_desc *desc,
+    const mo_cl_linear_attention_tensors *tensors) {
+    moi_cl_linear_job job = moi_cl_linear_job_of(cl, desc, tensors);
+    mo_status status = moi_cl_linear_check(&job, 0);
+    if (status == MO_OK) status = moi_cl_linear_sum(&job, moi_cl_linear_out, &tensors->out);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_linear_rows_begin(&job, MOI_CL_mo_cl_linear_attention_divide);
+    moi_cl_mem_arg(&call, &tensors->norm, sizeof(float), job.n_rows);
+    moi_cl_f32_arg(&call, job.d.epsilon);
+    return moi_cl_linear_rows_end(&job, &call);
+}
+
+mo_status mo_cl_linear_attention_backward(mo_cl *cl, const mo_cl_linear_attention_desc *desc,
+    const mo_cl_linear_attention_tensors *tensors) {
+    moi_cl_linear_job job = moi_cl_linear_job_of(cl, desc, tensors);
+    mo_status status = moi_cl_linear_check(&job, 1);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_linear_rows_begin(&job, MOI_CL_mo_cl_linear_attention_dot);
+    moi_cl_mem_arg(&call, &tensors->dout, sizeof(float), job.n_out);
+    moi_cl_mem_arg(&call, &tensors->norm, sizeof(float), job.n_rows);
+    moi_cl_mem_arg(&call, &job.d.workspace, sizeof(float), job.n_rows);
+    status = moi_cl_linear_rows_end(&job, &call);
+    if (status == MO_OK) status = moi_cl_linear_sum(&job, moi_cl_linear_q, &tensors->dq);
+    if (status == MO_OK) status = moi_cl_linear_sum(&job, moi_cl_linear_k, &tensors->dk);
+    return status == MO_OK ? moi_cl_linear_sum(&job, moi_cl_linear_v, &tensors->dv) : status;
+}
+/* mo_cl_qkv.c - see mo_cl_qkv.h. */
+
+size_t mo_cl_qkv_width(const mo_cl_qkv_desc *desc) {
+    mo_qkv_desc same;
+    if (!desc) return 0;
+    memset(&same, 0, sizeof same);
+    same.heads = desc->heads;
+    same.kv_heads = desc->kv_heads;
+    same.head_size = desc->head_size;
+    return mo_qkv_width(&same);
+}
+
+/* The row of qkv, when all sizes go together and fit. */
+static mo_status moi_cl_qkv_check(const mo_cl_qkv_desc *d, size_t *width) {
+    size_t n;
+    if (!d || d->rows == 0 || d->channels == 0 || d->heads == 0 || d->head_size == 0)
+        return MO_E_INVALID;
+    if (d->kv_heads != 0 && d->heads % d->kv_heads != 0) return MO_E_INVALID;
+    *width = mo_cl_qkv_width(d);
+    if (*width == 0 || !moi_mul(d->rows, *width, &n) || n > SIZE_MAX / 8 ||
+        !moi_mul(d->channels, *width, &n))
+        return MO_E_OVERFLOW;
+    return MO_OK;
+}
+
+mo_status mo_cl_qkv_forward(const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors) {
+    const mo_cl_qkv_tensors *t = tensors;
+    const mo_cl_mem none = {0};
+    size_t width;
+    mo_status status = moi_cl_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!desc->env || !t) return MO_E_INVALID;
+    const int bias = t->bias.buffer != NULL;
+    if (bias) status = mo_cl_bias_forward(desc->env->cl, t->bias, none, desc->rows, width, t->qkv);
+    const mo_gemm_desc product = {
+        desc->rows, width, desc->channels, 0, !desc->transposed, 0, 0, 0, 0, bias ? 1.0f : 0.0f};
+    return status == MO_OK ? mo_cl_gemm(desc->env, &product, t->x, t->weight, t->qkv) : status;
+}
+
+static mo_status moi_cl_qkv_dweight(
+    const mo_cl_qkv_desc *d, const mo_cl_qkv_tensors *t, size_t width) {
+    if (d->transposed) {
+        const mo_gemm_desc product = {d->channels, width, d->rows, 1, 0, 0, 0, 0, 0, 1.0f};
+        return mo_cl_gemm(d->env, &product, t->x, t->dqkv, t->dweight);
+    }
+    const mo_gemm_desc product = {width, d->channels, d->rows, 1, 0, 0, 0, 0, 0, 1.0f};
+    return mo_cl_gemm(d->env, &product, t->dqkv, t->x, t->dweight);
+}
+
+mo_status mo_cl_qkv_backward(const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors) {
+    const mo_cl_qkv_tensors *t = tensors;
+    size_t width;
+    mo_status status = moi_cl_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!desc->env || !t || !t->dqkv.buffer) return MO_E_INVALID;
+    const mo_gemm_desc to_x = {
+        desc->rows, desc->channels, width, 0, desc->transposed, 0, 0, 0, 0, 0};
+    if (t->dx.buffer) status = mo_cl_gemm(desc->env, &to_x, t->dqkv, t->weight, t->dx);
+    if (status == MO_OK && t->dweight.buffer) status = moi_cl_qkv_dweight(desc, t, width);
+    if (status != MO_OK || !t->dbias.buffer) return status;
+    return mo_cl_bias_backward(
+        desc->env->cl, t->dqkv, desc->rows, width, t->dbias, desc->workspace);
+}
+
+static mo_cl_mem moi_cl_qkv_part(const mo_cl_mem *qkv, size_t off) {
+    return mo_cl_part(qkv, off * sizeof(float), qkv->size - off * sizeof(float));
+}
+
+mo_status mo_cl_qkv_attention(const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors,
+    mo_cl_attention_desc *attention, mo_cl_attention_tensors *attention_tensors) {
+    size_t width;
+    const mo_status status = moi_cl_qkv_check(desc, &width);
+    if (status != MO_OK) return status;
+    if (!tensors || !attention || !attention_tensors) return MO_E_INVALID;
+    const uint64_t n = (uint64_t)desc->rows * width;
+    const int backward = tensors->dqkv.buffer != NULL;
+    if (!moi_cl_has_floats(&tensors->qkv, n)) return MO_E_INVALID;
+    if (backward && !moi_cl_has_floats(&tensors->dqkv, n)) return MO_E_INVALID;
+    const size_t k = desc->heads * desc->head_size, v = k + (width - k) / 2;
+    attention->heads = desc->heads;
+    attention->kv_heads = desc->kv_heads;
+    attention->head_size = desc->head_size;
+    attention->stride = attention->kv_stride = width;
+    attention_tensors->q = tensors->qkv;
+    attention_tensors->k = moi_cl_qkv_part(&tensors->qkv, k);
+    attention_tensors->v = moi_cl_qkv_part(&tensors->qkv, v);
+    if (!backward) return MO_OK;
+    attention_tensors->dq = tensors->dqkv;
+    attention_tensors->dk = moi_cl_qkv_part(&tensors->dqkv, k);
+    attention_tensors->dv = moi_cl_qkv_part(&tensors->dqkv, v);
+    return MO_OK;
 }
 /* mo_cl_loss.c - see mo_cl_loss.h. */
 

@@ -48,6 +48,7 @@ typedef struct work {
     double flops;               // of one call; 0 = not counted
     void (*end)(void *state);   // called after the case; NULL = nothing to do
     void (*rival)(void *state); // timed in turns with run: a BLAS, or the plain way; NULL = none
+    bool rival_is_plain;        // where flops are counted and it is no BLAS
     extra extras[MAX_EXTRAS];
     int n_extras;
 } work;

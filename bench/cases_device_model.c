@@ -73,17 +73,23 @@ static void attention_backward(void *state) {
     must(mo_cl_attention_backward(s->cl, &s->desc, &s->tensors));
 }
 
+static void attention_both(void *state) {
+    attention_forward(state);
+    attention_backward(state);
+}
+
 // As in cases_model.c.
-static bool setup_attention(work *w, double n_products) {
+static heads *take_heads(work *w, size_t seq, size_t batch, size_t kv_heads) {
     heads *s = take(w, sizeof *s);
-    if (!s) return false;
+    if (!s) return NULL;
     memset(s, 0, sizeof *s);
     s->cl = &w->device->cl;
     mo_cl_attention_desc *d = &s->desc;
     mo_cl_attention_tensors *t = &s->tensors;
-    d->seq = (size_t)w->variant;
-    d->batch = 1024 / d->seq;
+    d->seq = seq;
+    d->batch = batch;
     d->heads = 6;
+    d->kv_heads = kv_heads;
     d->head_size = 64;
     const size_t rows = d->batch * d->heads * d->seq, n = rows * d->head_size;
     t->q = device_take_random(w, n, 1);
@@ -98,15 +104,65 @@ static bool setup_attention(work *w, double n_products) {
     d->workspace = device_take(w, mo_cl_attention_workspace_size(d));
     const mo_cl_mem all[] = {
         t->q, t->k, t->v, t->dout, t->out, t->lse, t->dq, t->dk, t->dv, d->workspace};
-    if (!device_took(all, sizeof all / sizeof *all)) return false;
-    attention_forward(s);
+    if (!device_took(all, sizeof all / sizeof *all)) return NULL;
     w->state = s;
     w->units = 1;
-    w->flops = n_products * (double)n * (double)d->seq;
+    return s;
+}
+
+static bool setup_attention(work *w, double n_products) {
+    const size_t seq = (size_t)w->variant;
+    heads *s = take_heads(w, seq, 1024 / seq, 0);
+    if (!s) return false;
+    attention_forward(s);
+    w->flops = n_products * 1024 * 6 * 64 * (double)seq;
     return true;
 }
 static bool setup_attention_forward(work *w) { return setup_attention(w, 2); }
 static bool setup_attention_backward(work *w) { return setup_attention(w, 5); }
+
+static bool setup_attention_gqa(work *w) {
+    heads *s = take_heads(w, 1024, 1, 2);
+    if (!s) return false;
+    w->flops = 7.0 * 1024 * 6 * 64 * 1024;
+    return true;
+}
+
+static bool setup_attention_window(work *w) {
+    const double seq = 4096, window = w->variant ? w->variant : seq;
+    heads *s = take_heads(w, 4096, 1, 0);
+    if (!s) return false;
+    s->desc.window = (size_t)w->variant;
+    w->flops = 7 * 2 * 6 * 64 * (window * seq - window * window / 2);
+    return true;
+}
+
+typedef struct linear_heads {
+    mo_cl *cl;
+    mo_cl_linear_attention_desc desc;
+    mo_cl_linear_attention_tensors tensors;
+} linear_heads;
+
+static void linear_attention_both(void *state) {
+    linear_heads *s = state;
+    must(mo_cl_linear_attention_forward(s->cl, &s->desc, &s->tensors));
+    must(mo_cl_linear_attention_backward(s->cl, &s->desc, &s->tensors));
+}
+
+static bool setup_attention_linear(work *w) {
+    heads *same = take_heads(w, 4096, 1, 0);
+    linear_heads *s = take(w, sizeof *s);
+    if (!same || !s) return false;
+    const mo_cl_attention_tensors *t = &same->tensors;
+    s->cl = same->cl;
+    s->desc = (mo_cl_linear_attention_desc){
+        .batch = 1, .seq = 4096, .heads = 6, .head_size = 64, .workspace = same->desc.workspace};
+    s->tensors = (mo_cl_linear_attention_tensors){
+        t->q, t->k, t->v, t->out, t->lse, t->dout, t->dq, t->dk, t->dv};
+    w->state = s;
+    w->flops = 4096.0 * 6 * 64 * 16 * 64;
+    return true;
+}
 
 // ---- loss -----------------------------------------------------------------------------------
 
@@ -171,6 +227,14 @@ const bench_case cases_device_model[] = {
         setup_attention_backward, attention_backward, 256},
     {"attention.backward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
         setup_attention_backward, attention_backward, 1024},
+    {"attention.gqa", "pass", "1024, 6 heads of 64 on 2 of keys; forward and backward", 0,
+        setup_attention_gqa, attention_both, 0},
+    {"attention.4096", "pass", "4096, 6 heads of 64, causal; forward and backward", 0,
+        setup_attention_window, attention_both, 0},
+    {"attention.window", "pass", "the same, each position sees the last 512", 0,
+        setup_attention_window, attention_both, 512},
+    {"attention.linear", "pass", "4096, 6 heads of 64, linear; forward and backward", 0,
+        setup_attention_linear, linear_attention_both, 0},
     {"loss.linear_ce", "pass", "1024 rows, 256 channels, 4096 words, all logits at once", 0,
         setup_loss, linear_ce, 0},
     {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,

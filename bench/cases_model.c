@@ -8,6 +8,8 @@
 typedef struct heads {
     mo_attention_desc desc;
     mo_attention_tensors tensors;
+    mo_gemm_env env; // of the plain way, with its matrices
+    float *p, *dp;   // [heads x seq x seq], [seq x seq]
 } heads;
 
 static void attention_forward(void *state) {
@@ -18,18 +20,133 @@ static void attention_backward(void *state) {
     heads *s = state;
     must(mo_attention_backward(&s->desc, &s->tensors));
 }
+static void attention_both(void *state) {
+    attention_forward(state);
+    attention_backward(state);
+}
 
-// The same number of tokens for every length. A product of the scores' size takes seq^2 head_size
-// operations, since causal attention needs half of it; forward has two of them, backward five.
-static bool setup_attention(work *w, double n_products) {
+// The plain way: the seq x seq matrix of each head, by the same products. e^x is mo_math.inc's, in
+// a form that compilers make vectors of.
+static float exp_of(float x) {
+    x = x < -60 ? -60 : x;
+    const float whole = x * 1.44269504f + 12582912.0f;
+    const float n = whole - 12582912.0f, r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f * r + 1.3981999507e-3f, power;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    uint32_t bits;
+    memcpy(&bits, &whole, sizeof bits);
+    bits = (bits - 0x4b400000u + 127u) << 23;
+    memcpy(&power, &bits, sizeof power);
+    return (p * r * r + r + 1) * power;
+}
+
+typedef struct plain_rows {
+    float *p, *dp, *lse;
+    const float *out, *dout;
+    size_t seq, n, stride;
+    float scale;
+} plain_rows;
+
+static void plain_softmax(const void *context, size_t begin, size_t end) {
+    const plain_rows *w = context;
+    for (size_t i = begin; i < end; i++) {
+        float *p = w->p + i * w->seq, most = p[0], sum = 0;
+        for (size_t j = 1; j <= i; j++) most = p[j] > most ? p[j] : most;
+        for (size_t j = 0; j <= i; j++) p[j] = exp_of(p[j] - most);
+        for (size_t j = 0; j <= i; j++) sum += p[j];
+        for (size_t j = 0; j <= i; j++) p[j] /= sum;
+        for (size_t j = i + 1; j < w->seq; j++) p[j] = 0;
+    }
+}
+static void plain_softmax_backward(const void *context, size_t begin, size_t end) {
+    const plain_rows *w = context;
+    for (size_t i = begin; i < end; i++) {
+        const float *p = w->p + i * w->seq;
+        float *dp = w->dp + i * w->seq, dot = 0;
+        for (size_t c = 0; c < w->n; c++)
+            dot += w->out[i * w->stride + c] * w->dout[i * w->stride + c];
+        for (size_t j = 0; j < w->seq; j++) dp[j] = p[j] * (dp[j] - dot) * w->scale;
+    }
+}
+
+static void plain_forward(void *state) {
+    heads *s = state;
+    const mo_attention_desc *d = &s->desc;
+    const mo_attention_tensors *t = &s->tensors;
+    const size_t seq = d->seq, n = d->head_size, stride = d->heads * n;
+    for (size_t h = 0; h < d->heads; h++) {
+        plain_rows rows = {.p = s->p + h * seq * seq, .seq = seq};
+        const mo_gemm_desc scores = {.m = seq,
+            .n = seq,
+            .k = n,
+            .trans_b = 1,
+            .lda = stride,
+            .ldb = stride,
+            .alpha = 1 / sqrtf((float)n)};
+        const mo_gemm_desc values = {.m = seq, .n = n, .k = seq, .ldb = stride, .ldc = stride};
+        must(mo_gemm(&s->env, &scores, t->q + h * n, t->k + h * n, rows.p));
+        mo_parallel_for(d->parallel, seq, 16, plain_softmax, &rows);
+        must(mo_gemm(&s->env, &values, rows.p, t->v + h * n, t->out + h * n));
+    }
+}
+static void plain_backward(void *state) {
+    heads *s = state;
+    const mo_attention_desc *d = &s->desc;
+    const mo_attention_tensors *t = &s->tensors;
+    const size_t seq = d->seq, n = d->head_size, stride = d->heads * n;
+    for (size_t h = 0; h < d->heads; h++) {
+        const size_t at = h * n;
+        plain_rows rows = {.p = s->p + h * seq * seq,
+            .dp = s->dp,
+            .out = t->out + at,
+            .dout = t->dout + at,
+            .seq = seq,
+            .n = n,
+            .stride = stride,
+            .scale = 1 / sqrtf((float)n)};
+        const mo_gemm_desc to_p = {
+            .m = seq, .n = seq, .k = n, .trans_b = 1, .lda = stride, .ldb = stride};
+        const mo_gemm_desc down = {
+            .m = seq, .n = n, .k = seq, .trans_a = 1, .ldb = stride, .ldc = stride};
+        const mo_gemm_desc across = {.m = seq, .n = n, .k = seq, .ldb = stride, .ldc = stride};
+        must(mo_gemm(&s->env, &to_p, t->dout + at, t->v + at, s->dp));
+        must(mo_gemm(&s->env, &down, rows.p, t->dout + at, t->dv + at));
+        mo_parallel_for(d->parallel, seq, 16, plain_softmax_backward, &rows);
+        must(mo_gemm(&s->env, &down, s->dp, t->q + at, t->dk + at));
+        must(mo_gemm(&s->env, &across, s->dp, t->k + at, t->dq + at));
+    }
+}
+
+// What the plain way needs beside; it is timed in turns with the other.
+static bool take_plain(work *w, heads *s, void (*rival)(void *)) {
+    const size_t seq = s->desc.seq;
+    s->env.parallel = w->parallel;
+    s->env.workspace_size = mo_gemm_workspace_size(w->parallel, NULL);
+    s->env.workspace = take(w, s->env.workspace_size);
+    s->p = take(w, s->desc.heads * seq * seq * sizeof(float));
+    s->dp = take(w, seq * seq * sizeof(float));
+    if (!s->env.workspace || !s->p || !s->dp) return false;
+    plain_forward(s);
+    w->rival = rival;
+    w->rival_is_plain = true;
+    return true;
+}
+
+// A product of the scores' size takes 2 n_pairs head_size operations, n_pairs = keys that queries
+// see; forward has two of them, backward five.
+static heads *take_heads(work *w, size_t seq, size_t batch, size_t kv_heads) {
     heads *s = take(w, sizeof *s);
-    if (!s) return false;
+    if (!s) return NULL;
     memset(s, 0, sizeof *s);
     mo_attention_desc *d = &s->desc;
     mo_attention_tensors *t = &s->tensors;
-    d->seq = (size_t)w->variant;
-    d->batch = 1024 / d->seq;
+    d->seq = seq;
+    d->batch = batch;
     d->heads = 6;
+    d->kv_heads = kv_heads;
     d->head_size = 64;
     d->parallel = w->parallel;
     d->workspace_size = mo_attention_workspace_size(d);
@@ -46,15 +163,67 @@ static bool setup_attention(work *w, double n_products) {
     t->dv = take_random(w, n, 0);
     if (!d->workspace || !t->q || !t->k || !t->v || !t->dout || !t->out || !t->lse || !t->dq ||
         !t->dk || !t->dv)
-        return false;
-    attention_forward(s);
+        return NULL;
     w->state = s;
     w->units = 1;
-    w->flops = n_products * (double)n * (double)d->seq;
+    return s;
+}
+
+// The same number of tokens for every length.
+static bool setup_attention(work *w, double n_products, void (*rival)(void *)) {
+    const size_t seq = (size_t)w->variant;
+    heads *s = take_heads(w, seq, 1024 / seq, 0);
+    if (!s || (seq == 1024 && !take_plain(w, s, rival))) return false;
+    attention_forward(s);
+    w->flops = n_products * 1024 * 6 * 64 * (double)seq;
     return true;
 }
-static bool setup_attention_forward(work *w) { return setup_attention(w, 2); }
-static bool setup_attention_backward(work *w) { return setup_attention(w, 5); }
+static bool setup_attention_forward(work *w) { return setup_attention(w, 2, plain_forward); }
+static bool setup_attention_backward(work *w) { return setup_attention(w, 5, plain_backward); }
+
+static bool setup_attention_gqa(work *w) {
+    heads *s = take_heads(w, 1024, 1, 2);
+    if (!s) return false;
+    w->flops = 7.0 * 1024 * 6 * 64 * 1024;
+    return true;
+}
+
+static bool setup_attention_window(work *w) {
+    const double seq = 4096, window = w->variant ? w->variant : seq;
+    heads *s = take_heads(w, 4096, 1, 0);
+    if (!s) return false;
+    s->desc.window = (size_t)w->variant;
+    w->flops = 7 * 2 * 6 * 64 * (window * seq - window * window / 2);
+    return true;
+}
+
+typedef struct linear_heads {
+    mo_linear_attention_desc desc;
+    mo_linear_attention_tensors tensors;
+} linear_heads;
+
+static void linear_attention_both(void *state) {
+    linear_heads *s = state;
+    must(mo_linear_attention_forward(&s->desc, &s->tensors));
+    must(mo_linear_attention_backward(&s->desc, &s->tensors));
+}
+
+static bool setup_attention_linear(work *w) {
+    heads *same = take_heads(w, 4096, 1, 0);
+    linear_heads *s = take(w, sizeof *s);
+    if (!same || !s) return false;
+    const mo_attention_tensors *t = &same->tensors;
+    s->desc = (mo_linear_attention_desc){
+        .batch = 1, .seq = 4096, .heads = 6, .head_size = 64, .parallel = w->parallel};
+    s->tensors = (mo_linear_attention_tensors){
+        t->q, t->k, t->v, t->out, t->lse, t->dout, t->dq, t->dk, t->dv};
+    s->desc.workspace_size = mo_linear_attention_workspace_size(&s->desc);
+    s->desc.workspace = take(w, s->desc.workspace_size);
+    if (!s->desc.workspace) return false;
+    w->state = s;
+    w->flops = 4096.0 * 6 * 64 * (14 * 64 + 16 * 64);
+    return true;
+}
 
 // ---- loss -----------------------------------------------------------------------------------
 
@@ -105,12 +274,20 @@ static bool setup_loss(work *w) {
 const bench_case cases_model[] = {
     {"attention.forward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
         setup_attention_forward, attention_forward, 256},
-    {"attention.forward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
+    {"attention.forward_1024", "pass", "1 sequence of 1024; rival: the matrix in memory", 0,
         setup_attention_forward, attention_forward, 1024},
     {"attention.backward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
         setup_attention_backward, attention_backward, 256},
-    {"attention.backward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
+    {"attention.backward_1024", "pass", "1 sequence of 1024; rival: the matrix in memory", 0,
         setup_attention_backward, attention_backward, 1024},
+    {"attention.gqa", "pass", "1024, 6 heads of 64 on 2 of keys; forward and backward", 0,
+        setup_attention_gqa, attention_both, 0},
+    {"attention.4096", "pass", "4096, 6 heads of 64, causal; forward and backward", 0,
+        setup_attention_window, attention_both, 0},
+    {"attention.window", "pass", "the same, each position sees the last 512", 0,
+        setup_attention_window, attention_both, 512},
+    {"attention.linear", "pass", "4096, 6 heads of 64, linear; forward and backward", 0,
+        setup_attention_linear, linear_attention_both, 0},
     {"loss.linear_ce", "pass", "1024 rows, 256 channels, 4096 words, all logits at once", 0,
         setup_loss, linear_ce, 0},
     {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,

@@ -214,9 +214,11 @@ static row make_row(harness *h, const bench_case *c, work *w) {
     if (w->flops > 0) r.gflop_s = 1e-9 * w->flops / s;
     if (w->rival) {
         double rival = median(samples + RIVAL * repeats, repeats);
-        if (w->flops > 0) add_extra(w, "blas_gflop_s", 1e-9 * w->flops / rival);
+        const bool blas = w->flops > 0 && !w->rival_is_plain;
+        if (w->flops > 0)
+            add_extra(w, blas ? "blas_gflop_s" : "plain_gflop_s", 1e-9 * w->flops / rival);
         else add_extra(w, "plain_gb_s", 1e-9 * c->bytes * (double)w->units / rival);
-        add_extra(w, w->flops > 0 ? "blas_ratio" : "plain_ratio", rival / s);
+        add_extra(w, blas ? "blas_ratio" : "plain_ratio", rival / s);
     }
     memcpy(r.extras, w->extras, sizeof r.extras);
     r.n_extras = w->n_extras;

@@ -63,6 +63,8 @@
 #include "mo_act.c"
 #include "mo_rope.c"
 #include "mo_attention.c"
+#include "mo_linear_attention.c"
+#include "mo_qkv.c"
 #include "mo_loss.c"
 
 #include "mo_layout_internal.h"

@@ -28,7 +28,9 @@
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
- *   attention    exact attention without the seq x seq matrix
+ *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
+ *   linear_attention  attention in time and memory of the sequence's length
+ *   qkv          the projection to queries, keys and values as one product, and its gradients
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
@@ -159,6 +161,8 @@ extern "C" {
 #include "mo_act.h"
 #include "mo_rope.h"
 #include "mo_attention.h"
+#include "mo_linear_attention.h"
+#include "mo_qkv.h"
 #include "mo_loss.h"
 
 #include "mo_layout.h"

@@ -88,6 +88,8 @@
 #include "mo_cl_rope.c"
 #include "mo_cl_embedding.c"
 #include "mo_cl_attention.c"
+#include "mo_cl_linear_attention.c"
+#include "mo_cl_qkv.c"
 #include "mo_cl_loss.c"
 
 #if defined(__GNUC__) || defined(__clang__)

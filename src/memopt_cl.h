@@ -35,7 +35,9 @@
  *   cl_norm      LayerNorm and RMSNorm whose output need not be kept
  *   cl_rope      rotary position embedding, in place
  *   cl_embedding  embeddings of tokens and positions
- *   cl_attention  exact attention without the seq x seq matrix
+ *   cl_attention  exact attention without the seq x seq matrix: windows, shared heads, blocks
+ *   cl_linear_attention  attention in time and memory of the sequence's length
+ *   cl_qkv       the projection to queries, keys and values as one product, and its gradients
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
  *
  * HOW TO USE IT
@@ -120,6 +122,8 @@ extern "C" {
 #include "mo_cl_rope.h"
 #include "mo_cl_embedding.h"
 #include "mo_cl_attention.h"
+#include "mo_cl_linear_attention.h"
+#include "mo_cl_qkv.h"
 #include "mo_cl_loss.h"
 
 #ifdef __cplusplus

@@ -447,6 +447,7 @@ static void run_attention(output *out) {
     enum { SEQ = 70, HEADS = 2, HEAD = 9, ROW = 3 * HEADS * HEAD, SIZE = SEQ * HEADS * HEAD };
     float *x = (float *)array(SEQ * ROW, sizeof *x), *dx = (float *)array(SEQ * ROW, sizeof *x);
     float *y = (float *)array(SIZE, sizeof *y), lse[SEQ * HEADS];
+    static const uint8_t blocks[] = {1, 1, 1, 1};
     mo_attention_desc d;
     rng_state = 4;
     fill_uniform(x, SEQ * ROW);
@@ -456,13 +457,47 @@ static void run_attention(output *out) {
     d.heads = HEADS;
     d.head_size = HEAD;
     d.stride = ROW;
-    d.full = variant;
+    d.full = variant == 1;
+    if (variant == 2) {
+        d.kv_heads = 1;
+        d.window = 40;
+        d.blocks = blocks;
+        d.dropout = 0.2f;
+    }
     d.workspace_size = mo_attention_workspace_size(&d);
     d.workspace = mo_alloc(NULL, d.workspace_size, 64);
     mo_attention_tensors t = {
         x, x + ROW / 3, x + 2 * ROW / 3, y, lse, y, dx, dx + ROW / 3, dx + 2 * ROW / 3};
     must(mo_attention_forward(&d, &t));
     must(mo_attention_backward(&d, &t));
+    keep(out, y, SIZE, sizeof *y);
+    keep(out, dx, SEQ * ROW, sizeof *dx);
+    mo_free(NULL, d.workspace, d.workspace_size, 64);
+    free(x);
+    free(dx);
+    free(y);
+}
+
+static void run_linear_attention(output *out) {
+    enum { SEQ = 70, HEADS = 2, HEAD = 19, ROW = 3 * HEADS * HEAD, SIZE = SEQ * HEADS * HEAD };
+    float *x = (float *)array(SEQ * ROW, sizeof *x), *dx = (float *)array(SEQ * ROW, sizeof *x);
+    float *y = (float *)array(SIZE, sizeof *y), norm[SEQ * HEADS];
+    mo_linear_attention_desc d;
+    rng_state = 4;
+    fill_uniform(x, SEQ * ROW);
+    memset(&d, 0, sizeof d);
+    d.batch = 1;
+    d.seq = SEQ;
+    d.heads = HEADS;
+    d.head_size = HEAD;
+    d.stride = ROW;
+    d.full = variant;
+    d.workspace_size = mo_linear_attention_workspace_size(&d);
+    d.workspace = mo_alloc(NULL, d.workspace_size, 64);
+    mo_linear_attention_tensors t = {
+        x, x + ROW / 3, x + 2 * ROW / 3, y, norm, y, dx, dx + ROW / 3, dx + 2 * ROW / 3};
+    must(mo_linear_attention_forward(&d, &t));
+    must(mo_linear_attention_backward(&d, &t));
     keep(out, y, SIZE, sizeof *y);
     keep(out, dx, SEQ * ROW, sizeof *dx);
     mo_free(NULL, d.workspace, d.workspace_size, 64);
@@ -554,6 +589,9 @@ static const struct {
     {"rope.interleaved", run_rope, 1, 1},
     {"attention.causal", run_attention, 0, 0},
     {"attention.full", run_attention, 1, 0},
+    {"attention.all_options", run_attention, 2, 0},
+    {"linear_attention.causal", run_linear_attention, 0, 0},
+    {"linear_attention.full", run_linear_attention, 1, 0},
     {"linear_ce", run_loss, 0, 0},
 };
 

@@ -22,9 +22,11 @@
     X(rope, prelude)                                                                               \
     X(embedding, prelude)                                                                          \
     X(gemm, codec)                                                                                 \
-    X(attention_lanes, math)                                                                       \
+    X(attention_mask, math)                                                                        \
+    X(attention_lanes, attention_mask)                                                             \
     X(attention_tile, attention_lanes)                                                             \
     X(attention, attention_tile)                                                                   \
+    X(linear_attention, math)                                                                      \
     X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
@@ -64,6 +66,9 @@
     X(attention, mo_cl_attention_forward)                                                          \
     X(attention, mo_cl_attention_dq)                                                               \
     X(attention, mo_cl_attention_dkv)                                                              \
+    X(linear_attention, mo_cl_linear_attention_sum)                                                \
+    X(linear_attention, mo_cl_linear_attention_divide)                                             \
+    X(linear_attention, mo_cl_linear_attention_dot)                                                \
     X(loss, mo_cl_linear_ce_rows)                                                                  \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \

@@ -1,5 +1,5 @@
 /* attention_lanes.cl - what attention.cl takes where MEMOPT_WG is 1: 16 rows of a head in the lanes
- * of vectors, against blocks of MO_OTHER rows of the other side. Behind math.cl.
+ * of vectors, against blocks of MO_OTHER rows of the other side. Behind attention_mask.cl.
  *
  * With rows in lanes a score is a sum of vectors times numbers, the running softmax of the papers
  * works lane by lane, and nothing is summed across lanes. Lanes behind the last row repeat it. */
@@ -105,23 +105,30 @@ static inline void mo_lanes_accumulate(const float16 *p, __global const float *y
     }
 }
 
-/* Which of the group's heads, and where its 16 rows begin. */
-typedef struct mo_lanes_place {
-    ulong in, out, stats; /* first elements of the head in q, in out, and in lse */
-    ulong out_stride;
-    uint row, rows;
-} mo_lanes_place;
-
-static inline mo_lanes_place mo_lanes_find(uint seq, uint heads, uint n, ulong stride) {
-    const uint tiles = (seq + 15) / 16, id = (uint)get_group_id(0);
-    const uint at = id / tiles, sequence = at / heads, head = at % heads;
-    mo_lanes_place p;
-    p.out_stride = (ulong)heads * n;
-    p.in = (ulong)sequence * seq * stride + head * n;
-    p.out = (ulong)sequence * seq * p.out_stride + head * n;
-    p.stats = (ulong)at * seq;
-    p.row = id % tiles * 16;
-    p.rows = min(seq - p.row, 16u);
-    return p;
+/* The lanes' rows with the first and the last position that are less than window away. */
+static inline int16 mo_lanes_back(int16 row, uint window) {
+    return row - min(row, (int16)((int)window - 1));
 }
+static inline int16 mo_lanes_ahead(int16 row, uint window, uint seq) {
+    return row + min((int16)((int)seq - 1) - row, (int16)((int)window - 1));
+}
+
+#if MO_DROP
+/* The keys of the random bits of 16 rows. */
+static inline uint16 mo_lanes_random_keys(ulong seed, ulong row) {
+    uint keys[16];
+    for (uint r = 0; r < 16; r++) keys[r] = mo_random_key(seed, (uint)(row + r));
+    return vload16(0, keys);
+}
+
+/* What probabilities are multiplied with: 0, or kept; either the rows' key or the index is the same
+ * for all lanes. */
+static inline float16 mo_lanes_keep(uint16 key, uint16 index, uint dropped, float kept) {
+    uint16 x = key ^ index;
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    x ^= x >> 16;
+    return select((float16)kept, (float16)0.0f, x < dropped);
+}
+#endif
 #endif

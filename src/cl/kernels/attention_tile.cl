@@ -109,25 +109,12 @@ MO_INLINE void mo_attention_store(float sum[MO_MR][MO_NC], uint rows, uint n,
                 x[(tr * MO_MR + i) * stride + tc + j * MO_TC] = sum[i][j];
 }
 
-/* Which of the group's heads, and where its rows begin. */
-typedef struct mo_attention_place {
-    ulong in, out, stats; /* first elements of the head in q, in out, and in lse */
-    ulong out_stride;
-    uint row, rows;
-} mo_attention_place;
-
-MO_INLINE mo_attention_place mo_attention_find(uint seq, uint heads, uint n, ulong stride) {
-    const uint tiles = (seq + MO_ROWS - 1) / MO_ROWS, id = (uint)get_group_id(0);
-    const uint at = id / tiles, sequence = at / heads, head = at % heads;
-    mo_attention_place p;
-    p.out_stride = (ulong)heads * n;
-    p.in = (ulong)sequence * seq * stride + head * n;
-    p.out = (ulong)sequence * seq * p.out_stride + head * n;
-    p.stats = (ulong)at * seq;
-    p.row = id % tiles * MO_ROWS;
-    p.rows = min(seq - p.row, (uint)MO_ROWS);
-    return p;
+#if MO_DROP
+/* What the probability of a key is multiplied with: 0, or kept. */
+MO_INLINE float mo_attention_keep(uint row_key, uint key, uint dropped, float kept) {
+    return mo_random(key, row_key) < dropped ? 0.0f : kept;
 }
+#endif
 
 #define MO_EACH_SCORE                                                                              \
     MO_UNROLL for (uint i = 0; i < MO_MR; i++)                                                     \

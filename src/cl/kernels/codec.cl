@@ -19,29 +19,6 @@ static inline float mo_clamp(float x, uint limit) {
     return as_float(magnitude > limit && magnitude <= MO_INFINITY ? clamped : bits);
 }
 
-/* ---- random bits --------------------------------------------------------------------------- */
-
-static inline uint mo_random_mix(uint x) {
-    x = (x ^ (x >> 16)) * 0x7feb352du;
-    x = (x ^ (x >> 15)) * 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-
-/* The key of the indices whose upper half this is. */
-static inline uint mo_random_key(ulong seed, uint high) {
-    return mo_random_mix((uint)seed + mo_random_mix((uint)(seed >> 32) + mo_random_mix(high)));
-}
-
-/* The bits of an index by its lower half. */
-static inline uint mo_random(uint low, uint key) { return mo_random_mix(low ^ key); }
-
-/* The same of number i behind first: next is the key of the following upper half, for a tile that
- * reaches into it. */
-static inline uint mo_random_at(uint first, uint i, uint key, uint next) {
-    const uint low = first + i;
-    return mo_random(low, low < first ? next : key);
-}
-
 /* ---- bf16, fp16, fp8 ------------------------------------------------------------------------ */
 
 /* To nearest, ties to even. */

@@ -55,3 +55,25 @@
 #else
 #define MO_STREAMS 0
 #endif
+
+/* 32 random bits of an index: moi_random_mix and moi_random_key of the CPU. */
+static inline uint mo_random_mix(uint x) {
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+/* The key of the indices whose upper half this is. */
+static inline uint mo_random_key(ulong seed, uint high) {
+    return mo_random_mix((uint)seed + mo_random_mix((uint)(seed >> 32) + mo_random_mix(high)));
+}
+
+/* The bits of an index by its lower half. */
+static inline uint mo_random(uint low, uint key) { return mo_random_mix(low ^ key); }
+
+/* The same of number i behind first: next is the key of the following upper half, for a tile that
+ * reaches into it. */
+static inline uint mo_random_at(uint first, uint i, uint key, uint next) {
+    const uint low = first + i;
+    return mo_random(low, low < first ? next : key);
+}
