@@ -930,8 +930,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_suballoc_defrag_commit(
 
 #endif
 /* mo_track.h - who holds how much memory, now and at the peak: counts by category, the largest
- * blocks with their names or call sites, leaks, a report when memory runs out, figures of each step,
- * and a ring of events.
+ * blocks with their names or call sites, leaks, a report when memory runs out, figures of each
+ * step, and a ring of events.
  *
  * It wraps an allocator and is one itself, and it keeps the books of memory that it did not
  * allocate (planned tensors, device buffers). The tables are allocated once at init; an event
@@ -1302,8 +1302,8 @@ MEMOPT_API mo_status mo_trace_write_svg(
 /* mo_trace_write_json - the events kept in the Chrome trace format: a slice for each stage
  * (mo_track_begin; the steps of a plan), one counter with the bytes of each category and one with
  * their sum, an instant event for each mark and each failed allocation. Opens in chrome://tracing
- * and ui.perfetto.dev. Without now_ns one event lasts one microsecond; a clock that goes back stands
- * still. A stage that has not ended ends with the last event.
+ * and ui.perfetto.dev. Without now_ns one event lasts one microsecond; a clock that goes back
+ * stands still. A stage that has not ended ends with the last event.
  *
  * Memory:  none
  * Threads: one at a time; the track must not change meanwhile
@@ -1381,17 +1381,17 @@ MEMOPT_API mo_status mo_chart_write_pareto(
  * allocator  for tables, during the call only; NULL = heap
  * writer     gets bytes, so its file is opened as binary
  *
- * Each block has its category, and one frame: file and line, or its category and name. What was live
- * before the events kept begins with them. Failed allocations are events; marks and stages are not
- * in the format. Addresses are the blocks' keys;
- * where these cannot be addresses, as live blocks would overlap, first-fit addresses from 0 on.
- * Ranges less than 64 KiB apart are one segment. Names are written as ASCII, other characters as
- * '?'. Blocks of 0 bytes, and those that found the table full, are left out. Category other is
- * called unknown, which the viewer wants to be there.
+ * Each block has its category, and one frame: file and line, or its category and name. What was
+ * live before the events kept begins with them. Failed allocations are events; marks and stages are
+ * not in the format. Addresses are the blocks' keys; where these cannot be addresses, as live blocks
+ * would overlap, first-fit addresses from 0 on. Ranges up to 64 KiB apart are one segment. Names are
+ * written as ASCII, other characters as '?'. Blocks of 0 bytes, and those that found the table full,
+ * are left out. Category other is called unknown, which the viewer wants to be there.
  *
  * Memory:  80 bytes per event kept, 96 per live block
  * Threads: one at a time; the track must not change meanwhile
- * Errors:  MO_E_INVALID (NULL), MO_E_OVERFLOW (2^53 bytes or more), MO_E_NO_MEMORY, MO_E_IO (the writer refused)
+ * Errors:  MO_E_INVALID (NULL), MO_E_OVERFLOW (more than 2^53 bytes), MO_E_NO_MEMORY, MO_E_IO (the
+ *          writer refused)
  * Cost:    events times blocks that are live; about 400 bytes per event
  * Source:  torch/cuda/_memory_viz.py, torch/utils/viz/MemoryViz.js
  * Since:   0.1 */

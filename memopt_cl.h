@@ -650,8 +650,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_heap_check(mo_cl_heap *heap);
 /* mo_cl_heap_get_stats - figures of this moment. Threads: one at a time. Since: 0.1 */
 MEMOPT_API void mo_cl_heap_get_stats(const mo_cl_heap *heap, mo_cl_heap_stats *stats);
 
-/* mo_cl_heap_space - a row of mo_track_write_spaces and of mo_report. Its peak is that of the blocks.
- * Threads: one at a time. Since: 0.1 */
+/* mo_cl_heap_space - a row of mo_track_write_spaces and of mo_report. Its peak is that of the
+ * blocks. Threads: one at a time. Since: 0.1 */
 MEMOPT_API mo_track_space mo_cl_heap_space(const char *name, const mo_cl_heap *heap);
 
 /* ---- what is in the blocks ------------------------------------------------------------------ */

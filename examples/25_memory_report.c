@@ -1,5 +1,5 @@
-// 25_memory_report.c - where the memory of a training step went, as files to look at: an HTML page, a
-// trace for Perfetto, a snapshot for pytorch.org/memory_viz. Without a folder only a table is printed.
+// 25_memory_report.c - where the memory of a training step went, as files to look at: an HTML page,
+// a trace for Perfetto, a snapshot for pytorch.org/memory_viz. Without a folder it prints a table.
 //     cc -I. examples/25_memory_report.c memopt.c -o memory_report -lm && ./memory_report .
 #include "memopt.h"
 #include <stdio.h>

@@ -41,8 +41,8 @@ MEMOPT_API mo_status mo_trace_write_svg(
 /* mo_trace_write_json - the events kept in the Chrome trace format: a slice for each stage
  * (mo_track_begin; the steps of a plan), one counter with the bytes of each category and one with
  * their sum, an instant event for each mark and each failed allocation. Opens in chrome://tracing
- * and ui.perfetto.dev. Without now_ns one event lasts one microsecond; a clock that goes back stands
- * still. A stage that has not ended ends with the last event.
+ * and ui.perfetto.dev. Without now_ns one event lasts one microsecond; a clock that goes back
+ * stands still. A stage that has not ended ends with the last event.
  *
  * Memory:  none
  * Threads: one at a time; the track must not change meanwhile

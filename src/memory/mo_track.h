@@ -1,6 +1,6 @@
 /* mo_track.h - who holds how much memory, now and at the peak: counts by category, the largest
- * blocks with their names or call sites, leaks, a report when memory runs out, figures of each step,
- * and a ring of events.
+ * blocks with their names or call sites, leaks, a report when memory runs out, figures of each
+ * step, and a ring of events.
  *
  * It wraps an allocator and is one itself, and it keeps the books of memory that it did not
  * allocate (planned tensors, device buffers). The tables are allocated once at init; an event
