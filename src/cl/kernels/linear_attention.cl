@@ -103,10 +103,17 @@ static inline __attribute__((always_inline)) void mo_linear_result(
 #endif
 
 /* at, to, stat: the position's first element in q, in out, and its number in norm */
-#define MO_FQ(y) mo_linear_features(q + at, n, y)
-#define MO_FK(y) mo_linear_features(k + at, n, y)
-#define MO_V1(y) mo_linear_wide(v + at, 1.0f, 1.0f, n, y)
-#define MO_U(y)  mo_linear_wide(dout + to, 1.0f / norm[norm_off + stat], dot[dot_off + stat], n, y)
+#define MO_FQ(y) mo_linear_features(q + q_off + at, n, y)
+#define MO_FK(y) mo_linear_features(k + k_off + at, n, y)
+#define MO_V1(y) mo_linear_wide(v + v_off + at, 1.0f, 1.0f, n, y)
+#define MO_U(y)                                                                                    \
+    mo_linear_wide(                                                                                \
+        dout + dout_off + to, 1.0f / norm[norm_off + stat], dot[dot_off + stat], n, y)
+#if MO_PART == 0 || MO_PART == 3
+#define MO_BEHIND 0u /* elements of a and b behind n */
+#else
+#define MO_BEHIND 1u
+#endif
 #if MO_PART == 0
 #define MO_A MO_FQ
 #define MO_B MO_FK
@@ -140,7 +147,7 @@ MO_KERNEL void mo_cl_linear_attention_sum(__global const float *restrict q, ulon
     const uint columns = n + (MO_PART == 0), tiles = (columns + MO_COLUMNS - 1) / MO_COLUMNS;
     const uint id = (uint)get_group_id(0), head = id / tiles % heads, sequence = id / tiles / heads;
     const uint first = id % tiles * MO_COLUMNS, last = min(columns, first + MO_COLUMNS);
-    const uint rows = MO_PART == 0 || MO_PART == 3 ? n : n + 1;
+    const uint rows = n + MO_BEHIND;
     const ulong all = (ulong)sequence * seq, stats = ((ulong)sequence * heads + head) * seq;
     MO_LOCAL float a[MO_STEP * MO_PITCH], b[MO_STEP * MO_PITCH];
     MO_LOCAL float x[MO_STEP * MO_PITCH + MO_COLUMNS]; /* an item may have no column there */
@@ -150,12 +157,6 @@ MO_KERNEL void mo_cl_linear_attention_sum(__global const float *restrict q, ulon
     float y[MO_COLUMNS / MEMOPT_WG];
     MO_STATE;
     MO_UNROLL for (uint r = 0; r < sizeof s / sizeof *s; r++) s[r] = 0.0f;
-    q += q_off;
-    k += k_off;
-    v += v_off;
-#if MO_PART != 0
-    dout += dout_off;
-#endif
     /* full: S is the sum of all positions before the first result */
     for (uint pass = full ? 0 : 1; pass < 2; pass++)
         for (uint begin = 0; begin < seq; begin += MO_STEP) {
