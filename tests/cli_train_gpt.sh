@@ -21,7 +21,7 @@ tiny=("${tokens[@]}" "${init[@]}" --batch 3 --steps 12 --lr 1e-3 --threads 1)
 plain=("${tiny[@]}" --strategy none)
 # The same with the weights and losses of tests/data/llama_tiny.py.
 llama_data=$root/tests/data/llama_tiny
-llama=("${tiny[@]}" --init "$llama_data.safetensors" --heads 2 --seq 24)
+llama=("${tiny[@]}" --init "$llama_data.safetensors" --heads 4 --seq 24)
 
 # ---- helpers -----------------------------------------------------------------------------------
 
@@ -294,8 +294,9 @@ test_llama_saves_resumes_and_keeps_its_names() {
     [ "$names" = "$(header_of "$llama_data.safetensors" | grep -o '"[^"]*":{"dtype"' |
         cut -d '"' -f2 | sort)" ] || say "names: $names"
     header_of whole.st | grep -q '"memopt.arch":"llama"'
-    train new --text "$self" --arch llama --layers 1 --channels 32 --heads 2 --seq 16 --batch 2 \
-        --steps 2 --save new.st
+    train new --text "$self" --arch llama --layers 1 --channels 32 --heads 4 --kv-heads 1 \
+        --seq 16 --batch 2 --steps 2 --save new.st
+    header_of new.st | grep -q '"model.layers.0.self_attn.v_proj.weight":{[^[]*[[]8,32]'
     header_of new.st | grep -q '"model.layers.0.mlp.up_proj.weight":{[^[]*[[]96,32]'
 }
 
@@ -324,13 +325,18 @@ test_llama_that_is_another_model_is_refused() {
     changed model.layers.1.input_layernorm.weight model.layers.0.self_attn.q_proj.bias
     refuses 1 "q_proj.bias': --arch llama has no biases" "${llama[@]}" --init changed.st --layers 1
     refuses 1 "have an odd size" "${llama[@]}" --heads 16
+    refuses 1 "--kv-heads is 2 there, not 4" "${llama[@]}" --kv-heads 4
+    refuses 1 "--kv-heads: 3 does not divide the 4 heads" --text "$self" --arch llama --heads 4 \
+        --kv-heads 3
+    refuses 2 "--kv-heads: needs --arch llama" "${plain[@]}" --kv-heads 2
 }
 
 # A model that has learned a text of one sentence says it again.
 test_both_architectures_sample_what_they_have_learned() {
     local arch
     yes 'every good boy' | head -n 60 > text
-    for arch in gpt2 llama; do
+    for arch in gpt2 llama "llama --kv-heads 1"; do
+        # shellcheck disable=SC2086
         "$program" --text text --arch $arch --layers 1 --channels 32 --heads 2 --seq 32 --batch 2 \
             --steps 120 --lr 1e-2 --strategy none --sample 60 > out 2> err
         sed -n '/^--- sample/,/^---$/p' out | tr -d '\n' | grep -q 'every good boyevery good boy' ||
@@ -741,9 +747,9 @@ assert {"param", "grad", "optimizer", "activation", "unknown"} <= {e["category"]
 test_help_lists_the_flags() {
     "$program" --help > help 2> err
     [ ! -s err ]
-    for flag in arch rope-theta text tokens layers channels heads seq batch accum steps lr \
-        weight-decay clip seed shuffle init threads blas budget strategy save half resume sample \
-        report compare json; do
+    for flag in arch rope-theta kv-heads text tokens layers channels heads seq batch accum steps \
+        lr weight-decay clip seed shuffle init threads blas budget strategy save half resume \
+        sample report compare json; do
         grep -q -- " --$flag " help || say "--$flag is not there"
     done
     [ "$(awk 'length > 100' help | wc -l)" -eq 0 ]
@@ -908,7 +914,7 @@ test_bad_numbers_are_usage_errors() {
             refuses 2 "--$flag: '$value'" "${tokens[@]}" "--$flag" "$value"
         done
     done
-    for flag in layers channels heads seq batch accum steps threads; do
+    for flag in layers channels heads kv-heads seq batch accum steps threads; do
         for value in 0 1.5 99999999999999999999; do
             [ "$flag$value" = steps0 ] ||
                 refuses 2 "--$flag: '$value'" "${tokens[@]}" "--$flag" "$value"

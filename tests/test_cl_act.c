@@ -122,6 +122,7 @@ static void swiglu_is_that_of_the_cpu_also_in_fused_rows(void **state) {
         const size_t width = fused ? 2 * hidden : hidden, y_width = fused > 1 ? width : hidden;
         const mo_swiglu_desc d = {rows, hidden, fused ? width : 0, fused > 1 ? width : 0, NULL};
         const size_t half = fused ? hidden : rows * hidden, n = 2 * rows * hidden;
+        if (test_cl_small() && n > 1000) continue;
         float *x = test_normals(&t->rng, n, 4), *dy = test_normals(&t->rng, rows * y_width, 1);
         float *y = test_copy(dy, rows * y_width), *dx = test_floats(n);
         const mo_cl_mem on_x = test_cl_put(t, x, n * 4, 4);
@@ -170,6 +171,7 @@ static void rope_has_the_bits_of_the_cpu(void **state) {
     for (size_t k = 0; k < 2 * sizeof shapes / sizeof *shapes; k++) {
         const size_t *s = shapes[k / 2], rows = s[0] * s[1], stride = s[2] * s[3] + 3;
         const size_t n = rows * stride, bytes = mo_rope_table_size(s[3], s[1] + 2);
+        if (test_cl_small() && n > 1500) continue;
         float *x = test_normals(&t->rng, n, 1), *got = test_floats(n);
         float *table = test_array(1, bytes);
         mo_rope_desc d = {s[0], s[1], 2, 0, s[2], s[3], stride, (int)(k % 2), table, NULL};

@@ -56,7 +56,7 @@ typedef struct options {
     size_t n_texts;
     const char *tokens, *init, *resume, *save, *report, *blas, *device, *page_dir;
     const char *arch; // NULL = the file's, or gpt2
-    size_t layers, channels, heads, seq, batch, accum, steps, threads, sample;
+    size_t layers, channels, heads, kv_heads, seq, batch, accum, steps, threads, sample;
     size_t save_every, keep; // 0 = not given
     double lr, weight_decay, clip, rope_theta;
     uint64_t seed;
@@ -95,9 +95,16 @@ void corpus_close(corpus *c);
 
 // ---- model ------------------------------------------------------------------------------------
 
-// Sizes that parameters and tensors have: columns of q, k and v together; hidden units of the MLP;
-// what its first product makes, which is gate and up where there are both.
-typedef enum { WIDTH_NONE, WIDTH_CHANNELS, WIDTH_QKV, WIDTH_HIDDEN, WIDTH_WIDE } param_width;
+// Sizes that parameters and tensors have: columns of k; of q, k and v together; hidden units of the
+// MLP; what its first product makes, which is gate and up where there are both.
+typedef enum {
+    WIDTH_NONE,
+    WIDTH_CHANNELS,
+    WIDTH_KV,
+    WIDTH_QKV,
+    WIDTH_HIDDEN,
+    WIDTH_WIDE
+} param_width;
 
 typedef struct block_param {
     const char *name;
@@ -127,7 +134,7 @@ size_t gpt_default_hidden(const gpt_arch *arch, size_t channels);
 
 typedef struct gpt_config {
     const gpt_arch *arch;
-    size_t layers, channels, heads, hidden, positions, seq, vocab;
+    size_t layers, channels, heads, kv_heads, hidden, positions, seq, vocab;
     double rope_theta;
 } gpt_config;
 

@@ -22,8 +22,8 @@ static const block_param gpt2_block[] = {
 static const block_param llama_block[] = {
     {"input_layernorm.weight", WIDTH_CHANNELS, WIDTH_NONE},
     {"self_attn.q_proj.weight", WIDTH_CHANNELS, WIDTH_CHANNELS},
-    {"self_attn.k_proj.weight", WIDTH_CHANNELS, WIDTH_CHANNELS},
-    {"self_attn.v_proj.weight", WIDTH_CHANNELS, WIDTH_CHANNELS},
+    {"self_attn.k_proj.weight", WIDTH_KV, WIDTH_CHANNELS},
+    {"self_attn.v_proj.weight", WIDTH_KV, WIDTH_CHANNELS},
     {"self_attn.o_proj.weight", WIDTH_CHANNELS, WIDTH_CHANNELS},
     {"post_attention_layernorm.weight", WIDTH_CHANNELS, WIDTH_NONE},
     {"mlp.gate_proj.weight", WIDTH_HIDDEN, WIDTH_CHANNELS},
@@ -62,7 +62,8 @@ size_t gpt_default_hidden(const gpt_arch *arch, size_t channels) {
 size_t gpt_width(const gpt_config *c, param_width width) {
     switch (width) {
     case WIDTH_CHANNELS: return c->channels;
-    case WIDTH_QKV: return 3 * c->channels;
+    case WIDTH_KV: return c->channels / c->heads * c->kv_heads;
+    case WIDTH_QKV: return c->channels + 2 * gpt_width(c, WIDTH_KV);
     case WIDTH_HIDDEN: return c->hidden;
     case WIDTH_WIDE: return c->arch->llama ? 2 * c->hidden : c->hidden;
     default: return 0;

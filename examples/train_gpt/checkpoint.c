@@ -164,6 +164,19 @@ static void read_llama(trainer *t, mo_safetensors *st, const char *path) {
     check_llama(st, path);
 }
 
+// Heads of k and v are what their matrix has rows for.
+static void read_kv_heads(trainer *t, const mo_safetensors *st, const char *path) {
+    static const char name[] = "model.layers.0.self_attn.k_proj.weight";
+    gpt_config *c = &t->config;
+    const uint64_t rows = dim(st, path, name, 0);
+    if (c->channels % c->heads != 0) return; // is refused later
+    const size_t size = c->channels / c->heads;
+    if (rows % size != 0)
+        fail(EXIT_BAD, "%s: tensor '%s' has %" PRIu64 " rows, not heads of %zu: see --heads", path,
+            name, rows, size);
+    take(t, path, "--kv-heads", t->o->kv_heads, rows / size, &c->kv_heads);
+}
+
 static void read_gpt2(trainer *t, mo_safetensors *st, const char *path) {
     gpt_config *c = &t->config;
     c->hidden = gpt_default_hidden(c->arch, c->channels);
@@ -185,6 +198,8 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     if (arch->llama) read_llama(t, &st, path);
     else read_gpt2(t, &st, path);
     if (resume) read_resume(t, &st, path);
+    c->kv_heads = t->o->kv_heads ? t->o->kv_heads : c->heads;
+    if (arch->llama) read_kv_heads(t, &st, path);
     if (c->seq > c->positions)
         fail(EXIT_BAD, "%s: --seq is %zu, but '%s' has %zu positions", path, c->seq,
             arch->positions, c->positions);

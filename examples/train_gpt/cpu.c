@@ -260,7 +260,8 @@ static size_t workspace_size(const trainer *t, const strategy *s) {
         .seq = c->seq,
         .heads = c->heads,
         .head_size = c->channels / c->heads,
-        .parallel = &t->parallel};
+        .parallel = &t->parallel,
+        .kv_heads = c->kv_heads};
     const size_t product = t->cblas ? 0 : mo_gemm_workspace_size(&t->parallel, &largest);
     const size_t attention = mo_attention_workspace_size(&d);
     return product > attention ? product : attention;

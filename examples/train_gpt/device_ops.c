@@ -151,22 +151,24 @@ static mo_cl_attention_desc attention_desc(const gpt_run *run, const mo_attentio
         .stride = from->stride,
         .scale = from->scale,
         .full = from->full,
-        .workspace = workspace(run)};
+        .workspace = workspace(run),
+        .kv_heads = from->kv_heads};
 }
 
 static mo_cl_attention_tensors attention_tensors(
     const device *d, const mo_attention_desc *desc, const mo_attention_tensors *t) {
     const size_t rows = desc->batch * desc->seq, width = desc->heads * desc->head_size;
-    const size_t n = rows * width, strided = (rows - 1) * desc->stride + width;
+    const size_t n = rows * width, before = (rows - 1) * desc->stride, strided = before + width;
+    const size_t kv = before + desc->kv_heads * desc->head_size;
     return (mo_cl_attention_tensors){.q = device_floats(d, t->q, strided),
-        .k = device_floats(d, t->k, strided),
-        .v = device_floats(d, t->v, strided),
+        .k = device_floats(d, t->k, kv),
+        .v = device_floats(d, t->v, kv),
         .out = device_floats(d, t->out, n),
         .lse = device_floats(d, t->lse, rows * desc->heads),
         .dout = device_floats(d, t->dout, n),
         .dq = device_floats(d, t->dq, strided),
-        .dk = device_floats(d, t->dk, strided),
-        .dv = device_floats(d, t->dv, strided)};
+        .dk = device_floats(d, t->dk, kv),
+        .dv = device_floats(d, t->dv, kv)};
 }
 
 static void attention_forward(
@@ -313,7 +315,8 @@ size_t device_workspace_size(const trainer *t, const strategy *s) {
     const mo_cl_attention_desc attention = {.batch = rows / c->seq,
         .seq = c->seq,
         .heads = c->heads,
-        .head_size = c->channels / c->heads};
+        .head_size = c->channels / c->heads,
+        .kv_heads = c->kv_heads};
     size_t size = mo_cl_gemm_workspace_size(&env, &largest);
     size = larger(size, mo_cl_attention_workspace_size(&attention));
     size = larger(size, mo_cl_layernorm_workspace_size(cl, &norm));

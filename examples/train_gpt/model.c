@@ -92,12 +92,13 @@ static stage_costs typical(double flops, double output_flops, double light_bytes
 
 gpt_costs gpt_typical_costs(const gpt_config *c, size_t n_rows, size_t n_params) {
     const double rows = (double)n_rows, width = (double)c->channels;
-    const double square = rows * width * width;
+    const double square = rows * width * width, qkv = (double)gpt_width(c, WIDTH_QKV);
     const double hidden = (double)c->hidden, wide = (double)gpt_width(c, WIDTH_WIDE);
     return (gpt_costs){.rows = rows,
         .embedding = typical(rows * width, 0, 0),
         .attention =
-            typical(8 * square + 2 * rows * width * (double)c->seq, 2 * square, 8 * rows * width),
+            typical(2 * rows * width * qkv + 2 * square + 2 * rows * width * (double)c->seq,
+                2 * square, 8 * rows * width),
         .mlp = typical(2 * rows * width * (wide + hidden), 2 * rows * width * hidden,
             rows * (8 * width + 4 * (wide + hidden))),
         .head = typical(2 * rows * width * (double)c->vocab, 0, 0),

@@ -103,7 +103,7 @@ static void rotate(const gpt_run *run, bool back, float *qkv) {
     const gpt_config *c = run->config;
     const mo_rope_desc d = {.batch = run->batch,
         .seq = c->seq,
-        .heads = 2 * c->heads,
+        .heads = c->heads + c->kv_heads,
         .head_size = c->channels / c->heads,
         .stride = gpt_width(c, WIDTH_QKV),
         .table = run->rope_table};
@@ -139,7 +139,8 @@ static mo_attention_desc attention_desc(const gpt_run *run) {
         .seq = c->seq,
         .heads = c->heads,
         .head_size = c->channels / c->heads,
-        .stride = gpt_width(c, WIDTH_QKV)};
+        .stride = gpt_width(c, WIDTH_QKV),
+        .kv_heads = c->kv_heads};
 }
 
 // Forward and backward of the halves of a block, t: their tensors; the numbers are the sub-steps of
@@ -148,11 +149,11 @@ static mo_attention_desc attention_desc(const gpt_run *run) {
 
 static void attention_forward(
     const gpt_run *run, size_t layer, const float *x, float *const *t, float *y) {
-    const size_t width = run->config->channels;
+    const size_t width = run->config->channels, v = width + gpt_width(run->config, WIDTH_KV);
     const mo_layernorm_desc norm = block_norm(run, layer, NORM1, t[STATS1]);
     const mo_attention_desc attention = attention_desc(run);
     const mo_attention_tensors qkv = {
-        .q = t[QKV], .k = t[QKV] + width, .v = t[QKV] + 2 * width, .out = t[ATT], .lse = t[LSE]};
+        .q = t[QKV], .k = t[QKV] + width, .v = t[QKV] + v, .out = t[ATT], .lse = t[LSE]};
     const linear to_qkv = block_linear(run, layer, TO_QKV);
     const linear project = block_linear(run, layer, PROJECT);
     run->kernels->norm_forward(run, &norm, x, t[LN1]);  // 0
@@ -199,18 +200,18 @@ static void mlp_backward(const gpt_run *run, size_t layer, int light, const floa
 
 static void attention_backward(const gpt_run *run, size_t layer, int light, const float *x,
     const float *dy, float *const *t, float *dx) {
-    const size_t width = run->config->channels;
+    const size_t width = run->config->channels, v = width + gpt_width(run->config, WIDTH_KV);
     mo_layernorm_desc norm = block_norm(run, layer, NORM1, t[STATS1]);
     const mo_attention_desc attention = attention_desc(run);
     const mo_attention_tensors qkv = {.q = t[QKV],
         .k = t[QKV] + width,
-        .v = t[QKV] + 2 * width,
+        .v = t[QKV] + v,
         .out = t[ATT],
         .lse = t[LSE],
         .dout = t[DATT],
         .dq = t[DQKV],
         .dk = t[DQKV] + width,
-        .dv = t[DQKV] + 2 * width};
+        .dv = t[DQKV] + v};
     const linear to_qkv = block_linear(run, layer, TO_QKV);
     const linear project = block_linear(run, layer, PROJECT);
     norm.add = 1;

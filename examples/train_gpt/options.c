@@ -20,6 +20,7 @@ static const char *const usage[] = {
     "ones,\n"
     "                         without biases (that of --init or --resume, else gpt2)\n"
     "  --rope-theta X         base of llama's rotary positions (10000)\n"
+    "  --kv-heads N           heads of k and v that llama's heads share (as many as --heads)\n"
     "  --layers N             blocks (6)            --channels N   width (384)\n"
     "  --heads N              attention heads (6)   --seq N        tokens in a sequence (256)\n"
     "  --batch N              sequences in a batch (4)\n"
@@ -103,6 +104,7 @@ static const flag flags[] = {
     {"--layers", KIND_COUNT, AT(layers), 1, 1000},
     {"--channels", KIND_COUNT, AT(channels), 1, 1 << 20},
     {"--heads", KIND_COUNT, AT(heads), 1, 1 << 16},
+    {"--kv-heads", KIND_COUNT, AT(kv_heads), 1, 1 << 16},
     {"--seq", KIND_COUNT, AT(seq), 1, 1 << 24},
     {"--batch", KIND_COUNT, AT(batch), 1, 1 << 20},
     {"--accum", KIND_COUNT, AT(accum), 1, 1 << 20},

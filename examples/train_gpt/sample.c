@@ -8,7 +8,7 @@ typedef struct sampler {
     const gpt_config *c;
     const mo_params *params;
     size_t window;        // positions that fit
-    float *keys, *values; // [layers x window x channels]
+    float *keys, *values; // [layers x window x columns of k]
     float *rope;          // [window x head size]
     float *x, *norm, *qkv, *mix, *wide, *scores, *logits;
 } sampler;
@@ -76,7 +76,7 @@ static void rotate(const sampler *s, size_t at) {
     const mo_rope_desc d = {.batch = 1,
         .seq = 1,
         .first = at,
-        .heads = 2 * s->c->heads,
+        .heads = s->c->heads + s->c->kv_heads,
         .head_size = s->c->channels / s->c->heads,
         .table = s->rope};
     if (s->c->arch->llama) check(mo_rope_forward(&d, s->qkv), "mo_rope_forward");
@@ -84,21 +84,23 @@ static void rotate(const sampler *s, size_t at) {
 
 static void attend(const sampler *s, size_t layer, size_t at) {
     const size_t width = s->c->channels, size = width / s->c->heads;
-    const size_t base = layer * s->window * width;
-    memcpy(s->keys + base + at * width, s->qkv + width, width * sizeof(float));
-    memcpy(s->values + base + at * width, s->qkv + 2 * width, width * sizeof(float));
+    const size_t kv = gpt_width(s->c, WIDTH_KV), shared = s->c->heads / s->c->kv_heads;
+    const size_t base = layer * s->window * kv;
+    memcpy(s->keys + base + at * kv, s->qkv + width, kv * sizeof(float));
+    memcpy(s->values + base + at * kv, s->qkv + width + kv, kv * sizeof(float));
     memset(s->mix, 0, width * sizeof(float));
     for (size_t head = 0; head < s->c->heads; head++) {
         const float *q = s->qkv + head * size;
         float most = -INFINITY, sum = 0;
         for (size_t i = 0; i <= at; i++) {
             s->scores[i] =
-                dot(q, s->keys + base + i * width + head * size, size) / sqrtf((float)size);
+                dot(q, s->keys + base + i * kv + head / shared * size, size) / sqrtf((float)size);
             most = fmaxf(most, s->scores[i]);
         }
         for (size_t i = 0; i <= at; i++) sum += s->scores[i] = expf(s->scores[i] - most);
         for (size_t i = 0; i <= at; i++) {
-            const float *v = s->values + base + i * width + head * size, p = s->scores[i] / sum;
+            const float *v = s->values + base + i * kv + head / shared * size,
+                        p = s->scores[i] / sum;
             for (size_t j = 0; j < size; j++) s->mix[head * size + j] += p * v[j];
         }
     }
@@ -161,18 +163,19 @@ void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, u
     void *memory, size_t size, FILE *out) {
     sampler s = {.c = c, .params = params};
     const size_t wide = gpt_width(c, WIDTH_WIDE), head = c->channels / c->heads;
-    const size_t fixed = 6 * c->channels + wide + c->vocab;
-    const size_t each = 2 * c->layers * c->channels + 1 + (c->arch->llama ? head : 0);
+    const size_t kv = gpt_width(c, WIDTH_KV), qkv = gpt_width(c, WIDTH_QKV);
+    const size_t fixed = 3 * c->channels + qkv + wide + c->vocab;
+    const size_t each = 2 * c->layers * kv + 1 + (c->arch->llama ? head : 0);
     const size_t floats = size / sizeof(float);
     if (floats < fixed + 2 * each) fail(EXIT_BAD, "--sample: %zu bytes are too few for it", size);
     s.window = (floats - fixed) / each;
     if (s.window > c->seq) s.window = c->seq;
     s.keys = memory;
-    s.values = s.keys + c->layers * s.window * c->channels;
-    s.x = s.values + c->layers * s.window * c->channels;
+    s.values = s.keys + c->layers * s.window * kv;
+    s.x = s.values + c->layers * s.window * kv;
     s.norm = s.x + c->channels;
     s.qkv = s.norm + c->channels;
-    s.mix = s.qkv + 3 * c->channels;
+    s.mix = s.qkv + qkv;
     s.wide = s.mix + c->channels;
     s.logits = s.wide + wide;
     s.scores = s.logits + c->vocab;

@@ -26,6 +26,10 @@ static void check_config(const trainer *t) {
     const double need = (double)t->o->batch * (double)t->o->accum * (double)c->seq + 1;
     if (c->channels % c->heads != 0)
         fail(EXIT_BAD, "--heads: %zu does not divide the %zu channels", c->heads, c->channels);
+    if (c->heads % c->kv_heads != 0)
+        fail(EXIT_BAD, "--kv-heads: %zu does not divide the %zu heads", c->kv_heads, c->heads);
+    if (!c->arch->llama && c->kv_heads != c->heads)
+        fail(EXIT_USAGE, "--kv-heads: needs --arch llama");
     if (c->arch->llama && c->channels / c->heads % 2 != 0)
         fail(EXIT_BAD,
             "--heads: %zu of %zu channels have an odd size, which --arch llama cannot turn",
@@ -50,6 +54,7 @@ void trainer_open(trainer *t, const options *o) {
         .layers = o->layers,
         .channels = o->channels,
         .heads = o->heads,
+        .kv_heads = o->kv_heads ? o->kv_heads : o->heads,
         .positions = o->seq,
         .seq = o->seq,
         .vocab = 256};

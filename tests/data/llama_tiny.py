@@ -22,10 +22,10 @@ import gpt_tiny
 from gpt_tiny import B, BETA1, BETA2, EPS, LR, STEPS, T, V
 
 jax.config.update("jax_enable_x64", True)
-L, C, H, I = 2, 16, 2, 48  # layers, channels, heads, hidden units
-LINEAR = {"self_attn.q_proj": (C, C), "self_attn.k_proj": (C, C), "self_attn.v_proj": (C, C),
-          "self_attn.o_proj": (C, C), "mlp.gate_proj": (I, C), "mlp.up_proj": (I, C),
-          "mlp.down_proj": (C, I)}
+L, C, H, K, I = 2, 16, 4, 2, 48  # layers, channels, heads, those of k and v, hidden units
+LINEAR = {"self_attn.q_proj": (C, C), "self_attn.k_proj": (C // H * K, C),
+          "self_attn.v_proj": (C // H * K, C), "self_attn.o_proj": (C, C),
+          "mlp.gate_proj": (I, C), "mlp.up_proj": (I, C), "mlp.down_proj": (C, I)}
 NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
@@ -68,7 +68,7 @@ def angles(theta):
 
 def train(weights, tokens, theta):
     config = LlamaConfig(vocab_size=V, hidden_size=C, intermediate_size=I, num_hidden_layers=L,
-                         num_attention_heads=H, num_key_value_heads=H, max_position_embeddings=T,
+                         num_attention_heads=H, num_key_value_heads=K, max_position_embeddings=T,
                          rms_norm_eps=1e-5)
     if theta != 10000:
         modeling_flax_llama.create_sinusoidal_positions = angles(theta)
@@ -98,12 +98,12 @@ def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
     weights = make_weights(gpt_tiny.Random(77))
     here = os.path.dirname(os.path.abspath(gpt_tiny.__file__))
-    tokens = np.fromfile(os.path.join(here, "gpt_tiny.tokens.bin"), np.uint16)[512:]
+    tokens = np.fromfile(os.path.join(here, "gpt_tiny.tokens.bin"), np.uint16)[512:].astype(int)
     assert B * T + 1 <= len(tokens)
     save_file(weights, os.path.join(folder, "llama_tiny.safetensors"))
     with open(os.path.join(folder, "llama_tiny.losses"), "w", encoding="ascii") as f:
         for theta in (10000.0, 100.0):
-            f.write(" ".join(f"{x:.9f}" for x in train(weights, tokens.astype(np.int64), theta)) + "\n")
+            f.write(" ".join(f"{x:.9f}" for x in train(weights, tokens, theta)) + "\n")
 
 
 main()
