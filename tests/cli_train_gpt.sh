@@ -537,6 +537,73 @@ test_killed_paged_run_leaves_no_file() {
     [ -z "$(ls k)" ] || say "left behind: $(ls k)"
 }
 
+# ---- updates inside backward -------------------------------------------------------------------
+
+# Wide enough that gradients lie where other tensors of their stage were.
+wide=(--text "$self" --layers 2 --channels 96 --heads 2 --batch 1 --seq 16 --steps 3 --threads 1)
+
+test_released_gradients_change_no_bit() {
+    local strategy
+    train plain "${wide[@]}" --strategy none
+    for strategy in release checkpoint=light,release checkpoint=block,release \
+        checkpoint=sqrt,release checkpoint=optimal,release release,paged; do
+        train m "${wide[@]}" --strategy $strategy --page-dir .
+        same "$(losses plain.json)" "$(losses m.json)"
+        [ "$(number m.json plan_bytes)" -lt "$(number plain.json plan_bytes)" ] ||
+            say "$strategy needs no less"
+        [ "$(number m.json released_bytes)" -gt $(($(number plain.json grad) * 8 / 10)) ] ||
+            say "$strategy releases too little"
+    done
+    for strategy in 8bit bf16 4bit; do
+        train plain "${wide[@]}" --strategy optim=$strategy
+        train m "${wide[@]}" --strategy optim=$strategy,release
+        same "$(losses plain.json)" "$(losses m.json)"
+    done
+}
+
+test_released_gradients_are_clipped_exactly_in_two_passes() {
+    local strategy
+    train plain "${wide[@]}" --strategy none --clip 0.5
+    for strategy in release=exact release=exact,checkpoint=block; do
+        train m "${wide[@]}" --strategy $strategy --clip 0.5
+        same "$(losses plain.json)" "$(losses m.json)"
+    done
+    for strategy in tensor previous; do
+        train m "${wide[@]}" --strategy release=$strategy --clip 0.5
+        within 0.2 "$(losses plain.json)" "$(losses m.json)"
+        [ "$(losses plain.json)" != "$(losses m.json)" ] || say "$strategy clips as exact does"
+    done
+}
+
+test_released_gradients_obey_a_budget() {
+    local least
+    least=$(smallest "${big[@]}" --strategy auto,release)
+    train m "${big[@]}" --strategy auto,release --budget "$least"
+    [ "$(number m.json peak_bytes)" = "$least" ] || say "it does not use all of it"
+    refuses 1 "($least bytes)" "${big[@]}" --strategy auto,release --budget $((least - 1))
+}
+
+# The norm of the last update is in the file.
+test_resumed_run_knows_the_norm_of_the_update_before() {
+    local rest=("${tokens[@]}" --batch 3 --steps 6 --threads 1 --strategy release=previous)
+    train whole "${tiny[@]}" --strategy release=previous --clip 0.5 --save whole.st
+    train first "${tiny[@]}" --strategy release=previous --clip 0.5 --steps 6 --save half.st
+    train second "${rest[@]}" --resume half.st --save both.st
+    same "$(last_losses whole.json 7)" "$(losses second.json)"
+    cmp whole.st both.st
+    replaced half.st '"memopt.norm":"' '"memopt.norm":"x' > norm.st
+    refuses 1 "norm.st: metadata 'memopt.norm' is 'x" "${rest[@]}" --resume norm.st
+}
+
+test_release_says_what_it_excludes() {
+    refuses 2 "release and accum=3 exclude each other" "${tiny[@]}" --strategy release,accum=3
+    refuses 2 "release and --accum 2 exclude each other" "${tiny[@]}" --strategy release --accum 2
+    refuses 2 "--clip 0.5: release needs to know how" "${tiny[@]}" --strategy release --clip 0.5
+    refuses 2 "release=exact needs --clip" "${tiny[@]}" --strategy release=exact
+    refuses 2 "unknown 'release=all'" "${tiny[@]}" --strategy release=all
+    refuses 2 "unknown 'release='" "${tiny[@]}" --strategy release=
+}
+
 # ---- save, resume, init ------------------------------------------------------------------------
 
 # continues NAME FIRST SECOND: 12 steps under FIRST are 6 under FIRST and 6 more under SECOND.
@@ -1080,6 +1147,21 @@ test_device_has_the_losses_of_the_reference_with_every_strategy() {
         train cpu "${plain[@]}" --strategy "$s"
         within 2e-3 "$(losses cpu.json)" "$(losses run.json)"
     done
+}
+
+test_device_releases_gradients_without_changing_a_bit() {
+    device
+    local s
+    train plain "${wide[@]}" "${on[@]}" --strategy none
+    for s in release checkpoint=block,release release,paged; do
+        train run "${wide[@]}" "${on[@]}" --strategy $s
+        same "$(losses plain.json)" "$(losses run.json)"
+    done
+    train plain "${wide[@]}" "${on[@]}" --strategy none --clip 0.5
+    train run "${wide[@]}" "${on[@]}" --strategy release=exact --clip 0.5
+    same "$(losses plain.json)" "$(losses run.json)"
+    train run "${wide[@]}" "${on[@]}" --strategy release=previous --clip 0.5
+    within 0.2 "$(losses plain.json)" "$(losses run.json)"
 }
 
 # Schedules and copies to the host change no bit: the same kernels run on the same numbers.

@@ -36,10 +36,12 @@ typedef struct strategy {
     checkpoint checkpoint;
     size_t accum; // a batch is split into so many micro-batches
     mo_optim_precision optim;
-    size_t loss_rows;  // rows of logits at a time, 0 = all
-    bool offload;      // optimal may also move activations to host memory
-    bool paged;        // states are in pages, of which not all are resident
-    uint64_t resident; // most bytes that are; 0 = an eighth of the states
+    size_t loss_rows;     // rows of logits at a time, 0 = all
+    bool offload;         // optimal may also move activations to host memory
+    bool release;         // parameters are updated inside backward, and gradients end there
+    mo_release_clip clip; // how they are clipped then
+    bool paged;           // states are in pages, of which not all are resident
+    uint64_t resident;    // most bytes that are; 0 = an eighth of the states
 } strategy;
 
 enum {
@@ -139,6 +141,11 @@ void gpt_init_param(const gpt_config *c, const mo_param *p, float *to, uint64_t 
 // The first parameter of a part; of the norm before the head, with the head behind it.
 const mo_param *gpt_part(const gpt_config *c, const mo_params *params, size_t layer, int part);
 const mo_param *gpt_last_norm(const gpt_config *c, const mo_params *params);
+// How many parameters come before those of the first block.
+size_t gpt_front(const gpt_config *c);
+size_t gpt_head_params(const gpt_config *c); // the last norm's
+// Whether its gradient comes from one stage alone.
+bool gpt_gradient_is_local(const mo_params *params, size_t i);
 
 // Tensors of a stage: of half a block, of a whole block, which has those of both halves and what
 // lies between them, and of the head.
@@ -176,7 +183,8 @@ typedef struct gpt_costs {
 // Of a core with 100 GFLOP/s and 10 GB/s: what matters is how they compare.
 gpt_costs gpt_typical_costs(const gpt_config *c, size_t rows, size_t n_params);
 
-// layers: of them the chain has so many; halves: their halves are stages, else they are.
+// layers: of them the chain has so many; halves: their halves are stages, else they are. released:
+// local gradients are tensors of their stage's backward, behind its other ones.
 typedef struct gpt_kernels gpt_kernels;
 typedef struct gpt_chain_desc {
     const gpt_config *config;
@@ -184,6 +192,7 @@ typedef struct gpt_chain_desc {
     const gpt_costs *costs;
     size_t layers, batch, loss_rows;
     bool halves;
+    const mo_params *released; // NULL = gradients lie elsewhere
 } gpt_chain_desc;
 
 void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d);
@@ -235,6 +244,7 @@ struct gpt_run {
     size_t batch;    // sequences in a micro-batch
     size_t n_blocks; // that the chain has
     bool halves;     // stages are halves of them
+    bool fresh;      // gradients of matrices are written, not added to
     const int32_t *inputs, *targets;
     const float *rope_table; // NULL = none
     size_t loss_rows;
@@ -247,6 +257,12 @@ struct gpt_run {
 };
 
 void gpt_step(gpt_run *run, const mo_step *step);
+// The parameters of a step's stage, n from items[first]; their gradients are its tensors from
+// tensor on where they are released.
+typedef struct stage_params {
+    size_t first, n, tensor;
+} stage_params;
+stage_params gpt_stage_params(const gpt_run *run, const mo_step *step);
 
 // Text from the model, one token at a time with cached keys and values in the given memory.
 void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, uint64_t seed,
@@ -288,7 +304,8 @@ typedef struct backend {
     void (*pages_step)(trainer *t, size_t tensor, size_t i);
     void (*pages_exchange)(const trainer *t, size_t tensor, const mo_optim_state *state, bool read);
     void (*pages_figures)(const trainer *t, page_figures *f);
-    double (*square_sum)(const trainer *t, void *workspace); // of all gradients
+    // Sums of squares of the gradients of n parameters; those of tied ones are 0
+    void (*square_sums)(const trainer *t, size_t first, size_t n, void *workspace, double *sums);
     void (*transfer_open)(trainer *t, size_t store_bytes, size_t n_stages);
     void (*transfer_step)(trainer *t, const mo_step *step); // OFFLOAD, PREFETCH and their WAITs
     void (*transfer_close)(trainer *t);
@@ -327,6 +344,7 @@ struct trainer {
     uint64_t epoch;    // of the text
     uint64_t position; // its tokens that were trained on
     bool shuffle;      // another order in each epoch
+    double norm;       // of the last update, for release=previous; 0 = none
 };
 
 // What is known of a run when it ends.
@@ -334,6 +352,7 @@ typedef struct result {
     uint64_t budget_bytes, plan_bytes, peak_bytes, rss_bytes;
     uint64_t planned[MO_CATEGORY_COUNT], measured[MO_CATEGORY_COUNT];
     uint64_t store_bytes;             // of host memory, beside the arena
+    uint64_t released_bytes;          // of gradients without a place of their own
     page_figures page;                // since the first step; zero = not paged
     double ms_per_step, predicted_ms; // 0 = not predicted
     double tokens_per_s, first_loss, last_loss;
@@ -412,6 +431,8 @@ typedef struct session {
     bool transfers;
     mo_loader loader;
     gpt_run run;
+    mo_release release;
+    double *square_sums; // [params.n]
     int32_t *inputs, *targets;
     uint64_t budget;
     double predicted_s; // of an update, 0 = not known
@@ -428,9 +449,30 @@ void session_free(session *x);
 void session_step(session *x, const mo_step *step);
 void session_clear_gradients(const session *x);
 void session_update(session *x);
+// Fails when the sum of squares of a gradient is not finite.
+void session_check_norm(const session *x, double square_sum);
 // Runs the parts of the strategy's micro-batch, and an update, on memory without values; fills
 // t->costs with what they took. Stays within the budget: what does not fit stays typical.
 void measure_costs(trainer *t, const strategy *s, uint64_t budget);
+
+// ---- updates inside backward ------------------------------------------------------------------
+
+// Fails when strategy and flags do not go together.
+void release_check(const trainer *t, const strategy *s);
+// Whether a gradient has no memory of its own, but that of its stage's backward.
+bool release_has(const trainer *t, const strategy *s, size_t i);
+uint64_t release_bytes(const trainer *t, const strategy *s); // of such gradients, together
+void release_open(session *x);
+void release_close(session *x);
+// Around a step of the plan: gives the stage's gradients their memory; updates, within an update.
+void release_before(session *x, const mo_step *step);
+void release_after(session *x, const mo_step *step);
+// A whole update; pass runs forward and backward and returns the loss.
+double release_update(session *x, double (*pass)(session *x));
+// The work of an update without gradients: for measuring what it costs.
+void release_rehearse(session *x);
+const char *release_name(mo_release_clip clip);
+mo_release_clip release_find(const char *word, size_t n); // MO_RELEASE_CLIP_COUNT: no such word
 
 // ---- checkpoint -------------------------------------------------------------------------------
 

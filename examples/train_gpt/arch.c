@@ -98,13 +98,21 @@ void gpt_block_name(
     else snprintf(name, size, "h.%zu.%s", layer, param);
 }
 
+size_t gpt_front(const gpt_config *c) { return c->arch->positions ? 2 : 1; }
+size_t gpt_head_params(const gpt_config *c) { return c->arch->last_bias ? 2 : 1; }
+
+bool gpt_gradient_is_local(const mo_params *params, size_t i) {
+    for (size_t k = 0; k < params->n; k++)
+        if (k != i && params->items[k].tied_to == i) return false;
+    return params->items[i].tied_to == i;
+}
+
 const mo_param *gpt_part(const gpt_config *c, const mo_params *params, size_t layer, int part) {
-    const size_t front = c->arch->positions ? 2 : 1;
-    return &params->items[front + layer * c->arch->n_params + c->arch->parts[part].first];
+    return &params->items[gpt_front(c) + layer * c->arch->n_params + c->arch->parts[part].first];
 }
 
 const mo_param *gpt_last_norm(const gpt_config *c, const mo_params *params) {
-    return &params->items[params->n - (c->arch->last_bias ? 3 : 2)];
+    return &params->items[params->n - 1 - gpt_head_params(c)];
 }
 
 // ---- first values -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -102,6 +103,12 @@ static void take_theta(trainer *t, const mo_safetensors *st, const char *path) {
         fail(EXIT_BAD, "%s: --rope-theta is %s there, not %.17g", path, text, given);
 }
 
+static bool read_norm(const char *text, double *norm) {
+    char *end;
+    *norm = strtod(text, &end);
+    return end != text && !*end && *norm >= 0 && *norm < HUGE_VAL;
+}
+
 static void read_resume(trainer *t, const mo_safetensors *st, const char *path) {
     take_setting(t, st, path, "--batch", "memopt.batch");
     take_setting(t, st, path, "--accum", "memopt.accum");
@@ -110,6 +117,7 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     take_setting(t, st, path, "--clip", "memopt.clip");
     take_setting(t, st, path, "--seed", "memopt.seed");
     const char *optim = mo_safetensors_metadata(st, "memopt.optim");
+    const char *norm = mo_safetensors_metadata(st, "memopt.norm");
     t->step = number(st, path, "memopt.step", 0);
     t->position = number(st, path, "memopt.position", 0);
     if (mo_safetensors_metadata(st, "memopt.epoch")) t->epoch = number(st, path, "memopt.epoch", 0);
@@ -123,6 +131,8 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     if (t->optim.precision == MO_OPTIM_PRECISION_COUNT)
         fail(EXIT_BAD, "%s: metadata 'memopt.optim' is '%s', not a precision", path,
             optim ? optim : "missing");
+    if (norm && !read_norm(norm, &t->norm))
+        fail(EXIT_BAD, "%s: metadata 'memopt.norm' is '%s', not a norm", path, norm);
 }
 
 // The architecture whose names the file has.
@@ -236,6 +246,7 @@ enum {
     WEIGHT_DECAY,
     CLIP,
     ARCH,
+    NORM,
     ROPE_THETA, // the last: of llama alone
     N_VALUES
 };
@@ -287,6 +298,7 @@ static void put_values(whole_run *w, const trainer *t) {
     put_real(w, LR, "lr", t->o->lr);
     put_real(w, WEIGHT_DECAY, "weight_decay", t->o->weight_decay);
     put_real(w, CLIP, "clip", t->o->clip);
+    put_real(w, NORM, "norm", t->norm);
     put_text(w, ARCH, "arch", t->config.arch->name);
     put_real(w, ROPE_THETA, "rope_theta", t->config.rope_theta);
 }

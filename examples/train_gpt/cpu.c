@@ -360,14 +360,12 @@ static void figures_of_pages(const trainer *t, page_figures *f) {
         .stall_s = pages->stats.stall_s};
 }
 
-static double square_sum(const trainer *t, void *workspace) {
-    double sum = 0;
+static void square_sums(const trainer *t, size_t first, size_t n, void *workspace, double *sums) {
     (void)workspace;
-    for (size_t i = 0; i < t->params.n; i++) {
-        const mo_param *p = &t->params.items[i];
-        if (p->tied_to == i) sum += mo_accum_square_sum(p->grad, p->n, &t->parallel);
+    for (size_t i = 0; i < n; i++) {
+        const mo_param *p = &t->params.items[first + i];
+        sums[i] = p->tied_to == first + i ? mo_accum_square_sum(p->grad, p->n, &t->parallel) : 0;
     }
-    return sum;
 }
 
 // ---- offload ----------------------------------------------------------------------------------
@@ -401,7 +399,7 @@ const backend cpu_backend = {.kernels = &kernels,
     .pages_step = step_pages,
     .pages_exchange = exchange_pages,
     .pages_figures = figures_of_pages,
-    .square_sum = square_sum,
+    .square_sums = square_sums,
     .transfer_open = open_transfer,
     .transfer_step = step_transfer,
     .transfer_close = close_transfer};

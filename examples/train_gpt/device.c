@@ -172,25 +172,27 @@ static void figures_of_pages(const trainer *t, page_figures *f) {
         .stall_s = -1};
 }
 
-static double square_sum(const trainer *t, void *workspace) {
+static void square_sums(const trainer *t, size_t first, size_t n, void *workspace, double *sums) {
     device *d = t->device;
     const size_t bytes = MO_CL_ACCUM_PARTS_BYTES;
     char *parts = workspace;
-    double *sums = allocate(t->params.n * sizeof *sums), sum = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < t->params.n; i++) {
+    double *own = allocate(n * sizeof *own);
+    size_t n_own = 0;
+    for (size_t i = first; i < first + n; i++) {
         const mo_param *p = &t->params.items[i];
         if (p->tied_to != i) continue;
         check(mo_cl_accum_square_parts(&d->cl, device_floats(d, p->grad, p->n), p->n,
-                  device_at(d, parts + n * bytes, bytes)),
+                  device_at(d, parts + n_own * bytes, bytes)),
             "mo_cl_accum_square_parts");
-        n++;
+        n_own++;
     }
-    check(mo_cl_accum_square_sums(&d->cl, device_at(d, parts, n * bytes), n, sums),
-        "mo_cl_accum_square_sums");
-    for (size_t i = 0; i < n; i++) sum += sums[i];
-    free(sums);
-    return sum;
+    if (n_own != 0)
+        check(mo_cl_accum_square_sums(&d->cl, device_at(d, parts, n_own * bytes), n_own, own),
+            "mo_cl_accum_square_sums");
+    n_own = 0;
+    for (size_t i = 0; i < n; i++)
+        sums[i] = t->params.items[first + i].tied_to == first + i ? own[n_own++] : 0;
+    free(own);
 }
 
 // ---- offload ----------------------------------------------------------------------------------
@@ -227,7 +229,7 @@ static const backend device_backend = {.kernels = &device_kernels,
     .pages_step = step_pages,
     .pages_exchange = exchange_pages,
     .pages_figures = figures_of_pages,
-    .square_sum = square_sum,
+    .square_sums = square_sums,
     .transfer_open = transfer_begin,
     .transfer_step = transfer_run,
     .transfer_close = transfer_end};

@@ -39,6 +39,7 @@ static void check_config(const trainer *t) {
     if (t->o->batch % t->o->strategy.accum != 0)
         fail(EXIT_USAGE, "--strategy: accum=%zu does not divide --batch %zu", t->o->strategy.accum,
             t->o->batch);
+    release_check(t, &t->o->strategy);
 }
 
 void trainer_open(trainer *t, const options *o) {
@@ -176,11 +177,13 @@ void session_bind(session *x, size_t n_blocks, bool halves) {
     t->optim.precision = x->s->optim;
     bind_params(x, &fixed);
     bind_run(x, &fixed, n_blocks, halves);
+    release_open(x);
     trainer_fixed_close(&fixed);
 }
 
 void session_free(session *x) {
     pages_close(x->t);
+    release_close(x);
     if (x->transfers) x->t->backend->transfer_close(x->t);
     mo_track_free(&x->track);
     mo_plan_destroy(x->plan);
@@ -270,18 +273,24 @@ static void session_close(session *x) {
     free(x->step_s);
 }
 
-static void clip(session *x) {
-    const double sum = x->t->backend->square_sum(x->t, x->run.workspace);
-    if (!isfinite(sum))
+void session_check_norm(const session *x, double square_sum) {
+    if (!isfinite(square_sum))
         fail(EXIT_BAD, "step %llu: the gradient's norm is not finite; a smaller --lr may help",
-            (unsigned long long)x->t->step + 1);
+            (unsigned long long)x->t->step);
+}
+
+static void clip(session *x) {
+    double sum = 0;
+    x->t->backend->square_sums(x->t, 0, x->t->params.n, x->run.workspace, x->square_sums);
+    for (size_t i = 0; i < x->t->params.n; i++) sum += x->square_sums[i];
+    session_check_norm(x, sum);
     x->t->optim.grad_scale = mo_accum_clip_scale(sqrt(sum), x->t->o->clip);
 }
 
 void session_update(session *x) {
     trainer *t = x->t;
-    if (t->o->clip > 0) clip(x);
     t->step++;
+    if (t->o->clip > 0) clip(x);
     for (size_t i = 0; i < t->params.n; i++) {
         if (t->params.items[i].tied_to != i) continue;
         if (t->pages) pages_step(t, i);
@@ -293,13 +302,18 @@ void session_update(session *x) {
 void session_clear_gradients(const session *x) {
     for (size_t i = 0; i < x->t->params.n; i++) {
         const mo_param *p = &x->t->params.items[i];
-        if (p->tied_to == i) x->t->backend->clear(x->t, p->grad, p->n * sizeof(float));
+        if (p->tied_to == i && p->grad) x->t->backend->clear(x->t, p->grad, p->n * sizeof(float));
     }
 }
 
 void session_step(session *x, const mo_step *step) {
-    if (step->op <= MO_STEP_BACKWARD) gpt_step(&x->run, step);
-    else x->t->backend->transfer_step(x->t, step);
+    if (step->op > MO_STEP_BACKWARD) {
+        x->t->backend->transfer_step(x->t, step);
+        return;
+    }
+    if (x->s->release) release_before(x, step);
+    gpt_step(&x->run, step);
+    if (x->s->release) release_after(x, step);
 }
 
 static void read_tokens(session *x, size_t rows) {
@@ -312,19 +326,28 @@ static void read_tokens(session *x, size_t rows) {
     t->backend->host_end(t, x->inputs, host, size, true);
 }
 
+static double run_plan(session *x) {
+    mo_step step;
+    mo_plan_begin(x->plan);
+    while (mo_plan_next(x->plan, &step)) session_step(x, &step);
+    return x->run.kernels->loss(&x->run);
+}
+
 static double train_step(session *x) {
     trainer *t = x->t;
     const size_t rows = trainer_rows(t, x->s), n = x->s->accum * t->o->accum;
     double loss = 0;
-    mo_step step;
-    session_clear_gradients(x);
-    for (size_t i = 0; i < n; i++) {
+    if (x->s->release) {
         read_tokens(x, rows);
-        mo_plan_begin(x->plan);
-        while (mo_plan_next(x->plan, &step)) session_step(x, &step);
-        loss += x->run.kernels->loss(&x->run);
+        loss = release_update(x, run_plan);
+    } else {
+        session_clear_gradients(x);
+        for (size_t i = 0; i < n; i++) {
+            read_tokens(x, rows);
+            loss += run_plan(x);
+        }
+        session_update(x);
     }
-    session_update(x);
     t->backend->wait(t);
     const mo_loader_state at = mo_loader_get_state(&x->loader);
     t->epoch = at.epoch;
@@ -382,6 +405,7 @@ static void fill_result(const session *x, result *r, const double *losses) {
     r->budget_bytes = x->budget;
     r->plan_bytes = info.peak_bytes;
     r->store_bytes = info.store_bytes;
+    r->released_bytes = release_bytes(x->t, x->s);
     if (x->t->pages) {
         x->t->backend->pages_figures(x->t, &r->page);
         r->page.in_bytes -= x->paged.in_bytes;
