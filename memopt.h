@@ -1963,12 +1963,14 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm_mixed(const mo_gemm_env *env,
 
 enum { MO_PARAM_MAX_DIMS = 4 };
 
-/* mo_param - one parameter, fp32, row-major.
+/* mo_param - one parameter, fp32 or bf16, row-major; its gradient is always fp32.
  *
  * name       as in checkpoints; owned by the list
  * shape      [n_dims]
  * n          numbers: the product of shape
  * data, grad set by mo_params_bind; grad is NULL for frozen parameters
+ * bf16       instead of data, when is_bf16
+ * is_bf16    not 0: bf16; of tied parameters the owner's counts. Before mo_params_bind
  * frozen     not 0: no gradient, no optimizer state; of tied parameters the owner's counts
  * tied_to    index of the parameter whose data and gradient this one shares, or its own index
  * Since: 0.1 */
@@ -1977,7 +1979,8 @@ typedef struct mo_param {
     size_t shape[MO_PARAM_MAX_DIMS];
     size_t n_dims, n;
     float *data, *grad;
-    int frozen;
+    uint16_t *bf16;
+    int is_bf16, frozen;
     size_t tied_to;
 } mo_param;
 
@@ -2031,12 +2034,21 @@ typedef enum mo_params_what {
     MO_PARAMS_TRAINED  /* those not frozen: what has gradients */
 } mo_params_what;
 
-/* mo_params_count - numbers. mo_params_size - bytes as fp32, every tensor rounded up to 64.
+/* mo_params_count - numbers. mo_params_size - bytes, every tensor rounded up to 64: of the numbers
+ * themselves (ALL), of the gradients (TRAINED).
  *
  * Threads: safe
  * Since:   0.1 */
 MEMOPT_API size_t mo_params_count(const mo_params *params, mo_params_what what);
 MEMOPT_API size_t mo_params_size(const mo_params *params, mo_params_what what);
+
+/* mo_param_data - where the numbers are, whatever their type; NULL before mo_params_bind.
+ * mo_param_bytes - bytes of the numbers.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API void *mo_param_data(const mo_param *param);
+MEMOPT_API size_t mo_param_bytes(const mo_param *param);
 
 /* mo_params_bind - place all data in one block and all gradients in another, in order, each tensor
  * at a multiple of 64 bytes. Contents are not touched.
@@ -6125,8 +6137,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_load(const mo_safetensors *st,
 #ifndef MEMOPT_CHECKPOINT_H
 #define MEMOPT_CHECKPOINT_H
 
-/* mo_checkpoint_array - any array that belongs to a run: parameters in bf16, a mo_percentile_clip
- * or the state of a random generator as bytes.
+/* mo_checkpoint_array - any array that belongs to a run: a mo_percentile_clip or the state of a
+ * random generator as bytes.
  *
  * name   in the file; none may begin with "memopt."
  * dtype  of whole bytes
@@ -16191,6 +16203,14 @@ mo_status mo_params_add(
     return MO_OK;
 }
 
+/* What tied parameters have in common. */
+static void moi_params_share(mo_param *p, const mo_param *owner) {
+    p->is_bf16 = owner->is_bf16;
+    p->data = owner->data;
+    p->bf16 = owner->bf16;
+    p->grad = owner->grad;
+}
+
 mo_status mo_params_tie(mo_params *params, size_t index, size_t with) {
     if (!params || index >= params->n || with >= params->n || index == with) return MO_E_INVALID;
     mo_param *p = &params->items[index];
@@ -16199,8 +16219,7 @@ mo_status mo_params_tie(mo_params *params, size_t index, size_t with) {
     for (size_t i = 0; i < params->n; i++) /* others tied to index would lose their tensor */
         if (i != index && params->items[i].tied_to == index) return MO_E_INVALID;
     p->tied_to = with;
-    p->data = shared->data;
-    p->grad = shared->grad;
+    moi_params_share(p, shared);
     return MO_OK;
 }
 
@@ -16216,8 +16235,21 @@ static int moi_params_counts(const mo_params *params, size_t i, mo_params_what w
     return p->tied_to == i && (what == MO_PARAMS_ALL || !p->frozen);
 }
 
-static size_t moi_params_bytes(const mo_param *p) {
-    return (p->n * sizeof(float) + MOI_CACHE_LINE - 1) & ~(size_t)(MOI_CACHE_LINE - 1);
+void *mo_param_data(const mo_param *param) {
+    return param->is_bf16 ? (void *)param->bf16 : (void *)param->data;
+}
+
+size_t mo_param_bytes(const mo_param *param) {
+    return param->n * (param->is_bf16 ? sizeof(uint16_t) : sizeof(float));
+}
+
+/* Sums of these fit: mo_params_add has seen to it, for fp32. */
+static size_t moi_params_rounded(size_t bytes) {
+    return (bytes + MOI_CACHE_LINE - 1) & ~(size_t)(MOI_CACHE_LINE - 1);
+}
+
+static size_t moi_params_grad_bytes(const mo_param *p) {
+    return moi_params_rounded(p->n * sizeof(float));
 }
 
 size_t mo_params_count(const mo_params *params, mo_params_what what) {
@@ -16230,7 +16262,9 @@ size_t mo_params_count(const mo_params *params, mo_params_what what) {
 size_t mo_params_size(const mo_params *params, mo_params_what what) {
     size_t bytes = 0;
     for (size_t i = 0; params && i < params->n; i++)
-        if (moi_params_counts(params, i, what)) bytes += moi_params_bytes(&params->items[i]);
+        if (moi_params_counts(params, i, what))
+            bytes += what == MO_PARAMS_ALL ? moi_params_rounded(mo_param_bytes(&params->items[i]))
+                                           : moi_params_grad_bytes(&params->items[i]);
     return bytes;
 }
 
@@ -16240,15 +16274,15 @@ mo_status mo_params_bind(mo_params *params, void *data, void *grad) {
     for (size_t i = 0; i < params->n; i++) {
         mo_param *p = &params->items[i];
         if (p->tied_to != i) continue;
-        p->data = (float *)(void *)data_at;
-        data_at += moi_params_bytes(p);
+        p->data = p->is_bf16 ? NULL : (float *)(void *)data_at;
+        p->bf16 = p->is_bf16 ? (uint16_t *)(void *)data_at : NULL;
+        data_at += moi_params_rounded(mo_param_bytes(p));
         p->grad = grad && !p->frozen ? (float *)(void *)grad_at : NULL;
-        if (p->grad) grad_at += moi_params_bytes(p);
+        if (p->grad) grad_at += moi_params_grad_bytes(p);
     }
     for (size_t i = 0; i < params->n; i++) {
         mo_param *p = &params->items[i];
-        p->data = params->items[p->tied_to].data;
-        p->grad = params->items[p->tied_to].grad;
+        moi_params_share(p, &params->items[p->tied_to]);
     }
     return MO_OK;
 }
@@ -41569,15 +41603,19 @@ static void moi_ck_put_pair(moi_ck_list *l, const char *key, const char *value) 
     l->pairs[l->n_pairs++].value = value;
 }
 
-static void moi_ck_put_params(moi_ck_list *l) {
+static mo_dtype moi_ck_param_dtype(const mo_param *p) {
+    return p->is_bf16 ? MO_DTYPE_BF16 : MO_DTYPE_F32;
+}
+
+static void moi_ck_put_params(moi_ck_list *l, unsigned bits) {
     const mo_params *params = l->run->params;
     for (size_t i = 0; params && i < params->n; i++) {
         const mo_param *p = &params->items[i];
         uint64_t *shape = l->dims + l->n_dims;
-        if (p->tied_to != i) continue;
+        if (p->tied_to != i || mo_dtype_bits(moi_ck_param_dtype(p)) != bits) continue;
         for (size_t k = 0; k < p->n_dims; k++) shape[k] = p->shape[k];
         l->n_dims += p->n_dims;
-        moi_ck_put(l, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+        moi_ck_put(l, p->name, moi_ck_param_dtype(p), shape, p->n_dims, mo_param_data(p));
     }
 }
 
@@ -41599,7 +41637,7 @@ static void moi_ck_put_tensors(moi_ck_list *l) {
     static const uint64_t eight = 8;
     const mo_checkpoint *r = l->run;
     for (unsigned bits = 64; bits >= 8; bits /= 2) {
-        if (bits == 32) moi_ck_put_params(l);
+        moi_ck_put_params(l, bits);
         for (size_t i = 0; i < r->n_arrays; i++) {
             const mo_checkpoint_array *a = &r->arrays[i];
             if (mo_dtype_bits(a->dtype) == bits)
@@ -41816,7 +41854,8 @@ static mo_status moi_ck_check_tensors(moi_ck_loading *l, const mo_checkpoint *ru
         uint64_t shape[MO_PARAM_MAX_DIMS] = {0};
         if (p->tied_to != i) continue;
         for (size_t k = 0; k < p->n_dims; k++) shape[k] = p->shape[k];
-        status = moi_ck_check_tensor(l, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+        status = moi_ck_check_tensor(
+            l, p->name, moi_ck_param_dtype(p), shape, p->n_dims, mo_param_data(p));
     }
     for (size_t i = 0; i < run->n_arrays && status == MO_OK; i++) {
         const mo_checkpoint_array *a = &run->arrays[i];
@@ -41993,7 +42032,7 @@ static mo_status moi_ck_read_tensors(moi_ck_loading *l, const mo_checkpoint *run
     mo_status status = MO_OK;
     for (size_t i = 0; params && i < params->n && status == MO_OK; i++)
         if (params->items[i].tied_to == i)
-            status = moi_ck_read_tensor(l, params->items[i].name, params->items[i].data);
+            status = moi_ck_read_tensor(l, params->items[i].name, mo_param_data(&params->items[i]));
     for (size_t i = 0; i < run->n_arrays && status == MO_OK; i++)
         status = moi_ck_read_tensor(l, run->arrays[i].name, run->arrays[i].data);
     return status;

@@ -357,7 +357,8 @@ static int parse_flag(options *o, int at, int argc, const char *const *argv) {
 
 _Noreturn static void print_usage(void) {
     for (size_t i = 0; i < sizeof usage / sizeof *usage; i++) fputs(usage[i], stdout);
-    if (fflush(stdout) != 0) fail(EXIT_BAD, "standard output: %s", strerror(errno));
+    if (ferror(stdout) || fflush(stdout) != 0)
+        fail(EXIT_BAD, "standard output: %s", strerror(errno));
     exit(0);
 }
 
