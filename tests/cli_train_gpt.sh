@@ -604,6 +604,49 @@ test_release_says_what_it_excludes() {
     refuses 2 "unknown 'release='" "${tiny[@]}" --strategy release=
 }
 
+# ---- parameters in bf16 ------------------------------------------------------------------------
+
+# Rounded at random in each update: 1e-3 here, and 5e-3 leaves room for other processors.
+test_bf16_parameters_stay_near_the_reference() {
+    local strategy
+    train whole "${tiny[@]}" --strategy none
+    for strategy in precision=bf16 precision=bf16,release,checkpoint=block,loss=16; do
+        train m "${tiny[@]}" --strategy $strategy
+        within 5e-3 "$(reference 1)" "$(losses m.json)"
+        [ $(($(number m.json param) * 10)) -lt $(($(number whole.json param) * 6)) ] ||
+            say "bf16 parameters are no smaller"
+    done
+    train m "${wide[@]}" --strategy precision=bf16,optim=4bit
+    train paged "${wide[@]}" --strategy precision=bf16,optim=4bit,release,paged --page-dir .
+    same "$(losses m.json)" "$(losses paged.json)"
+}
+
+test_bf16_parameters_are_saved_and_resumed_bit_for_bit() {
+    local rest=("${tokens[@]}" --batch 3 --steps 6 --lr 1e-3 --threads 1)
+    continues precision=bf16 precision=bf16,checkpoint=block
+    train second "${rest[@]}" --resume half.st --strategy none --save both.st
+    cmp whole.st both.st
+    [ "$(header_of whole.st | grep -o '"BF16"' | wc -l)" = 8 ] || say "eight matrices are bf16"
+    refuses 1 "half.st: has precision=bf16, --strategy precision=f32" "${rest[@]}" \
+        --resume half.st --strategy precision=f32
+    train first "${tiny[@]}" --steps 1 --save f32.st
+    refuses 1 "f32.st: has precision=f32, --strategy precision=bf16" "${rest[@]}" \
+        --resume f32.st --strategy precision=bf16
+    refuses 2 "unknown 'precision=f16'" "${tiny[@]}" --strategy precision=f16
+}
+
+# The same numbers, whatever they become: bf16 is also fp32.
+test_a_file_of_bf16_starts_a_run_of_either_precision() {
+    local from=("${tokens[@]}" --heads 4 --batch 3 --steps 1 --threads 1)
+    train m "${tiny[@]}" --steps 1 --strategy precision=bf16 --save bf16.st
+    train a "${from[@]}" --init bf16.st --strategy precision=bf16 --sample 9
+    train b "${from[@]}" --init bf16.st --strategy none --save f32.st
+    train c "${from[@]}" --init f32.st --strategy precision=bf16 --save half.st --half
+    same "$(losses a.json)" "$(losses b.json)"
+    [ "$(parameters bf16.st)" = "$(parameters f32.st)" ]
+    grep -q -- '--- sample of 9 tokens' a.err
+}
+
 # ---- save, resume, init ------------------------------------------------------------------------
 
 # continues NAME FIRST SECOND: 12 steps under FIRST are 6 under FIRST and 6 more under SECOND.
@@ -1162,6 +1205,20 @@ test_device_releases_gradients_without_changing_a_bit() {
     same "$(losses plain.json)" "$(losses run.json)"
     train run "${wide[@]}" "${on[@]}" --strategy release=previous --clip 0.5
     within 0.2 "$(losses plain.json)" "$(losses run.json)"
+}
+
+test_device_trains_bf16_parameters() {
+    device
+    local s
+    train cpu "${plain[@]}" --strategy precision=bf16
+    for s in precision=bf16 precision=bf16,release; do
+        train run "${plain[@]}" "${on[@]}" --strategy $s
+        within 2e-3 "$(losses cpu.json)" "$(losses run.json)"
+    done
+    train run "${plain[@]}" "${on[@]}" --steps 6 --strategy precision=bf16,optim=8bit --save at.st
+    train second "${tokens[@]}" --batch 3 --steps 6 --lr 1e-3 --threads 1 --resume at.st
+    train whole "${plain[@]}" --strategy precision=bf16,optim=8bit
+    within 2e-3 "$(last_losses whole.json 7)" "$(losses second.json)"
 }
 
 # Schedules and copies to the host change no bit: the same kernels run on the same numbers.

@@ -40,6 +40,7 @@ typedef struct strategy {
     bool offload;         // optimal may also move activations to host memory
     bool release;         // parameters are updated inside backward, and gradients end there
     mo_release_clip clip; // how they are clipped then
+    bool bf16;            // matrices of blocks are; norms, biases and embeddings stay fp32
     bool paged;           // states are in pages, of which not all are resident
     uint64_t resident;    // most bytes that are; 0 = an eighth of the states
 } strategy;
@@ -50,7 +51,8 @@ enum {
     OPEN_OPTIM = 4,
     OPEN_LOSS = 8,
     OPEN_PAGED = 16,
-    OPEN_ALL = 31
+    OPEN_ALL = 31,
+    OPEN_PRECISION = 32 // of the parameters: never chosen
 };
 
 typedef struct options {
@@ -144,6 +146,8 @@ const mo_param *gpt_last_norm(const gpt_config *c, const mo_params *params);
 // How many parameters come before those of the first block.
 size_t gpt_front(const gpt_config *c);
 size_t gpt_head_params(const gpt_config *c); // the last norm's
+// Whether parameter i is one of the matrices of a block.
+bool gpt_is_block_matrix(const gpt_config *c, const mo_params *params, size_t i);
 // Whether its gradient comes from one stage alone.
 bool gpt_gradient_is_local(const mo_params *params, size_t i);
 
@@ -209,6 +213,9 @@ struct gpt_kernels {
         const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias);
     void (*gemm)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const float *b, float *c);
+    // b: a parameter as it is stored; bf16 is decoded by panels, and never stands there as fp32
+    void (*gemm_param)(
+        const gpt_run *run, const mo_gemm_desc *d, const float *a, const mo_param *b, float *c);
     // without a bias: RMSNorm, which has no mean
     void (*norm_forward)(const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
     void (*norm_apply)(const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
@@ -368,8 +375,9 @@ void trainer_run(trainer *t, const strategy *s, result *r, double *losses);
 
 // ---- planning ---------------------------------------------------------------------------------
 
-uint64_t trainer_budget(const trainer *t);                // bytes; 0 = none
-size_t trainer_rows(const trainer *t, const strategy *s); // tokens of a micro-batch
+uint64_t trainer_budget(const trainer *t);                           // bytes; 0 = none
+bool trainer_is_bf16(const trainer *t, const strategy *s, size_t i); // parameter i
+size_t trainer_rows(const trainer *t, const strategy *s);            // tokens of a micro-batch
 // Where tensors lie in the plan: parameters, gradients and states in as few fixed blocks as the
 // memory's pieces allow.
 enum { TENSOR_PARAM, TENSOR_GRAD, TENSOR_STATE, N_TENSOR_KINDS };

@@ -101,6 +101,11 @@ void gpt_block_name(
 size_t gpt_front(const gpt_config *c) { return c->arch->positions ? 2 : 1; }
 size_t gpt_head_params(const gpt_config *c) { return c->arch->last_bias ? 2 : 1; }
 
+bool gpt_is_block_matrix(const gpt_config *c, const mo_params *params, size_t i) {
+    const size_t front = gpt_front(c), n = c->layers * c->arch->n_params;
+    return i >= front && i < front + n && params->items[i].n_dims == 2;
+}
+
 bool gpt_gradient_is_local(const mo_params *params, size_t i) {
     for (size_t k = 0; k < params->n; k++)
         if (k != i && params->items[k].tied_to == i) return false;

@@ -41,6 +41,10 @@ mo_cl_mem device_floats(const device *d, const float *address, size_t n) {
     return device_at(d, address, n * sizeof *address);
 }
 
+mo_cl_mem device_param(const device *d, const mo_param *p) {
+    return device_at(d, mo_param_data(p), mo_param_bytes(p));
+}
+
 static size_t align(const trainer *t) { return mo_cl_arena_align(&t->device->cl); }
 static size_t piece(const trainer *t) { return mo_cl_arena_piece(&t->device->cl); }
 
@@ -123,8 +127,9 @@ static void state_begin(trainer *t, size_t i) {
 static void update(trainer *t, size_t i) {
     device *d = t->device;
     const mo_param *p = &t->params.items[i];
-    check(mo_cl_optim_step(&d->cl, &t->optim, t->step, device_floats(d, p->data, p->n),
-              device_floats(d, p->grad, p->n), &d->states[i]),
+    const mo_cl_mem param = device_param(d, p), grad = device_floats(d, p->grad, p->n);
+    check(p->is_bf16 ? mo_cl_optim_step_bf16(&d->cl, &t->optim, t->step, param, grad, &d->states[i])
+                     : mo_cl_optim_step(&d->cl, &t->optim, t->step, param, grad, &d->states[i]),
         p->name);
 }
 
@@ -148,8 +153,10 @@ static void close_pages(trainer *t) { mo_cl_page_optim_free(&t->device->paged); 
 static void step_pages(trainer *t, size_t tensor, size_t i) {
     device *d = t->device;
     const mo_param *p = &t->params.items[i];
-    check(mo_cl_page_optim_step(&d->paged, tensor, &t->optim, t->step,
-              device_floats(d, p->data, p->n), device_floats(d, p->grad, p->n)),
+    const mo_cl_mem param = device_param(d, p), grad = device_floats(d, p->grad, p->n);
+    check(p->is_bf16
+            ? mo_cl_page_optim_step_bf16(&d->paged, tensor, &t->optim, t->step, param, grad)
+            : mo_cl_page_optim_step(&d->paged, tensor, &t->optim, t->step, param, grad),
         p->name);
 }
 

@@ -41,7 +41,7 @@ static void linear_forward(
             .trans_b = l->out_in,
             .ldc = l->out,
             .beta = l->bias || residual ? 1 : 0};
-        run->kernels->gemm(run, &d, x, l->weights[i].data, y + at);
+        run->kernels->gemm_param(run, &d, x, &l->weights[i], y + at);
     }
 }
 
@@ -73,7 +73,7 @@ static void linear_backward_input(
             .lda = l->out,
             .ldc = ld,
             .beta = i == 0 ? 0 : 1};
-        run->kernels->gemm(run, &d, dy + at, l->weights[i].data, dx);
+        run->kernels->gemm_param(run, &d, dy + at, &l->weights[i], dx);
     }
 }
 

@@ -45,6 +45,10 @@ static const char *const usage[] = {
     "                                           memory outside the budget; auto never does\n"
     "        accum=N                            split each batch into N micro-batches\n"
     "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
+    "        precision=f32|bf16                 matrices of the blocks; bf16 is rounded at random "
+    "in "
+    "each\n"
+    "                                           update; norms, biases, embeddings stay f32\n"
     "        release[=none|tensor|previous|exact]\n"
     "                                           update inside backward: gradients of one stage at "
     "a\n"
@@ -262,6 +266,10 @@ static void strategy_item(options *o, const char *item, size_t n) {
     } else if (match(item, n, "offload")) {
         s->offload = true;
         return;
+    } else if (match(item, key, "precision")) {
+        name_field(o, OPEN_PRECISION);
+        s->bf16 = match(value, size, "bf16");
+        if (s->bf16 || match(value, size, "f32")) return;
     } else if (match(item, key, "release") && (key == n || size)) {
         s->release = true;
         s->clip = key == n ? MO_RELEASE_NONE : release_find(value, size);
@@ -318,9 +326,9 @@ void strategy_format(const strategy *s, char *text, size_t size) {
         snprintf(release, sizeof release, ",release%s%s", s->clip == MO_RELEASE_NONE ? "" : "=",
             s->clip == MO_RELEASE_NONE ? "" : release_name(s->clip));
     if (s->loss_rows != 0) snprintf(rows, sizeof rows, "%zu", s->loss_rows);
-    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s%s%s",
+    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s%s%s%s",
         checkpoints[s->checkpoint], s->offload ? ",offload" : "", s->accum,
-        precision_name(s->optim), rows, release, paged);
+        precision_name(s->optim), rows, s->bf16 ? ",precision=bf16" : "", release, paged);
 }
 
 void format_mib(uint64_t bytes, char *text, size_t size) {

@@ -13,6 +13,10 @@ size_t trainer_rows(const trainer *t, const strategy *s) {
 
 // ---- bytes ------------------------------------------------------------------------------------
 
+bool trainer_is_bf16(const trainer *t, const strategy *s, size_t i) {
+    return s->bf16 && gpt_is_block_matrix(&t->config, &t->params, i);
+}
+
 // Bytes of a tensor of this kind, rounded up so that the next one is aligned.
 static size_t tensor_size(
     const trainer *t, const strategy *s, const mo_optim_desc *optim, int kind, size_t i) {
@@ -21,6 +25,7 @@ static size_t tensor_size(
     size_t size = p->n * sizeof(float);
     if (p->tied_to != i) return 0;
     if (kind == TENSOR_GRAD && release_has(t, s, i)) return 0;
+    if (kind == TENSOR_PARAM && trainer_is_bf16(t, s, i)) size = p->n * sizeof(uint16_t);
     if (kind == TENSOR_STATE) size = mo_optim_state_size(optim, p->n);
     return (size + align - 1) / align * align;
 }

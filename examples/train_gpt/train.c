@@ -110,13 +110,18 @@ static void bind_params(session *x, const fixed_layout *f) {
     for (size_t i = 0; i < t->params.n; i++) {
         mo_param *p = &t->params.items[i];
         if (!f->n_slots) t->state_at[i] = place_address(x, f, TENSOR_STATE, i);
-        p->data = (float *)place_address(x, f, TENSOR_PARAM, i);
+        char *data = place_address(x, f, TENSOR_PARAM, i);
+        p->is_bf16 = trainer_is_bf16(t, x->s, i);
+        p->data = p->is_bf16 ? NULL : (float *)data;
+        p->bf16 = p->is_bf16 ? (uint16_t *)data : NULL;
         p->grad = (float *)place_address(x, f, TENSOR_GRAD, i);
         if (p->tied_to == i && !f->n_slots) t->backend->state_begin(t, i);
     }
     for (size_t i = 0; i < t->params.n; i++) {
         mo_param *p = &t->params.items[i];
+        p->is_bf16 = t->params.items[p->tied_to].is_bf16;
         p->data = t->params.items[p->tied_to].data;
+        p->bf16 = t->params.items[p->tied_to].bf16;
         p->grad = t->params.items[p->tied_to].grad;
     }
 }
@@ -208,11 +213,14 @@ static void init_params(trainer *t) {
     uint64_t seed = t->o->seed;
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        const size_t size = p->n * sizeof(float);
         if (p->tied_to != i) continue;
-        float *host = t->backend->host_begin(t, p->data, size, false);
-        gpt_init_param(&t->config, p, host, &seed);
-        t->backend->host_end(t, p->data, host, size, true);
+        void *data = mo_param_data(p);
+        const size_t size = mo_param_bytes(p);
+        void *host = t->backend->host_begin(t, data, size, false);
+        float *values = p->is_bf16 ? allocate(p->n * sizeof *values) : host;
+        gpt_init_param(&t->config, p, values, &seed);
+        if (p->is_bf16) mo_f32_to_bf16(values, host, p->n, &t->parallel), free(values);
+        t->backend->host_end(t, data, host, size, true);
     }
 }
 
@@ -439,9 +447,11 @@ static void sample(session *x) {
     memcpy(host.items, t->params.items, host.n * sizeof *host.items);
     for (size_t i = 0; i < host.n; i++) {
         const mo_param *p = &t->params.items[i];
-        host.items[i].data = p->tied_to == i
-            ? t->backend->host_begin(t, p->data, p->n * sizeof(float), true)
-            : host.items[p->tied_to].data;
+        void *data = p->tied_to == i
+            ? t->backend->host_begin(t, mo_param_data(p), mo_param_bytes(p), true)
+            : mo_param_data(&host.items[p->tied_to]);
+        if (p->is_bf16) host.items[i].bf16 = data;
+        else host.items[i].data = data;
     }
     void *memory = t->device ? allocate(size) : mo_arena_at(x->arena, begin, size);
     fprintf(out, "--- sample of %zu tokens\n", t->o->sample);
@@ -452,7 +462,8 @@ static void sample(session *x) {
     for (size_t i = 0; i < host.n; i++) {
         const mo_param *p = &t->params.items[i];
         if (p->tied_to == i)
-            t->backend->host_end(t, p->data, host.items[i].data, p->n * sizeof(float), false);
+            t->backend->host_end(
+                t, mo_param_data(p), mo_param_data(&host.items[i]), mo_param_bytes(p), false);
     }
     free(host.items);
 }
