@@ -346,6 +346,7 @@ test_reference_program_makes_the_committed_files() {
     cmp "$data.tokens.bin" made/gpt_tiny.tokens.bin
     within 2e-9 "$(reference 1)" "$(sed -n 1p made/gpt_tiny.losses)"
     within 2e-9 "$(reference 2)" "$(sed -n 2p made/gpt_tiny.losses)"
+    within 2e-9 "$(reference 3)" "$(sed -n 3p made/gpt_tiny.losses)"
 }
 
 # ---- memory ------------------------------------------------------------------------------------
@@ -645,6 +646,32 @@ test_a_file_of_bf16_starts_a_run_of_either_precision() {
     same "$(losses a.json)" "$(losses b.json)"
     [ "$(parameters bf16.st)" = "$(parameters f32.st)" ]
     grep -q -- '--- sample of 9 tokens' a.err
+}
+
+# ---- blocks applied several times --------------------------------------------------------------
+
+test_shared_blocks_have_the_losses_of_the_reference() {
+    local strategy
+    train whole "${tiny[@]}" --strategy none
+    for strategy in share=2 share=2,release share=2,checkpoint=optimal,release share=2,loss=16; do
+        train m "${tiny[@]}" --strategy $strategy --layers 4
+        within 1e-5 "$(reference 3)" "$(losses m.json)"
+        [ "$(number m.json param)" = "$(number whole.json param)" ] ||
+            say "shared parameters are counted twice"
+    done
+}
+
+test_shared_blocks_are_saved_once_and_resumed_bit_for_bit() {
+    local from=("${tokens[@]}" --heads 4 --batch 3 --steps 1 --threads 1)
+    continues share=2 checkpoint=block
+    [ "$(parameters "$data.safetensors")" -lt "$(parameters whole.st)" ]
+    header_of whole.st | grep -q 'h.2.ln_1.weight' && say "a block is saved twice"
+    refuses 1 "half.st: has share=2, --strategy share=3" "${from[@]}" --resume half.st \
+        --strategy share=3
+    refuses 1 "half.st: --layers is 4 there, not 2" "${from[@]}" --resume half.st --layers 2
+    refuses 2 "share=4 does not divide --layers 6" "${wide[@]}" --layers 6 --strategy share=4
+    refuses 2 "share=0 is not a whole number" "${tiny[@]}" --strategy share=0
+    train m "${from[@]}" --init whole.st --strategy none # two blocks are a network too
 }
 
 # ---- save, resume, init ------------------------------------------------------------------------
@@ -1205,6 +1232,8 @@ test_device_releases_gradients_without_changing_a_bit() {
     same "$(losses plain.json)" "$(losses run.json)"
     train run "${wide[@]}" "${on[@]}" --strategy release=previous --clip 0.5
     within 0.2 "$(losses plain.json)" "$(losses run.json)"
+    train run "${plain[@]}" "${on[@]}" --strategy share=2,release
+    within 1e-5 "$(reference 3)" "$(losses run.json)"
 }
 
 test_device_trains_bf16_parameters() {

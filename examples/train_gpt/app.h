@@ -40,6 +40,7 @@ typedef struct strategy {
     bool offload;         // optimal may also move activations to host memory
     bool release;         // parameters are updated inside backward, and gradients end there
     mo_release_clip clip; // how they are clipped then
+    size_t share;         // each block is applied so many times in a row; 0 = 1
     bool bf16;            // matrices of blocks are; norms, biases and embeddings stay fp32
     bool paged;           // states are in pages, of which not all are resident
     uint64_t resident;    // most bytes that are; 0 = an eighth of the states
@@ -52,7 +53,8 @@ enum {
     OPEN_LOSS = 8,
     OPEN_PAGED = 16,
     OPEN_ALL = 31,
-    OPEN_PRECISION = 32 // of the parameters: never chosen
+    OPEN_PRECISION = 32, // of the parameters: never chosen
+    OPEN_SHARE = 64      // neither
 };
 
 typedef struct options {
@@ -129,9 +131,10 @@ extern const gpt_arch gpt_archs[N_ARCHS]; // the first is the default
 const gpt_arch *gpt_arch_find(const char *name);
 size_t gpt_default_hidden(const gpt_arch *arch, size_t channels);
 
+// layers: share in a row are one block's
 typedef struct gpt_config {
     const gpt_arch *arch;
-    size_t layers, channels, heads, hidden, positions, seq, vocab;
+    size_t layers, share, channels, heads, hidden, positions, seq, vocab;
     double rope_theta;
 } gpt_config;
 

@@ -76,14 +76,18 @@ static void add(mo_params *params, const char *name, size_t rows, size_t columns
 
 void gpt_add_params(const gpt_config *c, mo_params *params) {
     const gpt_arch *arch = c->arch;
-    char name[96];
+    char name[120];
     add(params, arch->embedding, c->vocab, c->channels);
     if (arch->positions) add(params, arch->positions, c->positions, c->channels);
     for (size_t layer = 0; layer < c->layers; layer++)
         for (size_t i = 0; i < arch->n_params; i++) {
             const block_param *p = &arch->params[i];
-            gpt_block_name(arch, layer, p->name, name, sizeof name);
+            const size_t again = layer % c->share, at = params->n;
+            gpt_block_name(arch, layer / c->share, p->name, name, sizeof name);
+            if (again != 0)
+                snprintf(name + strlen(name), sizeof name - strlen(name), "@%zu", again);
             add(params, name, gpt_width(c, p->rows), gpt_width(c, p->columns));
+            if (again != 0) check(mo_params_tie(params, at, at - again * arch->n_params), name);
         }
     add(params, arch->last_norm, c->channels, 0);
     if (arch->last_bias) add(params, arch->last_bias, c->channels, 0);

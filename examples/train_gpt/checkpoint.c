@@ -196,13 +196,27 @@ static void read_gpt2(trainer *t, mo_safetensors *st, const char *path) {
     if (!options_given(t->o, "--seq")) c->seq = c->seq < c->positions ? c->seq : c->positions;
 }
 
+// A run goes on with the network that it has.
+static void take_share(trainer *t, const mo_safetensors *st, const char *path) {
+    const bool has = mo_safetensors_metadata(st, "memopt.share") != NULL;
+    const uint64_t share = has ? number(st, path, "memopt.share", 1) : 1;
+    if (t->o->named & OPEN_SHARE && t->config.share != share)
+        fail(EXIT_BAD, "%s: has share=%" PRIu64 ", --strategy share=%zu", path, share,
+            t->config.share);
+    if (share > 1u << 20)
+        fail(EXIT_BAD, "%s: metadata 'memopt.share' is %" PRIu64 ", more than there are layers",
+            path, share);
+    t->config.share = t->own.strategy.share = (size_t)share;
+}
+
 void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     mo_safetensors st;
     gpt_config *c = &t->config;
     char name[96];
     open_file(&st, path);
     const gpt_arch *arch = c->arch = arch_of(t, &st, path);
-    take(t, path, "--layers", t->o->layers, count_layers(arch, &st), &c->layers);
+    if (resume) take_share(t, &st, path);
+    take(t, path, "--layers", t->o->layers, c->share * count_layers(arch, &st), &c->layers);
     take(t, path, "--channels", t->o->channels, dim(&st, path, arch->embedding, 1), &c->channels);
     c->vocab = (size_t)dim(&st, path, arch->embedding, 0);
     gpt_block_name(arch, 0, arch->params[0].name, name, sizeof name);
@@ -274,6 +288,7 @@ enum {
     CLIP,
     ARCH,
     NORM,
+    SHARE,
     ROPE_THETA, // the last: of llama alone
     N_VALUES
 };
@@ -326,6 +341,7 @@ static void put_values(whole_run *w, const trainer *t) {
     put_real(w, WEIGHT_DECAY, "weight_decay", t->o->weight_decay);
     put_real(w, CLIP, "clip", t->o->clip);
     put_real(w, NORM, "norm", t->norm);
+    put_number(w, SHARE, "share", t->config.share);
     put_text(w, ARCH, "arch", t->config.arch->name);
     put_real(w, ROPE_THETA, "rope_theta", t->config.rope_theta);
 }

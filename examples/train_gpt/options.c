@@ -49,6 +49,9 @@ static const char *const usage[] = {
     "in "
     "each\n"
     "                                           update; norms, biases, embeddings stay f32\n"
+    "        share=N                            each block is applied N times in a row: --layers "
+    "of\n"
+    "                                           them, and parameters of 1 in N\n"
     "        release[=none|tensor|previous|exact]\n"
     "                                           update inside backward: gradients of one stage at "
     "a\n"
@@ -270,6 +273,10 @@ static void strategy_item(options *o, const char *item, size_t n) {
         name_field(o, OPEN_PRECISION);
         s->bf16 = match(value, size, "bf16");
         if (s->bf16 || match(value, size, "f32")) return;
+    } else if (match(item, key, "share")) {
+        name_field(o, OPEN_SHARE);
+        s->share = strategy_count("share", value, size);
+        return;
     } else if (match(item, key, "release") && (key == n || size)) {
         s->release = true;
         s->clip = key == n ? MO_RELEASE_NONE : release_find(value, size);
@@ -318,17 +325,18 @@ static void parse_strategy(options *o, const char *text) {
 }
 
 void strategy_format(const strategy *s, char *text, size_t size) {
-    char rows[24] = "full", paged[40] = "", release[24] = "";
+    char rows[24] = "full", paged[40] = "", release[24] = "", share[32] = "";
     if (s->paged) snprintf(paged, sizeof paged, ",paged");
     if (s->paged && s->resident)
         snprintf(paged, sizeof paged, ",paged=%llu", (unsigned long long)s->resident);
+    if (s->share > 1) snprintf(share, sizeof share, ",share=%zu", s->share);
     if (s->release)
         snprintf(release, sizeof release, ",release%s%s", s->clip == MO_RELEASE_NONE ? "" : "=",
             s->clip == MO_RELEASE_NONE ? "" : release_name(s->clip));
     if (s->loss_rows != 0) snprintf(rows, sizeof rows, "%zu", s->loss_rows);
-    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s%s%s%s",
+    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s%s%s%s%s",
         checkpoints[s->checkpoint], s->offload ? ",offload" : "", s->accum,
-        precision_name(s->optim), rows, s->bf16 ? ",precision=bf16" : "", release, paged);
+        precision_name(s->optim), rows, share, s->bf16 ? ",precision=bf16" : "", release, paged);
 }
 
 void format_mib(uint64_t bytes, char *text, size_t size) {

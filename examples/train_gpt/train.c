@@ -24,6 +24,8 @@ static void open_blas(trainer *t, const char *path) {
 static void check_config(const trainer *t) {
     const gpt_config *c = &t->config;
     const double need = (double)t->o->batch * (double)t->o->accum * (double)c->seq + 1;
+    if (c->layers % c->share != 0)
+        fail(EXIT_USAGE, "--strategy: share=%zu does not divide --layers %zu", c->share, c->layers);
     if (c->channels % c->heads != 0)
         fail(EXIT_BAD, "--heads: %zu does not divide the %zu channels", c->heads, c->channels);
     if (c->arch->llama && c->channels / c->heads % 2 != 0)
@@ -49,6 +51,7 @@ void trainer_open(trainer *t, const options *o) {
     o = t->o = &t->own;
     t->config = (gpt_config){.arch = o->arch ? gpt_arch_find(o->arch) : &gpt_archs[0],
         .layers = o->layers,
+        .share = o->strategy.share ? o->strategy.share : 1,
         .channels = o->channels,
         .heads = o->heads,
         .positions = o->seq,
