@@ -560,6 +560,11 @@ test_released_gradients_change_no_bit() {
         train m "${wide[@]}" --strategy optim=$strategy,release
         same "$(losses plain.json)" "$(losses m.json)"
     done
+    train plain "${wide[@]}" --arch llama --strategy none
+    for strategy in release checkpoint=block,release checkpoint=optimal,release; do
+        train m "${wide[@]}" --arch llama --strategy $strategy
+        same "$(losses plain.json)" "$(losses m.json)"
+    done
 }
 
 test_released_gradients_are_clipped_exactly_in_two_passes() {
@@ -617,6 +622,9 @@ test_bf16_parameters_stay_near_the_reference() {
         [ $(($(number m.json param) * 10)) -lt $(($(number whole.json param) * 6)) ] ||
             say "bf16 parameters are no smaller"
     done
+    train whole "${wide[@]}" --arch llama --strategy none
+    train m "${wide[@]}" --arch llama --strategy precision=bf16,release --sample 5
+    within 5e-3 "$(losses whole.json)" "$(losses m.json)"
     train m "${wide[@]}" --strategy precision=bf16,optim=4bit
     train paged "${wide[@]}" --strategy precision=bf16,optim=4bit,release,paged --page-dir .
     same "$(losses m.json)" "$(losses paged.json)"
