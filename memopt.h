@@ -60,6 +60,7 @@ int main(void) {
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
+ *   release      updates inside backward, and clipping there
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes, as
  *                few as can be; layout_svg draws it
  *   graph        ops and tensors: dropped, merged, computed in place, ordered for a low peak
@@ -1962,12 +1963,14 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm_mixed(const mo_gemm_env *env,
 
 enum { MO_PARAM_MAX_DIMS = 4 };
 
-/* mo_param - one parameter, fp32, row-major.
+/* mo_param - one parameter, fp32 or bf16, row-major; its gradient is always fp32.
  *
  * name       as in checkpoints; owned by the list
  * shape      [n_dims]
  * n          numbers: the product of shape
  * data, grad set by mo_params_bind; grad is NULL for frozen parameters
+ * bf16       instead of data, when is_bf16
+ * is_bf16    not 0: bf16; of tied parameters the owner's counts. Before mo_params_bind
  * frozen     not 0: no gradient, no optimizer state; of tied parameters the owner's counts
  * tied_to    index of the parameter whose data and gradient this one shares, or its own index
  * Since: 0.1 */
@@ -1976,7 +1979,8 @@ typedef struct mo_param {
     size_t shape[MO_PARAM_MAX_DIMS];
     size_t n_dims, n;
     float *data, *grad;
-    int frozen;
+    uint16_t *bf16;
+    int is_bf16, frozen;
     size_t tied_to;
 } mo_param;
 
@@ -2030,12 +2034,21 @@ typedef enum mo_params_what {
     MO_PARAMS_TRAINED  /* those not frozen: what has gradients */
 } mo_params_what;
 
-/* mo_params_count - numbers. mo_params_size - bytes as fp32, every tensor rounded up to 64.
+/* mo_params_count - numbers. mo_params_size - bytes, every tensor rounded up to 64: of the numbers
+ * themselves (ALL), of the gradients (TRAINED).
  *
  * Threads: safe
  * Since:   0.1 */
 MEMOPT_API size_t mo_params_count(const mo_params *params, mo_params_what what);
 MEMOPT_API size_t mo_params_size(const mo_params *params, mo_params_what what);
+
+/* mo_param_data - where the numbers are, whatever their type; NULL before mo_params_bind.
+ * mo_param_bytes - bytes of the numbers.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API void *mo_param_data(const mo_param *param);
+MEMOPT_API size_t mo_param_bytes(const mo_param *param);
 
 /* mo_params_bind - place all data in one block and all gradients in another, in order, each tensor
  * at a multiple of 64 bytes. Contents are not touched.
@@ -2420,6 +2433,132 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_step_bf16(const mo_optim_desc *de
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_master_init(
     const mo_optim_state *state, const uint16_t *param);
+
+#endif
+/* mo_release.h - gradient release: a tensor is updated inside backward, as soon as its gradient is
+ * complete, so that gradients need the memory of one stage only; and how they are clipped then.
+ *
+ *     mo_release_begin(&release);
+ *     while (mo_release_next(&release))                       once; MO_RELEASE_EXACT: twice
+ *         for each stage, from the last: backward, and for each of its tensors i
+ *             mo_release_step(&release, i, &adam, t, param[i], grad[i], &state[i])
+ *
+ * A tensor that several stages use is stepped behind the backward of the first of them, the last to
+ * add to its gradient. Its gradient stays in memory until then. */
+#ifndef MEMOPT_RELEASE_H
+#define MEMOPT_RELEASE_H
+
+/* How gradients are clipped when they are never in memory together. */
+typedef enum mo_release_clip {
+    MO_RELEASE_NONE = 0, /* not at all */
+    MO_RELEASE_TENSOR,   /* each tensor's own norm is brought down to max_norm */
+    MO_RELEASE_PREVIOUS, /* by the global norm of the step before */
+    MO_RELEASE_EXACT,    /* by the global norm: backward runs twice, the first time to know it */
+    MO_RELEASE_CLIP_COUNT
+} mo_release_clip;
+
+/* Whether a pass asks for norms. */
+typedef enum mo_release_need {
+    MO_RELEASE_NO_NORM = 0,
+    MO_RELEASE_NORM_LATER, /* of every tensor, any time before mo_release_next */
+    MO_RELEASE_NORM_FIRST  /* of a tensor before its mo_release_scale */
+} mo_release_need;
+
+/* mo_release_desc
+ *
+ * clip         see above
+ * max_norm     > 0; not read for NONE
+ * first_norm   PREVIOUS: the norm that scales the first step, such as the last one before a break;
+ *              0 = the first step clips each tensor by itself
+ * n_tensors    that are stepped
+ * square_sums  [n_tensors] the caller's, valid as long as the object is used; NONE: not used
+ * Since: 0.1 */
+typedef struct mo_release_desc {
+    mo_release_clip clip;
+    double max_norm, first_norm;
+    size_t n_tensors;
+    double *square_sums;
+} mo_release_desc;
+
+/* mo_release - all its state.
+ *
+ * norm     of the latest step whose norm was measured and finite: first_norm of a run that goes on
+ *          from here; 0 = none yet
+ * skipped  EXACT: steps without an update, since their norm was not finite
+ * pass     1, or 2; 0 = between steps
+ * scale    EXACT: of this step
+ * Since: 0.1 */
+typedef struct mo_release {
+    mo_release_desc desc;
+    double norm, scale;
+    uint64_t skipped;
+    int pass;
+} mo_release;
+
+/* mo_release_init - nothing is measured yet.
+ *
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_INVALID (NULL, clip; unless NONE: max_norm, first_norm, no tensors)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_release_init(
+    mo_release *release, const mo_release_desc *desc);
+
+/* mo_release_begin - a step begins. mo_release_next - 1: run a backward pass; 0: the step is done.
+ *
+ * Before a pass the caller sets the gradients to zero. EXACT: both passes compute the same, forward
+ * included where backward has used up what it kept; nothing may change in between. The second pass
+ * does not come when the norm of the first is not finite. Other choices take such a step, in which
+ * mo_optim_step leaves alone the numbers whose gradient is not finite.
+ *
+ * Threads: one at a time per object
+ * Since:   0.1 */
+MEMOPT_API void mo_release_begin(mo_release *release);
+MEMOPT_API int mo_release_next(mo_release *release);
+
+/* mo_release_updates - whether this pass updates; mo_release_needs - whether it asks for norms.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API int mo_release_updates(const mo_release *release);
+MEMOPT_API mo_release_need mo_release_needs(const mo_release *release);
+
+/* mo_release_measure - the sum of squares of a tensor's complete gradient, as mo_accum_square_sum
+ * gives it. mo_release_scale - what the gradient must be multiplied with: give it to the optimizer
+ * as grad_scale.
+ *
+ *   NONE      1
+ *   TENSOR    mo_accum_clip_scale(norm of the tensor, max_norm)
+ *   PREVIOUS  mo_accum_clip_scale(norm of the step before, max_norm)
+ *   EXACT     mo_accum_clip_scale(norm, max_norm), norm^2 = sum of the tensors' in their order:
+ *             the bits of a step that clips all gradients together
+ *
+ * For gradients elsewhere, such as on a device; mo_release_step does both.
+ *
+ * tensor  below n_tensors
+ *
+ * Threads: one at a time per object
+ * Since:   0.1 */
+MEMOPT_API void mo_release_measure(mo_release *release, size_t tensor, double square_sum);
+MEMOPT_API double mo_release_scale(const mo_release *release, size_t tensor);
+
+/* mo_release_step - what this pass does with a tensor's complete gradient: measure it, update, or
+ * both. mo_release_step_bf16 - the same for parameters in bf16.
+ *
+ * tensor  below n_tensors; a pass steps each once, in any order
+ * optim, t, param, grad, state  as of mo_optim_step; norms are those of optim->grad_scale * grad
+ *
+ * Memory:  none
+ * Threads: one at a time per object
+ * Errors:  MO_E_INVALID (NULL, tensor), MO_E_STATE (outside a pass), those of mo_optim_step
+ * Cost:    that of mo_optim_step, and 4 bytes a number where the pass asks for norms
+ * Source:  Lv et al. 2023, arXiv:2306.09782 (LOMO), section 3.2
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_release_step(mo_release *release, size_t tensor,
+    const mo_optim_desc *optim, uint64_t t, float *param, const float *grad,
+    const mo_optim_state *state);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_release_step_bf16(mo_release *release, size_t tensor,
+    const mo_optim_desc *optim, uint64_t t, uint16_t *param, const float *grad,
+    const mo_optim_state *state);
 
 #endif
 /* mo_norm.h - LayerNorm and RMSNorm, whose output need not be kept: backward works from the input
@@ -3566,7 +3705,8 @@ typedef enum mo_tensor_role {
  *
  * name            for reports; NULL = "tensor"
  * size            bytes; 0 = none, its address is NULL
- * category        0 = activation for SAVED and CHEAP, workspace for the others
+ * category        0 = activation for SAVED and CHEAP, workspace for the others. A gradient that an
+ *                 update inside backward uses up is BACKWARD, of category GRAD
  * forward_first   sub-steps of the stage's forward in which it is live, inclusive; unused by
  * forward_last    BACKWARD. A saved tensor is live from forward_first until the stage's backward
  * backward_first  sub-steps of the stage's backward, inclusive; unused by FORWARD. A saved tensor
@@ -5998,8 +6138,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_load(const mo_safetensors *st,
 #ifndef MEMOPT_CHECKPOINT_H
 #define MEMOPT_CHECKPOINT_H
 
-/* mo_checkpoint_array - any array that belongs to a run: parameters in bf16, a mo_percentile_clip
- * or the state of a random generator as bytes.
+/* mo_checkpoint_array - any array that belongs to a run: a mo_percentile_clip or the state of a
+ * random generator as bytes.
  *
  * name   in the file; none may begin with "memopt."
  * dtype  of whole bytes
@@ -16064,6 +16204,14 @@ mo_status mo_params_add(
     return MO_OK;
 }
 
+/* What tied parameters have in common. */
+static void moi_params_share(mo_param *p, const mo_param *owner) {
+    p->is_bf16 = owner->is_bf16;
+    p->data = owner->data;
+    p->bf16 = owner->bf16;
+    p->grad = owner->grad;
+}
+
 mo_status mo_params_tie(mo_params *params, size_t index, size_t with) {
     if (!params || index >= params->n || with >= params->n || index == with) return MO_E_INVALID;
     mo_param *p = &params->items[index];
@@ -16072,8 +16220,7 @@ mo_status mo_params_tie(mo_params *params, size_t index, size_t with) {
     for (size_t i = 0; i < params->n; i++) /* others tied to index would lose their tensor */
         if (i != index && params->items[i].tied_to == index) return MO_E_INVALID;
     p->tied_to = with;
-    p->data = shared->data;
-    p->grad = shared->grad;
+    moi_params_share(p, shared);
     return MO_OK;
 }
 
@@ -16089,8 +16236,21 @@ static int moi_params_counts(const mo_params *params, size_t i, mo_params_what w
     return p->tied_to == i && (what == MO_PARAMS_ALL || !p->frozen);
 }
 
-static size_t moi_params_bytes(const mo_param *p) {
-    return (p->n * sizeof(float) + MOI_CACHE_LINE - 1) & ~(size_t)(MOI_CACHE_LINE - 1);
+void *mo_param_data(const mo_param *param) {
+    return param->is_bf16 ? (void *)param->bf16 : (void *)param->data;
+}
+
+size_t mo_param_bytes(const mo_param *param) {
+    return param->n * (param->is_bf16 ? sizeof(uint16_t) : sizeof(float));
+}
+
+/* Sums of these fit: mo_params_add has seen to it, for fp32. */
+static size_t moi_params_rounded(size_t bytes) {
+    return (bytes + MOI_CACHE_LINE - 1) & ~(size_t)(MOI_CACHE_LINE - 1);
+}
+
+static size_t moi_params_grad_bytes(const mo_param *p) {
+    return moi_params_rounded(p->n * sizeof(float));
 }
 
 size_t mo_params_count(const mo_params *params, mo_params_what what) {
@@ -16103,7 +16263,9 @@ size_t mo_params_count(const mo_params *params, mo_params_what what) {
 size_t mo_params_size(const mo_params *params, mo_params_what what) {
     size_t bytes = 0;
     for (size_t i = 0; params && i < params->n; i++)
-        if (moi_params_counts(params, i, what)) bytes += moi_params_bytes(&params->items[i]);
+        if (moi_params_counts(params, i, what))
+            bytes += what == MO_PARAMS_ALL ? moi_params_rounded(mo_param_bytes(&params->items[i]))
+                                           : moi_params_grad_bytes(&params->items[i]);
     return bytes;
 }
 
@@ -16113,15 +16275,15 @@ mo_status mo_params_bind(mo_params *params, void *data, void *grad) {
     for (size_t i = 0; i < params->n; i++) {
         mo_param *p = &params->items[i];
         if (p->tied_to != i) continue;
-        p->data = (float *)(void *)data_at;
-        data_at += moi_params_bytes(p);
+        p->data = p->is_bf16 ? NULL : (float *)(void *)data_at;
+        p->bf16 = p->is_bf16 ? (uint16_t *)(void *)data_at : NULL;
+        data_at += moi_params_rounded(mo_param_bytes(p));
         p->grad = grad && !p->frozen ? (float *)(void *)grad_at : NULL;
-        if (p->grad) grad_at += moi_params_bytes(p);
+        if (p->grad) grad_at += moi_params_grad_bytes(p);
     }
     for (size_t i = 0; i < params->n; i++) {
         mo_param *p = &params->items[i];
-        p->data = params->items[p->tied_to].data;
-        p->grad = params->items[p->tied_to].grad;
+        moi_params_share(p, &params->items[p->tied_to]);
     }
     return MO_OK;
 }
@@ -19577,6 +19739,124 @@ mo_status mo_optim_state_copy(mo_optim_state *to, const mo_optim_state *from, ui
     if (to->column) memcpy(to->column, from->column, to->columns * sizeof(float));
     if (to->master) memcpy(to->master, from->master, to->n * sizeof(float));
     return MO_OK;
+}
+/* mo_release.c - see mo_release.h. */
+
+static int moi_release_is_norm(double x) { return x >= 0 && x < HUGE_VAL; } /* not for NaN */
+
+static int moi_release_valid(const mo_release_desc *d) {
+    if ((unsigned)d->clip >= MO_RELEASE_CLIP_COUNT) return 0;
+    if (d->clip == MO_RELEASE_NONE) return 1;
+    return moi_release_is_norm(d->max_norm) && d->max_norm > 0 &&
+        moi_release_is_norm(d->first_norm) && d->n_tensors != 0 && d->square_sums;
+}
+
+mo_status mo_release_init(mo_release *release, const mo_release_desc *desc) {
+    if (!release || !desc || !moi_release_valid(desc)) return MO_E_INVALID;
+    memset(release, 0, sizeof *release);
+    release->desc = *desc;
+    release->scale = 1;
+    if (desc->clip == MO_RELEASE_PREVIOUS) release->norm = desc->first_norm;
+    return MO_OK;
+}
+
+void mo_release_begin(mo_release *release) {
+    const mo_release_desc *d = &release->desc;
+    release->pass = 0;
+    release->scale = 1;
+    for (size_t i = 0; d->clip != MO_RELEASE_NONE && i < d->n_tensors; i++) d->square_sums[i] = 0;
+}
+
+/* The sum in the order of the tensors, not in that in which backward gave them. */
+static double moi_release_global_norm(const mo_release_desc *d) {
+    double sum = 0;
+    for (size_t i = 0; i < d->n_tensors; i++) sum += d->square_sums[i];
+    return sqrt(sum);
+}
+
+/* What a pass that has ended leaves behind; 0: no other one may follow. */
+static int moi_release_end_pass(mo_release *release) {
+    const mo_release_desc *d = &release->desc;
+    if (mo_release_needs(release) == MO_RELEASE_NO_NORM) return 1;
+    const double norm = moi_release_global_norm(d);
+    const int finite = moi_release_is_norm(norm);
+    if (finite) release->norm = norm;
+    if (d->clip != MO_RELEASE_EXACT) return 1;
+    if (!finite) release->skipped++;
+    release->scale = mo_accum_clip_scale(norm, d->max_norm);
+    return finite;
+}
+
+int mo_release_next(mo_release *release) {
+    const int n_passes = release->desc.clip == MO_RELEASE_EXACT ? 2 : 1;
+    const int goes_on = release->pass == 0 || moi_release_end_pass(release);
+    if (goes_on && release->pass < n_passes) {
+        release->pass++;
+        return 1;
+    }
+    release->pass = 0;
+    return 0;
+}
+
+int mo_release_updates(const mo_release *release) {
+    return release->desc.clip != MO_RELEASE_EXACT || release->pass == 2;
+}
+
+mo_release_need mo_release_needs(const mo_release *release) {
+    switch (release->desc.clip) {
+    case MO_RELEASE_TENSOR: return MO_RELEASE_NORM_FIRST;
+    case MO_RELEASE_PREVIOUS:
+        return release->norm > 0 ? MO_RELEASE_NORM_LATER : MO_RELEASE_NORM_FIRST;
+    case MO_RELEASE_EXACT: return release->pass == 1 ? MO_RELEASE_NORM_LATER : MO_RELEASE_NO_NORM;
+    default: return MO_RELEASE_NO_NORM;
+    }
+}
+
+void mo_release_measure(mo_release *release, size_t tensor, double square_sum) {
+    if (release->desc.clip != MO_RELEASE_NONE && tensor < release->desc.n_tensors)
+        release->desc.square_sums[tensor] = square_sum;
+}
+
+double mo_release_scale(const mo_release *release, size_t tensor) {
+    const mo_release_desc *d = &release->desc;
+    if (d->clip == MO_RELEASE_NONE || tensor >= d->n_tensors) return 1;
+    if (d->clip == MO_RELEASE_EXACT) return release->scale;
+    return mo_accum_clip_scale(mo_release_needs(release) == MO_RELEASE_NORM_FIRST
+            ? sqrt(d->square_sums[tensor])
+            : release->norm,
+        d->max_norm);
+}
+
+/* The norm that the pass asks for, and the desc with the scale. */
+static mo_status moi_release_scaled(mo_release *release, size_t tensor, const mo_optim_desc *optim,
+    const float *grad, const mo_optim_state *state, mo_optim_desc *scaled) {
+    if (!release || !optim || !grad || !state) return MO_E_INVALID;
+    if (release->desc.clip != MO_RELEASE_NONE && tensor >= release->desc.n_tensors)
+        return MO_E_INVALID;
+    if (release->pass == 0) return MO_E_STATE;
+    const double by = optim->grad_scale == 0 ? 1 : optim->grad_scale;
+    if (mo_release_needs(release) != MO_RELEASE_NO_NORM)
+        mo_release_measure(
+            release, tensor, by * by * mo_accum_square_sum(grad, state->n, optim->parallel));
+    *scaled = *optim;
+    scaled->grad_scale = by * mo_release_scale(release, tensor);
+    return MO_OK;
+}
+
+mo_status mo_release_step(mo_release *release, size_t tensor, const mo_optim_desc *optim,
+    uint64_t t, float *param, const float *grad, const mo_optim_state *state) {
+    mo_optim_desc scaled;
+    const mo_status status = moi_release_scaled(release, tensor, optim, grad, state, &scaled);
+    if (status != MO_OK || !mo_release_updates(release)) return status;
+    return mo_optim_step(&scaled, t, param, grad, state);
+}
+
+mo_status mo_release_step_bf16(mo_release *release, size_t tensor, const mo_optim_desc *optim,
+    uint64_t t, uint16_t *param, const float *grad, const mo_optim_state *state) {
+    mo_optim_desc scaled;
+    const mo_status status = moi_release_scaled(release, tensor, optim, grad, state, &scaled);
+    if (status != MO_OK || !mo_release_updates(release)) return status;
+    return mo_optim_step_bf16(&scaled, t, param, grad, state);
 }
 /* mo_optim_pages.h - how the states of many tensors are cut into pages, on the CPU and on devices;
  * never part of the public header.
@@ -41324,15 +41604,19 @@ static void moi_ck_put_pair(moi_ck_list *l, const char *key, const char *value) 
     l->pairs[l->n_pairs++].value = value;
 }
 
-static void moi_ck_put_params(moi_ck_list *l) {
+static mo_dtype moi_ck_param_dtype(const mo_param *p) {
+    return p->is_bf16 ? MO_DTYPE_BF16 : MO_DTYPE_F32;
+}
+
+static void moi_ck_put_params(moi_ck_list *l, unsigned bits) {
     const mo_params *params = l->run->params;
     for (size_t i = 0; params && i < params->n; i++) {
         const mo_param *p = &params->items[i];
         uint64_t *shape = l->dims + l->n_dims;
-        if (p->tied_to != i) continue;
+        if (p->tied_to != i || mo_dtype_bits(moi_ck_param_dtype(p)) != bits) continue;
         for (size_t k = 0; k < p->n_dims; k++) shape[k] = p->shape[k];
         l->n_dims += p->n_dims;
-        moi_ck_put(l, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+        moi_ck_put(l, p->name, moi_ck_param_dtype(p), shape, p->n_dims, mo_param_data(p));
     }
 }
 
@@ -41354,7 +41638,7 @@ static void moi_ck_put_tensors(moi_ck_list *l) {
     static const uint64_t eight = 8;
     const mo_checkpoint *r = l->run;
     for (unsigned bits = 64; bits >= 8; bits /= 2) {
-        if (bits == 32) moi_ck_put_params(l);
+        moi_ck_put_params(l, bits);
         for (size_t i = 0; i < r->n_arrays; i++) {
             const mo_checkpoint_array *a = &r->arrays[i];
             if (mo_dtype_bits(a->dtype) == bits)
@@ -41571,7 +41855,8 @@ static mo_status moi_ck_check_tensors(moi_ck_loading *l, const mo_checkpoint *ru
         uint64_t shape[MO_PARAM_MAX_DIMS] = {0};
         if (p->tied_to != i) continue;
         for (size_t k = 0; k < p->n_dims; k++) shape[k] = p->shape[k];
-        status = moi_ck_check_tensor(l, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+        status = moi_ck_check_tensor(
+            l, p->name, moi_ck_param_dtype(p), shape, p->n_dims, mo_param_data(p));
     }
     for (size_t i = 0; i < run->n_arrays && status == MO_OK; i++) {
         const mo_checkpoint_array *a = &run->arrays[i];
@@ -41748,7 +42033,7 @@ static mo_status moi_ck_read_tensors(moi_ck_loading *l, const mo_checkpoint *run
     mo_status status = MO_OK;
     for (size_t i = 0; params && i < params->n && status == MO_OK; i++)
         if (params->items[i].tied_to == i)
-            status = moi_ck_read_tensor(l, params->items[i].name, params->items[i].data);
+            status = moi_ck_read_tensor(l, params->items[i].name, mo_param_data(&params->items[i]));
     for (size_t i = 0; i < run->n_arrays && status == MO_OK; i++)
         status = moi_ck_read_tensor(l, run->arrays[i].name, run->arrays[i].data);
     return status;

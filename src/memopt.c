@@ -56,6 +56,7 @@
 #include "mo_optim_rules.h"
 #include "mo_optim_rules.c"
 #include "mo_optim.c"
+#include "mo_release.c"
 #include "mo_optim_pages.h"
 #include "mo_optim_pages.c"
 #include "mo_norm.c"

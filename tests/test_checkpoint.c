@@ -75,6 +75,39 @@ static void everything_comes_back_bit_for_bit(void **state) {
     assert_int_equal(count_files("*"), 1);
 }
 
+static void bf16_parameters_come_back_bit_for_bit(void **state) {
+    (void)state;
+    test_rng r = {3};
+    mo_params params;
+    mo_safetensors st = {0};
+    const mo_checkpoint of = {.step = 2, .params = &params};
+    mo_checkpoint to = of;
+    const size_t shape[] = {7};
+    float plain[7], wrong[7];
+    uint16_t half[7], saved[7];
+    for (int i = 0; i < 7; i++) plain[i] = test_normal(&r), saved[i] = (uint16_t)test_u64(&r);
+    memcpy(half, saved, sizeof half);
+    mo_params_init(&params, NULL);
+    test_ok(mo_params_add(&params, "half", shape, 1, NULL));
+    test_ok(mo_params_add(&params, "plain", shape, 1, NULL));
+    params.items[0].is_bf16 = 1;
+    params.items[0].bf16 = half;
+    params.items[1].data = plain;
+    test_ok(mo_checkpoint_save(path, &of, &desc));
+    test_ok(mo_safetensors_open(&st, path, NULL));
+    assert_int_equal(mo_safetensors_find(&st, "half")->dtype, MO_DTYPE_BF16);
+    assert_int_equal(mo_safetensors_find(&st, "plain")->dtype, MO_DTYPE_F32);
+    mo_safetensors_close(&st);
+    memset(half, 0, sizeof half);
+    test_ok(mo_checkpoint_load(path, &to, &desc));
+    assert_memory_equal(half, saved, sizeof half);
+    params.items[0].is_bf16 = 0; /* a run of another precision */
+    params.items[0].data = wrong;
+    assert_int_equal(mo_checkpoint_load(path, &to, &desc), MO_E_FORMAT);
+    assert_non_null(strstr(logged.text, "tensor 'half' has dtype BF16, not F32"));
+    mo_params_free(&params);
+}
+
 static void the_file_is_what_other_programs_read(void **state) {
     (void)state;
     mo_safetensors st = {0};
@@ -546,6 +579,7 @@ static void a_failed_allocation_is_a_status_and_changes_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         fact(everything_comes_back_bit_for_bit),
+        fact(bf16_parameters_come_back_bit_for_bit),
         fact(the_file_is_what_other_programs_read),
         fact(states_move_to_another_precision),
         fact(data_may_be_elsewhere),

@@ -125,6 +125,57 @@ static void bind_places_data_and_gradients_in_order(void **state) {
     mo_params_free(&p);
 }
 
+static void a_bf16_parameter_takes_half_the_bytes_and_an_fp32_gradient(void **state) {
+    (void)state;
+    mo_params p;
+    mo_params_init(&p, NULL);
+    const size_t a = add(&p, "a", 17, 4), b = add(&p, "b", 16, 0), t = add(&p, "tied", 17, 4);
+    p.items[a].is_bf16 = 1;
+    test_ok(mo_params_tie(&p, t, a));
+    assert_null(mo_param_data(&p.items[a]));
+    assert_int_equal(mo_param_bytes(&p.items[a]), 136);
+    assert_int_equal(mo_params_size(&p, MO_PARAMS_ALL), 192 + 64);
+    assert_int_equal(mo_params_size(&p, MO_PARAMS_TRAINED), 320 + 64);
+    char *data = (char *)mo_alloc(NULL, 256, 64), *grad = (char *)mo_alloc(NULL, 384, 64);
+    test_ok(mo_params_bind(&p, data, grad));
+    assert_ptr_equal(p.items[a].bf16, data);
+    assert_null(p.items[a].data);
+    assert_ptr_equal(p.items[b].data, data + 192);
+    assert_null(p.items[b].bf16);
+    assert_ptr_equal(p.items[b].grad, grad + 320);
+    assert_ptr_equal(p.items[t].bf16, data);
+    assert_true(p.items[t].is_bf16);
+    assert_ptr_equal(mo_param_data(&p.items[t]), data);
+    assert_ptr_equal(mo_param_data(&p.items[b]), data + 192);
+    mo_free(NULL, data, 256, 64);
+    mo_free(NULL, grad, 384, 64);
+    mo_params_free(&p);
+}
+
+/* One block applied many times: any number of parameters may share one tensor. */
+static void many_parameters_may_be_tied_to_one(void **state) {
+    (void)state;
+    mo_params p;
+    float data[16], grad[16];
+    mo_params_init(&p, NULL);
+    for (size_t i = 0; i < 24; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "h.%zu.weight", i);
+        add(&p, name, 4, 4);
+        if (i != 0) test_ok(mo_params_tie(&p, i, 0));
+    }
+    p.items[0].frozen = 1; /* the owner's counts */
+    assert_int_equal(mo_params_count(&p, MO_PARAMS_ALL), 16);
+    assert_int_equal(mo_params_count(&p, MO_PARAMS_TRAINED), 0);
+    test_ok(mo_params_bind(&p, data, grad));
+    for (size_t i = 0; i < 24; i++) assert_null(p.items[i].grad);
+    p.items[0].frozen = 0;
+    assert_int_equal(mo_params_size(&p, MO_PARAMS_TRAINED), 64);
+    test_ok(mo_params_bind(&p, data, grad));
+    for (size_t i = 0; i < 24; i++) assert_ptr_equal(p.items[i].grad, grad);
+    mo_params_free(&p);
+}
+
 static void a_parameter_may_be_tied_to_a_later_one(void **state) {
     (void)state;
     mo_params p;
@@ -267,6 +318,8 @@ int main(void) {
         cmocka_unit_test(wrong_parameters_are_refused_and_change_nothing),
         cmocka_unit_test(count_and_size_skip_what_is_frozen_or_tied),
         cmocka_unit_test(bind_places_data_and_gradients_in_order),
+        cmocka_unit_test(a_bf16_parameter_takes_half_the_bytes_and_an_fp32_gradient),
+        cmocka_unit_test(many_parameters_may_be_tied_to_one),
         cmocka_unit_test(a_parameter_may_be_tied_to_a_later_one),
         cmocka_unit_test(ties_that_make_no_sense_are_refused),
         cmocka_unit_test(an_empty_list_is_valid),

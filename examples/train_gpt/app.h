@@ -36,10 +36,14 @@ typedef struct strategy {
     checkpoint checkpoint;
     size_t accum; // a batch is split into so many micro-batches
     mo_optim_precision optim;
-    size_t loss_rows;  // rows of logits at a time, 0 = all
-    bool offload;      // optimal may also move activations to host memory
-    bool paged;        // states are in pages, of which not all are resident
-    uint64_t resident; // most bytes that are; 0 = an eighth of the states
+    size_t loss_rows;     // rows of logits at a time, 0 = all
+    bool offload;         // optimal may also move activations to host memory
+    bool release;         // parameters are updated inside backward, and gradients end there
+    mo_release_clip clip; // how they are clipped then
+    size_t share;         // each block is applied so many times in a row; 0 = 1
+    bool bf16;            // matrices of blocks are; norms, biases and embeddings stay fp32
+    bool paged;           // states are in pages, of which not all are resident
+    uint64_t resident;    // most bytes that are; 0 = an eighth of the states
 } strategy;
 
 enum {
@@ -48,7 +52,9 @@ enum {
     OPEN_OPTIM = 4,
     OPEN_LOSS = 8,
     OPEN_PAGED = 16,
-    OPEN_ALL = 31
+    OPEN_ALL = 31,
+    OPEN_PRECISION = 32, // of the parameters: never chosen
+    OPEN_SHARE = 64      // neither
 };
 
 typedef struct options {
@@ -132,9 +138,10 @@ extern const gpt_arch gpt_archs[N_ARCHS]; // the first is the default
 const gpt_arch *gpt_arch_find(const char *name);
 size_t gpt_default_hidden(const gpt_arch *arch, size_t channels);
 
+// layers: share in a row are one block's
 typedef struct gpt_config {
     const gpt_arch *arch;
-    size_t layers, channels, heads, kv_heads, hidden, positions, seq, vocab;
+    size_t layers, share, channels, heads, kv_heads, hidden, positions, seq, vocab;
     double rope_theta;
 } gpt_config;
 
@@ -146,6 +153,13 @@ void gpt_init_param(const gpt_config *c, const mo_param *p, float *to, uint64_t 
 // The first parameter of a part; of the norm before the head, with the head behind it.
 const mo_param *gpt_part(const gpt_config *c, const mo_params *params, size_t layer, int part);
 const mo_param *gpt_last_norm(const gpt_config *c, const mo_params *params);
+// How many parameters come before those of the first block.
+size_t gpt_front(const gpt_config *c);
+size_t gpt_head_params(const gpt_config *c); // the last norm's
+// Whether parameter i is one of the matrices of a block.
+bool gpt_is_block_matrix(const gpt_config *c, const mo_params *params, size_t i);
+// Whether its gradient comes from one stage alone.
+bool gpt_gradient_is_local(const mo_params *params, size_t i);
 
 // Tensors of a stage: of half a block, of a whole block, which has those of both halves and what
 // lies between them, and of the head.
@@ -183,7 +197,8 @@ typedef struct gpt_costs {
 // Of a core with 100 GFLOP/s and 10 GB/s: what matters is how they compare.
 gpt_costs gpt_typical_costs(const gpt_config *c, size_t rows, size_t n_params);
 
-// layers: of them the chain has so many; halves: their halves are stages, else they are.
+// layers: of them the chain has so many; halves: their halves are stages, else they are. released:
+// local gradients are tensors of their stage's backward, behind its other ones.
 typedef struct gpt_kernels gpt_kernels;
 typedef struct gpt_chain_desc {
     const gpt_config *config;
@@ -191,6 +206,7 @@ typedef struct gpt_chain_desc {
     const gpt_costs *costs;
     size_t layers, batch, loss_rows;
     bool halves;
+    const mo_params *released; // NULL = gradients lie elsewhere
 } gpt_chain_desc;
 
 void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d);
@@ -207,6 +223,9 @@ struct gpt_kernels {
         const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias);
     void (*gemm)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const float *b, float *c);
+    // b: a parameter as it is stored; bf16 is decoded by panels, and never stands there as fp32
+    void (*gemm_param)(
+        const gpt_run *run, const mo_gemm_desc *d, const float *a, const mo_param *b, float *c);
     // without a bias: RMSNorm, which has no mean
     void (*norm_forward)(const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
     void (*norm_apply)(const gpt_run *run, const mo_layernorm_desc *d, const float *x, float *y);
@@ -242,6 +261,7 @@ struct gpt_run {
     size_t batch;    // sequences in a micro-batch
     size_t n_blocks; // that the chain has
     bool halves;     // stages are halves of them
+    bool fresh;      // gradients of matrices are written, not added to
     const int32_t *inputs, *targets;
     const float *rope_table; // NULL = none
     size_t loss_rows;
@@ -254,6 +274,12 @@ struct gpt_run {
 };
 
 void gpt_step(gpt_run *run, const mo_step *step);
+// The parameters of a step's stage, n from items[first]; their gradients are its tensors from
+// tensor on where they are released.
+typedef struct stage_params {
+    size_t first, n, tensor;
+} stage_params;
+stage_params gpt_stage_params(const gpt_run *run, const mo_step *step);
 
 // Text from the model, one token at a time with cached keys and values in the given memory.
 void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, uint64_t seed,
@@ -295,7 +321,8 @@ typedef struct backend {
     void (*pages_step)(trainer *t, size_t tensor, size_t i);
     void (*pages_exchange)(const trainer *t, size_t tensor, const mo_optim_state *state, bool read);
     void (*pages_figures)(const trainer *t, page_figures *f);
-    double (*square_sum)(const trainer *t, void *workspace); // of all gradients
+    // Sums of squares of the gradients of n parameters; those of tied ones are 0
+    void (*square_sums)(const trainer *t, size_t first, size_t n, void *workspace, double *sums);
     void (*transfer_open)(trainer *t, size_t store_bytes, size_t n_stages);
     void (*transfer_step)(trainer *t, const mo_step *step); // OFFLOAD, PREFETCH and their WAITs
     void (*transfer_close)(trainer *t);
@@ -334,6 +361,7 @@ struct trainer {
     uint64_t epoch;    // of the text
     uint64_t position; // its tokens that were trained on
     bool shuffle;      // another order in each epoch
+    double norm;       // of the last update, for release=previous; 0 = none
 };
 
 // What is known of a run when it ends.
@@ -341,6 +369,7 @@ typedef struct result {
     uint64_t budget_bytes, plan_bytes, peak_bytes, rss_bytes;
     uint64_t planned[MO_CATEGORY_COUNT], measured[MO_CATEGORY_COUNT];
     uint64_t store_bytes;             // of host memory, beside the arena
+    uint64_t released_bytes;          // of gradients without a place of their own
     page_figures page;                // since the first step; zero = not paged
     double ms_per_step, predicted_ms; // 0 = not predicted
     double tokens_per_s, first_loss, last_loss;
@@ -356,8 +385,9 @@ void trainer_run(trainer *t, const strategy *s, result *r, double *losses);
 
 // ---- planning ---------------------------------------------------------------------------------
 
-uint64_t trainer_budget(const trainer *t);                // bytes; 0 = none
-size_t trainer_rows(const trainer *t, const strategy *s); // tokens of a micro-batch
+uint64_t trainer_budget(const trainer *t);                           // bytes; 0 = none
+bool trainer_is_bf16(const trainer *t, const strategy *s, size_t i); // parameter i
+size_t trainer_rows(const trainer *t, const strategy *s);            // tokens of a micro-batch
 // Where tensors lie in the plan: parameters, gradients and states in as few fixed blocks as the
 // memory's pieces allow.
 enum { TENSOR_PARAM, TENSOR_GRAD, TENSOR_STATE, N_TENSOR_KINDS };
@@ -419,6 +449,8 @@ typedef struct session {
     bool transfers;
     mo_loader loader;
     gpt_run run;
+    mo_release release;
+    double *square_sums; // [params.n]
     int32_t *inputs, *targets;
     uint64_t budget;
     double predicted_s; // of an update, 0 = not known
@@ -435,9 +467,30 @@ void session_free(session *x);
 void session_step(session *x, const mo_step *step);
 void session_clear_gradients(const session *x);
 void session_update(session *x);
+// Fails when the sum of squares of a gradient is not finite.
+void session_check_norm(const session *x, double square_sum);
 // Runs the parts of the strategy's micro-batch, and an update, on memory without values; fills
 // t->costs with what they took. Stays within the budget: what does not fit stays typical.
 void measure_costs(trainer *t, const strategy *s, uint64_t budget);
+
+// ---- updates inside backward ------------------------------------------------------------------
+
+// Fails when strategy and flags do not go together.
+void release_check(const trainer *t, const strategy *s);
+// Whether a gradient has no memory of its own, but that of its stage's backward.
+bool release_has(const trainer *t, const strategy *s, size_t i);
+uint64_t release_bytes(const trainer *t, const strategy *s); // of such gradients, together
+void release_open(session *x);
+void release_close(session *x);
+// Around a step of the plan: gives the stage's gradients their memory; updates, within an update.
+void release_before(session *x, const mo_step *step);
+void release_after(session *x, const mo_step *step);
+// A whole update; pass runs forward and backward and returns the loss.
+double release_update(session *x, double (*pass)(session *x));
+// The work of an update without gradients: for measuring what it costs.
+void release_rehearse(session *x);
+const char *release_name(mo_release_clip clip);
+mo_release_clip release_find(const char *word, size_t n); // MO_RELEASE_CLIP_COUNT: no such word
 
 // ---- checkpoint -------------------------------------------------------------------------------
 

@@ -77,14 +77,18 @@ static void add(mo_params *params, const char *name, size_t rows, size_t columns
 
 void gpt_add_params(const gpt_config *c, mo_params *params) {
     const gpt_arch *arch = c->arch;
-    char name[96];
+    char name[120];
     add(params, arch->embedding, c->vocab, c->channels);
     if (arch->positions) add(params, arch->positions, c->positions, c->channels);
     for (size_t layer = 0; layer < c->layers; layer++)
         for (size_t i = 0; i < arch->n_params; i++) {
             const block_param *p = &arch->params[i];
-            gpt_block_name(arch, layer, p->name, name, sizeof name);
+            const size_t again = layer % c->share, at = params->n;
+            gpt_block_name(arch, layer / c->share, p->name, name, sizeof name);
+            if (again != 0)
+                snprintf(name + strlen(name), sizeof name - strlen(name), "@%zu", again);
             add(params, name, gpt_width(c, p->rows), gpt_width(c, p->columns));
+            if (again != 0) check(mo_params_tie(params, at, at - again * arch->n_params), name);
         }
     add(params, arch->last_norm, c->channels, 0);
     if (arch->last_bias) add(params, arch->last_bias, c->channels, 0);
@@ -99,13 +103,26 @@ void gpt_block_name(
     else snprintf(name, size, "h.%zu.%s", layer, param);
 }
 
+size_t gpt_front(const gpt_config *c) { return c->arch->positions ? 2 : 1; }
+size_t gpt_head_params(const gpt_config *c) { return c->arch->last_bias ? 2 : 1; }
+
+bool gpt_is_block_matrix(const gpt_config *c, const mo_params *params, size_t i) {
+    const size_t front = gpt_front(c), n = c->layers * c->arch->n_params;
+    return i >= front && i < front + n && params->items[i].n_dims == 2;
+}
+
+bool gpt_gradient_is_local(const mo_params *params, size_t i) {
+    for (size_t k = 0; k < params->n; k++)
+        if (k != i && params->items[k].tied_to == i) return false;
+    return params->items[i].tied_to == i;
+}
+
 const mo_param *gpt_part(const gpt_config *c, const mo_params *params, size_t layer, int part) {
-    const size_t front = c->arch->positions ? 2 : 1;
-    return &params->items[front + layer * c->arch->n_params + c->arch->parts[part].first];
+    return &params->items[gpt_front(c) + layer * c->arch->n_params + c->arch->parts[part].first];
 }
 
 const mo_param *gpt_last_norm(const gpt_config *c, const mo_params *params) {
-    return &params->items[params->n - (c->arch->last_bias ? 3 : 2)];
+    return &params->items[params->n - 1 - gpt_head_params(c)];
 }
 
 // ---- first values -----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -102,6 +103,26 @@ static void take_theta(trainer *t, const mo_safetensors *st, const char *path) {
         fail(EXIT_BAD, "%s: --rope-theta is %s there, not %.17g", path, text, given);
 }
 
+// Matrices in bf16 continue so: nothing is lost, and nothing rounded again.
+static void take_precision(trainer *t, const mo_safetensors *st, const char *path) {
+    const gpt_arch *arch = t->config.arch;
+    char name[96];
+    gpt_block_name(arch, 0, arch->params[arch->parts[PROJECT].first].name, name, sizeof name);
+    const mo_safetensors_entry *e = find(st, name);
+    const bool is_bf16 = e && e->dtype == MO_DTYPE_BF16;
+    strategy *s = &t->own.strategy;
+    if (t->o->named & OPEN_PRECISION && s->bf16 != is_bf16)
+        fail(EXIT_BAD, "%s: has precision=%s, --strategy precision=%s", path,
+            is_bf16 ? "bf16" : "f32", s->bf16 ? "bf16" : "f32");
+    s->bf16 = is_bf16;
+}
+
+static bool read_norm(const char *text, double *norm) {
+    char *end;
+    *norm = strtod(text, &end);
+    return end != text && !*end && *norm >= 0 && *norm < HUGE_VAL;
+}
+
 static void read_resume(trainer *t, const mo_safetensors *st, const char *path) {
     take_setting(t, st, path, "--batch", "memopt.batch");
     take_setting(t, st, path, "--accum", "memopt.accum");
@@ -110,6 +131,7 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     take_setting(t, st, path, "--clip", "memopt.clip");
     take_setting(t, st, path, "--seed", "memopt.seed");
     const char *optim = mo_safetensors_metadata(st, "memopt.optim");
+    const char *norm = mo_safetensors_metadata(st, "memopt.norm");
     t->step = number(st, path, "memopt.step", 0);
     t->position = number(st, path, "memopt.position", 0);
     if (mo_safetensors_metadata(st, "memopt.epoch")) t->epoch = number(st, path, "memopt.epoch", 0);
@@ -123,6 +145,9 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     if (t->optim.precision == MO_OPTIM_PRECISION_COUNT)
         fail(EXIT_BAD, "%s: metadata 'memopt.optim' is '%s', not a precision", path,
             optim ? optim : "missing");
+    take_precision(t, st, path);
+    if (norm && !read_norm(norm, &t->norm))
+        fail(EXIT_BAD, "%s: metadata 'memopt.norm' is '%s', not a norm", path, norm);
 }
 
 // The architecture whose names the file has.
@@ -184,13 +209,27 @@ static void read_gpt2(trainer *t, mo_safetensors *st, const char *path) {
     if (!options_given(t->o, "--seq")) c->seq = c->seq < c->positions ? c->seq : c->positions;
 }
 
+// A run goes on with the network that it has.
+static void take_share(trainer *t, const mo_safetensors *st, const char *path) {
+    const bool has = mo_safetensors_metadata(st, "memopt.share") != NULL;
+    const uint64_t share = has ? number(st, path, "memopt.share", 1) : 1;
+    if (t->o->named & OPEN_SHARE && t->config.share != share)
+        fail(EXIT_BAD, "%s: has share=%" PRIu64 ", --strategy share=%zu", path, share,
+            t->config.share);
+    if (share > 1u << 20)
+        fail(EXIT_BAD, "%s: metadata 'memopt.share' is %" PRIu64 ", more than there are layers",
+            path, share);
+    t->config.share = t->own.strategy.share = (size_t)share;
+}
+
 void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     mo_safetensors st;
     gpt_config *c = &t->config;
     char name[96];
     open_file(&st, path);
     const gpt_arch *arch = c->arch = arch_of(t, &st, path);
-    take(t, path, "--layers", t->o->layers, count_layers(arch, &st), &c->layers);
+    if (resume) take_share(t, &st, path);
+    take(t, path, "--layers", t->o->layers, c->share * count_layers(arch, &st), &c->layers);
     take(t, path, "--channels", t->o->channels, dim(&st, path, arch->embedding, 1), &c->channels);
     c->vocab = (size_t)dim(&st, path, arch->embedding, 0);
     gpt_block_name(arch, 0, arch->params[0].name, name, sizeof name);
@@ -206,13 +245,26 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     mo_safetensors_close(&st);
 }
 
-static void load_param(const trainer *t, mo_safetensors *st, const char *path, const mo_param *p) {
+// fp32 or bf16, whatever the parameter is.
+static const mo_safetensors_entry *need_param(
+    const mo_safetensors *st, const char *path, const mo_param *p) {
     const uint64_t shape[2] = {p->shape[0], p->shape[1]};
-    const mo_safetensors_entry *e = need(st, path, p->name, MO_DTYPE_F32, shape, p->n_dims);
-    const size_t size = (size_t)(e->end - e->begin);
-    void *host = t->backend->host_begin(t, p->data, size, false);
-    if (mo_safetensors_read(st, e, 0, host, size) != MO_OK) exit(EXIT_BAD);
-    t->backend->host_end(t, p->data, host, size, true);
+    const mo_safetensors_entry *e = find(st, p->name);
+    const mo_dtype dtype = e && e->dtype == MO_DTYPE_BF16 ? MO_DTYPE_BF16 : MO_DTYPE_F32;
+    return need(st, path, p->name, dtype, shape, p->n_dims);
+}
+
+static void load_param(const trainer *t, mo_safetensors *st, const char *path, const mo_param *p) {
+    const mo_safetensors_entry *e = need_param(st, path, p);
+    const bool is_bf16 = e->dtype == MO_DTYPE_BF16, same = is_bf16 == (p->is_bf16 != 0);
+    const size_t size = mo_param_bytes(p), stored = (size_t)(e->end - e->begin);
+    void *host = t->backend->host_begin(t, mo_param_data(p), size, false);
+    void *from = same ? host : allocate(stored);
+    if (mo_safetensors_read(st, e, 0, from, stored) != MO_OK) exit(EXIT_BAD);
+    if (!same && is_bf16) mo_bf16_to_f32(from, host, p->n, &t->parallel);
+    if (!same && !is_bf16) mo_f32_to_bf16(from, host, p->n, &t->parallel);
+    if (!same) free(from);
+    t->backend->host_end(t, mo_param_data(p), host, size, true);
 }
 
 void checkpoint_check_params(const trainer *t, const char *path) {
@@ -220,8 +272,7 @@ void checkpoint_check_params(const trainer *t, const char *path) {
     open_file(&st, path);
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        const uint64_t shape[2] = {p->shape[0], p->shape[1]};
-        if (p->tied_to == i) need(&st, path, p->name, MO_DTYPE_F32, shape, p->n_dims);
+        if (p->tied_to == i) need_param(&st, path, p);
     }
     mo_safetensors_close(&st);
 }
@@ -251,6 +302,8 @@ enum {
     WEIGHT_DECAY,
     CLIP,
     ARCH,
+    NORM,
+    SHARE,
     ROPE_THETA, // the last: of llama alone
     N_VALUES
 };
@@ -302,6 +355,8 @@ static void put_values(whole_run *w, const trainer *t) {
     put_real(w, LR, "lr", t->o->lr);
     put_real(w, WEIGHT_DECAY, "weight_decay", t->o->weight_decay);
     put_real(w, CLIP, "clip", t->o->clip);
+    put_real(w, NORM, "norm", t->norm);
+    put_number(w, SHARE, "share", t->config.share);
     put_text(w, ARCH, "arch", t->config.arch->name);
     put_real(w, ROPE_THETA, "rope_theta", t->config.rope_theta);
 }
@@ -377,10 +432,13 @@ void checkpoint_save(const trainer *t, const char *path) {
 }
 
 static mo_status write_half(const trainer *t, mo_safetensors_writer *w, const mo_param *p) {
-    const size_t size = p->n * sizeof(float);
-    float *host = t->backend->host_begin(t, p->data, size, true);
-    const mo_status status = mo_safetensors_write_f32(w, MO_DTYPE_F16, host, p->n);
-    t->backend->host_end(t, p->data, host, size, false);
+    const size_t size = mo_param_bytes(p);
+    void *host = t->backend->host_begin(t, mo_param_data(p), size, true);
+    float *values = p->is_bf16 ? allocate(p->n * sizeof *values) : host;
+    if (p->is_bf16) mo_bf16_to_f32(host, values, p->n, &t->parallel);
+    const mo_status status = mo_safetensors_write_f32(w, MO_DTYPE_F16, values, p->n);
+    if (p->is_bf16) free(values);
+    t->backend->host_end(t, mo_param_data(p), host, size, false);
     return status;
 }
 

@@ -55,6 +55,17 @@ static void gemm(
     check(mo_gemm(&run->env, d, a, b, c), "mo_gemm");
 }
 
+// A BLAS has no product with bf16.
+static void gemm_param(
+    const gpt_run *run, const mo_gemm_desc *d, const float *a, const mo_param *b, float *c) {
+    const mo_gemm_operand left = {.type = MO_GEMM_F32, .data = a};
+    const mo_gemm_operand right = {.type = MO_GEMM_BF16, .data = b->bf16};
+    mo_gemm_env own = run->env;
+    own.cblas = NULL;
+    if (b->is_bf16) check(mo_gemm_mixed(&own, d, &left, &right, c), "mo_gemm_mixed");
+    else gemm(run, d, a, b->data, c);
+}
+
 typedef struct embedding_job {
     const gpt_run *run;
     float *y;        // forward
@@ -208,6 +219,7 @@ static void copy(const gpt_run *run, const float *from, float *to, size_t n) {
 static const gpt_kernels kernels = {.bias_forward = bias_forward,
     .bias_backward = bias_backward,
     .gemm = gemm,
+    .gemm_param = gemm_param,
     .norm_forward = norm_forward,
     .norm_apply = norm_apply,
     .norm_backward = norm_backward,
@@ -262,7 +274,8 @@ static size_t workspace_size(const trainer *t, const strategy *s) {
         .head_size = c->channels / c->heads,
         .parallel = &t->parallel,
         .kv_heads = c->kv_heads};
-    const size_t product = t->cblas ? 0 : mo_gemm_workspace_size(&t->parallel, &largest);
+    const size_t product =
+        t->cblas && !s->bf16 ? 0 : mo_gemm_workspace_size(&t->parallel, &largest);
     const size_t attention = mo_attention_workspace_size(&d);
     return product > attention ? product : attention;
 }
@@ -320,7 +333,10 @@ static void state_begin(trainer *t, size_t i) {
 
 static void update(trainer *t, size_t i) {
     const mo_param *p = &t->params.items[i];
-    check(mo_optim_step(&t->optim, t->step, p->data, p->grad, &t->cpu->states[i]), p->name);
+    const mo_optim_state *state = &t->cpu->states[i];
+    check(p->is_bf16 ? mo_optim_step_bf16(&t->optim, t->step, p->bf16, p->grad, state)
+                     : mo_optim_step(&t->optim, t->step, p->data, p->grad, state),
+        p->name);
 }
 
 // Its write-backs may fail in a step as well as here; app_log has said why.
@@ -340,7 +356,10 @@ static void close_pages(trainer *t) { mo_page_optim_free(&t->cpu->paged); }
 
 static void step_pages(trainer *t, size_t tensor, size_t i) {
     const mo_param *p = &t->params.items[i];
-    must_page(mo_page_optim_step(&t->cpu->paged, tensor, &t->optim, t->step, p->data, p->grad));
+    mo_page_optim *paged = &t->cpu->paged;
+    must_page(p->is_bf16
+            ? mo_page_optim_step_bf16(paged, tensor, &t->optim, t->step, p->bf16, p->grad)
+            : mo_page_optim_step(paged, tensor, &t->optim, t->step, p->data, p->grad));
 }
 
 static void exchange_pages(
@@ -361,14 +380,12 @@ static void figures_of_pages(const trainer *t, page_figures *f) {
         .stall_s = pages->stats.stall_s};
 }
 
-static double square_sum(const trainer *t, void *workspace) {
-    double sum = 0;
+static void square_sums(const trainer *t, size_t first, size_t n, void *workspace, double *sums) {
     (void)workspace;
-    for (size_t i = 0; i < t->params.n; i++) {
-        const mo_param *p = &t->params.items[i];
-        if (p->tied_to == i) sum += mo_accum_square_sum(p->grad, p->n, &t->parallel);
+    for (size_t i = 0; i < n; i++) {
+        const mo_param *p = &t->params.items[first + i];
+        sums[i] = p->tied_to == first + i ? mo_accum_square_sum(p->grad, p->n, &t->parallel) : 0;
     }
-    return sum;
 }
 
 // ---- offload ----------------------------------------------------------------------------------
@@ -402,7 +419,7 @@ const backend cpu_backend = {.kernels = &kernels,
     .pages_step = step_pages,
     .pages_exchange = exchange_pages,
     .pages_figures = figures_of_pages,
-    .square_sum = square_sum,
+    .square_sums = square_sums,
     .transfer_open = open_transfer,
     .transfer_step = step_transfer,
     .transfer_close = close_transfer};

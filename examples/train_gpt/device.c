@@ -41,6 +41,10 @@ mo_cl_mem device_floats(const device *d, const float *address, size_t n) {
     return device_at(d, address, n * sizeof *address);
 }
 
+mo_cl_mem device_param(const device *d, const mo_param *p) {
+    return device_at(d, mo_param_data(p), mo_param_bytes(p));
+}
+
 static size_t align(const trainer *t) { return mo_cl_arena_align(&t->device->cl); }
 static size_t piece(const trainer *t) { return mo_cl_arena_piece(&t->device->cl); }
 
@@ -123,8 +127,9 @@ static void state_begin(trainer *t, size_t i) {
 static void update(trainer *t, size_t i) {
     device *d = t->device;
     const mo_param *p = &t->params.items[i];
-    check(mo_cl_optim_step(&d->cl, &t->optim, t->step, device_floats(d, p->data, p->n),
-              device_floats(d, p->grad, p->n), &d->states[i]),
+    const mo_cl_mem param = device_param(d, p), grad = device_floats(d, p->grad, p->n);
+    check(p->is_bf16 ? mo_cl_optim_step_bf16(&d->cl, &t->optim, t->step, param, grad, &d->states[i])
+                     : mo_cl_optim_step(&d->cl, &t->optim, t->step, param, grad, &d->states[i]),
         p->name);
 }
 
@@ -148,8 +153,10 @@ static void close_pages(trainer *t) { mo_cl_page_optim_free(&t->device->paged); 
 static void step_pages(trainer *t, size_t tensor, size_t i) {
     device *d = t->device;
     const mo_param *p = &t->params.items[i];
-    check(mo_cl_page_optim_step(&d->paged, tensor, &t->optim, t->step,
-              device_floats(d, p->data, p->n), device_floats(d, p->grad, p->n)),
+    const mo_cl_mem param = device_param(d, p), grad = device_floats(d, p->grad, p->n);
+    check(p->is_bf16
+            ? mo_cl_page_optim_step_bf16(&d->paged, tensor, &t->optim, t->step, param, grad)
+            : mo_cl_page_optim_step(&d->paged, tensor, &t->optim, t->step, param, grad),
         p->name);
 }
 
@@ -172,25 +179,27 @@ static void figures_of_pages(const trainer *t, page_figures *f) {
         .stall_s = -1};
 }
 
-static double square_sum(const trainer *t, void *workspace) {
+static void square_sums(const trainer *t, size_t first, size_t n, void *workspace, double *sums) {
     device *d = t->device;
     const size_t bytes = MO_CL_ACCUM_PARTS_BYTES;
     char *parts = workspace;
-    double *sums = allocate(t->params.n * sizeof *sums), sum = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < t->params.n; i++) {
+    double *own = allocate(n * sizeof *own);
+    size_t n_own = 0;
+    for (size_t i = first; i < first + n; i++) {
         const mo_param *p = &t->params.items[i];
         if (p->tied_to != i) continue;
         check(mo_cl_accum_square_parts(&d->cl, device_floats(d, p->grad, p->n), p->n,
-                  device_at(d, parts + n * bytes, bytes)),
+                  device_at(d, parts + n_own * bytes, bytes)),
             "mo_cl_accum_square_parts");
-        n++;
+        n_own++;
     }
-    check(mo_cl_accum_square_sums(&d->cl, device_at(d, parts, n * bytes), n, sums),
-        "mo_cl_accum_square_sums");
-    for (size_t i = 0; i < n; i++) sum += sums[i];
-    free(sums);
-    return sum;
+    if (n_own != 0)
+        check(mo_cl_accum_square_sums(&d->cl, device_at(d, parts, n_own * bytes), n_own, own),
+            "mo_cl_accum_square_sums");
+    n_own = 0;
+    for (size_t i = 0; i < n; i++)
+        sums[i] = t->params.items[first + i].tied_to == first + i ? own[n_own++] : 0;
+    free(own);
 }
 
 // ---- offload ----------------------------------------------------------------------------------
@@ -227,7 +236,7 @@ static const backend device_backend = {.kernels = &device_kernels,
     .pages_step = step_pages,
     .pages_exchange = exchange_pages,
     .pages_figures = figures_of_pages,
-    .square_sum = square_sum,
+    .square_sums = square_sums,
     .transfer_open = transfer_begin,
     .transfer_step = transfer_run,
     .transfer_close = transfer_end};

@@ -17,6 +17,7 @@ struct device {
 // The device memory that an address of the plan stands for; {0} for NULL.
 mo_cl_mem device_at(const device *d, const void *address, size_t size);
 mo_cl_mem device_floats(const device *d, const float *address, size_t n);
+mo_cl_mem device_param(const device *d, const mo_param *p);
 
 extern const gpt_kernels device_kernels;
 // Bytes of workspace that the kernels want.

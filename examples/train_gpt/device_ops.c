@@ -48,6 +48,19 @@ static void gemm(
         "mo_cl_gemm");
 }
 
+static void gemm_param(
+    const gpt_run *run, const mo_gemm_desc *desc, const float *a, const mo_param *b, float *c) {
+    device *d = run->device;
+    const mo_cl_gemm_env env = {.cl = &d->cl, .workspace = workspace(run)};
+    const size_t m = desc->m, n = desc->n;
+    const mo_cl_gemm_operand left = {
+        .type = MO_GEMM_F32, .data = matrix(d, a, m, desc->k, desc->trans_a, desc->lda)};
+    const mo_cl_gemm_operand right = {
+        .type = b->is_bf16 ? MO_GEMM_BF16 : MO_GEMM_F32, .data = device_param(d, b)};
+    check(mo_cl_gemm_mixed(&env, desc, &left, &right, matrix(d, c, m, n, 0, desc->ldc)),
+        "mo_cl_gemm_mixed");
+}
+
 static mo_cl_embedding_desc embedding_desc(const gpt_run *run) {
     const gpt_config *c = run->config;
     return (mo_cl_embedding_desc){run->batch * c->seq, c->seq, c->channels, c->vocab};
@@ -282,6 +295,7 @@ static void copy(const gpt_run *run, const float *from, float *to, size_t n) {
 const gpt_kernels device_kernels = {.bias_forward = bias_forward,
     .bias_backward = bias_backward,
     .gemm = gemm,
+    .gemm_param = gemm_param,
     .norm_forward = norm_forward,
     .norm_apply = norm_apply,
     .norm_backward = norm_backward,

@@ -8,7 +8,8 @@
 // cpu.c      memory and kernels of the CPU
 // device.c   an OpenCL device      transfer.c    activations in host memory
 // sample.c   text from the model   checkpoint.c  save and resume
-// pages.c    paged states          report.c      tables, JSON, pictures
+// pages.c    paged states          release.c     updates inside backward
+// report.c   tables, JSON, pictures
 #include "app.h"
 
 #include <errno.h>

@@ -71,7 +71,44 @@ static void build_block_tensors(mo_stage_tensor *t, const gpt_config *c, size_t 
         .backward_last = MLP_BACKWARD_STEPS - 1};
 }
 
-static void build_head_tensors(mo_stage_tensor *t, const gpt_chain_desc *d, size_t rows) {
+// Gradients of n parameters until their stage's backward ends.
+static size_t build_gradients(mo_stage_tensor *t, const mo_params *params, size_t first, size_t n) {
+    if (!params) return 0;
+    for (size_t i = 0; i < n; i++) {
+        const bool local = gpt_gradient_is_local(params, first + i);
+        t[i] = (mo_stage_tensor){.name = params->items[first + i].name,
+            .size = local ? params->items[first + i].n * sizeof(float) : 0,
+            .role = MO_TENSOR_BACKWARD,
+            .category = MO_CATEGORY_GRAD};
+    }
+    return n;
+}
+
+// The sub-step of its half's backward that writes the gradients of a part's matrices. Those of
+// vectors, which are small and added to, are set to zero before the first one.
+static const unsigned gradient_first[N_PARTS] = {[TO_QKV] = 2, [TO_HIDDEN] = 3};
+
+// Of parts first..last of a block, the halves' backward beginning at these sub-steps.
+static size_t build_part_gradients(mo_stage_tensor *t, const gpt_chain_desc *d, int first, int last,
+    unsigned attention, unsigned steps) {
+    const gpt_arch *arch = d->config->arch;
+    const size_t begin = arch->parts[first].first,
+                 end = last + 1 < N_PARTS ? arch->parts[last + 1].first : arch->n_params;
+    const size_t front = gpt_front(d->config);
+    const size_t n = build_gradients(t, d->released, front + begin, end - begin);
+    int part = first;
+    for (size_t i = 0; i < n; i++) {
+        const block_param *p = &arch->params[begin + i];
+        if (part < last && begin + i == arch->parts[part + 1].first) part++;
+        t[i].name = p->name;
+        if (p->columns != WIDTH_NONE)
+            t[i].backward_first = gradient_first[part] + (part < NORM2 ? attention : 0);
+        t[i].backward_last = steps - 1;
+    }
+    return n;
+}
+
+static size_t build_head_tensors(mo_stage_tensor *t, const gpt_chain_desc *d, size_t rows) {
     const gpt_config *c = d->config;
     mo_linear_ce_desc ce = {.rows = rows, .channels = c->channels, .vocab = c->vocab};
     ce.chunk_rows = d->loss_rows;
@@ -84,6 +121,12 @@ static void build_head_tensors(mo_stage_tensor *t, const gpt_chain_desc *d, size
         {"dlnf", row, MO_TENSOR_FORWARD, MO_CATEGORY_OTHER, 1, 2, 0, 0},
     };
     memcpy(t, head, sizeof head);
+    t += N_HEAD_TENSORS;
+    if (!d->released) return N_HEAD_TENSORS;
+    const size_t first = (size_t)(gpt_last_norm(c, d->released) - d->released->items);
+    const size_t n = build_gradients(t, d->released, first, gpt_head_params(c));
+    for (size_t i = 0; i < n; i++) t[i].role = MO_TENSOR_FORWARD, t[i].forward_last = 2;
+    return N_HEAD_TENSORS + n;
 }
 
 static stage_costs typical(double flops, double output_flops, double light_bytes) {
@@ -122,7 +165,13 @@ typedef struct builder {
 
 static void build_halves(const builder *b, gpt_chain *g) {
     const gpt_config *c = b->d->config;
-    mo_stage_tensor *attention = g->tensors, *mlp = g->tensors + N_ATTENTION_TENSORS;
+    mo_stage_tensor *attention = g->tensors;
+    const size_t n_attention = N_ATTENTION_TENSORS +
+        build_part_gradients(
+            attention + N_ATTENTION_TENSORS, b->d, NORM1, PROJECT, 0, ATTENTION_BACKWARD_STEPS);
+    mo_stage_tensor *mlp = attention + n_attention;
+    const size_t n_mlp = N_MLP_TENSORS +
+        build_part_gradients(mlp + N_MLP_TENSORS, b->d, NORM2, FROM_HIDDEN, 0, MLP_BACKWARD_STEPS);
     build_half_tensors(attention, c, b->rows, attention_tensors, N_ATTENTION_TENSORS, 0, 0);
     build_half_tensors(mlp, c, b->rows, mlp_tensors, N_MLP_TENSORS, 0, 0);
     for (size_t i = 0; i < 2 * b->d->layers; i++) {
@@ -135,7 +184,7 @@ static void build_halves(const builder *b, gpt_chain *g) {
             .backward_steps = second ? MLP_BACKWARD_STEPS : ATTENTION_BACKWARD_STEPS,
             .output_first = 3,
             .tensors = second ? mlp : attention,
-            .n_tensors = second ? N_MLP_TENSORS : N_ATTENTION_TENSORS,
+            .n_tensors = second ? n_mlp : n_attention,
             .in_place = 1};
         set_costs(s, second ? &b->d->costs->mlp : &b->d->costs->attention, b->scale);
     }
@@ -145,6 +194,10 @@ static void build_blocks(const builder *b, gpt_chain *g) {
     const stage_costs *x = &b->d->costs->attention, *y = &b->d->costs->mlp;
     const stage_costs both = {
         x->forward + y->forward, y->output, x->backward + y->backward, x->light + y->light};
+    const unsigned steps = MLP_BACKWARD_STEPS + ATTENTION_BACKWARD_STEPS;
+    const size_t n_tensors = N_BLOCK_TENSORS +
+        build_part_gradients(
+            g->tensors + N_BLOCK_TENSORS, b->d, NORM1, FROM_HIDDEN, MLP_BACKWARD_STEPS, steps);
     build_block_tensors(g->tensors, b->d->config, b->rows);
     for (size_t i = 0; i < b->d->layers; i++) {
         mo_stage *s = &g->stages[1 + i];
@@ -152,10 +205,10 @@ static void build_blocks(const builder *b, gpt_chain *g) {
         *s = (mo_stage){.name = g->names[i],
             .output_size = b->row_bytes,
             .forward_steps = ATTENTION_FORWARD_STEPS + MLP_FORWARD_STEPS,
-            .backward_steps = MLP_BACKWARD_STEPS + ATTENTION_BACKWARD_STEPS,
+            .backward_steps = steps,
             .output_first = ATTENTION_FORWARD_STEPS + MLP_FORWARD_STEPS - 1,
             .tensors = g->tensors,
-            .n_tensors = N_BLOCK_TENSORS,
+            .n_tensors = n_tensors,
             .in_place = 1};
         set_costs(s, &both, b->scale);
     }
@@ -167,18 +220,24 @@ void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d) {
         d, rows, rows * d->config->channels * sizeof(float), (double)rows / d->costs->rows};
     g->stages = allocate((n + 2) * sizeof *g->stages);
     g->names = allocate((n + 1) * sizeof *g->names);
-    g->tensors = allocate((N_BLOCK_TENSORS + N_HEAD_TENSORS) * sizeof *g->tensors);
-    g->stages[0] = (mo_stage){.name = "embedding", .output_size = b.row_bytes};
+    const size_t n_block = N_BLOCK_TENSORS + d->config->arch->n_params;
+    const size_t n_last = N_HEAD_TENSORS + gpt_head_params(d->config);
+    g->tensors = allocate((n_block + n_last + gpt_front(d->config)) * sizeof *g->tensors);
+    mo_stage_tensor *of_head = g->tensors + n_block, *of_embedding = of_head + n_last;
+    g->stages[0] = (mo_stage){.name = "embedding",
+        .output_size = b.row_bytes,
+        .tensors = of_embedding,
+        .n_tensors = build_gradients(of_embedding, d->released, 0, gpt_front(d->config))};
     set_costs(&g->stages[0], &d->costs->embedding, b.scale);
     if (d->halves) build_halves(&b, g);
     else build_blocks(&b, g);
-    build_head_tensors(g->tensors + N_BLOCK_TENSORS, d, rows);
+    const size_t n_head = build_head_tensors(of_head, d, rows);
     mo_stage *head = &g->stages[n + 1];
     *head = (mo_stage){.name = "head",
         .forward_steps = 3,
         .gradient_first = 2,
-        .tensors = g->tensors + N_BLOCK_TENSORS,
-        .n_tensors = N_HEAD_TENSORS};
+        .tensors = of_head,
+        .n_tensors = n_head};
     set_costs(head, &d->costs->head, b.scale);
     g->chain = (mo_chain){.stages = g->stages, .n_stages = n + 2};
 }

@@ -41,7 +41,7 @@ static void linear_forward(
             .trans_b = l->out_in,
             .ldc = l->out,
             .beta = l->bias || residual ? 1 : 0};
-        run->kernels->gemm(run, &d, x, l->weights[i].data, y + at);
+        run->kernels->gemm_param(run, &d, x, &l->weights[i], y + at);
     }
 }
 
@@ -50,7 +50,8 @@ static void linear_backward_weight(
     const gpt_run *run, const linear *l, const float *x, const float *dy) {
     if (l->bias) run->kernels->bias_backward(run, dy, l->rows, l->out, l->bias->grad);
     for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
-        mo_gemm_desc d = {.m = l->in, .n = columns_of(l, i), .k = l->rows, .trans_a = 1, .beta = 1};
+        mo_gemm_desc d = {.m = l->in, .n = columns_of(l, i), .k = l->rows, .trans_a = 1};
+        d.beta = run->fresh ? 0 : 1;
         if (l->out_in) {
             d.m = d.n, d.n = l->in, d.lda = l->out;
             run->kernels->gemm(run, &d, dy + at, x, l->weights[i].grad);
@@ -72,7 +73,7 @@ static void linear_backward_input(
             .lda = l->out,
             .ldc = ld,
             .beta = i == 0 ? 0 : 1};
-        run->kernels->gemm(run, &d, dy + at, l->weights[i].data, dx);
+        run->kernels->gemm_param(run, &d, dy + at, &l->weights[i], dx);
     }
 }
 
@@ -269,6 +270,19 @@ static void stage_backward(const gpt_run *run, const mo_step *s) {
         attention_backward(run, i, s->light, s->x, s->dx, t, s->dx);
     } else if (i % 2 == 0) attention_backward(run, i / 2, s->light, s->x, s->dy, t, s->dx);
     else mlp_backward(run, i / 2, s->light, s->x, s->dy, t, s->dx);
+}
+
+stage_params gpt_stage_params(const gpt_run *run, const mo_step *step) {
+    const gpt_config *c = run->config;
+    const size_t i = step->stage - 1, n = c->arch->n_params, second = c->arch->parts[NORM2].first;
+    const size_t first = gpt_front(c) + (run->halves ? i / 2 : i) * n;
+    if (step->stage == 0) return (stage_params){0, gpt_front(c), 0};
+    if (step->op == MO_STEP_LOSS)
+        return (stage_params){(size_t)(gpt_last_norm(c, run->params) - run->params->items),
+            gpt_head_params(c), N_HEAD_TENSORS};
+    if (!run->halves) return (stage_params){first, n, N_BLOCK_TENSORS};
+    if (i % 2 == 0) return (stage_params){first, second, N_ATTENTION_TENSORS};
+    return (stage_params){first + second, n - second, N_MLP_TENSORS};
 }
 
 void gpt_step(gpt_run *run, const mo_step *step) {

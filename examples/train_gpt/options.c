@@ -46,6 +46,15 @@ static const char *const usage[] = {
     "                                           memory outside the budget; auto never does\n"
     "        accum=N                            split each batch into N micro-batches\n"
     "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
+    "        precision=f32|bf16                 matrices of the blocks; bf16 is rounded at\n"
+    "                                           random in each update; the rest stays f32\n"
+    "        share=N                            each block is applied N times in a row;\n"
+    "                                           --layers counts them all\n"
+    "        release[=none|tensor|previous|exact]\n"
+    "                                           update inside backward: gradients of one\n"
+    "                                           stage at a time; --clip by each tensor's norm,\n"
+    "                                           by that of the update before, or exactly, with\n"
+    "                                           forward and backward twice\n"
     "        paged[=SIZE]                       so many bytes of them resident (an eighth), the "
     "rest\n"
     "                                           in a temporary file, or in the host's memory for "
@@ -259,6 +268,18 @@ static void strategy_item(options *o, const char *item, size_t n) {
     } else if (match(item, n, "offload")) {
         s->offload = true;
         return;
+    } else if (match(item, key, "precision")) {
+        name_field(o, OPEN_PRECISION);
+        s->bf16 = match(value, size, "bf16");
+        if (s->bf16 || match(value, size, "f32")) return;
+    } else if (match(item, key, "share")) {
+        name_field(o, OPEN_SHARE);
+        s->share = strategy_count("share", value, size);
+        return;
+    } else if (match(item, key, "release") && (key == n || size)) {
+        s->release = true;
+        s->clip = key == n ? MO_RELEASE_NONE : release_find(value, size);
+        if (s->clip != MO_RELEASE_CLIP_COUNT) return;
     } else if (match(item, key, "paged") && (key == n || size)) {
         name_field(o, OPEN_PAGED);
         strategy_paged(o, value, size);
@@ -303,13 +324,18 @@ static void parse_strategy(options *o, const char *text) {
 }
 
 void strategy_format(const strategy *s, char *text, size_t size) {
-    char rows[24] = "full", paged[40] = "";
+    char rows[24] = "full", paged[40] = "", release[24] = "", share[32] = "";
     if (s->paged) snprintf(paged, sizeof paged, ",paged");
     if (s->paged && s->resident)
         snprintf(paged, sizeof paged, ",paged=%llu", (unsigned long long)s->resident);
+    if (s->share > 1) snprintf(share, sizeof share, ",share=%zu", s->share);
+    if (s->release)
+        snprintf(release, sizeof release, ",release%s%s", s->clip == MO_RELEASE_NONE ? "" : "=",
+            s->clip == MO_RELEASE_NONE ? "" : release_name(s->clip));
     if (s->loss_rows != 0) snprintf(rows, sizeof rows, "%zu", s->loss_rows);
-    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s%s", checkpoints[s->checkpoint],
-        s->offload ? ",offload" : "", s->accum, precision_name(s->optim), rows, paged);
+    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s%s%s%s%s",
+        checkpoints[s->checkpoint], s->offload ? ",offload" : "", s->accum,
+        precision_name(s->optim), rows, share, s->bf16 ? ",precision=bf16" : "", release, paged);
 }
 
 void format_mib(uint64_t bytes, char *text, size_t size) {
@@ -344,6 +370,13 @@ static int parse_flag(options *o, int at, int argc, const char *const *argv) {
     return at + 2;
 }
 
+_Noreturn static void print_usage(void) {
+    for (size_t i = 0; i < sizeof usage / sizeof *usage; i++) fputs(usage[i], stdout);
+    if (ferror(stdout) || fflush(stdout) != 0)
+        fail(EXIT_BAD, "standard output: %s", strerror(errno));
+    exit(0);
+}
+
 void options_parse(options *o, int argc, const char *const *argv) {
     memset(o, 0, sizeof *o);
     o->layers = 6, o->channels = 384, o->heads = 6, o->seq = 256;
@@ -356,10 +389,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
     o->open = OPEN_ALL;
     for (int at = 1; at < argc;) {
         if (strcmp(argv[at], "--help") == 0) {
-            for (size_t i = 0; i < sizeof usage / sizeof *usage; i++) fputs(usage[i], stdout);
-            if (ferror(stdout) || fflush(stdout) != 0)
-                fail(EXIT_BAD, "standard output: %s", strerror(errno));
-            exit(0);
+            print_usage();
         }
         at = parse_flag(o, at, argc, argv);
     }

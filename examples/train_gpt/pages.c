@@ -17,11 +17,14 @@ struct paged_states {
     bool changed;
 };
 
-static void list_tensors(const trainer *t, const mo_optim_desc *optim, paged_states *p) {
+// In the order of their updates: backward comes to the last ones first.
+static void list_tensors(
+    const trainer *t, const strategy *s, const mo_optim_desc *optim, paged_states *p) {
     p->descs = allocate(t->params.n * sizeof *p->descs);
     p->n = allocate(t->params.n * sizeof *p->n);
     p->tensor_of = allocate(t->params.n * sizeof *p->tensor_of);
-    for (size_t i = 0; i < t->params.n; i++) {
+    for (size_t k = 0; k < t->params.n; k++) {
+        const size_t i = s->release ? t->params.n - 1 - k : k;
         if (t->params.items[i].tied_to != i) continue;
         p->tensor_of[i] = p->n_tensors;
         p->descs[p->n_tensors] = *optim;
@@ -56,7 +59,7 @@ mo_page_desc pages_plan(const trainer *t, const strategy *s) {
     paged_states p = {0};
     mo_page_desc found;
     optim.precision = s->optim;
-    list_tensors(t, &optim, &p);
+    list_tensors(t, s, &optim, &p);
     mo_page_optim_desc desc = {.tensors = p.descs, .n = p.n, .n_tensors = p.n_tensors};
     desc.pages.resident_bytes = (size_t)s->resident;
     const mo_status status =
@@ -75,7 +78,7 @@ void pages_open(trainer *t, const strategy *s, void *const *slots, size_t n_slot
     const mo_page_desc plan = pages_plan(t, s);
     paged_states *p = t->pages = allocate(sizeof *p);
     size_t size = 0;
-    list_tensors(t, &t->optim, p);
+    list_tensors(t, s, &t->optim, p);
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *param = &t->params.items[i];
         if (param->tied_to == i) size += mo_optim_state_size(&t->optim, param->n);

@@ -13,12 +13,19 @@ size_t trainer_rows(const trainer *t, const strategy *s) {
 
 // ---- bytes ------------------------------------------------------------------------------------
 
+bool trainer_is_bf16(const trainer *t, const strategy *s, size_t i) {
+    return s->bf16 && gpt_is_block_matrix(&t->config, &t->params, i);
+}
+
 // Bytes of a tensor of this kind, rounded up so that the next one is aligned.
-static size_t tensor_size(const trainer *t, const mo_optim_desc *optim, int kind, size_t i) {
+static size_t tensor_size(
+    const trainer *t, const strategy *s, const mo_optim_desc *optim, int kind, size_t i) {
     const mo_param *p = &t->params.items[i];
     const size_t align = t->backend->align(t);
     size_t size = p->n * sizeof(float);
     if (p->tied_to != i) return 0;
+    if (kind == TENSOR_GRAD && release_has(t, s, i)) return 0;
+    if (kind == TENSOR_PARAM && trainer_is_bf16(t, s, i)) size = p->n * sizeof(uint16_t);
     if (kind == TENSOR_STATE) size = mo_optim_state_size(optim, p->n);
     return (size + align - 1) / align * align;
 }
@@ -38,12 +45,12 @@ static void place(const trainer *t, size_t begin, size_t size, const mo_plan_fix
     last->size += size;
 }
 
-static void place_tensors(const trainer *t, const mo_optim_desc *optim, int kind,
+static void place_tensors(const trainer *t, const strategy *s, const mo_optim_desc *optim, int kind,
     const mo_plan_fixed *like, fixed_layout *f) {
     const size_t begin = f->n_blocks;
     f->places[kind] = allocate(t->params.n * sizeof **f->places);
     for (size_t i = 0; i < t->params.n; i++)
-        place(t, begin, tensor_size(t, optim, kind, i), like, f, &f->places[kind][i]);
+        place(t, begin, tensor_size(t, s, optim, kind, i), like, f, &f->places[kind][i]);
 }
 
 static void place_pages(
@@ -65,9 +72,9 @@ void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
     const size_t n_slots = s->paged ? pages.resident_bytes / pages.page_bytes : 0;
     f->blocks = allocate((N_TENSOR_KINDS * t->params.n + n_slots + 3) * sizeof *f->blocks);
     if (s->paged) place_pages(t, &pages, &like[TENSOR_STATE], f); // first: aligned to the system's
-    place_tensors(t, &optim, TENSOR_PARAM, &like[TENSOR_PARAM], f);
-    place_tensors(t, &optim, TENSOR_GRAD, &like[TENSOR_GRAD], f);
-    if (!s->paged) place_tensors(t, &optim, TENSOR_STATE, &like[TENSOR_STATE], f);
+    place_tensors(t, s, &optim, TENSOR_PARAM, &like[TENSOR_PARAM], f);
+    place_tensors(t, s, &optim, TENSOR_GRAD, &like[TENSOR_GRAD], f);
+    if (!s->paged) place_tensors(t, s, &optim, TENSOR_STATE, &like[TENSOR_STATE], f);
     const size_t row_bytes = 2 * sizeof(int32_t) + (t->backend->keeps_losses ? sizeof(float) : 0);
     f->tokens = f->n_blocks++;
     f->workspace = f->n_blocks++;
@@ -104,7 +111,8 @@ double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_
         const double chunks = s->loss_rows == 0 ? 1 : ceil(rows / (double)s->loss_rows);
         micro += (8 * n + 16 * head * chunks) * 1e-10;
     }
-    return (double)(s->accum * t->o->accum) * micro + costs.update;
+    const double n_passes = s->release && s->clip == MO_RELEASE_EXACT ? 2 : 1;
+    return (double)(s->accum * t->o->accum) * n_passes * micro + costs.update;
 }
 
 // ---- plans ------------------------------------------------------------------------------------
@@ -136,7 +144,8 @@ static void build_chain(
         .layers = layers,
         .batch = micro_batch(t, s),
         .loss_rows = s->loss_rows,
-        .halves = halves};
+        .halves = halves,
+        .released = s->release ? &t->params : NULL};
     gpt_chain_build(g, &desc);
 }
 
@@ -265,7 +274,7 @@ static void try_all(search *f, strategy s, unsigned open) {
             s.optim = open & OPEN_OPTIM ? (mo_optim_precision)optim : given;
             try_losses(f, s, open);
         }
-        if (!(open & OPEN_ACCUM)) break;
+        if (!(open & OPEN_ACCUM) || s.release) break;
     }
 }
 

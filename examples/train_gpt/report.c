@@ -51,7 +51,7 @@ static void print_pairs(FILE *out, const char *name, const result *runs, size_t 
 }
 
 void report_table(FILE *out, const result *runs, size_t n_runs) {
-    double store[8], paged[8], rss[8], ms[8], speed[8], loss[8];
+    double store[8], paged[8], released[8], rss[8], ms[8], speed[8], loss[8];
     for (size_t i = 0; i < n_runs; i++)
         fprintf(out, "%s%s: %s\n", i == 0 ? "\n" : "", n_runs > 1 && i == 0 ? "plain" : "memopt",
             runs[i].strategy);
@@ -73,6 +73,7 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
         const result *r = &runs[i / 2];
         store[i] = r->store_bytes ? mib(r->store_bytes) : -1;
         paged[i] = r->page.paged_out_bytes ? mib(r->page.paged_out_bytes) : -1;
+        released[i] = r->released_bytes ? mib(r->released_bytes) : -1;
         rss[i] = i % 2 ? mib(r->rss_bytes) : -1;
         ms[i] = i % 2 ? r->ms_per_step : r->predicted_ms > 0 ? r->predicted_ms : -1;
         speed[i] = i % 2 ? r->tokens_per_s : -1;
@@ -82,6 +83,8 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
         print_row(out, "in host memory beside", store, 2 * n_runs, 1);
     if (runs[n_runs - 1].page.paged_out_bytes != 0)
         print_row(out, "optimizer, paged out", paged, 2 * n_runs, 1);
+    if (runs[n_runs - 1].released_bytes != 0)
+        print_row(out, "gradients, released", released, 2 * n_runs, 1);
     print_row(out, "process peak RSS", rss, 2 * n_runs, 1);
     print_row(out, "ms per update", ms, 2 * n_runs, 1);
     print_row(out, "tokens per second", speed, 2 * n_runs, 0);
@@ -111,7 +114,8 @@ static void print_object(FILE *out, const result *r, const double *losses, const
     fprintf(out, ",\"budget_bytes\":%" PRIu64 ",\"plan_bytes\":%" PRIu64, r->budget_bytes,
         r->plan_bytes);
     fprintf(out, ",\"peak_bytes\":%" PRIu64 ",\"rss_bytes\":%" PRIu64, r->peak_bytes, r->rss_bytes);
-    fprintf(out, ",\"store_bytes\":%" PRIu64, r->store_bytes);
+    fprintf(out, ",\"store_bytes\":%" PRIu64 ",\"released_bytes\":%" PRIu64, r->store_bytes,
+        r->released_bytes);
     print_page(out, &r->page);
     fputs(",\"bytes\":{", out);
     for (int i = 0; i < N_ROWS; i++)

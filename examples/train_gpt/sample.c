@@ -10,7 +10,7 @@ typedef struct sampler {
     size_t window;        // positions that fit
     float *keys, *values; // [layers x window x columns of k]
     float *rope;          // [window x head size]
-    float *x, *norm, *qkv, *mix, *wide, *scores, *logits;
+    float *x, *norm, *qkv, *mix, *wide, *row, *scores, *logits;
 } sampler;
 
 static float dot(const float *a, const float *b, size_t n) {
@@ -23,12 +23,19 @@ static float dot(const float *a, const float *b, size_t n) {
     return sum;
 }
 
+// Row i of a matrix, decoded where it is bf16.
+static const float *row_of(const sampler *s, const mo_param *w, size_t i, size_t columns) {
+    if (!w->is_bf16) return w->data + i * columns;
+    mo_bf16_to_f32(w->bf16 + i * columns, s->row, columns, NULL);
+    return s->row;
+}
+
 // y = x weight + bias, weight [in x out]
-static void matvec(const float *x, const mo_param *w, float *restrict y) {
+static void matvec(const sampler *s, const float *x, const mo_param *w, float *restrict y) {
     const size_t in = w[0].shape[0], out = w[0].shape[1];
     memcpy(y, w[1].data, out * sizeof *y);
     for (size_t i = 0; i < in; i++) {
-        const float *restrict row = w[0].data + i * out;
+        const float *restrict row = row_of(s, w, i, out);
         for (size_t j = 0; j < out; j++) y[j] += x[i] * row[j];
     }
 }
@@ -37,12 +44,12 @@ static void matvec(const float *x, const mo_param *w, float *restrict y) {
 static void apply(const sampler *s, size_t layer, int part, const float *x, float *y) {
     const mo_param *w = gpt_part(s->c, s->params, layer, part);
     if (!s->c->arch->llama) {
-        matvec(x, w, y);
+        matvec(s, x, w, y);
         return;
     }
     for (size_t i = 0; i < s->c->arch->parts[part].n; i++)
         for (size_t j = 0; j < w[i].shape[0]; j++)
-            *y++ = dot(x, w[i].data + j * w[i].shape[1], w[i].shape[1]);
+            *y++ = dot(x, row_of(s, &w[i], j, w[i].shape[1]), w[i].shape[1]);
 }
 
 static void normalize(const sampler *s, const mo_param *w) {
@@ -164,7 +171,8 @@ void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, u
     sampler s = {.c = c, .params = params};
     const size_t wide = gpt_width(c, WIDTH_WIDE), head = c->channels / c->heads;
     const size_t kv = gpt_width(c, WIDTH_KV), qkv = gpt_width(c, WIDTH_QKV);
-    const size_t fixed = 3 * c->channels + qkv + wide + c->vocab;
+    const size_t row = wide > qkv ? wide : qkv;
+    const size_t fixed = 3 * c->channels + qkv + wide + row + c->vocab;
     const size_t each = 2 * c->layers * kv + 1 + (c->arch->llama ? head : 0);
     const size_t floats = size / sizeof(float);
     if (floats < fixed + 2 * each) fail(EXIT_BAD, "--sample: %zu bytes are too few for it", size);
@@ -177,7 +185,8 @@ void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, u
     s.qkv = s.norm + c->channels;
     s.mix = s.qkv + qkv;
     s.wide = s.mix + c->channels;
-    s.logits = s.wide + wide;
+    s.row = s.wide + wide;
+    s.logits = s.row + row;
     s.scores = s.logits + c->vocab;
     s.rope = s.scores + s.window;
     if (c->arch->llama)

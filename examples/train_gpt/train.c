@@ -24,6 +24,8 @@ static void open_blas(trainer *t, const char *path) {
 static void check_config(const trainer *t) {
     const gpt_config *c = &t->config;
     const double need = (double)t->o->batch * (double)t->o->accum * (double)c->seq + 1;
+    if (c->layers % c->share != 0)
+        fail(EXIT_USAGE, "--strategy: share=%zu does not divide --layers %zu", c->share, c->layers);
     if (c->channels % c->heads != 0)
         fail(EXIT_BAD, "--heads: %zu does not divide the %zu channels", c->heads, c->channels);
     if (c->heads % c->kv_heads != 0)
@@ -43,6 +45,7 @@ static void check_config(const trainer *t) {
     if (t->o->batch % t->o->strategy.accum != 0)
         fail(EXIT_USAGE, "--strategy: accum=%zu does not divide --batch %zu", t->o->strategy.accum,
             t->o->batch);
+    release_check(t, &t->o->strategy);
 }
 
 void trainer_open(trainer *t, const options *o) {
@@ -52,6 +55,7 @@ void trainer_open(trainer *t, const options *o) {
     o = t->o = &t->own;
     t->config = (gpt_config){.arch = o->arch ? gpt_arch_find(o->arch) : &gpt_archs[0],
         .layers = o->layers,
+        .share = o->strategy.share ? o->strategy.share : 1,
         .channels = o->channels,
         .heads = o->heads,
         .kv_heads = o->kv_heads ? o->kv_heads : o->heads,
@@ -114,13 +118,18 @@ static void bind_params(session *x, const fixed_layout *f) {
     for (size_t i = 0; i < t->params.n; i++) {
         mo_param *p = &t->params.items[i];
         if (!f->n_slots) t->state_at[i] = place_address(x, f, TENSOR_STATE, i);
-        p->data = (float *)place_address(x, f, TENSOR_PARAM, i);
+        char *data = place_address(x, f, TENSOR_PARAM, i);
+        p->is_bf16 = trainer_is_bf16(t, x->s, i);
+        p->data = p->is_bf16 ? NULL : (float *)data;
+        p->bf16 = p->is_bf16 ? (uint16_t *)data : NULL;
         p->grad = (float *)place_address(x, f, TENSOR_GRAD, i);
         if (p->tied_to == i && !f->n_slots) t->backend->state_begin(t, i);
     }
     for (size_t i = 0; i < t->params.n; i++) {
         mo_param *p = &t->params.items[i];
+        p->is_bf16 = t->params.items[p->tied_to].is_bf16;
         p->data = t->params.items[p->tied_to].data;
+        p->bf16 = t->params.items[p->tied_to].bf16;
         p->grad = t->params.items[p->tied_to].grad;
     }
 }
@@ -181,11 +190,13 @@ void session_bind(session *x, size_t n_blocks, bool halves) {
     t->optim.precision = x->s->optim;
     bind_params(x, &fixed);
     bind_run(x, &fixed, n_blocks, halves);
+    release_open(x);
     trainer_fixed_close(&fixed);
 }
 
 void session_free(session *x) {
     pages_close(x->t);
+    release_close(x);
     if (x->transfers) x->t->backend->transfer_close(x->t);
     mo_track_free(&x->track);
     mo_plan_destroy(x->plan);
@@ -210,11 +221,14 @@ static void init_params(trainer *t) {
     uint64_t seed = t->o->seed;
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        const size_t size = p->n * sizeof(float);
         if (p->tied_to != i) continue;
-        float *host = t->backend->host_begin(t, p->data, size, false);
-        gpt_init_param(&t->config, p, host, &seed);
-        t->backend->host_end(t, p->data, host, size, true);
+        void *data = mo_param_data(p);
+        const size_t size = mo_param_bytes(p);
+        void *host = t->backend->host_begin(t, data, size, false);
+        float *values = p->is_bf16 ? allocate(p->n * sizeof *values) : host;
+        gpt_init_param(&t->config, p, values, &seed);
+        if (p->is_bf16) mo_f32_to_bf16(values, host, p->n, &t->parallel), free(values);
+        t->backend->host_end(t, data, host, size, true);
     }
 }
 
@@ -275,18 +289,24 @@ static void session_close(session *x) {
     free(x->step_s);
 }
 
-static void clip(session *x) {
-    const double sum = x->t->backend->square_sum(x->t, x->run.workspace);
-    if (!isfinite(sum))
+void session_check_norm(const session *x, double square_sum) {
+    if (!isfinite(square_sum))
         fail(EXIT_BAD, "step %llu: the gradient's norm is not finite; a smaller --lr may help",
-            (unsigned long long)x->t->step + 1);
+            (unsigned long long)x->t->step);
+}
+
+static void clip(session *x) {
+    double sum = 0;
+    x->t->backend->square_sums(x->t, 0, x->t->params.n, x->run.workspace, x->square_sums);
+    for (size_t i = 0; i < x->t->params.n; i++) sum += x->square_sums[i];
+    session_check_norm(x, sum);
     x->t->optim.grad_scale = mo_accum_clip_scale(sqrt(sum), x->t->o->clip);
 }
 
 void session_update(session *x) {
     trainer *t = x->t;
-    if (t->o->clip > 0) clip(x);
     t->step++;
+    if (t->o->clip > 0) clip(x);
     for (size_t i = 0; i < t->params.n; i++) {
         if (t->params.items[i].tied_to != i) continue;
         if (t->pages) pages_step(t, i);
@@ -298,13 +318,18 @@ void session_update(session *x) {
 void session_clear_gradients(const session *x) {
     for (size_t i = 0; i < x->t->params.n; i++) {
         const mo_param *p = &x->t->params.items[i];
-        if (p->tied_to == i) x->t->backend->clear(x->t, p->grad, p->n * sizeof(float));
+        if (p->tied_to == i && p->grad) x->t->backend->clear(x->t, p->grad, p->n * sizeof(float));
     }
 }
 
 void session_step(session *x, const mo_step *step) {
-    if (step->op <= MO_STEP_BACKWARD) gpt_step(&x->run, step);
-    else x->t->backend->transfer_step(x->t, step);
+    if (step->op > MO_STEP_BACKWARD) {
+        x->t->backend->transfer_step(x->t, step);
+        return;
+    }
+    if (x->s->release) release_before(x, step);
+    gpt_step(&x->run, step);
+    if (x->s->release) release_after(x, step);
 }
 
 static void read_tokens(session *x, size_t rows) {
@@ -317,19 +342,28 @@ static void read_tokens(session *x, size_t rows) {
     t->backend->host_end(t, x->inputs, host, size, true);
 }
 
+static double run_plan(session *x) {
+    mo_step step;
+    mo_plan_begin(x->plan);
+    while (mo_plan_next(x->plan, &step)) session_step(x, &step);
+    return x->run.kernels->loss(&x->run);
+}
+
 static double train_step(session *x) {
     trainer *t = x->t;
     const size_t rows = trainer_rows(t, x->s), n = x->s->accum * t->o->accum;
     double loss = 0;
-    mo_step step;
-    session_clear_gradients(x);
-    for (size_t i = 0; i < n; i++) {
+    if (x->s->release) {
         read_tokens(x, rows);
-        mo_plan_begin(x->plan);
-        while (mo_plan_next(x->plan, &step)) session_step(x, &step);
-        loss += x->run.kernels->loss(&x->run);
+        loss = release_update(x, run_plan);
+    } else {
+        session_clear_gradients(x);
+        for (size_t i = 0; i < n; i++) {
+            read_tokens(x, rows);
+            loss += run_plan(x);
+        }
+        session_update(x);
     }
-    session_update(x);
     t->backend->wait(t);
     const mo_loader_state at = mo_loader_get_state(&x->loader);
     t->epoch = at.epoch;
@@ -387,6 +421,7 @@ static void fill_result(const session *x, result *r, const double *losses) {
     r->budget_bytes = x->budget;
     r->plan_bytes = info.peak_bytes;
     r->store_bytes = info.store_bytes;
+    r->released_bytes = release_bytes(x->t, x->s);
     if (x->t->pages) {
         x->t->backend->pages_figures(x->t, &r->page);
         r->page.in_bytes -= x->paged.in_bytes;
@@ -420,9 +455,11 @@ static void sample(session *x) {
     memcpy(host.items, t->params.items, host.n * sizeof *host.items);
     for (size_t i = 0; i < host.n; i++) {
         const mo_param *p = &t->params.items[i];
-        host.items[i].data = p->tied_to == i
-            ? t->backend->host_begin(t, p->data, p->n * sizeof(float), true)
-            : host.items[p->tied_to].data;
+        void *data = p->tied_to == i
+            ? t->backend->host_begin(t, mo_param_data(p), mo_param_bytes(p), true)
+            : mo_param_data(&host.items[p->tied_to]);
+        if (p->is_bf16) host.items[i].bf16 = data;
+        else host.items[i].data = data;
     }
     void *memory = t->device ? allocate(size) : mo_arena_at(x->arena, begin, size);
     fprintf(out, "--- sample of %zu tokens\n", t->o->sample);
@@ -433,7 +470,8 @@ static void sample(session *x) {
     for (size_t i = 0; i < host.n; i++) {
         const mo_param *p = &t->params.items[i];
         if (p->tied_to == i)
-            t->backend->host_end(t, p->data, host.items[i].data, p->n * sizeof(float), false);
+            t->backend->host_end(
+                t, mo_param_data(p), mo_param_data(&host.items[i]), mo_param_bytes(p), false);
     }
     free(host.items);
 }

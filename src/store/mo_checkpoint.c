@@ -108,15 +108,19 @@ static void moi_ck_put_pair(moi_ck_list *l, const char *key, const char *value) 
     l->pairs[l->n_pairs++].value = value;
 }
 
-static void moi_ck_put_params(moi_ck_list *l) {
+static mo_dtype moi_ck_param_dtype(const mo_param *p) {
+    return p->is_bf16 ? MO_DTYPE_BF16 : MO_DTYPE_F32;
+}
+
+static void moi_ck_put_params(moi_ck_list *l, unsigned bits) {
     const mo_params *params = l->run->params;
     for (size_t i = 0; params && i < params->n; i++) {
         const mo_param *p = &params->items[i];
         uint64_t *shape = l->dims + l->n_dims;
-        if (p->tied_to != i) continue;
+        if (p->tied_to != i || mo_dtype_bits(moi_ck_param_dtype(p)) != bits) continue;
         for (size_t k = 0; k < p->n_dims; k++) shape[k] = p->shape[k];
         l->n_dims += p->n_dims;
-        moi_ck_put(l, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+        moi_ck_put(l, p->name, moi_ck_param_dtype(p), shape, p->n_dims, mo_param_data(p));
     }
 }
 
@@ -138,7 +142,7 @@ static void moi_ck_put_tensors(moi_ck_list *l) {
     static const uint64_t eight = 8;
     const mo_checkpoint *r = l->run;
     for (unsigned bits = 64; bits >= 8; bits /= 2) {
-        if (bits == 32) moi_ck_put_params(l);
+        moi_ck_put_params(l, bits);
         for (size_t i = 0; i < r->n_arrays; i++) {
             const mo_checkpoint_array *a = &r->arrays[i];
             if (mo_dtype_bits(a->dtype) == bits)
@@ -355,7 +359,8 @@ static mo_status moi_ck_check_tensors(moi_ck_loading *l, const mo_checkpoint *ru
         uint64_t shape[MO_PARAM_MAX_DIMS] = {0};
         if (p->tied_to != i) continue;
         for (size_t k = 0; k < p->n_dims; k++) shape[k] = p->shape[k];
-        status = moi_ck_check_tensor(l, p->name, MO_DTYPE_F32, shape, p->n_dims, p->data);
+        status = moi_ck_check_tensor(
+            l, p->name, moi_ck_param_dtype(p), shape, p->n_dims, mo_param_data(p));
     }
     for (size_t i = 0; i < run->n_arrays && status == MO_OK; i++) {
         const mo_checkpoint_array *a = &run->arrays[i];
@@ -532,7 +537,7 @@ static mo_status moi_ck_read_tensors(moi_ck_loading *l, const mo_checkpoint *run
     mo_status status = MO_OK;
     for (size_t i = 0; params && i < params->n && status == MO_OK; i++)
         if (params->items[i].tied_to == i)
-            status = moi_ck_read_tensor(l, params->items[i].name, params->items[i].data);
+            status = moi_ck_read_tensor(l, params->items[i].name, mo_param_data(&params->items[i]));
     for (size_t i = 0; i < run->n_arrays && status == MO_OK; i++)
         status = moi_ck_read_tensor(l, run->arrays[i].name, run->arrays[i].data);
     return status;

@@ -33,8 +33,8 @@
 #include "mo_optim_file.h"
 #include "mo_params.h"
 
-/* mo_checkpoint_array - any array that belongs to a run: parameters in bf16, a mo_percentile_clip
- * or the state of a random generator as bytes.
+/* mo_checkpoint_array - any array that belongs to a run: a mo_percentile_clip or the state of a
+ * random generator as bytes.
  *
  * name   in the file; none may begin with "memopt."
  * dtype  of whole bytes

@@ -58,6 +58,14 @@ mo_status mo_params_add(
     return MO_OK;
 }
 
+/* What tied parameters have in common. */
+static void moi_params_share(mo_param *p, const mo_param *owner) {
+    p->is_bf16 = owner->is_bf16;
+    p->data = owner->data;
+    p->bf16 = owner->bf16;
+    p->grad = owner->grad;
+}
+
 mo_status mo_params_tie(mo_params *params, size_t index, size_t with) {
     if (!params || index >= params->n || with >= params->n || index == with) return MO_E_INVALID;
     mo_param *p = &params->items[index];
@@ -66,8 +74,7 @@ mo_status mo_params_tie(mo_params *params, size_t index, size_t with) {
     for (size_t i = 0; i < params->n; i++) /* others tied to index would lose their tensor */
         if (i != index && params->items[i].tied_to == index) return MO_E_INVALID;
     p->tied_to = with;
-    p->data = shared->data;
-    p->grad = shared->grad;
+    moi_params_share(p, shared);
     return MO_OK;
 }
 
@@ -83,8 +90,21 @@ static int moi_params_counts(const mo_params *params, size_t i, mo_params_what w
     return p->tied_to == i && (what == MO_PARAMS_ALL || !p->frozen);
 }
 
-static size_t moi_params_bytes(const mo_param *p) {
-    return (p->n * sizeof(float) + MOI_CACHE_LINE - 1) & ~(size_t)(MOI_CACHE_LINE - 1);
+void *mo_param_data(const mo_param *param) {
+    return param->is_bf16 ? (void *)param->bf16 : (void *)param->data;
+}
+
+size_t mo_param_bytes(const mo_param *param) {
+    return param->n * (param->is_bf16 ? sizeof(uint16_t) : sizeof(float));
+}
+
+/* Sums of these fit: mo_params_add has seen to it, for fp32. */
+static size_t moi_params_rounded(size_t bytes) {
+    return (bytes + MOI_CACHE_LINE - 1) & ~(size_t)(MOI_CACHE_LINE - 1);
+}
+
+static size_t moi_params_grad_bytes(const mo_param *p) {
+    return moi_params_rounded(p->n * sizeof(float));
 }
 
 size_t mo_params_count(const mo_params *params, mo_params_what what) {
@@ -97,7 +117,9 @@ size_t mo_params_count(const mo_params *params, mo_params_what what) {
 size_t mo_params_size(const mo_params *params, mo_params_what what) {
     size_t bytes = 0;
     for (size_t i = 0; params && i < params->n; i++)
-        if (moi_params_counts(params, i, what)) bytes += moi_params_bytes(&params->items[i]);
+        if (moi_params_counts(params, i, what))
+            bytes += what == MO_PARAMS_ALL ? moi_params_rounded(mo_param_bytes(&params->items[i]))
+                                           : moi_params_grad_bytes(&params->items[i]);
     return bytes;
 }
 
@@ -107,15 +129,15 @@ mo_status mo_params_bind(mo_params *params, void *data, void *grad) {
     for (size_t i = 0; i < params->n; i++) {
         mo_param *p = &params->items[i];
         if (p->tied_to != i) continue;
-        p->data = (float *)(void *)data_at;
-        data_at += moi_params_bytes(p);
+        p->data = p->is_bf16 ? NULL : (float *)(void *)data_at;
+        p->bf16 = p->is_bf16 ? (uint16_t *)(void *)data_at : NULL;
+        data_at += moi_params_rounded(mo_param_bytes(p));
         p->grad = grad && !p->frozen ? (float *)(void *)grad_at : NULL;
-        if (p->grad) grad_at += moi_params_bytes(p);
+        if (p->grad) grad_at += moi_params_grad_bytes(p);
     }
     for (size_t i = 0; i < params->n; i++) {
         mo_param *p = &params->items[i];
-        p->data = params->items[p->tied_to].data;
-        p->grad = params->items[p->tied_to].grad;
+        moi_params_share(p, &params->items[p->tied_to]);
     }
     return MO_OK;
 }

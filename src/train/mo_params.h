@@ -7,12 +7,14 @@
 
 enum { MO_PARAM_MAX_DIMS = 4 };
 
-/* mo_param - one parameter, fp32, row-major.
+/* mo_param - one parameter, fp32 or bf16, row-major; its gradient is always fp32.
  *
  * name       as in checkpoints; owned by the list
  * shape      [n_dims]
  * n          numbers: the product of shape
  * data, grad set by mo_params_bind; grad is NULL for frozen parameters
+ * bf16       instead of data, when is_bf16
+ * is_bf16    not 0: bf16; of tied parameters the owner's counts. Before mo_params_bind
  * frozen     not 0: no gradient, no optimizer state; of tied parameters the owner's counts
  * tied_to    index of the parameter whose data and gradient this one shares, or its own index
  * Since: 0.1 */
@@ -21,7 +23,8 @@ typedef struct mo_param {
     size_t shape[MO_PARAM_MAX_DIMS];
     size_t n_dims, n;
     float *data, *grad;
-    int frozen;
+    uint16_t *bf16;
+    int is_bf16, frozen;
     size_t tied_to;
 } mo_param;
 
@@ -75,12 +78,21 @@ typedef enum mo_params_what {
     MO_PARAMS_TRAINED  /* those not frozen: what has gradients */
 } mo_params_what;
 
-/* mo_params_count - numbers. mo_params_size - bytes as fp32, every tensor rounded up to 64.
+/* mo_params_count - numbers. mo_params_size - bytes, every tensor rounded up to 64: of the numbers
+ * themselves (ALL), of the gradients (TRAINED).
  *
  * Threads: safe
  * Since:   0.1 */
 MEMOPT_API size_t mo_params_count(const mo_params *params, mo_params_what what);
 MEMOPT_API size_t mo_params_size(const mo_params *params, mo_params_what what);
+
+/* mo_param_data - where the numbers are, whatever their type; NULL before mo_params_bind.
+ * mo_param_bytes - bytes of the numbers.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API void *mo_param_data(const mo_param *param);
+MEMOPT_API size_t mo_param_bytes(const mo_param *param);
 
 /* mo_params_bind - place all data in one block and all gradients in another, in order, each tensor
  * at a multiple of 64 bytes. Contents are not touched.

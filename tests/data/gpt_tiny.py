@@ -6,8 +6,8 @@
 
 gpt_tiny.safetensors  initial weights, fp32, Hugging Face names, linear weights [in, out]
 gpt_tiny.tokens.bin   256 int32 {20240520, 1, count, 0...}, then the tokens as uint16
-gpt_tiny.losses       two lines of 12 losses, each before its update: plain, and with weight decay
-                      0.1 and the gradient clipped to a norm of 0.5
+gpt_tiny.losses       lines of 12 losses, each before its update: plain; with weight decay 0.1 and the
+                      gradient clipped to a norm of 0.5; with each block applied twice in a row
 
 Needs numpy only. Random numbers are splitmix64's, so the files do not depend on numpy's version.
 """
@@ -109,12 +109,13 @@ def merge(x):
     return x.transpose(0, 2, 1, 3).reshape(B, T, C)
 
 
-def loss_and_gradients(p, x, y):
+def loss_and_gradients(p, x, y, share=1):
     mask = np.triu(np.full((T, T), -np.inf), 1)
     g = {}
     r = p["wte.weight"][x] + p["wpe.weight"][:T]
     caches = []
-    for i in range(L):
+    for layer in range(L * share):
+        i = layer // share
         q = {k[len(f"h.{i}."):]: v for k, v in p.items() if k.startswith(f"h.{i}.")}
         n1, c1 = norm_forward(r, q["ln_1.weight"], q["ln_1.bias"])
         qkv = n1 @ q["attn.c_attn.weight"] + q["attn.c_attn.bias"]
@@ -142,11 +143,14 @@ def loss_and_gradients(p, x, y):
     g["wte.weight"] = dlogits.reshape(-1, V).T @ nf.reshape(-1, C)
     dr, g["ln_f.weight"], g["ln_f.bias"] = norm_backward(dlogits @ p["wte.weight"],
                                                          p["ln_f.weight"], cf)
-    for i in reversed(range(L)):
-        q, n1, c1, Q, K, W, a, o, n2, c2, f, t, u = caches[i]
+    for layer in reversed(range(L * share)):
+        i = layer // share
+        q, n1, c1, Q, K, W, a, o, n2, c2, f, t, u = caches[layer]
 
         def put(name, dw, db):
-            g[f"h.{i}.{name}.weight"], g[f"h.{i}.{name}.bias"] = dw, db
+            for kind, d in (("weight", dw), ("bias", db)):
+                key = f"h.{i}.{name}.{kind}"
+                g[key] = g[key] + d if key in g else d
 
         du, dw, db = linear_backward(dr, u, q["mlp.c_proj.weight"])
         put("mlp.c_proj", dw, db)
@@ -180,14 +184,14 @@ def to_double(weights):
     return {k: v.astype(np.float64) for k, v in weights.items()}
 
 
-def train(weights, tokens, weight_decay, clip):
+def train(weights, tokens, weight_decay, clip, share):
     p = to_double(weights)
     m = {k: np.zeros_like(x) for k, x in p.items()}
     v = {k: np.zeros_like(x) for k, x in p.items()}
     losses, clipped, position = [], 0, 0
     for step in range(1, STEPS + 1):
         x, y, position = batch_at(tokens, position)
-        loss, g = loss_and_gradients(p, x, y)
+        loss, g = loss_and_gradients(p, x, y, share)
         losses.append(loss)
         scale = 1.0
         if clip:
@@ -203,11 +207,11 @@ def train(weights, tokens, weight_decay, clip):
     return losses
 
 
-def check_gradients(weights, tokens, random, h=1e-5):
+def check_gradients(weights, tokens, random, share, h=1e-5):
     """Three entries of every tensor: central differences agree to 1e-7 of the largest gradient."""
     p = to_double(weights)
     x, y, _ = batch_at(tokens, 0)
-    _, g = loss_and_gradients(p, x, y)
+    _, g = loss_and_gradients(p, x, y, share)
     assert g.keys() == p.keys()
     worst = 0.0
     for k in p:
@@ -215,9 +219,9 @@ def check_gradients(weights, tokens, random, h=1e-5):
             i = random.u64() % p[k].size
             old = p[k].flat[i]
             p[k].flat[i] = old + h
-            above = loss_and_gradients(p, x, y)[0]
+            above = loss_and_gradients(p, x, y, share)[0]
             p[k].flat[i] = old - h
-            below = loss_and_gradients(p, x, y)[0]
+            below = loss_and_gradients(p, x, y, share)[0]
             p[k].flat[i] = old
             error = abs((above - below) / (2 * h) - g[k].flat[i]) / max(1e-3, abs(g[k]).max())
             assert error < 1e-7, f"{k}[{i}]: gradient is off by {error:.2e}"
@@ -253,12 +257,13 @@ def main():
     out = os.path.join(folder, "gpt_tiny")
     random = Random(1)
     weights, tokens = make_weights(random), make_tokens(random)
-    worst = check_gradients(weights, tokens, random)
+    worst = max(check_gradients(weights, tokens, random, share) for share in (1, 2))
     save_weights(out + ".safetensors", weights)
     save_tokens(out + ".tokens.bin", tokens)
     with open(out + ".losses", "w") as f:
-        for weight_decay, clip in ((0, 0), (0.1, 0.5)):
-            print(*(f"{x:.9f}" for x in train(weights, tokens, weight_decay, clip)), file=f)
+        for weight_decay, clip, share in ((0, 0, 1), (0.1, 0.5, 1), (0, 0, 2)):
+            losses = train(weights, tokens, weight_decay, clip, share)
+            print(*(f"{x:.9f}" for x in losses), file=f)
     print(f"gradients agree with central differences to {worst:.1e}")
 
 
