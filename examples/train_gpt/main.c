@@ -9,6 +9,7 @@
 // device.c   an OpenCL device      transfer.c    activations in host memory
 // sample.c   text from the model   checkpoint.c  save and resume
 // pages.c    paged states          report.c      tables, JSON, pictures
+// teacher.c  distillation
 #include "app.h"
 
 #include <errno.h>
