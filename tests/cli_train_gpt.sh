@@ -664,7 +664,8 @@ test_held_out_text_has_the_loss_that_training_on_it_begins_with() {
     train begins --text held "${small[@]}" --steps 2 --lr 1e-12
     within 1e-6 "$(losses begins.json | awk '{ printf "%.9f\n", ($1 + $2) / 2 }')" \
         "$(number valid.json valid_loss)"
-    train parts --text whole "${small[@]}" --steps 1 --lr 1e-12 --valid 0.41 --strategy accum=2,loss=3
+    train parts --text whole "${small[@]}" --steps 1 --lr 1e-12 --valid 0.41 \
+        --strategy accum=2,loss=3
     within 1e-6 "$(number valid.json valid_loss)" "$(number parts.json valid_loss)"
     train short --text whole "${small[@]}" --steps 1
     ! grep -q valid_loss short.json
@@ -705,7 +706,8 @@ test_a_teacher_of_any_size_changes_no_bit_between_strategies() {
 test_bad_teachers_are_refused() {
     head -c 3000 "$self" > text
     train teacher --text text "${small[@]}" --steps 1 --save t.st
-    refuses 1 "t.st: the teacher has a vocabulary of 256, not 61" "${tiny[@]}" --seq 16 --distill t.st
+    refuses 1 "t.st: the teacher has a vocabulary of 256, not 61" "${tiny[@]}" --seq 16 \
+        --distill t.st
     refuses 1 "t.st: --seq is 17, but the teacher has 16 positions" --text text "${small[@]}" \
         --distill t.st --seq 17
     fails_with 1 "nowhere.st" --text text "${small[@]}" --distill nowhere.st

@@ -125,7 +125,8 @@ MO_KERNEL void mo_cl_linear_kd_rows(
     const float kl = dot / whole_q.y - log(whole_q.y) + log(sum);
     const float mix = mo_kd_mix(r.rest, kl, temperature, kd_weight);
     const uint owner = get_local_id(0) == k.target % MEMOPT_WG;
-    const float at_target = owner ? (1.0f - kd_weight) * (1.0f - s) * (k.l[k.target] - r.most) : 0.0f;
+    const float of_target = (1.0f - kd_weight) * (1.0f - s);
+    const float at_target = owner ? of_target * (k.l[k.target] - r.most) : 0.0f;
     if (owner) *k.loss = k.weight * (mix - at_target);
 #if MO_GRADIENT
     mo_kd_gradient(k.l, vocab, r, factor, k.kd / sum);
@@ -140,8 +141,9 @@ static inline float mo_kd_prob(__global const ushort *log_probs, ulong i, float 
 
 /* The teacher's k largest. The sum over the others is taken without the k, which are -INFINITY
  * then, as it may be next to nothing beside them. */
-MO_KERNEL void mo_cl_linear_kd_topk_rows(MO_KD_ROW_ARGUMENTS(restrict), __global float *restrict kept_logits,
-    ulong kept_off, __global const MO_INDEX *restrict all_indices, ulong indices_off,
+MO_KERNEL void mo_cl_linear_kd_topk_rows(MO_KD_ROW_ARGUMENTS(restrict),
+    __global float *restrict kept_logits, ulong kept_off,
+    __global const MO_INDEX *restrict all_indices, ulong indices_off,
     __global const ushort *restrict all_log_probs, ulong log_probs_off, uint n) {
     __local float scratch[MEMOPT_WG];
     const mo_kd_row k = MO_KD_ROW;
@@ -159,7 +161,8 @@ MO_KERNEL void mo_cl_linear_kd_topk_rows(MO_KD_ROW_ARGUMENTS(restrict), __global
     const float factor = 1.0f / temperature, s = label_smoothing;
     const mo_loss_row r = mo_loss_row_of(k.l, vocab, k.ce, s, z_loss, scratch);
     const uint owner = item == k.target % MEMOPT_WG;
-    const float at_target = owner ? (1.0f - kd_weight) * (1.0f - s) * (k.l[k.target] - r.most) : 0.0f;
+    const float of_target = (1.0f - kd_weight) * (1.0f - s);
+    const float at_target = owner ? of_target * (k.l[k.target] - r.most) : 0.0f;
     mo_row_barrier();
     for (uint j = item; j < n; j += MEMOPT_WG) kept[j] = k.l[indices[j]];
     mo_row_barrier();

@@ -13,7 +13,8 @@ static inline void mo_loss_gradient(__global float *l, uint n, uint target, mo_l
     for (; i + 15 < n; i += 16)
         vstore16(mo_exp16(vload16(0, l + i) - r.most) * r.a - r.b, 0, l + i);
 #endif
-    for (i += (uint)get_local_id(0); i < n; i += MEMOPT_WG) l[i] = mo_exp(l[i] - r.most) * r.a - r.b;
+    for (i += (uint)get_local_id(0); i < n; i += MEMOPT_WG)
+        l[i] = mo_exp(l[i] - r.most) * r.a - r.b;
     if ((uint)get_local_id(0) == target % MEMOPT_WG) l[target] -= r.c;
 }
 #endif
