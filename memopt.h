@@ -57,7 +57,8 @@ int main(void) {
  *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
  *   linear_attention  attention in time and memory of the sequence's length
  *   qkv          the projection to queries, keys and values as one product, and its gradients
- *   loss         cross-entropy without the logits of the whole batch
+ *   loss         cross-entropy without the logits of the whole batch; distill: a teacher, or its
+ *                largest log-probabilities; dpo: preferences between answers
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   release      updates inside backward, and clipping there
@@ -3033,14 +3034,24 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_qkv_attention(const mo_qkv_desc *desc,
  *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
  *                        more per chunk.
  * scale                  what the sum over rows is multiplied with, in the gradients too;
- *                        0 = 1 / rows. With gradient accumulation: 1 / (rows * micro-batches).
+ *                        0 = 1 / rows that count. With gradient accumulation: 1 / (rows *
+ *                        micro-batches).
+ * label_smoothing        0..1: this much of the target's probability is spread evenly over the
+ *                        whole vocabulary, the target included, as in PyTorch; 0 = none
+ * z_loss                 coefficient of log(sum_v e^l[v])^2, which keeps logits near 0: 1e-4 in
+ *                        PaLM; 0 = none
+ * ignore, ignore_index   ignore not 0: rows whose target is ignore_index do not count. Their dx is
+ *                        0, and their x, which is multiplied by 0, must be finite. Where they stand
+ *                        at the ends of a chunk, as prompts and padding do, they cost nothing.
  * env                    products and threads; see mo_gemm.h
  * workspace              mo_linear_ce_workspace_size bytes, 64-byte aligned
  * workspace_size         bytes
  * Since: 0.1 */
 typedef struct mo_linear_ce_desc {
     size_t rows, channels, vocab, chunk_rows;
-    float scale;
+    float scale, label_smoothing, z_loss;
+    int ignore;
+    int32_t ignore_index;
     const mo_gemm_env *env;
     void *workspace;
     size_t workspace_size;
@@ -3050,14 +3061,22 @@ typedef struct mo_linear_ce_desc {
  *
  * x        in      [rows x channels]
  * w        in      [vocab x channels]: the head, or the embedding it is tied to
- * targets  in      [rows], 0..vocab-1
+ * targets  in      [rows], 0..vocab-1, or ignore_index
  * dx       out     [rows x channels]; NULL = no gradients
  * dw       in out  [vocab x channels], added to; NULL = the head is frozen
+ * weights  in      [rows] what the loss of each row is multiplied with, of any sign; NULL = 1
+ * losses   out     [rows] the loss of each row times its weight, before scale; 0 where it does not
+ *                  count; NULL = not wanted. Without smoothing, z_loss and weights this is the
+ *                  negative log-probability of the target.
+ * counted  out     rows that count, whatever their weights; NULL = not wanted
  * Since: 0.1 */
 typedef struct mo_linear_ce_tensors {
     const float *x, *w;
     const int32_t *targets;
     float *dx, *dw;
+    const float *weights;
+    float *losses;
+    size_t *counted;
 } mo_linear_ce_tensors;
 
 /* mo_linear_ce_workspace_size - bytes: chunk_rows * vocab floats of logits and one per row; 0 when
@@ -3066,21 +3085,219 @@ MEMOPT_API size_t mo_linear_ce_workspace_size(const mo_linear_ce_desc *desc);
 
 /* mo_linear_ce - loss, and where asked for the gradients, in one pass over the chunks.
  *
- *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
+ *   loss = scale * sum over rows of weight * (z - (1 - s) l[target] - s mean_v l[v] + c z^2)
+ *   l = w x,  z = log(sum_v e^l[v]),  s = label_smoothing,  c = z_loss
  *
- * loss  out  in double, summed in the order of the rows
+ * loss  out  in double, summed in the order of the rows; 0 where no row counts
  *
  * The loss does not depend on chunk_rows; dw does in its last bits, since it is summed chunk by
  * chunk.
  *
  * Memory:  the workspace
  * Threads: one at a time per workspace
- * Errors:  MO_E_INVALID (NULL, a size of 0, a target outside the vocabulary), MO_E_NO_SPACE
- *          (workspace), MO_E_OVERFLOW
- * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy)
+ * Errors:  MO_E_INVALID (NULL, a size of 0, label_smoothing outside 0..1, a target outside the
+ *          vocabulary), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW
+ * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy); Szegedy et
+ *          al. 2016, arXiv:1512.00567, section 7 (label smoothing); Chowdhery et al. 2022,
+ *          arXiv:2204.02311, section 5 (z-loss)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_ce(
     const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *tensors, double *loss);
+
+#endif
+/* mo_distill.h - distillation: a student's head learns from a teacher's, whose logits exist for a
+ * chunk of rows only, or from a few log-probabilities of each row, written down once. */
+#ifndef MEMOPT_DISTILL_H
+#define MEMOPT_DISTILL_H
+
+/* mo_linear_kd_desc - cross-entropy of the student, mixed with its divergence from the teacher.
+ *
+ * ce                the student's: sizes, scale, smoothing, ignored rows, workspace, all as there;
+ *                   the workspace has mo_linear_kd_workspace_size bytes
+ * teacher_channels  columns of teacher_x and teacher_w; 0 = the student's
+ * k                 0 = the teacher is there; else so many of its log-probabilities are, from
+ *                   mo_linear_kd_topk, 1..vocab
+ * temperature       both sides' logits are divided by it; 0 = 2. That of mo_linear_kd_topk.
+ * weight            0..1, of the divergence; the rest is that of cross-entropy; 0 = 0.5. With 1 the
+ *                   targets may be missing.
+ * Since: 0.1 */
+typedef struct mo_linear_kd_desc {
+    mo_linear_ce_desc ce;
+    size_t teacher_channels, k;
+    float temperature, weight;
+} mo_linear_kd_desc;
+
+/* mo_linear_kd_tensors
+ *
+ * ce         as for mo_linear_ce: the student's, which alone has gradients. Losses are those of the
+ *            mixture; weights multiply both parts.
+ * teacher_x  in  [rows x teacher_channels]; not read with k
+ * teacher_w  in  [vocab x teacher_channels]; not read with k
+ * indices    in  [rows x k] uint16_t where vocab <= 65536, else uint32_t; read with k only
+ * log_probs  in  [rows x k] fp16; read with k only
+ * Since: 0.1 */
+typedef struct mo_linear_kd_tensors {
+    mo_linear_ce_tensors ce;
+    const float *teacher_x, *teacher_w;
+    const void *indices;
+    const uint16_t *log_probs;
+} mo_linear_kd_tensors;
+
+/* mo_linear_kd_workspace_size - bytes: chunk_rows * vocab floats of logits for each side, or k per
+ * row in the teacher's place, and one per row; 0 when the sizes do not fit. Threads: safe. Since:
+ * 0.1 */
+MEMOPT_API size_t mo_linear_kd_workspace_size(const mo_linear_kd_desc *desc);
+
+/* mo_linear_kd - loss, and where asked for the student's gradients, in one pass over the chunks.
+ *
+ *   loss = scale * sum over rows of row weight * ((1 - weight) CE + weight T^2 KL(p, q))
+ *   KL(p, q) = sum_v p[v] (log p[v] - log q[v]),  p, q = softmax of the teacher's and the student's
+ *              logits / T
+ *
+ * loss  out  in double, summed in the order of the rows
+ *
+ * With k, all that is not among a row's k counts as one more outcome, whose probability is 1 less
+ * the sum of the k on either side: the student is told how much there is beside them, and not where.
+ * Where the k sum to more than 1 by rounding, or are the whole vocabulary, they are divided by their
+ * sum, and there is no such outcome.
+ *
+ * Memory:  the workspace
+ * Threads: one at a time per workspace
+ * Errors:  as mo_linear_ce; MO_E_INVALID (temperature below 0, weight outside 0..1, k above vocab,
+ *          an index outside the vocabulary)
+ * Cost:    with k = 0 a fourth product, the teacher's
+ * Source:  Hinton et al. 2015, arXiv:1503.02531, section 2
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_kd(
+    const mo_linear_kd_desc *desc, const mo_linear_kd_tensors *tensors, double *loss);
+
+/* mo_linear_kd_topk_desc - which of a teacher's log-probabilities are written down.
+ *
+ * rows, channels, vocab  x is rows x channels, w is vocab x channels: the teacher's
+ * chunk_rows             rows of logits that exist at a time; 0 = all
+ * k                      1..vocab
+ * temperature            logits are divided by it; 0 = 2, as in mo_linear_kd_desc
+ * env                    products and threads; see mo_gemm.h
+ * workspace              mo_linear_kd_topk_workspace_size bytes, 64-byte aligned
+ * workspace_size         bytes
+ * Since: 0.1 */
+typedef struct mo_linear_kd_topk_desc {
+    size_t rows, channels, vocab, chunk_rows, k;
+    float temperature;
+    const mo_gemm_env *env;
+    void *workspace;
+    size_t workspace_size;
+} mo_linear_kd_topk_desc;
+
+/* mo_linear_kd_topk_workspace_size - bytes: chunk_rows * (vocab + 2 k + 1) * 4; 0 when the sizes do
+ * not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_linear_kd_topk_workspace_size(const mo_linear_kd_topk_desc *desc);
+
+/* mo_linear_kd_topk - the k largest of log(softmax(x w^T / temperature)) in each row, falling; among
+ * equal ones those of the lower index.
+ *
+ * x          in   [rows x channels]
+ * w          in   [vocab x channels]
+ * indices    out  [rows x k] uint16_t where vocab <= 65536, else uint32_t
+ * log_probs  out  [rows x k] fp16, to nearest
+ *
+ * Four bytes each, or six; a vocabulary of 50257 with k = 32 takes 1/1571 of its logits' memory.
+ *
+ * Memory:  the workspace
+ * Threads: one at a time per workspace
+ * Errors:  MO_E_INVALID (NULL, a size of 0, k, temperature), MO_E_NO_SPACE (workspace),
+ *          MO_E_OVERFLOW
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_kd_topk(const mo_linear_kd_topk_desc *desc,
+    const float *x, const float *w, void *indices, uint16_t *log_probs);
+
+#endif
+/* mo_dpo.h - direct preference optimization on chunks of logits: of two answers the model learns
+ * which one is preferred. */
+#ifndef MEMOPT_DPO_H
+#define MEMOPT_DPO_H
+
+/* mo_dpo_pairs_desc - how much the log-probabilities of answers cost.
+ *
+ * pairs            sequences 0..pairs-1 are preferred, each over that of number pairs + i
+ * beta             how far the policy may leave the reference: less lets it go further; 0 = 0.1
+ * label_smoothing  probability that a preference is the wrong way round (conservative DPO), 0..0.5;
+ *                  0 = never
+ * scale            what the sum over pairs is multiplied with; 0 = 1 / pairs
+ * Since: 0.1 */
+typedef struct mo_dpo_pairs_desc {
+    size_t pairs;
+    float beta, label_smoothing, scale;
+} mo_dpo_pairs_desc;
+
+/* mo_dpo_pairs - loss of pairs of sequences, given their log-probabilities, and its gradient.
+ *
+ *   loss = scale * sum over pairs of -(1 - s) log sigmoid(m) - s log sigmoid(-m)
+ *   m = beta ((policy[i] - reference[i]) - (policy[pairs + i] - reference[pairs + i]))
+ *
+ * policy     in   [2 pairs] log-probability of each sequence
+ * reference  in   [2 pairs] those of the model that the policy started from
+ * gradients  out  [2 pairs] of the loss with respect to policy; NULL = not wanted
+ * loss       out
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, pairs 0, beta below 0, label_smoothing outside 0..0.5)
+ * Source:  Rafailov et al. 2023, arXiv:2305.18290, equation 7; E. Mitchell 2023, A note on DPO with
+ *          noisy preferences
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dpo_pairs(const mo_dpo_pairs_desc *desc,
+    const double *policy, const double *reference, double *gradients, double *loss);
+
+/* mo_linear_dpo_desc - the same from hidden states and the head.
+ *
+ * ce     rows, sizes, ignored rows and workspace as there; scale is not read, that of the pairs is;
+ *        label_smoothing and z_loss are 0; the workspace has mo_linear_dpo_workspace_size bytes
+ * pairs  the preferences
+ * ends   [2 pairs] row behind the last one of each sequence, not falling, the last one rows;
+ *        NULL = all sequences have rows / (2 pairs)
+ * Since: 0.1 */
+typedef struct mo_linear_dpo_desc {
+    mo_linear_ce_desc ce;
+    mo_dpo_pairs_desc pairs;
+    const size_t *ends;
+} mo_linear_dpo_desc;
+
+/* mo_linear_dpo_workspace_size - bytes: that of mo_linear_ce, a float per row, and two doubles per
+ * sequence; 0 when the sizes do not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_linear_dpo_workspace_size(const mo_linear_dpo_desc *desc);
+
+/* mo_linear_dpo_log_probs - of each sequence: the sum over its rows that count.
+ *
+ * tensors    in   weights, dx and dw are NULL
+ * log_probs  out  [2 pairs]
+ *
+ * Of the model that training starts from, these are the reference: once, before the first step.
+ *
+ * Memory:  the workspace
+ * Threads: one at a time per workspace
+ * Errors:  as mo_linear_ce; MO_E_INVALID (pairs 0, ends, tensors or fields of ce that are to be 0)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_dpo_log_probs(
+    const mo_linear_dpo_desc *desc, const mo_linear_ce_tensors *tensors, double *log_probs);
+
+/* mo_linear_dpo - loss of mo_dpo_pairs, and where asked for the gradients.
+ *
+ * tensors    in   as for mo_linear_ce; weights and losses are NULL
+ * reference  in   [2 pairs]
+ * log_probs  out  [2 pairs] the policy's; NULL = not wanted
+ * loss       out
+ *
+ * A first sweep over the chunks has the log-probabilities, and a second one the gradients, since
+ * what a row's are multiplied with depends on the whole pair.
+ *
+ * Memory:  the workspace
+ * Threads: one at a time per workspace
+ * Errors:  those of mo_linear_dpo_log_probs and mo_dpo_pairs
+ * Cost:    four products, one of them twice that of the loss
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_dpo(const mo_linear_dpo_desc *desc,
+    const mo_linear_ce_tensors *tensors, const double *reference, double *log_probs, double *loss);
 
 #endif
 
@@ -23189,31 +23406,132 @@ mo_status mo_qkv_attention(const mo_qkv_desc *desc, const mo_qkv_tensors *tensor
     attention_tensors->dv = tensors->dqkv + v;
     return MO_OK;
 }
-/* mo_loss.c - see mo_loss.h. */
+/* mo_loss_internal.h - what the losses over chunks of logits share; never part of the public
+ * header. */
+#ifndef MEMOPT_LOSS_INTERNAL_H
+#define MEMOPT_LOSS_INTERNAL_H
 
-/* A chunk of logits, turned into gradients in place. */
+/* Rows of a chunk of logits, turned into gradients in place. targets, weights and losses are those
+ * of the chunk. */
 typedef struct moi_loss_job {
     float *logits; /* [rows x vocab] */
     float *losses; /* [rows] */
     const int32_t *targets;
+    const float *weights; /* NULL = 1 */
     size_t vocab;
-    float scale;
-    int gradient;
+    float scale, label_smoothing, z_loss;
+    int gradient, ignore;
+    int32_t ignore_index;
 } moi_loss_job;
+
+/* Cross-entropy of a row: the loss, and its gradient a e^(l[v] - most) - b, and c less at the
+ * target. */
+typedef struct moi_loss_row {
+    float loss, a, b, c;
+} moi_loss_row;
+
+/* sum: of e^(l[v] - most). at_target, mean: of l[v] - most. */
+static moi_loss_row moi_loss_row_of(
+    const moi_loss_job *job, float scale, float most, float sum, float at_target, float mean);
+
+/* Whether row i of the chunk counts. */
+static int moi_loss_counts(const moi_loss_job *job, size_t i);
+static float moi_loss_weight(const moi_loss_job *job, size_t i);
+
+/* A sweep over chunks of logits: rows turns those of rows row.. into losses and, where there is a
+ * dx, into gradients, in place. job is filled in for it, with this chunk's pointers. */
+typedef struct moi_loss_sweep {
+    const mo_linear_ce_desc *desc;
+    const mo_linear_ce_tensors *tensors;
+    mo_status (*rows)(struct moi_loss_sweep *sweep, size_t row, size_t rows);
+    const void *self; /* what rows needs besides */
+    moi_loss_job job;
+} moi_loss_sweep;
+
+/* Everything that is the caller's fault; needed: bytes of workspace, 0 = they do not fit. Targets
+ * may be missing where the caller says so. */
+static mo_status moi_loss_check(
+    const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t, size_t needed, int has_targets);
+static mo_status moi_loss_run(moi_loss_sweep *sweep, double *loss);
+static size_t moi_loss_chunk(const mo_linear_ce_desc *d);
+
+#endif
+/* mo_loss.c - see mo_loss.h. */
+
+static int moi_loss_counts(const moi_loss_job *job, size_t i) {
+    return !job->ignore || job->targets[i] != job->ignore_index;
+}
+
+static float moi_loss_weight(const moi_loss_job *job, size_t i) {
+    return job->weights ? job->weights[i] : 1.0f;
+}
+
+static moi_loss_row moi_loss_row_of(
+    const moi_loss_job *job, float scale, float most, float sum, float at_target, float mean) {
+    const float s = job->label_smoothing, log_sum = logf(sum), z = log_sum + most;
+    moi_loss_row r;
+    r.loss = log_sum - (1.0f - s) * at_target - s * mean + job->z_loss * z * z;
+    r.a = scale * (1.0f + 2.0f * job->z_loss * z) / sum;
+    r.b = scale * s / (float)job->vocab;
+    r.c = scale * (1.0f - s);
+    return r;
+}
 
 #define MOI_ISA scalar
 /* mo_loss.inc - rows of logits to losses and gradients for one instruction set. */
 
+/* sum of x[i] - shift, by blocks: logits are large beside what is left of them */
+MOI_TARGET static double MOI_FN(moi_loss_sum)(const float *x, float shift, size_t n) {
+    double total = 0;
+    const MOI_V vs = MOI_SET1(shift);
+    for (size_t begin = 0; begin < n; begin += 256) {
+        const size_t end = moi_min(begin + 256, n);
+        MOI_V sum = MOI_SET1(0.0f);
+        size_t i = begin;
+        for (; i + MOI_LANES <= end; i += MOI_LANES)
+            sum = MOI_ADD(sum, MOI_SUB(MOI_LOAD(x + i), vs));
+        float part = MOI_SUM(sum);
+        for (; i < end; i++) part += x[i] - shift;
+        total += (double)part;
+    }
+    return total;
+}
+
+/* mean of x[i] - shift, where smoothing asks for it */
+MOI_TARGET static float MOI_FN(moi_loss_mean)(
+    const moi_loss_job *job, const float *x, float shift) {
+    if (job->label_smoothing == 0.0f) return 0.0f;
+    return (float)(MOI_FN(moi_loss_sum)(x, shift, job->vocab) / (double)job->vocab);
+}
+
+/* x[i] = a x[i] - b */
+MOI_TARGET static void MOI_FN(moi_loss_affine)(float *x, float a, float b, size_t n) {
+    const MOI_V va = MOI_SET1(a), vb = MOI_SET1(-b);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_FMA(MOI_LOAD(x + i), va, vb));
+    for (; i < n; i++) x[i] = x[i] * a - b;
+}
+
 MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++) {
         float *l = job->logits + row * job->vocab;
+        if (!moi_loss_counts(job, row)) {
+            job->losses[row] = 0;
+            if (job->gradient) memset(l, 0, job->vocab * sizeof *l);
+            continue;
+        }
         const size_t target = (size_t)job->targets[row];
-        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target];
+        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target] - most;
+        const float mean = MOI_FN(moi_loss_mean)(job, l, most);
         const float sum = MOI_FN(moi_row_exp)(l, most, l, job->vocab);
-        job->losses[row] = logf(sum) - (at_target - most);
+        const float weight = moi_loss_weight(job, row);
+        const moi_loss_row r =
+            moi_loss_row_of(job, job->scale * weight, most, sum, at_target, mean);
+        job->losses[row] = weight * r.loss;
         if (!job->gradient) continue;
-        MOI_FN(moi_row_scale)(l, job->scale / sum, job->vocab);
-        l[target] -= job->scale;
+        MOI_FN(moi_loss_affine)(l, r.a, r.b, job->vocab);
+        l[target] -= r.c;
     }
 }
 #undef MOI_ISA
@@ -23221,32 +23539,116 @@ MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t beg
 #define MOI_ISA avx2
 /* mo_loss.inc - rows of logits to losses and gradients for one instruction set. */
 
+/* sum of x[i] - shift, by blocks: logits are large beside what is left of them */
+MOI_TARGET static double MOI_FN(moi_loss_sum)(const float *x, float shift, size_t n) {
+    double total = 0;
+    const MOI_V vs = MOI_SET1(shift);
+    for (size_t begin = 0; begin < n; begin += 256) {
+        const size_t end = moi_min(begin + 256, n);
+        MOI_V sum = MOI_SET1(0.0f);
+        size_t i = begin;
+        for (; i + MOI_LANES <= end; i += MOI_LANES)
+            sum = MOI_ADD(sum, MOI_SUB(MOI_LOAD(x + i), vs));
+        float part = MOI_SUM(sum);
+        for (; i < end; i++) part += x[i] - shift;
+        total += (double)part;
+    }
+    return total;
+}
+
+/* mean of x[i] - shift, where smoothing asks for it */
+MOI_TARGET static float MOI_FN(moi_loss_mean)(
+    const moi_loss_job *job, const float *x, float shift) {
+    if (job->label_smoothing == 0.0f) return 0.0f;
+    return (float)(MOI_FN(moi_loss_sum)(x, shift, job->vocab) / (double)job->vocab);
+}
+
+/* x[i] = a x[i] - b */
+MOI_TARGET static void MOI_FN(moi_loss_affine)(float *x, float a, float b, size_t n) {
+    const MOI_V va = MOI_SET1(a), vb = MOI_SET1(-b);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_FMA(MOI_LOAD(x + i), va, vb));
+    for (; i < n; i++) x[i] = x[i] * a - b;
+}
+
 MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++) {
         float *l = job->logits + row * job->vocab;
+        if (!moi_loss_counts(job, row)) {
+            job->losses[row] = 0;
+            if (job->gradient) memset(l, 0, job->vocab * sizeof *l);
+            continue;
+        }
         const size_t target = (size_t)job->targets[row];
-        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target];
+        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target] - most;
+        const float mean = MOI_FN(moi_loss_mean)(job, l, most);
         const float sum = MOI_FN(moi_row_exp)(l, most, l, job->vocab);
-        job->losses[row] = logf(sum) - (at_target - most);
+        const float weight = moi_loss_weight(job, row);
+        const moi_loss_row r =
+            moi_loss_row_of(job, job->scale * weight, most, sum, at_target, mean);
+        job->losses[row] = weight * r.loss;
         if (!job->gradient) continue;
-        MOI_FN(moi_row_scale)(l, job->scale / sum, job->vocab);
-        l[target] -= job->scale;
+        MOI_FN(moi_loss_affine)(l, r.a, r.b, job->vocab);
+        l[target] -= r.c;
     }
 }
 #undef MOI_ISA
 #define MOI_ISA avx512
 /* mo_loss.inc - rows of logits to losses and gradients for one instruction set. */
 
+/* sum of x[i] - shift, by blocks: logits are large beside what is left of them */
+MOI_TARGET static double MOI_FN(moi_loss_sum)(const float *x, float shift, size_t n) {
+    double total = 0;
+    const MOI_V vs = MOI_SET1(shift);
+    for (size_t begin = 0; begin < n; begin += 256) {
+        const size_t end = moi_min(begin + 256, n);
+        MOI_V sum = MOI_SET1(0.0f);
+        size_t i = begin;
+        for (; i + MOI_LANES <= end; i += MOI_LANES)
+            sum = MOI_ADD(sum, MOI_SUB(MOI_LOAD(x + i), vs));
+        float part = MOI_SUM(sum);
+        for (; i < end; i++) part += x[i] - shift;
+        total += (double)part;
+    }
+    return total;
+}
+
+/* mean of x[i] - shift, where smoothing asks for it */
+MOI_TARGET static float MOI_FN(moi_loss_mean)(
+    const moi_loss_job *job, const float *x, float shift) {
+    if (job->label_smoothing == 0.0f) return 0.0f;
+    return (float)(MOI_FN(moi_loss_sum)(x, shift, job->vocab) / (double)job->vocab);
+}
+
+/* x[i] = a x[i] - b */
+MOI_TARGET static void MOI_FN(moi_loss_affine)(float *x, float a, float b, size_t n) {
+    const MOI_V va = MOI_SET1(a), vb = MOI_SET1(-b);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_FMA(MOI_LOAD(x + i), va, vb));
+    for (; i < n; i++) x[i] = x[i] * a - b;
+}
+
 MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++) {
         float *l = job->logits + row * job->vocab;
+        if (!moi_loss_counts(job, row)) {
+            job->losses[row] = 0;
+            if (job->gradient) memset(l, 0, job->vocab * sizeof *l);
+            continue;
+        }
         const size_t target = (size_t)job->targets[row];
-        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target];
+        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target] - most;
+        const float mean = MOI_FN(moi_loss_mean)(job, l, most);
         const float sum = MOI_FN(moi_row_exp)(l, most, l, job->vocab);
-        job->losses[row] = logf(sum) - (at_target - most);
+        const float weight = moi_loss_weight(job, row);
+        const moi_loss_row r =
+            moi_loss_row_of(job, job->scale * weight, most, sum, at_target, mean);
+        job->losses[row] = weight * r.loss;
         if (!job->gradient) continue;
-        MOI_FN(moi_row_scale)(l, job->scale / sum, job->vocab);
-        l[target] -= job->scale;
+        MOI_FN(moi_loss_affine)(l, r.a, r.b, job->vocab);
+        l[target] -= r.c;
     }
 }
 #undef MOI_ISA
@@ -23255,16 +23657,58 @@ MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t beg
 #define MOI_ISA neon
 /* mo_loss.inc - rows of logits to losses and gradients for one instruction set. */
 
+/* sum of x[i] - shift, by blocks: logits are large beside what is left of them */
+MOI_TARGET static double MOI_FN(moi_loss_sum)(const float *x, float shift, size_t n) {
+    double total = 0;
+    const MOI_V vs = MOI_SET1(shift);
+    for (size_t begin = 0; begin < n; begin += 256) {
+        const size_t end = moi_min(begin + 256, n);
+        MOI_V sum = MOI_SET1(0.0f);
+        size_t i = begin;
+        for (; i + MOI_LANES <= end; i += MOI_LANES)
+            sum = MOI_ADD(sum, MOI_SUB(MOI_LOAD(x + i), vs));
+        float part = MOI_SUM(sum);
+        for (; i < end; i++) part += x[i] - shift;
+        total += (double)part;
+    }
+    return total;
+}
+
+/* mean of x[i] - shift, where smoothing asks for it */
+MOI_TARGET static float MOI_FN(moi_loss_mean)(
+    const moi_loss_job *job, const float *x, float shift) {
+    if (job->label_smoothing == 0.0f) return 0.0f;
+    return (float)(MOI_FN(moi_loss_sum)(x, shift, job->vocab) / (double)job->vocab);
+}
+
+/* x[i] = a x[i] - b */
+MOI_TARGET static void MOI_FN(moi_loss_affine)(float *x, float a, float b, size_t n) {
+    const MOI_V va = MOI_SET1(a), vb = MOI_SET1(-b);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_FMA(MOI_LOAD(x + i), va, vb));
+    for (; i < n; i++) x[i] = x[i] * a - b;
+}
+
 MOI_TARGET static void MOI_FN(moi_loss_rows)(const moi_loss_job *job, size_t begin, size_t end) {
     for (size_t row = begin; row < end; row++) {
         float *l = job->logits + row * job->vocab;
+        if (!moi_loss_counts(job, row)) {
+            job->losses[row] = 0;
+            if (job->gradient) memset(l, 0, job->vocab * sizeof *l);
+            continue;
+        }
         const size_t target = (size_t)job->targets[row];
-        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target];
+        const float most = MOI_FN(moi_row_max)(l, job->vocab), at_target = l[target] - most;
+        const float mean = MOI_FN(moi_loss_mean)(job, l, most);
         const float sum = MOI_FN(moi_row_exp)(l, most, l, job->vocab);
-        job->losses[row] = logf(sum) - (at_target - most);
+        const float weight = moi_loss_weight(job, row);
+        const moi_loss_row r =
+            moi_loss_row_of(job, job->scale * weight, most, sum, at_target, mean);
+        job->losses[row] = weight * r.loss;
         if (!job->gradient) continue;
-        MOI_FN(moi_row_scale)(l, job->scale / sum, job->vocab);
-        l[target] -= job->scale;
+        MOI_FN(moi_loss_affine)(l, r.a, r.b, job->vocab);
+        l[target] -= r.c;
     }
 }
 #undef MOI_ISA
@@ -23284,13 +23728,30 @@ size_t mo_linear_ce_workspace_size(const mo_linear_ce_desc *desc) {
     return moi_mul(n, sizeof(float), &n) && moi_align_up(n, MOI_CACHE_LINE, &n) ? n : 0;
 }
 
-static mo_status moi_loss_check(const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t) {
-    size_t bytes = mo_linear_ce_workspace_size(d);
-    if (bytes == 0) return MO_E_OVERFLOW;
-    if (!d->workspace || d->workspace_size < bytes) return MO_E_NO_SPACE;
-    for (size_t i = 0; i < d->rows; i++)
-        if (t->targets[i] < 0 || (size_t)t->targets[i] >= d->vocab) return MO_E_INVALID;
+/* ---- the sweep ----------------------------------------------------------------------------- */
+
+static int moi_loss_ignored(const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t, size_t row) {
+    return d->ignore && t->targets && t->targets[row] == d->ignore_index;
+}
+
+static mo_status moi_loss_check(
+    const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t, size_t needed, int has_targets) {
+    if (!d->env || !t->x || !t->w || (has_targets && !t->targets) || d->rows == 0 ||
+        d->channels == 0 || d->vocab == 0 ||
+        !(d->label_smoothing >= 0.0f && d->label_smoothing <= 1.0f))
+        return MO_E_INVALID;
+    if (needed == 0) return MO_E_OVERFLOW;
+    if (!d->workspace || d->workspace_size < needed) return MO_E_NO_SPACE;
+    for (size_t i = 0; t->targets && i < d->rows; i++)
+        if (!moi_loss_ignored(d, t, i) && (t->targets[i] < 0 || (size_t)t->targets[i] >= d->vocab))
+            return MO_E_INVALID;
     return MO_OK;
+}
+
+static size_t moi_loss_count(const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t) {
+    size_t n = 0;
+    for (size_t i = 0; i < d->rows; i++) n += !moi_loss_ignored(d, t, i);
+    return n;
 }
 
 /* dx = dlogits w and dw += dlogits^T x for the rows of one chunk */
@@ -23303,34 +23764,1073 @@ static mo_status moi_loss_gradients(const mo_linear_ce_desc *d, const mo_linear_
     return mo_gemm(d->env, &to_w, dlogits, t->x + row * d->channels, t->dw);
 }
 
+/* Rows begin..end-1 that do not count, so that no chunk has them. */
+static void moi_loss_skip(const moi_loss_sweep *s, size_t begin, size_t end) {
+    const mo_linear_ce_tensors *t = s->tensors;
+    const size_t channels = s->desc->channels;
+    if (begin == end) return;
+    if (t->losses) memset(t->losses + begin, 0, (end - begin) * sizeof *t->losses);
+    if (t->dx) memset(t->dx + begin * channels, 0, (end - begin) * channels * sizeof *t->dx);
+}
+
+static void moi_loss_job_begin(moi_loss_sweep *s, size_t counted) {
+    const mo_linear_ce_desc *d = s->desc;
+    moi_loss_job *job = &s->job;
+    job->logits = (float *)d->workspace;
+    job->vocab = d->vocab;
+    job->scale = d->scale != 0.0f ? d->scale : counted ? 1.0f / (float)counted : 0.0f;
+    job->label_smoothing = d->label_smoothing;
+    job->z_loss = d->z_loss;
+    job->gradient = s->tensors->dx != NULL;
+    job->ignore = d->ignore && s->tensors->targets;
+    job->ignore_index = d->ignore_index;
+}
+
+/* One chunk: logits, what they become, and the products with that. */
+static mo_status moi_loss_step(moi_loss_sweep *s, size_t row, size_t rows, double *sum) {
+    const mo_linear_ce_desc *d = s->desc;
+    const mo_linear_ce_tensors *t = s->tensors;
+    mo_gemm_desc product = {rows, d->vocab, d->channels, 0, 1, 0, 0, 0, 0, 0};
+    s->job.targets = t->targets ? t->targets + row : NULL;
+    s->job.weights = t->weights ? t->weights + row : NULL;
+    s->job.losses =
+        t->losses ? t->losses + row : (float *)d->workspace + moi_loss_chunk(d) * d->vocab;
+    mo_status status = mo_gemm(d->env, &product, t->x + row * d->channels, t->w, s->job.logits);
+    if (status == MO_OK) status = s->rows(s, row, rows);
+    if (status != MO_OK) return status;
+    for (size_t i = 0; i < rows; i++) *sum += (double)s->job.losses[i];
+    return t->dx ? moi_loss_gradients(d, t, s->job.logits, row, rows) : MO_OK;
+}
+
+static mo_status moi_loss_run(moi_loss_sweep *sweep, double *loss) {
+    const mo_linear_ce_desc *d = sweep->desc;
+    const mo_linear_ce_tensors *t = sweep->tensors;
+    const size_t chunk = moi_loss_chunk(d), counted = moi_loss_count(d, t);
+    mo_status status = MO_OK;
+    double sum = 0;
+    moi_loss_job_begin(sweep, counted);
+    for (size_t row = 0, end; row < d->rows && status == MO_OK; row = end) {
+        size_t first = row, last;
+        while (first < d->rows && moi_loss_ignored(d, t, first)) first++;
+        last = end = first + moi_min(chunk, d->rows - first);
+        while (last > first && moi_loss_ignored(d, t, last - 1)) last--;
+        moi_loss_skip(sweep, row, first);
+        moi_loss_skip(sweep, last, end);
+        if (first < last) status = moi_loss_step(sweep, first, last - first, &sum);
+    }
+    if (status != MO_OK) return status;
+    if (t->counted) *t->counted = counted;
+    *loss = d->scale != 0.0f ? sum * (double)d->scale : counted ? sum / (double)counted : 0;
+    return MO_OK;
+}
+
+static mo_status moi_loss_ce_rows(moi_loss_sweep *sweep, size_t row, size_t rows) {
+    (void)row;
+    mo_parallel_for(sweep->desc->env->parallel, rows, 1, moi_loss_task, &sweep->job);
+    return MO_OK;
+}
+
 mo_status mo_linear_ce(
     const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *tensors, double *loss) {
-    if (!desc || !tensors || !loss || !desc->env || !tensors->x || !tensors->w ||
-        !tensors->targets || desc->rows == 0 || desc->channels == 0 || desc->vocab == 0)
-        return MO_E_INVALID;
-    mo_status status = moi_loss_check(desc, tensors);
-    const size_t chunk = moi_loss_chunk(desc);
-    const float scale = desc->scale == 0.0f ? 1.0f / (float)desc->rows : desc->scale;
-    double sum = 0;
-    moi_loss_job job;
-    job.logits = (float *)desc->workspace;
-    job.losses = job.logits + chunk * desc->vocab;
-    job.vocab = desc->vocab;
-    job.scale = scale;
-    job.gradient = tensors->dx != NULL;
-    for (size_t row = 0; row < desc->rows && status == MO_OK; row += chunk) {
-        const size_t rows = moi_min(chunk, desc->rows - row);
-        mo_gemm_desc product = {rows, desc->vocab, desc->channels, 0, 1, 0, 0, 0, 0, 0};
-        job.targets = tensors->targets + row;
-        status =
-            mo_gemm(desc->env, &product, tensors->x + row * desc->channels, tensors->w, job.logits);
-        if (status != MO_OK) break;
-        mo_parallel_for(desc->env->parallel, rows, 1, moi_loss_task, &job);
-        for (size_t i = 0; i < rows; i++) sum += job.losses[i];
-        if (tensors->dx) status = moi_loss_gradients(desc, tensors, job.logits, row, rows);
+    if (!desc || !tensors || !loss) return MO_E_INVALID;
+    mo_status status = moi_loss_check(desc, tensors, mo_linear_ce_workspace_size(desc), 1);
+    if (status != MO_OK) return status;
+    moi_loss_sweep sweep;
+    memset(&sweep, 0, sizeof sweep);
+    sweep.desc = desc;
+    sweep.tensors = tensors;
+    sweep.rows = moi_loss_ce_rows;
+    return moi_loss_run(&sweep, loss);
+}
+/* mo_distill.c - see mo_distill.h. */
+
+/* Rows of a chunk of both sides' logits; indices and log_probs are those of the chunk. */
+typedef struct moi_kd_job {
+    const moi_loss_job *ce;
+    float *teacher; /* [rows x vocab], k = 0 */
+    float *kept;    /* [rows x k] the student's logits at the indices */
+    size_t k;
+    const void *indices;
+    const uint16_t *log_probs;
+    float temperature, weight;
+} moi_kd_job;
+
+/* What a row of k is made of: the student's sums of e^(logit / T), over all and over the others than
+ * the k; the teacher's probabilities are to be divided by norm, and ratio is how much more of the
+ * others the teacher has than the student. */
+typedef struct moi_kd_parts {
+    float sum, rest, norm, ratio;
+} moi_kd_parts;
+
+static size_t moi_kd_index_at(const void *indices, size_t vocab, size_t i) {
+    return vocab <= 65536 ? ((const uint16_t *)indices)[i] : ((const uint32_t *)indices)[i];
+}
+
+static size_t moi_kd_index(const moi_kd_job *job, size_t row, size_t j) {
+    return moi_kd_index_at(job->indices, job->ce->vocab, row * job->k + j);
+}
+
+static float moi_kd_prob(const moi_kd_job *job, size_t row, size_t j, float norm) {
+    return expf(moi_load_f16_scalar(job->log_probs + row * job->k + j)) / norm;
+}
+
+/* Fills in all but rest, and returns the divergence. */
+static float moi_kd_topk_of(
+    const moi_kd_job *job, size_t row, const float *kept, float most, moi_kd_parts *p) {
+    const float least =
+        8.7e-27f; /* e^-60: what moi_exp takes for nothing is not a reason for inf */
+    float kl = 0, total = 0;
+    p->rest = p->rest > least || p->rest != p->rest ? p->rest : least;
+    p->sum = job->k == job->ce->vocab ? 0.0f : p->rest;
+    for (size_t j = 0; j < job->k; j++) {
+        p->sum += expf((kept[j] - most) / job->temperature);
+        total += moi_kd_prob(job, row, j, 1.0f);
     }
-    if (status == MO_OK) *loss = sum * (desc->scale == 0.0f ? 1.0 / (double)desc->rows : scale);
+    const int whole = job->k == job->ce->vocab || total >= 1.0f;
+    const float others = whole ? 0.0f : 1.0f - total, log_sum = logf(p->sum);
+    p->norm = whole ? total : 1.0f;
+    p->ratio = others * p->sum / p->rest;
+    for (size_t j = 0; j < job->k; j++) {
+        const float own = moi_kd_prob(job, row, j, p->norm);
+        if (own > 0.0f) kl += own * (logf(own) - (kept[j] - most) / job->temperature + log_sum);
+    }
+    return others > 0.0f ? kl + others * (logf(others) - logf(p->rest) + log_sum) : kl;
+}
+
+/* A teacher's k largest logits of each row of a chunk. */
+typedef struct moi_topk_job {
+    const moi_loss_job *ce;
+    size_t k;
+    float *values;     /* [rows x k] heaps, the least in front */
+    uint32_t *indices; /* [rows x k] theirs */
+    void *to;          /* [rows x k] */
+    uint16_t *log_probs;
+    float temperature;
+} moi_topk_job;
+
+static int moi_topk_below(const float *values, const uint32_t *indices, size_t a, size_t b) {
+    return values[a] < values[b] || (values[a] == values[b] && indices[a] > indices[b]);
+}
+
+/* Element i of a heap of n goes down to where it belongs. */
+static void moi_topk_sink(float *values, uint32_t *indices, size_t i, size_t n) {
+    for (size_t least = i;; i = least) {
+        const size_t left = 2 * i + 1;
+        if (left < n && moi_topk_below(values, indices, left, least)) least = left;
+        if (left + 1 < n && moi_topk_below(values, indices, left + 1, least)) least = left + 1;
+        if (least == i) return;
+        const float value = values[i];
+        const uint32_t index = indices[i];
+        values[i] = values[least], indices[i] = indices[least];
+        values[least] = value, indices[least] = index;
+    }
+}
+
+/* The k largest of a row, falling. */
+static void moi_topk_select(const float *l, size_t n, float *values, uint32_t *indices, size_t k) {
+    for (size_t i = 0; i < k; i++) values[i] = l[i], indices[i] = (uint32_t)i;
+    for (size_t i = k / 2; i-- > 0;) moi_topk_sink(values, indices, i, k);
+    for (size_t i = k; i < n; i++) {
+        if (!(l[i] > values[0])) continue;
+        values[0] = l[i], indices[0] = (uint32_t)i;
+        moi_topk_sink(values, indices, 0, k);
+    }
+    for (size_t i = k; i-- > 1;) { /* the least of those in front goes behind them */
+        const float value = values[0];
+        const uint32_t index = indices[0];
+        values[0] = values[i], indices[0] = indices[i];
+        values[i] = value, indices[i] = index;
+        moi_topk_sink(values, indices, 0, i);
+    }
+}
+
+static void moi_topk_write(
+    const moi_topk_job *job, size_t row, const float *l, float most, float log_sum) {
+    const size_t at = row * job->k;
+    float *values = job->values + at;
+    uint32_t *indices = job->indices + at;
+    moi_topk_select(l, job->ce->vocab, values, indices, job->k);
+    for (size_t j = 0; j < job->k; j++) {
+        moi_store_f16_scalar(
+            job->log_probs + at + j, (values[j] - most) / job->temperature - log_sum);
+        if (job->ce->vocab <= 65536) ((uint16_t *)job->to)[at + j] = (uint16_t)indices[j];
+        else ((uint32_t *)job->to)[at + j] = indices[j];
+    }
+}
+
+#define MOI_ISA scalar
+/* mo_distill.inc - rows of a student's and a teacher's logits for one instruction set. */
+
+/* sum of e^((x[i] - shift) factor) */
+MOI_TARGET static float MOI_FN(moi_kd_sum)(const float *x, float shift, float factor, size_t n) {
+    const MOI_V vs = MOI_SET1(shift), vf = MOI_SET1(factor);
+    MOI_V sum = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        sum = MOI_ADD(sum, MOI_FN(moi_exp)(MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vs), vf)));
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += moi_exp_scalar((x[i] - shift) * factor);
+    return total;
+}
+
+/* q[i] becomes e^((q[i] - most) factor); returns their sum, and in *dot the sum of them times how
+ * much more the teacher's exponent is than the student's. */
+MOI_TARGET static float MOI_FN(moi_kd_teacher)(
+    float *q, float most, const float *l, float shift, float factor, size_t n, float *dot) {
+    const MOI_V vq = MOI_SET1(most), vl = MOI_SET1(shift), vf = MOI_SET1(factor);
+    MOI_V sum = MOI_SET1(0.0f), dots = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V x = MOI_MUL(MOI_SUB(MOI_LOAD(q + i), vq), vf);
+        const MOI_V y = MOI_MUL(MOI_SUB(MOI_LOAD(l + i), vl), vf);
+        const MOI_V e = MOI_FN(moi_exp)(x);
+        MOI_STORE(q + i, e);
+        sum = MOI_ADD(sum, e);
+        dots = MOI_FMA(e, MOI_SUB(x, y), dots);
+    }
+    float total = MOI_SUM(sum), more = MOI_SUM(dots);
+    for (; i < n; i++) {
+        const float x = (q[i] - most) * factor, y = (l[i] - shift) * factor;
+        total += q[i] = moi_exp_scalar(x);
+        more += q[i] * (x - y);
+    }
+    *dot = more;
+    return total;
+}
+
+/* l[i] = a e^(l[i] - most) - b + c e^((l[i] - most) factor) */
+MOI_TARGET static void MOI_FN(moi_kd_gradient)(
+    float *l, float most, float factor, float a, float b, float c, size_t n) {
+    const MOI_V vm = MOI_SET1(most), vf = MOI_SET1(factor), va = MOI_SET1(a), vb = MOI_SET1(-b),
+                vc = MOI_SET1(c);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V x = MOI_SUB(MOI_LOAD(l + i), vm);
+        const MOI_V y = MOI_FMA(va, MOI_FN(moi_exp)(x), vb);
+        MOI_STORE(l + i, MOI_FMA(vc, MOI_FN(moi_exp)(MOI_MUL(x, vf)), y));
+    }
+    for (; i < n; i++) {
+        const float x = l[i] - most;
+        l[i] = a * moi_exp_scalar(x) - b + c * moi_exp_scalar(x * factor);
+    }
+}
+
+/* l[i] -= d q[i] */
+MOI_TARGET static void MOI_FN(moi_kd_less)(float *l, const float *q, float d, size_t n) {
+    const MOI_V vd = MOI_SET1(-d);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(l + i, MOI_FMA(vd, MOI_LOAD(q + i), MOI_LOAD(l + i)));
+    for (; i < n; i++) l[i] -= d * q[i];
+}
+
+/* The cross-entropy part of a row. */
+MOI_TARGET static moi_loss_row MOI_FN(moi_kd_ce)(
+    const moi_kd_job *job, size_t row, const float *l, float most, float scale) {
+    const moi_loss_job *ce = job->ce;
+    moi_loss_row r;
+    memset(&r, 0, sizeof r);
+    if (job->weight == 1.0f) return r;
+    return moi_loss_row_of(ce, scale * (1.0f - job->weight), most,
+        MOI_FN(moi_kd_sum)(l, most, 1.0f, ce->vocab), l[ce->targets[row]] - most,
+        MOI_FN(moi_loss_mean)(ce, l, most));
+}
+
+/* A row whose teacher is there: returns the divergence; l becomes the gradient. */
+MOI_TARGET static float MOI_FN(moi_kd_full_row)(const moi_kd_job *job, size_t row, float *l,
+    float most, const moi_loss_row *ce, float factor_kd) {
+    const size_t n = job->ce->vocab;
+    float *q = job->teacher + row * n, dot;
+    const float factor = 1.0f / job->temperature, sum = MOI_FN(moi_kd_sum)(l, most, factor, n);
+    const float sum_q =
+        MOI_FN(moi_kd_teacher)(q, MOI_FN(moi_row_max)(q, n), l, most, factor, n, &dot);
+    if (job->ce->gradient) {
+        MOI_FN(moi_kd_gradient)(l, most, factor, ce->a, ce->b, factor_kd / sum, n);
+        MOI_FN(moi_kd_less)(l, q, factor_kd / sum_q, n);
+    }
+    return dot / sum_q - logf(sum_q) + logf(sum);
+}
+
+/* A row of which k log-probabilities are there. The sum over the others is taken without the k, as
+ * it may be next to nothing beside them. */
+MOI_TARGET static float MOI_FN(moi_kd_topk_row)(const moi_kd_job *job, size_t row, float *l,
+    float most, const moi_loss_row *ce, float factor_kd) {
+    const size_t n = job->ce->vocab, k = job->k;
+    const float factor = 1.0f / job->temperature;
+    float *kept = job->kept + row * k;
+    for (size_t j = 0; j < k; j++) kept[j] = l[moi_kd_index(job, row, j)];
+    for (size_t j = 0; j < k; j++) l[moi_kd_index(job, row, j)] = -INFINITY;
+    moi_kd_parts p;
+    p.rest = MOI_FN(moi_kd_sum)(l, most, factor, n);
+    for (size_t j = 0; j < k; j++) l[moi_kd_index(job, row, j)] = kept[j];
+    const float kl = moi_kd_topk_of(job, row, kept, most, &p);
+    if (!job->ce->gradient) return kl;
+    const float c = factor_kd * (1.0f - p.ratio) / p.sum;
+    MOI_FN(moi_kd_gradient)(l, most, factor, ce->a, ce->b, c, n);
+    for (size_t j = 0; j < k; j++) {
+        const float x = kept[j] - most, own = expf(x * factor) / p.sum;
+        l[moi_kd_index(job, row, j)] =
+            ce->a * expf(x) - ce->b + factor_kd * (own - moi_kd_prob(job, row, j, p.norm));
+    }
+    return kl;
+}
+
+MOI_TARGET static void MOI_FN(moi_kd_rows)(const moi_kd_job *job, size_t begin, size_t end) {
+    const moi_loss_job *ce = job->ce;
+    for (size_t row = begin; row < end; row++) {
+        float *l = ce->logits + row * ce->vocab;
+        if (!moi_loss_counts(ce, row)) {
+            ce->losses[row] = 0;
+            if (ce->gradient) memset(l, 0, ce->vocab * sizeof *l);
+            continue;
+        }
+        const float most = MOI_FN(moi_row_max)(l, ce->vocab), weight = moi_loss_weight(ce, row);
+        const moi_loss_row r = MOI_FN(moi_kd_ce)(job, row, l, most, ce->scale * weight);
+        const float t = job->temperature, factor_kd = ce->scale * weight * job->weight * t;
+        const float kl = job->k ? MOI_FN(moi_kd_topk_row)(job, row, l, most, &r, factor_kd)
+                                : MOI_FN(moi_kd_full_row)(job, row, l, most, &r, factor_kd);
+        ce->losses[row] = weight * ((1.0f - job->weight) * r.loss + job->weight * t * t * kl);
+        if (ce->gradient && r.c != 0.0f) l[ce->targets[row]] -= r.c;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_topk_rows)(const moi_topk_job *job, size_t begin, size_t end) {
+    const float factor = 1.0f / job->temperature;
+    for (size_t row = begin; row < end; row++) {
+        const float *l = job->ce->logits + row * job->ce->vocab;
+        const float most = MOI_FN(moi_row_max)(l, job->ce->vocab);
+        const float sum = MOI_FN(moi_kd_sum)(l, most, factor, job->ce->vocab);
+        moi_topk_write(job, row, l, most, logf(sum));
+        job->ce->losses[row] = 0;
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_distill.inc - rows of a student's and a teacher's logits for one instruction set. */
+
+/* sum of e^((x[i] - shift) factor) */
+MOI_TARGET static float MOI_FN(moi_kd_sum)(const float *x, float shift, float factor, size_t n) {
+    const MOI_V vs = MOI_SET1(shift), vf = MOI_SET1(factor);
+    MOI_V sum = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        sum = MOI_ADD(sum, MOI_FN(moi_exp)(MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vs), vf)));
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += moi_exp_scalar((x[i] - shift) * factor);
+    return total;
+}
+
+/* q[i] becomes e^((q[i] - most) factor); returns their sum, and in *dot the sum of them times how
+ * much more the teacher's exponent is than the student's. */
+MOI_TARGET static float MOI_FN(moi_kd_teacher)(
+    float *q, float most, const float *l, float shift, float factor, size_t n, float *dot) {
+    const MOI_V vq = MOI_SET1(most), vl = MOI_SET1(shift), vf = MOI_SET1(factor);
+    MOI_V sum = MOI_SET1(0.0f), dots = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V x = MOI_MUL(MOI_SUB(MOI_LOAD(q + i), vq), vf);
+        const MOI_V y = MOI_MUL(MOI_SUB(MOI_LOAD(l + i), vl), vf);
+        const MOI_V e = MOI_FN(moi_exp)(x);
+        MOI_STORE(q + i, e);
+        sum = MOI_ADD(sum, e);
+        dots = MOI_FMA(e, MOI_SUB(x, y), dots);
+    }
+    float total = MOI_SUM(sum), more = MOI_SUM(dots);
+    for (; i < n; i++) {
+        const float x = (q[i] - most) * factor, y = (l[i] - shift) * factor;
+        total += q[i] = moi_exp_scalar(x);
+        more += q[i] * (x - y);
+    }
+    *dot = more;
+    return total;
+}
+
+/* l[i] = a e^(l[i] - most) - b + c e^((l[i] - most) factor) */
+MOI_TARGET static void MOI_FN(moi_kd_gradient)(
+    float *l, float most, float factor, float a, float b, float c, size_t n) {
+    const MOI_V vm = MOI_SET1(most), vf = MOI_SET1(factor), va = MOI_SET1(a), vb = MOI_SET1(-b),
+                vc = MOI_SET1(c);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V x = MOI_SUB(MOI_LOAD(l + i), vm);
+        const MOI_V y = MOI_FMA(va, MOI_FN(moi_exp)(x), vb);
+        MOI_STORE(l + i, MOI_FMA(vc, MOI_FN(moi_exp)(MOI_MUL(x, vf)), y));
+    }
+    for (; i < n; i++) {
+        const float x = l[i] - most;
+        l[i] = a * moi_exp_scalar(x) - b + c * moi_exp_scalar(x * factor);
+    }
+}
+
+/* l[i] -= d q[i] */
+MOI_TARGET static void MOI_FN(moi_kd_less)(float *l, const float *q, float d, size_t n) {
+    const MOI_V vd = MOI_SET1(-d);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(l + i, MOI_FMA(vd, MOI_LOAD(q + i), MOI_LOAD(l + i)));
+    for (; i < n; i++) l[i] -= d * q[i];
+}
+
+/* The cross-entropy part of a row. */
+MOI_TARGET static moi_loss_row MOI_FN(moi_kd_ce)(
+    const moi_kd_job *job, size_t row, const float *l, float most, float scale) {
+    const moi_loss_job *ce = job->ce;
+    moi_loss_row r;
+    memset(&r, 0, sizeof r);
+    if (job->weight == 1.0f) return r;
+    return moi_loss_row_of(ce, scale * (1.0f - job->weight), most,
+        MOI_FN(moi_kd_sum)(l, most, 1.0f, ce->vocab), l[ce->targets[row]] - most,
+        MOI_FN(moi_loss_mean)(ce, l, most));
+}
+
+/* A row whose teacher is there: returns the divergence; l becomes the gradient. */
+MOI_TARGET static float MOI_FN(moi_kd_full_row)(const moi_kd_job *job, size_t row, float *l,
+    float most, const moi_loss_row *ce, float factor_kd) {
+    const size_t n = job->ce->vocab;
+    float *q = job->teacher + row * n, dot;
+    const float factor = 1.0f / job->temperature, sum = MOI_FN(moi_kd_sum)(l, most, factor, n);
+    const float sum_q =
+        MOI_FN(moi_kd_teacher)(q, MOI_FN(moi_row_max)(q, n), l, most, factor, n, &dot);
+    if (job->ce->gradient) {
+        MOI_FN(moi_kd_gradient)(l, most, factor, ce->a, ce->b, factor_kd / sum, n);
+        MOI_FN(moi_kd_less)(l, q, factor_kd / sum_q, n);
+    }
+    return dot / sum_q - logf(sum_q) + logf(sum);
+}
+
+/* A row of which k log-probabilities are there. The sum over the others is taken without the k, as
+ * it may be next to nothing beside them. */
+MOI_TARGET static float MOI_FN(moi_kd_topk_row)(const moi_kd_job *job, size_t row, float *l,
+    float most, const moi_loss_row *ce, float factor_kd) {
+    const size_t n = job->ce->vocab, k = job->k;
+    const float factor = 1.0f / job->temperature;
+    float *kept = job->kept + row * k;
+    for (size_t j = 0; j < k; j++) kept[j] = l[moi_kd_index(job, row, j)];
+    for (size_t j = 0; j < k; j++) l[moi_kd_index(job, row, j)] = -INFINITY;
+    moi_kd_parts p;
+    p.rest = MOI_FN(moi_kd_sum)(l, most, factor, n);
+    for (size_t j = 0; j < k; j++) l[moi_kd_index(job, row, j)] = kept[j];
+    const float kl = moi_kd_topk_of(job, row, kept, most, &p);
+    if (!job->ce->gradient) return kl;
+    const float c = factor_kd * (1.0f - p.ratio) / p.sum;
+    MOI_FN(moi_kd_gradient)(l, most, factor, ce->a, ce->b, c, n);
+    for (size_t j = 0; j < k; j++) {
+        const float x = kept[j] - most, own = expf(x * factor) / p.sum;
+        l[moi_kd_index(job, row, j)] =
+            ce->a * expf(x) - ce->b + factor_kd * (own - moi_kd_prob(job, row, j, p.norm));
+    }
+    return kl;
+}
+
+MOI_TARGET static void MOI_FN(moi_kd_rows)(const moi_kd_job *job, size_t begin, size_t end) {
+    const moi_loss_job *ce = job->ce;
+    for (size_t row = begin; row < end; row++) {
+        float *l = ce->logits + row * ce->vocab;
+        if (!moi_loss_counts(ce, row)) {
+            ce->losses[row] = 0;
+            if (ce->gradient) memset(l, 0, ce->vocab * sizeof *l);
+            continue;
+        }
+        const float most = MOI_FN(moi_row_max)(l, ce->vocab), weight = moi_loss_weight(ce, row);
+        const moi_loss_row r = MOI_FN(moi_kd_ce)(job, row, l, most, ce->scale * weight);
+        const float t = job->temperature, factor_kd = ce->scale * weight * job->weight * t;
+        const float kl = job->k ? MOI_FN(moi_kd_topk_row)(job, row, l, most, &r, factor_kd)
+                                : MOI_FN(moi_kd_full_row)(job, row, l, most, &r, factor_kd);
+        ce->losses[row] = weight * ((1.0f - job->weight) * r.loss + job->weight * t * t * kl);
+        if (ce->gradient && r.c != 0.0f) l[ce->targets[row]] -= r.c;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_topk_rows)(const moi_topk_job *job, size_t begin, size_t end) {
+    const float factor = 1.0f / job->temperature;
+    for (size_t row = begin; row < end; row++) {
+        const float *l = job->ce->logits + row * job->ce->vocab;
+        const float most = MOI_FN(moi_row_max)(l, job->ce->vocab);
+        const float sum = MOI_FN(moi_kd_sum)(l, most, factor, job->ce->vocab);
+        moi_topk_write(job, row, l, most, logf(sum));
+        job->ce->losses[row] = 0;
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_distill.inc - rows of a student's and a teacher's logits for one instruction set. */
+
+/* sum of e^((x[i] - shift) factor) */
+MOI_TARGET static float MOI_FN(moi_kd_sum)(const float *x, float shift, float factor, size_t n) {
+    const MOI_V vs = MOI_SET1(shift), vf = MOI_SET1(factor);
+    MOI_V sum = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        sum = MOI_ADD(sum, MOI_FN(moi_exp)(MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vs), vf)));
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += moi_exp_scalar((x[i] - shift) * factor);
+    return total;
+}
+
+/* q[i] becomes e^((q[i] - most) factor); returns their sum, and in *dot the sum of them times how
+ * much more the teacher's exponent is than the student's. */
+MOI_TARGET static float MOI_FN(moi_kd_teacher)(
+    float *q, float most, const float *l, float shift, float factor, size_t n, float *dot) {
+    const MOI_V vq = MOI_SET1(most), vl = MOI_SET1(shift), vf = MOI_SET1(factor);
+    MOI_V sum = MOI_SET1(0.0f), dots = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V x = MOI_MUL(MOI_SUB(MOI_LOAD(q + i), vq), vf);
+        const MOI_V y = MOI_MUL(MOI_SUB(MOI_LOAD(l + i), vl), vf);
+        const MOI_V e = MOI_FN(moi_exp)(x);
+        MOI_STORE(q + i, e);
+        sum = MOI_ADD(sum, e);
+        dots = MOI_FMA(e, MOI_SUB(x, y), dots);
+    }
+    float total = MOI_SUM(sum), more = MOI_SUM(dots);
+    for (; i < n; i++) {
+        const float x = (q[i] - most) * factor, y = (l[i] - shift) * factor;
+        total += q[i] = moi_exp_scalar(x);
+        more += q[i] * (x - y);
+    }
+    *dot = more;
+    return total;
+}
+
+/* l[i] = a e^(l[i] - most) - b + c e^((l[i] - most) factor) */
+MOI_TARGET static void MOI_FN(moi_kd_gradient)(
+    float *l, float most, float factor, float a, float b, float c, size_t n) {
+    const MOI_V vm = MOI_SET1(most), vf = MOI_SET1(factor), va = MOI_SET1(a), vb = MOI_SET1(-b),
+                vc = MOI_SET1(c);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V x = MOI_SUB(MOI_LOAD(l + i), vm);
+        const MOI_V y = MOI_FMA(va, MOI_FN(moi_exp)(x), vb);
+        MOI_STORE(l + i, MOI_FMA(vc, MOI_FN(moi_exp)(MOI_MUL(x, vf)), y));
+    }
+    for (; i < n; i++) {
+        const float x = l[i] - most;
+        l[i] = a * moi_exp_scalar(x) - b + c * moi_exp_scalar(x * factor);
+    }
+}
+
+/* l[i] -= d q[i] */
+MOI_TARGET static void MOI_FN(moi_kd_less)(float *l, const float *q, float d, size_t n) {
+    const MOI_V vd = MOI_SET1(-d);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(l + i, MOI_FMA(vd, MOI_LOAD(q + i), MOI_LOAD(l + i)));
+    for (; i < n; i++) l[i] -= d * q[i];
+}
+
+/* The cross-entropy part of a row. */
+MOI_TARGET static moi_loss_row MOI_FN(moi_kd_ce)(
+    const moi_kd_job *job, size_t row, const float *l, float most, float scale) {
+    const moi_loss_job *ce = job->ce;
+    moi_loss_row r;
+    memset(&r, 0, sizeof r);
+    if (job->weight == 1.0f) return r;
+    return moi_loss_row_of(ce, scale * (1.0f - job->weight), most,
+        MOI_FN(moi_kd_sum)(l, most, 1.0f, ce->vocab), l[ce->targets[row]] - most,
+        MOI_FN(moi_loss_mean)(ce, l, most));
+}
+
+/* A row whose teacher is there: returns the divergence; l becomes the gradient. */
+MOI_TARGET static float MOI_FN(moi_kd_full_row)(const moi_kd_job *job, size_t row, float *l,
+    float most, const moi_loss_row *ce, float factor_kd) {
+    const size_t n = job->ce->vocab;
+    float *q = job->teacher + row * n, dot;
+    const float factor = 1.0f / job->temperature, sum = MOI_FN(moi_kd_sum)(l, most, factor, n);
+    const float sum_q =
+        MOI_FN(moi_kd_teacher)(q, MOI_FN(moi_row_max)(q, n), l, most, factor, n, &dot);
+    if (job->ce->gradient) {
+        MOI_FN(moi_kd_gradient)(l, most, factor, ce->a, ce->b, factor_kd / sum, n);
+        MOI_FN(moi_kd_less)(l, q, factor_kd / sum_q, n);
+    }
+    return dot / sum_q - logf(sum_q) + logf(sum);
+}
+
+/* A row of which k log-probabilities are there. The sum over the others is taken without the k, as
+ * it may be next to nothing beside them. */
+MOI_TARGET static float MOI_FN(moi_kd_topk_row)(const moi_kd_job *job, size_t row, float *l,
+    float most, const moi_loss_row *ce, float factor_kd) {
+    const size_t n = job->ce->vocab, k = job->k;
+    const float factor = 1.0f / job->temperature;
+    float *kept = job->kept + row * k;
+    for (size_t j = 0; j < k; j++) kept[j] = l[moi_kd_index(job, row, j)];
+    for (size_t j = 0; j < k; j++) l[moi_kd_index(job, row, j)] = -INFINITY;
+    moi_kd_parts p;
+    p.rest = MOI_FN(moi_kd_sum)(l, most, factor, n);
+    for (size_t j = 0; j < k; j++) l[moi_kd_index(job, row, j)] = kept[j];
+    const float kl = moi_kd_topk_of(job, row, kept, most, &p);
+    if (!job->ce->gradient) return kl;
+    const float c = factor_kd * (1.0f - p.ratio) / p.sum;
+    MOI_FN(moi_kd_gradient)(l, most, factor, ce->a, ce->b, c, n);
+    for (size_t j = 0; j < k; j++) {
+        const float x = kept[j] - most, own = expf(x * factor) / p.sum;
+        l[moi_kd_index(job, row, j)] =
+            ce->a * expf(x) - ce->b + factor_kd * (own - moi_kd_prob(job, row, j, p.norm));
+    }
+    return kl;
+}
+
+MOI_TARGET static void MOI_FN(moi_kd_rows)(const moi_kd_job *job, size_t begin, size_t end) {
+    const moi_loss_job *ce = job->ce;
+    for (size_t row = begin; row < end; row++) {
+        float *l = ce->logits + row * ce->vocab;
+        if (!moi_loss_counts(ce, row)) {
+            ce->losses[row] = 0;
+            if (ce->gradient) memset(l, 0, ce->vocab * sizeof *l);
+            continue;
+        }
+        const float most = MOI_FN(moi_row_max)(l, ce->vocab), weight = moi_loss_weight(ce, row);
+        const moi_loss_row r = MOI_FN(moi_kd_ce)(job, row, l, most, ce->scale * weight);
+        const float t = job->temperature, factor_kd = ce->scale * weight * job->weight * t;
+        const float kl = job->k ? MOI_FN(moi_kd_topk_row)(job, row, l, most, &r, factor_kd)
+                                : MOI_FN(moi_kd_full_row)(job, row, l, most, &r, factor_kd);
+        ce->losses[row] = weight * ((1.0f - job->weight) * r.loss + job->weight * t * t * kl);
+        if (ce->gradient && r.c != 0.0f) l[ce->targets[row]] -= r.c;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_topk_rows)(const moi_topk_job *job, size_t begin, size_t end) {
+    const float factor = 1.0f / job->temperature;
+    for (size_t row = begin; row < end; row++) {
+        const float *l = job->ce->logits + row * job->ce->vocab;
+        const float most = MOI_FN(moi_row_max)(l, job->ce->vocab);
+        const float sum = MOI_FN(moi_kd_sum)(l, most, factor, job->ce->vocab);
+        moi_topk_write(job, row, l, most, logf(sum));
+        job->ce->losses[row] = 0;
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_distill.inc - rows of a student's and a teacher's logits for one instruction set. */
+
+/* sum of e^((x[i] - shift) factor) */
+MOI_TARGET static float MOI_FN(moi_kd_sum)(const float *x, float shift, float factor, size_t n) {
+    const MOI_V vs = MOI_SET1(shift), vf = MOI_SET1(factor);
+    MOI_V sum = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        sum = MOI_ADD(sum, MOI_FN(moi_exp)(MOI_MUL(MOI_SUB(MOI_LOAD(x + i), vs), vf)));
+    float total = MOI_SUM(sum);
+    for (; i < n; i++) total += moi_exp_scalar((x[i] - shift) * factor);
+    return total;
+}
+
+/* q[i] becomes e^((q[i] - most) factor); returns their sum, and in *dot the sum of them times how
+ * much more the teacher's exponent is than the student's. */
+MOI_TARGET static float MOI_FN(moi_kd_teacher)(
+    float *q, float most, const float *l, float shift, float factor, size_t n, float *dot) {
+    const MOI_V vq = MOI_SET1(most), vl = MOI_SET1(shift), vf = MOI_SET1(factor);
+    MOI_V sum = MOI_SET1(0.0f), dots = MOI_SET1(0.0f);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V x = MOI_MUL(MOI_SUB(MOI_LOAD(q + i), vq), vf);
+        const MOI_V y = MOI_MUL(MOI_SUB(MOI_LOAD(l + i), vl), vf);
+        const MOI_V e = MOI_FN(moi_exp)(x);
+        MOI_STORE(q + i, e);
+        sum = MOI_ADD(sum, e);
+        dots = MOI_FMA(e, MOI_SUB(x, y), dots);
+    }
+    float total = MOI_SUM(sum), more = MOI_SUM(dots);
+    for (; i < n; i++) {
+        const float x = (q[i] - most) * factor, y = (l[i] - shift) * factor;
+        total += q[i] = moi_exp_scalar(x);
+        more += q[i] * (x - y);
+    }
+    *dot = more;
+    return total;
+}
+
+/* l[i] = a e^(l[i] - most) - b + c e^((l[i] - most) factor) */
+MOI_TARGET static void MOI_FN(moi_kd_gradient)(
+    float *l, float most, float factor, float a, float b, float c, size_t n) {
+    const MOI_V vm = MOI_SET1(most), vf = MOI_SET1(factor), va = MOI_SET1(a), vb = MOI_SET1(-b),
+                vc = MOI_SET1(c);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES) {
+        const MOI_V x = MOI_SUB(MOI_LOAD(l + i), vm);
+        const MOI_V y = MOI_FMA(va, MOI_FN(moi_exp)(x), vb);
+        MOI_STORE(l + i, MOI_FMA(vc, MOI_FN(moi_exp)(MOI_MUL(x, vf)), y));
+    }
+    for (; i < n; i++) {
+        const float x = l[i] - most;
+        l[i] = a * moi_exp_scalar(x) - b + c * moi_exp_scalar(x * factor);
+    }
+}
+
+/* l[i] -= d q[i] */
+MOI_TARGET static void MOI_FN(moi_kd_less)(float *l, const float *q, float d, size_t n) {
+    const MOI_V vd = MOI_SET1(-d);
+    size_t i = 0;
+    for (; i + MOI_LANES <= n; i += MOI_LANES)
+        MOI_STORE(l + i, MOI_FMA(vd, MOI_LOAD(q + i), MOI_LOAD(l + i)));
+    for (; i < n; i++) l[i] -= d * q[i];
+}
+
+/* The cross-entropy part of a row. */
+MOI_TARGET static moi_loss_row MOI_FN(moi_kd_ce)(
+    const moi_kd_job *job, size_t row, const float *l, float most, float scale) {
+    const moi_loss_job *ce = job->ce;
+    moi_loss_row r;
+    memset(&r, 0, sizeof r);
+    if (job->weight == 1.0f) return r;
+    return moi_loss_row_of(ce, scale * (1.0f - job->weight), most,
+        MOI_FN(moi_kd_sum)(l, most, 1.0f, ce->vocab), l[ce->targets[row]] - most,
+        MOI_FN(moi_loss_mean)(ce, l, most));
+}
+
+/* A row whose teacher is there: returns the divergence; l becomes the gradient. */
+MOI_TARGET static float MOI_FN(moi_kd_full_row)(const moi_kd_job *job, size_t row, float *l,
+    float most, const moi_loss_row *ce, float factor_kd) {
+    const size_t n = job->ce->vocab;
+    float *q = job->teacher + row * n, dot;
+    const float factor = 1.0f / job->temperature, sum = MOI_FN(moi_kd_sum)(l, most, factor, n);
+    const float sum_q =
+        MOI_FN(moi_kd_teacher)(q, MOI_FN(moi_row_max)(q, n), l, most, factor, n, &dot);
+    if (job->ce->gradient) {
+        MOI_FN(moi_kd_gradient)(l, most, factor, ce->a, ce->b, factor_kd / sum, n);
+        MOI_FN(moi_kd_less)(l, q, factor_kd / sum_q, n);
+    }
+    return dot / sum_q - logf(sum_q) + logf(sum);
+}
+
+/* A row of which k log-probabilities are there. The sum over the others is taken without the k, as
+ * it may be next to nothing beside them. */
+MOI_TARGET static float MOI_FN(moi_kd_topk_row)(const moi_kd_job *job, size_t row, float *l,
+    float most, const moi_loss_row *ce, float factor_kd) {
+    const size_t n = job->ce->vocab, k = job->k;
+    const float factor = 1.0f / job->temperature;
+    float *kept = job->kept + row * k;
+    for (size_t j = 0; j < k; j++) kept[j] = l[moi_kd_index(job, row, j)];
+    for (size_t j = 0; j < k; j++) l[moi_kd_index(job, row, j)] = -INFINITY;
+    moi_kd_parts p;
+    p.rest = MOI_FN(moi_kd_sum)(l, most, factor, n);
+    for (size_t j = 0; j < k; j++) l[moi_kd_index(job, row, j)] = kept[j];
+    const float kl = moi_kd_topk_of(job, row, kept, most, &p);
+    if (!job->ce->gradient) return kl;
+    const float c = factor_kd * (1.0f - p.ratio) / p.sum;
+    MOI_FN(moi_kd_gradient)(l, most, factor, ce->a, ce->b, c, n);
+    for (size_t j = 0; j < k; j++) {
+        const float x = kept[j] - most, own = expf(x * factor) / p.sum;
+        l[moi_kd_index(job, row, j)] =
+            ce->a * expf(x) - ce->b + factor_kd * (own - moi_kd_prob(job, row, j, p.norm));
+    }
+    return kl;
+}
+
+MOI_TARGET static void MOI_FN(moi_kd_rows)(const moi_kd_job *job, size_t begin, size_t end) {
+    const moi_loss_job *ce = job->ce;
+    for (size_t row = begin; row < end; row++) {
+        float *l = ce->logits + row * ce->vocab;
+        if (!moi_loss_counts(ce, row)) {
+            ce->losses[row] = 0;
+            if (ce->gradient) memset(l, 0, ce->vocab * sizeof *l);
+            continue;
+        }
+        const float most = MOI_FN(moi_row_max)(l, ce->vocab), weight = moi_loss_weight(ce, row);
+        const moi_loss_row r = MOI_FN(moi_kd_ce)(job, row, l, most, ce->scale * weight);
+        const float t = job->temperature, factor_kd = ce->scale * weight * job->weight * t;
+        const float kl = job->k ? MOI_FN(moi_kd_topk_row)(job, row, l, most, &r, factor_kd)
+                                : MOI_FN(moi_kd_full_row)(job, row, l, most, &r, factor_kd);
+        ce->losses[row] = weight * ((1.0f - job->weight) * r.loss + job->weight * t * t * kl);
+        if (ce->gradient && r.c != 0.0f) l[ce->targets[row]] -= r.c;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_topk_rows)(const moi_topk_job *job, size_t begin, size_t end) {
+    const float factor = 1.0f / job->temperature;
+    for (size_t row = begin; row < end; row++) {
+        const float *l = job->ce->logits + row * job->ce->vocab;
+        const float most = MOI_FN(moi_row_max)(l, job->ce->vocab);
+        const float sum = MOI_FN(moi_kd_sum)(l, most, factor, job->ce->vocab);
+        moi_topk_write(job, row, l, most, logf(sum));
+        job->ce->losses[row] = 0;
+    }
+}
+#undef MOI_ISA
+#endif
+
+static void moi_kd_task(const void *context, size_t begin, size_t end) {
+    MOI_DISPATCH(moi_kd_rows, ((const moi_kd_job *)context, begin, end));
+}
+
+static void moi_topk_task(const void *context, size_t begin, size_t end) {
+    MOI_DISPATCH(moi_topk_rows, ((const moi_topk_job *)context, begin, end));
+}
+
+/* ---- the student --------------------------------------------------------------------------- */
+
+/* Floats per row beside those of the cross-entropy, in front of which they cannot stand: its
+ * workspace is aligned. */
+static size_t moi_kd_bytes(const mo_linear_ce_desc *ce, size_t per_row) {
+    size_t n, size = mo_linear_ce_workspace_size(ce);
+    if (size == 0 || !moi_mul(per_row, moi_loss_chunk(ce), &n)) return 0;
+    if (!moi_mul(n, sizeof(float), &n) || !moi_add(size, n, &n)) return 0;
+    return moi_align_up(n, MOI_CACHE_LINE, &n) ? n : 0;
+}
+
+size_t mo_linear_kd_workspace_size(const mo_linear_kd_desc *desc) {
+    if (!desc) return 0;
+    return moi_kd_bytes(&desc->ce, desc->k ? desc->k : desc->ce.vocab);
+}
+
+static float moi_kd_temperature(float temperature) { return temperature == 0 ? 2.0f : temperature; }
+static float moi_kd_weight(float weight) { return weight == 0 ? 0.5f : weight; }
+
+static mo_status moi_kd_check(const mo_linear_kd_desc *d, const mo_linear_kd_tensors *t) {
+    const int has_teacher = d->k ? t->indices && t->log_probs : t->teacher_x && t->teacher_w;
+    if (!has_teacher || d->k > d->ce.vocab || !(d->temperature >= 0.0f) ||
+        !(d->weight >= 0.0f && d->weight <= 1.0f))
+        return MO_E_INVALID;
+    const mo_status status = moi_loss_check(
+        &d->ce, &t->ce, mo_linear_kd_workspace_size(d), moi_kd_weight(d->weight) != 1.0f);
+    for (size_t i = 0; status == MO_OK && i < d->ce.rows * d->k; i++)
+        if (moi_kd_index_at(t->indices, d->ce.vocab, i) >= d->ce.vocab) return MO_E_INVALID;
     return status;
+}
+
+typedef struct moi_kd_call {
+    const mo_linear_kd_desc *desc;
+    const mo_linear_kd_tensors *tensors;
+} moi_kd_call;
+
+static mo_status moi_kd_chunk(moi_loss_sweep *sweep, size_t row, size_t rows) {
+    const moi_kd_call *call = (const moi_kd_call *)sweep->self;
+    const mo_linear_kd_desc *d = call->desc;
+    const mo_linear_kd_tensors *t = call->tensors;
+    const size_t channels = d->teacher_channels ? d->teacher_channels : d->ce.channels;
+    moi_kd_job job;
+    memset(&job, 0, sizeof job);
+    job.ce = &sweep->job;
+    job.k = d->k;
+    job.teacher = job.kept =
+        (float *)((char *)d->ce.workspace + mo_linear_ce_workspace_size(&d->ce));
+    job.temperature = moi_kd_temperature(d->temperature);
+    job.weight = moi_kd_weight(d->weight);
+    if (d->k) {
+        const size_t width = d->ce.vocab <= 65536 ? sizeof(uint16_t) : sizeof(uint32_t);
+        job.indices = (const char *)t->indices + row * d->k * width;
+        job.log_probs = t->log_probs + row * d->k;
+    } else {
+        mo_gemm_desc product = {rows, d->ce.vocab, channels, 0, 1, 0, 0, 0, 0, 0};
+        const mo_status status =
+            mo_gemm(d->ce.env, &product, t->teacher_x + row * channels, t->teacher_w, job.teacher);
+        if (status != MO_OK) return status;
+    }
+    mo_parallel_for(d->ce.env->parallel, rows, 1, moi_kd_task, &job);
+    return MO_OK;
+}
+
+mo_status mo_linear_kd(
+    const mo_linear_kd_desc *desc, const mo_linear_kd_tensors *tensors, double *loss) {
+    if (!desc || !tensors || !loss) return MO_E_INVALID;
+    const mo_status status = moi_kd_check(desc, tensors);
+    if (status != MO_OK) return status;
+    const moi_kd_call call = {desc, tensors};
+    moi_loss_sweep sweep;
+    memset(&sweep, 0, sizeof sweep);
+    sweep.desc = &desc->ce;
+    sweep.tensors = &tensors->ce;
+    sweep.rows = moi_kd_chunk;
+    sweep.self = &call;
+    return moi_loss_run(&sweep, loss);
+}
+
+/* ---- the teacher, written down ------------------------------------------------------------- */
+
+typedef struct moi_topk_call {
+    const mo_linear_kd_topk_desc *desc;
+    void *indices;
+    uint16_t *log_probs;
+} moi_topk_call;
+
+static mo_linear_ce_desc moi_topk_ce(const mo_linear_kd_topk_desc *d) {
+    mo_linear_ce_desc ce;
+    memset(&ce, 0, sizeof ce);
+    ce.rows = d->rows;
+    ce.channels = d->channels;
+    ce.vocab = d->vocab;
+    ce.chunk_rows = d->chunk_rows;
+    ce.env = d->env;
+    ce.workspace = d->workspace;
+    ce.workspace_size = d->workspace_size;
+    return ce;
+}
+
+size_t mo_linear_kd_topk_workspace_size(const mo_linear_kd_topk_desc *desc) {
+    size_t per_row;
+    if (!desc || !moi_mul(desc->k, 2, &per_row)) return 0;
+    const mo_linear_ce_desc ce = moi_topk_ce(desc);
+    return moi_kd_bytes(&ce, per_row);
+}
+
+static mo_status moi_topk_chunk(moi_loss_sweep *sweep, size_t row, size_t rows) {
+    const moi_topk_call *call = (const moi_topk_call *)sweep->self;
+    const mo_linear_kd_topk_desc *d = call->desc;
+    const size_t width = d->vocab <= 65536 ? sizeof(uint16_t) : sizeof(uint32_t);
+    moi_topk_job job;
+    memset(&job, 0, sizeof job);
+    job.ce = &sweep->job;
+    job.k = d->k;
+    job.values = (float *)((char *)d->workspace + mo_linear_ce_workspace_size(sweep->desc));
+    job.indices = (uint32_t *)(void *)(job.values + moi_loss_chunk(sweep->desc) * d->k);
+    job.to = (char *)call->indices + row * d->k * width;
+    job.log_probs = call->log_probs + row * d->k;
+    job.temperature = moi_kd_temperature(d->temperature);
+    mo_parallel_for(d->env->parallel, rows, 1, moi_topk_task, &job);
+    return MO_OK;
+}
+
+mo_status mo_linear_kd_topk(const mo_linear_kd_topk_desc *desc, const float *x, const float *w,
+    void *indices, uint16_t *log_probs) {
+    if (!desc || !indices || !log_probs || desc->k == 0 || desc->k > desc->vocab ||
+        !(desc->temperature >= 0.0f))
+        return MO_E_INVALID;
+    const mo_linear_ce_desc ce = moi_topk_ce(desc);
+    const moi_topk_call call = {desc, indices, log_probs};
+    mo_linear_ce_tensors tensors;
+    moi_loss_sweep sweep;
+    double nothing;
+    memset(&tensors, 0, sizeof tensors);
+    tensors.x = x;
+    tensors.w = w;
+    const mo_status status =
+        moi_loss_check(&ce, &tensors, mo_linear_kd_topk_workspace_size(desc), 0);
+    if (status != MO_OK) return status;
+    if ((uint64_t)desc->vocab > UINT32_MAX) return MO_E_OVERFLOW;
+    memset(&sweep, 0, sizeof sweep);
+    sweep.desc = &ce;
+    sweep.tensors = &tensors;
+    sweep.rows = moi_topk_chunk;
+    sweep.self = &call;
+    return moi_loss_run(&sweep, &nothing);
+}
+/* mo_dpo.c - see mo_dpo.h. */
+
+/* log(1 / (1 + e^-x)), without overflow on either side */
+static double moi_dpo_log_sigmoid(double x) { return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x)); }
+
+static double moi_dpo_sigmoid(double x) {
+    return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
+}
+
+mo_status mo_dpo_pairs(const mo_dpo_pairs_desc *desc, const double *policy, const double *reference,
+    double *gradients, double *loss) {
+    if (!desc || !policy || !reference || !loss || desc->pairs == 0 || !(desc->beta >= 0.0f) ||
+        !(desc->label_smoothing >= 0.0f && desc->label_smoothing <= 0.5f))
+        return MO_E_INVALID;
+    const size_t n = desc->pairs;
+    const double beta = desc->beta == 0.0f ? 0.1 : (double)desc->beta;
+    const double scale = desc->scale == 0.0f ? 1.0 / (double)n : (double)desc->scale;
+    const double s = (double)desc->label_smoothing;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double m = beta * ((policy[i] - reference[i]) - (policy[n + i] - reference[n + i]));
+        sum -= (1 - s) * moi_dpo_log_sigmoid(m) + s * moi_dpo_log_sigmoid(-m);
+        if (!gradients) continue;
+        gradients[i] = scale * beta * (s * moi_dpo_sigmoid(m) - (1 - s) * moi_dpo_sigmoid(-m));
+        gradients[n + i] = -gradients[i];
+    }
+    *loss = scale * sum;
+    return MO_OK;
+}
+
+/* ---- sequences ----------------------------------------------------------------------------- */
+
+/* The workspace: that of the cross-entropy, then per sequence a log-probability and its gradient,
+ * then per row its loss, which becomes its weight. */
+typedef struct moi_dpo_space {
+    double *log_probs, *gradients;
+    float *rows;
+} moi_dpo_space;
+
+size_t mo_linear_dpo_workspace_size(const mo_linear_dpo_desc *desc) {
+    size_t n, doubles, size = desc ? mo_linear_ce_workspace_size(&desc->ce) : 0;
+    if (size == 0 || !moi_mul(desc->pairs.pairs, 4 * sizeof(double), &doubles)) return 0;
+    if (!moi_mul(desc->ce.rows, sizeof(float), &n) || !moi_add(n, doubles, &n)) return 0;
+    return moi_add(size, n, &n) && moi_align_up(n, MOI_CACHE_LINE, &n) ? n : 0;
+}
+
+static moi_dpo_space moi_dpo_space_of(const mo_linear_dpo_desc *d) {
+    moi_dpo_space s;
+    s.log_probs = (double *)(void *)((char *)d->ce.workspace + mo_linear_ce_workspace_size(&d->ce));
+    s.gradients = s.log_probs + 2 * d->pairs.pairs;
+    s.rows = (float *)(void *)(s.gradients + 2 * d->pairs.pairs);
+    return s;
+}
+
+static size_t moi_dpo_end(const mo_linear_dpo_desc *d, size_t i) {
+    return d->ends ? d->ends[i] : (i + 1) * (d->ce.rows / (2 * d->pairs.pairs));
+}
+
+static mo_status moi_dpo_check(const mo_linear_dpo_desc *d, const mo_linear_ce_tensors *t) {
+    if (!d || !t || t->weights || t->losses || d->ce.label_smoothing != 0.0f ||
+        d->ce.z_loss != 0.0f || d->pairs.pairs == 0 || d->pairs.pairs > d->ce.rows)
+        return MO_E_INVALID;
+    const size_t n = 2 * d->pairs.pairs;
+    if (!d->ends && d->ce.rows % n != 0) return MO_E_INVALID;
+    for (size_t i = 0; i < n; i++)
+        if (moi_dpo_end(d, i) > d->ce.rows || (i && moi_dpo_end(d, i) < moi_dpo_end(d, i - 1)))
+            return MO_E_INVALID;
+    if (moi_dpo_end(d, n - 1) != d->ce.rows) return MO_E_INVALID;
+    return moi_loss_check(&d->ce, t, mo_linear_dpo_workspace_size(d), 1);
+}
+
+/* Log-probabilities of the sequences, by a sweep without gradients. */
+static mo_status moi_dpo_forward(
+    const mo_linear_dpo_desc *d, const mo_linear_ce_tensors *tensors, double *log_probs) {
+    const moi_dpo_space space = moi_dpo_space_of(d);
+    mo_linear_ce_desc ce = d->ce;
+    mo_linear_ce_tensors t = *tensors;
+    double sum;
+    ce.scale = 1.0f;
+    t.dx = t.dw = NULL;
+    t.losses = space.rows;
+    const mo_status status = mo_linear_ce(&ce, &t, &sum);
+    if (status != MO_OK) return status;
+    for (size_t i = 0, row = 0; i < 2 * d->pairs.pairs; i++)
+        for (log_probs[i] = 0; row < moi_dpo_end(d, i); row++)
+            log_probs[i] -= (double)space.rows[row];
+    return MO_OK;
+}
+
+mo_status mo_linear_dpo_log_probs(
+    const mo_linear_dpo_desc *desc, const mo_linear_ce_tensors *tensors, double *log_probs) {
+    if (!log_probs || (tensors && (tensors->dx || tensors->dw))) return MO_E_INVALID;
+    const mo_status status = moi_dpo_check(desc, tensors);
+    return status == MO_OK ? moi_dpo_forward(desc, tensors, log_probs) : status;
+}
+
+/* A row's loss is less its log-probability. */
+static mo_status moi_dpo_backward(
+    const mo_linear_dpo_desc *d, const mo_linear_ce_tensors *tensors, const double *gradients) {
+    const moi_dpo_space space = moi_dpo_space_of(d);
+    mo_linear_ce_desc ce = d->ce;
+    mo_linear_ce_tensors t = *tensors;
+    double sum;
+    for (size_t i = 0, row = 0; i < 2 * d->pairs.pairs; i++)
+        for (; row < moi_dpo_end(d, i); row++) space.rows[row] = (float)-gradients[i];
+    ce.scale = 1.0f;
+    t.weights = space.rows;
+    return mo_linear_ce(&ce, &t, &sum);
+}
+
+mo_status mo_linear_dpo(const mo_linear_dpo_desc *desc, const mo_linear_ce_tensors *tensors,
+    const double *reference, double *log_probs, double *loss) {
+    double found;
+    if (!reference || !loss) return MO_E_INVALID;
+    mo_status status = moi_dpo_check(desc, tensors);
+    if (status != MO_OK) return status;
+    const moi_dpo_space space = moi_dpo_space_of(desc);
+    status = moi_dpo_forward(desc, tensors, space.log_probs);
+    if (status == MO_OK)
+        status = mo_dpo_pairs(&desc->pairs, space.log_probs, reference, space.gradients, &found);
+    if (status == MO_OK && tensors->dx) status = moi_dpo_backward(desc, tensors, space.gradients);
+    if (status != MO_OK) return status;
+    if (log_probs) memcpy(log_probs, space.log_probs, 2 * desc->pairs.pairs * sizeof *log_probs);
+    *loss = found;
+    return MO_OK;
 }
 
 /* mo_layout_internal.h - what the files of mo_layout share.

@@ -39,7 +39,8 @@
  *   cl_attention  exact attention without the seq x seq matrix: windows, shared heads, blocks
  *   cl_linear_attention  attention in time and memory of the sequence's length
  *   cl_qkv       the projection to queries, keys and values as one product, and its gradients
- *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
+ *   cl_loss      cross-entropy fused with the output projection, in chunks of rows; cl_distill: a
+ *                teacher, or its largest log-probabilities; cl_dpo: preferences between answers
  *
  * HOW TO USE IT
  *
@@ -2305,13 +2306,21 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_qkv_attention(const mo_cl_qkv_desc *
  *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
  *                        more per chunk.
  * scale                  what the sum over rows is multiplied with, in the gradients too;
- *                        0 = 1 / rows. With gradient accumulation: 1 / (rows * micro-batches).
+ *                        0 = 1 / rows that count. With gradient accumulation: 1 / (rows *
+ *                        micro-batches).
+ * label_smoothing        0..1: this much of the target's probability is spread evenly over the
+ *                        whole vocabulary, the target included; 0 = none
+ * z_loss                 coefficient of log(sum_v e^l[v])^2; 0 = none
+ * ignore, ignore_index   ignore not 0: rows whose target is ignore_index do not count. Their dx is
+ *                        0, and their x, which is multiplied by 0, must be finite.
  * env                    the device and its products; see mo_cl_gemm.h
  * workspace              mo_cl_linear_ce_workspace_size bytes
  * Since: 0.1 */
 typedef struct mo_cl_linear_ce_desc {
     size_t rows, channels, vocab, chunk_rows;
-    float scale;
+    float scale, label_smoothing, z_loss;
+    int ignore;
+    int32_t ignore_index;
     const mo_cl_gemm_env *env;
     mo_cl_mem workspace;
 } mo_cl_linear_ce_desc;
@@ -2320,15 +2329,19 @@ typedef struct mo_cl_linear_ce_desc {
  *
  * x        in      [rows x channels] float
  * w        in      [vocab x channels] float: the head, or the embedding it is tied to
- * targets  in      [rows] int32_t, 0..vocab-1
- * losses   out     [rows] float: the loss of each row, before scale; -1 where the target is outside
- *                  the vocabulary
+ * targets  in      [rows] int32_t, 0..vocab-1, or ignore_index
+ * losses   out     [rows] float: the loss of each row times its weight, before scale; 0 where it
+ *                  does not count; -FLT_MAX where the target is outside the vocabulary
  * dx       out     [rows x channels] float; {0} = no gradients
  * dw       in out  [vocab x channels] float, added to; {0} = the head is frozen
+ * weights  in      [rows] float: what the loss of each row is multiplied with; {0} = 1
+ * counted  out     [1] uint32_t: rows that count; {0} = not wanted, but with ignore and scale 0 it
+ *                  is needed
  * Since: 0.1 */
 typedef struct mo_cl_linear_ce_tensors {
     mo_cl_mem x, w, targets, losses;
     mo_cl_mem dx, dw;
+    mo_cl_mem weights, counted;
 } mo_cl_linear_ce_tensors;
 
 /* mo_cl_linear_ce_workspace_size - bytes: chunk_rows * vocab floats of logits; 0 when the sizes do
@@ -2338,7 +2351,8 @@ MEMOPT_API size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *des
 /* mo_cl_linear_ce - losses, and where asked for the gradients, in one pass over the chunks, on the
  * compute queue.
  *
- *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
+ *   loss = scale * sum over rows of weight * (z - (1 - s) l[target] - s mean_v l[v] + c z^2)
+ *   l = w x,  z = log(sum_v e^l[v]),  s = label_smoothing,  c = z_loss
  *
  * loss  out  read by mo_cl_linear_ce_read, which waits for the device; NULL = nothing is read and
  *            nothing is waited for
@@ -2349,8 +2363,9 @@ MEMOPT_API size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *des
  *
  * Memory:  the workspace, and the env's
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL, a size of 0, sizes), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW, those
- *          of mo_cl_gemm; with a loss: those of mo_cl_linear_ce_read
+ * Errors:  MO_E_INVALID (NULL, a size of 0, sizes, label_smoothing outside 0..1), MO_E_NO_SPACE
+ *          (workspace), MO_E_OVERFLOW, those of mo_cl_gemm; with a loss: those of
+ *          mo_cl_linear_ce_read
  * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce(
@@ -2361,7 +2376,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce(
  * once.
  *
  * losses  in   [rows] float
- * scale   of the desc; 0 = 1 / rows
+ * scale   of the desc; 0 = 1 / rows, and not 1 / rows that count
  * loss    out  in double, summed in the order of the rows
  *
  * Memory:  none
@@ -2371,6 +2386,152 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce_read(
     mo_cl *cl, mo_cl_mem losses, size_t rows, float scale, double *loss);
+
+#endif
+/* mo_cl_distill.h - mo_distill.h on a device: a student's head learns from a teacher's, whose
+ * logits exist for a chunk of rows only, or from a few log-probabilities of each row. */
+#ifndef MEMOPT_CL_DISTILL_H
+#define MEMOPT_CL_DISTILL_H
+
+/* mo_cl_linear_kd_desc - cross-entropy of the student, mixed with its divergence from the teacher.
+ *
+ * ce                the student's: sizes, scale, smoothing, ignored rows, workspace, all as there;
+ *                   the workspace has mo_cl_linear_kd_workspace_size bytes
+ * teacher_channels  columns of teacher_x and teacher_w; 0 = the student's
+ * k                 0 = the teacher is there; else so many of its log-probabilities are, from
+ *                   mo_cl_linear_kd_topk or mo_linear_kd_topk, 1..vocab
+ * temperature       both sides' logits are divided by it; 0 = 2
+ * weight            0..1, of the divergence; the rest is that of cross-entropy; 0 = 0.5. With 1 the
+ *                   targets may be missing.
+ * Since: 0.1 */
+typedef struct mo_cl_linear_kd_desc {
+    mo_cl_linear_ce_desc ce;
+    size_t teacher_channels, k;
+    float temperature, weight;
+} mo_cl_linear_kd_desc;
+
+/* mo_cl_linear_kd_tensors
+ *
+ * ce         as for mo_cl_linear_ce; a row's loss is -FLT_MAX also where an index is outside the
+ *            vocabulary
+ * teacher_x  in  [rows x teacher_channels] float; not read with k
+ * teacher_w  in  [vocab x teacher_channels] float; not read with k
+ * indices    in  [rows x k] uint16_t where vocab <= 65536, else uint32_t; read with k only
+ * log_probs  in  [rows x k] fp16; read with k only
+ * Since: 0.1 */
+typedef struct mo_cl_linear_kd_tensors {
+    mo_cl_linear_ce_tensors ce;
+    mo_cl_mem teacher_x, teacher_w, indices, log_probs;
+} mo_cl_linear_kd_tensors;
+
+/* mo_cl_linear_kd_workspace_size - bytes: chunk_rows * vocab floats of logits for each side, or k
+ * per row in the teacher's place; 0 when the sizes do not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_linear_kd_workspace_size(const mo_cl_linear_kd_desc *desc);
+
+/* mo_cl_linear_kd - losses, and where asked for the student's gradients, in one pass over the
+ * chunks, on the compute queue. The formula, and what the k leave out: see mo_linear_kd.
+ *
+ * loss  out  as for mo_cl_linear_ce; mo_cl_linear_ce_read has it later
+ *
+ * Memory:  the workspace, and the env's
+ * Threads: one at a time
+ * Errors:  as mo_cl_linear_ce; MO_E_INVALID (temperature below 0, weight outside 0..1, k above
+ *          vocab)
+ * Source:  Hinton et al. 2015, arXiv:1503.02531, section 2
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_kd(
+    const mo_cl_linear_kd_desc *desc, const mo_cl_linear_kd_tensors *tensors, double *loss);
+
+/* mo_cl_linear_kd_topk_desc - which of a teacher's log-probabilities are written down.
+ *
+ * rows, channels, vocab  x is rows x channels, w is vocab x channels: the teacher's
+ * chunk_rows             rows of logits that exist at a time; 0 = all
+ * k                      1..vocab
+ * temperature            logits are divided by it; 0 = 2
+ * env                    the device and its products
+ * workspace              mo_cl_linear_kd_topk_workspace_size bytes
+ * Since: 0.1 */
+typedef struct mo_cl_linear_kd_topk_desc {
+    size_t rows, channels, vocab, chunk_rows, k;
+    float temperature;
+    const mo_cl_gemm_env *env;
+    mo_cl_mem workspace;
+} mo_cl_linear_kd_topk_desc;
+
+/* mo_cl_linear_kd_topk_workspace_size - bytes: chunk_rows * vocab floats; 0 when the sizes do not
+ * fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_linear_kd_topk_workspace_size(const mo_cl_linear_kd_topk_desc *desc);
+
+/* mo_cl_linear_kd_topk - the k largest of log(softmax(x w^T / temperature)) in each row, falling;
+ * among equal ones those of the lower index. On the compute queue.
+ *
+ * x          in   [rows x channels] float
+ * w          in   [vocab x channels] float
+ * indices    out  [rows x k] uint16_t where vocab <= 65536, else uint32_t
+ * log_probs  out  [rows x k] fp16, to nearest
+ *
+ * Memory:  the workspace, and the env's
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, a size of 0, sizes, k, temperature), MO_E_NO_SPACE (workspace),
+ *          MO_E_OVERFLOW, those of mo_cl_gemm
+ * Cost:    k sweeps over the logits
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_kd_topk(const mo_cl_linear_kd_topk_desc *desc,
+    mo_cl_mem x, mo_cl_mem w, mo_cl_mem indices, mo_cl_mem log_probs);
+
+#endif
+/* mo_cl_dpo.h - mo_dpo.h on a device: direct preference optimization on chunks of logits. */
+#ifndef MEMOPT_CL_DPO_H
+#define MEMOPT_CL_DPO_H
+
+/* mo_cl_linear_dpo_desc - preferences between sequences of rows.
+ *
+ * ce     rows, sizes, ignored rows and workspace as there; scale is not read, that of the pairs is;
+ *        label_smoothing and z_loss are 0; the workspace has mo_cl_linear_dpo_workspace_size bytes
+ * pairs  the preferences, see mo_dpo_pairs
+ * ends   [2 pairs] row behind the last one of each sequence, not falling, the last one rows;
+ *        NULL = all sequences have rows / (2 pairs)
+ * Since: 0.1 */
+typedef struct mo_cl_linear_dpo_desc {
+    mo_cl_linear_ce_desc ce;
+    mo_dpo_pairs_desc pairs;
+    const size_t *ends;
+} mo_cl_linear_dpo_desc;
+
+/* mo_cl_linear_dpo_workspace_size - bytes: that of mo_cl_linear_ce and a float per row; 0 when the
+ * sizes do not fit. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_cl_linear_dpo_workspace_size(const mo_cl_linear_dpo_desc *desc);
+
+/* mo_cl_linear_dpo_log_probs - of each sequence: the sum over its rows that count.
+ *
+ * tensors    in   weights, dx and dw are {0}
+ * log_probs  out  [2 pairs] of the host; waits for the device
+ *
+ * Memory:  the workspace, and the env's
+ * Threads: one at a time
+ * Errors:  as mo_cl_linear_ce; MO_E_INVALID (pairs 0, ends, tensors or fields of ce that are to
+ *          be 0)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_dpo_log_probs(
+    const mo_cl_linear_dpo_desc *desc, const mo_cl_linear_ce_tensors *tensors, double *log_probs);
+
+/* mo_cl_linear_dpo - loss of mo_dpo_pairs, and where asked for the gradients.
+ *
+ * tensors    in   as for mo_cl_linear_ce; weights is {0}, and losses are what the sweeps leave there
+ * reference  in   [2 pairs] of the host
+ * log_probs  out  [2 pairs] of the host: the policy's
+ * loss       out
+ *
+ * The host waits for the log-probabilities of the first sweep, and enqueues the second one.
+ *
+ * Memory:  the workspace, and the env's
+ * Threads: one at a time
+ * Errors:  those of mo_cl_linear_dpo_log_probs and mo_dpo_pairs
+ * Cost:    four products, one of them twice that of the loss
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_dpo(const mo_cl_linear_dpo_desc *desc,
+    const mo_cl_linear_ce_tensors *tensors, const double *reference, double *log_probs,
+    double *loss);
 
 #endif
 
@@ -4086,7 +4247,9 @@ static void moi_cl_record_free(mo_cl *cl);
     X(attention_tile, attention_lanes)                                                             \
     X(attention, attention_tile)                                                                   \
     X(linear_attention, math)                                                                      \
-    X(loss, math)                                                                                  \
+    X(loss_row, math)                                                                              \
+    X(loss, loss_row)                                                                              \
+    X(distill, loss_row)                                                                           \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \
@@ -4129,6 +4292,10 @@ static void moi_cl_record_free(mo_cl *cl);
     X(linear_attention, mo_cl_linear_attention_divide)                                             \
     X(linear_attention, mo_cl_linear_attention_dot)                                                \
     X(loss, mo_cl_linear_ce_rows)                                                                  \
+    X(loss, mo_cl_linear_ce_count)                                                                 \
+    X(distill, mo_cl_linear_kd_rows)                                                               \
+    X(distill, mo_cl_linear_kd_topk_rows)                                                          \
+    X(distill, mo_cl_linear_kd_topk)                                                               \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
     X(accum, mo_cl_accum_scale)                                                                    \
@@ -8785,105 +8952,72 @@ static const char *const moi_cl_optim_factored_lines[] = {
 };
 
 static const char *const moi_cl_loss_lines[] = {
-"/* loss.cl - rows of logits to losses and gradients, see mo_loss.h. Behind math.cl.\n",
+"/* loss.cl - rows of logits to losses and gradients, see mo_loss.h. Behind loss_row.cl.\n",
 " *\n",
-" * groups  rows\n",
+" * groups  rows; one for the count\n",
 " *\n",
 " * check: -DMO_GRADIENT=0\n",
-" * check: -DMO_GRADIENT=1\n",
-" *\n",
-" * MO_GRADIENT  1: the logits become their gradients */\n",
-"#ifndef MO_GRADIENT\n",
-"#define MO_GRADIENT 0\n",
-"#endif\n",
-"\n",
-"/* This item's part of a row: the largest logit (x), and the sum of e^(logit - largest) (y), in one\n",
-" * sweep: the sum is scaled anew whenever a block has a larger one. */\n",
-"static inline float2 mo_loss_part(__global const float *l, uint n) {\n",
-"    float most = -FLT_MAX, sum = 0.0f;\n",
-"    uint i = 0;\n",
-"#if MEMOPT_WG == 1\n",
-"    float16 mosts = -FLT_MAX, sums = 0.0f;\n",
-"    for (; i + 63 < n; i += 64) {\n",
-"        const float16 a = vload16(0, l + i), b = vload16(1, l + i), c = vload16(2, l + i),\n",
-"                      d = vload16(3, l + i);\n",
-"        float16 now = select(a, b, b > a);\n",
-"        const float16 other = select(c, d, d > c);\n",
-"        now = select(now, other, other > now);\n",
-"        now = select(mosts, now, now > mosts);\n",
-"        sums = sums * mo_exp16(mosts - now) + (mo_exp16(a - now) + mo_exp16(b - now)) +\n",
-"               (mo_exp16(c - now) + mo_exp16(d - now));\n",
-"        mosts = now;\n",
-"    }\n",
-"    most = mo_max16(mosts);\n",
-"    sum = mo_sum16(sums * mo_exp16(mosts - most));\n",
-"    for (; i < n; i++) {\n",
-"        const float now = l[i] > most ? l[i] : most;\n",
-"        sum = sum * mo_exp(most - now) + mo_exp(l[i] - now);\n",
-"        most = now;\n",
-"    }\n",
-"#else\n",
-"    for (; i < n; i += 8 * MEMOPT_WG) {\n",
-"        float v[8], now = most;\n",
-"        for (uint k = 0; k < 8; k++) {\n",
-"            const uint at = i + k * MEMOPT_WG + (uint)get_local_id(0);\n",
-"            v[k] = at < n ? l[at] : -INFINITY;\n",
-"            now = v[k] > now ? v[k] : now;\n",
-"        }\n",
-"        sum *= mo_exp(most - now);\n",
-"        for (uint k = 0; k < 8; k++) sum += mo_exp(v[k] - now);\n",
-"        most = now;\n",
-"    }\n",
-"#endif\n",
-"    return (float2)(most, sum);\n",
-"}\n",
+" * check: -DMO_GRADIENT=1 */\n",
 "\n",
 "#if MO_GRADIENT\n",
-"/* l[i] = scale (e^(l[i] - most) / sum - (i == target)) */\n",
-"static inline void mo_loss_gradient(\n",
-"    __global float *l, uint n, uint target, float most, float sum, float scale) {\n",
-"    const float factor = scale / sum;\n",
-"    uint i = (uint)get_local_id(0);\n",
+"/* l[i] = a e^(l[i] - most) - b, less c at the target */\n",
+"static inline void mo_loss_gradient(__global float *l, uint n, uint target, mo_loss_row r) {\n",
+"    uint i = 0;\n",
 "#if MEMOPT_WG == 1\n",
-"    for (; i + 15 < n; i += 16) vstore16(mo_exp16(vload16(0, l + i) - most) * factor, 0, l + i);\n",
-"    for (; i < n; i++) l[i] = mo_exp(l[i] - most) * factor;\n",
-"    l[target] -= scale;\n",
-"#else\n",
-"    for (; i < n; i += MEMOPT_WG) {\n",
-"        const float e = mo_exp(l[i] - most) * factor;\n",
-"        l[i] = i == target ? e - scale : e;\n",
-"    }\n",
+"    for (; i + 15 < n; i += 16)\n",
+"        vstore16(mo_exp16(vload16(0, l + i) - r.most) * r.a - r.b, 0, l + i);\n",
 "#endif\n",
+"    for (i += (uint)get_local_id(0); i < n; i += MEMOPT_WG)\n",
+"        l[i] = mo_exp(l[i] - r.most) * r.a - r.b;\n",
+"    if ((uint)get_local_id(0) == target % MEMOPT_WG) l[target] -= r.c;\n",
 "}\n",
 "#endif\n",
 "\n",
-"/* losses[row] = log(sum_v e^l[v]) - l[target], or -1, which no loss is, where the target is outside\n",
-" * the vocabulary; the row has no gradient then. */\n",
+"/* losses[row]: the loss times its weight; 0 where it does not count; MO_LOSS_OUTSIDE where the\n",
+" * target is outside the vocabulary. Neither of these rows has a gradient. */\n",
 "MO_KERNEL void mo_cl_linear_ce_rows(__global float *restrict logits, ulong logits_off,\n",
 "    __global const int *restrict targets, ulong targets_off, __global float *restrict losses,\n",
-"    ulong losses_off, uint vocab, float scale) {\n",
+"    ulong losses_off, __global const float *restrict weights, ulong weights_off,\n",
+"    __global const uint *restrict counted, ulong counted_off, uint vocab, float scale,\n",
+"    float label_smoothing, float z_loss, int ignore_index, uint flags) {\n",
 "    __local float scratch[MEMOPT_WG];\n",
 "    const ulong row = get_group_id(0);\n",
 "    const uint item = (uint)get_local_id(0);\n",
 "    const uint target = (uint)targets[targets_off + row];\n",
 "    __global float *l = logits + logits_off + row * vocab;\n",
-"    if (target >= vocab) {\n",
-"        if (item == 0) losses[losses_off + row] = -1.0f;\n",
-"#if MO_GRADIENT\n",
-"        for (uint i = item; i < vocab; i += MEMOPT_WG) l[i] = 0.0f;\n",
-"#endif\n",
+"    if (flags & MO_LOSS_IGNORE && target == (uint)ignore_index) {\n",
+"        mo_loss_none(l, vocab, losses + losses_off + row, 0.0f);\n",
 "        return;\n",
 "    }\n",
-"    const float2 part = mo_loss_part(l, vocab);\n",
-"    const float most = mo_group_max(part.x, scratch);\n",
-"    const float sum = mo_group_sum(part.y * mo_exp(part.x - most), scratch);\n",
+"    if (target >= vocab) {\n",
+"        mo_loss_none(l, vocab, losses + losses_off + row, MO_LOSS_OUTSIDE);\n",
+"        return;\n",
+"    }\n",
+"    const float weight = flags & MO_LOSS_WEIGHTS ? weights[weights_off + row] : 1.0f;\n",
+"    const float factor = weight * mo_loss_scale(scale, counted + counted_off, flags);\n",
+"    const mo_loss_row r = mo_loss_row_of(l, vocab, factor, label_smoothing, z_loss, scratch);\n",
 "    if (item == target % MEMOPT_WG) /* whose element it is: the others may be ahead */\n",
-"        losses[losses_off + row] = log(sum) - (l[target] - most);\n",
+"        losses[losses_off + row] =\n",
+"            weight * (r.rest - (1.0f - label_smoothing) * (l[target] - r.most));\n",
 "#if MO_GRADIENT\n",
-"    mo_loss_gradient(l, vocab, target, most, sum, scale);\n",
-"#else\n",
-"    (void)scale;\n",
+"    mo_loss_gradient(l, vocab, target, r);\n",
 "#endif\n",
+"}\n",
+"\n",
+"/* counted = rows; with MO_LOSS_IGNORE those whose target is another than ignore_index */\n",
+"MO_KERNEL void mo_cl_linear_ce_count(__global const int *restrict targets, ulong targets_off,\n",
+"    __global uint *restrict counted, ulong counted_off, uint rows, int ignore_index, uint flags) {\n",
+"    __local uint scratch[MEMOPT_WG];\n",
+"    uint n = 0;\n",
+"    for (uint i = (uint)get_local_id(0); i < rows; i += MEMOPT_WG)\n",
+"        n += !(flags & MO_LOSS_IGNORE) || targets[targets_off + i] != ignore_index;\n",
+"    scratch[get_local_id(0)] = n;\n",
+"#if MEMOPT_WG > 1\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"#endif\n",
+"    if (get_local_id(0) != 0) return;\n",
+"    for (uint i = 1; i < MEMOPT_WG; i++) n += scratch[i];\n",
+"    counted[counted_off] = n;\n",
 "}\n",
 };
 
@@ -9843,6 +9977,372 @@ static const char *const moi_cl_linear_attention_lines[] = {
 "            sum = mo_mad(dout[dout_off + row * n + i], out[out_off + row * n + i], sum);\n",
 "        sum = mo_group_sum(sum, scratch);\n",
 "        if (get_local_id(0) == 0) dot[dot_off + stat] = -sum / norm[norm_off + stat];\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_loss_row_lines[] = {
+"/* loss_row.cl - a row of logits: its largest, its sums, its cross-entropy; joined in front of the\n",
+" * losses. Behind math.cl.\n",
+" *\n",
+" * MO_GRADIENT  1: the logits become their gradients */\n",
+"#ifndef MO_GRADIENT\n",
+"#define MO_GRADIENT 0\n",
+"#endif\n",
+"\n",
+"/* What of the optional arguments is there. */\n",
+"#define MO_LOSS_IGNORE  1u\n",
+"#define MO_LOSS_WEIGHTS 2u\n",
+"#define MO_LOSS_COUNTED 4u\n",
+"#define MO_LOSS_TARGETS 8u\n",
+"\n",
+"#define MO_LOSS_OUTSIDE (-FLT_MAX) /* for a loss: it has no meaning */\n",
+"\n",
+"/* Between accesses to the same element of a row by other items. */\n",
+"static inline void mo_row_barrier(void) {\n",
+"#if MEMOPT_WG > 1\n",
+"    barrier(CLK_GLOBAL_MEM_FENCE);\n",
+"#endif\n",
+"}\n",
+"\n",
+"/* This item's part of a row: the largest logit (x), and the sum of e^((logit - largest) factor)\n",
+" * (y), in one sweep: the sum is scaled anew whenever a block has a larger one. */\n",
+"static inline float2 mo_loss_part(__global const float *l, uint n, float factor) {\n",
+"    float most = -FLT_MAX, sum = 0.0f;\n",
+"    uint i = 0;\n",
+"#if MEMOPT_WG == 1\n",
+"    float16 mosts = -FLT_MAX, sums = 0.0f;\n",
+"    for (; i + 63 < n; i += 64) {\n",
+"        const float16 a = vload16(0, l + i), b = vload16(1, l + i), c = vload16(2, l + i),\n",
+"                      d = vload16(3, l + i);\n",
+"        float16 now = select(a, b, b > a);\n",
+"        const float16 other = select(c, d, d > c);\n",
+"        now = select(now, other, other > now);\n",
+"        now = select(mosts, now, now > mosts);\n",
+"        sums = sums * mo_exp16((mosts - now) * factor) +\n",
+"               (mo_exp16((a - now) * factor) + mo_exp16((b - now) * factor)) +\n",
+"               (mo_exp16((c - now) * factor) + mo_exp16((d - now) * factor));\n",
+"        mosts = now;\n",
+"    }\n",
+"    most = mo_max16(mosts);\n",
+"    sum = mo_sum16(sums * mo_exp16((mosts - most) * factor));\n",
+"    for (; i < n; i++) {\n",
+"        const float now = l[i] > most ? l[i] : most;\n",
+"        sum = sum * mo_exp((most - now) * factor) + mo_exp((l[i] - now) * factor);\n",
+"        most = now;\n",
+"    }\n",
+"#else\n",
+"    for (; i < n; i += 8 * MEMOPT_WG) {\n",
+"        float v[8], now = most;\n",
+"        for (uint k = 0; k < 8; k++) {\n",
+"            const uint at = i + k * MEMOPT_WG + (uint)get_local_id(0);\n",
+"            v[k] = at < n ? l[at] : -INFINITY;\n",
+"            now = v[k] > now ? v[k] : now;\n",
+"        }\n",
+"        sum *= mo_exp((most - now) * factor);\n",
+"        for (uint k = 0; k < 8; k++) sum += mo_exp((v[k] - now) * factor);\n",
+"        most = now;\n",
+"    }\n",
+"#endif\n",
+"    return (float2)(most, sum);\n",
+"}\n",
+"\n",
+"/* The same of the whole row: every item gets it. */\n",
+"static inline float2 mo_loss_whole(\n",
+"    __global const float *l, uint n, float factor, __local float *scratch) {\n",
+"    const float2 part = mo_loss_part(l, n, factor);\n",
+"    const float most = mo_group_max(part.x, scratch);\n",
+"    return (float2)(most, mo_group_sum(part.y * mo_exp((part.x - most) * factor), scratch));\n",
+"}\n",
+"\n",
+"/* mean of l[i] - most, in blocks: their sum may be large */\n",
+"static inline float mo_loss_mean(\n",
+"    __global const float *l, uint n, float most, __local float *scratch) {\n",
+"    float sum = 0.0f;\n",
+"    for (uint begin = (uint)get_local_id(0); begin < n; begin += 64 * MEMOPT_WG) {\n",
+"        float part = 0.0f;\n",
+"        for (uint k = 0; k < 64; k++)\n",
+"            if (begin + k * MEMOPT_WG < n) part += l[begin + k * MEMOPT_WG] - most;\n",
+"        sum += part;\n",
+"    }\n",
+"    return mo_group_sum(sum, scratch) / (float)n;\n",
+"}\n",
+"\n",
+"/* Cross-entropy: all of the loss but the target's part, and the gradient a e^(l[v] - most) - b, and\n",
+" * c less at the target. */\n",
+"typedef struct mo_loss_row {\n",
+"    float most, rest, a, b, c;\n",
+"} mo_loss_row;\n",
+"\n",
+"static inline mo_loss_row mo_loss_row_of(__global const float *l, uint n, float scale, float s,\n",
+"    float z_loss, __local float *scratch) {\n",
+"    mo_loss_row r;\n",
+"    const float2 whole = mo_loss_whole(l, n, 1.0f, scratch);\n",
+"    const float mean = s == 0.0f ? 0.0f : mo_loss_mean(l, n, whole.x, scratch);\n",
+"    const float log_sum = log(whole.y), z = log_sum + whole.x;\n",
+"    r.most = whole.x;\n",
+"    r.rest = log_sum - s * mean + z_loss * z * z;\n",
+"    r.a = scale * (1.0f + 2.0f * z_loss * z) / whole.y;\n",
+"    r.b = scale * s / (float)n;\n",
+"    r.c = scale * (1.0f - s);\n",
+"    return r;\n",
+"}\n",
+"\n",
+"static inline float mo_loss_scale(float scale, __global const uint *counted, uint flags) {\n",
+"    if (!(flags & MO_LOSS_COUNTED)) return scale;\n",
+"    return *counted ? 1.0f / (float)*counted : 0.0f;\n",
+"}\n",
+"\n",
+"/* A row that has no gradient. */\n",
+"static inline void mo_loss_none(\n",
+"    __global float *l, uint n, __global float *loss, float value) {\n",
+"    if (get_local_id(0) == 0) *loss = value;\n",
+"#if MO_GRADIENT\n",
+"    for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG) l[i] = 0.0f;\n",
+"#else\n",
+"    (void)l, (void)n;\n",
+"#endif\n",
+"}\n",
+};
+
+static const char *const moi_cl_distill_lines[] = {
+"/* distill.cl - rows of a student's logits beside a teacher's, see mo_distill.h. Behind loss_row.cl.\n",
+" *\n",
+" * groups  rows\n",
+" *\n",
+" * check: -DMO_GRADIENT=0 -DMO_WIDE=0\n",
+" * check: -DMO_GRADIENT=1 -DMO_WIDE=0\n",
+" * check: -DMO_GRADIENT=1 -DMO_WIDE=1\n",
+" *\n",
+" * MO_WIDE  1: indices are uint, else ushort */\n",
+"#ifndef MO_WIDE\n",
+"#define MO_WIDE 0\n",
+"#endif\n",
+"#if MO_WIDE\n",
+"#define MO_INDEX uint\n",
+"#else\n",
+"#define MO_INDEX ushort\n",
+"#endif\n",
+"\n",
+"/* Sum of e^(teacher's exponent) times how much more it is than the student's. */\n",
+"static inline float mo_kd_dot(__global const float *q, float most_q, __global const float *l,\n",
+"    float most, uint n, float factor, __local float *scratch) {\n",
+"    float sum = 0.0f;\n",
+"    uint i = 0;\n",
+"#if MEMOPT_WG == 1\n",
+"    float16 sums = 0.0f;\n",
+"    for (; i + 15 < n; i += 16) {\n",
+"        const float16 x = (vload16(0, q + i) - most_q) * factor;\n",
+"        sums += mo_exp16(x) * (x - (vload16(0, l + i) - most) * factor);\n",
+"    }\n",
+"    sum = mo_sum16(sums);\n",
+"#endif\n",
+"    for (i += (uint)get_local_id(0); i < n; i += MEMOPT_WG) {\n",
+"        const float x = (q[i] - most_q) * factor;\n",
+"        sum += mo_exp(x) * (x - (l[i] - most) * factor);\n",
+"    }\n",
+"    return mo_group_sum(sum, scratch);\n",
+"}\n",
+"\n",
+"#if MO_GRADIENT\n",
+"/* l[i] = a e^x - b + c e^(x factor),  x = l[i] - most */\n",
+"static inline void mo_kd_gradient(\n",
+"    __global float *l, uint n, mo_loss_row r, float factor, float c) {\n",
+"    uint i = 0;\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < n; i += 16) {\n",
+"        const float16 x = vload16(0, l + i) - r.most;\n",
+"        vstore16(mo_exp16(x) * r.a - r.b + mo_exp16(x * factor) * c, 0, l + i);\n",
+"    }\n",
+"#endif\n",
+"    for (i += (uint)get_local_id(0); i < n; i += MEMOPT_WG) {\n",
+"        const float x = l[i] - r.most;\n",
+"        l[i] = mo_exp(x) * r.a - r.b + mo_exp(x * factor) * c;\n",
+"    }\n",
+"}\n",
+"\n",
+"/* l[i] -= d e^((q[i] - most_q) factor) */\n",
+"static inline void mo_kd_less(\n",
+"    __global float *l, __global const float *q, uint n, float most_q, float factor, float d) {\n",
+"    uint i = 0;\n",
+"#if MEMOPT_WG == 1\n",
+"    for (; i + 15 < n; i += 16)\n",
+"        vstore16(vload16(0, l + i) - mo_exp16((vload16(0, q + i) - most_q) * factor) * d, 0, l + i);\n",
+"#endif\n",
+"    for (i += (uint)get_local_id(0); i < n; i += MEMOPT_WG)\n",
+"        l[i] -= mo_exp((q[i] - most_q) * factor) * d;\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* What both kernels have in common: a row, its target, the factors of both parts. */\n",
+"typedef struct mo_kd_row {\n",
+"    __global float *l, *loss;\n",
+"    uint target, outside, ignored;\n",
+"    float weight, ce, kd; /* what gradients are multiplied with */\n",
+"} mo_kd_row;\n",
+"\n",
+"#define MO_KD_ROW_ARGUMENTS(R) /* R: restrict, which helpers do not have */                        \\\n",
+"    __global float *R logits, ulong logits_off, __global const int *R targets, ulong targets_off,  \\\n",
+"        __global float *R losses, ulong losses_off, __global const float *R weights,               \\\n",
+"        ulong weights_off, __global const uint *R counted, ulong counted_off, uint vocab,          \\\n",
+"        float scale, float label_smoothing, float z_loss, int ignore_index, uint flags,            \\\n",
+"        float temperature, float kd_weight\n",
+"\n",
+"static inline mo_kd_row mo_kd_row_of(MO_KD_ROW_ARGUMENTS()) {\n",
+"    const ulong row = get_group_id(0);\n",
+"    mo_kd_row r;\n",
+"    (void)label_smoothing, (void)z_loss;\n",
+"    r.l = logits + logits_off + row * vocab;\n",
+"    r.loss = losses + losses_off + row;\n",
+"    r.target = flags & MO_LOSS_TARGETS ? (uint)targets[targets_off + row] : 0u;\n",
+"    r.ignored = (flags & MO_LOSS_TARGETS) && (flags & MO_LOSS_IGNORE) &&\n",
+"                r.target == (uint)ignore_index;\n",
+"    r.outside = !r.ignored && r.target >= vocab;\n",
+"    r.weight = flags & MO_LOSS_WEIGHTS ? weights[weights_off + row] : 1.0f;\n",
+"    const float factor = r.weight * mo_loss_scale(scale, counted + counted_off, flags);\n",
+"    r.ce = factor * (1.0f - kd_weight);\n",
+"    r.kd = factor * kd_weight * temperature;\n",
+"    return r;\n",
+"}\n",
+"#define MO_KD_ROW                                                                                  \\\n",
+"    mo_kd_row_of(logits, logits_off, targets, targets_off, losses, losses_off, weights,            \\\n",
+"        weights_off, counted, counted_off, vocab, scale, label_smoothing, z_loss, ignore_index,    \\\n",
+"        flags, temperature, kd_weight)\n",
+"\n",
+"/* The loss of the mixture, less the target's part of it, which its item adds. */\n",
+"static inline float mo_kd_mix(float rest, float kl, float temperature, float kd_weight) {\n",
+"    const float ce = kd_weight == 1.0f ? 0.0f : (1.0f - kd_weight) * rest;\n",
+"    return ce + kd_weight * temperature * temperature * kl;\n",
+"}\n",
+"\n",
+"/* A teacher's rows beside the student's. */\n",
+"MO_KERNEL void mo_cl_linear_kd_rows(\n",
+"    MO_KD_ROW_ARGUMENTS(restrict), __global const float *restrict teacher, ulong teacher_off) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    const mo_kd_row k = MO_KD_ROW;\n",
+"    __global const float *q = teacher + teacher_off + get_group_id(0) * vocab;\n",
+"    if (k.ignored || k.outside) {\n",
+"        mo_loss_none(k.l, vocab, k.loss, k.outside ? MO_LOSS_OUTSIDE : 0.0f);\n",
+"        return;\n",
+"    }\n",
+"    const float factor = 1.0f / temperature, s = label_smoothing;\n",
+"    const mo_loss_row r = mo_loss_row_of(k.l, vocab, k.ce, s, z_loss, scratch);\n",
+"    const float sum = mo_loss_whole(k.l, vocab, factor, scratch).y;\n",
+"    const float2 whole_q = mo_loss_whole(q, vocab, factor, scratch);\n",
+"    const float dot = mo_kd_dot(q, whole_q.x, k.l, r.most, vocab, factor, scratch);\n",
+"    const float kl = dot / whole_q.y - log(whole_q.y) + log(sum);\n",
+"    const float mix = mo_kd_mix(r.rest, kl, temperature, kd_weight);\n",
+"    const uint owner = get_local_id(0) == k.target % MEMOPT_WG;\n",
+"    const float of_target = (1.0f - kd_weight) * (1.0f - s);\n",
+"    const float at_target = owner ? of_target * (k.l[k.target] - r.most) : 0.0f;\n",
+"    if (owner) *k.loss = k.weight * (mix - at_target);\n",
+"#if MO_GRADIENT\n",
+"    mo_kd_gradient(k.l, vocab, r, factor, k.kd / sum);\n",
+"    mo_kd_less(k.l, q, vocab, whole_q.x, factor, k.kd / whole_q.y);\n",
+"    if (owner) k.l[k.target] -= r.c;\n",
+"#endif\n",
+"}\n",
+"\n",
+"static inline float mo_kd_prob(__global const ushort *log_probs, ulong i, float norm) {\n",
+"    return exp(vload_half(i, (__global const half *)log_probs)) / norm;\n",
+"}\n",
+"\n",
+"/* The teacher's k largest. The sum over the others is taken without the k, which are -INFINITY\n",
+" * then, as it may be next to nothing beside them. */\n",
+"MO_KERNEL void mo_cl_linear_kd_topk_rows(MO_KD_ROW_ARGUMENTS(restrict),\n",
+"    __global float *restrict kept_logits, ulong kept_off,\n",
+"    __global const MO_INDEX *restrict all_indices, ulong indices_off,\n",
+"    __global const ushort *restrict all_log_probs, ulong log_probs_off, uint n) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    const mo_kd_row k = MO_KD_ROW;\n",
+"    const uint item = (uint)get_local_id(0);\n",
+"    __global float *kept = kept_logits + kept_off + get_group_id(0) * n;\n",
+"    __global const MO_INDEX *indices = all_indices + indices_off + get_group_id(0) * n;\n",
+"    __global const ushort *log_probs = all_log_probs + log_probs_off + get_group_id(0) * n;\n",
+"    float bad = 0.0f, own = 0.0f, total = 0.0f, kl = 0.0f;\n",
+"    for (uint j = item; j < n; j += MEMOPT_WG) bad = indices[j] >= vocab ? 1.0f : bad;\n",
+"    bad = mo_group_max(bad, scratch);\n",
+"    if (k.ignored || k.outside || bad > 0.0f) {\n",
+"        mo_loss_none(k.l, vocab, k.loss, k.ignored ? 0.0f : MO_LOSS_OUTSIDE);\n",
+"        return;\n",
+"    }\n",
+"    const float factor = 1.0f / temperature, s = label_smoothing;\n",
+"    const mo_loss_row r = mo_loss_row_of(k.l, vocab, k.ce, s, z_loss, scratch);\n",
+"    const uint owner = item == k.target % MEMOPT_WG;\n",
+"    const float of_target = (1.0f - kd_weight) * (1.0f - s);\n",
+"    const float at_target = owner ? of_target * (k.l[k.target] - r.most) : 0.0f;\n",
+"    mo_row_barrier();\n",
+"    for (uint j = item; j < n; j += MEMOPT_WG) kept[j] = k.l[indices[j]];\n",
+"    mo_row_barrier();\n",
+"    for (uint j = item; j < n; j += MEMOPT_WG) k.l[indices[j]] = -INFINITY;\n",
+"    mo_row_barrier();\n",
+"    const float2 others = mo_loss_whole(k.l, vocab, factor, scratch);\n",
+"    const float rest = fmax(others.y * mo_exp((others.x - r.most) * factor), 8.7e-27f);\n",
+"    for (uint j = item; j < n; j += MEMOPT_WG) {\n",
+"        own += exp((kept[j] - r.most) * factor);\n",
+"        total += mo_kd_prob(log_probs, j, 1.0f);\n",
+"    }\n",
+"    total = mo_group_sum(total, scratch);\n",
+"    const float sum = mo_group_sum(own, scratch) + (n == vocab ? 0.0f : rest), log_sum = log(sum);\n",
+"    const float left = n == vocab || total >= 1.0f ? 0.0f : 1.0f - total;\n",
+"    const float norm = left > 0.0f ? 1.0f : total;\n",
+"    for (uint j = item; j < n; j += MEMOPT_WG) {\n",
+"        const float p = mo_kd_prob(log_probs, j, norm);\n",
+"        if (p > 0.0f) kl += p * (log(p) - (kept[j] - r.most) * factor + log_sum);\n",
+"    }\n",
+"    kl = mo_group_sum(kl, scratch);\n",
+"    if (left > 0.0f) kl += left * (log(left) - log(rest) + log_sum);\n",
+"    if (owner) *k.loss = k.weight * (mo_kd_mix(r.rest, kl, temperature, kd_weight) - at_target);\n",
+"#if MO_GRADIENT\n",
+"    mo_kd_gradient(k.l, vocab, r, factor, k.kd * (1.0f - left * sum / rest) / sum);\n",
+"    mo_row_barrier();\n",
+"    for (uint j = item; j < n; j += MEMOPT_WG) {\n",
+"        const float x = kept[j] - r.most;\n",
+"        k.l[indices[j]] = exp(x) * r.a - r.b +\n",
+"                          k.kd * (exp(x * factor) / sum - mo_kd_prob(log_probs, j, norm));\n",
+"    }\n",
+"    mo_row_barrier();\n",
+"    if (owner) k.l[k.target] -= r.c;\n",
+"#endif\n",
+"}\n",
+"\n",
+"/* Least of one index from each item. */\n",
+"static inline uint mo_topk_least(uint x, __local uint *scratch) {\n",
+"#if MEMOPT_WG > 1\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    scratch[get_local_id(0)] = x;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint i = 0; i < MEMOPT_WG; i++) x = scratch[i] < x ? scratch[i] : x;\n",
+"#else\n",
+"    (void)scratch;\n",
+"#endif\n",
+"    return x;\n",
+"}\n",
+"\n",
+"/* The n largest of each row, one sweep for each: the first of the largest below the one before. */\n",
+"MO_KERNEL void mo_cl_linear_kd_topk(__global const float *restrict logits, ulong logits_off,\n",
+"    __global MO_INDEX *restrict indices, ulong indices_off, __global ushort *restrict log_probs,\n",
+"    ulong log_probs_off, uint vocab, uint n, float temperature) {\n",
+"    __local float scratch[MEMOPT_WG];\n",
+"    __local uint places[MEMOPT_WG];\n",
+"    const ulong to = get_group_id(0) * n;\n",
+"    __global const float *l = logits + logits_off + get_group_id(0) * vocab;\n",
+"    const float2 whole = mo_loss_whole(l, vocab, 1.0f / temperature, scratch);\n",
+"    float last = INFINITY;\n",
+"    uint last_at = 0;\n",
+"    for (uint j = 0; j < n; j++) {\n",
+"        float most = -INFINITY;\n",
+"        uint at = vocab;\n",
+"        for (uint i = (uint)get_local_id(0); i < vocab; i += MEMOPT_WG) {\n",
+"            const bool left = l[i] < last || (l[i] == last && i > last_at);\n",
+"            if (left && (at == vocab || l[i] > most)) most = l[i], at = i;\n",
+"        }\n",
+"        last = mo_group_max(most, scratch);\n",
+"        last_at = mo_topk_least(most == last ? at : vocab, places);\n",
+"        if (get_local_id(0) != 0) continue;\n",
+"        indices[indices_off + to + j] = (MO_INDEX)(last_at < vocab ? last_at : 0u); /* NaN */\n",
+"        vstore_half_rte((last - whole.x) / temperature - log(whole.y), to + j,\n",
+"            (__global half *)(log_probs + log_probs_off));\n",
 "    }\n",
 "}\n",
 };
@@ -14419,6 +14919,41 @@ mo_status mo_cl_qkv_attention(const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensor
     attention_tensors->dv = moi_cl_qkv_part(&tensors->dqkv, v);
     return MO_OK;
 }
+/* mo_cl_loss_internal.h - what the losses over chunks of logits share; never part of the public
+ * header. */
+#ifndef MEMOPT_CL_LOSS_INTERNAL_H
+#define MEMOPT_CL_LOSS_INTERNAL_H
+
+/* A sweep over chunks of logits: rows turns those of rows row.., in the workspace, into losses and,
+ * where there is a dx, into gradients, in place. */
+typedef struct moi_cl_loss_sweep {
+    const mo_cl_linear_ce_desc *desc;
+    const mo_cl_linear_ce_tensors *tensors;
+    mo_status (*rows)(const struct moi_cl_loss_sweep *sweep, size_t row, size_t rows);
+    const void *self; /* what rows needs besides */
+} moi_cl_loss_sweep;
+
+/* Everything is checked before anything is enqueued. needed: bytes of workspace, 0 = they do not
+ * fit. Targets and losses may be missing where the caller says so. */
+static mo_status moi_cl_loss_check(const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t,
+    size_t needed, int has_targets, int has_losses);
+static mo_status moi_cl_loss_run(const moi_cl_loss_sweep *sweep);
+/* The loss of a sweep that has run; NULL = not wanted. */
+static mo_status moi_cl_loss_get(
+    const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t, double *loss);
+
+/* The arguments that the kernels of rows have in common. */
+static void moi_cl_loss_args(
+    moi_cl_call *call, const moi_cl_loss_sweep *sweep, size_t row, size_t rows);
+
+static size_t moi_cl_loss_chunk(const mo_cl_linear_ce_desc *d);
+/* Rows row.. of a matrix of columns. */
+static mo_cl_mem moi_cl_rows_of(const mo_cl_mem *mem, size_t row, size_t rows, size_t columns);
+/* n losses from row on to the host; MO_E_INVALID, said aloud, where one has no meaning. */
+static mo_status moi_cl_loss_fetch(
+    mo_cl *cl, const mo_cl_mem *losses, size_t row, size_t n, float *to);
+
+#endif
 /* mo_cl_loss.c - see mo_cl_loss.h. */
 
 static size_t moi_cl_loss_chunk(const mo_cl_linear_ce_desc *d) {
@@ -14431,50 +14966,86 @@ size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *desc) {
     return moi_mul(n, sizeof(float), &n) ? n : 0;
 }
 
-/* Everything is checked before anything is enqueued. */
-static mo_status moi_cl_loss_check(
-    const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t) {
+/* ---- the sweep ----------------------------------------------------------------------------- */
+
+/* Whether the scale is 1 / rows that count, which the device has to count. */
+static int moi_cl_loss_counts(const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t) {
+    return d->ignore && d->scale == 0.0f && t->targets.buffer;
+}
+
+static int moi_cl_loss_has(const mo_cl_mem *mem, int needed, uint64_t n) {
+    return mem->buffer || needed ? moi_cl_has_floats(mem, n) : 1;
+}
+
+static mo_status moi_cl_loss_check(const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t,
+    size_t needed, int has_targets, int has_losses) {
     size_t x, w;
-    if (!d || !t || !d->env || !d->env->cl || d->rows == 0 || d->vocab == 0) return MO_E_INVALID;
+    if (!d->env || !d->env->cl || d->rows == 0 || d->vocab == 0 ||
+        !(d->label_smoothing >= 0.0f && d->label_smoothing <= 1.0f))
+        return MO_E_INVALID;
     mo_status status = moi_cl_matrix(d->rows, d->channels, &x);
     if (status == MO_OK) status = moi_cl_matrix(d->vocab, d->channels, &w);
     if (status != MO_OK) return status;
     if (!moi_cl_has_floats(&t->x, x) || !moi_cl_has_floats(&t->w, w) ||
-        !moi_cl_has_floats(&t->targets, d->rows) || !moi_cl_has_floats(&t->losses, d->rows) ||
-        (t->dx.buffer && !moi_cl_has_floats(&t->dx, x)) ||
-        (t->dw.buffer && !moi_cl_has_floats(&t->dw, w)))
+        !moi_cl_loss_has(&t->targets, has_targets, d->rows) ||
+        !moi_cl_loss_has(&t->losses, has_losses, d->rows) || !moi_cl_loss_has(&t->dx, 0, x) ||
+        !moi_cl_loss_has(&t->dw, 0, w) || !moi_cl_loss_has(&t->weights, 0, d->rows) ||
+        !moi_cl_loss_has(&t->counted, moi_cl_loss_counts(d, t), 1))
         return MO_E_INVALID;
-    const size_t bytes = mo_cl_linear_ce_workspace_size(d);
-    if (bytes == 0 || d->vocab > INT32_MAX) return MO_E_OVERFLOW;
-    return moi_cl_has_floats(&d->workspace, bytes / sizeof(float)) ? MO_OK : MO_E_NO_SPACE;
+    if (needed == 0 || d->vocab > INT32_MAX || d->rows > UINT32_MAX) return MO_E_OVERFLOW;
+    return moi_cl_has_floats(&d->workspace, needed / sizeof(float)) ? MO_OK : MO_E_NO_SPACE;
 }
 
-/* Rows row.. of a matrix of columns. */
 static mo_cl_mem moi_cl_rows_of(const mo_cl_mem *mem, size_t row, size_t rows, size_t columns) {
     return mo_cl_part(mem, (uint64_t)row * columns * 4, (uint64_t)rows * columns * 4);
 }
 
-static mo_status moi_cl_loss_rows(const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t,
-    size_t row, size_t rows, float scale) {
-    const mo_cl_mem targets = moi_cl_rows_of(&t->targets, row, rows, 1);
-    const mo_cl_mem losses = moi_cl_rows_of(&t->losses, row, rows, 1);
-    moi_cl_call call = moi_cl_begin(d->env->cl, MOI_CL_mo_cl_linear_ce_rows,
-        t->dx.buffer ? "-DMO_GRADIENT=1" : "-DMO_GRADIENT=0");
-    moi_cl_mem_arg(&call, &d->workspace, sizeof(float), (uint64_t)rows * d->vocab);
-    moi_cl_mem_arg(&call, &targets, sizeof(int32_t), rows);
-    moi_cl_mem_arg(&call, &losses, sizeof(float), rows);
-    moi_cl_u32_arg(&call, (uint32_t)d->vocab);
-    moi_cl_f32_arg(&call, scale);
-    return moi_cl_run(&call, rows);
+/* A tensor of one number a row; what is not there is a buffer that is not read. */
+static void moi_cl_loss_row_arg(
+    moi_cl_call *call, const moi_cl_loss_sweep *s, const mo_cl_mem *mem, size_t row, size_t rows) {
+    const mo_cl_mem part = moi_cl_rows_of(mem->buffer ? mem : &s->tensors->losses, row, rows, 1);
+    moi_cl_mem_arg(call, &part, 4, rows);
+}
+
+static void moi_cl_loss_args(
+    moi_cl_call *call, const moi_cl_loss_sweep *sweep, size_t row, size_t rows) {
+    const mo_cl_linear_ce_desc *d = sweep->desc;
+    const mo_cl_linear_ce_tensors *t = sweep->tensors;
+    const int counts = moi_cl_loss_counts(d, t);
+    moi_cl_mem_arg(call, &d->workspace, sizeof(float), (uint64_t)rows * d->vocab);
+    moi_cl_loss_row_arg(call, sweep, &t->targets, row, rows);
+    moi_cl_loss_row_arg(call, sweep, &t->losses, row, rows);
+    moi_cl_loss_row_arg(call, sweep, &t->weights, row, rows);
+    moi_cl_mem_arg(call, counts ? &t->counted : &t->losses, 4, 1);
+    moi_cl_u32_arg(call, (uint32_t)d->vocab);
+    moi_cl_f32_arg(call, d->scale == 0.0f ? 1.0f / (float)d->rows : d->scale);
+    moi_cl_f32_arg(call, d->label_smoothing);
+    moi_cl_f32_arg(call, d->z_loss);
+    moi_cl_u32_arg(call, (uint32_t)d->ignore_index);
+    moi_cl_u32_arg(call,
+        (d->ignore ? 1u : 0u) | (t->weights.buffer ? 2u : 0u) | (counts ? 4u : 0u) |
+            (t->targets.buffer ? 8u : 0u)); /* MO_LOSS_* of loss_row.cl */
+}
+
+static mo_status moi_cl_loss_count(
+    const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t) {
+    moi_cl_call call = moi_cl_begin(d->env->cl, MOI_CL_mo_cl_linear_ce_count, NULL);
+    moi_cl_mem_arg(&call, &t->targets, sizeof(int32_t), d->rows);
+    moi_cl_mem_arg(&call, &t->counted, sizeof(uint32_t), 1);
+    moi_cl_u32_arg(&call, (uint32_t)d->rows);
+    moi_cl_u32_arg(&call, (uint32_t)d->ignore_index);
+    moi_cl_u32_arg(&call, d->ignore ? 1u : 0u);
+    return moi_cl_run(&call, 1);
 }
 
 /* Logits of a chunk, their losses, and the gradients. */
-static mo_status moi_cl_loss_step(const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t,
-    size_t row, size_t rows, float scale) {
+static mo_status moi_cl_loss_step(const moi_cl_loss_sweep *s, size_t row, size_t rows) {
+    const mo_cl_linear_ce_desc *d = s->desc;
+    const mo_cl_linear_ce_tensors *t = s->tensors;
     const mo_cl_mem x = moi_cl_rows_of(&t->x, row, rows, d->channels);
     mo_gemm_desc product = {rows, d->vocab, d->channels, 0, 1, 0, 0, 0, 0, 0};
     mo_status status = mo_cl_gemm(d->env, &product, x, t->w, d->workspace);
-    if (status == MO_OK) status = moi_cl_loss_rows(d, t, row, rows, scale);
+    if (status == MO_OK) status = s->rows(s, row, rows);
     if (status != MO_OK || !t->dx.buffer) return status;
     mo_gemm_desc to_x = {rows, d->channels, d->vocab, 0, 0, 0, 0, 0, 0, 0};
     status = mo_cl_gemm(
@@ -14484,43 +15055,404 @@ static mo_status moi_cl_loss_step(const mo_cl_linear_ce_desc *d, const mo_cl_lin
     return mo_cl_gemm(d->env, &to_w, d->workspace, x, t->dw);
 }
 
+static mo_status moi_cl_loss_run(const moi_cl_loss_sweep *sweep) {
+    const mo_cl_linear_ce_desc *d = sweep->desc;
+    const mo_cl_linear_ce_tensors *t = sweep->tensors;
+    const size_t chunk = moi_cl_loss_chunk(d);
+    mo_status status = MO_OK;
+    if (t->counted.buffer && t->targets.buffer) status = moi_cl_loss_count(d, t);
+    for (size_t row = 0; row < d->rows && status == MO_OK; row += chunk) {
+        const size_t left = d->rows - row;
+        status = moi_cl_loss_step(sweep, row, left < chunk ? left : chunk);
+    }
+    return status;
+}
+
+/* ---- cross-entropy ------------------------------------------------------------------------- */
+
+static mo_status moi_cl_loss_ce_rows(const moi_cl_loss_sweep *sweep, size_t row, size_t rows) {
+    moi_cl_call call = moi_cl_begin(sweep->desc->env->cl, MOI_CL_mo_cl_linear_ce_rows,
+        sweep->tensors->dx.buffer ? "-DMO_GRADIENT=1" : "-DMO_GRADIENT=0");
+    moi_cl_loss_args(&call, sweep, row, rows);
+    return moi_cl_run(&call, rows);
+}
+
 mo_status mo_cl_linear_ce(
     const mo_cl_linear_ce_desc *desc, const mo_cl_linear_ce_tensors *tensors, double *loss) {
-    mo_status status = moi_cl_loss_check(desc, tensors);
-    if (status != MO_OK) return status;
-    const size_t chunk = moi_cl_loss_chunk(desc);
-    const float scale = desc->scale == 0.0f ? 1.0f / (float)desc->rows : desc->scale;
-    for (size_t row = 0; row < desc->rows && status == MO_OK; row += chunk) {
-        const size_t left = desc->rows - row;
-        status = moi_cl_loss_step(desc, tensors, row, left < chunk ? left : chunk, scale);
+    const moi_cl_loss_sweep sweep = {desc, tensors, moi_cl_loss_ce_rows, NULL};
+    if (!desc || !tensors) return MO_E_INVALID;
+    mo_status status = moi_cl_loss_check(desc, tensors, mo_cl_linear_ce_workspace_size(desc), 1, 1);
+    if (status == MO_OK) status = moi_cl_loss_run(&sweep);
+    return status == MO_OK ? moi_cl_loss_get(desc, tensors, loss) : status;
+}
+
+/* ---- reading ------------------------------------------------------------------------------- */
+
+static mo_status moi_cl_loss_fetch(
+    mo_cl *cl, const mo_cl_mem *losses, size_t row, size_t n, float *to) {
+    const cl_int code = clEnqueueReadBuffer(cl->queues[MO_CL_COMPUTE], losses->buffer, CL_TRUE,
+        (size_t)losses->off + row * sizeof(float), n * sizeof(float), to, 0, NULL, NULL);
+    if (code != CL_SUCCESS) return moi_cl_fail(&cl->log, "clEnqueueReadBuffer", code, "losses");
+    for (size_t i = 0; i < n; i++) {
+        if (moi_float_bits(to[i]) != 0xff7fffffu) continue; /* -FLT_MAX */
+        moi_cl_say(&cl->log, MO_LOG_ERROR, "cl: a target is outside the vocabulary");
+        return MO_E_INVALID;
     }
-    if (status != MO_OK || !loss) return status;
-    return mo_cl_linear_ce_read(desc->env->cl, tensors->losses, desc->rows, desc->scale, loss);
+    return MO_OK;
+}
+
+static mo_status moi_cl_loss_sum(mo_cl *cl, const mo_cl_mem *losses, size_t rows, double *sum) {
+    float part[1024];
+    mo_status status = MO_OK;
+    *sum = 0;
+    for (size_t row = 0; row < rows && status == MO_OK; row += 1024) {
+        const size_t n = rows - row < 1024 ? rows - row : 1024;
+        status = moi_cl_loss_fetch(cl, losses, row, n, part);
+        for (size_t i = 0; i < n && status == MO_OK; i++) *sum += (double)part[i];
+    }
+    return status;
+}
+
+static mo_status moi_cl_loss_get(
+    const mo_cl_linear_ce_desc *d, const mo_cl_linear_ce_tensors *t, double *loss) {
+    mo_cl *cl = d->env->cl;
+    uint32_t counted = (uint32_t)d->rows;
+    double sum;
+    if (!loss) return MO_OK;
+    const mo_status status = moi_cl_loss_sum(cl, &t->losses, d->rows, &sum);
+    if (status != MO_OK) return status;
+    if (moi_cl_loss_counts(d, t)) {
+        const cl_int code = clEnqueueReadBuffer(cl->queues[MO_CL_COMPUTE], t->counted.buffer,
+            CL_TRUE, (size_t)t->counted.off, sizeof counted, &counted, 0, NULL, NULL);
+        if (code != CL_SUCCESS)
+            return moi_cl_fail(&cl->log, "clEnqueueReadBuffer", code, "counted");
+    }
+    *loss = d->scale != 0.0f ? sum * (double)d->scale : counted ? sum / (double)counted : 0;
+    return MO_OK;
 }
 
 mo_status mo_cl_linear_ce_read(
     mo_cl *cl, mo_cl_mem losses, size_t rows, float scale, double *loss) {
-    float part[1024];
-    double sum = 0;
-    int outside = 0;
+    double sum;
     if (!cl || !cl->context || !loss || rows == 0 || !moi_cl_has_floats(&losses, rows))
         return MO_E_INVALID;
-    for (size_t row = 0; row < rows; row += 1024) {
-        const size_t n = rows - row < 1024 ? rows - row : 1024;
-        cl_int code = clEnqueueReadBuffer(cl->queues[MO_CL_COMPUTE], losses.buffer, CL_TRUE,
-            (size_t)losses.off + row * sizeof(float), n * sizeof(float), part, 0, NULL, NULL);
-        if (code != CL_SUCCESS) return moi_cl_fail(&cl->log, "clEnqueueReadBuffer", code, "losses");
+    const mo_status status = moi_cl_loss_sum(cl, &losses, rows, &sum);
+    if (status == MO_OK) *loss = sum * (scale == 0.0f ? 1.0 / (double)rows : (double)scale);
+    return status;
+}
+/* mo_cl_distill.c - see mo_cl_distill.h. */
+
+static size_t moi_cl_kd_index_size(size_t vocab) { return vocab <= 65536 ? 2 : 4; }
+static float moi_cl_kd_temperature(float t) { return t == 0.0f ? 2.0f : t; }
+static float moi_cl_kd_weight(float weight) { return weight == 0.0f ? 0.5f : weight; }
+
+/* Whether n elements are inside mem, at a place that one of this size can have. */
+static int moi_cl_kd_has(const mo_cl_mem *mem, size_t size, size_t n) {
+    return mem->buffer && mem->off % size == 0 && n <= mem->size / size;
+}
+
+/* Rows row.. of a matrix whose elements have size bytes. */
+static mo_cl_mem moi_cl_kd_rows_of(
+    const mo_cl_mem *mem, size_t row, size_t rows, size_t columns, size_t size) {
+    return mo_cl_part(mem, (uint64_t)row * columns * size, (uint64_t)rows * columns * size);
+}
+
+/* ---- the student --------------------------------------------------------------------------- */
+
+size_t mo_cl_linear_kd_workspace_size(const mo_cl_linear_kd_desc *desc) {
+    size_t n, size = desc ? mo_cl_linear_ce_workspace_size(&desc->ce) : 0;
+    if (size == 0) return 0;
+    if (!moi_mul(desc->k ? desc->k : desc->ce.vocab, moi_cl_loss_chunk(&desc->ce), &n)) return 0;
+    return moi_mul(n, sizeof(float), &n) && moi_add(size, n, &n) ? n : 0;
+}
+
+static size_t moi_cl_kd_channels(const mo_cl_linear_kd_desc *d) {
+    return d->teacher_channels ? d->teacher_channels : d->ce.channels;
+}
+
+/* Whether the teacher is there, or what is written down of it. */
+static mo_status moi_cl_kd_teacher(
+    const mo_cl_linear_kd_desc *d, const mo_cl_linear_kd_tensors *t) {
+    size_t x, w;
+    if (d->k) {
+        if (!moi_mul(d->ce.rows, d->k, &x) || x > SIZE_MAX / 8) return MO_E_OVERFLOW;
+        return moi_cl_kd_has(&t->indices, moi_cl_kd_index_size(d->ce.vocab), x) &&
+                moi_cl_kd_has(&t->log_probs, 2, x)
+            ? MO_OK
+            : MO_E_INVALID;
+    }
+    mo_status status = moi_cl_matrix(d->ce.rows, moi_cl_kd_channels(d), &x);
+    if (status == MO_OK) status = moi_cl_matrix(d->ce.vocab, moi_cl_kd_channels(d), &w);
+    if (status != MO_OK) return status;
+    return moi_cl_has_floats(&t->teacher_x, x) && moi_cl_has_floats(&t->teacher_w, w)
+        ? MO_OK
+        : MO_E_INVALID;
+}
+
+static mo_status moi_cl_kd_check(const mo_cl_linear_kd_desc *d, const mo_cl_linear_kd_tensors *t) {
+    if (!d || !t || d->k > d->ce.vocab || !(d->temperature >= 0.0f) ||
+        !(d->weight >= 0.0f && d->weight <= 1.0f))
+        return MO_E_INVALID;
+    const mo_status status = moi_cl_loss_check(
+        &d->ce, &t->ce, mo_cl_linear_kd_workspace_size(d), moi_cl_kd_weight(d->weight) != 1.0f, 1);
+    return status == MO_OK ? moi_cl_kd_teacher(d, t) : status;
+}
+
+typedef struct moi_cl_kd_call {
+    const mo_cl_linear_kd_desc *desc;
+    const mo_cl_linear_kd_tensors *tensors;
+} moi_cl_kd_call;
+
+/* What the workspace holds behind the student's logits. */
+static mo_cl_mem moi_cl_kd_space(const mo_cl_linear_kd_desc *d) {
+    const uint64_t size = mo_cl_linear_ce_workspace_size(&d->ce);
+    return mo_cl_part(&d->ce.workspace, size, mo_cl_linear_kd_workspace_size(d) - size);
+}
+
+static void moi_cl_kd_args(
+    moi_cl_call *call, const moi_cl_loss_sweep *sweep, size_t row, size_t rows) {
+    const mo_cl_linear_kd_desc *d = ((const moi_cl_kd_call *)sweep->self)->desc;
+    moi_cl_loss_args(call, sweep, row, rows);
+    moi_cl_f32_arg(call, moi_cl_kd_temperature(d->temperature));
+    moi_cl_f32_arg(call, moi_cl_kd_weight(d->weight));
+}
+
+static mo_status moi_cl_kd_full_rows(const moi_cl_loss_sweep *sweep, size_t row, size_t rows) {
+    const moi_cl_kd_call *c = (const moi_cl_kd_call *)sweep->self;
+    const mo_cl_linear_kd_desc *d = c->desc;
+    const size_t channels = moi_cl_kd_channels(d);
+    const mo_cl_mem teacher = moi_cl_kd_space(d);
+    mo_gemm_desc product = {rows, d->ce.vocab, channels, 0, 1, 0, 0, 0, 0, 0};
+    const mo_status status =
+        mo_cl_gemm(d->ce.env, &product, moi_cl_rows_of(&c->tensors->teacher_x, row, rows, channels),
+            c->tensors->teacher_w, teacher);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_begin(d->ce.env->cl, MOI_CL_mo_cl_linear_kd_rows,
+        sweep->tensors->dx.buffer ? "-DMO_GRADIENT=1 -DMO_WIDE=0" : "-DMO_GRADIENT=0 -DMO_WIDE=0");
+    moi_cl_kd_args(&call, sweep, row, rows);
+    moi_cl_mem_arg(&call, &teacher, sizeof(float), (uint64_t)rows * d->ce.vocab);
+    return moi_cl_run(&call, rows);
+}
+
+static const char *moi_cl_kd_options(int gradient, size_t index_size) {
+    static const char *const options[2][2] = {
+        {"-DMO_GRADIENT=0 -DMO_WIDE=0", "-DMO_GRADIENT=1 -DMO_WIDE=0"},
+        {"-DMO_GRADIENT=0 -DMO_WIDE=1", "-DMO_GRADIENT=1 -DMO_WIDE=1"}};
+    return options[index_size == 4][gradient];
+}
+
+static mo_status moi_cl_kd_topk_rows(const moi_cl_loss_sweep *sweep, size_t row, size_t rows) {
+    const moi_cl_kd_call *c = (const moi_cl_kd_call *)sweep->self;
+    const mo_cl_linear_kd_desc *d = c->desc;
+    const size_t size = moi_cl_kd_index_size(d->ce.vocab), n = rows * d->k;
+    const mo_cl_mem kept = moi_cl_kd_space(d);
+    const mo_cl_mem indices = moi_cl_kd_rows_of(&c->tensors->indices, row, rows, d->k, size);
+    const mo_cl_mem log_probs = moi_cl_kd_rows_of(&c->tensors->log_probs, row, rows, d->k, 2);
+    moi_cl_call call = moi_cl_begin(d->ce.env->cl, MOI_CL_mo_cl_linear_kd_topk_rows,
+        moi_cl_kd_options(sweep->tensors->dx.buffer != NULL, size));
+    moi_cl_kd_args(&call, sweep, row, rows);
+    moi_cl_mem_arg(&call, &kept, sizeof(float), n);
+    moi_cl_mem_arg(&call, &indices, size, n);
+    moi_cl_mem_arg(&call, &log_probs, 2, n);
+    moi_cl_u32_arg(&call, (uint32_t)d->k);
+    return moi_cl_run(&call, rows);
+}
+
+mo_status mo_cl_linear_kd(
+    const mo_cl_linear_kd_desc *desc, const mo_cl_linear_kd_tensors *tensors, double *loss) {
+    mo_status status = moi_cl_kd_check(desc, tensors);
+    if (status != MO_OK) return status;
+    const moi_cl_kd_call call = {desc, tensors};
+    const moi_cl_loss_sweep sweep = {
+        &desc->ce, &tensors->ce, desc->k ? moi_cl_kd_topk_rows : moi_cl_kd_full_rows, &call};
+    status = moi_cl_loss_run(&sweep);
+    return status == MO_OK ? moi_cl_loss_get(&desc->ce, &tensors->ce, loss) : status;
+}
+
+/* ---- the teacher, written down ------------------------------------------------------------- */
+
+typedef struct moi_cl_topk_call {
+    const mo_cl_linear_kd_topk_desc *desc;
+    const mo_cl_mem *indices, *log_probs;
+} moi_cl_topk_call;
+
+static mo_cl_linear_ce_desc moi_cl_topk_ce(const mo_cl_linear_kd_topk_desc *d) {
+    mo_cl_linear_ce_desc ce;
+    memset(&ce, 0, sizeof ce);
+    ce.rows = d->rows;
+    ce.channels = d->channels;
+    ce.vocab = d->vocab;
+    ce.chunk_rows = d->chunk_rows;
+    ce.env = d->env;
+    ce.workspace = d->workspace;
+    return ce;
+}
+
+size_t mo_cl_linear_kd_topk_workspace_size(const mo_cl_linear_kd_topk_desc *desc) {
+    if (!desc) return 0;
+    const mo_cl_linear_ce_desc ce = moi_cl_topk_ce(desc);
+    return mo_cl_linear_ce_workspace_size(&ce);
+}
+
+static mo_status moi_cl_topk_rows(const moi_cl_loss_sweep *sweep, size_t row, size_t rows) {
+    const moi_cl_topk_call *c = (const moi_cl_topk_call *)sweep->self;
+    const mo_cl_linear_kd_topk_desc *d = c->desc;
+    const size_t size = moi_cl_kd_index_size(d->vocab);
+    const mo_cl_mem indices = moi_cl_kd_rows_of(c->indices, row, rows, d->k, size);
+    const mo_cl_mem log_probs = moi_cl_kd_rows_of(c->log_probs, row, rows, d->k, 2);
+    moi_cl_call call =
+        moi_cl_begin(d->env->cl, MOI_CL_mo_cl_linear_kd_topk, moi_cl_kd_options(0, size));
+    moi_cl_mem_arg(&call, &d->workspace, sizeof(float), (uint64_t)rows * d->vocab);
+    moi_cl_mem_arg(&call, &indices, size, (uint64_t)rows * d->k);
+    moi_cl_mem_arg(&call, &log_probs, 2, (uint64_t)rows * d->k);
+    moi_cl_u32_arg(&call, (uint32_t)d->vocab);
+    moi_cl_u32_arg(&call, (uint32_t)d->k);
+    moi_cl_f32_arg(&call, moi_cl_kd_temperature(d->temperature));
+    return moi_cl_run(&call, rows);
+}
+
+mo_status mo_cl_linear_kd_topk(const mo_cl_linear_kd_topk_desc *desc, mo_cl_mem x, mo_cl_mem w,
+    mo_cl_mem indices, mo_cl_mem log_probs) {
+    size_t n;
+    if (!desc || desc->k == 0 || desc->k > desc->vocab || !(desc->temperature >= 0.0f))
+        return MO_E_INVALID;
+    const mo_cl_linear_ce_desc ce = moi_cl_topk_ce(desc);
+    const moi_cl_topk_call call = {desc, &indices, &log_probs};
+    mo_cl_linear_ce_tensors tensors;
+    memset(&tensors, 0, sizeof tensors);
+    tensors.x = x;
+    tensors.w = w;
+    const mo_status status =
+        moi_cl_loss_check(&ce, &tensors, mo_cl_linear_kd_topk_workspace_size(desc), 0, 0);
+    if (status != MO_OK) return status;
+    if (!moi_mul(desc->rows, desc->k, &n) || n > SIZE_MAX / 8) return MO_E_OVERFLOW;
+    if (!moi_cl_kd_has(&indices, moi_cl_kd_index_size(desc->vocab), n) ||
+        !moi_cl_kd_has(&log_probs, 2, n))
+        return MO_E_INVALID;
+    const moi_cl_loss_sweep sweep = {&ce, &tensors, moi_cl_topk_rows, &call};
+    return moi_cl_loss_run(&sweep);
+}
+/* mo_cl_dpo.c - see mo_cl_dpo.h. */
+
+size_t mo_cl_linear_dpo_workspace_size(const mo_cl_linear_dpo_desc *desc) {
+    size_t n, size = desc ? mo_cl_linear_ce_workspace_size(&desc->ce) : 0;
+    if (size == 0 || !moi_mul(desc->ce.rows, sizeof(float), &n)) return 0;
+    return moi_add(size, n, &n) ? n : 0;
+}
+
+static size_t moi_cl_dpo_end(const mo_cl_linear_dpo_desc *d, size_t i) {
+    return d->ends ? d->ends[i] : (i + 1) * (d->ce.rows / (2 * d->pairs.pairs));
+}
+
+static mo_status moi_cl_dpo_check(
+    const mo_cl_linear_dpo_desc *d, const mo_cl_linear_ce_tensors *t, const double *log_probs) {
+    if (!d || !t || !log_probs || t->weights.buffer || d->ce.label_smoothing != 0.0f ||
+        d->ce.z_loss != 0.0f || d->pairs.pairs == 0 || d->pairs.pairs > d->ce.rows)
+        return MO_E_INVALID;
+    const size_t n = 2 * d->pairs.pairs;
+    if (!d->ends && d->ce.rows % n != 0) return MO_E_INVALID;
+    for (size_t i = 0; i < n; i++)
+        if (moi_cl_dpo_end(d, i) > d->ce.rows ||
+            (i && moi_cl_dpo_end(d, i) < moi_cl_dpo_end(d, i - 1)))
+            return MO_E_INVALID;
+    if (moi_cl_dpo_end(d, n - 1) != d->ce.rows) return MO_E_INVALID;
+    mo_cl_linear_ce_desc ce = d->ce;
+    ce.scale = 1.0f; /* nothing is counted */
+    return moi_cl_loss_check(&ce, t, mo_cl_linear_dpo_workspace_size(d), 1, 1);
+}
+
+/* One sweep over the rows, with a weight for each where there are gradients. */
+static mo_status moi_cl_dpo_sweep(
+    const mo_cl_linear_dpo_desc *d, const mo_cl_linear_ce_tensors *tensors, int gradients) {
+    const mo_cl_mem none = {NULL, 0, 0, 0};
+    mo_cl_linear_ce_desc ce = d->ce;
+    mo_cl_linear_ce_tensors t = *tensors;
+    ce.scale = 1.0f;
+    t.counted = none;
+    if (gradients)
+        t.weights = mo_cl_part(
+            &ce.workspace, mo_cl_linear_ce_workspace_size(&ce), (uint64_t)ce.rows * sizeof(float));
+    else t.dx = t.dw = none;
+    return mo_cl_linear_ce(&ce, &t, NULL);
+}
+
+static mo_status moi_cl_dpo_read(
+    const mo_cl_linear_dpo_desc *d, const mo_cl_mem *losses, double *log_probs) {
+    float part[1024];
+    size_t sequence = 0;
+    for (size_t i = 0; i < 2 * d->pairs.pairs; i++) log_probs[i] = 0;
+    for (size_t row = 0; row < d->ce.rows; row += 1024) {
+        const size_t n = d->ce.rows - row < 1024 ? d->ce.rows - row : 1024;
+        const mo_status status = moi_cl_loss_fetch(d->ce.env->cl, losses, row, n, part);
+        if (status != MO_OK) return status;
         for (size_t i = 0; i < n; i++) {
-            outside |= part[i] == -1.0f;
-            sum += (double)part[i];
+            while (row + i >= moi_cl_dpo_end(d, sequence)) sequence++;
+            log_probs[sequence] -= (double)part[i];
         }
     }
-    if (outside) {
-        moi_cl_say(&cl->log, MO_LOG_ERROR, "cl: a target is outside the vocabulary");
-        return MO_E_INVALID;
-    }
-    *loss = sum * (scale == 0.0f ? 1.0 / (double)rows : (double)scale);
     return MO_OK;
+}
+
+mo_status mo_cl_linear_dpo_log_probs(
+    const mo_cl_linear_dpo_desc *desc, const mo_cl_linear_ce_tensors *tensors, double *log_probs) {
+    mo_status status = moi_cl_dpo_check(desc, tensors, log_probs);
+    if (status != MO_OK) return status;
+    if (tensors->dx.buffer || tensors->dw.buffer) return MO_E_INVALID;
+    status = moi_cl_dpo_sweep(desc, tensors, 0);
+    return status == MO_OK ? moi_cl_dpo_read(desc, &tensors->losses, log_probs) : status;
+}
+
+/* The weights of the rows of sequence i. */
+static mo_status moi_cl_dpo_fill(const mo_cl_linear_dpo_desc *d, size_t i, float weight) {
+    const size_t begin = i ? moi_cl_dpo_end(d, i - 1) : 0, n = moi_cl_dpo_end(d, i) - begin;
+    const mo_cl_mem rows = mo_cl_part(&d->ce.workspace,
+        mo_cl_linear_ce_workspace_size(&d->ce) + begin * sizeof(float), n * sizeof(float));
+    if (n == 0) return MO_OK;
+    moi_cl_call call = moi_cl_begin(d->ce.env->cl, MOI_CL_mo_cl_fill_u32, NULL);
+    moi_cl_mem_arg(&call, &rows, sizeof(float), n);
+    moi_cl_u32_arg(&call, moi_float_bits(weight));
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(d->ce.env->cl, n));
+}
+
+/* Pair by pair, so that no memory for all gradients is needed. */
+static mo_status moi_cl_dpo_pairs(const mo_cl_linear_dpo_desc *d, const double *log_probs,
+    const double *reference, int gradients, double *loss) {
+    const size_t n = d->pairs.pairs;
+    mo_dpo_pairs_desc one = d->pairs;
+    double sum = 0;
+    one.pairs = 1;
+    if (one.scale == 0.0f) one.scale = 1.0f / (float)n;
+    for (size_t i = 0; i < n; i++) {
+        const double policy[2] = {log_probs[i], log_probs[n + i]};
+        const double before[2] = {reference[i], reference[n + i]};
+        double g[2], part;
+        mo_status status = mo_dpo_pairs(&one, policy, before, g, &part);
+        if (status == MO_OK && gradients) status = moi_cl_dpo_fill(d, i, (float)-g[0]);
+        if (status == MO_OK && gradients) status = moi_cl_dpo_fill(d, n + i, (float)-g[1]);
+        if (status != MO_OK) return status;
+        sum += part;
+    }
+    *loss = sum;
+    return MO_OK;
+}
+
+mo_status mo_cl_linear_dpo(const mo_cl_linear_dpo_desc *desc,
+    const mo_cl_linear_ce_tensors *tensors, const double *reference, double *log_probs,
+    double *loss) {
+    double found = 0;
+    mo_status status = moi_cl_dpo_check(desc, tensors, log_probs);
+    if (status != MO_OK) return status;
+    if (!reference || !loss || !(desc->pairs.beta >= 0.0f) ||
+        !(desc->pairs.label_smoothing >= 0.0f && desc->pairs.label_smoothing <= 0.5f))
+        return MO_E_INVALID;
+    const int gradients = tensors->dx.buffer != NULL;
+    status = moi_cl_dpo_sweep(desc, tensors, 0);
+    if (status == MO_OK) status = moi_cl_dpo_read(desc, &tensors->losses, log_probs);
+    if (status == MO_OK) status = moi_cl_dpo_pairs(desc, log_probs, reference, gradients, &found);
+    if (status == MO_OK && gradients) status = moi_cl_dpo_sweep(desc, tensors, 1);
+    if (status == MO_OK) *loss = found;
+    return status;
 }
 
 #if defined(__GNUC__) || defined(__clang__)

@@ -170,6 +170,8 @@ typedef struct head {
     mo_cl_gemm_env env;
     mo_cl_linear_ce_desc desc;
     mo_cl_linear_ce_tensors tensors;
+    mo_cl_linear_kd_desc kd;
+    mo_cl_linear_kd_tensors taught;
 } head;
 
 static void linear_ce(void *state) {
@@ -209,6 +211,40 @@ static bool setup_loss(work *w) {
     return true;
 }
 
+static void linear_kd(void *state) {
+    head *s = state;
+    must(mo_cl_linear_kd(&s->kd, &s->taught, NULL));
+}
+
+// A teacher of the student's size; with a variant only so many log-probabilities of it.
+static bool setup_distill(work *w) {
+    const int k = w->variant;
+    const size_t n = 1024 * 64;
+    w->variant = 256;
+    if (!setup_loss(w)) return false;
+    w->variant = k;
+    head *s = w->state;
+    uint16_t *pairs = take(w, 2 * n * sizeof *pairs);
+    s->kd.ce = s->desc;
+    s->kd.k = (size_t)k;
+    s->kd.ce.workspace = device_take(w, mo_cl_linear_kd_workspace_size(&s->kd));
+    s->taught = (mo_cl_linear_kd_tensors){.ce = s->tensors,
+        .teacher_x = s->tensors.x,
+        .teacher_w = s->tensors.w,
+        .indices = device_take(w, n * sizeof *pairs),
+        .log_probs = device_take(w, n * sizeof *pairs)};
+    const mo_cl_mem all[] = {s->kd.ce.workspace, s->taught.indices, s->taught.log_probs};
+    if (!pairs || !device_took(all, sizeof all / sizeof *all)) return false;
+    for (size_t i = 0; i < n; i++)
+        pairs[i] = (uint16_t)(i * 61 % s->desc.vocab), pairs[n + i] = 0xc500; // -5
+    must(mo_cl_upload(&w->device->heap, MO_CL_COMPUTE, &s->taught.indices, 0, pairs,
+        n * sizeof *pairs, NULL, NULL));
+    must(mo_cl_upload(&w->device->heap, MO_CL_COMPUTE, &s->taught.log_probs, 0, pairs + n,
+        n * sizeof *pairs, NULL, NULL));
+    if (k == 0) w->flops *= 8.0 / 6.0;
+    return true;
+}
+
 const bench_case cases_device_model[] = {
     {"gemm.1024", "product", "1024 x 1024 x 1024", 0, setup_gemm, multiply, 0},
     {"gemm.gpt_qkv", "product", "m 1024, n 1152, k 384", 0, setup_gemm, multiply, 1},
@@ -239,6 +275,10 @@ const bench_case cases_device_model[] = {
         setup_loss, linear_ce, 0},
     {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,
         linear_ce, 256},
+    {"loss.linear_kd_256", "pass", "with a teacher of the same size", 0, setup_distill, linear_kd,
+        0},
+    {"loss.linear_kd_top32", "pass", "with 32 log-probabilities of it", 0, setup_distill, linear_kd,
+        32},
     {0}};
 #else
 typedef int cases_device_model_is_empty;

@@ -231,6 +231,8 @@ typedef struct head {
     mo_gemm_env env;
     mo_linear_ce_desc desc;
     mo_linear_ce_tensors tensors;
+    mo_linear_kd_desc kd;
+    mo_linear_kd_tensors taught;
 } head;
 
 static void linear_ce(void *state) {
@@ -271,6 +273,34 @@ static bool setup_loss(work *w) {
     return true;
 }
 
+static void linear_kd(void *state) {
+    head *s = state;
+    double loss;
+    must(mo_linear_kd(&s->kd, &s->taught, &loss));
+}
+
+// A teacher of the student's size; with a variant only so many log-probabilities of it.
+static bool setup_distill(work *w) {
+    const int k = w->variant;
+    w->variant = 256;
+    if (!setup_loss(w)) return false;
+    w->variant = k;
+    head *s = w->state;
+    mo_linear_ce_desc *d = &s->kd.ce;
+    uint16_t *indices = take(w, 1024 * 64 * sizeof *indices),
+             *log_probs = take(w, 1024 * 64 * sizeof *log_probs);
+    s->kd.k = (size_t)k;
+    *d = s->desc;
+    d->workspace_size = mo_linear_kd_workspace_size(&s->kd);
+    d->workspace = take(w, d->workspace_size);
+    if (!d->workspace || !indices || !log_probs) return false;
+    for (size_t i = 0; i < d->rows * (size_t)k; i++)
+        indices[i] = (uint16_t)(i * 61 % d->vocab), log_probs[i] = 0xc500; // -5
+    s->taught = (mo_linear_kd_tensors){s->tensors, s->tensors.x, s->tensors.w, indices, log_probs};
+    if (k == 0) w->flops *= 8.0 / 6.0;
+    return true;
+}
+
 const bench_case cases_model[] = {
     {"attention.forward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
         setup_attention_forward, attention_forward, 256},
@@ -292,4 +322,8 @@ const bench_case cases_model[] = {
         setup_loss, linear_ce, 0},
     {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,
         linear_ce, 256},
+    {"loss.linear_kd_256", "pass", "with a teacher of the same size", 0, setup_distill, linear_kd,
+        0},
+    {"loss.linear_kd_top32", "pass", "with 32 log-probabilities of it", 0, setup_distill, linear_kd,
+        32},
     {0}};

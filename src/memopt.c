@@ -66,7 +66,10 @@
 #include "mo_attention.c"
 #include "mo_linear_attention.c"
 #include "mo_qkv.c"
+#include "mo_loss_internal.h"
 #include "mo_loss.c"
+#include "mo_distill.c"
+#include "mo_dpo.c"
 
 #include "mo_layout_internal.h"
 #include "mo_layout.c"

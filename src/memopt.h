@@ -31,7 +31,8 @@
  *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
  *   linear_attention  attention in time and memory of the sequence's length
  *   qkv          the projection to queries, keys and values as one product, and its gradients
- *   loss         cross-entropy without the logits of the whole batch
+ *   loss         cross-entropy without the logits of the whole batch; distill: a teacher, or its
+ *                largest log-probabilities; dpo: preferences between answers
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   release      updates inside backward, and clipping there
@@ -166,6 +167,8 @@ extern "C" {
 #include "mo_linear_attention.h"
 #include "mo_qkv.h"
 #include "mo_loss.h"
+#include "mo_distill.h"
+#include "mo_dpo.h"
 
 #include "mo_layout.h"
 #include "mo_layout_svg.h"

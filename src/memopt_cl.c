@@ -90,7 +90,10 @@
 #include "mo_cl_attention.c"
 #include "mo_cl_linear_attention.c"
 #include "mo_cl_qkv.c"
+#include "mo_cl_loss_internal.h"
 #include "mo_cl_loss.c"
+#include "mo_cl_distill.c"
+#include "mo_cl_dpo.c"
 
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop

@@ -38,7 +38,8 @@
  *   cl_attention  exact attention without the seq x seq matrix: windows, shared heads, blocks
  *   cl_linear_attention  attention in time and memory of the sequence's length
  *   cl_qkv       the projection to queries, keys and values as one product, and its gradients
- *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
+ *   cl_loss      cross-entropy fused with the output projection, in chunks of rows; cl_distill: a
+ *                teacher, or its largest log-probabilities; cl_dpo: preferences between answers
  *
  * HOW TO USE IT
  *
@@ -125,6 +126,8 @@ extern "C" {
 #include "mo_cl_linear_attention.h"
 #include "mo_cl_qkv.h"
 #include "mo_cl_loss.h"
+#include "mo_cl_distill.h"
+#include "mo_cl_dpo.h"
 
 #ifdef __cplusplus
 }

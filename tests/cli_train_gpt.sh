@@ -804,6 +804,70 @@ test_init_takes_names_with_a_prefix() {
     same "$(losses plain.json)" "$(losses prefix.json)"
 }
 
+# ---- held-out text, a teacher -------------------------------------------------------------------
+
+small=(--layers 1 --channels 16 --heads 2 --seq 16 --batch 2 --threads 1)
+
+test_held_out_text_has_the_loss_that_training_on_it_begins_with() {
+    head -c 161 "$self" > whole
+    tail -c +97 whole > held # two batches
+    "$program" --text whole "${small[@]}" --steps 0 --valid 65 --json > valid.json 2> err
+    train begins --text held "${small[@]}" --steps 2 --lr 1e-12
+    within 1e-6 "$(losses begins.json | awk '{ printf "%.9f\n", ($1 + $2) / 2 }')" \
+        "$(number valid.json valid_loss)"
+    train parts --text whole "${small[@]}" --steps 1 --lr 1e-12 --valid 0.41 \
+        --strategy accum=2,loss=3
+    within 1e-6 "$(number valid.json valid_loss)" "$(number parts.json valid_loss)"
+    train short --text whole "${small[@]}" --steps 1
+    ! grep -q valid_loss short.json
+    refuses 1 "whole: --valid holds out 20 tokens, fewer than one batch reads" --text whole \
+        "${small[@]}" --valid 20
+    refuses 1 "fewer than one update reads" --text whole "${small[@]}" --valid 150
+}
+
+# The teacher's file is the model itself: nothing is left to learn, and the last norm and the head
+# agree to the bit.
+test_a_teacher_that_is_the_student_has_nothing_to_say() {
+    local s
+    "$program" "${plain[@]}" --save s.st --steps 0 > out 2> err
+    for s in none accum=3,loss=5 checkpoint=block; do
+        train same "${plain[@]}" --init s.st --distill s.st --distill-weight 1 --strategy "$s" \
+            --steps 1
+        within 1e-6 0 "$(losses same.json)"
+    done
+}
+
+test_a_teacher_of_any_size_changes_no_bit_between_strategies() {
+    local s
+    head -c 3000 "$self" > text
+    train teacher --text text --layers 3 --channels 32 --heads 4 --seq 24 --batch 2 --steps 3 \
+        --save t.st
+    train alone --text text "${small[@]}" --steps 5 --lr 1e-2 --strategy none
+    train taught --text text "${small[@]}" --steps 5 --lr 1e-2 --strategy distill=t.st
+    [ "$(losses alone.json)" != "$(losses taught.json)" ] || say "nothing was taught"
+    [ "$(number taught.json param)" -gt $(($(number alone.json param) + 100000)) ]
+    for s in checkpoint=sqrt offload loss=7; do
+        train other --text text "${small[@]}" --steps 5 --lr 1e-2 --strategy "$s,distill=t.st"
+        within 1e-6 "$(losses taught.json)" "$(losses other.json)"
+    done
+    train budget --text text "${small[@]}" --steps 2 --distill t.st --budget 90% --compare
+    [ "$(number budget.json peak_bytes)" -le "$(number budget.json budget_bytes)" ]
+}
+
+test_bad_teachers_are_refused() {
+    head -c 3000 "$self" > text
+    train teacher --text text "${small[@]}" --steps 1 --save t.st
+    refuses 1 "t.st: the teacher has a vocabulary of 256, not 61" "${tiny[@]}" --seq 16 \
+        --distill t.st
+    refuses 1 "t.st: --seq is 17, but the teacher has 16 positions" --text text "${small[@]}" \
+        --distill t.st --seq 17
+    fails_with 1 "nowhere.st" --text text "${small[@]}" --distill nowhere.st
+    refuses 2 "--distill-weight: needs --distill" --text text --distill-weight 0.3
+    refuses 2 "--distill-temperature: needs --distill" --text text --distill-temperature 3
+    refuses 2 "--distill-weight: '0' is not a number" --text text --distill t.st --distill-weight 0
+    refuses 2 "--strategy: unknown 'distill'" --text text --strategy distill
+}
+
 # ---- output ------------------------------------------------------------------------------------
 
 test_json_is_one_line_of_valid_json() {
@@ -894,7 +958,7 @@ test_help_lists_the_flags() {
     [ ! -s err ]
     for flag in arch rope-theta kv-heads text tokens layers channels heads seq batch accum steps \
         lr weight-decay clip seed shuffle init threads blas budget strategy save half resume \
-        sample report compare json; do
+        sample report compare json distill distill-weight distill-temperature valid; do
         grep -q -- " --$flag " help || say "--$flag is not there"
     done
     [ "$(awk 'length > 100' help | wc -l)" -eq 0 ]
@@ -1233,6 +1297,15 @@ test_device_has_the_losses_of_the_reference_with_every_strategy() {
     done
 }
 
+test_device_is_taught_as_the_cpu_is() {
+    device
+    head -c 3000 "$self" > text
+    train teacher --text text --layers 2 --channels 32 --heads 4 --seq 16 --batch 2 --steps 3 \
+        --save t.st
+    train cpu --text text "${small[@]}" --steps 4 --lr 1e-2 --distill t.st --valid 0.2
+    train run --text text "${small[@]}" --steps 4 --lr 1e-2 --distill t.st --valid 0.2 "${on[@]}"
+    within 1e-5 "$(losses cpu.json)" "$(losses run.json)"
+    within 1e-5 "$(number cpu.json valid_loss)" "$(number run.json valid_loss)"
 test_device_releases_gradients_without_changing_a_bit() {
     device
     local s

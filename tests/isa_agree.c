@@ -506,6 +506,43 @@ static void run_linear_attention(output *out) {
     free(y);
 }
 
+/* A student of 19 channels and a teacher of 5; variant: what of it is written down. */
+static void run_distill(output *out) {
+    enum { ROWS = 9, CHANNELS = 19, WIDTH = 5, VOCAB = 67 };
+    float x[ROWS * CHANNELS], w[VOCAB * CHANNELS], dx[ROWS * CHANNELS], tx[ROWS * WIDTH],
+        tw[VOCAB * WIDTH], loss_f;
+    uint16_t indices[ROWS * VOCAB], log_probs[ROWS * VOCAB];
+    int32_t targets[ROWS];
+    double loss;
+    mo_gemm_env env = gemm_env();
+    rng_state = 5;
+    fill_uniform(x, ROWS * CHANNELS);
+    fill_uniform(w, VOCAB * CHANNELS);
+    fill_uniform(tx, ROWS * WIDTH);
+    fill_uniform(tw, VOCAB * WIDTH);
+    for (int i = 0; i < ROWS; i++) targets[i] = (int32_t)(rng() % VOCAB);
+    mo_linear_kd_desc d;
+    mo_linear_kd_topk_desc topk;
+    mo_linear_kd_tensors t;
+    memset(&d, 0, sizeof d), memset(&topk, 0, sizeof topk), memset(&t, 0, sizeof t);
+    topk.rows = d.ce.rows = ROWS;
+    topk.vocab = d.ce.vocab = VOCAB;
+    d.ce.channels = CHANNELS;
+    topk.channels = d.teacher_channels = WIDTH;
+    topk.env = d.ce.env = &env;
+    topk.k = d.k = (size_t)variant;
+    topk.workspace_size = d.ce.workspace_size = 1 << 16;
+    topk.workspace = d.ce.workspace = mo_alloc(NULL, 1 << 16, 64);
+    t.ce.x = x, t.ce.w = w, t.ce.targets = targets, t.ce.dx = dx;
+    t.teacher_x = tx, t.teacher_w = tw, t.indices = indices, t.log_probs = log_probs;
+    if (variant) must(mo_linear_kd_topk(&topk, tx, tw, indices, log_probs));
+    must(mo_linear_kd(&d, &t, &loss));
+    loss_f = (float)loss;
+    keep(out, &loss_f, 1, sizeof loss_f);
+    keep(out, dx, ROWS * CHANNELS, sizeof *dx);
+    mo_free(NULL, d.ce.workspace, 1 << 16, 64);
+    mo_free(NULL, env.workspace, env.workspace_size, 64);
+}
 static void run_loss(output *out) {
     enum { ROWS = 11, CHANNELS = 19, VOCAB = 67 };
     float x[ROWS * CHANNELS], w[VOCAB * CHANNELS], dx[ROWS * CHANNELS], dw[VOCAB * CHANNELS] = {0},
@@ -517,10 +554,18 @@ static void run_loss(output *out) {
     fill_uniform(x, ROWS * CHANNELS);
     fill_uniform(w, VOCAB * CHANNELS);
     for (int i = 0; i < ROWS; i++) targets[i] = (int32_t)(rng() % VOCAB);
-    mo_linear_ce_desc d = {ROWS, CHANNELS, VOCAB, 4, 0, &env, NULL, 0};
+    mo_linear_ce_desc d;
+    memset(&d, 0, sizeof d);
+    d.rows = ROWS;
+    d.channels = CHANNELS;
+    d.vocab = VOCAB;
+    d.chunk_rows = 4;
+    d.label_smoothing = variant ? 0.1f : 0;
+    d.z_loss = variant ? 1e-3f : 0;
+    d.env = &env;
     d.workspace_size = mo_linear_ce_workspace_size(&d);
     d.workspace = mo_alloc(NULL, d.workspace_size, 64);
-    mo_linear_ce_tensors t = {x, w, targets, dx, dw};
+    mo_linear_ce_tensors t = {x, w, targets, dx, dw, NULL, NULL, NULL};
     must(mo_linear_ce(&d, &t, &loss));
     loss_f = (float)loss;
     keep(out, &loss_f, 1, sizeof loss_f);
@@ -593,6 +638,9 @@ static const struct {
     {"linear_attention.causal", run_linear_attention, 0, 0},
     {"linear_attention.full", run_linear_attention, 1, 0},
     {"linear_ce", run_loss, 0, 0},
+    {"linear_ce.smooth", run_loss, 1, 0},
+    {"linear_kd", run_distill, 0, 0},
+    {"linear_kd.topk", run_distill, 9, 0},
 };
 
 #ifdef ISA_AGREE_KNOWN_BAD /* shows that a single wrong bit is found */

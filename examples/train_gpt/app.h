@@ -61,10 +61,12 @@ typedef struct options {
     const char *const *texts; // [n_texts]
     size_t n_texts;
     const char *tokens, *init, *resume, *save, *report, *blas, *device, *page_dir;
-    const char *arch; // NULL = the file's, or gpt2
+    const char *arch;    // NULL = the file's, or gpt2
+    const char *distill; // the teacher's file; NULL = none
     size_t layers, channels, heads, kv_heads, seq, batch, accum, steps, threads, sample;
     size_t save_every, keep; // 0 = not given
-    double lr, weight_decay, clip, rope_theta;
+    double lr, weight_decay, clip, rope_theta, distill_weight, distill_temperature;
+    double valid; // 0 = none; below 1 a part of the text, else so many tokens at its end
     uint64_t seed;
     uint64_t budget;       // bytes, 0 = none
     double budget_percent; // of the plan of --strategy none, 0 = not given so
@@ -92,7 +94,7 @@ void format_mib(uint64_t bytes, char *text, size_t size);
 // token.
 typedef struct corpus {
     const char *name;
-    mo_tokens tokens;
+    mo_tokens tokens, training; // all; without what is held out at the end
     uint32_t vocab;
 } corpus;
 
@@ -191,6 +193,7 @@ typedef struct gpt_costs {
     double rows;
     stage_costs embedding, attention, mlp, head;
     double update;
+    double teacher;          // forward of its own
     double copy_bytes_per_s; // to host memory and back
 } gpt_costs;
 
@@ -205,7 +208,7 @@ typedef struct gpt_chain_desc {
     const gpt_kernels *kernels;
     const gpt_costs *costs;
     size_t layers, batch, loss_rows;
-    bool halves;
+    bool halves, distill;      // distill: with a teacher's logits beside the student's
     const mo_params *released; // NULL = gradients lie elsewhere
 } gpt_chain_desc;
 
@@ -248,9 +251,18 @@ struct gpt_kernels {
     void (*embedding_backward)(const gpt_run *run, const float *dy);
     size_t (*linear_ce_workspace_size)(const mo_linear_ce_desc *d);
     void (*linear_ce)(gpt_run *run, const mo_linear_ce_desc *d, const mo_linear_ce_tensors *t);
-    double (*loss)(const gpt_run *run); // of the last linear_ce; waits for it
+    size_t (*linear_kd_workspace_size)(const mo_linear_kd_desc *d);
+    void (*linear_kd)(gpt_run *run, const mo_linear_kd_desc *d, const mo_linear_kd_tensors *t);
+    double (*loss)(const gpt_run *run); // of the last of these; waits for it
     void (*copy)(const gpt_run *run, const float *from, float *to, size_t n);
 };
+
+// A teacher's last hidden states of the micro-batch, and its head.
+typedef struct distillation {
+    const float *x, *w;
+    size_t channels;
+    float temperature, weight;
+} distillation;
 
 // What one step of the plan needs to run.
 struct gpt_run {
@@ -266,8 +278,10 @@ struct gpt_run {
     const float *rope_table; // NULL = none
     size_t loss_rows;
     float loss_scale;
-    double loss;   // the CPU's: of the last linear_ce
-    float *losses; // a device's: of each row
+    const distillation *distill; // NULL = none
+    bool evaluate;               // the loss alone: no gradients
+    double loss;                 // the CPU's: of the last linear_ce
+    float *losses;               // a device's: of each row
     mo_gemm_env env;
     void *workspace; // shared by all that needs one
     size_t workspace_size;
@@ -280,6 +294,8 @@ typedef struct stage_params {
     size_t first, n, tensor;
 } stage_params;
 stage_params gpt_stage_params(const gpt_run *run, const mo_step *step);
+// Weight and bias of a norm, gradients, and where its stats are.
+mo_layernorm_desc gpt_norm(const gpt_run *run, const mo_param *w, float *stats);
 
 // Text from the model, one token at a time with cached keys and values in the given memory.
 void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, uint64_t seed,
@@ -356,12 +372,13 @@ struct trainer {
         *pages; // NULL = the states are there; else the addresses only stand for them
     mo_parallel parallel;
     mo_cblas_sgemm *cblas;
-    gpt_costs costs;   // rows = 0: not measured
-    uint64_t step;     // updates done so far, also by the run that is resumed
-    uint64_t epoch;    // of the text
-    uint64_t position; // its tokens that were trained on
-    bool shuffle;      // another order in each epoch
-    double norm;       // of the last update, for release=previous; 0 = none
+    struct teacher *teacher; // NULL = none
+    gpt_costs costs;         // rows = 0: not measured
+    uint64_t step;           // updates done so far, also by the run that is resumed
+    uint64_t epoch;          // of the text
+    uint64_t position;       // its tokens that were trained on
+    bool shuffle;            // another order in each epoch
+    double norm;             // of the last update, for release=previous; 0 = none
 };
 
 // What is known of a run when it ends.
@@ -373,8 +390,9 @@ typedef struct result {
     page_figures page;                // since the first step; zero = not paged
     double ms_per_step, predicted_ms; // 0 = not predicted
     double tokens_per_s, first_loss, last_loss;
-    size_t steps; // done
-    bool early;   // a signal has ended it
+    double valid_loss; // of what --valid holds out; -1 = nothing
+    size_t steps;      // done
+    bool early;        // a signal has ended it
     char strategy[128], device[160];
 } result;
 
@@ -390,16 +408,16 @@ bool trainer_is_bf16(const trainer *t, const strategy *s, size_t i); // paramete
 size_t trainer_rows(const trainer *t, const strategy *s);            // tokens of a micro-batch
 // Where tensors lie in the plan: parameters, gradients and states in as few fixed blocks as the
 // memory's pieces allow.
-enum { TENSOR_PARAM, TENSOR_GRAD, TENSOR_STATE, N_TENSOR_KINDS };
+enum { TENSOR_PARAM, TENSOR_GRAD, TENSOR_STATE, TENSOR_TEACHER, N_TENSOR_KINDS };
 typedef struct tensor_place {
     size_t block, off, size; // size 0 = none
 } tensor_place;
 typedef struct fixed_layout {
     mo_plan_fixed *blocks;
     size_t n_blocks;
-    tensor_place *places[N_TENSOR_KINDS]; // [params.n], or [n_slots]
-    size_t n_slots;                       // resident pages; the places of states are theirs then
-    size_t tokens, workspace, rope;       // blocks; rope 0 = none
+    tensor_place *places[N_TENSOR_KINDS];    // [params.n], or [n_slots]
+    size_t n_slots;                          // resident pages; the places of states are theirs then
+    size_t tokens, workspace, rope, teacher; // blocks; 0 = none
 } fixed_layout;
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f);
 void trainer_fixed_close(fixed_layout *f);
@@ -492,11 +510,35 @@ void release_rehearse(session *x);
 const char *release_name(mo_release_clip clip);
 mo_release_clip release_find(const char *word, size_t n); // MO_RELEASE_CLIP_COUNT: no such word
 
+// Positions of rotary embedding, written to memory of the plan.
+float *rope_begin(const trainer *t, void *memory);
+
+// ---- teacher ----------------------------------------------------------------------------------
+
+typedef struct teacher {
+    options own;
+    trainer like; // its sizes and weights, in the place of the run
+    gpt_run run;  // of one sequence
+    float *x[2];  // before and behind half a block
+    void *attention[N_ATTENTION_TENSORS], *mlp[N_MLP_TENSORS];
+    float *hidden; // of all sequences of a micro-batch
+    distillation distill;
+} teacher;
+
+void teacher_open(trainer *t); // sizes, from the file; does nothing without --distill
+void teacher_close(trainer *t);
+size_t teacher_space_size(const trainer *t, const strategy *s); // bytes of activations
+void teacher_bind(session *x, char *memory);                    // behind its parameters
+void teacher_load(trainer *t);                                  // weights
+void teacher_forward(session *x);                               // of x->inputs
+
 // ---- checkpoint -------------------------------------------------------------------------------
 
 // Before memory is planned: shapes from a file, and whether it has all weights. Then the contents.
 void checkpoint_find(trainer *t); // the file that --resume means
 void checkpoint_read_config(trainer *t, const char *path, bool resume);
+// As of --init, and what the file says of heads and rotary positions.
+void checkpoint_read_teacher(trainer *t, const char *path);
 void checkpoint_check_params(const trainer *t, const char *path);
 void checkpoint_load(trainer *t, const char *path, bool resume);
 void checkpoint_save(const trainer *t, const char *path);

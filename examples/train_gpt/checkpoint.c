@@ -245,6 +245,19 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     mo_safetensors_close(&st);
 }
 
+void checkpoint_read_teacher(trainer *t, const char *path) {
+    mo_safetensors st;
+    gpt_config *c = &t->config;
+    checkpoint_read_config(t, path, false);
+    open_file(&st, path);
+    c->heads = c->channels / 64 ? c->channels / 64 : 1; // GPT-2's of any size
+    if (mo_safetensors_metadata(&st, "memopt.heads"))
+        c->heads = (size_t)number(&st, path, "memopt.heads", 1);
+    take_theta(t, &st, path);
+    c->rope_theta = t->own.rope_theta;
+    mo_safetensors_close(&st);
+}
+
 // fp32 or bf16, whatever the parameter is.
 static const mo_safetensors_entry *need_param(
     const mo_safetensors *st, const char *path, const mo_param *p) {

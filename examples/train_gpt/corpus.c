@@ -14,6 +14,9 @@ void corpus_open(corpus *c, const options *o) {
     c->name = desc.n_paths == 1 ? desc.paths[0] : "the text files";
     if (mo_tokens_open(&c->tokens, &desc) != MO_OK) exit(EXIT_BAD); // app_log has said why
     if (o->tokens && mo_tokens_max(&c->tokens, &most) != MO_OK) exit(EXIT_BAD);
+    c->training = c->tokens;
+    const double held = o->valid < 1 ? o->valid * (double)c->tokens.n : o->valid;
+    c->training.n -= held < (double)c->tokens.n ? (uint64_t)held : c->tokens.n;
     c->vocab = c->tokens.n > 0 ? (uint32_t)most + 1 : o->tokens ? 0 : 256;
 }
 

@@ -209,6 +209,13 @@ static void linear_ce(
     check(mo_linear_ce(&d, tensors, &run->loss), "mo_linear_ce");
 }
 
+static void linear_kd(
+    gpt_run *run, const mo_linear_kd_desc *desc, const mo_linear_kd_tensors *tensors) {
+    mo_linear_kd_desc d = *desc;
+    d.ce.env = &run->env;
+    check(mo_linear_kd(&d, tensors, &run->loss), "mo_linear_kd");
+}
+
 static double last_loss(const gpt_run *run) { return run->loss; }
 
 static void copy(const gpt_run *run, const float *from, float *to, size_t n) {
@@ -234,6 +241,8 @@ static const gpt_kernels kernels = {.bias_forward = bias_forward,
     .embedding_backward = embedding_backward,
     .linear_ce_workspace_size = mo_linear_ce_workspace_size,
     .linear_ce = linear_ce,
+    .linear_kd_workspace_size = mo_linear_kd_workspace_size,
+    .linear_kd = linear_kd,
     .loss = last_loss,
     .copy = copy};
 

@@ -259,20 +259,51 @@ static size_t linear_ce_workspace_size(const mo_linear_ce_desc *desc) {
     return mo_cl_linear_ce_workspace_size(&ce);
 }
 
-static void linear_ce(gpt_run *run, const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *t) {
-    device *d = run->device;
-    const mo_cl_gemm_env env = {.cl = &d->cl, .workspace = workspace(run)};
+static mo_cl_linear_ce_tensors linear_ce_tensors(
+    const gpt_run *run, const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *t) {
+    const device *d = run->device;
     const size_t rows = desc->rows, n = rows * desc->channels, size = desc->vocab * desc->channels;
-    mo_cl_linear_ce_desc ce = linear_ce_desc(desc);
-    ce.env = &env;
-    ce.workspace = device_at(d, desc->workspace, desc->workspace_size);
-    const mo_cl_linear_ce_tensors tensors = {.x = device_floats(d, t->x, n),
+    return (mo_cl_linear_ce_tensors){.x = device_floats(d, t->x, n),
         .w = device_floats(d, t->w, size),
         .targets = device_at(d, t->targets, rows * sizeof *t->targets),
         .losses = device_floats(d, run->losses, rows),
         .dx = device_floats(d, t->dx, n),
         .dw = device_floats(d, t->dw, size)};
+}
+
+static void linear_ce(gpt_run *run, const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *t) {
+    device *d = run->device;
+    const mo_cl_gemm_env env = {.cl = &d->cl, .workspace = workspace(run)};
+    const mo_cl_linear_ce_tensors tensors = linear_ce_tensors(run, desc, t);
+    mo_cl_linear_ce_desc ce = linear_ce_desc(desc);
+    ce.env = &env;
+    ce.workspace = device_at(d, desc->workspace, desc->workspace_size);
     check(mo_cl_linear_ce(&ce, &tensors, NULL), "mo_cl_linear_ce");
+}
+
+static mo_cl_linear_kd_desc linear_kd_desc(const mo_linear_kd_desc *from) {
+    return (mo_cl_linear_kd_desc){.ce = linear_ce_desc(&from->ce),
+        .teacher_channels = from->teacher_channels,
+        .temperature = from->temperature,
+        .weight = from->weight};
+}
+
+static size_t linear_kd_workspace_size(const mo_linear_kd_desc *desc) {
+    const mo_cl_linear_kd_desc kd = linear_kd_desc(desc);
+    return mo_cl_linear_kd_workspace_size(&kd);
+}
+
+static void linear_kd(gpt_run *run, const mo_linear_kd_desc *desc, const mo_linear_kd_tensors *t) {
+    device *d = run->device;
+    const mo_cl_gemm_env env = {.cl = &d->cl, .workspace = workspace(run)};
+    const size_t channels = desc->teacher_channels;
+    const mo_cl_linear_kd_tensors tensors = {.ce = linear_ce_tensors(run, &desc->ce, &t->ce),
+        .teacher_x = device_floats(d, t->teacher_x, desc->ce.rows * channels),
+        .teacher_w = device_floats(d, t->teacher_w, desc->ce.vocab * channels)};
+    mo_cl_linear_kd_desc kd = linear_kd_desc(desc);
+    kd.ce.env = &env;
+    kd.ce.workspace = device_at(d, desc->ce.workspace, desc->ce.workspace_size);
+    check(mo_cl_linear_kd(&kd, &tensors, NULL), "mo_cl_linear_kd");
 }
 
 static double last_loss(const gpt_run *run) {
@@ -310,6 +341,8 @@ const gpt_kernels device_kernels = {.bias_forward = bias_forward,
     .embedding_backward = embedding_backward,
     .linear_ce_workspace_size = linear_ce_workspace_size,
     .linear_ce = linear_ce,
+    .linear_kd_workspace_size = linear_kd_workspace_size,
+    .linear_kd = linear_kd,
     .loss = last_loss,
     .copy = copy};
 

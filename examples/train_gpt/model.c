@@ -110,14 +110,15 @@ static size_t build_part_gradients(mo_stage_tensor *t, const gpt_chain_desc *d, 
 
 static size_t build_head_tensors(mo_stage_tensor *t, const gpt_chain_desc *d, size_t rows) {
     const gpt_config *c = d->config;
-    mo_linear_ce_desc ce = {.rows = rows, .channels = c->channels, .vocab = c->vocab};
-    ce.chunk_rows = d->loss_rows;
+    mo_linear_kd_desc kd = {.ce = {.rows = rows, .channels = c->channels, .vocab = c->vocab}};
+    kd.ce.chunk_rows = d->loss_rows;
+    const size_t logits = d->distill ? d->kernels->linear_kd_workspace_size(&kd)
+                                     : d->kernels->linear_ce_workspace_size(&kd.ce);
     const size_t row = rows * c->channels * sizeof(float);
     const mo_stage_tensor head[N_HEAD_TENSORS] = {
         {"lnf", row, MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 1, 0, 0},
         {"stats", stats_size(c, rows), MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 2, 0, 0},
-        {"logits", d->kernels->linear_ce_workspace_size(&ce), MO_TENSOR_FORWARD,
-            MO_CATEGORY_ACTIVATION, 1, 1, 0, 0},
+        {"logits", logits, MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 1, 1, 0, 0},
         {"dlnf", row, MO_TENSOR_FORWARD, MO_CATEGORY_OTHER, 1, 2, 0, 0},
     };
     memcpy(t, head, sizeof head);

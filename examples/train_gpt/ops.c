@@ -80,7 +80,7 @@ static void linear_backward_input(
 // ---- block ------------------------------------------------------------------------------------
 
 // Weight and bias, gradients, and where the norm's stats are.
-static mo_layernorm_desc norm_of(const gpt_run *run, const mo_param *w, float *stats) {
+mo_layernorm_desc gpt_norm(const gpt_run *run, const mo_param *w, float *stats) {
     const size_t rows = run->batch * run->config->seq;
     mo_layernorm_desc d = {.n = rows,
         .channels = run->config->channels,
@@ -96,7 +96,7 @@ static mo_layernorm_desc norm_of(const gpt_run *run, const mo_param *w, float *s
 }
 
 static mo_layernorm_desc block_norm(const gpt_run *run, size_t layer, int part, float *stats) {
-    return norm_of(run, gpt_part(run->config, run->params, layer, part), stats);
+    return gpt_norm(run, gpt_part(run->config, run->params, layer, part), stats);
 }
 
 // Turns q and k of rows of q, k and v; or their gradients back.
@@ -230,26 +230,42 @@ static void attention_backward(const gpt_run *run, size_t layer, int light, cons
 
 // ---- head -------------------------------------------------------------------------------------
 
+static void head_distill(
+    gpt_run *run, const mo_linear_ce_desc *ce, const mo_linear_ce_tensors *tensors) {
+    const distillation *from = run->distill;
+    const mo_linear_kd_tensors t = {.ce = *tensors, .teacher_x = from->x, .teacher_w = from->w};
+    mo_linear_kd_desc d = {.ce = *ce,
+        .teacher_channels = from->channels,
+        .temperature = from->temperature,
+        .weight = from->weight};
+    d.ce.workspace_size = run->kernels->linear_kd_workspace_size(&d);
+    run->kernels->linear_kd(run, &d, &t);
+}
+
 static void head_step(gpt_run *run, const float *x, float *const *t, float *dx) {
     const size_t rows = run->batch * run->config->seq, width = run->config->channels;
     const mo_param *w = gpt_last_norm(run->config, run->params);
     const mo_param *head = &run->params->items[run->params->n - 1];
-    const mo_layernorm_desc norm = norm_of(run, w, t[HEAD_STATS]);
+    const mo_layernorm_desc norm = gpt_norm(run, w, t[HEAD_STATS]);
     mo_linear_ce_desc ce = {.rows = rows,
         .channels = width,
         .vocab = run->config->vocab,
         .chunk_rows = run->loss_rows,
         .scale = run->loss_scale,
         .workspace = t[HEAD_LOGITS]};
-    ce.workspace_size = run->kernels->linear_ce_workspace_size(&ce);
-    const mo_linear_ce_tensors tensors = {.x = t[HEAD_LNF],
+    mo_linear_ce_tensors tensors = {.x = t[HEAD_LNF],
         .w = head->data,
         .targets = run->targets,
         .dx = t[HEAD_DLNF],
         .dw = head->grad};
     run->kernels->norm_forward(run, &norm, x, t[HEAD_LNF]);
-    run->kernels->linear_ce(run, &ce, &tensors);
-    run->kernels->norm_backward(run, &norm, x, t[HEAD_DLNF], dx);
+    if (run->evaluate) tensors.dx = tensors.dw = NULL;
+    if (run->distill) head_distill(run, &ce, &tensors);
+    else {
+        ce.workspace_size = run->kernels->linear_ce_workspace_size(&ce);
+        run->kernels->linear_ce(run, &ce, &tensors);
+    }
+    if (!run->evaluate) run->kernels->norm_backward(run, &norm, x, t[HEAD_DLNF], dx);
 }
 
 static void stage_forward(const gpt_run *run, const mo_step *s) {

@@ -31,6 +31,14 @@ static const char *const usage[] = {
     "  --seed N               of the initial weights, --shuffle and the sample (1337)\n"
     "  --init FILE            start from a safetensors file with Hugging Face's names of GPT-2\n"
     "                         or Llama\n"
+    "  --distill FILE         learn from the words of a trained model too: such a file, of any "
+    "size\n"
+    "                         and of the same vocabulary; or distill=FILE in --strategy, where no\n"
+    "                         comma is in the name. The loss is then that of both\n"
+    "  --distill-weight X     of the teacher's words, the rest is that of the text (0.5)\n"
+    "  --distill-temperature X   divides the logits of both (2)\n"
+    "  --valid X              hold out the end of the text, a part of it (0.1) or so many tokens,\n"
+    "                         and print its loss at the end\n"
     "  --device D             cpu (default); cl: an OpenCL device, the best one, or the one that\n"
     "                         MEMOPT_CL_DEVICE names; cl:P.D: device D of platform P; auto: a GPU\n"
     "                         if there is one, else the CPU; list: print them\n"
@@ -54,7 +62,7 @@ static const char *const usage[] = {
     "                                           update inside backward: gradients of one\n"
     "                                           stage at a time; --clip by each tensor's norm,\n"
     "                                           by that of the update before, or exactly, with\n"
-    "                                           forward and backward twice\n"
+    "                                           forward and backward twice\n",
     "        paged[=SIZE]                       so many bytes of them resident (an eighth), the "
     "rest\n"
     "                                           in a temporary file, or in the host's memory for "
@@ -109,6 +117,10 @@ static const flag flags[] = {
     {"--page-dir", KIND_STRING, AT(page_dir), 0, 0},
     {"--page-direct", KIND_SWITCH, AT(page_direct), 0, 0},
     {"--arch", KIND_STRING, AT(arch), 0, 0},
+    {"--distill", KIND_STRING, AT(distill), 0, 0},
+    {"--distill-weight", KIND_REAL, AT(distill_weight), 0.001, 1},
+    {"--distill-temperature", KIND_REAL, AT(distill_temperature), 0.01, 1000},
+    {"--valid", KIND_REAL, AT(valid), 1e-6, 1e15},
     {"--rope-theta", KIND_REAL, AT(rope_theta), 1, 1e12},
     {"--layers", KIND_COUNT, AT(layers), 1, 1000},
     {"--channels", KIND_COUNT, AT(channels), 1, 1 << 20},
@@ -235,6 +247,15 @@ static void strategy_paged(options *o, const char *value, size_t n) {
         fail(EXIT_USAGE, "--strategy: paged=%.*s is not a size such as 30M or 2G", (int)n, value);
 }
 
+// The file of a teacher, which is no part of the strategy: the plain run of --compare has it too.
+static void strategy_distill(options *o, const char *value, size_t n) {
+    static char path[4096];
+    if (n >= sizeof path) fail(EXIT_USAGE, "--strategy: distill: the file name is too long");
+    memcpy(path, value, n);
+    path[n] = 0;
+    o->distill = path;
+}
+
 static const char *const precisions[MO_OPTIM_PRECISION_COUNT] = {"f32", "8bit", "bf16", "4bit"};
 
 const char *precision_name(mo_optim_precision precision) { return precisions[precision]; }
@@ -283,6 +304,9 @@ static void strategy_item(options *o, const char *item, size_t n) {
     } else if (match(item, key, "paged") && (key == n || size)) {
         name_field(o, OPEN_PAGED);
         strategy_paged(o, value, size);
+        return;
+    } else if (match(item, key, "distill") && size) {
+        strategy_distill(o, value, size);
         return;
     } else if (match(item, key, "accum")) {
         name_field(o, OPEN_ACCUM);
@@ -383,6 +407,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
     o->batch = 4, o->accum = 1, o->steps = 100;
     o->lr = 3e-4;
     o->rope_theta = 10000;
+    o->distill_weight = 0.5, o->distill_temperature = 2;
     o->seed = 1337;
     o->device = "cpu";
     o->strategy.accum = 1;
@@ -404,5 +429,9 @@ void options_parse(options *o, int argc, const char *const *argv) {
         fail(EXIT_USAGE, "%s: needs --save", o->keep ? "--keep" : "--save-every");
     if (o->half && (!o->save || o->save_every || o->keep))
         fail(EXIT_USAGE, "--half: needs --save, and neither --save-every nor --keep");
+    if (!o->distill && options_given(o, "--distill-weight"))
+        fail(EXIT_USAGE, "--distill-weight: needs --distill");
+    if (!o->distill && options_given(o, "--distill-temperature"))
+        fail(EXIT_USAGE, "--distill-temperature: needs --distill");
     if (o->init && o->resume) fail(EXIT_USAGE, "--init and --resume exclude each other");
 }

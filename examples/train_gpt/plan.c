@@ -62,15 +62,33 @@ static void place_pages(
         place(t, begin, pages->page_bytes, like, f, &f->places[TENSOR_STATE][i]);
 }
 
+// Products of both sides run one after the other.
+static size_t workspace_size(const trainer *t, const strategy *s) {
+    const size_t own = t->backend->workspace_size(t, s);
+    const size_t other = t->teacher ? t->backend->workspace_size(&t->teacher->like, s) : 0;
+    return own > other ? own : other;
+}
+
+static void place_teacher(
+    const trainer *t, const strategy *s, const mo_plan_fixed *like, fixed_layout *f) {
+    place_tensors(&t->teacher->like, s, &t->optim, TENSOR_TEACHER, like, f);
+    f->teacher = f->n_blocks++;
+    f->blocks[f->teacher] =
+        (mo_plan_fixed){"teacher's activations", teacher_space_size(t, s), MO_CATEGORY_WORKSPACE};
+}
+
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
     static const mo_plan_fixed like[N_TENSOR_KINDS] = {{"parameters", 0, MO_CATEGORY_PARAM},
-        {"gradients", 0, MO_CATEGORY_GRAD}, {"optimizer", 0, MO_CATEGORY_OPTIMIZER}};
+        {"gradients", 0, MO_CATEGORY_GRAD}, {"optimizer", 0, MO_CATEGORY_OPTIMIZER},
+        {"teacher", 0, MO_CATEGORY_PARAM}};
     mo_optim_desc optim = t->optim;
     optim.precision = s->optim;
     memset(f, 0, sizeof *f);
     const mo_page_desc pages = s->paged ? pages_plan(t, s) : (mo_page_desc){0};
     const size_t n_slots = s->paged ? pages.resident_bytes / pages.page_bytes : 0;
-    f->blocks = allocate((N_TENSOR_KINDS * t->params.n + n_slots + 3) * sizeof *f->blocks);
+    const size_t n_teacher = t->teacher ? t->teacher->like.params.n + 1 : 0;
+    f->blocks =
+        allocate((N_TENSOR_KINDS * t->params.n + n_teacher + n_slots + 3) * sizeof *f->blocks);
     if (s->paged) place_pages(t, &pages, &like[TENSOR_STATE], f); // first: aligned to the system's
     place_tensors(t, s, &optim, TENSOR_PARAM, &like[TENSOR_PARAM], f);
     place_tensors(t, s, &optim, TENSOR_GRAD, &like[TENSOR_GRAD], f);
@@ -81,7 +99,8 @@ void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
     f->blocks[f->tokens] =
         (mo_plan_fixed){"tokens", row_bytes * trainer_rows(t, s), MO_CATEGORY_INPUT};
     f->blocks[f->workspace] =
-        (mo_plan_fixed){"workspace", t->backend->workspace_size(t, s), MO_CATEGORY_WORKSPACE};
+        (mo_plan_fixed){"workspace", workspace_size(t, s), MO_CATEGORY_WORKSPACE};
+    if (t->teacher) place_teacher(t, s, &like[TENSOR_TEACHER], f);
     if (!t->config.arch->llama) return;
     f->rope = f->n_blocks++;
     f->blocks[f->rope] = (mo_plan_fixed){"rotary embedding",
@@ -97,8 +116,13 @@ void trainer_fixed_close(fixed_layout *f) {
 
 static gpt_costs costs_of(const trainer *t, const strategy *s) {
     if (t->costs.rows != 0) return t->costs;
-    return gpt_typical_costs(
-        &t->config, trainer_rows(t, s), mo_params_count(&t->params, MO_PARAMS_TRAINED));
+    const size_t rows = trainer_rows(t, s);
+    gpt_costs costs =
+        gpt_typical_costs(&t->config, rows, mo_params_count(&t->params, MO_PARAMS_TRAINED));
+    if (t->teacher)
+        costs.teacher =
+            2e-11 * (double)rows * (double)mo_params_count(&t->teacher->like.params, MO_PARAMS_ALL);
+    return costs;
 }
 
 double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_s) {
@@ -111,6 +135,7 @@ double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_
         const double chunks = s->loss_rows == 0 ? 1 : ceil(rows / (double)s->loss_rows);
         micro += (8 * n + 16 * head * chunks) * 1e-10;
     }
+    if (t->teacher) micro += costs.teacher * (double)trainer_rows(t, s) / costs.rows;
     const double n_passes = s->release && s->clip == MO_RELEASE_EXACT ? 2 : 1;
     return (double)(s->accum * t->o->accum) * n_passes * micro + costs.update;
 }
@@ -145,7 +170,8 @@ static void build_chain(
         .batch = micro_batch(t, s),
         .loss_rows = s->loss_rows,
         .halves = halves,
-        .released = s->release ? &t->params : NULL};
+        .released = s->release ? &t->params : NULL,
+        .distill = t->teacher != NULL};
     gpt_chain_build(g, &desc);
 }
 

@@ -32,9 +32,20 @@ static double time_update(session *x) {
     return s[1];
 }
 
+// The second of two runs, on tokens that are whatever they are.
+static double time_teacher(session *x) {
+    double start = 0;
+    for (int i = 0; i < 2; i++) {
+        start = now_s();
+        teacher_forward(x);
+        x->t->backend->wait(x->t);
+    }
+    return now_s() - start;
+}
+
 // Runs the plan of a few blocks several times, when there is one.
-static bool profile_plan(
-    mo_profile *profile, trainer *t, const strategy *s, mo_plan *plan, double *update_s) {
+static bool profile_plan(mo_profile *profile, trainer *t, const strategy *s, mo_plan *plan,
+    double *update_s, double *teacher_s) {
     if (!plan) return false;
     session x;
     memset(&x, 0, sizeof x);
@@ -45,6 +56,7 @@ static bool profile_plan(
     const mo_profile_desc desc = {.plan = plan, .run = run, .self = &x};
     check(mo_profile_run(profile, &desc), "mo_profile_run");
     if (update_s) *update_s = time_update(&x);
+    if (t->teacher) *teacher_s = time_teacher(&x);
     session_free(&x);
     return true;
 }
@@ -71,14 +83,17 @@ static double copy_speed(uint64_t budget) {
 void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
     mo_profile profile;
     gpt_chain g;
-    double update_s = 0;
+    double update_s = 0, teacher_s = 0;
     trainer_part_chain(t, s, &g);
     check(mo_profile_init(&profile, g.chain.n_stages, 0, NULL), "mo_profile_init");
-    bool done =
-        profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_AGAIN, budget), &update_s);
-    if (done) (void)profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_KEPT, budget), NULL);
+    bool done = profile_plan(
+        &profile, t, s, trainer_part_plan(t, s, PART_AGAIN, budget), &update_s, &teacher_s);
+    if (done)
+        (void)profile_plan(
+            &profile, t, s, trainer_part_plan(t, s, PART_KEPT, budget), NULL, &teacher_s);
     else
-        done = profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_LEAST, budget), &update_s);
+        done = profile_plan(
+            &profile, t, s, trainer_part_plan(t, s, PART_LEAST, budget), &update_s, &teacher_s);
     if (done) {
         const mo_stage *halves = &g.stages[1 + trainer_part_blocks(t) / 2 * 2]; // in the middle
         check(mo_profile_fill(&profile, g.stages), "mo_profile_fill");
@@ -88,6 +103,7 @@ void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
             .mlp = costs_of(&halves[1]),
             .head = costs_of(&g.stages[g.chain.n_stages - 1]),
             .update = update_s,
+            .teacher = teacher_s,
             .copy_bytes_per_s = s->offload ? copy_speed(budget) : 0};
     }
     mo_profile_free(&profile);

@@ -51,7 +51,7 @@ static void print_pairs(FILE *out, const char *name, const result *runs, size_t 
 }
 
 void report_table(FILE *out, const result *runs, size_t n_runs) {
-    double store[8], paged[8], released[8], rss[8], ms[8], speed[8], loss[8];
+    double store[8], paged[8], released[8], rss[8], ms[8], speed[8], loss[8], valid[8];
     for (size_t i = 0; i < n_runs; i++)
         fprintf(out, "%s%s: %s\n", i == 0 ? "\n" : "", n_runs > 1 && i == 0 ? "plain" : "memopt",
             runs[i].strategy);
@@ -78,6 +78,7 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
         ms[i] = i % 2 ? r->ms_per_step : r->predicted_ms > 0 ? r->predicted_ms : -1;
         speed[i] = i % 2 ? r->tokens_per_s : -1;
         loss[i] = i % 2 ? r->last_loss : -1;
+        valid[i] = i % 2 ? r->valid_loss : -1;
     }
     if (runs[n_runs - 1].store_bytes != 0)
         print_row(out, "in host memory beside", store, 2 * n_runs, 1);
@@ -89,6 +90,8 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
     print_row(out, "ms per update", ms, 2 * n_runs, 1);
     print_row(out, "tokens per second", speed, 2 * n_runs, 0);
     print_row(out, "loss of the last step", loss, 2 * n_runs, 6);
+    if (runs[n_runs - 1].valid_loss >= 0)
+        print_row(out, "loss of held-out text", valid, 2 * n_runs, 6);
     if (n_runs > 1)
         fprintf(out, "\n%.1f %% of the plain run's memory at %.2f times its time.\n",
             100.0 * (double)runs[1].peak_bytes / (double)runs[0].peak_bytes,
@@ -109,7 +112,9 @@ static void print_object(FILE *out, const result *r, const double *losses, const
     fprintf(out, "{\"device\":\"%s\",\"strategy\":\"%s\",\"steps\":%zu,\"loss\":[", r->device,
         r->strategy, r->steps);
     for (size_t i = 0; i < r->steps; i++) fprintf(out, "%s%.17g", i ? "," : "", losses[i]);
-    fprintf(out, "],\"ms_per_step\":%.4f,\"tokens_per_s\":%.2f", r->ms_per_step, r->tokens_per_s);
+    fputc(']', out);
+    if (r->valid_loss >= 0) fprintf(out, ",\"valid_loss\":%.17g", r->valid_loss);
+    fprintf(out, ",\"ms_per_step\":%.4f,\"tokens_per_s\":%.2f", r->ms_per_step, r->tokens_per_s);
     if (r->predicted_ms > 0) fprintf(out, ",\"predicted_ms\":%.4f", r->predicted_ms);
     fprintf(out, ",\"budget_bytes\":%" PRIu64 ",\"plan_bytes\":%" PRIu64, r->budget_bytes,
         r->plan_bytes);

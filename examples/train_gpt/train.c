@@ -21,6 +21,19 @@ static void open_blas(trainer *t, const char *path) {
     if (set_threads) set_threads(mo_parallel_threads(&t->parallel));
 }
 
+// Where whole batches of what --valid holds out begin, whatever micro-batches they are split into;
+// and how many of the strategy's size there are.
+static uint64_t valid_begin(const trainer *t) {
+    const uint64_t batch = (uint64_t)t->o->batch * t->config.seq;
+    return (t->corpus.training.n + batch - 1) / batch * batch;
+}
+
+static size_t valid_batches(const trainer *t, const strategy *s) {
+    const uint64_t batch = (uint64_t)t->o->batch * t->config.seq, n = t->corpus.tokens.n;
+    const uint64_t end = n ? (n - 1) / batch * batch : 0;
+    return end > valid_begin(t) ? (size_t)((end - valid_begin(t)) / trainer_rows(t, s)) : 0;
+}
+
 static void check_config(const trainer *t) {
     const gpt_config *c = &t->config;
     const double need = (double)t->o->batch * (double)t->o->accum * (double)c->seq + 1;
@@ -36,9 +49,9 @@ static void check_config(const trainer *t) {
         fail(EXIT_BAD,
             "--heads: %zu of %zu channels have an odd size, which --arch llama cannot turn",
             c->heads, c->channels);
-    if ((double)t->corpus.tokens.n < need) // a product of sizes may not fit a size_t
+    if ((double)t->corpus.training.n < need) // a product of sizes may not fit a size_t
         fail(EXIT_BAD, "%s: %llu tokens are fewer than one update reads: %.0f", t->corpus.name,
-            (unsigned long long)t->corpus.tokens.n, need);
+            (unsigned long long)t->corpus.training.n, need);
     if (t->corpus.vocab > c->vocab)
         fail(EXIT_BAD, "%s: token %u is outside the vocabulary of %zu", t->corpus.name,
             t->corpus.vocab - 1, c->vocab);
@@ -46,6 +59,9 @@ static void check_config(const trainer *t) {
         fail(EXIT_USAGE, "--strategy: accum=%zu does not divide --batch %zu", t->o->strategy.accum,
             t->o->batch);
     release_check(t, &t->o->strategy);
+    if (t->o->valid > 0 && valid_batches(t, &t->o->strategy) == 0)
+        fail(EXIT_BAD, "%s: --valid holds out %llu tokens, fewer than one batch reads",
+            t->corpus.name, (unsigned long long)(t->corpus.tokens.n - t->corpus.training.n));
 }
 
 void trainer_open(trainer *t, const options *o) {
@@ -77,6 +93,7 @@ void trainer_open(trainer *t, const options *o) {
         t->config.hidden = gpt_default_hidden(t->config.arch, o->channels);
     }
     t->config.rope_theta = o->rope_theta;
+    teacher_open(t);
     check_config(t);
     t->optim.lr = o->lr;
     t->optim.weight_decay = o->weight_decay;
@@ -90,6 +107,7 @@ void trainer_open(trainer *t, const options *o) {
 }
 
 void trainer_close(trainer *t) {
+    teacher_close(t);
     device_close(t->device);
     free(t->state_at);
     mo_params_free(&t->params);
@@ -134,17 +152,27 @@ static void bind_params(session *x, const fixed_layout *f) {
     }
 }
 
-// Positions of the rotary embedding; NULL where there is none.
-static float *bind_rope(const session *x, const fixed_layout *f) {
-    const trainer *t = x->t;
+float *rope_begin(const trainer *t, void *memory) {
     const gpt_config *c = &t->config;
-    if (f->rope == 0) return NULL;
-    float *table = mo_plan_fixed_address(x->plan, f->rope);
-    const size_t size = f->blocks[f->rope].size;
-    float *host = t->backend->host_begin(t, table, size, false);
+    const size_t size = mo_rope_table_size(c->channels / c->heads, c->seq);
+    float *host = t->backend->host_begin(t, memory, size, false);
     check(mo_rope_table(c->channels / c->heads, c->seq, c->rope_theta, host), "mo_rope_table");
-    t->backend->host_end(t, table, host, size, true);
-    return table;
+    t->backend->host_end(t, memory, host, size, true);
+    return memory;
+}
+
+// NULL where there is none.
+static float *bind_rope(const session *x, const fixed_layout *f) {
+    return f->rope ? rope_begin(x->t, mo_plan_fixed_address(x->plan, f->rope)) : NULL;
+}
+
+static void bind_teacher(session *x, const fixed_layout *f) {
+    mo_params *params = &x->t->teacher->like.params;
+    for (size_t i = 0; i < params->n; i++)
+        params->items[i].data = (float *)place_address(x, f, TENSOR_TEACHER, i);
+    for (size_t i = 0; i < params->n; i++)
+        params->items[i].data = params->items[params->items[i].tied_to].data;
+    teacher_bind(x, mo_plan_fixed_address(x->plan, f->teacher));
 }
 
 static void bind_run(session *x, const fixed_layout *f, size_t n_blocks, bool halves) {
@@ -177,7 +205,7 @@ void session_bind(session *x, size_t n_blocks, bool halves) {
     fixed_layout fixed;
     trainer_fixed_open(t, x->s, &fixed);
     const mo_track_desc track = {
-        .max_blocks = info.n_tensors + N_TENSOR_KINDS * t->params.n + fixed.n_slots + 4,
+        .max_blocks = info.n_tensors + N_TENSOR_KINDS * t->params.n + fixed.n_blocks + 4,
         .max_events = 6 * (info.n_tensors + info.n_steps) + 64, // the last three passes
         .budget_bytes = x->budget,
         .now_ns = now_ns,
@@ -190,6 +218,7 @@ void session_bind(session *x, size_t n_blocks, bool halves) {
     t->optim.precision = x->s->optim;
     bind_params(x, &fixed);
     bind_run(x, &fixed, n_blocks, halves);
+    if (t->teacher) bind_teacher(x, &fixed);
     release_open(x);
     trainer_fixed_close(&fixed);
 }
@@ -246,7 +275,7 @@ static void check_room(const session *x) {
 // An update takes a group of batches; where it begins in the text comes from the file to resume.
 static void open_loader(session *x) {
     const trainer *t = x->t;
-    const mo_loader_desc desc = {.tokens = &t->corpus.tokens,
+    const mo_loader_desc desc = {.tokens = &t->corpus.training,
         .batch = trainer_rows(t, x->s) / t->config.seq,
         .seq = t->config.seq,
         .group = x->s->accum * t->o->accum,
@@ -276,6 +305,7 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     say_plan(x);
     check_room(x);
     session_bind(x, t->config.layers, s->checkpoint == CHECKPOINT_OPTIMAL);
+    teacher_load(t);
     if (from) checkpoint_load(t, from, t->o->resume != NULL);
     else init_params(t);
     if (t->pages) t->backend->pages_figures(t, &x->paged);
@@ -332,11 +362,11 @@ void session_step(session *x, const mo_step *step) {
     if (x->s->release) release_after(x, step);
 }
 
-static void read_tokens(session *x, size_t rows) {
+static void read_tokens(session *x, mo_loader *loader, size_t rows) {
     const trainer *t = x->t;
     const size_t size = 2 * rows * sizeof(int32_t);
     mo_loader_batch batch;
-    if (mo_loader_next(&x->loader, &batch) != MO_OK) exit(EXIT_BAD); // app_log has said why
+    if (mo_loader_next(loader, &batch) != MO_OK) exit(EXIT_BAD); // app_log has said why
     int32_t *host = t->backend->host_begin(t, x->inputs, size, false);
     memcpy(host, batch.inputs, size); // and the targets behind them
     t->backend->host_end(t, x->inputs, host, size, true);
@@ -354,12 +384,14 @@ static double train_step(session *x) {
     const size_t rows = trainer_rows(t, x->s), n = x->s->accum * t->o->accum;
     double loss = 0;
     if (x->s->release) {
-        read_tokens(x, rows);
+        read_tokens(x, &x->loader, rows);
+        teacher_forward(x);
         loss = release_update(x, run_plan);
     } else {
         session_clear_gradients(x);
         for (size_t i = 0; i < n; i++) {
-            read_tokens(x, rows);
+            read_tokens(x, &x->loader, rows);
+            teacher_forward(x);
             loss += run_plan(x);
         }
         session_update(x);
@@ -372,6 +404,40 @@ static double train_step(session *x) {
         fail(EXIT_BAD, "step %llu: the loss is not finite; a smaller --lr or --clip 1 may help",
             (unsigned long long)t->step);
     return loss;
+}
+
+// Mean loss of what --valid holds out, in batches of the strategy's size; the student's alone.
+static double validate(session *x) {
+    const trainer *t = x->t;
+    const size_t rows = trainer_rows(t, x->s), n = valid_batches(t, x->s);
+    const mo_loader_desc desc = {.tokens = &t->corpus.tokens,
+        .batch = rows / t->config.seq,
+        .seq = t->config.seq,
+        .vocab = (uint32_t)t->config.vocab,
+        .log = app_log};
+    const mo_loader_state at = {.position = valid_begin(t)};
+    const distillation *distill = x->run.distill;
+    mo_loader loader = {0};
+    double loss = 0;
+    check(mo_loader_init(&loader, &desc), "batches of the held-out text");
+    mo_loader_set_state(&loader, &at);
+    x->run.distill = NULL;
+    x->run.evaluate = true;
+    for (size_t i = 0; i < n; i++) {
+        mo_step step = {.op = MO_STEP_FORWARD};
+        bool done = false;
+        read_tokens(x, &loader, rows);
+        mo_plan_begin(x->plan);
+        while (mo_plan_next(x->plan, &step)) {
+            if (!done || step.op > MO_STEP_BACKWARD) session_step(x, &step); // copies go on
+            done = done || step.op == MO_STEP_LOSS;
+        }
+        loss += x->run.kernels->loss(&x->run);
+    }
+    x->run.evaluate = false;
+    x->run.distill = distill;
+    mo_loader_free(&loader);
+    return loss * (double)(x->s->accum * t->o->accum) / (double)n; // of n micro-batches
 }
 
 // One line that is written over on a terminal, else a line now and then.
@@ -406,7 +472,7 @@ static void split_peak(const uint64_t *bytes, uint64_t peak, uint64_t *out) {
     out[MO_CATEGORY_WORKSPACE] = rest;
 }
 
-static void fill_result(const session *x, result *r, const double *losses) {
+static void fill_result(session *x, result *r, const double *losses) {
     const size_t steps = x->done, first = steps > 1 ? 1 : 0; // the first warms up
     const mo_plan_info info = mo_plan_describe(x->plan);
     uint64_t planned[MO_CATEGORY_COUNT];
@@ -432,6 +498,7 @@ static void fill_result(const session *x, result *r, const double *losses) {
     if (getrusage(RUSAGE_SELF, &usage) == 0) r->rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
     r->steps = steps;
     r->early = steps < x->t->o->steps;
+    r->valid_loss = x->t->o->valid > 0 ? validate(x) : -1;
     strategy_format(x->s, r->strategy, sizeof r->strategy);
     snprintf(r->device, sizeof r->device, "%s", device_name(x->t->device));
     if (steps == 0) return;

@@ -27,7 +27,9 @@
     X(attention_tile, attention_lanes)                                                             \
     X(attention, attention_tile)                                                                   \
     X(linear_attention, math)                                                                      \
-    X(loss, math)                                                                                  \
+    X(loss_row, math)                                                                              \
+    X(loss, loss_row)                                                                              \
+    X(distill, loss_row)                                                                           \
     X(half, codec)                                                                                 \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \
@@ -70,6 +72,10 @@
     X(linear_attention, mo_cl_linear_attention_divide)                                             \
     X(linear_attention, mo_cl_linear_attention_dot)                                                \
     X(loss, mo_cl_linear_ce_rows)                                                                  \
+    X(loss, mo_cl_linear_ce_count)                                                                 \
+    X(distill, mo_cl_linear_kd_rows)                                                               \
+    X(distill, mo_cl_linear_kd_topk_rows)                                                          \
+    X(distill, mo_cl_linear_kd_topk)                                                               \
     X(accum, mo_cl_accum_add_bf16_stochastic)                                                      \
     X(accum, mo_cl_accum_add_bf16_kahan)                                                           \
     X(accum, mo_cl_accum_scale)                                                                    \

@@ -12,13 +12,21 @@
  *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
  *                        more per chunk.
  * scale                  what the sum over rows is multiplied with, in the gradients too;
- *                        0 = 1 / rows. With gradient accumulation: 1 / (rows * micro-batches).
+ *                        0 = 1 / rows that count. With gradient accumulation: 1 / (rows *
+ *                        micro-batches).
+ * label_smoothing        0..1: this much of the target's probability is spread evenly over the
+ *                        whole vocabulary, the target included; 0 = none
+ * z_loss                 coefficient of log(sum_v e^l[v])^2; 0 = none
+ * ignore, ignore_index   ignore not 0: rows whose target is ignore_index do not count. Their dx is
+ *                        0, and their x, which is multiplied by 0, must be finite.
  * env                    the device and its products; see mo_cl_gemm.h
  * workspace              mo_cl_linear_ce_workspace_size bytes
  * Since: 0.1 */
 typedef struct mo_cl_linear_ce_desc {
     size_t rows, channels, vocab, chunk_rows;
-    float scale;
+    float scale, label_smoothing, z_loss;
+    int ignore;
+    int32_t ignore_index;
     const mo_cl_gemm_env *env;
     mo_cl_mem workspace;
 } mo_cl_linear_ce_desc;
@@ -27,15 +35,19 @@ typedef struct mo_cl_linear_ce_desc {
  *
  * x        in      [rows x channels] float
  * w        in      [vocab x channels] float: the head, or the embedding it is tied to
- * targets  in      [rows] int32_t, 0..vocab-1
- * losses   out     [rows] float: the loss of each row, before scale; -1 where the target is outside
- *                  the vocabulary
+ * targets  in      [rows] int32_t, 0..vocab-1, or ignore_index
+ * losses   out     [rows] float: the loss of each row times its weight, before scale; 0 where it
+ *                  does not count; -FLT_MAX where the target is outside the vocabulary
  * dx       out     [rows x channels] float; {0} = no gradients
  * dw       in out  [vocab x channels] float, added to; {0} = the head is frozen
+ * weights  in      [rows] float: what the loss of each row is multiplied with; {0} = 1
+ * counted  out     [1] uint32_t: rows that count; {0} = not wanted, but with ignore and scale 0 it
+ *                  is needed
  * Since: 0.1 */
 typedef struct mo_cl_linear_ce_tensors {
     mo_cl_mem x, w, targets, losses;
     mo_cl_mem dx, dw;
+    mo_cl_mem weights, counted;
 } mo_cl_linear_ce_tensors;
 
 /* mo_cl_linear_ce_workspace_size - bytes: chunk_rows * vocab floats of logits; 0 when the sizes do
@@ -45,7 +57,8 @@ MEMOPT_API size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *des
 /* mo_cl_linear_ce - losses, and where asked for the gradients, in one pass over the chunks, on the
  * compute queue.
  *
- *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
+ *   loss = scale * sum over rows of weight * (z - (1 - s) l[target] - s mean_v l[v] + c z^2)
+ *   l = w x,  z = log(sum_v e^l[v]),  s = label_smoothing,  c = z_loss
  *
  * loss  out  read by mo_cl_linear_ce_read, which waits for the device; NULL = nothing is read and
  *            nothing is waited for
@@ -56,8 +69,9 @@ MEMOPT_API size_t mo_cl_linear_ce_workspace_size(const mo_cl_linear_ce_desc *des
  *
  * Memory:  the workspace, and the env's
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL, a size of 0, sizes), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW, those
- *          of mo_cl_gemm; with a loss: those of mo_cl_linear_ce_read
+ * Errors:  MO_E_INVALID (NULL, a size of 0, sizes, label_smoothing outside 0..1), MO_E_NO_SPACE
+ *          (workspace), MO_E_OVERFLOW, those of mo_cl_gemm; with a loss: those of
+ *          mo_cl_linear_ce_read
  * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce(
@@ -68,7 +82,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_ce(
  * once.
  *
  * losses  in   [rows] float
- * scale   of the desc; 0 = 1 / rows
+ * scale   of the desc; 0 = 1 / rows, and not 1 / rows that count
  * loss    out  in double, summed in the order of the rows
  *
  * Memory:  none

@@ -13,14 +13,24 @@
  *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
  *                        more per chunk.
  * scale                  what the sum over rows is multiplied with, in the gradients too;
- *                        0 = 1 / rows. With gradient accumulation: 1 / (rows * micro-batches).
+ *                        0 = 1 / rows that count. With gradient accumulation: 1 / (rows *
+ *                        micro-batches).
+ * label_smoothing        0..1: this much of the target's probability is spread evenly over the
+ *                        whole vocabulary, the target included, as in PyTorch; 0 = none
+ * z_loss                 coefficient of log(sum_v e^l[v])^2, which keeps logits near 0: 1e-4 in
+ *                        PaLM; 0 = none
+ * ignore, ignore_index   ignore not 0: rows whose target is ignore_index do not count. Their dx is
+ *                        0, and their x, which is multiplied by 0, must be finite. Where they stand
+ *                        at the ends of a chunk, as prompts and padding do, they cost nothing.
  * env                    products and threads; see mo_gemm.h
  * workspace              mo_linear_ce_workspace_size bytes, 64-byte aligned
  * workspace_size         bytes
  * Since: 0.1 */
 typedef struct mo_linear_ce_desc {
     size_t rows, channels, vocab, chunk_rows;
-    float scale;
+    float scale, label_smoothing, z_loss;
+    int ignore;
+    int32_t ignore_index;
     const mo_gemm_env *env;
     void *workspace;
     size_t workspace_size;
@@ -30,14 +40,22 @@ typedef struct mo_linear_ce_desc {
  *
  * x        in      [rows x channels]
  * w        in      [vocab x channels]: the head, or the embedding it is tied to
- * targets  in      [rows], 0..vocab-1
+ * targets  in      [rows], 0..vocab-1, or ignore_index
  * dx       out     [rows x channels]; NULL = no gradients
  * dw       in out  [vocab x channels], added to; NULL = the head is frozen
+ * weights  in      [rows] what the loss of each row is multiplied with, of any sign; NULL = 1
+ * losses   out     [rows] the loss of each row times its weight, before scale; 0 where it does not
+ *                  count; NULL = not wanted. Without smoothing, z_loss and weights this is the
+ *                  negative log-probability of the target.
+ * counted  out     rows that count, whatever their weights; NULL = not wanted
  * Since: 0.1 */
 typedef struct mo_linear_ce_tensors {
     const float *x, *w;
     const int32_t *targets;
     float *dx, *dw;
+    const float *weights;
+    float *losses;
+    size_t *counted;
 } mo_linear_ce_tensors;
 
 /* mo_linear_ce_workspace_size - bytes: chunk_rows * vocab floats of logits and one per row; 0 when
@@ -46,18 +64,21 @@ MEMOPT_API size_t mo_linear_ce_workspace_size(const mo_linear_ce_desc *desc);
 
 /* mo_linear_ce - loss, and where asked for the gradients, in one pass over the chunks.
  *
- *   loss = scale * sum over rows of (log(sum_v e^l[v]) - l[target]),  l = w x
+ *   loss = scale * sum over rows of weight * (z - (1 - s) l[target] - s mean_v l[v] + c z^2)
+ *   l = w x,  z = log(sum_v e^l[v]),  s = label_smoothing,  c = z_loss
  *
- * loss  out  in double, summed in the order of the rows
+ * loss  out  in double, summed in the order of the rows; 0 where no row counts
  *
  * The loss does not depend on chunk_rows; dw does in its last bits, since it is summed chunk by
  * chunk.
  *
  * Memory:  the workspace
  * Threads: one at a time per workspace
- * Errors:  MO_E_INVALID (NULL, a size of 0, a target outside the vocabulary), MO_E_NO_SPACE
- *          (workspace), MO_E_OVERFLOW
- * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy)
+ * Errors:  MO_E_INVALID (NULL, a size of 0, label_smoothing outside 0..1, a target outside the
+ *          vocabulary), MO_E_NO_SPACE (workspace), MO_E_OVERFLOW
+ * Source:  Hsu et al. 2024, arXiv:2410.10989, section 3 (fused linear cross-entropy); Szegedy et
+ *          al. 2016, arXiv:1512.00567, section 7 (label smoothing); Chowdhery et al. 2022,
+ *          arXiv:2204.02311, section 5 (z-loss)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_ce(
     const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *tensors, double *loss);
