@@ -252,8 +252,8 @@ static void the_workspace_is_the_logits_of_a_chunk(void **state) {
 
 /* ---- properties ---------------------------------------------------------------------------- */
 
-/* Runs, and compares. A logit is a sum of channels products: 1e-6 of the largest logit, which is the
- * relative error of a probability; gradients are sums of those. 1e-5 of the largest element. */
+/* Runs, and compares. A logit is a sum of channels products: 1e-6 of the largest logit, which is
+ * the relative error of a probability; gradients are sums of those. 1e-5 of the largest element. */
 static void assert_as_in_double(problem *p, double scale) {
     const size_t n_dx = p->rows * p->channels, n_dw = p->vocab * p->channels;
     double *dx = test_doubles(n_dx), *dw = test_doubles(n_dw);
