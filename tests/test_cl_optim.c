@@ -420,6 +420,54 @@ static void steps_that_cannot_be_are_refused(void **state) {
     twins_end(&w);
 }
 
+/* ---- mezo ----------------------------------------------------------------------------------- */
+
+/* Into another array, in place, and a step; with and without a grid, over the end of an upper
+ * half of the index. */
+static void mezo_has_the_bits_of_the_cpu(void **state) {
+    test_cl *t = test_cl_of(state);
+    for (int grid = 0; grid < 2; grid++)
+        for (size_t i = 0; i < sizeof test_cl_sizes / sizeof *test_cl_sizes; i++) {
+            const size_t n = test_cl_sizes[i], bytes = n * sizeof(float);
+            if (test_cl_small() && n > 300) break;
+            mo_mezo_desc d;
+            memset(&d, 0, sizeof d);
+            d.seed = 99, d.offset = 0xfffffff0u, d.lr = 1e-3, d.weight_decay = 0.1;
+            d.grid = grid ? 0x1p-20 : 0;
+            float *x = test_normals(&t->rng, n, 1), *y = test_floats(n), *got = test_floats(n);
+            mo_cl_mem on_x = test_cl_put(t, x, bytes, 4), on_y = test_cl_new(t, bytes, 12);
+            test_ok(mo_mezo_perturb(&d, 3, 1, x, y, n));
+            test_ok(mo_mezo_perturb(&d, 3, -2, y, y, n));
+            test_ok(mo_mezo_step(&d, 3, -0.3, y, n));
+            test_ok(mo_mezo_step(&d, 4, (double)NAN, y, n));
+            test_ok(mo_cl_mezo_perturb(&t->cl, &d, 3, 1, on_x, on_y, n));
+            test_ok(mo_cl_mezo_perturb(&t->cl, &d, 3, -2, on_y, on_y, n));
+            test_ok(mo_cl_mezo_step(&t->cl, &d, 3, -0.3, on_y, n));
+            test_ok(mo_cl_mezo_step(&t->cl, &d, 4, (double)NAN, on_y, n));
+            test_cl_get(t, on_y, got, bytes);
+            assert_same_bits(got, y, bytes);
+            test_cl_get(t, on_x, got, bytes);
+            assert_same_bits(got, x, bytes);
+            free(x), free(y), free(got);
+            test_cl_clear(t);
+        }
+}
+
+static void mezo_calls_that_cannot_be_are_refused(void **state) {
+    test_cl *t = test_cl_of(state);
+    float x[8] = {0};
+    mo_cl_mem on_x = test_cl_put(t, x, sizeof x, 4), none = {0};
+    mo_mezo_desc d;
+    memset(&d, 0, sizeof d);
+    assert_int_equal(mo_cl_mezo_perturb(NULL, &d, 1, 1, on_x, on_x, 8), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_perturb(&t->cl, NULL, 1, 1, on_x, on_x, 8), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_perturb(&t->cl, &d, 1, 1, on_x, none, 8), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_perturb(&t->cl, &d, 1, 1, on_x, on_x, 9), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_step(&t->cl, &d, 0, 1, on_x, 8), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_step(&t->cl, &d, 1, 1, none, 8), MO_E_INVALID);
+    test_cl_clear(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_have_the_bits_of_the_cpu),
@@ -440,6 +488,8 @@ int main(void) {
         cmocka_unit_test(states_of_another_shape_do_not_move),
         cmocka_unit_test(states_that_cannot_be_are_refused),
         cmocka_unit_test(steps_that_cannot_be_are_refused),
+        cmocka_unit_test(mezo_has_the_bits_of_the_cpu),
+        cmocka_unit_test(mezo_calls_that_cannot_be_are_refused),
     };
     return cmocka_run_group_tests(tests, test_cl_setup, test_cl_teardown);
 }

@@ -29,6 +29,7 @@
     X(linear_attention, math)                                                                      \
     X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
+    X(mezo, codec)                                                                                 \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \
     X(quant8, codec)                                                                               \
@@ -83,6 +84,7 @@
     X(optim_rows, mo_cl_optim_row_sum)                                                             \
     X(optim_factored, mo_cl_optim_factored_norms)                                                  \
     X(optim_factored, mo_cl_optim_factored_step)                                                   \
+    X(mezo, mo_cl_mezo_move)                                                                       \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)                                                                     \
     X(quant8, mo_cl_quant8_encode)                                                                 \
