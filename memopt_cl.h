@@ -1783,6 +1783,27 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_optim_write(
     mo_cl_page_optim *optim, size_t tensor, const mo_optim_state *state);
 
 #endif
+/* mo_cl_mezo.h - mo_mezo.h on a device. desc.parallel is ignored. */
+#ifndef MEMOPT_CL_MEZO_H
+#define MEMOPT_CL_MEZO_H
+
+/* mo_cl_mezo_perturb, mo_cl_mezo_step - bit for bit mo_mezo_perturb and mo_mezo_step on devices that
+ * round square roots correctly (mo_cl_info).
+ *
+ * x, y  [n] float; y may be x
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  as mo_mezo_perturb; MO_E_INVALID (sizes), MO_E_UNSUPPORTED (does not build), what OpenCL
+ *          says
+ * Cost:    enqueued, not waited for
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_mezo_perturb(mo_cl *cl, const mo_mezo_desc *desc,
+    uint64_t t, double times, mo_cl_mem x, mo_cl_mem y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_mezo_step(
+    mo_cl *cl, const mo_mezo_desc *desc, uint64_t t, double gradient, mo_cl_mem x, size_t n);
+
+#endif
 /* mo_cl_act.h - mo_act.h on a device.
  *
  * Commands go to the compute queue in their order and are not waited for. */
@@ -3862,6 +3883,72 @@ static mo_status moi_optim_slice_copy(
     }
     return MO_OK;
 }
+/* mo_mezo_rules.h - the numbers of a pass of mo_mezo, on the CPU and on devices; never part of the
+ * public header. */
+#ifndef MEMOPT_MEZO_RULES_H
+#define MEMOPT_MEZO_RULES_H
+
+/* y = x keep + scale z. With a grid the change, times (x decay + scale z), is in units of it, which
+ * are rounded before times counts; dither is 1 where that is at random. */
+typedef struct moi_mezo_factors {
+    float keep, decay, scale, times, grid, inverse, dither;
+} moi_mezo_factors;
+
+/* Of the three hashes of a number: the seeds of two for z, and one for rounding. */
+enum { moi_mezo_hashes = 3 };
+
+static mo_status moi_mezo_perturbation(
+    const mo_mezo_desc *desc, uint64_t t, double times, moi_mezo_factors *f, uint64_t *seed);
+
+/* *moves = 0: nothing is to be done. */
+static mo_status moi_mezo_update(const mo_mezo_desc *desc, uint64_t t, double gradient,
+    moi_mezo_factors *f, uint64_t *seed, int *moves);
+
+#endif
+/* mo_mezo_rules.c - see mo_mezo_rules.h. */
+
+/* A power of two whose inverse is a number too. */
+static int moi_mezo_is_grid(double grid) {
+    int exponent;
+    return grid > 0 && frexp(grid, &exponent) == 0.5 && exponent > -120 && exponent < 120;
+}
+
+/* What both passes have; comparisons with NaN are false. */
+static mo_status moi_mezo_begin(
+    const mo_mezo_desc *desc, uint64_t t, moi_mezo_factors *f, uint64_t *seed) {
+    const double most = 1e30;
+    if (!desc || t == 0 || !(fabs(desc->lr) < most) || !(fabs(desc->epsilon) < most) ||
+        !(fabs(desc->weight_decay) < most) || (desc->grid != 0 && !moi_mezo_is_grid(desc->grid)))
+        return MO_E_INVALID;
+    memset(f, 0, sizeof *f);
+    f->keep = f->times = 1;
+    f->grid = (float)desc->grid;
+    f->inverse = desc->grid != 0 ? (float)(1 / desc->grid) : 0;
+    *seed = desc->seed + t * 0x9e3779b97f4a7c15u;
+    return MO_OK;
+}
+
+static mo_status moi_mezo_perturbation(
+    const mo_mezo_desc *desc, uint64_t t, double times, moi_mezo_factors *f, uint64_t *seed) {
+    const mo_status status = moi_mezo_begin(desc, t, f, seed);
+    if (status != MO_OK || !(fabs(times) < 1e30)) return MO_E_INVALID;
+    const double epsilon = mo_mezo_desc_defaults(desc).epsilon;
+    f->times = (float)times;
+    f->scale = (float)(f->grid != 0.0f ? epsilon : times * epsilon);
+    return MO_OK;
+}
+
+static mo_status moi_mezo_update(const mo_mezo_desc *desc, uint64_t t, double gradient,
+    moi_mezo_factors *f, uint64_t *seed, int *moves) {
+    const mo_status status = moi_mezo_begin(desc, t, f, seed);
+    if (status != MO_OK) return status;
+    f->keep = (float)(1 - desc->lr * desc->weight_decay);
+    f->decay = (float)(0 - desc->lr * desc->weight_decay);
+    f->scale = (float)(0 - desc->lr * gradient);
+    f->dither = 1;
+    *moves = fabs(gradient) < 1e30;
+    return MO_OK;
+}
 /* mo_page_route.h - the order in which pages are going to be used, over and over, and where in it a
  * walk is: what pages on the CPU and on devices share; never part of the public header.
  *
@@ -4088,6 +4175,7 @@ static void moi_cl_record_free(mo_cl *cl);
     X(linear_attention, math)                                                                      \
     X(loss, math)                                                                                  \
     X(half, codec)                                                                                 \
+    X(mezo, codec)                                                                                 \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \
     X(quant8, codec)                                                                               \
@@ -4142,6 +4230,7 @@ static void moi_cl_record_free(mo_cl *cl);
     X(optim_rows, mo_cl_optim_row_sum)                                                             \
     X(optim_factored, mo_cl_optim_factored_norms)                                                  \
     X(optim_factored, mo_cl_optim_factored_step)                                                   \
+    X(mezo, mo_cl_mezo_move)                                                                       \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)                                                                     \
     X(quant8, mo_cl_quant8_encode)                                                                 \
@@ -5691,6 +5780,77 @@ static const char *const moi_cl_prelude_lines[] = {
 "static inline uint mo_random_at(uint first, uint i, uint key, uint next) {\n",
 "    const uint low = first + i;\n",
 "    return mo_random(low, low < first ? next : key);\n",
+"}\n",
+};
+
+static const char *const moi_cl_mezo_lines[] = {
+"/* mezo.cl - numbers moved along a normal direction, see mo_mezo.h; the bits of mo_mezo.inc.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * The factors are those of moi_mezo_factors, in their order. */\n",
+"\n",
+"/* -2 ln u, 2^-24 <= u <= 1 */\n",
+"static inline float mo_minus_2_log(float u) {\n",
+"    const int power = as_int(as_uint(u) - 0x3f3504f3u) >> 23;\n",
+"    const float e = (float)power, f = as_float(as_uint(u) - ((uint)power << 23)) - 1.0f;\n",
+"    const float square = f * f;\n",
+"    float y = 7.0376836292e-2f;\n",
+"    y = y * f + -1.1514610310e-1f;\n",
+"    y = y * f + 1.1676998740e-1f;\n",
+"    y = y * f + -1.2420140846e-1f;\n",
+"    y = y * f + 1.4249322787e-1f;\n",
+"    y = y * f + -1.6668057665e-1f;\n",
+"    y = y * f + 2.0000714765e-1f;\n",
+"    y = y * f + -2.4999993993e-1f;\n",
+"    y = y * f + 3.3333331174e-1f;\n",
+"    y = y * (f * square);\n",
+"    y = y + e * -2.12194440e-4f;\n",
+"    y = (y - square * 0.5f) + f;\n",
+"    return (y + e * 0.693359375f) * -2.0f;\n",
+"}\n",
+"\n",
+"/* cos(pi/2 t), 0 <= t < 4 */\n",
+"static inline float mo_quarter_cos(float t) {\n",
+"    const float whole = rint(t), x = (t - whole) * 1.57079633f, z = x * x;\n",
+"    const uint quarter = (uint)whole;\n",
+"    float c = z * 2.443315711e-5f + -1.388731625e-3f;\n",
+"    c = c * z + 4.166664568e-2f;\n",
+"    c = c * (z * z) - z * 0.5f + 1.0f;\n",
+"    float s = z * -1.9515295891e-4f + 8.3321608736e-3f;\n",
+"    s = s * z + -1.6666654611e-1f;\n",
+"    s = s * z * x + x;\n",
+"    return as_float(as_uint(quarter & 1u ? s : c) ^ ((quarter + 1u) & 2u) << 30);\n",
+"}\n",
+"\n",
+"static inline float mo_24_bits(uint random) { return (float)(random >> 8); }\n",
+"\n",
+"/* Large numbers stay as they are. */\n",
+"static inline float mo_whole(float x) { return fabs(x) < 4194304.0f ? rint(x) : x; }\n",
+"\n",
+"MO_KERNEL void mo_cl_mezo_move(__global const float *x, ulong x_off, __global float *y, ulong y_off,\n",
+"    float8 f, ulong seed, ulong offset, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const uint first = (uint)(offset + tile), high = (uint)((offset + tile) >> 32);\n",
+"    __global const float *from = x + x_off + tile;\n",
+"    __global float *to = y + y_off + tile;\n",
+"    uint key[3], next[3];\n",
+"    for (uint k = 0; k < 3; k++) {\n",
+"        key[k] = mo_random_key(seed + k, high);\n",
+"        next[k] = mo_random_key(seed + k, high + 1u);\n",
+"    }\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float u = (mo_24_bits(mo_random_at(first, i, key[0], next[0])) + 1.0f) * 0x1p-24f;\n",
+"        const float t = mo_24_bits(mo_random_at(first, i, key[1], next[1])) * 0x1p-22f;\n",
+"        const float by = f.s2 * (sqrt(mo_minus_2_log(u)) * mo_quarter_cos(t));\n",
+"        const float at = from[i];\n",
+"        const float random = mo_24_bits(mo_random_at(first, i, key[2], next[2])) * 0x1p-24f;\n",
+"        const float exact = (at * f.s1 + by) * f.s5;\n",
+"        const float units = f.s6 != 0.0f ? exact + (random - 0.5f) : exact;\n",
+"        const float on_grid = (mo_whole(at * f.s5) + mo_whole(units) * f.s3) * f.s4;\n",
+"        to[i] = f.s4 == 0.0f ? at * f.s0 + by : on_grid;\n",
+"    }\n",
 "}\n",
 };
 
@@ -13526,6 +13686,39 @@ mo_status mo_cl_page_optim_write(
 }
 
 #undef MOI_CL_PAGE_OPTIM_BYTES
+/* mo_cl_mezo.c - see mo_cl_mezo.h. */
+
+static mo_status moi_cl_mezo_run(mo_cl *cl, const mo_mezo_desc *desc, const moi_mezo_factors *f,
+    uint64_t seed, const mo_cl_mem *x, const mo_cl_mem *y, size_t n) {
+    float vector[8] = {0};
+    memcpy(vector, f, sizeof *f);
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_mezo_move, NULL);
+    moi_cl_mem_arg(&call, x, sizeof(float), n);
+    moi_cl_mem_arg(&call, y, sizeof(float), n);
+    moi_cl_raw_arg(&call, vector, sizeof vector);
+    moi_cl_u64_arg(&call, seed);
+    moi_cl_u64_arg(&call, desc->offset);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_mezo_perturb(mo_cl *cl, const mo_mezo_desc *desc, uint64_t t, double times,
+    mo_cl_mem x, mo_cl_mem y, size_t n) {
+    moi_mezo_factors f;
+    uint64_t seed;
+    const mo_status status = moi_mezo_perturbation(desc, t, times, &f, &seed);
+    return status == MO_OK ? moi_cl_mezo_run(cl, desc, &f, seed, &x, &y, n) : status;
+}
+
+mo_status mo_cl_mezo_step(
+    mo_cl *cl, const mo_mezo_desc *desc, uint64_t t, double gradient, mo_cl_mem x, size_t n) {
+    moi_mezo_factors f;
+    uint64_t seed;
+    int moves = 0;
+    const mo_status status = moi_mezo_update(desc, t, gradient, &f, &seed, &moves);
+    if (status != MO_OK || !moves) return status;
+    return moi_cl_mezo_run(cl, desc, &f, seed, &x, &x, n);
+}
 /* mo_cl_act.c - see mo_cl_act.h. */
 
 mo_status mo_cl_gelu_forward(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {

@@ -58,6 +58,7 @@
 #include "mo_optim.c"
 #include "mo_optim_pages.h"
 #include "mo_optim_pages.c"
+#include "mo_active.c"
 #include "mo_mezo_rules.h"
 #include "mo_mezo_rules.c"
 #include "mo_mezo.c"

@@ -34,6 +34,7 @@
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
+ *   active       some blocks of a model at a time, and states for those only
  *   mezo         training by forward passes alone
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes, as
  *                few as can be; layout_svg draws it
@@ -158,6 +159,7 @@ extern "C" {
 #include "mo_params.h"
 #include "mo_accum.h"
 #include "mo_optim.h"
+#include "mo_active.h"
 #include "mo_mezo.h"
 #include "mo_norm.h"
 #include "mo_act.h"
