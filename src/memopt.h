@@ -33,7 +33,7 @@
  *   qkv          the projection to queries, keys and values as one product, and its gradients
  *   loss         cross-entropy without the logits of the whole batch
  *   accum        gradient accumulation, clipping, loss scaling
- *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
+ *   optim        fourteen optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   active       some blocks of a model at a time, and states for those only
  *   mezo         training by forward passes alone
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes, as

@@ -83,6 +83,7 @@
 #include "mo_cl_int8.c"
 #include "mo_cl_accum.c"
 #include "mo_cl_optim.c"
+#include "mo_cl_optim_low.c"
 #include "mo_cl_page_optim.c"
 #include "mo_cl_mezo.c"
 #include "mo_cl_act.c"

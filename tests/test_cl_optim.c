@@ -173,6 +173,25 @@ static void sums_of_whole_kinds_need_no_double(void **state) {
     }
 }
 
+/* Channels that are columns, and rows; ranks, tiles and pieces that are not whole, several strips
+ * of scratch, directions found again at step 3. */
+static void low_rank_kinds_have_the_bits_of_the_cpu(void **state) {
+    test_cl *t = test_cl_of(state);
+    static const size_t shapes[][3] = {
+        {20, 50, 5}, {50, 20, 3}, {70, 41, 33}, {8, 10001, 8}, {300, 4, 1}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int kind = MO_OPTIM_APOLLO; kind <= MO_OPTIM_GALORE; kind++) {
+            const size_t n = shapes[i][0] * shapes[i][1];
+            if (test_cl_small() && n > 1000) continue;
+            mo_optim_desc d = whole_desc(
+                (mo_optim_kind)kind, i == 2 ? MO_OPTIM_8BIT : MO_OPTIM_F32, shapes[i][1]);
+            d.rank = shapes[i][2];
+            d.interval = 2;
+            d.grad_scale = -0.37;
+            steps_agree(t, d, i == 0 ? HALF : PLAIN, n, 3);
+        }
+}
+
 /* ---- gradients ------------------------------------------------------------------------------ */
 
 static void zero_gradients_change_what_they_do_on_the_cpu(void **state) {
@@ -476,6 +495,7 @@ int main(void) {
         cmocka_unit_test(plain_v_has_the_bits_of_the_cpu),
         cmocka_unit_test(rows_and_columns_may_have_any_size),
         cmocka_unit_test(sums_of_whole_kinds_need_no_double),
+        cmocka_unit_test(low_rank_kinds_have_the_bits_of_the_cpu),
         cmocka_unit_test(zero_gradients_change_what_they_do_on_the_cpu),
         cmocka_unit_test(gradients_that_are_not_finite_leave_things_alone),
         cmocka_unit_test(settings_mean_the_same),
