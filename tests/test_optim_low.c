@@ -309,9 +309,9 @@ static void directions_are_orthonormal(void **state) {
         }
 }
 
-/* G = sum of s_k a_k b_k^T with orthonormal a (a basis of cosines) and s = 1, 1/2, 1/4, ...: what the
- * directions leave of a_k. After three rounds the last of them, a_3, has 2^-6 of what a random start
- * has of a_4 beside it, the square of which is 2.4e-4; ten times that. */
+/* G = sum of s_k a_k b_k^T with orthonormal a (a basis of cosines) and s = 1, 1/2, 1/4, ...: what
+ * the directions leave of a_k. After three rounds the last of them, a_3, has 2^-6 of what a random
+ * start has of a_4 beside it, the square of which is 2.4e-4; ten times that. */
 static void directions_are_the_largest_singular_ones(void **state) {
     (void)state;
     enum { SMALL = 16, LARGE = 40, RANK = 4 };

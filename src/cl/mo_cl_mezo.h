@@ -4,8 +4,8 @@
 
 #include "mo_cl_heap.h"
 
-/* mo_cl_mezo_perturb, mo_cl_mezo_step - bit for bit mo_mezo_perturb and mo_mezo_step on devices that
- * round square roots correctly (mo_cl_info).
+/* mo_cl_mezo_perturb, mo_cl_mezo_step - bit for bit mo_mezo_perturb and mo_mezo_step on devices
+ * that round square roots correctly (mo_cl_info).
  *
  * x, y  [n] float; y may be x
  *

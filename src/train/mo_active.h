@@ -48,8 +48,8 @@ typedef struct mo_active_desc {
     const size_t *n, *block;
 } mo_active_desc;
 
-/* mo_active_turn - number: of turns before, from 0; t: the step in it, from 1, for mo_optim_step: the
- * states of its blocks are new at 1. Since: 0.1 */
+/* mo_active_turn - number: of turns before, from 0; t: the step in it, from 1, for mo_optim_step:
+ * the states of its blocks are new at 1. Since: 0.1 */
 typedef struct mo_active_turn {
     uint64_t number, t;
 } mo_active_turn;

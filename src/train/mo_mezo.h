@@ -35,7 +35,7 @@ typedef struct mo_mezo_desc {
 /* mo_mezo_desc_defaults - the desc with every zero replaced. Threads: safe. Since: 0.1 */
 MEMOPT_API mo_mezo_desc mo_mezo_desc_defaults(const mo_mezo_desc *desc);
 
-/* mo_mezo_perturb - y[i] = x[i] + times epsilon z[i], z normal and the same for all calls of a step.
+/* mo_mezo_perturb - y[i] = x[i] + times epsilon z[i], z normal, the same for all calls of a step.
  *
  *   grid:  y[i] = grid (round(x[i] / grid) + times round(epsilon z[i] / grid))
  *

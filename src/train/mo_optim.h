@@ -25,8 +25,8 @@ typedef enum mo_optim_kind {
     MO_OPTIM_KIND_COUNT
 } mo_optim_kind;
 
-/* How a state of n numbers is kept. Row and column statistics, and what low-rank kinds keep beside m
- * and v, are always fp32. */
+/* How a state of n numbers is kept. Row and column statistics, and what low-rank kinds keep beside
+ * m and v, are always fp32. */
 typedef enum mo_optim_precision {
     MO_OPTIM_F32 = 0,  /* 4 bytes a number */
     MO_OPTIM_8BIT = 1, /* blockwise dynamic map: 1 byte, and 4 per block */
@@ -52,11 +52,11 @@ typedef enum mo_optim_precision {
  *                  0 = 1; APOLLO kinds: how much an update's norm may grow in a step, 0 = 1.01
  * grad_scale       gradients are multiplied with it: clipping, or 1 / loss scale; 0 = 1
  * block            8-bit: numbers per scale, a power of two, 64..4096; 0 = 256. 4-bit: 0 = 128
- * columns          ADAFACTOR, ADAM_MINI, low-rank kinds: of the tensor as a matrix; 0 = a vector, or
- *                  one row, which low-rank kinds update as ADAMW
+ * columns          ADAFACTOR, ADAM_MINI, low-rank kinds: of the tensor as a matrix; 0 = a vector,
+ *                  or one row, which low-rank kinds update as ADAMW
  * rank             low-rank kinds: numbers that stand for a row or column, 1..1024 and no more than
- *                  the shorter side; 0 = a power of two, a quarter of it, at most 256; APOLLO_MINI 1.
- *                  In 8 and 4 bits it is rounded down to a power of two
+ *                  the shorter side; 0 = a power of two, a quarter of it, at most 256;
+ *                  APOLLO_MINI 1. In 8 bits it is rounded down to a power of two
  * interval         low-rank kinds: steps from one projection to the next; 0 = 200
  * min_8bit_size    tensors with fewer numbers keep fp32 states; 0 = 4096, 1 = none do
  * plain_v          8-bit: keep v itself and let it become 0, as bitsandbytes does, so that states
@@ -200,15 +200,15 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
  * Memory:  none
  * Threads: safe for distinct params
  * Errors:  MO_E_INVALID (NULL, t = 0, a number in desc out of range, a state of another kind)
- * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit). Low-rank kinds: 2 rank operations
- *          per number, GALORE twice that, and every interval 12 rank per number and 6 rank^2 for the
- *          shorter side
+ * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit). Low-rank kinds: 2 rank
+ *          operations per number, GALORE twice that, and once in an interval 12 rank per number and
+ *          12 rank^2 for each of the shorter side
  * Source:  Loshchilov and Hutter 2019, arXiv:1711.05101; Dettmers et al. 2022, arXiv:2110.02861;
  *          Chen et al. 2023, arXiv:2302.06675 (LION); Pagliardini et al. 2024, arXiv:2409.03137
  *          (ADEMAMIX); You et al. 2020, arXiv:1904.00962 (LAMB), 2017, arXiv:1708.03888 (LARS);
  *          Zhang et al. 2024, arXiv:2406.16793 (Adam-mini); Shazeer and Stern 2018,
- *          arXiv:1804.04235 (Adafactor); Li et al. 2023, arXiv:2309.01507 (4-bit states); Zhu et al.
- *          2024, arXiv:2412.05270 (APOLLO), with the signs of Achlioptas 2003,
+ *          arXiv:1804.04235 (Adafactor); Li et al. 2023, arXiv:2309.01507 (4-bit states); Zhu et
+ *          al. 2024, arXiv:2412.05270 (APOLLO), with the signs of Achlioptas 2003,
  *          doi:10.1016/S0022-0000(03)00025-4; Zhao et al. 2024, arXiv:2403.03507 (GaLore), by
  *          subspace iteration, Halko et al. 2011, arXiv:0909.4061
  * Since:   0.1 */

@@ -136,8 +136,8 @@ static float moi_low_scale(const mo_optim_desc *d, size_t rank);
 /* AdamW that leaves u in parameters that were 0. */
 static mo_optim_desc moi_low_adam(const mo_optim_desc *d, mo_optim_precision p, size_t block);
 
-/* APOLLO kinds: the step, and in *last the norm of this update, from that of the last one. first and
- * second: sums of squares of the parts of extra; squares: of the gradient. */
+/* APOLLO kinds: the step, and in *last the norm of this update, from that of the last one. first
+ * and second: sums of squares of the parts of extra; squares: of the gradient. */
 static float moi_low_step_of(
     const mo_optim_desc *d, double first, double second, double squares, float *last);
 

@@ -1,5 +1,5 @@
-/* optim_low.cl - what the low-rank kinds of mo_optim make of a gradient, see mo_optim.h; the bits of
- * mo_optim_low.c. A matrix is large channels of small numbers: number i of channel c is at
+/* optim_low.cl - what the low-rank kinds of mo_optim make of a gradient, see mo_optim.h; the bits
+ * of mo_optim_low.c. A matrix is large channels of small numbers: number i of channel c is at
  * c channel_step + i number_step. What stands for a channel lies in tiles of 16 channels.
  *
  * MO_SIGNS  1: the projection has random signs, 0: it is in memory, [small][rank]
@@ -33,8 +33,8 @@ static inline float mo_low_sign(ulong i, uint k, uint rank, uint key) {
  * groups  ceil(n / MO_TILE) */
 MO_KERNEL void mo_cl_low_project(__global const float *restrict grad, ulong grad_off,
     MO_BASIS_ARGS __global float *restrict r, ulong r_off, __global float *restrict u, ulong u_off,
-    ulong first, ulong n, ulong small, ulong large, ulong channel_step, ulong number_step, uint rank,
-    float scale, ulong seed) {
+    ulong first, ulong n, ulong small, ulong large, ulong channel_step, ulong number_step,
+    uint rank, float scale, ulong seed) {
     const ulong tile = (ulong)get_group_id(0) * MO_TILE;
     const uint size = (uint)min(n - tile, (ulong)MO_TILE), key = mo_random_key(seed, 0u);
     (void)key; /* of signs */
@@ -67,8 +67,8 @@ MO_KERNEL void mo_cl_low_project(__global const float *restrict grad, ulong grad
 MO_KERNEL void mo_cl_low_lengths(__global const float *restrict grad, ulong grad_off,
     __global const float *restrict r, ulong r_off, __global const float *restrict u, ulong u_off,
     __global float *restrict to, ulong to_off, __global float *restrict length, ulong length_off,
-    ulong first, ulong n, ulong small, ulong large, ulong channel_step, ulong number_step, uint rank,
-    float scale, uint mini) {
+    ulong first, ulong n, ulong small, ulong large, ulong channel_step, ulong number_step,
+    uint rank, float scale, uint mini) {
     const ulong tile = (ulong)get_group_id(0) * MO_TILE;
     const uint size = (uint)min(n - tile, (ulong)MO_TILE);
     for (uint at = (uint)get_local_id(0) * MO_SIDE; at < size; at += MEMOPT_WG * MO_SIDE) {
