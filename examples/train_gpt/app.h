@@ -16,7 +16,7 @@ _Noreturn void fail(int code, const char *format, ...) __attribute__((format(pri
 void check(mo_status status, const char *what);
 void *allocate(size_t size); // zeroed heap memory; fails the program when there is none
 double now_s(void);
-uint64_t now_ns(void); // of the trace
+uint64_t now_ns(void);       // of the trace
 extern const mo_log app_log; // errors of the library go to stderr, named after the program
 
 // ---- options ----------------------------------------------------------------------------------

@@ -88,9 +88,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_read(
  * Errors:  as mo_optim_step; MO_E_INVALID (sizes), MO_E_UNSUPPORTED (does not build), what OpenCL
  *          says
  * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit). Whole kinds wait for a sum of
- *          squares once, ADAFACTOR and APOLLO kinds three times; their sums
- *          have at most 1024 work-items. A kind, precision and type of parameters is compiled at its
- *          first step
+ *          squares once, ADAFACTOR and APOLLO kinds three times; their sums have at most 1024
+ *          work-items. A kind, precision and type of parameters is compiled at its first step
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_step(mo_cl *cl, const mo_optim_desc *desc,
     uint64_t t, mo_cl_mem param, mo_cl_mem grad, const mo_cl_optim_state *state);
