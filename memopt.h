@@ -60,8 +60,10 @@ int main(void) {
  *   loss         cross-entropy without the logits of the whole batch; distill: a teacher, or its
  *                largest log-probabilities; dpo: preferences between answers
  *   accum        gradient accumulation, clipping, loss scaling
- *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
+ *   optim        fourteen optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   release      updates inside backward, and clipping there
+ *   active       some blocks of a model at a time, and states for those only
+ *   mezo         training by forward passes alone
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes, as
  *                few as can be; layout_svg draws it
  *   graph        ops and tensors: dropped, merged, computed in place, ordered for a low peak
@@ -2238,21 +2240,25 @@ MEMOPT_API int mo_loss_scaler_update(mo_loss_scaler *scaler, double square_sum);
 /* Numbers are stored in checkpoints and never change. "Whole" kinds need statistics of the whole
  * tensor and cannot work on slices. */
 typedef enum mo_optim_kind {
-    MO_OPTIM_ADAMW = 0,      /* m, v; decoupled weight decay */
-    MO_OPTIM_SGD = 1,        /* m: momentum */
-    MO_OPTIM_ADAM = 2,       /* m, v; weight decay added to the gradient */
-    MO_OPTIM_LION = 3,       /* m */
-    MO_OPTIM_RMSPROP = 4,    /* v */
-    MO_OPTIM_ADAGRAD = 5,    /* v */
-    MO_OPTIM_ADEMAMIX = 6,   /* m, slow, v */
-    MO_OPTIM_LAMB = 7,       /* m, v; whole: one trust ratio per tensor */
-    MO_OPTIM_LARS = 8,       /* m; whole */
-    MO_OPTIM_ADAM_MINI = 9,  /* m, one second moment per row; whole */
-    MO_OPTIM_ADAFACTOR = 10, /* one number per row and per column, for a vector v; whole */
+    MO_OPTIM_ADAMW = 0,        /* m, v; decoupled weight decay */
+    MO_OPTIM_SGD = 1,          /* m: momentum */
+    MO_OPTIM_ADAM = 2,         /* m, v; weight decay added to the gradient */
+    MO_OPTIM_LION = 3,         /* m */
+    MO_OPTIM_RMSPROP = 4,      /* v */
+    MO_OPTIM_ADAGRAD = 5,      /* v */
+    MO_OPTIM_ADEMAMIX = 6,     /* m, slow, v */
+    MO_OPTIM_LAMB = 7,         /* m, v; whole: one trust ratio per tensor */
+    MO_OPTIM_LARS = 8,         /* m; whole */
+    MO_OPTIM_ADAM_MINI = 9,    /* m, one second moment per row; whole */
+    MO_OPTIM_ADAFACTOR = 10,   /* one number per row and per column, for a vector v; whole */
+    MO_OPTIM_APOLLO = 11,      /* m, v of few random sums per row or column; whole */
+    MO_OPTIM_APOLLO_MINI = 12, /* of one sum, and one factor per tensor; whole */
+    MO_OPTIM_GALORE = 13,      /* m, v in the few directions that gradients have most of; whole */
     MO_OPTIM_KIND_COUNT
 } mo_optim_kind;
 
-/* How a state of n numbers is kept. Row and column statistics are always fp32. */
+/* How a state of n numbers is kept. Row and column statistics, and what low-rank kinds keep beside
+ * m and v, are always fp32. */
 typedef enum mo_optim_precision {
     MO_OPTIM_F32 = 0,  /* 4 bytes a number */
     MO_OPTIM_8BIT = 1, /* blockwise dynamic map: 1 byte, and 4 per block */
@@ -2269,20 +2275,27 @@ typedef enum mo_optim_precision {
  * lr               step size; 0 = parameters stay as they are, as a schedule may ask
  * beta1            of m; 0 = 0.9; SGD and LARS: momentum, 0 = none
  * beta2            of v, LION: of m; 0 = 0.999, LION and RMSPROP 0.99; ADAFACTOR 1 - t^-0.8
- * beta3, alpha     ADEMAMIX: of slow, and its weight; 0 = 0.9999 and 5
+ * beta3, alpha     ADEMAMIX: of slow, and its weight; 0 = 0.9999 and 5. Low-rank kinds: alpha
+ *                  multiplies the update; 0 = APOLLO 1, APOLLO_MINI sqrt(128), GALORE 0.25
  * warmup           ADEMAMIX: steps in which beta3 and alpha reach their values; 0 = at once
  * epsilon          0 = 1e-8, ADAGRAD 1e-10, ADAFACTOR 1e-30 (in g^2), LAMB 1e-6
  * weight_decay     decoupled; added to the gradient by SGD, ADAM, RMSPROP, ADAGRAD, LARS
  * trust            LARS: coefficient, 0 = 0.001; ADAFACTOR: largest root mean square of an update,
- *                  0 = 1
+ *                  0 = 1; APOLLO kinds: how much an update's norm may grow in a step, 0 = 1.01
  * grad_scale       gradients are multiplied with it: clipping, or 1 / loss scale; 0 = 1
  * block            8-bit: numbers per scale, a power of two, 64..4096; 0 = 256. 4-bit: 0 = 128
- * columns          ADAFACTOR, ADAM_MINI: of the tensor as a matrix; 0 = a vector, or one row
+ * columns          ADAFACTOR, ADAM_MINI, low-rank kinds: of the tensor as a matrix; 0 = a vector,
+ *                  or one row, which low-rank kinds update as ADAMW
+ * rank             low-rank kinds: numbers that stand for a row or column, 1..1024 and no more than
+ *                  the shorter side; 0 = a power of two, a quarter of it, at most 256;
+ *                  APOLLO_MINI 1. In 8 bits it is rounded down to a power of two
+ * interval         low-rank kinds: steps from one projection to the next; 0 = 200
  * min_8bit_size    tensors with fewer numbers keep fp32 states; 0 = 4096, 1 = none do
  * plain_v          8-bit: keep v itself and let it become 0, as bitsandbytes does, so that states
  *                  can be exchanged. Unstable where gradients in a block differ by more than 100
- * times master           bf16 parameters: keep them in fp32 too
- * seed             of the stochastic rounding
+ *                  times
+ * master           bf16 parameters: keep them in fp32 too
+ * seed             of the stochastic rounding and the random projections
  * parallel         NULL = default
  * Since: 0.1 */
 typedef struct mo_optim_desc {
@@ -2290,9 +2303,9 @@ typedef struct mo_optim_desc {
     mo_optim_precision precision;
     double lr, beta1, beta2, beta3, alpha, epsilon, weight_decay, trust, grad_scale;
     uint64_t warmup;
-    size_t block, columns, min_8bit_size;
+    size_t block, columns, min_8bit_size, rank;
     int plain_v, master;
-    uint64_t seed;
+    uint64_t seed, interval;
     const mo_parallel *parallel;
 } mo_optim_desc;
 
@@ -2314,6 +2327,12 @@ MEMOPT_API mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc);
  *            codes a small v next to a large one becomes 0, and the update m / epsilon.
  * row        [rows] ADAM_MINI, ADAFACTOR; column: [columns] ADAFACTOR
  * master     [n] desc.master: the parameters in fp32
+ * rank       low-rank kinds, of a matrix: numbers that stand for a column of it, or for a row where
+ *            those are not fewer; else 0
+ * n_states   numbers in m, slow and v: n; where rank is not 0, rank for each of these rows or
+ *            columns, of 16 neighbours side by side and filled up to 16
+ * extra      [n_extra] where rank is not 0. APOLLO kinds: the norm of the last update, room for a
+ *            step; GALORE: the directions, [shorter side][rank], room for finding them
  * Since: 0.1 */
 typedef struct mo_optim_state {
     size_t n, offset;
@@ -2322,8 +2341,8 @@ typedef struct mo_optim_state {
     int plain_v;
     void *m, *slow, *v;
     float *m_absmax, *slow_absmax, *v_absmax;
-    float *row, *column, *master;
-    size_t rows, columns;
+    float *row, *column, *master, *extra;
+    size_t rows, columns, rank, n_states, n_extra;
 } mo_optim_state;
 
 /* mo_optim_state_size - bytes that the states of a tensor of n numbers take; 0 when that does not
@@ -2358,7 +2377,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_attach(
  *
  * Threads: safe
  * Errors:  MO_E_INVALID (NULL, out of range; 8 and 4 bits: begin not at a block, or an end inside a
- *          block that is not the tensor's end), MO_E_UNSUPPORTED (row or column statistics)
+ *          block that is not the tensor's end), MO_E_UNSUPPORTED (row, column or extra)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_slice(
     const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice);
@@ -2370,7 +2389,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_slice(
  *
  * Memory:  none
  * Threads: safe for distinct states
- * Errors:  MO_E_INVALID (NULL, n, rows or columns differ, a state that one of them has not)
+ * Errors:  MO_E_INVALID (NULL, n, rows, columns or rank differ, a state that one of them has not)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
     mo_optim_state *to, const mo_optim_state *from, uint64_t seed);
@@ -2391,6 +2410,11 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
  *   ADAM_MINI as ADAMW with one v per row, of the mean of g^2
  *   ADAFACTOR row and column means of g^2 + eps,  u = g / sqrt(row column / mean(row)),
  *             p = p (1 - lr wd) - lr u / max(1, rms(u) / trust)
+ *   APOLLO    r = the sums of each row or column of g with random signs, / sqrt(rank), and u what
+ *             ADAMW makes of them;  d = g |u| / |r| by row or column, APOLLO_MINI for the tensor,
+ *             made shorter where |d| > trust |last d|;  p = p (1 - lr wd) - lr alpha d
+ *   GALORE    r = g's components in its rank largest singular directions of an earlier step, u what
+ *             ADAMW makes of them;  p = p (1 - lr wd) - lr alpha (u back in g's space)
  *
  * t      in      step number, from 1
  * param  in out  [state.n]
@@ -2398,7 +2422,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
  * state  in out
  *
  * The update uses the new states before they are rounded. A parameter whose gradient has always
- * been zero stays exactly as it is (without weight decay), and so does its state. Where the square
+ * been zero stays exactly as it is (without weight decay), and so does its state; GALORE moves it
+ * along with the others of its row or column. Where the square
  * of a gradient is not finite, parameter and state of that number stay as they are; where one or
  * their sum is not, whole kinds leave the tensor as it is. LAMB and LARS: a ratio with a norm of 0
  * (LARS: times trust) is 1.
@@ -2407,12 +2432,17 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
  * Memory:  none
  * Threads: safe for distinct params
  * Errors:  MO_E_INVALID (NULL, t = 0, a number in desc out of range, a state of another kind)
- * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit)
+ * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit). Low-rank kinds: 2 rank
+ *          operations per number, GALORE twice that, and once in an interval 12 rank per number and
+ *          12 rank^2 for each of the shorter side
  * Source:  Loshchilov and Hutter 2019, arXiv:1711.05101; Dettmers et al. 2022, arXiv:2110.02861;
  *          Chen et al. 2023, arXiv:2302.06675 (LION); Pagliardini et al. 2024, arXiv:2409.03137
  *          (ADEMAMIX); You et al. 2020, arXiv:1904.00962 (LAMB), 2017, arXiv:1708.03888 (LARS);
  *          Zhang et al. 2024, arXiv:2406.16793 (Adam-mini); Shazeer and Stern 2018,
- *          arXiv:1804.04235 (Adafactor); Li et al. 2023, arXiv:2309.01507 (4-bit states)
+ *          arXiv:1804.04235 (Adafactor); Li et al. 2023, arXiv:2309.01507 (4-bit states); Zhu et
+ *          al. 2024, arXiv:2412.05270 (APOLLO), with the signs of Achlioptas 2003,
+ *          doi:10.1016/S0022-0000(03)00025-4; Zhao et al. 2024, arXiv:2403.03507 (GaLore), by
+ *          subspace iteration, Halko et al. 2011, arXiv:0909.4061
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_step(const mo_optim_desc *desc, uint64_t t,
     float *param, const float *grad, const mo_optim_state *state);
@@ -2560,6 +2590,169 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_release_step(mo_release *release, size_
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_release_step_bf16(mo_release *release, size_t tensor,
     const mo_optim_desc *optim, uint64_t t, uint16_t *param, const float *grad,
     const mo_optim_state *state);
+
+#endif
+/* mo_active.h - training a few blocks of a model at a time: which of them move in a step, and where
+ * their states lie, in memory for the largest only. BAdam: one block after the other; LISA: blocks
+ * at random, embedding and head always.
+ *
+ *     size = mo_active_state_size(&desc)
+ *     for t = 1, 2, ...:
+ *         turn = mo_active_at(&desc, t)
+ *         mo_active_offsets(&desc, t, offsets)
+ *         for each tensor i with offsets[i] != SIZE_MAX:
+ *             if turn.t == 1 and desc.block[i] != SIZE_MAX, or t == 1:
+ *                 mo_optim_state_init(&desc.optim[i], n[i], memory + offsets[i], ..., &states[i])
+ *             mo_optim_step(&desc.optim[i], desc.block[i] == SIZE_MAX ? t : turn.t, ...)
+ *
+ * All of it follows from the desc and t: a run is continued at any step, and the states in the
+ * memory then are those of the tensors that mo_active_offsets names. */
+#ifndef MEMOPT_ACTIVE_H
+#define MEMOPT_ACTIVE_H
+
+/* Which blocks follow each other. */
+typedef enum mo_active_order {
+    MO_ACTIVE_CYCLE = 0,   /* in their order */
+    MO_ACTIVE_SHUFFLE = 1, /* each once in a round, every round in another order */
+    MO_ACTIVE_DRAW = 2,    /* drawn anew each time */
+    MO_ACTIVE_ORDER_COUNT
+} mo_active_order;
+
+/* mo_active_desc - blocks, tensors in them, and their turns.
+ *
+ * order      see above
+ * n_blocks   blocks that take turns, 1 or more
+ * n_active   of them at a time; 0 = 1
+ * period     steps of a turn; 0 = 100
+ * seed       of SHUFFLE and DRAW
+ * n_tensors  0 = none: only mo_active_at and mo_active_has are of use
+ * optim, n   [n_tensors] how each tensor is optimized, and its numbers
+ * block      [n_tensors] the block it is in; SIZE_MAX: it always trains
+ *
+ * The arrays are the caller's and read during calls only.
+ * Since: 0.1 */
+typedef struct mo_active_desc {
+    mo_active_order order;
+    size_t n_blocks, n_active;
+    uint64_t period, seed;
+    size_t n_tensors;
+    const mo_optim_desc *optim;
+    const size_t *n, *block;
+} mo_active_desc;
+
+/* mo_active_turn - number: of turns before, from 0; t: the step in it, from 1, for mo_optim_step:
+ * the states of its blocks are new at 1. Since: 0.1 */
+typedef struct mo_active_turn {
+    uint64_t number, t;
+} mo_active_turn;
+
+/* mo_active_desc_defaults - the desc with every zero replaced. Threads: safe. Since: 0.1 */
+MEMOPT_API mo_active_desc mo_active_desc_defaults(const mo_active_desc *desc);
+
+/* mo_active_at - the turn that a step is in; t from 1. Threads: safe. Since: 0.1 */
+MEMOPT_API mo_active_turn mo_active_at(const mo_active_desc *desc, uint64_t t);
+
+/* mo_active_has - whether a block trains in a step; block: below n_blocks, or SIZE_MAX. A
+ * backward pass may stop behind the last one that does.
+ *
+ * Threads: safe
+ * Cost:    n_blocks hashes, times n_active with CYCLE none
+ * Source:  Luo et al. 2024, arXiv:2404.02827 (BAdam); Pan et al. 2024, arXiv:2403.17919 (LISA)
+ * Since:   0.1 */
+MEMOPT_API int mo_active_has(const mo_active_desc *desc, uint64_t t, size_t block);
+
+/* mo_active_state_size - bytes for the states of any turn: those of the tensors that always train,
+ * and of the n_active largest blocks; 0 when the desc makes no sense or that does not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_active_state_size(const mo_active_desc *desc);
+
+/* mo_active_offsets - where the states of each tensor lie in a step.
+ *
+ * offsets  out  [n_tensors] bytes from the start of the memory, multiples of 64, with
+ *               mo_optim_state_size behind; SIZE_MAX: it does not train. Tensors
+ *               that always train lie in front, at the same place in every step
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, t = 0, order, n_blocks, n_active, block, a desc that
+ *          mo_optim_state_size refuses), MO_E_OVERFLOW
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_active_offsets(
+    const mo_active_desc *desc, uint64_t t, size_t *offsets);
+
+#endif
+/* mo_mezo.h - training by forward passes alone: the gradient along one random direction, which is
+ * made again from its seed whenever it is needed. No gradients, no states, no activations kept.
+ *
+ *     for t = 1, 2, ...:
+ *         mo_mezo_perturb(&desc, t, 1, p, p, n)
+ *         plus = forward()
+ *         mo_mezo_perturb(&desc, t, -2, p, p, n)
+ *         minus = forward()
+ *         mo_mezo_perturb(&desc, t, 1, p, p, n)
+ *         mo_mezo_step(&desc, t, mo_mezo_gradient(&desc, plus, minus), p, n) */
+#ifndef MEMOPT_MEZO_H
+#define MEMOPT_MEZO_H
+
+/* mo_mezo_desc - how parameters are perturbed and moved.
+ *
+ * lr            step size; 0 = parameters stay as they are
+ * epsilon       size of the perturbation; 0 = 0.001
+ * weight_decay  decoupled
+ * grid          a power of two, or 0 = none: parameters and perturbations are multiples of it, so
+ *               that all sums are exact and a perturbation that is taken back leaves the very bits.
+ *               For parameters below 2^22 grid: 2^-20 for those up to 4
+ * seed          of the directions
+ * offset        index of the first number of this slice: of the tensor's first in the model, and of
+ *               the slice's in the tensor. Every parameter has an index of its own
+ * parallel      NULL = default
+ * Since: 0.1 */
+typedef struct mo_mezo_desc {
+    double lr, epsilon, weight_decay, grid;
+    uint64_t seed, offset;
+    const mo_parallel *parallel;
+} mo_mezo_desc;
+
+/* mo_mezo_desc_defaults - the desc with every zero replaced. Threads: safe. Since: 0.1 */
+MEMOPT_API mo_mezo_desc mo_mezo_desc_defaults(const mo_mezo_desc *desc);
+
+/* mo_mezo_perturb - y[i] = x[i] + times epsilon z[i], z normal, the same for all calls of a step.
+ *
+ *   grid:  y[i] = grid (round(x[i] / grid) + times round(epsilon z[i] / grid))
+ *
+ * t      step number, from 1; each has a direction of its own
+ * times  1, then -2 and 1 to have x again; whole where there is a grid. 0: rounds parameters to the
+ *        grid, once at the start
+ * x      in   [n] float
+ * y      out  [n]; may be x. With another array x stays as it is: a layer may be perturbed into a
+ *             window while it runs
+ *
+ * z is normal(0, 1) by Box and Muller from hashes of seed, t and index; |z| < 5.8. In place and
+ * without a grid, +1, -2, +1 brings x back within 1.5 units in the last place of |x| + epsilon |z|.
+ * Bit-identical on every CPU, for any number of threads and any slicing.
+ *
+ * Memory:  none
+ * Threads: safe for distinct y
+ * Errors:  MO_E_INVALID (NULL, t = 0, grid, a number in desc that is not finite)
+ * Source:  Malladi et al. 2023, arXiv:2305.17333, algorithm 1
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_mezo_perturb(
+    const mo_mezo_desc *desc, uint64_t t, double times, const float *x, float *y, size_t n);
+
+/* mo_mezo_gradient - (plus - minus) / (2 epsilon), the derivative along z. Threads: safe. Since:
+ * 0.1 */
+MEMOPT_API double mo_mezo_gradient(const mo_mezo_desc *desc, double plus, double minus);
+
+/* mo_mezo_step - x[i] = x[i] (1 - lr weight_decay) - lr gradient z[i], z that of mo_mezo_perturb.
+ *
+ * gradient  of mo_mezo_gradient; not finite: x stays as it is
+ * x         in out  [n]; with a grid the change is rounded to it at random, so that it is right on
+ *           average
+ *
+ * Memory, Threads, Errors, Source, Since: as mo_mezo_perturb */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_mezo_step(
+    const mo_mezo_desc *desc, uint64_t t, double gradient, float *x, size_t n);
 
 #endif
 /* mo_norm.h - LayerNorm and RMSNorm, whose output need not be kept: backward works from the input
@@ -6264,8 +6457,9 @@ MEMOPT_API void mo_safetensors_shards_discard(mo_safetensors_shards_writer *w);
  *
  *   kind=0 precision=1 block=256 plain_v=0 n=1000 begin=0 of=1000 columns=0 t=17
  *
- * n numbers from begin on of a tensor of so many: a file may hold a part, as one rank of several
- * does. The choice of precision is stored, never derived again from a size. */
+ * and behind it rank=64 where there is one. n numbers from begin on of a tensor of so many: a file
+ * may hold a part, as one rank of several does. The choice of precision and rank is stored, never
+ * derived again from a size. */
 #ifndef MEMOPT_OPTIM_FILE_H
 #define MEMOPT_OPTIM_FILE_H
 
@@ -6281,7 +6475,7 @@ typedef struct mo_optim_part {
     void *data;
 } mo_optim_part;
 
-enum { MO_OPTIM_MAX_PARTS = 9 };
+enum { MO_OPTIM_MAX_PARTS = 10 };
 
 /* mo_optim_state_parts - the arrays of a state, fp32 ones first.
  *
@@ -17027,6 +17221,8 @@ static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns);
 /* Of a desc without zeros. */
 static int moi_optim_valid(const mo_optim_desc *d);
 static int moi_optim_is_blockwise(mo_optim_precision precision);
+/* APOLLO, APOLLO_MINI, GALORE */
+static int moi_optim_is_low(mo_optim_kind kind);
 
 /* ---- where the states lie ------------------------------------------------------------------- */
 
@@ -17041,12 +17237,13 @@ enum {
     moi_optim_row,
     moi_optim_column,
     moi_optim_master,
+    moi_optim_extra,
     moi_optim_n_arrays
 };
 
 /* has: bit i = array i is there; at: its offset in bytes, each on a cache line; size: of all. */
 typedef struct moi_optim_layout {
-    size_t n, block, rows, columns, size;
+    size_t n, block, rows, columns, rank, n_states, n_extra, size;
     mo_optim_precision precision;
     unsigned has;
     size_t at[moi_optim_n_arrays];
@@ -17061,7 +17258,7 @@ static mo_status moi_optim_layout_check(const mo_optim_desc *d, size_t n);
 /* Bytes of n numbers; 0 and *size untouched when that does not fit. */
 static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size);
 
-/* Bytes of an array of a state, of which the layout gives precision, n, block, rows and columns. */
+/* Bytes of an array of a state, of which the layout gives precision, block and all counts. */
 static int moi_optim_array_bytes(const moi_optim_layout *layout, int array, size_t *size);
 
 /* What every byte of an array is at first: the code of 0. */
@@ -17107,6 +17304,54 @@ static void moi_optim_factored_decay(uint64_t t, float *beta2, float *one_minus_
 static float moi_optim_mean_row(const mo_optim_desc *d, double row_sum, size_t rows);
 static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, size_t n);
 
+/* ---- low-rank kinds -------------------------------------------------------------------------- */
+
+/* A matrix as large channels of small numbers each: number i of channel c is at c channel_step +
+ * i number_step. rank numbers stand for a channel: tiles of 16 channels, in a tile first the 16
+ * numbers 0, then the 16 numbers 1... The largest rank makes the largest tile. */
+enum { moi_low_lanes = 16, moi_low_most_rank = 1024, moi_low_wide = 8, moi_low_rounds = 3 };
+typedef struct moi_low_shape {
+    size_t rank, small, large, tiles, channel_step, number_step;
+} moi_low_shape;
+
+static moi_low_shape moi_low_shape_of(size_t n, size_t columns, size_t rank);
+
+/* Floats in extra of a state of that rank; 0 for other kinds, and for a vector. */
+static size_t moi_low_extra(const mo_optim_desc *d, size_t n, size_t columns, size_t rank);
+
+/* Tiles whose numbers are whole blocks, and enough of them to be worth a call. */
+static size_t moi_low_chunk_tiles(const moi_low_shape *s, mo_optim_precision p, size_t block);
+
+/* Floats in extra before each part. APOLLO kinds: the norm, then what each channel is multiplied
+ * with and how long that makes it, APOLLO_MINI the lengths of u and r. GALORE: the directions, then
+ * for all channels as many columns as are worked on at a time. */
+enum { moi_low_factors = 16 };
+static size_t moi_low_lengths(const moi_low_shape *s);
+static size_t moi_low_channels(const moi_low_shape *s);
+static size_t moi_low_width(const moi_low_shape *s);
+
+/* Of the random signs that hold in step t: number i, k is bit k % 32 of the random bits of index
+ * i moi_low_words + k / 32. */
+static uint64_t moi_low_seed(const mo_optim_desc *d, uint64_t t);
+static size_t moi_low_words(size_t rank);
+
+/* GALORE: whether step t looks for new directions. */
+static int moi_low_is_due(const mo_optim_desc *d, uint64_t t);
+
+/* What the gradient is multiplied with there, so that its powers stay in the range of floats. */
+static float moi_low_power_scale(double squares);
+
+/* What r is multiplied with. */
+static float moi_low_scale(const mo_optim_desc *d, size_t rank);
+
+/* AdamW that leaves u in parameters that were 0. */
+static mo_optim_desc moi_low_adam(const mo_optim_desc *d, mo_optim_precision p, size_t block);
+
+/* APOLLO kinds: the step, and in *last the norm of this update, from that of the last one. first
+ * and second: sums of squares of the parts of extra; squares: of the gradient. */
+static float moi_low_step_of(
+    const mo_optim_desc *d, double first, double second, double squares, float *last);
+
 #endif
 /* mo_optim_rules.c - see mo_optim_rules.h. */
 
@@ -17122,6 +17367,9 @@ static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns) {
     case MO_OPTIM_LAMB: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED | MOI_WHOLE;
     case MO_OPTIM_LARS: return MOI_HAS_M | MOI_COUPLED | MOI_WHOLE;
     case MO_OPTIM_ADAM_MINI: return MOI_HAS_M | MOI_HAS_ROW | MOI_WHOLE;
+    case MO_OPTIM_APOLLO:
+    case MO_OPTIM_APOLLO_MINI:
+    case MO_OPTIM_GALORE: return MOI_HAS_M | MOI_HAS_V | MOI_WHOLE;
     default: break;
     }
     return MOI_WHOLE | (columns ? MOI_HAS_ROW | MOI_HAS_COLUMN : MOI_HAS_ROW);
@@ -17141,11 +17389,15 @@ static int moi_optim_has_numbers(const mo_optim_desc *d) {
 static int moi_optim_valid(const mo_optim_desc *d) {
     return moi_optim_has_numbers(d) && (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
         (unsigned)d->precision < MO_OPTIM_PRECISION_COUNT && moi_is_pow2(d->block) &&
-        d->block >= 64 && d->block <= moi_q8_max_block;
+        d->block >= 64 && d->block <= moi_q8_max_block && d->rank <= moi_low_most_rank;
 }
 
 static int moi_optim_is_blockwise(mo_optim_precision precision) {
     return precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT;
+}
+
+static int moi_optim_is_low(mo_optim_kind kind) {
+    return kind == MO_OPTIM_APOLLO || kind == MO_OPTIM_APOLLO_MINI || kind == MO_OPTIM_GALORE;
 }
 
 /* ---- where the states lie ------------------------------------------------------------------- */
@@ -17163,11 +17415,12 @@ static int moi_optim_array_bytes(const moi_optim_layout *layout, int array, size
     switch (array) {
     case moi_optim_m:
     case moi_optim_slow:
-    case moi_optim_v: return moi_optim_bytes(layout->precision, layout->n, size);
+    case moi_optim_v: return moi_optim_bytes(layout->precision, layout->n_states, size);
     case moi_optim_row: return moi_mul(layout->rows, sizeof(float), size);
     case moi_optim_column: return moi_mul(layout->columns, sizeof(float), size);
     case moi_optim_master: return moi_mul(layout->n, sizeof(float), size);
-    default: return moi_mul(moi_ceil_div(layout->n, layout->block), sizeof(float), size);
+    case moi_optim_extra: return moi_mul(layout->n_extra, sizeof(float), size);
+    default: return moi_mul(moi_ceil_div(layout->n_states, layout->block), sizeof(float), size);
     }
 }
 
@@ -17182,12 +17435,42 @@ static unsigned moi_optim_has(unsigned traits, int blockwise, int master) {
     return master ? has | 1u << moi_optim_master : has;
 }
 
+static size_t moi_low_power(size_t x) {
+    size_t power = 1;
+    while (power <= x / 2) power *= 2;
+    return power;
+}
+
+/* The rank of a matrix whose shorter side is small. */
+static size_t moi_low_rank(const mo_optim_desc *d, size_t small, mo_optim_precision precision) {
+    size_t rank = d->rank;
+    if (rank == 0) rank = d->kind == MO_OPTIM_APOLLO_MINI ? 1 : moi_low_power(small / 4);
+    if (d->rank == 0) rank = moi_min(rank, 256);
+    rank = moi_min(rank, small);
+    return moi_optim_is_blockwise(precision) ? moi_low_power(rank) : rank;
+}
+
+/* What low-rank kinds have of a matrix; 0 when that does not fit. */
+static int moi_optim_lay_low(const mo_optim_desc *d, moi_optim_layout *l) {
+    const size_t columns = d->columns, rows = columns ? l->n / columns : 0;
+    if (rows < 2 || columns < 2) return 1;
+    l->rank = moi_low_rank(d, moi_min(rows, columns), l->precision);
+    l->columns = columns;
+    const moi_low_shape s = moi_low_shape_of(l->n, columns, l->rank);
+    size_t most; /* more than extra has */
+    if (!moi_mul(s.large, moi_low_lanes, &most) || !moi_add(most, l->n, &most) ||
+        !moi_mul(s.tiles * moi_low_lanes, l->rank, &l->n_states))
+        return 0;
+    l->n_extra = moi_low_extra(d, l->n, columns, l->rank);
+    return 1;
+}
+
 static int moi_optim_lay_out(const mo_optim_desc *d, size_t n, moi_optim_layout *layout) {
     const unsigned traits = moi_optim_traits(d->kind, d->columns);
     moi_optim_layout l;
     size_t bytes;
     memset(&l, 0, sizeof l);
-    l.n = n;
+    l.n = l.n_states = n;
     l.precision =
         moi_optim_is_blockwise(d->precision) && n < d->min_8bit_size ? MO_OPTIM_F32 : d->precision;
     l.block = d->block;
@@ -17199,6 +17482,8 @@ static int moi_optim_lay_out(const mo_optim_desc *d, size_t n, moi_optim_layout 
     }
     l.has = moi_optim_has(traits, moi_optim_is_blockwise(l.precision), d->master);
     if (!moi_mul(n, sizeof(float), &bytes)) return 0;
+    if (moi_optim_is_low(d->kind) && !moi_optim_lay_low(d, &l)) return 0;
+    if (l.rank) l.has |= 1u << moi_optim_extra;
     for (int i = 0; i < moi_optim_n_arrays; i++) {
         if (!(l.has >> i & 1)) continue;
         l.at[i] = l.size;
@@ -17250,8 +17535,8 @@ static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t
     moi_optim_factors f;
     const double correct1 = 1 - pow(d->beta1, (double)t), correct2 = 1 - pow(d->beta2, (double)t);
     const int coupled = (moi_optim_traits(d->kind, 0) & MOI_COUPLED) != 0;
-    const int adam =
-        d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM || d->kind == MO_OPTIM_ADAM_MINI;
+    const int adam = d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM ||
+        d->kind == MO_OPTIM_ADAM_MINI || moi_optim_is_low(d->kind);
     double beta3, alpha;
     moi_optim_warm(d, t, &beta3, &alpha);
     f.grad_scale = (float)d->grad_scale;
@@ -17314,6 +17599,95 @@ static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, 
     const double rms = sqrt(square_sum / (double)n);
     return (float)(d->lr / (rms > d->trust ? rms / d->trust : 1));
 }
+
+/* ---- low-rank kinds -------------------------------------------------------------------------- */
+
+static moi_low_shape moi_low_shape_of(size_t n, size_t columns, size_t rank) {
+    const size_t rows = n / columns;
+    const int by_columns = rows < columns;
+    moi_low_shape s;
+    s.rank = rank;
+    s.small = moi_min(rows, columns);
+    s.large = moi_max(rows, columns);
+    s.tiles = moi_ceil_div(s.large, moi_low_lanes);
+    s.channel_step = by_columns ? 1 : columns;
+    s.number_step = by_columns ? columns : 1;
+    return s;
+}
+
+static size_t moi_low_extra(const mo_optim_desc *d, size_t n, size_t columns, size_t rank) {
+    if (!moi_optim_is_low(d->kind) || rank == 0 || columns == 0) return 0;
+    const moi_low_shape s = moi_low_shape_of(n, columns, rank);
+    if (d->kind != MO_OPTIM_GALORE) return moi_low_lengths(&s) + s.tiles * moi_low_lanes;
+    return moi_low_channels(&s) + s.large * moi_low_width(&s);
+}
+
+static size_t moi_low_chunk_tiles(const moi_low_shape *s, mo_optim_precision p, size_t block) {
+    const size_t tile = moi_low_lanes * s->rank;
+    const size_t numbers = moi_optim_is_blockwise(p) ? moi_max(block, tile) : 1024;
+    return moi_max(numbers / tile, 1);
+}
+
+static size_t moi_low_lengths(const moi_low_shape *s) {
+    return moi_low_factors + s->tiles * moi_low_lanes;
+}
+static size_t moi_low_channels(const moi_low_shape *s) { return s->small * s->rank; }
+static size_t moi_low_width(const moi_low_shape *s) { return moi_min(s->rank, moi_low_wide); }
+
+static uint64_t moi_low_seed(const mo_optim_desc *d, uint64_t t) {
+    return d->seed + ((t - 1) / d->interval + 1) * 0xd1342543de82ef95u;
+}
+static size_t moi_low_words(size_t rank) { return moi_ceil_div(rank, 32); }
+
+static int moi_low_is_due(const mo_optim_desc *d, uint64_t t) { return (t - 1) % d->interval == 0; }
+
+static float moi_low_power_scale(double squares) {
+    return squares > 0 ? (float)(1 / sqrt(squares > 1e-60 ? squares : 1e-60)) : 0.0f;
+}
+
+static float moi_low_scale(const mo_optim_desc *d, size_t rank) {
+    if (d->kind == MO_OPTIM_GALORE) return (float)d->grad_scale;
+    return (float)(d->grad_scale / sqrt((double)rank));
+}
+
+static mo_optim_desc moi_low_adam(const mo_optim_desc *d, mo_optim_precision p, size_t block) {
+    mo_optim_desc adam = *d;
+    adam.kind = MO_OPTIM_ADAMW;
+    adam.precision = p;
+    adam.block = block;
+    adam.lr = -1;
+    adam.weight_decay = 0;
+    adam.grad_scale = 1;
+    return adam;
+}
+
+/* The limiter of Fira, arXiv:2410.01623, as APOLLO has it. */
+static float moi_low_step_of(
+    const mo_optim_desc *d, double first, double second, double squares, float *last) {
+    double rate = d->grad_scale, norm = sqrt(second);
+    if (d->kind == MO_OPTIM_APOLLO_MINI) {
+        rate *= second > 0 ? sqrt(first / second) : 0;
+        norm = fabs(rate) * sqrt(squares);
+    }
+    const double most = d->trust * (double)*last;
+    if (most > 0 && norm > most) {
+        rate *= most / norm;
+        norm = most;
+    }
+    *last = (float)norm;
+    return (float)(d->lr * d->alpha * rate);
+}
+/* mo_optim_low.h - the low-rank kinds of mo_optim on the CPU; never part of the public header. */
+#ifndef MEMOPT_OPTIM_LOW_H
+#define MEMOPT_OPTIM_LOW_H
+
+struct moi_optim_job;
+
+/* One step on a matrix whose gradients have a finite sum of squares, which is given. */
+static void moi_low_run(
+    const struct moi_optim_job *job, const mo_optim_desc *d, uint64_t t, double squares);
+
+#endif
 /* mo_optim.c - see mo_optim.h. A tensor goes through in chunks: states and parameters are decoded
  * into buffers in the first level cache, updated in fp32, and encoded again; what is fp32 already
  * is updated where it is. */
@@ -19468,6 +19842,17 @@ static double moi_optim_default_epsilon(mo_optim_kind kind) {
     return kind == MO_OPTIM_LAMB ? 1e-6 : 1e-8;
 }
 
+static double moi_optim_default_alpha(mo_optim_kind kind) {
+    if (kind == MO_OPTIM_APOLLO) return 1;
+    if (kind == MO_OPTIM_APOLLO_MINI) return sqrt(128.0);
+    return kind == MO_OPTIM_GALORE ? 0.25 : 5;
+}
+
+static double moi_optim_default_trust(mo_optim_kind kind) {
+    if (kind == MO_OPTIM_APOLLO || kind == MO_OPTIM_APOLLO_MINI) return 1.01;
+    return kind == MO_OPTIM_LARS ? 0.001 : 1;
+}
+
 mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc) {
     mo_optim_desc d = *desc;
     const int momentum = d.kind == MO_OPTIM_SGD || d.kind == MO_OPTIM_LARS;
@@ -19475,9 +19860,10 @@ mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc) {
     if (d.beta1 == 0 && !momentum) d.beta1 = 0.9;
     if (d.beta2 == 0) d.beta2 = fast ? 0.99 : 0.999;
     if (d.beta3 == 0) d.beta3 = 0.9999;
-    if (d.alpha == 0) d.alpha = 5;
+    if (d.alpha == 0) d.alpha = moi_optim_default_alpha(d.kind);
+    if (d.interval == 0) d.interval = 200;
     if (d.epsilon == 0) d.epsilon = moi_optim_default_epsilon(d.kind);
-    if (d.trust == 0) d.trust = d.kind == MO_OPTIM_LARS ? 0.001 : 1;
+    if (d.trust == 0) d.trust = moi_optim_default_trust(d.kind);
     if (d.grad_scale == 0) d.grad_scale = 1;
     if (d.block == 0) d.block = d.precision == MO_OPTIM_4BIT ? 128 : 256;
     if (d.min_8bit_size == 0) d.min_8bit_size = 4096;
@@ -19511,8 +19897,12 @@ static void moi_optim_state_fill(
     s->row = (float *)moi_optim_array(layout, memory, moi_optim_row);
     s->column = (float *)moi_optim_array(layout, memory, moi_optim_column);
     s->master = (float *)moi_optim_array(layout, memory, moi_optim_master);
+    s->extra = (float *)moi_optim_array(layout, memory, moi_optim_extra);
     s->rows = layout->rows;
     s->columns = layout->columns;
+    s->rank = layout->rank;
+    s->n_states = layout->n_states;
+    s->n_extra = layout->n_extra;
 }
 
 /* What can be wrong, and where everything lies. */
@@ -19557,7 +19947,7 @@ mo_status mo_optim_state_slice(
     const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice) {
     size_t bytes = 0;
     if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
-    if (state->row && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
+    if ((state->row || state->extra) && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
     const mo_status status =
         moi_optim_slice_check(state->precision, state->block, state->n, begin, n);
     if (status != MO_OK) return status;
@@ -19565,6 +19955,7 @@ mo_status mo_optim_state_slice(
     mo_optim_state s = *state;
     const size_t at = begin / state->block;
     s.n = n;
+    if (!s.extra) s.n_states = n;
     s.offset += begin;
     if (s.m) s.m = (char *)s.m + bytes;
     if (s.slow) s.slow = (char *)s.slow + bytes;
@@ -19678,11 +20069,6 @@ static void moi_optim_measure_parts(const void *context, size_t begin, size_t en
         job->sums[begin][0] = param;
         job->sums[begin][1] = other;
     }
-}
-
-/* Whole kinds: whether the squares of all gradients, and their sum, are finite in fp32. */
-static int moi_optim_whole_usable(const moi_optim_job *job, const mo_optim_desc *d) {
-    return moi_optim_sum_usable(d, mo_accum_square_sum(job->grad, job->n, d->parallel));
 }
 
 /* LAMB and LARS: the step of this tensor. 0: its gradient is not finite, nothing must change. */
@@ -19832,7 +20218,8 @@ static int moi_optim_fits(const mo_optim_desc *d, const mo_optim_state *s) {
     const unsigned traits = moi_optim_traits(d->kind, s->column ? s->columns : 0);
     return !s->m == !(traits & MOI_HAS_M) && !s->slow == !(traits & MOI_HAS_SLOW) &&
         !s->v == !(traits & MOI_HAS_V) && !s->row == !(traits & MOI_HAS_ROW) &&
-        !s->column == !(traits & MOI_HAS_COLUMN);
+        !s->column == !(traits & MOI_HAS_COLUMN) &&
+        moi_low_extra(d, s->n, s->columns, s->rank) == s->n_extra;
 }
 
 static mo_status moi_optim_run(
@@ -19854,12 +20241,18 @@ static mo_status moi_optim_run(
     job->param.offset = state->offset;
     moi_optim_coders_begin(&coders, state);
     moi_optim_slots(job, state, &coders, seed);
-    if ((moi_optim_traits(d.kind, 0) & MOI_WHOLE) && !moi_optim_whole_usable(job, &d)) return MO_OK;
-    if (d.kind == MO_OPTIM_ADAFACTOR) {
-        moi_optim_adafactor(job, &d, t, state);
+    double squares = 0;
+    if (moi_optim_traits(d.kind, 0) & MOI_WHOLE) {
+        squares = mo_accum_square_sum(job->grad, job->n, d.parallel);
+        if (!moi_optim_sum_usable(&d, squares)) return MO_OK;
+    }
+    if (d.kind == MO_OPTIM_ADAFACTOR || state->rank) {
+        if (state->rank) moi_low_run(job, &d, t, squares);
+        else moi_optim_adafactor(job, &d, t, state);
         if (job->rounded) mo_f32_to_bf16(state->master, job->rounded, job->n, d.parallel);
         return MO_OK;
     }
+    if (moi_optim_is_low(d.kind)) job->kind = MO_OPTIM_ADAMW;
     if ((d.kind == MO_OPTIM_LAMB || d.kind == MO_OPTIM_LARS) && !moi_optim_trust(job, &d))
         return MO_OK;
     if (d.kind == MO_OPTIM_ADAM_MINI) {
@@ -19942,19 +20335,21 @@ mo_status mo_optim_state_copy(mo_optim_state *to, const mo_optim_state *from, ui
     moi_optim_coders coders_a, coders_b;
     if (!to || !from || to->n != from->n || !to->m != !from->m || !to->slow != !from->slow ||
         !to->v != !from->v || !to->row != !from->row || !to->column != !from->column ||
-        !to->master != !from->master ||
+        !to->master != !from->master || to->n_states != from->n_states || to->rank != from->rank ||
+        to->n_extra != from->n_extra ||
         (to->row && (to->rows != from->rows || to->columns != from->columns)))
         return MO_E_INVALID;
     moi_optim_coders_begin(&coders_a, to);
     moi_optim_coders_begin(&coders_b, from);
     moi_optim_slots(&a, to, &coders_a, seed);
     moi_optim_slots(&b, from, &coders_b, seed);
-    moi_optim_move(&a.m, &b.m, to->n, 1);
-    moi_optim_move(&a.slow, &b.slow, to->n, 1);
-    moi_optim_move(&a.v, &b.v, to->n, !to->plain_v == !from->plain_v);
+    moi_optim_move(&a.m, &b.m, to->n_states, 1);
+    moi_optim_move(&a.slow, &b.slow, to->n_states, 1);
+    moi_optim_move(&a.v, &b.v, to->n_states, !to->plain_v == !from->plain_v);
     if (to->row) memcpy(to->row, from->row, to->rows * sizeof(float));
     if (to->column) memcpy(to->column, from->column, to->columns * sizeof(float));
     if (to->master) memcpy(to->master, from->master, to->n * sizeof(float));
+    if (to->extra) memcpy(to->extra, from->extra, to->n_extra * sizeof(float));
     return MO_OK;
 }
 /* mo_release.c - see mo_release.h. */
@@ -20074,6 +20469,553 @@ mo_status mo_release_step_bf16(mo_release *release, size_t tensor, const mo_opti
     const mo_status status = moi_release_scaled(release, tensor, optim, grad, state, &scaled);
     if (status != MO_OK || !mo_release_updates(release)) return status;
     return mo_optim_step_bf16(&scaled, t, param, grad, state);
+}
+/* mo_optim_low.c - see mo_optim_low.h. The numbers that stand for a channel are those of a small
+ * tensor, whose gradient is r: AdamW's own step keeps its states and makes u of it. */
+
+#define MOI_ISA scalar
+/* mo_optim_low.inc - products with a narrow matrix, 16 channels side by side, for one instruction
+ * set. Every sum is taken in its order and nothing is fused, so that all instances agree to the
+ * bit. */
+
+/* r[k] += sum over i of p[i][k] x[i], rows of 16 */
+MOI_TARGET static void MOI_FN(moi_low_add)(
+    const float *p, size_t rank, const float *x, size_t n, float *r) {
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t k = 0; k < rank; k += 4) {
+            const size_t wide = moi_min(rank - k, 4);
+            MOI_V sum[4];
+            for (size_t j = 0; j < 4; j++)
+                sum[j] = MOI_LOAD(r + (k + (j < wide ? j : 0)) * 16 + lane);
+            for (size_t i = 0; i < n; i++) {
+                const MOI_V v = MOI_LOAD(x + i * 16 + lane);
+                const float *at = p + i * rank + k;
+                if (wide == 4)
+                    for (size_t j = 0; j < 4; j++)
+                        sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(at[j]), v));
+                else
+                    for (size_t j = 0; j < wide; j++)
+                        sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(at[j]), v));
+            }
+            for (size_t j = 0; j < wide; j++) MOI_STORE(r + (k + j) * 16 + lane, sum[j]);
+        }
+}
+
+/* The same with signs: p[i][k] is -1 where bit k of the words of i is set, else 1. */
+MOI_TARGET static void MOI_FN(moi_low_add_signed)(
+    const uint32_t *words, size_t rank, const float *x, size_t n, float *r) {
+    const size_t n_words = moi_low_words(rank);
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t k = 0; k < rank; k++) {
+            MOI_V sum = MOI_LOAD(r + k * 16 + lane);
+            for (size_t i = 0; i < n; i++) {
+                const uint32_t word = words[i * n_words + k / 32];
+                const MOI_VI sign = MOI_ISET1(word >> k % 32 << 31);
+                const MOI_V v = MOI_LOAD(x + i * 16 + lane);
+                sum = MOI_ADD(sum, MOI_FROM_BITS(MOI_IXOR(MOI_BITS(v), sign)));
+            }
+            MOI_STORE(r + k * 16 + lane, sum);
+        }
+}
+
+/* y[i] = sum over k of p[i][k] u[k] */
+MOI_TARGET static void MOI_FN(moi_low_expand)(
+    const float *p, size_t rank, const float *u, size_t n, float *y) {
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t i = 0; i < n; i += 4) {
+            const size_t high = moi_min(n - i, 4);
+            MOI_V sum[4];
+            for (size_t j = 0; j < 4; j++) sum[j] = MOI_SET1(0.0f);
+            for (size_t k = 0; k < rank; k++) {
+                const MOI_V v = MOI_LOAD(u + k * 16 + lane);
+                for (size_t j = 0; j < 4; j++) {
+                    const float *at = p + (i + (j < high ? j : 0)) * rank + k;
+                    sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(*at), v));
+                }
+            }
+            for (size_t j = 0; j < high; j++) MOI_STORE(y + (i + j) * 16 + lane, sum[j]);
+        }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_optim_low.inc - products with a narrow matrix, 16 channels side by side, for one instruction
+ * set. Every sum is taken in its order and nothing is fused, so that all instances agree to the
+ * bit. */
+
+/* r[k] += sum over i of p[i][k] x[i], rows of 16 */
+MOI_TARGET static void MOI_FN(moi_low_add)(
+    const float *p, size_t rank, const float *x, size_t n, float *r) {
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t k = 0; k < rank; k += 4) {
+            const size_t wide = moi_min(rank - k, 4);
+            MOI_V sum[4];
+            for (size_t j = 0; j < 4; j++)
+                sum[j] = MOI_LOAD(r + (k + (j < wide ? j : 0)) * 16 + lane);
+            for (size_t i = 0; i < n; i++) {
+                const MOI_V v = MOI_LOAD(x + i * 16 + lane);
+                const float *at = p + i * rank + k;
+                if (wide == 4)
+                    for (size_t j = 0; j < 4; j++)
+                        sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(at[j]), v));
+                else
+                    for (size_t j = 0; j < wide; j++)
+                        sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(at[j]), v));
+            }
+            for (size_t j = 0; j < wide; j++) MOI_STORE(r + (k + j) * 16 + lane, sum[j]);
+        }
+}
+
+/* The same with signs: p[i][k] is -1 where bit k of the words of i is set, else 1. */
+MOI_TARGET static void MOI_FN(moi_low_add_signed)(
+    const uint32_t *words, size_t rank, const float *x, size_t n, float *r) {
+    const size_t n_words = moi_low_words(rank);
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t k = 0; k < rank; k++) {
+            MOI_V sum = MOI_LOAD(r + k * 16 + lane);
+            for (size_t i = 0; i < n; i++) {
+                const uint32_t word = words[i * n_words + k / 32];
+                const MOI_VI sign = MOI_ISET1(word >> k % 32 << 31);
+                const MOI_V v = MOI_LOAD(x + i * 16 + lane);
+                sum = MOI_ADD(sum, MOI_FROM_BITS(MOI_IXOR(MOI_BITS(v), sign)));
+            }
+            MOI_STORE(r + k * 16 + lane, sum);
+        }
+}
+
+/* y[i] = sum over k of p[i][k] u[k] */
+MOI_TARGET static void MOI_FN(moi_low_expand)(
+    const float *p, size_t rank, const float *u, size_t n, float *y) {
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t i = 0; i < n; i += 4) {
+            const size_t high = moi_min(n - i, 4);
+            MOI_V sum[4];
+            for (size_t j = 0; j < 4; j++) sum[j] = MOI_SET1(0.0f);
+            for (size_t k = 0; k < rank; k++) {
+                const MOI_V v = MOI_LOAD(u + k * 16 + lane);
+                for (size_t j = 0; j < 4; j++) {
+                    const float *at = p + (i + (j < high ? j : 0)) * rank + k;
+                    sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(*at), v));
+                }
+            }
+            for (size_t j = 0; j < high; j++) MOI_STORE(y + (i + j) * 16 + lane, sum[j]);
+        }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_optim_low.inc - products with a narrow matrix, 16 channels side by side, for one instruction
+ * set. Every sum is taken in its order and nothing is fused, so that all instances agree to the
+ * bit. */
+
+/* r[k] += sum over i of p[i][k] x[i], rows of 16 */
+MOI_TARGET static void MOI_FN(moi_low_add)(
+    const float *p, size_t rank, const float *x, size_t n, float *r) {
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t k = 0; k < rank; k += 4) {
+            const size_t wide = moi_min(rank - k, 4);
+            MOI_V sum[4];
+            for (size_t j = 0; j < 4; j++)
+                sum[j] = MOI_LOAD(r + (k + (j < wide ? j : 0)) * 16 + lane);
+            for (size_t i = 0; i < n; i++) {
+                const MOI_V v = MOI_LOAD(x + i * 16 + lane);
+                const float *at = p + i * rank + k;
+                if (wide == 4)
+                    for (size_t j = 0; j < 4; j++)
+                        sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(at[j]), v));
+                else
+                    for (size_t j = 0; j < wide; j++)
+                        sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(at[j]), v));
+            }
+            for (size_t j = 0; j < wide; j++) MOI_STORE(r + (k + j) * 16 + lane, sum[j]);
+        }
+}
+
+/* The same with signs: p[i][k] is -1 where bit k of the words of i is set, else 1. */
+MOI_TARGET static void MOI_FN(moi_low_add_signed)(
+    const uint32_t *words, size_t rank, const float *x, size_t n, float *r) {
+    const size_t n_words = moi_low_words(rank);
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t k = 0; k < rank; k++) {
+            MOI_V sum = MOI_LOAD(r + k * 16 + lane);
+            for (size_t i = 0; i < n; i++) {
+                const uint32_t word = words[i * n_words + k / 32];
+                const MOI_VI sign = MOI_ISET1(word >> k % 32 << 31);
+                const MOI_V v = MOI_LOAD(x + i * 16 + lane);
+                sum = MOI_ADD(sum, MOI_FROM_BITS(MOI_IXOR(MOI_BITS(v), sign)));
+            }
+            MOI_STORE(r + k * 16 + lane, sum);
+        }
+}
+
+/* y[i] = sum over k of p[i][k] u[k] */
+MOI_TARGET static void MOI_FN(moi_low_expand)(
+    const float *p, size_t rank, const float *u, size_t n, float *y) {
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t i = 0; i < n; i += 4) {
+            const size_t high = moi_min(n - i, 4);
+            MOI_V sum[4];
+            for (size_t j = 0; j < 4; j++) sum[j] = MOI_SET1(0.0f);
+            for (size_t k = 0; k < rank; k++) {
+                const MOI_V v = MOI_LOAD(u + k * 16 + lane);
+                for (size_t j = 0; j < 4; j++) {
+                    const float *at = p + (i + (j < high ? j : 0)) * rank + k;
+                    sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(*at), v));
+                }
+            }
+            for (size_t j = 0; j < high; j++) MOI_STORE(y + (i + j) * 16 + lane, sum[j]);
+        }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_optim_low.inc - products with a narrow matrix, 16 channels side by side, for one instruction
+ * set. Every sum is taken in its order and nothing is fused, so that all instances agree to the
+ * bit. */
+
+/* r[k] += sum over i of p[i][k] x[i], rows of 16 */
+MOI_TARGET static void MOI_FN(moi_low_add)(
+    const float *p, size_t rank, const float *x, size_t n, float *r) {
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t k = 0; k < rank; k += 4) {
+            const size_t wide = moi_min(rank - k, 4);
+            MOI_V sum[4];
+            for (size_t j = 0; j < 4; j++)
+                sum[j] = MOI_LOAD(r + (k + (j < wide ? j : 0)) * 16 + lane);
+            for (size_t i = 0; i < n; i++) {
+                const MOI_V v = MOI_LOAD(x + i * 16 + lane);
+                const float *at = p + i * rank + k;
+                if (wide == 4)
+                    for (size_t j = 0; j < 4; j++)
+                        sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(at[j]), v));
+                else
+                    for (size_t j = 0; j < wide; j++)
+                        sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(at[j]), v));
+            }
+            for (size_t j = 0; j < wide; j++) MOI_STORE(r + (k + j) * 16 + lane, sum[j]);
+        }
+}
+
+/* The same with signs: p[i][k] is -1 where bit k of the words of i is set, else 1. */
+MOI_TARGET static void MOI_FN(moi_low_add_signed)(
+    const uint32_t *words, size_t rank, const float *x, size_t n, float *r) {
+    const size_t n_words = moi_low_words(rank);
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t k = 0; k < rank; k++) {
+            MOI_V sum = MOI_LOAD(r + k * 16 + lane);
+            for (size_t i = 0; i < n; i++) {
+                const uint32_t word = words[i * n_words + k / 32];
+                const MOI_VI sign = MOI_ISET1(word >> k % 32 << 31);
+                const MOI_V v = MOI_LOAD(x + i * 16 + lane);
+                sum = MOI_ADD(sum, MOI_FROM_BITS(MOI_IXOR(MOI_BITS(v), sign)));
+            }
+            MOI_STORE(r + k * 16 + lane, sum);
+        }
+}
+
+/* y[i] = sum over k of p[i][k] u[k] */
+MOI_TARGET static void MOI_FN(moi_low_expand)(
+    const float *p, size_t rank, const float *u, size_t n, float *y) {
+    for (size_t lane = 0; lane < 16; lane += MOI_LANES)
+        for (size_t i = 0; i < n; i += 4) {
+            const size_t high = moi_min(n - i, 4);
+            MOI_V sum[4];
+            for (size_t j = 0; j < 4; j++) sum[j] = MOI_SET1(0.0f);
+            for (size_t k = 0; k < rank; k++) {
+                const MOI_V v = MOI_LOAD(u + k * 16 + lane);
+                for (size_t j = 0; j < 4; j++) {
+                    const float *at = p + (i + (j < high ? j : 0)) * rank + k;
+                    sum[j] = MOI_ADD(sum[j], MOI_MUL(MOI_SET1(*at), v));
+                }
+            }
+            for (size_t j = 0; j < high; j++) MOI_STORE(y + (i + j) * 16 + lane, sum[j]);
+        }
+}
+#undef MOI_ISA
+#endif
+
+/* numbers: the states by themselves, of AdamW; seed: of the signs. */
+typedef struct moi_low_job {
+    const moi_optim_job *optim;
+    const mo_optim_desc *d;
+    mo_optim_desc adam;
+    mo_optim_state numbers;
+    moi_low_shape shape;
+    uint64_t t, seed;
+    float scale, keep, step;
+    float *extra;
+    size_t chunk_tiles;
+} moi_low_job;
+
+/* Numbers of all channels of a tile at a time. */
+enum { moi_low_piece = 64, moi_low_most = moi_low_lanes * moi_low_most_rank };
+/* Channels of a chunk: as many as there are numbers, where the rank is 1. */
+enum { moi_low_most_squares = moi_q8_max_block };
+
+/* ---- random signs ---------------------------------------------------------------------------- */
+
+static uint32_t moi_low_word(uint64_t seed, uint64_t index) {
+    return moi_random_mix((uint32_t)index ^ moi_random_key(seed, index >> 32));
+}
+
+static void moi_low_fill_words(const moi_low_job *job, size_t begin, size_t n, uint32_t *words) {
+    const size_t n_words = moi_low_words(job->shape.rank);
+    for (size_t i = 0; i < n * n_words; i++)
+        words[i] = moi_low_word(job->seed, (uint64_t)begin * n_words + i);
+}
+
+/* ---- the numbers of a tile ------------------------------------------------------------------- */
+
+static size_t moi_low_count(const moi_low_shape *s, size_t tile) {
+    return moi_min(s->large - tile * moi_low_lanes, moi_low_lanes);
+}
+
+/* Numbers begin..begin + n - 1 of the gradient's channels, rows of 16. */
+static void moi_low_gather(const moi_low_job *job, size_t tile, size_t begin, size_t n, float *to) {
+    const moi_low_shape *s = &job->shape;
+    const size_t count = moi_low_count(s, tile);
+    const float *from =
+        job->optim->grad + tile * moi_low_lanes * s->channel_step + begin * s->number_step;
+    if (count < moi_low_lanes) memset(to, 0, n * moi_low_lanes * sizeof *to);
+    if (s->channel_step == 1)
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * moi_low_lanes, from + i * s->number_step, count * sizeof *to);
+    else
+        for (size_t c = 0; c < count; c++)
+            for (size_t i = 0; i < n; i++)
+                to[i * moi_low_lanes + c] = from[c * s->channel_step + i];
+}
+
+/* r of a tile, and the squares of its channels' gradients. */
+static void moi_low_project(const moi_low_job *job, size_t tile, float *r, float *squares) {
+    const moi_low_shape *s = &job->shape;
+    float x[moi_low_piece * moi_low_lanes];
+    uint32_t words[moi_low_piece * moi_low_most_rank / 32];
+    memset(r, 0, s->rank * moi_low_lanes * sizeof *r);
+    memset(squares, 0, moi_low_lanes * sizeof *squares);
+    for (size_t at = 0; at < s->small; at += moi_low_piece) {
+        const size_t n = moi_min(moi_low_piece, s->small - at);
+        moi_low_gather(job, tile, at, n, x);
+        for (size_t i = 0; i < n * moi_low_lanes; i++) squares[i % moi_low_lanes] += x[i] * x[i];
+        if (job->d->kind == MO_OPTIM_GALORE) {
+            MOI_DISPATCH(moi_low_add, (job->extra + at * s->rank, s->rank, x, n, r));
+        } else {
+            moi_low_fill_words(job, at, n, words);
+            MOI_DISPATCH(moi_low_add_signed, (words, s->rank, x, n, r));
+        }
+    }
+    for (size_t i = 0; i < s->rank * moi_low_lanes; i++) r[i] *= job->scale;
+}
+
+/* APOLLO kinds: what is kept of the channels of a tile. */
+static void moi_low_measure(
+    const moi_low_job *job, size_t tile, const float *r, const float *u, const float *squares) {
+    const moi_low_shape *s = &job->shape;
+    float *first = job->extra + moi_low_factors + tile * moi_low_lanes;
+    float *second = job->extra + moi_low_lengths(s) + tile * moi_low_lanes;
+    for (size_t c = 0; c < moi_low_lanes; c++) {
+        float uu = 0, rr = 0;
+        for (size_t k = c; k < s->rank * moi_low_lanes; k += moi_low_lanes) {
+            uu += u[k] * u[k];
+            rr += r[k] * r[k];
+        }
+        first[c] = sqrtf(uu);
+        second[c] = sqrtf(rr);
+        if (job->d->kind == MO_OPTIM_APOLLO_MINI) continue;
+        first[c] = rr > 0.0f ? first[c] / second[c] : 0.0f;
+        second[c] = first[c] * (sqrtf(squares[c]) * (float)fabs(job->d->grad_scale));
+    }
+}
+
+/* p = p keep - step y, for neighbours from number at on; n is at most a piece. */
+static void moi_low_move(const moi_low_job *job, size_t at, size_t n, const float *y) {
+    float buffer[moi_low_piece];
+    float *p = MOI_CAT(moi_slot_load, scalar)(&job->optim->param, at, n, buffer);
+    for (size_t i = 0; i < n; i++) p[i] = p[i] * job->keep - job->step * y[i];
+    MOI_CAT(moi_slot_store, scalar)(&job->optim->param, at, n, p);
+}
+
+/* GALORE: u back in the space of the gradient. */
+static void moi_low_back(const moi_low_job *job, size_t tile, const float *u) {
+    const moi_low_shape *s = &job->shape;
+    const size_t count = moi_low_count(s, tile), channel = tile * moi_low_lanes;
+    float y[moi_low_piece * moi_low_lanes], line[moi_low_piece];
+    for (size_t at = 0; at < s->small; at += moi_low_piece) {
+        const size_t n = moi_min(moi_low_piece, s->small - at);
+        MOI_DISPATCH(moi_low_expand, (job->extra + at * s->rank, s->rank, u, n, y));
+        if (s->channel_step == 1) {
+            for (size_t i = 0; i < n; i++)
+                moi_low_move(
+                    job, (at + i) * s->number_step + channel, count, y + i * moi_low_lanes);
+            continue;
+        }
+        for (size_t c = 0; c < count; c++) {
+            for (size_t i = 0; i < n; i++) line[i] = y[i * moi_low_lanes + c];
+            moi_low_move(job, (channel + c) * s->channel_step + at, n, line);
+        }
+    }
+}
+
+/* Rows are chunks of tiles: whole blocks of the states. */
+static void moi_low_chunks(const void *context, size_t begin, size_t end) {
+    const moi_low_job *job = (const moi_low_job *)context;
+    const size_t tile = job->shape.rank * moi_low_lanes;
+    float r[moi_low_most], u[moi_low_most], squares[moi_low_most_squares];
+    for (; begin < end; begin++) {
+        const size_t first = begin * job->chunk_tiles;
+        const size_t n = moi_min(job->chunk_tiles, job->shape.tiles - first);
+        mo_optim_state part;
+        for (size_t i = 0; i < n; i++)
+            moi_low_project(job, first + i, r + i * tile, squares + i * moi_low_lanes);
+        memset(u, 0, n * tile * sizeof *u);
+        mo_status status = mo_optim_state_slice(&job->numbers, first * tile, n * tile, &part);
+        if (status == MO_OK) status = mo_optim_step(&job->adam, job->t, u, r, &part);
+        MEMOPT_ASSERT(status == MO_OK);
+        (void)status;
+        for (size_t i = 0; i < n; i++)
+            if (job->d->kind == MO_OPTIM_GALORE) moi_low_back(job, first + i, u + i * tile);
+            else
+                moi_low_measure(
+                    job, first + i, r + i * tile, u + i * tile, squares + i * moi_low_lanes);
+    }
+}
+
+/* ---- APOLLO ---------------------------------------------------------------------------------- */
+
+/* Rows are pieces of the tensor. */
+static void moi_low_scaled(const void *context, size_t begin, size_t end) {
+    const moi_low_job *job = (const moi_low_job *)context;
+    const moi_low_shape *s = &job->shape;
+    const size_t columns = job->optim->state->columns, all = job->optim->n;
+    const float *factors = job->extra + moi_low_factors;
+    float y[moi_low_piece], buffer[moi_low_piece];
+    for (; begin < end; begin++) {
+        const size_t at = begin * moi_low_piece, n = moi_min(moi_low_piece, all - at);
+        float *p = MOI_CAT(moi_slot_load, scalar)(&job->optim->param, at, n, buffer);
+        for (size_t i = 0; i < n; i++) y[i] = job->step;
+        for (size_t i = 0; i < n && job->d->kind == MO_OPTIM_APOLLO; i++)
+            y[i] *= factors[s->channel_step == 1 ? (at + i) % columns : (at + i) / columns];
+        for (size_t i = 0; i < n; i++) p[i] = p[i] * job->keep - y[i] * job->optim->grad[at + i];
+        MOI_CAT(moi_slot_store, scalar)(&job->optim->param, at, n, p);
+    }
+}
+
+static void moi_low_apollo(moi_low_job *job, double squares) {
+    const size_t n = job->shape.tiles * moi_low_lanes;
+    const mo_parallel *parallel = job->d->parallel;
+    const double first = mo_accum_square_sum(job->extra + moi_low_factors, n, parallel);
+    const double second =
+        mo_accum_square_sum(job->extra + moi_low_lengths(&job->shape), n, parallel);
+    job->step = moi_low_step_of(job->d, first, second, squares, job->extra);
+    mo_parallel_for(parallel, moi_ceil_div(job->optim->n, moi_low_piece), 64, moi_low_scaled, job);
+}
+
+/* ---- GALORE's directions --------------------------------------------------------------------- */
+
+/* out [n_out][out_ld] = scale grad in, where grad[a out_step + b in_step] is element (a, b); width
+ * columns. */
+typedef struct moi_low_product {
+    const float *grad, *in;
+    float *out, scale;
+    size_t out_step, in_step, n_out, n_in, in_ld, out_ld, width;
+} moi_low_product;
+
+/* Rows are 16 rows of out. */
+static void moi_low_multiply(const void *context, size_t begin, size_t end) {
+    const moi_low_product *x = (const moi_low_product *)context;
+    for (; begin < end; begin++) {
+        const size_t first = begin * moi_low_lanes;
+        const size_t count = moi_min(x->n_out - first, moi_low_lanes);
+        float sum[moi_low_lanes][moi_low_wide], line[moi_low_wide] = {0};
+        memset(sum, 0, sizeof sum);
+        for (size_t b = 0; b < x->n_in; b++) {
+            const float *g = x->grad + first * x->out_step + b * x->in_step;
+            memcpy(line, x->in + b * x->in_ld, x->width * sizeof *line);
+            for (size_t a = 0; a < count; a++)
+                for (size_t j = 0; j < moi_low_wide; j++) sum[a][j] += g[a * x->out_step] * line[j];
+        }
+        for (size_t a = 0; a < count; a++)
+            for (size_t j = 0; j < x->width; j++)
+                x->out[(first + a) * x->out_ld + j] = sum[a][j] * x->scale;
+    }
+}
+
+/* width columns of the directions, from k on, become G G^T times them. */
+static void moi_low_power_columns(const moi_low_job *job, size_t k, size_t width, float scale) {
+    const moi_low_shape *s = &job->shape;
+    const mo_parallel *parallel = job->d->parallel;
+    const size_t ld = moi_low_width(s);
+    float *q = job->extra + k, *wide = job->extra + moi_low_channels(s);
+    const moi_low_product there = {job->optim->grad, q, wide, scale, s->channel_step,
+        s->number_step, s->large, s->small, s->rank, ld, width};
+    const moi_low_product back = {job->optim->grad, wide, q, scale, s->number_step, s->channel_step,
+        s->small, s->large, ld, s->rank, width};
+    mo_parallel_for(parallel, moi_ceil_div(s->large, moi_low_lanes), 1, moi_low_multiply, &there);
+    mo_parallel_for(parallel, moi_ceil_div(s->small, moi_low_lanes), 1, moi_low_multiply, &back);
+}
+
+/* Gram and Schmidt, the modified way: columns become orthonormal. One that is nothing becomes a
+ * unit vector. */
+static void moi_low_orthonormal(float *q, size_t small, size_t rank) {
+    float dot[moi_low_most_rank];
+    for (size_t k = 0; k < rank; k++) {
+        memset(dot, 0, sizeof dot);
+        for (size_t i = 0; i < small; i++)
+            for (size_t l = k; l < rank; l++) dot[l] += q[i * rank + k] * q[i * rank + l];
+        const int usable = dot[k] > 1e-30f;
+        const float inverse = usable ? 1.0f / sqrtf(dot[k]) : 1.0f;
+        for (size_t l = k + 1; l < rank; l++) dot[l] = usable ? dot[l] * inverse : q[k * rank + l];
+        for (size_t i = 0; i < small; i++) {
+            const float unit = usable ? q[i * rank + k] * inverse : i == k ? 1.0f : 0.0f;
+            q[i * rank + k] = unit;
+            for (size_t l = k + 1; l < rank; l++) q[i * rank + l] -= dot[l] * unit;
+        }
+    }
+}
+
+/* Subspace iteration from random signs: what a step finds does not depend on the steps before. */
+static void moi_low_find_directions(const moi_low_job *job, double squares) {
+    const moi_low_shape *s = &job->shape;
+    const size_t n_words = moi_low_words(s->rank);
+    const float scale = moi_low_power_scale(squares);
+    for (size_t i = 0; i < s->small; i++)
+        for (size_t k = 0; k < s->rank; k++) {
+            const uint32_t word = moi_low_word(job->seed, (uint64_t)i * n_words + k / 32);
+            job->extra[i * s->rank + k] = word >> k % 32 & 1 ? -1.0f : 1.0f;
+        }
+    for (int round = 0; round < moi_low_rounds; round++) {
+        for (size_t k = 0; k < s->rank; k += moi_low_wide)
+            moi_low_power_columns(job, k, moi_min(moi_low_wide, s->rank - k), scale);
+        for (int i = 0; i < 2; i++) moi_low_orthonormal(job->extra, s->small, s->rank);
+    }
+}
+
+/* ---- the step -------------------------------------------------------------------------------- */
+
+static void moi_low_run(
+    const moi_optim_job *optim, const mo_optim_desc *d, uint64_t t, double squares) {
+    const mo_optim_state *s = optim->state;
+    moi_low_job job;
+    job.optim = optim;
+    job.d = d;
+    job.adam = moi_low_adam(d, s->precision, s->block);
+    job.adam.parallel = &moi_serial;
+    job.numbers = *s;
+    job.numbers.n = s->n_states;
+    job.numbers.extra = job.numbers.master = NULL;
+    job.numbers.rank = job.numbers.n_extra = 0;
+    job.shape = moi_low_shape_of(s->n, s->columns, s->rank);
+    job.t = t;
+    job.seed = moi_low_seed(d, t);
+    job.scale = moi_low_scale(d, s->rank);
+    job.keep = (float)(1 - d->lr * d->weight_decay);
+    job.step = (float)(d->lr * d->alpha);
+    job.extra = s->extra;
+    job.chunk_tiles = moi_low_chunk_tiles(&job.shape, s->precision, s->block);
+    if (d->kind == MO_OPTIM_GALORE && moi_low_is_due(d, t)) moi_low_find_directions(&job, squares);
+    const size_t n_chunks = moi_ceil_div(job.shape.tiles, job.chunk_tiles);
+    mo_parallel_for(d->parallel, n_chunks, 1, moi_low_chunks, &job);
+    if (d->kind != MO_OPTIM_GALORE) moi_low_apollo(&job, squares);
 }
 /* mo_optim_pages.h - how the states of many tensors are cut into pages, on the CPU and on devices;
  * never part of the public header.
@@ -20247,6 +21189,7 @@ static void *moi_optim_state_array(const mo_optim_state *s, int array) {
     case moi_optim_v_absmax: return s->v_absmax;
     case moi_optim_row: return s->row;
     case moi_optim_column: return s->column;
+    case moi_optim_extra: return s->extra;
     default: return s->master;
     }
 }
@@ -20262,6 +21205,627 @@ static mo_status moi_optim_slice_copy(
         if (!src != !dst) return MO_E_INVALID;
         if (src && moi_optim_array_bytes(&layout, i, &bytes)) memcpy(dst, src, bytes);
     }
+    return MO_OK;
+}
+/* mo_active.c - see mo_active.h. A turn has no memory: the order of a round is that of hashes. */
+
+mo_active_desc mo_active_desc_defaults(const mo_active_desc *desc) {
+    mo_active_desc d = *desc;
+    if (d.n_active == 0) d.n_active = 1;
+    if (d.period == 0) d.period = 100;
+    return d;
+}
+
+static int moi_active_valid(const mo_active_desc *d) {
+    if ((unsigned)d->order >= MO_ACTIVE_ORDER_COUNT || d->n_blocks == 0 ||
+        d->n_active > d->n_blocks)
+        return 0;
+    return d->n_tensors == 0 || (d->optim && d->n && d->block);
+}
+
+mo_active_turn mo_active_at(const mo_active_desc *desc, uint64_t t) {
+    const mo_active_desc d = mo_active_desc_defaults(desc);
+    mo_active_turn turn = {0, 0};
+    if (t == 0) return turn;
+    turn.number = (t - 1) / d.period;
+    turn.t = (t - 1) % d.period + 1;
+    return turn;
+}
+
+static uint32_t moi_active_hash(const mo_active_desc *d, uint64_t round, size_t block) {
+    const uint64_t seed = d->seed + round * 0x9e3779b97f4a7c15u;
+    return moi_random_mix((uint32_t)block ^ moi_random_key(seed, (uint64_t)block >> 32));
+}
+
+/* The place of a block in the order of a round. */
+static size_t moi_active_place(const mo_active_desc *d, uint64_t round, size_t block) {
+    const uint32_t own = moi_active_hash(d, round, block);
+    size_t place = 0;
+    for (size_t i = 0; i < d->n_blocks; i++) {
+        const uint32_t other = moi_active_hash(d, round, i);
+        place += other < own || (other == own && i < block);
+    }
+    return place;
+}
+
+/* Whether place, of those in a round, has its turn: places first..first + n_active - 1. The last
+ * turn of a round is filled up from the round's start. */
+static int moi_active_is_in(const mo_active_desc *d, size_t first, size_t place) {
+    const size_t behind = place >= first ? place - first : d->n_blocks - first + place;
+    return behind < d->n_active;
+}
+
+int mo_active_has(const mo_active_desc *desc, uint64_t t, size_t block) {
+    if (!desc || t == 0) return 0;
+    const mo_active_desc d = mo_active_desc_defaults(desc);
+    if (!moi_active_valid(&d)) return 0;
+    if (block == SIZE_MAX) return 1;
+    if (block >= d.n_blocks) return 0;
+    const uint64_t number = mo_active_at(&d, t).number;
+    const uint64_t turns = moi_ceil_div(d.n_blocks, d.n_active); /* of a round */
+    const size_t first = (size_t)(number % turns) * d.n_active;
+    if (d.order == MO_ACTIVE_CYCLE) return moi_active_is_in(&d, first, block);
+    if (d.order == MO_ACTIVE_DRAW) return moi_active_place(&d, number, block) < d.n_active;
+    return moi_active_is_in(&d, first, moi_active_place(&d, number / turns, block));
+}
+
+/* ---- where states lie ------------------------------------------------------------------------ */
+
+/* Bytes of a tensor's states in whole cache lines; 0: it does not fit. */
+static size_t moi_active_bytes(const mo_active_desc *d, size_t tensor) {
+    const size_t size = mo_optim_state_size(&d->optim[tensor], d->n[tensor]);
+    size_t bytes = 0;
+    return moi_align_up(size, MOI_CACHE_LINE, &bytes) ? bytes : 0;
+}
+
+static mo_status moi_active_check(const mo_active_desc *d) {
+    if (!moi_active_valid(d)) return MO_E_INVALID;
+    for (size_t i = 0; i < d->n_tensors; i++) {
+        if (d->block[i] >= d->n_blocks && d->block[i] != SIZE_MAX) return MO_E_INVALID;
+        if (d->n[i] != 0 && moi_active_bytes(d, i) == 0) return MO_E_INVALID;
+    }
+    return MO_OK;
+}
+
+/* The sum over the tensors of a block; *fits = 0: more than a size_t. */
+static size_t moi_active_block_bytes(const mo_active_desc *d, size_t block, int *fits) {
+    size_t sum = 0;
+    for (size_t i = 0; i < d->n_tensors; i++)
+        if (d->block[i] == block && !moi_add(sum, moi_active_bytes(d, i), &sum)) *fits = 0;
+    return sum;
+}
+
+/* Adds the n_active largest blocks to *size, from the largest size down, without a list of them. */
+static int moi_active_largest(const mo_active_desc *d, size_t *size) {
+    size_t most = SIZE_MAX, taken = 0, sum = *size;
+    int fits = 1;
+    while (taken < d->n_active) {
+        size_t next = 0, count = 0;
+        for (size_t b = 0; b < d->n_blocks; b++) {
+            const size_t bytes = moi_active_block_bytes(d, b, &fits);
+            if (bytes >= most || bytes < next) continue;
+            count = bytes > next ? 1 : count + 1;
+            next = bytes;
+        }
+        if (next == 0) break;
+        for (; count > 0 && taken < d->n_active; count--, taken++)
+            if (!moi_add(sum, next, &sum)) return 0;
+        most = next;
+    }
+    *size = sum;
+    return fits;
+}
+
+size_t mo_active_state_size(const mo_active_desc *desc) {
+    if (!desc) return 0;
+    const mo_active_desc d = mo_active_desc_defaults(desc);
+    if (moi_active_check(&d) != MO_OK) return 0;
+    int fits = 1;
+    size_t size = moi_active_block_bytes(&d, SIZE_MAX, &fits);
+    return fits && moi_active_largest(&d, &size) ? size : 0;
+}
+
+/* Tensors of the turn whose being always there is as given, from *at on. */
+static mo_status moi_active_place_all(
+    const mo_active_desc *d, uint64_t t, int always, size_t *at, size_t *offsets) {
+    for (size_t i = 0; i < d->n_tensors; i++) {
+        if ((d->block[i] == SIZE_MAX) != always || !mo_active_has(d, t, d->block[i])) continue;
+        if (offsets) offsets[i] = *at;
+        if (!moi_add(*at, moi_active_bytes(d, i), at)) return MO_E_OVERFLOW;
+    }
+    return MO_OK;
+}
+
+mo_status mo_active_offsets(const mo_active_desc *desc, uint64_t t, size_t *offsets) {
+    if (!desc || !offsets || t == 0) return MO_E_INVALID;
+    const mo_active_desc d = mo_active_desc_defaults(desc);
+    mo_status status = moi_active_check(&d);
+    size_t at = 0;
+    if (status == MO_OK) status = moi_active_place_all(&d, t, 1, &at, NULL);
+    if (status == MO_OK) status = moi_active_place_all(&d, t, 0, &at, NULL);
+    if (status != MO_OK) return status;
+    for (size_t i = 0; i < d.n_tensors; i++) offsets[i] = SIZE_MAX;
+    at = 0;
+    status = moi_active_place_all(&d, t, 1, &at, offsets);
+    return status == MO_OK ? moi_active_place_all(&d, t, 0, &at, offsets) : status;
+}
+/* mo_mezo_rules.h - the numbers of a pass of mo_mezo, on the CPU and on devices; never part of the
+ * public header. */
+#ifndef MEMOPT_MEZO_RULES_H
+#define MEMOPT_MEZO_RULES_H
+
+/* y = x keep + scale z. With a grid the change, times (x decay + scale z), is in units of it, which
+ * are rounded before times counts; dither is 1 where that is at random. */
+typedef struct moi_mezo_factors {
+    float keep, decay, scale, times, grid, inverse, dither;
+} moi_mezo_factors;
+
+/* Of the three hashes of a number: the seeds of two for z, and one for rounding. */
+enum { moi_mezo_hashes = 3 };
+
+static mo_status moi_mezo_perturbation(
+    const mo_mezo_desc *desc, uint64_t t, double times, moi_mezo_factors *f, uint64_t *seed);
+
+/* *moves = 0: nothing is to be done. */
+static mo_status moi_mezo_update(const mo_mezo_desc *desc, uint64_t t, double gradient,
+    moi_mezo_factors *f, uint64_t *seed, int *moves);
+
+#endif
+/* mo_mezo_rules.c - see mo_mezo_rules.h. */
+
+/* A power of two whose inverse is a number too. */
+static int moi_mezo_is_grid(double grid) {
+    int exponent;
+    return grid > 0 && frexp(grid, &exponent) == 0.5 && exponent > -120 && exponent < 120;
+}
+
+/* What both passes have; comparisons with NaN are false. */
+static mo_status moi_mezo_begin(
+    const mo_mezo_desc *desc, uint64_t t, moi_mezo_factors *f, uint64_t *seed) {
+    const double most = 1e30;
+    if (!desc || t == 0 || !(fabs(desc->lr) < most) || !(fabs(desc->epsilon) < most) ||
+        !(fabs(desc->weight_decay) < most) || (desc->grid != 0 && !moi_mezo_is_grid(desc->grid)))
+        return MO_E_INVALID;
+    memset(f, 0, sizeof *f);
+    f->keep = f->times = 1;
+    f->grid = (float)desc->grid;
+    f->inverse = desc->grid != 0 ? (float)(1 / desc->grid) : 0;
+    *seed = desc->seed + t * 0x9e3779b97f4a7c15u;
+    return MO_OK;
+}
+
+static mo_status moi_mezo_perturbation(
+    const mo_mezo_desc *desc, uint64_t t, double times, moi_mezo_factors *f, uint64_t *seed) {
+    const mo_status status = moi_mezo_begin(desc, t, f, seed);
+    if (status != MO_OK || !(fabs(times) < 1e30)) return MO_E_INVALID;
+    const double epsilon = mo_mezo_desc_defaults(desc).epsilon;
+    f->times = (float)times;
+    f->scale = (float)(f->grid != 0.0f ? epsilon : times * epsilon);
+    return MO_OK;
+}
+
+static mo_status moi_mezo_update(const mo_mezo_desc *desc, uint64_t t, double gradient,
+    moi_mezo_factors *f, uint64_t *seed, int *moves) {
+    const mo_status status = moi_mezo_begin(desc, t, f, seed);
+    if (status != MO_OK) return status;
+    f->keep = (float)(1 - desc->lr * desc->weight_decay);
+    f->decay = (float)(0 - desc->lr * desc->weight_decay);
+    f->scale = (float)(0 - desc->lr * gradient);
+    f->dither = 1;
+    *moves = fabs(gradient) < 1e30;
+    return MO_OK;
+}
+/* mo_mezo.c - see mo_mezo.h. */
+
+#define MOI_ISA scalar
+/* mo_mezo.inc - numbers moved along a normal direction, for one instruction set. No fused
+ * multiply-add: every operation is rounded, so that all instances agree to the bit. */
+
+/* -2 ln u, 2^-24 <= u <= 1; polynomial of Cephes logf */
+MOI_INLINE MOI_V MOI_FN(moi_minus_2_log)(MOI_V u) {
+    static const float p[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
+        -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f,
+        -2.4999993993e-1f, 3.3333331174e-1f};
+    const MOI_VI bits = MOI_BITS(u); /* u = m 2^e, sqrt(1/2) <= m < sqrt(2) */
+    const MOI_VI power = MOI_ISRA(MOI_ISUB(bits, MOI_ISET1(0x3f3504f3)), 23);
+    const MOI_V e = MOI_TO_FLOAT(power);
+    const MOI_V f = MOI_SUB(MOI_FROM_BITS(MOI_ISUB(bits, MOI_ISLL(power, 23))), MOI_SET1(1.0f));
+    const MOI_V square = MOI_MUL(f, f);
+    MOI_V y = MOI_SET1(p[0]);
+    for (int i = 1; i < 9; i++) y = MOI_ADD(MOI_MUL(y, f), MOI_SET1(p[i]));
+    y = MOI_MUL(y, MOI_MUL(f, square));
+    y = MOI_ADD(y, MOI_MUL(e, MOI_SET1(-2.12194440e-4f)));
+    y = MOI_ADD(MOI_SUB(y, MOI_MUL(square, MOI_SET1(0.5f))), f);
+    y = MOI_ADD(y, MOI_MUL(e, MOI_SET1(0.693359375f)));
+    return MOI_MUL(y, MOI_SET1(-2.0f));
+}
+
+/* cos(pi/2 t), 0 <= t < 4; polynomials of Cephes sinf and cosf */
+MOI_INLINE MOI_V MOI_FN(moi_quarter_cos)(MOI_V t) {
+    const MOI_VI quarter = MOI_TO_INT(t), zero = MOI_ISET1(0);
+    const MOI_V x = MOI_MUL(MOI_SUB(t, MOI_TO_FLOAT(quarter)), MOI_SET1(1.57079633f));
+    const MOI_V z = MOI_MUL(x, x);
+    MOI_V c = MOI_ADD(MOI_MUL(z, MOI_SET1(2.443315711e-5f)), MOI_SET1(-1.388731625e-3f));
+    c = MOI_ADD(MOI_MUL(c, z), MOI_SET1(4.166664568e-2f));
+    c = MOI_SUB(MOI_MUL(c, MOI_MUL(z, z)), MOI_MUL(z, MOI_SET1(0.5f)));
+    c = MOI_ADD(c, MOI_SET1(1.0f));
+    MOI_V s = MOI_ADD(MOI_MUL(z, MOI_SET1(-1.9515295891e-4f)), MOI_SET1(8.3321608736e-3f));
+    s = MOI_ADD(MOI_MUL(s, z), MOI_SET1(-1.6666654611e-1f));
+    s = MOI_ADD(MOI_MUL(MOI_MUL(s, z), x), x);
+    const MOI_VM odd = MOI_IGT(MOI_IAND(quarter, MOI_ISET1(1)), zero);
+    const MOI_VI sign = MOI_IAND(MOI_IADD(quarter, MOI_ISET1(1)), MOI_ISET1(2));
+    return MOI_FROM_BITS(MOI_IXOR(MOI_BITS(MOI_SELECT(odd, s, c)), MOI_ISLL(sign, 30)));
+}
+
+/* The upper 24 bits as a number. */
+MOI_INLINE MOI_V MOI_FN(moi_24_bits)(MOI_VI random) { return MOI_TO_FLOAT(MOI_ISRL(random, 8)); }
+
+/* Box and Muller */
+MOI_INLINE MOI_V MOI_FN(moi_normal)(MOI_VI index, const uint32_t *key) {
+    const MOI_V a = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[0])));
+    const MOI_V b = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[1])));
+    const MOI_V u = MOI_MUL(MOI_ADD(a, MOI_SET1(1.0f)), MOI_SET1(5.96046448e-8f)); /* 2^-24 */
+    const MOI_V t = MOI_MUL(b, MOI_SET1(2.38418579e-7f));                          /* 2^-22 */
+    return MOI_MUL(MOI_SQRT(MOI_FN(moi_minus_2_log)(u)), MOI_FN(moi_quarter_cos)(t));
+}
+
+/* Large numbers stay as they are. */
+MOI_INLINE MOI_V MOI_FN(moi_whole)(MOI_V x) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(x), MOI_ISET1(0x7fffffff)));
+    const MOI_VM small = MOI_LT(magnitude, MOI_SET1(4194304.0f));
+    return MOI_SELECT(small, MOI_TO_FLOAT(MOI_TO_INT(MOI_SELECT(small, x, MOI_SET1(0.0f)))), x);
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_mezo_moved)(
+    const moi_mezo_factors *f, MOI_VI index, const uint32_t *key, MOI_V x) {
+    const MOI_V by = MOI_MUL(MOI_SET1(f->scale), MOI_FN(moi_normal)(index, key));
+    if (f->grid == 0.0f) return MOI_ADD(MOI_MUL(x, MOI_SET1(f->keep)), by);
+    const MOI_V inverse = MOI_SET1(f->inverse);
+    MOI_V units = MOI_MUL(MOI_ADD(MOI_MUL(x, MOI_SET1(f->decay)), by), inverse);
+    if (f->dither != 0.0f) {
+        const MOI_V random = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[2])));
+        const MOI_V chance = MOI_MUL(random, MOI_SET1(5.96046448e-8f));
+        units = MOI_ADD(units, MOI_SUB(chance, MOI_SET1(0.5f)));
+    }
+    const MOI_V from = MOI_FN(moi_whole)(MOI_MUL(x, inverse));
+    const MOI_V change = MOI_MUL(MOI_FN(moi_whole)(units), MOI_SET1(f->times));
+    return MOI_MUL(MOI_ADD(from, change), MOI_SET1(f->grid));
+}
+
+/* index: of x[0], its lower half; those of all n have the upper half that the keys are for. */
+MOI_TARGET static void MOI_FN(moi_mezo_row)(const moi_mezo_factors *f, uint32_t index,
+    const uint32_t *key, const float *x, float *y, size_t n) {
+    MOI_VI at = MOI_FN(moi_index)(index);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        MOI_STORE(y + i, MOI_FN(moi_mezo_moved)(f, at, key, MOI_LOAD(x + i)));
+        at = MOI_IADD(at, MOI_ISET1((uint32_t)MOI_LANES));
+    }
+    for (; i < n; i++) y[i] = moi_mezo_moved_scalar(f, index + (uint32_t)i, key, x[i]);
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_mezo.inc - numbers moved along a normal direction, for one instruction set. No fused
+ * multiply-add: every operation is rounded, so that all instances agree to the bit. */
+
+/* -2 ln u, 2^-24 <= u <= 1; polynomial of Cephes logf */
+MOI_INLINE MOI_V MOI_FN(moi_minus_2_log)(MOI_V u) {
+    static const float p[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
+        -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f,
+        -2.4999993993e-1f, 3.3333331174e-1f};
+    const MOI_VI bits = MOI_BITS(u); /* u = m 2^e, sqrt(1/2) <= m < sqrt(2) */
+    const MOI_VI power = MOI_ISRA(MOI_ISUB(bits, MOI_ISET1(0x3f3504f3)), 23);
+    const MOI_V e = MOI_TO_FLOAT(power);
+    const MOI_V f = MOI_SUB(MOI_FROM_BITS(MOI_ISUB(bits, MOI_ISLL(power, 23))), MOI_SET1(1.0f));
+    const MOI_V square = MOI_MUL(f, f);
+    MOI_V y = MOI_SET1(p[0]);
+    for (int i = 1; i < 9; i++) y = MOI_ADD(MOI_MUL(y, f), MOI_SET1(p[i]));
+    y = MOI_MUL(y, MOI_MUL(f, square));
+    y = MOI_ADD(y, MOI_MUL(e, MOI_SET1(-2.12194440e-4f)));
+    y = MOI_ADD(MOI_SUB(y, MOI_MUL(square, MOI_SET1(0.5f))), f);
+    y = MOI_ADD(y, MOI_MUL(e, MOI_SET1(0.693359375f)));
+    return MOI_MUL(y, MOI_SET1(-2.0f));
+}
+
+/* cos(pi/2 t), 0 <= t < 4; polynomials of Cephes sinf and cosf */
+MOI_INLINE MOI_V MOI_FN(moi_quarter_cos)(MOI_V t) {
+    const MOI_VI quarter = MOI_TO_INT(t), zero = MOI_ISET1(0);
+    const MOI_V x = MOI_MUL(MOI_SUB(t, MOI_TO_FLOAT(quarter)), MOI_SET1(1.57079633f));
+    const MOI_V z = MOI_MUL(x, x);
+    MOI_V c = MOI_ADD(MOI_MUL(z, MOI_SET1(2.443315711e-5f)), MOI_SET1(-1.388731625e-3f));
+    c = MOI_ADD(MOI_MUL(c, z), MOI_SET1(4.166664568e-2f));
+    c = MOI_SUB(MOI_MUL(c, MOI_MUL(z, z)), MOI_MUL(z, MOI_SET1(0.5f)));
+    c = MOI_ADD(c, MOI_SET1(1.0f));
+    MOI_V s = MOI_ADD(MOI_MUL(z, MOI_SET1(-1.9515295891e-4f)), MOI_SET1(8.3321608736e-3f));
+    s = MOI_ADD(MOI_MUL(s, z), MOI_SET1(-1.6666654611e-1f));
+    s = MOI_ADD(MOI_MUL(MOI_MUL(s, z), x), x);
+    const MOI_VM odd = MOI_IGT(MOI_IAND(quarter, MOI_ISET1(1)), zero);
+    const MOI_VI sign = MOI_IAND(MOI_IADD(quarter, MOI_ISET1(1)), MOI_ISET1(2));
+    return MOI_FROM_BITS(MOI_IXOR(MOI_BITS(MOI_SELECT(odd, s, c)), MOI_ISLL(sign, 30)));
+}
+
+/* The upper 24 bits as a number. */
+MOI_INLINE MOI_V MOI_FN(moi_24_bits)(MOI_VI random) { return MOI_TO_FLOAT(MOI_ISRL(random, 8)); }
+
+/* Box and Muller */
+MOI_INLINE MOI_V MOI_FN(moi_normal)(MOI_VI index, const uint32_t *key) {
+    const MOI_V a = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[0])));
+    const MOI_V b = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[1])));
+    const MOI_V u = MOI_MUL(MOI_ADD(a, MOI_SET1(1.0f)), MOI_SET1(5.96046448e-8f)); /* 2^-24 */
+    const MOI_V t = MOI_MUL(b, MOI_SET1(2.38418579e-7f));                          /* 2^-22 */
+    return MOI_MUL(MOI_SQRT(MOI_FN(moi_minus_2_log)(u)), MOI_FN(moi_quarter_cos)(t));
+}
+
+/* Large numbers stay as they are. */
+MOI_INLINE MOI_V MOI_FN(moi_whole)(MOI_V x) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(x), MOI_ISET1(0x7fffffff)));
+    const MOI_VM small = MOI_LT(magnitude, MOI_SET1(4194304.0f));
+    return MOI_SELECT(small, MOI_TO_FLOAT(MOI_TO_INT(MOI_SELECT(small, x, MOI_SET1(0.0f)))), x);
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_mezo_moved)(
+    const moi_mezo_factors *f, MOI_VI index, const uint32_t *key, MOI_V x) {
+    const MOI_V by = MOI_MUL(MOI_SET1(f->scale), MOI_FN(moi_normal)(index, key));
+    if (f->grid == 0.0f) return MOI_ADD(MOI_MUL(x, MOI_SET1(f->keep)), by);
+    const MOI_V inverse = MOI_SET1(f->inverse);
+    MOI_V units = MOI_MUL(MOI_ADD(MOI_MUL(x, MOI_SET1(f->decay)), by), inverse);
+    if (f->dither != 0.0f) {
+        const MOI_V random = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[2])));
+        const MOI_V chance = MOI_MUL(random, MOI_SET1(5.96046448e-8f));
+        units = MOI_ADD(units, MOI_SUB(chance, MOI_SET1(0.5f)));
+    }
+    const MOI_V from = MOI_FN(moi_whole)(MOI_MUL(x, inverse));
+    const MOI_V change = MOI_MUL(MOI_FN(moi_whole)(units), MOI_SET1(f->times));
+    return MOI_MUL(MOI_ADD(from, change), MOI_SET1(f->grid));
+}
+
+/* index: of x[0], its lower half; those of all n have the upper half that the keys are for. */
+MOI_TARGET static void MOI_FN(moi_mezo_row)(const moi_mezo_factors *f, uint32_t index,
+    const uint32_t *key, const float *x, float *y, size_t n) {
+    MOI_VI at = MOI_FN(moi_index)(index);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        MOI_STORE(y + i, MOI_FN(moi_mezo_moved)(f, at, key, MOI_LOAD(x + i)));
+        at = MOI_IADD(at, MOI_ISET1((uint32_t)MOI_LANES));
+    }
+    for (; i < n; i++) y[i] = moi_mezo_moved_scalar(f, index + (uint32_t)i, key, x[i]);
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_mezo.inc - numbers moved along a normal direction, for one instruction set. No fused
+ * multiply-add: every operation is rounded, so that all instances agree to the bit. */
+
+/* -2 ln u, 2^-24 <= u <= 1; polynomial of Cephes logf */
+MOI_INLINE MOI_V MOI_FN(moi_minus_2_log)(MOI_V u) {
+    static const float p[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
+        -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f,
+        -2.4999993993e-1f, 3.3333331174e-1f};
+    const MOI_VI bits = MOI_BITS(u); /* u = m 2^e, sqrt(1/2) <= m < sqrt(2) */
+    const MOI_VI power = MOI_ISRA(MOI_ISUB(bits, MOI_ISET1(0x3f3504f3)), 23);
+    const MOI_V e = MOI_TO_FLOAT(power);
+    const MOI_V f = MOI_SUB(MOI_FROM_BITS(MOI_ISUB(bits, MOI_ISLL(power, 23))), MOI_SET1(1.0f));
+    const MOI_V square = MOI_MUL(f, f);
+    MOI_V y = MOI_SET1(p[0]);
+    for (int i = 1; i < 9; i++) y = MOI_ADD(MOI_MUL(y, f), MOI_SET1(p[i]));
+    y = MOI_MUL(y, MOI_MUL(f, square));
+    y = MOI_ADD(y, MOI_MUL(e, MOI_SET1(-2.12194440e-4f)));
+    y = MOI_ADD(MOI_SUB(y, MOI_MUL(square, MOI_SET1(0.5f))), f);
+    y = MOI_ADD(y, MOI_MUL(e, MOI_SET1(0.693359375f)));
+    return MOI_MUL(y, MOI_SET1(-2.0f));
+}
+
+/* cos(pi/2 t), 0 <= t < 4; polynomials of Cephes sinf and cosf */
+MOI_INLINE MOI_V MOI_FN(moi_quarter_cos)(MOI_V t) {
+    const MOI_VI quarter = MOI_TO_INT(t), zero = MOI_ISET1(0);
+    const MOI_V x = MOI_MUL(MOI_SUB(t, MOI_TO_FLOAT(quarter)), MOI_SET1(1.57079633f));
+    const MOI_V z = MOI_MUL(x, x);
+    MOI_V c = MOI_ADD(MOI_MUL(z, MOI_SET1(2.443315711e-5f)), MOI_SET1(-1.388731625e-3f));
+    c = MOI_ADD(MOI_MUL(c, z), MOI_SET1(4.166664568e-2f));
+    c = MOI_SUB(MOI_MUL(c, MOI_MUL(z, z)), MOI_MUL(z, MOI_SET1(0.5f)));
+    c = MOI_ADD(c, MOI_SET1(1.0f));
+    MOI_V s = MOI_ADD(MOI_MUL(z, MOI_SET1(-1.9515295891e-4f)), MOI_SET1(8.3321608736e-3f));
+    s = MOI_ADD(MOI_MUL(s, z), MOI_SET1(-1.6666654611e-1f));
+    s = MOI_ADD(MOI_MUL(MOI_MUL(s, z), x), x);
+    const MOI_VM odd = MOI_IGT(MOI_IAND(quarter, MOI_ISET1(1)), zero);
+    const MOI_VI sign = MOI_IAND(MOI_IADD(quarter, MOI_ISET1(1)), MOI_ISET1(2));
+    return MOI_FROM_BITS(MOI_IXOR(MOI_BITS(MOI_SELECT(odd, s, c)), MOI_ISLL(sign, 30)));
+}
+
+/* The upper 24 bits as a number. */
+MOI_INLINE MOI_V MOI_FN(moi_24_bits)(MOI_VI random) { return MOI_TO_FLOAT(MOI_ISRL(random, 8)); }
+
+/* Box and Muller */
+MOI_INLINE MOI_V MOI_FN(moi_normal)(MOI_VI index, const uint32_t *key) {
+    const MOI_V a = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[0])));
+    const MOI_V b = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[1])));
+    const MOI_V u = MOI_MUL(MOI_ADD(a, MOI_SET1(1.0f)), MOI_SET1(5.96046448e-8f)); /* 2^-24 */
+    const MOI_V t = MOI_MUL(b, MOI_SET1(2.38418579e-7f));                          /* 2^-22 */
+    return MOI_MUL(MOI_SQRT(MOI_FN(moi_minus_2_log)(u)), MOI_FN(moi_quarter_cos)(t));
+}
+
+/* Large numbers stay as they are. */
+MOI_INLINE MOI_V MOI_FN(moi_whole)(MOI_V x) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(x), MOI_ISET1(0x7fffffff)));
+    const MOI_VM small = MOI_LT(magnitude, MOI_SET1(4194304.0f));
+    return MOI_SELECT(small, MOI_TO_FLOAT(MOI_TO_INT(MOI_SELECT(small, x, MOI_SET1(0.0f)))), x);
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_mezo_moved)(
+    const moi_mezo_factors *f, MOI_VI index, const uint32_t *key, MOI_V x) {
+    const MOI_V by = MOI_MUL(MOI_SET1(f->scale), MOI_FN(moi_normal)(index, key));
+    if (f->grid == 0.0f) return MOI_ADD(MOI_MUL(x, MOI_SET1(f->keep)), by);
+    const MOI_V inverse = MOI_SET1(f->inverse);
+    MOI_V units = MOI_MUL(MOI_ADD(MOI_MUL(x, MOI_SET1(f->decay)), by), inverse);
+    if (f->dither != 0.0f) {
+        const MOI_V random = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[2])));
+        const MOI_V chance = MOI_MUL(random, MOI_SET1(5.96046448e-8f));
+        units = MOI_ADD(units, MOI_SUB(chance, MOI_SET1(0.5f)));
+    }
+    const MOI_V from = MOI_FN(moi_whole)(MOI_MUL(x, inverse));
+    const MOI_V change = MOI_MUL(MOI_FN(moi_whole)(units), MOI_SET1(f->times));
+    return MOI_MUL(MOI_ADD(from, change), MOI_SET1(f->grid));
+}
+
+/* index: of x[0], its lower half; those of all n have the upper half that the keys are for. */
+MOI_TARGET static void MOI_FN(moi_mezo_row)(const moi_mezo_factors *f, uint32_t index,
+    const uint32_t *key, const float *x, float *y, size_t n) {
+    MOI_VI at = MOI_FN(moi_index)(index);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        MOI_STORE(y + i, MOI_FN(moi_mezo_moved)(f, at, key, MOI_LOAD(x + i)));
+        at = MOI_IADD(at, MOI_ISET1((uint32_t)MOI_LANES));
+    }
+    for (; i < n; i++) y[i] = moi_mezo_moved_scalar(f, index + (uint32_t)i, key, x[i]);
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_mezo.inc - numbers moved along a normal direction, for one instruction set. No fused
+ * multiply-add: every operation is rounded, so that all instances agree to the bit. */
+
+/* -2 ln u, 2^-24 <= u <= 1; polynomial of Cephes logf */
+MOI_INLINE MOI_V MOI_FN(moi_minus_2_log)(MOI_V u) {
+    static const float p[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,
+        -1.2420140846e-1f, 1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f,
+        -2.4999993993e-1f, 3.3333331174e-1f};
+    const MOI_VI bits = MOI_BITS(u); /* u = m 2^e, sqrt(1/2) <= m < sqrt(2) */
+    const MOI_VI power = MOI_ISRA(MOI_ISUB(bits, MOI_ISET1(0x3f3504f3)), 23);
+    const MOI_V e = MOI_TO_FLOAT(power);
+    const MOI_V f = MOI_SUB(MOI_FROM_BITS(MOI_ISUB(bits, MOI_ISLL(power, 23))), MOI_SET1(1.0f));
+    const MOI_V square = MOI_MUL(f, f);
+    MOI_V y = MOI_SET1(p[0]);
+    for (int i = 1; i < 9; i++) y = MOI_ADD(MOI_MUL(y, f), MOI_SET1(p[i]));
+    y = MOI_MUL(y, MOI_MUL(f, square));
+    y = MOI_ADD(y, MOI_MUL(e, MOI_SET1(-2.12194440e-4f)));
+    y = MOI_ADD(MOI_SUB(y, MOI_MUL(square, MOI_SET1(0.5f))), f);
+    y = MOI_ADD(y, MOI_MUL(e, MOI_SET1(0.693359375f)));
+    return MOI_MUL(y, MOI_SET1(-2.0f));
+}
+
+/* cos(pi/2 t), 0 <= t < 4; polynomials of Cephes sinf and cosf */
+MOI_INLINE MOI_V MOI_FN(moi_quarter_cos)(MOI_V t) {
+    const MOI_VI quarter = MOI_TO_INT(t), zero = MOI_ISET1(0);
+    const MOI_V x = MOI_MUL(MOI_SUB(t, MOI_TO_FLOAT(quarter)), MOI_SET1(1.57079633f));
+    const MOI_V z = MOI_MUL(x, x);
+    MOI_V c = MOI_ADD(MOI_MUL(z, MOI_SET1(2.443315711e-5f)), MOI_SET1(-1.388731625e-3f));
+    c = MOI_ADD(MOI_MUL(c, z), MOI_SET1(4.166664568e-2f));
+    c = MOI_SUB(MOI_MUL(c, MOI_MUL(z, z)), MOI_MUL(z, MOI_SET1(0.5f)));
+    c = MOI_ADD(c, MOI_SET1(1.0f));
+    MOI_V s = MOI_ADD(MOI_MUL(z, MOI_SET1(-1.9515295891e-4f)), MOI_SET1(8.3321608736e-3f));
+    s = MOI_ADD(MOI_MUL(s, z), MOI_SET1(-1.6666654611e-1f));
+    s = MOI_ADD(MOI_MUL(MOI_MUL(s, z), x), x);
+    const MOI_VM odd = MOI_IGT(MOI_IAND(quarter, MOI_ISET1(1)), zero);
+    const MOI_VI sign = MOI_IAND(MOI_IADD(quarter, MOI_ISET1(1)), MOI_ISET1(2));
+    return MOI_FROM_BITS(MOI_IXOR(MOI_BITS(MOI_SELECT(odd, s, c)), MOI_ISLL(sign, 30)));
+}
+
+/* The upper 24 bits as a number. */
+MOI_INLINE MOI_V MOI_FN(moi_24_bits)(MOI_VI random) { return MOI_TO_FLOAT(MOI_ISRL(random, 8)); }
+
+/* Box and Muller */
+MOI_INLINE MOI_V MOI_FN(moi_normal)(MOI_VI index, const uint32_t *key) {
+    const MOI_V a = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[0])));
+    const MOI_V b = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[1])));
+    const MOI_V u = MOI_MUL(MOI_ADD(a, MOI_SET1(1.0f)), MOI_SET1(5.96046448e-8f)); /* 2^-24 */
+    const MOI_V t = MOI_MUL(b, MOI_SET1(2.38418579e-7f));                          /* 2^-22 */
+    return MOI_MUL(MOI_SQRT(MOI_FN(moi_minus_2_log)(u)), MOI_FN(moi_quarter_cos)(t));
+}
+
+/* Large numbers stay as they are. */
+MOI_INLINE MOI_V MOI_FN(moi_whole)(MOI_V x) {
+    const MOI_V magnitude = MOI_FROM_BITS(MOI_IAND(MOI_BITS(x), MOI_ISET1(0x7fffffff)));
+    const MOI_VM small = MOI_LT(magnitude, MOI_SET1(4194304.0f));
+    return MOI_SELECT(small, MOI_TO_FLOAT(MOI_TO_INT(MOI_SELECT(small, x, MOI_SET1(0.0f)))), x);
+}
+
+MOI_INLINE MOI_V MOI_FN(moi_mezo_moved)(
+    const moi_mezo_factors *f, MOI_VI index, const uint32_t *key, MOI_V x) {
+    const MOI_V by = MOI_MUL(MOI_SET1(f->scale), MOI_FN(moi_normal)(index, key));
+    if (f->grid == 0.0f) return MOI_ADD(MOI_MUL(x, MOI_SET1(f->keep)), by);
+    const MOI_V inverse = MOI_SET1(f->inverse);
+    MOI_V units = MOI_MUL(MOI_ADD(MOI_MUL(x, MOI_SET1(f->decay)), by), inverse);
+    if (f->dither != 0.0f) {
+        const MOI_V random = MOI_FN(moi_24_bits)(MOI_RANDOM(index, MOI_ISET1(key[2])));
+        const MOI_V chance = MOI_MUL(random, MOI_SET1(5.96046448e-8f));
+        units = MOI_ADD(units, MOI_SUB(chance, MOI_SET1(0.5f)));
+    }
+    const MOI_V from = MOI_FN(moi_whole)(MOI_MUL(x, inverse));
+    const MOI_V change = MOI_MUL(MOI_FN(moi_whole)(units), MOI_SET1(f->times));
+    return MOI_MUL(MOI_ADD(from, change), MOI_SET1(f->grid));
+}
+
+/* index: of x[0], its lower half; those of all n have the upper half that the keys are for. */
+MOI_TARGET static void MOI_FN(moi_mezo_row)(const moi_mezo_factors *f, uint32_t index,
+    const uint32_t *key, const float *x, float *y, size_t n) {
+    MOI_VI at = MOI_FN(moi_index)(index);
+    size_t i = 0;
+    for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        MOI_STORE(y + i, MOI_FN(moi_mezo_moved)(f, at, key, MOI_LOAD(x + i)));
+        at = MOI_IADD(at, MOI_ISET1((uint32_t)MOI_LANES));
+    }
+    for (; i < n; i++) y[i] = moi_mezo_moved_scalar(f, index + (uint32_t)i, key, x[i]);
+}
+#undef MOI_ISA
+#endif
+
+mo_mezo_desc mo_mezo_desc_defaults(const mo_mezo_desc *desc) {
+    mo_mezo_desc d = *desc;
+    if (d.epsilon == 0) d.epsilon = 1e-3;
+    return d;
+}
+
+typedef struct moi_mezo_job {
+    moi_mezo_factors factors;
+    uint64_t seed, offset;
+    const float *x;
+    float *y;
+} moi_mezo_job;
+
+/* In pieces whose indices have one upper half. */
+static void moi_mezo_rows(const void *context, size_t begin, size_t end) {
+    const moi_mezo_job *job = (const moi_mezo_job *)context;
+    while (begin < end) {
+        const uint64_t index = job->offset + begin, left = 0x100000000u - (index & 0xffffffffu);
+        const size_t n = left < end - begin ? (size_t)left : end - begin;
+        uint32_t key[moi_mezo_hashes];
+        for (uint32_t k = 0; k < moi_mezo_hashes; k++)
+            key[k] = moi_random_key(job->seed + k, index >> 32);
+        MOI_DISPATCH(
+            moi_mezo_row, (&job->factors, (uint32_t)index, key, job->x + begin, job->y + begin, n));
+        begin += n;
+    }
+}
+
+mo_status mo_mezo_perturb(
+    const mo_mezo_desc *desc, uint64_t t, double times, const float *x, float *y, size_t n) {
+    moi_mezo_job job;
+    memset(&job, 0, sizeof job);
+    const mo_status status = moi_mezo_perturbation(desc, t, times, &job.factors, &job.seed);
+    if (status != MO_OK || !x || !y) return MO_E_INVALID;
+    job.offset = desc->offset;
+    job.x = x;
+    job.y = y;
+    mo_parallel_for(desc->parallel, n, 4096, moi_mezo_rows, &job);
+    return MO_OK;
+}
+
+double mo_mezo_gradient(const mo_mezo_desc *desc, double plus, double minus) {
+    return (plus - minus) / (2 * mo_mezo_desc_defaults(desc).epsilon);
+}
+
+mo_status mo_mezo_step(const mo_mezo_desc *desc, uint64_t t, double gradient, float *x, size_t n) {
+    moi_mezo_job job;
+    int moves = 0;
+    memset(&job, 0, sizeof job);
+    const mo_status status = moi_mezo_update(desc, t, gradient, &job.factors, &job.seed, &moves);
+    if (status != MO_OK) return status;
+    if (!x) return MO_E_INVALID;
+    if (!moves) return MO_OK;
+    job.offset = desc->offset;
+    job.x = job.y = x;
+    mo_parallel_for(desc->parallel, n, 4096, moi_mezo_rows, &job);
     return MO_OK;
 }
 /* mo_norm.c - see mo_norm.h. */
@@ -42228,8 +43792,8 @@ size_t mo_optim_state_parts(const mo_optim_state *state, mo_optim_part *parts) {
     size_t n = 0;
     if (!state || !parts) return 0;
     const mo_optim_precision precision = state->precision;
-    const uint64_t blocks = moi_ceil_div(state->n, state->block);
-    const uint64_t codes = precision == MO_OPTIM_4BIT ? moi_ceil_div(state->n, 2) : state->n;
+    const uint64_t numbers = state->n_states, blocks = moi_ceil_div(numbers, state->block);
+    const uint64_t codes = precision == MO_OPTIM_4BIT ? moi_ceil_div(numbers, 2) : numbers;
     mo_dtype dtype = MO_DTYPE_F32;
     if (precision == MO_OPTIM_BF16) dtype = MO_DTYPE_BF16;
     if (moi_optim_is_blockwise(precision)) dtype = MO_DTYPE_U8;
@@ -42239,6 +43803,7 @@ size_t mo_optim_state_parts(const mo_optim_state *state, mo_optim_part *parts) {
     moi_optim_part(parts, &n, "row", MO_DTYPE_F32, state->rows, state->row);
     moi_optim_part(parts, &n, "column", MO_DTYPE_F32, state->columns, state->column);
     moi_optim_part(parts, &n, "master", MO_DTYPE_F32, state->n, state->master);
+    moi_optim_part(parts, &n, "extra", MO_DTYPE_F32, state->n_extra, state->extra);
     moi_optim_part(parts, &n, "m", dtype, codes, state->m);
     moi_optim_part(parts, &n, "slow", dtype, codes, state->slow);
     moi_optim_part(parts, &n, "v", dtype, codes, state->v);
@@ -42248,20 +43813,23 @@ size_t mo_optim_state_parts(const mo_optim_state *state, mo_optim_part *parts) {
 /* ---- metadata ------------------------------------------------------------------------------- */
 
 typedef struct moi_optim_header {
-    uint64_t kind, precision, block, plain_v, n, begin, of, columns, t;
+    uint64_t kind, precision, block, plain_v, n, begin, of, columns, t, rank;
 } moi_optim_header;
 
-enum { MOI_OPTIM_FIELDS = 9 };
+/* The last one, the rank, is there where it is not 0. */
+enum { MOI_OPTIM_FIELDS = 10 };
 static const char *const moi_optim_fields[MOI_OPTIM_FIELDS] = {
-    "kind", "precision", "block", "plain_v", "n", "begin", "of", "columns", "t"};
+    "kind", "precision", "block", "plain_v", "n", "begin", "of", "columns", "t", "rank"};
 
 mo_status mo_optim_format(const mo_optim_desc *desc, const mo_optim_state *state, size_t of,
     uint64_t t, char *text, size_t size) {
     if (!desc || !state || !text) return MO_E_INVALID;
     const uint64_t values[MOI_OPTIM_FIELDS] = {(uint64_t)desc->kind, (uint64_t)state->precision,
-        state->block, state->plain_v != 0, state->n, state->offset, of, desc->columns, t};
+        state->block, state->plain_v != 0, state->n, state->offset, of, desc->columns, t,
+        state->rank};
+    const int n_fields = state->rank ? MOI_OPTIM_FIELDS : MOI_OPTIM_FIELDS - 1;
     size_t at = 0;
-    for (int i = 0; i < MOI_OPTIM_FIELDS; i++) {
+    for (int i = 0; i < n_fields; i++) {
         const int n = snprintf(text + at, size - at, "%s%s=%llu", i ? " " : "", moi_optim_fields[i],
             (unsigned long long)values[i]);
         if (n < 0 || (size_t)n >= size - at) return MO_E_NO_SPACE;
@@ -42308,7 +43876,8 @@ static mo_status moi_optim_read_header(
         moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' is missing", st->input.path, key);
         return MO_E_NOT_FOUND;
     }
-    for (int i = 0; i < MOI_OPTIM_FIELDS; i++)
+    values[MOI_OPTIM_FIELDS - 1] = 0;
+    for (int i = 0; i < MOI_OPTIM_FIELDS && (i + 1 < MOI_OPTIM_FIELDS || *at); i++)
         if (!moi_optim_field(&at, moi_optim_fields[i], &values[i])) {
             moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' has no %s: '%.100s'", st->input.path,
                 key, moi_optim_fields[i], text);
@@ -42318,14 +43887,15 @@ static mo_status moi_optim_read_header(
     return MO_OK;
 }
 
-/* Whether the header can be true, and fits desc and of. */
+/* Whether the header can be true, and fits desc, of and rank. */
 static mo_status moi_optim_check_header(const mo_safetensors *st, const char *name,
-    const mo_optim_desc *desc, size_t of, const moi_optim_header *h) {
+    const mo_optim_desc *desc, size_t of, size_t rank, const moi_optim_header *h) {
     const char *what = NULL;
     uint64_t is = 0, want = 0;
     if (h->kind != (uint64_t)desc->kind) what = "kind", is = h->kind, want = (uint64_t)desc->kind;
     else if (h->of != of) what = "of", is = h->of, want = of;
     else if (h->columns != desc->columns) what = "columns", is = h->columns, want = desc->columns;
+    else if (h->rank != rank) what = "rank", is = h->rank, want = rank;
     else if (h->precision >= MO_OPTIM_PRECISION_COUNT) what = "precision", is = h->precision;
     else if (h->block < 64 || h->block > moi_q8_max_block) what = "block", is = h->block;
     else if (h->begin > h->of || h->n > h->of - h->begin) what = "n", is = h->n, want = of;
@@ -42407,7 +43977,7 @@ static mo_status moi_optim_match_file(const mo_safetensors *st, const mo_optim_d
     moi_optim_header h;
     memset(match, 0, sizeof *match);
     mo_status status = moi_optim_read_header(st, name, &h);
-    if (status == MO_OK) status = moi_optim_check_header(st, name, desc, of, &h);
+    if (status == MO_OK) status = moi_optim_check_header(st, name, desc, of, to->rank, &h);
     if (status != MO_OK) return status;
     const uint64_t begin = h.begin > to->offset ? h.begin : to->offset;
     const uint64_t file_end = h.begin + h.n, to_end = to->offset + to->n;
@@ -42442,6 +44012,7 @@ static mo_optim_desc moi_optim_desc_as(const mo_optim_desc *desc, const mo_optim
     d.plain_v = plain_v;
     d.master = to->master != NULL;
     d.min_8bit_size = 1;
+    d.rank = to->rank;
     return d;
 }
 

@@ -272,7 +272,7 @@ typedef struct mo_cl {
     struct mo_cl_program *programs;
     struct moi_cl_ready *ready;
     struct moi_cl_recorder *recorder;
-    cl_mem tables, sums;
+    cl_mem tables, sums, low;
     unsigned clblast; /* which pairs of transposes passed the test, and which failed */
     mo_cl_program_stats program_stats;
     mo_allocator allocator;
@@ -1569,8 +1569,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_accum_clip(
  *     mo_cl_optim_state_init(&cl, &desc, n, block, &state)
  *     for t = 1, 2, ...: mo_cl_optim_step(&cl, &desc, t, param, grad, &state)
  *
- * Commands go to the compute queue in their order and are not waited for, but for LAMB, LARS,
- * ADAM_MINI and ADAFACTOR. desc.parallel is ignored. */
+ * Commands go to the compute queue in their order and are not waited for, but for whole kinds.
+ * desc.parallel is ignored. */
 #ifndef MEMOPT_CL_OPTIM_H
 #define MEMOPT_CL_OPTIM_H
 
@@ -1583,8 +1583,8 @@ typedef struct mo_cl_optim_state {
     int plain_v;
     mo_cl_mem m, slow, v;
     mo_cl_mem m_absmax, slow_absmax, v_absmax;
-    mo_cl_mem row, column, master;
-    size_t rows, columns;
+    mo_cl_mem row, column, master, extra;
+    size_t rows, columns, rank, n_states, n_extra;
 } mo_cl_optim_state;
 
 /* mo_cl_optim_state_init - lay the states out in memory and set them to zero.
@@ -1642,13 +1642,13 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_read(
  * grad   in      [state->n] float
  * state  in out
  *
- * Memory:  none, but 2 KiB of the device that the mo_cl keeps
+ * Memory:  none, but 2 KiB of the device that the mo_cl keeps, for low-rank kinds 512 KiB
  * Threads: one at a time
  * Errors:  as mo_optim_step; MO_E_INVALID (sizes), MO_E_UNSUPPORTED (does not build), what OpenCL
  *          says
  * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit). Whole kinds wait for a sum of
- *          squares once, ADAFACTOR three times; their sums have at most 1024 work-items. A kind,
- *          precision and type of parameters is compiled at its first step
+ *          squares once, ADAFACTOR and APOLLO kinds three times; their sums have at most 1024
+ *          work-items. A kind, precision and type of parameters is compiled at its first step
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_step(mo_cl *cl, const mo_optim_desc *desc,
     uint64_t t, mo_cl_mem param, mo_cl_mem grad, const mo_cl_optim_state *state);
@@ -1782,6 +1782,27 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_optim_read(
     mo_cl_page_optim *optim, size_t tensor, const mo_optim_state *state);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_page_optim_write(
     mo_cl_page_optim *optim, size_t tensor, const mo_optim_state *state);
+
+#endif
+/* mo_cl_mezo.h - mo_mezo.h on a device. desc.parallel is ignored. */
+#ifndef MEMOPT_CL_MEZO_H
+#define MEMOPT_CL_MEZO_H
+
+/* mo_cl_mezo_perturb, mo_cl_mezo_step - bit for bit mo_mezo_perturb and mo_mezo_step on devices
+ * that round square roots correctly (mo_cl_info).
+ *
+ * x, y  [n] float; y may be x
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  as mo_mezo_perturb; MO_E_INVALID (sizes), MO_E_UNSUPPORTED (does not build), what OpenCL
+ *          says
+ * Cost:    enqueued, not waited for
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_mezo_perturb(mo_cl *cl, const mo_mezo_desc *desc,
+    uint64_t t, double times, mo_cl_mem x, mo_cl_mem y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_mezo_step(
+    mo_cl *cl, const mo_mezo_desc *desc, uint64_t t, double gradient, mo_cl_mem x, size_t n);
 
 #endif
 /* mo_cl_act.h - mo_act.h on a device.
@@ -3547,6 +3568,8 @@ static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns);
 /* Of a desc without zeros. */
 static int moi_optim_valid(const mo_optim_desc *d);
 static int moi_optim_is_blockwise(mo_optim_precision precision);
+/* APOLLO, APOLLO_MINI, GALORE */
+static int moi_optim_is_low(mo_optim_kind kind);
 
 /* ---- where the states lie ------------------------------------------------------------------- */
 
@@ -3561,12 +3584,13 @@ enum {
     moi_optim_row,
     moi_optim_column,
     moi_optim_master,
+    moi_optim_extra,
     moi_optim_n_arrays
 };
 
 /* has: bit i = array i is there; at: its offset in bytes, each on a cache line; size: of all. */
 typedef struct moi_optim_layout {
-    size_t n, block, rows, columns, size;
+    size_t n, block, rows, columns, rank, n_states, n_extra, size;
     mo_optim_precision precision;
     unsigned has;
     size_t at[moi_optim_n_arrays];
@@ -3581,7 +3605,7 @@ static mo_status moi_optim_layout_check(const mo_optim_desc *d, size_t n);
 /* Bytes of n numbers; 0 and *size untouched when that does not fit. */
 static int moi_optim_bytes(mo_optim_precision precision, size_t n, size_t *size);
 
-/* Bytes of an array of a state, of which the layout gives precision, n, block, rows and columns. */
+/* Bytes of an array of a state, of which the layout gives precision, block and all counts. */
 static int moi_optim_array_bytes(const moi_optim_layout *layout, int array, size_t *size);
 
 /* What every byte of an array is at first: the code of 0. */
@@ -3627,6 +3651,54 @@ static void moi_optim_factored_decay(uint64_t t, float *beta2, float *one_minus_
 static float moi_optim_mean_row(const mo_optim_desc *d, double row_sum, size_t rows);
 static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, size_t n);
 
+/* ---- low-rank kinds -------------------------------------------------------------------------- */
+
+/* A matrix as large channels of small numbers each: number i of channel c is at c channel_step +
+ * i number_step. rank numbers stand for a channel: tiles of 16 channels, in a tile first the 16
+ * numbers 0, then the 16 numbers 1... The largest rank makes the largest tile. */
+enum { moi_low_lanes = 16, moi_low_most_rank = 1024, moi_low_wide = 8, moi_low_rounds = 3 };
+typedef struct moi_low_shape {
+    size_t rank, small, large, tiles, channel_step, number_step;
+} moi_low_shape;
+
+static moi_low_shape moi_low_shape_of(size_t n, size_t columns, size_t rank);
+
+/* Floats in extra of a state of that rank; 0 for other kinds, and for a vector. */
+static size_t moi_low_extra(const mo_optim_desc *d, size_t n, size_t columns, size_t rank);
+
+/* Tiles whose numbers are whole blocks, and enough of them to be worth a call. */
+static size_t moi_low_chunk_tiles(const moi_low_shape *s, mo_optim_precision p, size_t block);
+
+/* Floats in extra before each part. APOLLO kinds: the norm, then what each channel is multiplied
+ * with and how long that makes it, APOLLO_MINI the lengths of u and r. GALORE: the directions, then
+ * for all channels as many columns as are worked on at a time. */
+enum { moi_low_factors = 16 };
+static size_t moi_low_lengths(const moi_low_shape *s);
+static size_t moi_low_channels(const moi_low_shape *s);
+static size_t moi_low_width(const moi_low_shape *s);
+
+/* Of the random signs that hold in step t: number i, k is bit k % 32 of the random bits of index
+ * i moi_low_words + k / 32. */
+static uint64_t moi_low_seed(const mo_optim_desc *d, uint64_t t);
+static size_t moi_low_words(size_t rank);
+
+/* GALORE: whether step t looks for new directions. */
+static int moi_low_is_due(const mo_optim_desc *d, uint64_t t);
+
+/* What the gradient is multiplied with there, so that its powers stay in the range of floats. */
+static float moi_low_power_scale(double squares);
+
+/* What r is multiplied with. */
+static float moi_low_scale(const mo_optim_desc *d, size_t rank);
+
+/* AdamW that leaves u in parameters that were 0. */
+static mo_optim_desc moi_low_adam(const mo_optim_desc *d, mo_optim_precision p, size_t block);
+
+/* APOLLO kinds: the step, and in *last the norm of this update, from that of the last one. first
+ * and second: sums of squares of the parts of extra; squares: of the gradient. */
+static float moi_low_step_of(
+    const mo_optim_desc *d, double first, double second, double squares, float *last);
+
 #endif
 /* mo_optim_rules.c - see mo_optim_rules.h. */
 
@@ -3642,6 +3714,9 @@ static unsigned moi_optim_traits(mo_optim_kind kind, size_t columns) {
     case MO_OPTIM_LAMB: return MOI_HAS_M | MOI_HAS_V | MOI_COUPLED | MOI_WHOLE;
     case MO_OPTIM_LARS: return MOI_HAS_M | MOI_COUPLED | MOI_WHOLE;
     case MO_OPTIM_ADAM_MINI: return MOI_HAS_M | MOI_HAS_ROW | MOI_WHOLE;
+    case MO_OPTIM_APOLLO:
+    case MO_OPTIM_APOLLO_MINI:
+    case MO_OPTIM_GALORE: return MOI_HAS_M | MOI_HAS_V | MOI_WHOLE;
     default: break;
     }
     return MOI_WHOLE | (columns ? MOI_HAS_ROW | MOI_HAS_COLUMN : MOI_HAS_ROW);
@@ -3661,11 +3736,15 @@ static int moi_optim_has_numbers(const mo_optim_desc *d) {
 static int moi_optim_valid(const mo_optim_desc *d) {
     return moi_optim_has_numbers(d) && (unsigned)d->kind < MO_OPTIM_KIND_COUNT &&
         (unsigned)d->precision < MO_OPTIM_PRECISION_COUNT && moi_is_pow2(d->block) &&
-        d->block >= 64 && d->block <= moi_q8_max_block;
+        d->block >= 64 && d->block <= moi_q8_max_block && d->rank <= moi_low_most_rank;
 }
 
 static int moi_optim_is_blockwise(mo_optim_precision precision) {
     return precision == MO_OPTIM_8BIT || precision == MO_OPTIM_4BIT;
+}
+
+static int moi_optim_is_low(mo_optim_kind kind) {
+    return kind == MO_OPTIM_APOLLO || kind == MO_OPTIM_APOLLO_MINI || kind == MO_OPTIM_GALORE;
 }
 
 /* ---- where the states lie ------------------------------------------------------------------- */
@@ -3683,11 +3762,12 @@ static int moi_optim_array_bytes(const moi_optim_layout *layout, int array, size
     switch (array) {
     case moi_optim_m:
     case moi_optim_slow:
-    case moi_optim_v: return moi_optim_bytes(layout->precision, layout->n, size);
+    case moi_optim_v: return moi_optim_bytes(layout->precision, layout->n_states, size);
     case moi_optim_row: return moi_mul(layout->rows, sizeof(float), size);
     case moi_optim_column: return moi_mul(layout->columns, sizeof(float), size);
     case moi_optim_master: return moi_mul(layout->n, sizeof(float), size);
-    default: return moi_mul(moi_ceil_div(layout->n, layout->block), sizeof(float), size);
+    case moi_optim_extra: return moi_mul(layout->n_extra, sizeof(float), size);
+    default: return moi_mul(moi_ceil_div(layout->n_states, layout->block), sizeof(float), size);
     }
 }
 
@@ -3702,12 +3782,42 @@ static unsigned moi_optim_has(unsigned traits, int blockwise, int master) {
     return master ? has | 1u << moi_optim_master : has;
 }
 
+static size_t moi_low_power(size_t x) {
+    size_t power = 1;
+    while (power <= x / 2) power *= 2;
+    return power;
+}
+
+/* The rank of a matrix whose shorter side is small. */
+static size_t moi_low_rank(const mo_optim_desc *d, size_t small, mo_optim_precision precision) {
+    size_t rank = d->rank;
+    if (rank == 0) rank = d->kind == MO_OPTIM_APOLLO_MINI ? 1 : moi_low_power(small / 4);
+    if (d->rank == 0) rank = moi_min(rank, 256);
+    rank = moi_min(rank, small);
+    return moi_optim_is_blockwise(precision) ? moi_low_power(rank) : rank;
+}
+
+/* What low-rank kinds have of a matrix; 0 when that does not fit. */
+static int moi_optim_lay_low(const mo_optim_desc *d, moi_optim_layout *l) {
+    const size_t columns = d->columns, rows = columns ? l->n / columns : 0;
+    if (rows < 2 || columns < 2) return 1;
+    l->rank = moi_low_rank(d, moi_min(rows, columns), l->precision);
+    l->columns = columns;
+    const moi_low_shape s = moi_low_shape_of(l->n, columns, l->rank);
+    size_t most; /* more than extra has */
+    if (!moi_mul(s.large, moi_low_lanes, &most) || !moi_add(most, l->n, &most) ||
+        !moi_mul(s.tiles * moi_low_lanes, l->rank, &l->n_states))
+        return 0;
+    l->n_extra = moi_low_extra(d, l->n, columns, l->rank);
+    return 1;
+}
+
 static int moi_optim_lay_out(const mo_optim_desc *d, size_t n, moi_optim_layout *layout) {
     const unsigned traits = moi_optim_traits(d->kind, d->columns);
     moi_optim_layout l;
     size_t bytes;
     memset(&l, 0, sizeof l);
-    l.n = n;
+    l.n = l.n_states = n;
     l.precision =
         moi_optim_is_blockwise(d->precision) && n < d->min_8bit_size ? MO_OPTIM_F32 : d->precision;
     l.block = d->block;
@@ -3719,6 +3829,8 @@ static int moi_optim_lay_out(const mo_optim_desc *d, size_t n, moi_optim_layout 
     }
     l.has = moi_optim_has(traits, moi_optim_is_blockwise(l.precision), d->master);
     if (!moi_mul(n, sizeof(float), &bytes)) return 0;
+    if (moi_optim_is_low(d->kind) && !moi_optim_lay_low(d, &l)) return 0;
+    if (l.rank) l.has |= 1u << moi_optim_extra;
     for (int i = 0; i < moi_optim_n_arrays; i++) {
         if (!(l.has >> i & 1)) continue;
         l.at[i] = l.size;
@@ -3770,8 +3882,8 @@ static moi_optim_factors moi_optim_factors_of(const mo_optim_desc *d, uint64_t t
     moi_optim_factors f;
     const double correct1 = 1 - pow(d->beta1, (double)t), correct2 = 1 - pow(d->beta2, (double)t);
     const int coupled = (moi_optim_traits(d->kind, 0) & MOI_COUPLED) != 0;
-    const int adam =
-        d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM || d->kind == MO_OPTIM_ADAM_MINI;
+    const int adam = d->kind == MO_OPTIM_ADAMW || d->kind == MO_OPTIM_ADAM ||
+        d->kind == MO_OPTIM_ADAM_MINI || moi_optim_is_low(d->kind);
     double beta3, alpha;
     moi_optim_warm(d, t, &beta3, &alpha);
     f.grad_scale = (float)d->grad_scale;
@@ -3833,6 +3945,84 @@ static float moi_optim_mean_row(const mo_optim_desc *d, double row_sum, size_t r
 static float moi_optim_factored_step(const mo_optim_desc *d, double square_sum, size_t n) {
     const double rms = sqrt(square_sum / (double)n);
     return (float)(d->lr / (rms > d->trust ? rms / d->trust : 1));
+}
+
+/* ---- low-rank kinds -------------------------------------------------------------------------- */
+
+static moi_low_shape moi_low_shape_of(size_t n, size_t columns, size_t rank) {
+    const size_t rows = n / columns;
+    const int by_columns = rows < columns;
+    moi_low_shape s;
+    s.rank = rank;
+    s.small = moi_min(rows, columns);
+    s.large = moi_max(rows, columns);
+    s.tiles = moi_ceil_div(s.large, moi_low_lanes);
+    s.channel_step = by_columns ? 1 : columns;
+    s.number_step = by_columns ? columns : 1;
+    return s;
+}
+
+static size_t moi_low_extra(const mo_optim_desc *d, size_t n, size_t columns, size_t rank) {
+    if (!moi_optim_is_low(d->kind) || rank == 0 || columns == 0) return 0;
+    const moi_low_shape s = moi_low_shape_of(n, columns, rank);
+    if (d->kind != MO_OPTIM_GALORE) return moi_low_lengths(&s) + s.tiles * moi_low_lanes;
+    return moi_low_channels(&s) + s.large * moi_low_width(&s);
+}
+
+static size_t moi_low_chunk_tiles(const moi_low_shape *s, mo_optim_precision p, size_t block) {
+    const size_t tile = moi_low_lanes * s->rank;
+    const size_t numbers = moi_optim_is_blockwise(p) ? moi_max(block, tile) : 1024;
+    return moi_max(numbers / tile, 1);
+}
+
+static size_t moi_low_lengths(const moi_low_shape *s) {
+    return moi_low_factors + s->tiles * moi_low_lanes;
+}
+static size_t moi_low_channels(const moi_low_shape *s) { return s->small * s->rank; }
+static size_t moi_low_width(const moi_low_shape *s) { return moi_min(s->rank, moi_low_wide); }
+
+static uint64_t moi_low_seed(const mo_optim_desc *d, uint64_t t) {
+    return d->seed + ((t - 1) / d->interval + 1) * 0xd1342543de82ef95u;
+}
+static size_t moi_low_words(size_t rank) { return moi_ceil_div(rank, 32); }
+
+static int moi_low_is_due(const mo_optim_desc *d, uint64_t t) { return (t - 1) % d->interval == 0; }
+
+static float moi_low_power_scale(double squares) {
+    return squares > 0 ? (float)(1 / sqrt(squares > 1e-60 ? squares : 1e-60)) : 0.0f;
+}
+
+static float moi_low_scale(const mo_optim_desc *d, size_t rank) {
+    if (d->kind == MO_OPTIM_GALORE) return (float)d->grad_scale;
+    return (float)(d->grad_scale / sqrt((double)rank));
+}
+
+static mo_optim_desc moi_low_adam(const mo_optim_desc *d, mo_optim_precision p, size_t block) {
+    mo_optim_desc adam = *d;
+    adam.kind = MO_OPTIM_ADAMW;
+    adam.precision = p;
+    adam.block = block;
+    adam.lr = -1;
+    adam.weight_decay = 0;
+    adam.grad_scale = 1;
+    return adam;
+}
+
+/* The limiter of Fira, arXiv:2410.01623, as APOLLO has it. */
+static float moi_low_step_of(
+    const mo_optim_desc *d, double first, double second, double squares, float *last) {
+    double rate = d->grad_scale, norm = sqrt(second);
+    if (d->kind == MO_OPTIM_APOLLO_MINI) {
+        rate *= second > 0 ? sqrt(first / second) : 0;
+        norm = fabs(rate) * sqrt(squares);
+    }
+    const double most = d->trust * (double)*last;
+    if (most > 0 && norm > most) {
+        rate *= most / norm;
+        norm = most;
+    }
+    *last = (float)norm;
+    return (float)(d->lr * d->alpha * rate);
 }
 /* mo_optim_pages.h - how the states of many tensors are cut into pages, on the CPU and on devices;
  * never part of the public header.
@@ -4006,6 +4196,7 @@ static void *moi_optim_state_array(const mo_optim_state *s, int array) {
     case moi_optim_v_absmax: return s->v_absmax;
     case moi_optim_row: return s->row;
     case moi_optim_column: return s->column;
+    case moi_optim_extra: return s->extra;
     default: return s->master;
     }
 }
@@ -4021,6 +4212,72 @@ static mo_status moi_optim_slice_copy(
         if (!src != !dst) return MO_E_INVALID;
         if (src && moi_optim_array_bytes(&layout, i, &bytes)) memcpy(dst, src, bytes);
     }
+    return MO_OK;
+}
+/* mo_mezo_rules.h - the numbers of a pass of mo_mezo, on the CPU and on devices; never part of the
+ * public header. */
+#ifndef MEMOPT_MEZO_RULES_H
+#define MEMOPT_MEZO_RULES_H
+
+/* y = x keep + scale z. With a grid the change, times (x decay + scale z), is in units of it, which
+ * are rounded before times counts; dither is 1 where that is at random. */
+typedef struct moi_mezo_factors {
+    float keep, decay, scale, times, grid, inverse, dither;
+} moi_mezo_factors;
+
+/* Of the three hashes of a number: the seeds of two for z, and one for rounding. */
+enum { moi_mezo_hashes = 3 };
+
+static mo_status moi_mezo_perturbation(
+    const mo_mezo_desc *desc, uint64_t t, double times, moi_mezo_factors *f, uint64_t *seed);
+
+/* *moves = 0: nothing is to be done. */
+static mo_status moi_mezo_update(const mo_mezo_desc *desc, uint64_t t, double gradient,
+    moi_mezo_factors *f, uint64_t *seed, int *moves);
+
+#endif
+/* mo_mezo_rules.c - see mo_mezo_rules.h. */
+
+/* A power of two whose inverse is a number too. */
+static int moi_mezo_is_grid(double grid) {
+    int exponent;
+    return grid > 0 && frexp(grid, &exponent) == 0.5 && exponent > -120 && exponent < 120;
+}
+
+/* What both passes have; comparisons with NaN are false. */
+static mo_status moi_mezo_begin(
+    const mo_mezo_desc *desc, uint64_t t, moi_mezo_factors *f, uint64_t *seed) {
+    const double most = 1e30;
+    if (!desc || t == 0 || !(fabs(desc->lr) < most) || !(fabs(desc->epsilon) < most) ||
+        !(fabs(desc->weight_decay) < most) || (desc->grid != 0 && !moi_mezo_is_grid(desc->grid)))
+        return MO_E_INVALID;
+    memset(f, 0, sizeof *f);
+    f->keep = f->times = 1;
+    f->grid = (float)desc->grid;
+    f->inverse = desc->grid != 0 ? (float)(1 / desc->grid) : 0;
+    *seed = desc->seed + t * 0x9e3779b97f4a7c15u;
+    return MO_OK;
+}
+
+static mo_status moi_mezo_perturbation(
+    const mo_mezo_desc *desc, uint64_t t, double times, moi_mezo_factors *f, uint64_t *seed) {
+    const mo_status status = moi_mezo_begin(desc, t, f, seed);
+    if (status != MO_OK || !(fabs(times) < 1e30)) return MO_E_INVALID;
+    const double epsilon = mo_mezo_desc_defaults(desc).epsilon;
+    f->times = (float)times;
+    f->scale = (float)(f->grid != 0.0f ? epsilon : times * epsilon);
+    return MO_OK;
+}
+
+static mo_status moi_mezo_update(const mo_mezo_desc *desc, uint64_t t, double gradient,
+    moi_mezo_factors *f, uint64_t *seed, int *moves) {
+    const mo_status status = moi_mezo_begin(desc, t, f, seed);
+    if (status != MO_OK) return status;
+    f->keep = (float)(1 - desc->lr * desc->weight_decay);
+    f->decay = (float)(0 - desc->lr * desc->weight_decay);
+    f->scale = (float)(0 - desc->lr * gradient);
+    f->dither = 1;
+    *moves = fabs(gradient) < 1e30;
     return MO_OK;
 }
 /* mo_page_route.h - the order in which pages are going to be used, over and over, and where in it a
@@ -4251,6 +4508,8 @@ static void moi_cl_record_free(mo_cl *cl);
     X(loss, loss_row)                                                                              \
     X(distill, loss_row)                                                                           \
     X(half, codec)                                                                                 \
+    X(mezo, codec)                                                                                 \
+    X(optim_low, codec)                                                                            \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \
     X(quant8, codec)                                                                               \
@@ -4261,6 +4520,7 @@ static void moi_cl_record_free(mo_cl *cl);
     X(optim_blocks, optim_update)                                                                  \
     X(optim_norms, optim_update)                                                                   \
     X(optim_factored, optim_update)                                                                \
+    X(optim_low_step, optim_update)                                                                \
     X(optim_rows, double)
 
 /* Kernels: X(file, name). */
@@ -4309,6 +4569,14 @@ static void moi_cl_record_free(mo_cl *cl);
     X(optim_rows, mo_cl_optim_row_sum)                                                             \
     X(optim_factored, mo_cl_optim_factored_norms)                                                  \
     X(optim_factored, mo_cl_optim_factored_step)                                                   \
+    X(mezo, mo_cl_mezo_move)                                                                       \
+    X(optim_low, mo_cl_low_project)                                                                \
+    X(optim_low, mo_cl_low_lengths)                                                                \
+    X(optim_low, mo_cl_low_signs)                                                                  \
+    X(optim_low, mo_cl_low_multiply)                                                               \
+    X(optim_low, mo_cl_low_orthonormal)                                                            \
+    X(optim_low_step, mo_cl_low_scaled)                                                            \
+    X(optim_low_step, mo_cl_low_back)                                                              \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)                                                                     \
     X(quant8, mo_cl_quant8_encode)                                                                 \
@@ -5002,6 +5270,7 @@ void mo_cl_free(mo_cl *cl) {
     }
     if (cl->tables) clReleaseMemObject(cl->tables);
     if (cl->sums) clReleaseMemObject(cl->sums);
+    if (cl->low) clReleaseMemObject(cl->low);
     if (cl->device) clReleaseDevice(cl->device);
     if (cl->context) clReleaseContext(cl->context);
     moi_cl_free_text(&cl->allocator, cl->build_options);
@@ -5859,6 +6128,329 @@ static const char *const moi_cl_prelude_lines[] = {
 "    const uint low = first + i;\n",
 "    return mo_random(low, low < first ? next : key);\n",
 "}\n",
+};
+
+static const char *const moi_cl_mezo_lines[] = {
+"/* mezo.cl - numbers moved along a normal direction, see mo_mezo.h; the bits of mo_mezo.inc.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * The factors are those of moi_mezo_factors, in their order. */\n",
+"\n",
+"/* -2 ln u, 2^-24 <= u <= 1 */\n",
+"static inline float mo_minus_2_log(float u) {\n",
+"    const int power = as_int(as_uint(u) - 0x3f3504f3u) >> 23;\n",
+"    const float e = (float)power, f = as_float(as_uint(u) - ((uint)power << 23)) - 1.0f;\n",
+"    const float square = f * f;\n",
+"    float y = 7.0376836292e-2f;\n",
+"    y = y * f + -1.1514610310e-1f;\n",
+"    y = y * f + 1.1676998740e-1f;\n",
+"    y = y * f + -1.2420140846e-1f;\n",
+"    y = y * f + 1.4249322787e-1f;\n",
+"    y = y * f + -1.6668057665e-1f;\n",
+"    y = y * f + 2.0000714765e-1f;\n",
+"    y = y * f + -2.4999993993e-1f;\n",
+"    y = y * f + 3.3333331174e-1f;\n",
+"    y = y * (f * square);\n",
+"    y = y + e * -2.12194440e-4f;\n",
+"    y = (y - square * 0.5f) + f;\n",
+"    return (y + e * 0.693359375f) * -2.0f;\n",
+"}\n",
+"\n",
+"/* cos(pi/2 t), 0 <= t < 4 */\n",
+"static inline float mo_quarter_cos(float t) {\n",
+"    const float whole = rint(t), x = (t - whole) * 1.57079633f, z = x * x;\n",
+"    const uint quarter = (uint)whole;\n",
+"    float c = z * 2.443315711e-5f + -1.388731625e-3f;\n",
+"    c = c * z + 4.166664568e-2f;\n",
+"    c = c * (z * z) - z * 0.5f + 1.0f;\n",
+"    float s = z * -1.9515295891e-4f + 8.3321608736e-3f;\n",
+"    s = s * z + -1.6666654611e-1f;\n",
+"    s = s * z * x + x;\n",
+"    return as_float(as_uint(quarter & 1u ? s : c) ^ ((quarter + 1u) & 2u) << 30);\n",
+"}\n",
+"\n",
+"static inline float mo_24_bits(uint random) { return (float)(random >> 8); }\n",
+"\n",
+"/* Large numbers stay as they are. */\n",
+"static inline float mo_whole(float x) { return fabs(x) < 4194304.0f ? rint(x) : x; }\n",
+"\n",
+"MO_KERNEL void mo_cl_mezo_move(__global const float *x, ulong x_off, __global float *y, ulong y_off,\n",
+"    float8 f, ulong seed, ulong offset, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const uint first = (uint)(offset + tile), high = (uint)((offset + tile) >> 32);\n",
+"    __global const float *from = x + x_off + tile;\n",
+"    __global float *to = y + y_off + tile;\n",
+"    uint key[3], next[3];\n",
+"    for (uint k = 0; k < 3; k++) {\n",
+"        key[k] = mo_random_key(seed + k, high);\n",
+"        next[k] = mo_random_key(seed + k, high + 1u);\n",
+"    }\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float u = (mo_24_bits(mo_random_at(first, i, key[0], next[0])) + 1.0f) * 0x1p-24f;\n",
+"        const float t = mo_24_bits(mo_random_at(first, i, key[1], next[1])) * 0x1p-22f;\n",
+"        const float by = f.s2 * (sqrt(mo_minus_2_log(u)) * mo_quarter_cos(t));\n",
+"        const float at = from[i];\n",
+"        const float random = mo_24_bits(mo_random_at(first, i, key[2], next[2])) * 0x1p-24f;\n",
+"        const float exact = (at * f.s1 + by) * f.s5;\n",
+"        const float units = f.s6 != 0.0f ? exact + (random - 0.5f) : exact;\n",
+"        const float on_grid = (mo_whole(at * f.s5) + mo_whole(units) * f.s3) * f.s4;\n",
+"        to[i] = f.s4 == 0.0f ? at * f.s0 + by : on_grid;\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_optim_low_lines[] = {
+"/* optim_low.cl - what the low-rank kinds of mo_optim make of a gradient, see mo_optim.h; the bits\n",
+" * of mo_optim_low.c. A matrix is large channels of small numbers: number i of channel c is at\n",
+" * c channel_step + i number_step. What stands for a channel lies in tiles of 16 channels.\n",
+" *\n",
+" * MO_SIGNS  1: the projection has random signs, 0: it is in memory, [small][rank]\n",
+" *\n",
+" * check: -DMO_SIGNS=0\n",
+" * check: -DMO_SIGNS=1 */\n",
+"\n",
+"/* Channels that an item has side by side. */\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_SIDE 16u\n",
+"#else\n",
+"#define MO_SIDE 1u\n",
+"#endif\n",
+"\n",
+"/* -1 or 1; fewer than 2^32 words, as small times large is an address. */\n",
+"static inline float mo_low_sign(ulong i, uint k, uint rank, uint key) {\n",
+"    const uint word = mo_random((uint)i * ((rank + 31u) / 32u) + k / 32u, key);\n",
+"    return word >> k % 32u & 1u ? -1.0f : 1.0f;\n",
+"}\n",
+"\n",
+"#if MO_SIGNS\n",
+"#define MO_BASIS_ARGS\n",
+"#define MO_BASIS(i, k) mo_low_sign(i, k, rank, key)\n",
+"#else\n",
+"#define MO_BASIS_ARGS  __global const float *restrict basis, ulong basis_off,\n",
+"#define MO_BASIS(i, k) basis[basis_off + (i) * rank + (k)]\n",
+"#endif\n",
+"\n",
+"/* r = scale times the projections, u = 0, for n numbers of which the first is number first of all\n",
+" *\n",
+" * groups  ceil(n / MO_TILE) */\n",
+"MO_KERNEL void mo_cl_low_project(__global const float *restrict grad, ulong grad_off,\n",
+"    MO_BASIS_ARGS __global float *restrict r, ulong r_off, __global float *restrict u, ulong u_off,\n",
+"    ulong first, ulong n, ulong small, ulong large, ulong channel_step, ulong number_step,\n",
+"    uint rank, float scale, ulong seed) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE), key = mo_random_key(seed, 0u);\n",
+"    (void)key; /* of signs */\n",
+"    for (uint at = (uint)get_local_id(0) * MO_SIDE; at < size; at += MEMOPT_WG * MO_SIDE) {\n",
+"        const ulong number = first + tile + at, row = number / 16u;\n",
+"        const uint k = (uint)(row % rank);\n",
+"        const ulong channel = row / rank * 16u + number % 16u;\n",
+"        const uint count = channel < large ? (uint)min(large - channel, (ulong)MO_SIDE) : 0;\n",
+"        __global const float *g = grad + grad_off + channel * channel_step;\n",
+"        float sum[MO_SIDE];\n",
+"        for (uint j = 0; j < MO_SIDE; j++) sum[j] = 0.0f;\n",
+"        for (ulong i = 0; i < small && count != 0; i++, g += number_step) {\n",
+"            const float p = MO_BASIS(i, k);\n",
+"            if (MO_SIDE > 1 && channel_step == 1 && count == MO_SIDE)\n",
+"                for (uint j = 0; j < MO_SIDE; j++) sum[j] += p * g[j];\n",
+"            else\n",
+"                for (uint j = 0; j < count; j++) sum[j] += p * g[j * channel_step];\n",
+"        }\n",
+"        for (uint j = 0; j < MO_SIDE; j++) {\n",
+"            r[r_off + tile + at + j] = sum[j] * scale;\n",
+"            u[u_off + tile + at + j] = 0.0f;\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* APOLLO: to[c] = |u| / |r| of n channels from number first on, length[c] = to[c] |g| scale; mini:\n",
+" * |u| and |r|\n",
+" *\n",
+" * groups  ceil(n / MO_TILE) */\n",
+"MO_KERNEL void mo_cl_low_lengths(__global const float *restrict grad, ulong grad_off,\n",
+"    __global const float *restrict r, ulong r_off, __global const float *restrict u, ulong u_off,\n",
+"    __global float *restrict to, ulong to_off, __global float *restrict length, ulong length_off,\n",
+"    ulong first, ulong n, ulong small, ulong large, ulong channel_step, ulong number_step,\n",
+"    uint rank, float scale, uint mini) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    for (uint at = (uint)get_local_id(0) * MO_SIDE; at < size; at += MEMOPT_WG * MO_SIDE) {\n",
+"        const ulong channel = first + tile + at;\n",
+"        const uint count = channel < large ? (uint)min(large - channel, (ulong)MO_SIDE) : 0;\n",
+"        const ulong number = (tile + at) / 16u * 16u * rank + at % 16u;\n",
+"        __global const float *g = grad + grad_off + channel * channel_step;\n",
+"        float square[MO_SIDE];\n",
+"        for (uint j = 0; j < MO_SIDE; j++) square[j] = 0.0f;\n",
+"        for (ulong i = 0; i < small && count != 0 && mini == 0; i++, g += number_step)\n",
+"            for (uint j = 0; j < count; j++)\n",
+"                square[j] += g[j * channel_step] * g[j * channel_step];\n",
+"        for (uint j = 0; j < MO_SIDE; j++) {\n",
+"            float uu = 0.0f, rr = 0.0f;\n",
+"            for (uint k = 0; k < rank; k++) {\n",
+"                const float u_at = u[u_off + number + k * 16u + j];\n",
+"                const float r_at = r[r_off + number + k * 16u + j];\n",
+"                uu += u_at * u_at;\n",
+"                rr += r_at * r_at;\n",
+"            }\n",
+"            const float ratio = rr > 0.0f ? sqrt(uu) / sqrt(rr) : 0.0f;\n",
+"            to[to_off + channel + j] = mini ? sqrt(uu) : ratio;\n",
+"            length[length_off + channel + j] = mini ? sqrt(rr) : ratio * (sqrt(square[j]) * scale);\n",
+"        }\n",
+"    }\n",
+"}\n",
+"\n",
+"#if MO_SIGNS\n",
+"/* GALORE: where directions start\n",
+" *\n",
+" * groups  ceil(n / MO_TILE), n = small rank */\n",
+"MO_KERNEL void mo_cl_low_signs(\n",
+"    __global float *restrict basis, ulong basis_off, ulong n, uint rank, ulong seed) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE), key = mo_random_key(seed, 0u);\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const ulong at = tile + i;\n",
+"        basis[basis_off + at] = mo_low_sign(at / rank, (uint)(at % rank), rank, key);\n",
+"    }\n",
+"}\n",
+"#else\n",
+"/* Columns of a product. */\n",
+"#define MO_WIDE 8u\n",
+"\n",
+"/* to [n_out][to_ld] = scale grad from, where grad[a out_step + b in_step] is element (a, b); width\n",
+" * columns\n",
+" *\n",
+" * groups  ceil(n_out / (MEMOPT_WG MO_SIDE)) */\n",
+"MO_KERNEL void mo_cl_low_multiply(__global const float *restrict grad, ulong grad_off,\n",
+"    __global const float *restrict from, ulong from_off, __global float *restrict to, ulong to_off,\n",
+"    ulong out_step, ulong in_step, ulong n_out, ulong n_in, ulong from_ld, ulong to_ld, uint width,\n",
+"    float scale) {\n",
+"    const ulong a = (ulong)get_global_id(0) * MO_SIDE;\n",
+"    const uint count = a < n_out ? (uint)min(n_out - a, (ulong)MO_SIDE) : 0;\n",
+"    __global const float *g = grad + grad_off + a * out_step;\n",
+"    float sum[MO_SIDE][MO_WIDE], line[MO_WIDE];\n",
+"    for (uint i = 0; i < MO_SIDE; i++)\n",
+"        for (uint j = 0; j < MO_WIDE; j++) sum[i][j] = 0.0f;\n",
+"    for (ulong b = 0; b < n_in && count != 0; b++, g += in_step) {\n",
+"        for (uint j = 0; j < MO_WIDE; j++)\n",
+"            line[j] = j < width ? from[from_off + b * from_ld + j] : 0.0f;\n",
+"        for (uint i = 0; i < count; i++)\n",
+"            for (uint j = 0; j < MO_WIDE; j++) sum[i][j] += g[i * out_step] * line[j];\n",
+"    }\n",
+"    for (uint i = 0; i < count; i++)\n",
+"        for (uint j = 0; j < width; j++) to[to_off + (a + i) * to_ld + j] = sum[i][j] * scale;\n",
+"}\n",
+"\n",
+"/* Gram and Schmidt, the modified way: an item has columns of its own.\n",
+" *\n",
+" * groups  1 */\n",
+"MO_KERNEL void mo_cl_low_orthonormal(\n",
+"    __global float *basis, ulong basis_off, ulong small, uint rank) {\n",
+"    __global float *const q = basis + basis_off;\n",
+"    __local float dot[1024];\n",
+"    const uint item = (uint)get_local_id(0);\n",
+"    for (uint k = 0; k < rank; k++) {\n",
+"        for (uint l = k + item; l < rank; l += MEMOPT_WG) dot[l] = 0.0f;\n",
+"        for (ulong i = 0; i < small; i++)\n",
+"            for (uint l = k + item; l < rank; l += MEMOPT_WG)\n",
+"                dot[l] += q[i * rank + k] * q[i * rank + l];\n",
+"        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);\n",
+"        const float square = dot[k];\n",
+"        const int usable = square > 1e-30f;\n",
+"        const float inverse = usable ? 1.0f / sqrt(square) : 1.0f;\n",
+"        for (uint l = k + 1 + item; l < rank; l += MEMOPT_WG) {\n",
+"            const float by = usable ? dot[l] * inverse : q[(ulong)k * rank + l];\n",
+"            for (ulong i = 0; i < small; i++) {\n",
+"                const float unit = usable ? q[i * rank + k] * inverse : i == k ? 1.0f : 0.0f;\n",
+"                q[i * rank + l] -= by * unit;\n",
+"            }\n",
+"        }\n",
+"        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);\n",
+"        for (ulong i = item; i < small; i += MEMOPT_WG)\n",
+"            q[i * rank + k] = usable ? q[i * rank + k] * inverse : i == k ? 1.0f : 0.0f;\n",
+"        barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE);\n",
+"    }\n",
+"}\n",
+"#endif\n",
+};
+
+static const char *const moi_cl_optim_low_step_lines[] = {
+"/* optim_low_step.cl - the updates of the low-rank kinds of mo_optim, see optim_low.cl.\n",
+" *\n",
+" * check: -DMO_KIND=11 -DMO_STATE=0 -DMO_PARAM=0\n",
+" * check: -DMO_KIND=12 -DMO_STATE=0 -DMO_PARAM=1\n",
+" * check: -DMO_KIND=13 -DMO_STATE=0 -DMO_PARAM=1\n",
+" * check: -DMO_KIND=13 -DMO_STATE=0 -DMO_PARAM=2 */\n",
+"\n",
+"#if MO_KIND != MO_GALORE\n",
+"/* p = p keep - step factor g, the factor that of the channel. APOLLO_MINI: none\n",
+" *\n",
+" * groups  ceil(n / MO_TILE) */\n",
+"MO_KERNEL void mo_cl_low_scaled(MO_PARAM_ARGS __global const float *restrict grad, ulong grad_off,\n",
+"    __global const float *restrict factors, ulong factors_off, ulong columns, uint by_columns,\n",
+"    float keep, float step, ulong seed, ulong offset, ulong n) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const mo_noise noise = mo_noise_of(seed, offset + tile);\n",
+"    const ulong row = tile / columns, rest = tile % columns;\n",
+"    __global const float *const g_at = grad + grad_off + tile;\n",
+"    MO_PARAM_USE(tile);\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const ulong down = mo_row_of(rest, i, columns);\n",
+"        const ulong channel = by_columns ? rest + i - down * columns : row + down;\n",
+"#if MO_KIND == MO_APOLLO\n",
+"        const float by = step * factors[factors_off + channel];\n",
+"#else\n",
+"        const float by = step;\n",
+"#endif\n",
+"        const float p = MO_PARAM_LOAD(i) * keep - by * g_at[i];\n",
+"        MO_PARAM_STORE(i, &noise, p);\n",
+"    }\n",
+"}\n",
+"#else\n",
+"#if MEMOPT_WG == 1\n",
+"#define MO_SIDE 16u\n",
+"#else\n",
+"#define MO_SIDE 1u\n",
+"#endif\n",
+"\n",
+"/* p = p keep - step times what u is in the space of the gradient; u is that of n_tiles tiles, the\n",
+" * first of which is tile first of all\n",
+" *\n",
+" * groups  ceil(n / MO_TILE), n = 16 n_tiles small */\n",
+"MO_KERNEL void mo_cl_low_back(MO_PARAM_ARGS __global const float *restrict basis, ulong basis_off,\n",
+"    __global const float *restrict u, ulong u_off, ulong first, ulong n, ulong small, ulong large,\n",
+"    ulong channel_step, ulong number_step, uint rank, float keep, float step, ulong seed,\n",
+"    ulong offset) {\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - begin, (ulong)MO_TILE);\n",
+"    for (uint at = (uint)get_local_id(0) * MO_SIDE; at < size; at += MEMOPT_WG * MO_SIDE) {\n",
+"        const ulong unit = begin + at, tile = unit / (16u * small), rest = unit % (16u * small);\n",
+"        /* neighbours in memory are side by side */\n",
+"        const int across = MO_SIDE > 1 || channel_step == 1;\n",
+"        const ulong i = across ? rest / 16u : rest % small;\n",
+"        const uint lane = (uint)(across ? rest % 16u : rest / small);\n",
+"        const ulong channel = (first + tile) * 16u + lane;\n",
+"        __global const float *const q = basis + basis_off + i * rank;\n",
+"        __global const float *u_at = u + u_off + tile * 16u * rank + lane;\n",
+"        float sum[MO_SIDE];\n",
+"        for (uint j = 0; j < MO_SIDE; j++) sum[j] = 0.0f;\n",
+"        for (uint k = 0; k < rank; k++, u_at += 16)\n",
+"            for (uint j = 0; j < MO_SIDE; j++) sum[j] += q[k] * u_at[j];\n",
+"        for (uint j = 0; j < MO_SIDE && channel + j < large; j++) {\n",
+"            const ulong number = (channel + j) * channel_step + i * number_step;\n",
+"            MO_PARAM_USE(number);\n",
+"#if MO_PARAM == 1\n",
+"            const mo_noise noise = mo_noise_of(seed, offset + number);\n",
+"#else\n",
+"            const mo_noise noise = {0};\n",
+"#endif\n",
+"            const float p = MO_PARAM_LOAD(0u) * keep - step * sum[j];\n",
+"            MO_PARAM_STORE(0u, &noise, p);\n",
+"        }\n",
+"    }\n",
+"}\n",
+"#endif\n",
 };
 
 static const char *const moi_cl_memory_lines[] = {
@@ -8205,6 +8797,8 @@ static const char *const moi_cl_optim_update_lines[] = {
 "#define MO_LARS      8\n",
 "#define MO_ADAM_MINI 9\n",
 "#define MO_ADAFACTOR 10\n",
+"#define MO_APOLLO    11\n",
+"#define MO_GALORE    13\n",
 "\n",
 "#define MO_HAS_M                                                                                   \\\n",
 "    (MO_KIND != MO_RMSPROP && MO_KIND != MO_ADAGRAD && MO_KIND != MO_ADAFACTOR)\n",
@@ -13345,6 +13939,7 @@ static mo_cl_mem *moi_cl_optim_array(mo_cl_optim_state *s, int array) {
     case moi_optim_v_absmax: return &s->v_absmax;
     case moi_optim_row: return &s->row;
     case moi_optim_column: return &s->column;
+    case moi_optim_extra: return &s->extra;
     default: return &s->master;
     }
 }
@@ -13400,6 +13995,9 @@ static mo_status moi_cl_optim_attach(const mo_optim_desc *desc, size_t n, const 
     s.plain_v = d.plain_v;
     s.rows = layout->rows;
     s.columns = layout->columns;
+    s.rank = layout->rank;
+    s.n_states = layout->n_states;
+    s.n_extra = layout->n_extra;
     for (int i = 0; i < moi_optim_n_arrays; i++) {
         size_t bytes = 0;
         if (layout->has >> i & 1 && moi_optim_array_bytes(layout, i, &bytes))
@@ -13434,7 +14032,8 @@ mo_status mo_cl_optim_state_slice(
     const mo_cl_optim_state *state, size_t begin, size_t n, mo_cl_optim_state *slice) {
     size_t from = 0, bytes = 0;
     if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
-    if (state->row.buffer && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
+    if ((state->row.buffer || state->extra.buffer) && (begin != 0 || n != state->n))
+        return MO_E_UNSUPPORTED;
     const mo_status status =
         moi_optim_slice_check(state->precision, state->block, state->n, begin, n);
     if (status != MO_OK) return status;
@@ -13444,7 +14043,11 @@ mo_status mo_cl_optim_state_slice(
     const size_t at = begin / state->block * sizeof(float);
     const size_t scales = moi_ceil_div(n, state->block) * sizeof(float);
     mo_cl_optim_state s = *state;
-    s.n = n;
+    if (s.extra.buffer) {
+        *slice = s; /* the whole */
+        return MO_OK;
+    }
+    s.n = s.n_states = n;
     s.offset += begin;
     moi_cl_optim_cut(&s.m, from, bytes);
     moi_cl_optim_cut(&s.slow, from, bytes);
@@ -13466,6 +14069,8 @@ static int moi_cl_optim_same(
     layout->block = host->block;
     layout->rows = host->rows;
     layout->columns = host->columns;
+    layout->n_states = host->n_states;
+    layout->n_extra = host->n_extra;
     for (int i = 0; i < moi_optim_n_arrays; i++) {
         const mo_cl_mem *mem = moi_cl_optim_array(device, i);
         size_t bytes = 0;
@@ -13476,7 +14081,8 @@ static int moi_cl_optim_same(
     }
     return host->n == device->n && host->precision == device->precision &&
         host->block == device->block && host->plain_v == device->plain_v &&
-        host->rows == device->rows && host->columns == device->columns;
+        host->rows == device->rows && host->columns == device->columns &&
+        host->rank == device->rank && host->n_states == device->n_states;
 }
 
 static mo_status moi_cl_optim_move(
@@ -13628,10 +14234,11 @@ static mo_status moi_cl_optim_trust(moi_cl_optim_job *job, int *usable) {
     return MO_OK;
 }
 
-static mo_status moi_cl_optim_whole_usable(const moi_cl_optim_job *job, int *usable) {
-    double sum = 0;
-    const mo_status status = mo_cl_accum_square_sum(job->cl, job->grad, job->state->n, &sum);
-    *usable = moi_optim_sum_usable(&job->d, sum);
+/* And the sum of squares of the gradient. */
+static mo_status moi_cl_optim_whole_usable(
+    const moi_cl_optim_job *job, int *usable, double *squares) {
+    const mo_status status = mo_cl_accum_square_sum(job->cl, job->grad, job->state->n, squares);
+    *usable = moi_optim_sum_usable(&job->d, *squares);
     return status;
 }
 
@@ -13755,16 +14362,23 @@ static int moi_cl_optim_fits(const mo_optim_desc *d, const mo_cl_optim_state *s)
         !s->v.buffer == !(traits & MOI_HAS_V) && !s->row.buffer == !(traits & MOI_HAS_ROW) &&
         !s->column.buffer == !(traits & MOI_HAS_COLUMN) &&
         (s->precision != MO_OPTIM_4BIT || d->kind == MO_OPTIM_ADAMW) &&
-        (!s->row.buffer || s->columns != 0 || s->n == 0);
+        (!s->row.buffer || s->columns != 0 || s->n == 0) &&
+        moi_low_extra(d, s->n, s->columns, s->rank) == s->n_extra;
 }
+
+/* Low-rank kinds on a matrix, see mo_cl_optim_low.c. */
+static mo_status moi_cl_low_run(const moi_cl_optim_job *job, uint64_t t, double squares);
 
 static mo_status moi_cl_optim_whole(moi_cl_optim_job *job, uint64_t t) {
     const mo_optim_kind kind = job->d.kind;
     const int trust = kind == MO_OPTIM_LAMB || kind == MO_OPTIM_LARS;
     int usable = 0;
-    mo_status status =
-        trust ? moi_cl_optim_trust(job, &usable) : moi_cl_optim_whole_usable(job, &usable);
+    double squares = 0;
+    mo_status status = trust ? moi_cl_optim_trust(job, &usable)
+                             : moi_cl_optim_whole_usable(job, &usable, &squares);
     if (status != MO_OK || !usable) return status;
+    if (job->state->rank) return moi_cl_low_run(job, t, squares);
+    if (moi_optim_is_low(kind)) job->d.kind = MO_OPTIM_ADAMW;
     if (kind == MO_OPTIM_ADAFACTOR) return moi_cl_optim_adafactor(job, t);
     if (kind == MO_OPTIM_ADAM_MINI)
         status = moi_cl_optim_rows(job, job->factors.beta2, job->factors.one_minus_beta2);
@@ -13810,6 +14424,307 @@ mo_status mo_cl_optim_step_bf16(mo_cl *cl, const mo_optim_desc *desc, uint64_t t
     job.rounded = param;
     job.grad = grad;
     return moi_cl_optim_run(&job, desc, t);
+}
+/* mo_cl_optim_low.c - the low-rank kinds of mo_cl_optim.h, with the bits of mo_optim_low.c: strips
+ * of tiles go through scratch that the mo_cl keeps, one after the other. */
+
+/* Numbers of r and of u in the scratch: whole chunks of any rank and block. */
+enum { moi_cl_low_numbers = 65536 };
+
+/* numbers: the states by themselves, of AdamW; r, u: scratch. */
+typedef struct moi_cl_low_job {
+    const moi_cl_optim_job *optim;
+    mo_optim_desc adam;
+    mo_cl_optim_state numbers;
+    moi_low_shape shape;
+    mo_cl_mem r, u;
+    uint64_t t, seed;
+    float scale, keep;
+} moi_cl_low_job;
+
+static mo_status moi_cl_low_scratch(mo_cl *cl, mo_cl_mem *r, mo_cl_mem *u) {
+    const size_t bytes = moi_cl_low_numbers * sizeof(float);
+    cl_int code = CL_SUCCESS;
+    if (!cl->low) cl->low = clCreateBuffer(cl->context, CL_MEM_READ_WRITE, 2 * bytes, NULL, &code);
+    if (!cl->low) return moi_cl_fail(&cl->log, "clCreateBuffer", code, "%zu bytes", 2 * bytes);
+    mo_cl_mem both;
+    memset(&both, 0, sizeof both);
+    both.buffer = cl->low;
+    both.size = 2 * bytes;
+    *r = mo_cl_part(&both, 0, bytes);
+    *u = mo_cl_part(&both, bytes, bytes);
+    return MO_OK;
+}
+
+static mo_cl_mem moi_cl_low_part(const moi_cl_low_job *job, size_t begin, size_t n) {
+    return mo_cl_part(
+        &job->optim->state->extra, (uint64_t)begin * sizeof(float), (uint64_t)n * sizeof(float));
+}
+
+static mo_cl_mem moi_cl_low_basis(const moi_cl_low_job *job) {
+    return moi_cl_low_part(job, 0, job->shape.small * job->shape.rank);
+}
+
+static void moi_cl_low_shape_args(moi_cl_call *call, const moi_low_shape *s) {
+    moi_cl_u64_arg(call, s->small);
+    moi_cl_u64_arg(call, s->large);
+    moi_cl_u64_arg(call, s->channel_step);
+    moi_cl_u64_arg(call, s->number_step);
+    moi_cl_u32_arg(call, (uint32_t)s->rank);
+}
+
+static moi_cl_call moi_cl_low_begin(const moi_cl_low_job *job, moi_cl_kernel kernel, int signs) {
+    return moi_cl_begin(job->optim->cl, kernel, signs ? "-DMO_SIGNS=1" : "-DMO_SIGNS=0");
+}
+
+/* The states do not matter there. */
+static moi_cl_call moi_cl_low_begin_step(const moi_cl_optim_job *optim, moi_cl_kernel kernel) {
+    char options[64];
+    snprintf(options, sizeof options, "-DMO_KIND=%d -DMO_STATE=0 -DMO_PARAM=%d", (int)optim->d.kind,
+        optim->type);
+    return moi_cl_begin(optim->cl, kernel, options);
+}
+
+/* ---- strips ---------------------------------------------------------------------------------- */
+
+/* r of n tiles from first on, and u = 0 */
+static mo_status moi_cl_low_project(const moi_cl_low_job *job, size_t first, size_t n) {
+    const moi_low_shape *s = &job->shape;
+    const size_t numbers = n * moi_low_lanes * s->rank;
+    const int signs = job->optim->d.kind != MO_OPTIM_GALORE;
+    moi_cl_call call = moi_cl_low_begin(job, MOI_CL_mo_cl_low_project, signs);
+    moi_cl_mem_arg(&call, &job->optim->grad, sizeof(float), job->optim->state->n);
+    if (!signs) {
+        const mo_cl_mem basis = moi_cl_low_basis(job);
+        moi_cl_mem_arg(&call, &basis, sizeof(float), s->small * s->rank);
+    }
+    moi_cl_mem_arg(&call, &job->r, sizeof(float), numbers);
+    moi_cl_mem_arg(&call, &job->u, sizeof(float), numbers);
+    moi_cl_u64_arg(&call, first * moi_low_lanes * s->rank);
+    moi_cl_u64_arg(&call, numbers);
+    moi_cl_low_shape_args(&call, s);
+    moi_cl_f32_arg(&call, job->scale);
+    moi_cl_u64_arg(&call, job->seed);
+    return moi_cl_run(&call, moi_cl_tiles(job->optim->cl, numbers));
+}
+
+/* AdamW makes u of r. */
+static mo_status moi_cl_low_adam(const moi_cl_low_job *job, size_t first, size_t n) {
+    const size_t tile = moi_low_lanes * job->shape.rank;
+    mo_cl_optim_state part;
+    const mo_status status = mo_cl_optim_state_slice(&job->numbers, first * tile, n * tile, &part);
+    if (status != MO_OK) return status;
+    return mo_cl_optim_step(job->optim->cl, &job->adam, job->t, job->u, job->r, &part);
+}
+
+static mo_status moi_cl_low_measure(const moi_cl_low_job *job, size_t first, size_t n) {
+    const moi_low_shape *s = &job->shape;
+    const size_t all = s->tiles * moi_low_lanes, numbers = n * moi_low_lanes * s->rank;
+    const mo_cl_mem to = moi_cl_low_part(job, moi_low_factors, all);
+    const mo_cl_mem length = moi_cl_low_part(job, moi_low_lengths(s), all);
+    moi_cl_call call = moi_cl_low_begin(job, MOI_CL_mo_cl_low_lengths, 1);
+    moi_cl_mem_arg(&call, &job->optim->grad, sizeof(float), job->optim->state->n);
+    moi_cl_mem_arg(&call, &job->r, sizeof(float), numbers);
+    moi_cl_mem_arg(&call, &job->u, sizeof(float), numbers);
+    moi_cl_mem_arg(&call, &to, sizeof(float), all);
+    moi_cl_mem_arg(&call, &length, sizeof(float), all);
+    moi_cl_u64_arg(&call, first * moi_low_lanes);
+    moi_cl_u64_arg(&call, n * moi_low_lanes);
+    moi_cl_low_shape_args(&call, s);
+    moi_cl_f32_arg(&call, (float)fabs(job->optim->d.grad_scale));
+    moi_cl_u32_arg(&call, job->optim->d.kind == MO_OPTIM_APOLLO_MINI);
+    return moi_cl_run(&call, moi_cl_tiles(job->optim->cl, n * moi_low_lanes));
+}
+
+static mo_status moi_cl_low_back(const moi_cl_low_job *job, size_t first, size_t n) {
+    const moi_low_shape *s = &job->shape;
+    const moi_cl_optim_job *optim = job->optim;
+    const mo_cl_mem basis = moi_cl_low_basis(job);
+    moi_cl_call call = moi_cl_low_begin_step(optim, MOI_CL_mo_cl_low_back);
+    moi_cl_optim_param_args(&call, optim);
+    moi_cl_mem_arg(&call, &basis, sizeof(float), s->small * s->rank);
+    moi_cl_mem_arg(&call, &job->u, sizeof(float), n * moi_low_lanes * s->rank);
+    moi_cl_u64_arg(&call, first);
+    moi_cl_u64_arg(&call, n * moi_low_lanes * s->small);
+    moi_cl_low_shape_args(&call, s);
+    moi_cl_f32_arg(&call, job->keep);
+    moi_cl_f32_arg(&call, (float)(optim->d.lr * optim->d.alpha));
+    moi_cl_u64_arg(&call, optim->seed);
+    moi_cl_u64_arg(&call, optim->state->offset);
+    return moi_cl_run(&call, moi_cl_tiles(optim->cl, n * moi_low_lanes * s->small));
+}
+
+static mo_status moi_cl_low_strips(const moi_cl_low_job *job) {
+    const moi_low_shape *s = &job->shape;
+    const mo_cl_optim_state *state = job->optim->state;
+    const size_t chunk = moi_low_chunk_tiles(s, state->precision, state->block);
+    const size_t chunks = moi_cl_low_numbers / (chunk * moi_low_lanes * s->rank);
+    mo_status status = MO_OK;
+    for (size_t first = 0; first < s->tiles && status == MO_OK; first += chunk * chunks) {
+        const size_t n = moi_min(chunk * chunks, s->tiles - first);
+        status = moi_cl_low_project(job, first, n);
+        if (status == MO_OK) status = moi_cl_low_adam(job, first, n);
+        if (status != MO_OK) return status;
+        status = job->optim->d.kind == MO_OPTIM_GALORE ? moi_cl_low_back(job, first, n)
+                                                       : moi_cl_low_measure(job, first, n);
+    }
+    return status;
+}
+
+/* ---- APOLLO ---------------------------------------------------------------------------------- */
+
+static mo_status moi_cl_low_scaled(const moi_cl_low_job *job, float step) {
+    const moi_low_shape *s = &job->shape;
+    const moi_cl_optim_job *optim = job->optim;
+    const size_t all = s->tiles * moi_low_lanes;
+    const mo_cl_mem factors = moi_cl_low_part(job, moi_low_factors, all);
+    moi_cl_call call = moi_cl_low_begin_step(optim, MOI_CL_mo_cl_low_scaled);
+    moi_cl_optim_param_args(&call, optim);
+    moi_cl_mem_arg(&call, &optim->grad, sizeof(float), optim->state->n);
+    moi_cl_mem_arg(&call, &factors, sizeof(float), all);
+    moi_cl_u64_arg(&call, optim->state->columns);
+    moi_cl_u32_arg(&call, s->channel_step == 1);
+    moi_cl_f32_arg(&call, job->keep);
+    moi_cl_f32_arg(&call, step);
+    moi_cl_u64_arg(&call, optim->seed);
+    moi_cl_u64_arg(&call, optim->state->offset);
+    moi_cl_u64_arg(&call, optim->state->n);
+    return moi_cl_run(&call, moi_cl_tiles(optim->cl, optim->state->n));
+}
+
+static mo_status moi_cl_low_apollo(const moi_cl_low_job *job, double squares) {
+    const moi_cl_optim_job *optim = job->optim;
+    mo_cl *cl = optim->cl;
+    const size_t all = job->shape.tiles * moi_low_lanes;
+    const mo_cl_mem norm = moi_cl_low_part(job, 0, 1);
+    double first = 0, second = 0;
+    float last = 0;
+    mo_status status =
+        mo_cl_accum_square_sum(cl, moi_cl_low_part(job, moi_low_factors, all), all, &first);
+    if (status == MO_OK)
+        status = mo_cl_accum_square_sum(
+            cl, moi_cl_low_part(job, moi_low_lengths(&job->shape), all), all, &second);
+    if (status == MO_OK) status = moi_cl_read(cl, &norm, &last, sizeof last);
+    if (status != MO_OK) return status;
+    const float step = moi_low_step_of(&optim->d, first, second, squares, &last);
+    status = moi_cl_write(cl, &norm, &last, sizeof last);
+    return status == MO_OK ? moi_cl_low_scaled(job, step) : status;
+}
+
+/* ---- GALORE's directions --------------------------------------------------------------------- */
+
+/* to [n_out][to_ld] = scale times the gradient, or its transpose, times from; width columns. */
+typedef struct moi_cl_low_product {
+    mo_cl_mem from, to;
+    size_t out_step, in_step, n_out, n_in, from_ld, to_ld, width;
+    float scale;
+} moi_cl_low_product;
+
+static mo_status moi_cl_low_multiply(const moi_cl_low_job *job, const moi_cl_low_product *x) {
+    mo_cl *cl = job->optim->cl;
+    const size_t side = cl->work_group == 1 ? 16 : cl->work_group;
+    moi_cl_call call = moi_cl_low_begin(job, MOI_CL_mo_cl_low_multiply, 0);
+    moi_cl_mem_arg(&call, &job->optim->grad, sizeof(float), job->optim->state->n);
+    moi_cl_mem_arg(&call, &x->from, sizeof(float), (x->n_in - 1) * x->from_ld + x->width);
+    moi_cl_mem_arg(&call, &x->to, sizeof(float), (x->n_out - 1) * x->to_ld + x->width);
+    moi_cl_u64_arg(&call, x->out_step);
+    moi_cl_u64_arg(&call, x->in_step);
+    moi_cl_u64_arg(&call, x->n_out);
+    moi_cl_u64_arg(&call, x->n_in);
+    moi_cl_u64_arg(&call, x->from_ld);
+    moi_cl_u64_arg(&call, x->to_ld);
+    moi_cl_u32_arg(&call, (uint32_t)x->width);
+    moi_cl_f32_arg(&call, x->scale);
+    return moi_cl_run(&call, moi_ceil_div(x->n_out, side));
+}
+
+/* width columns of the directions, from k on, become G G^T times them. */
+static mo_status moi_cl_low_power_columns(
+    const moi_cl_low_job *job, size_t k, size_t width, float scale) {
+    const moi_low_shape *s = &job->shape;
+    moi_cl_low_product x;
+    x.scale = scale;
+    x.width = width;
+    x.from = moi_cl_low_part(job, k, s->small * s->rank - k);
+    x.from_ld = s->rank;
+    x.to = moi_cl_low_part(job, moi_low_channels(s), s->large * moi_low_width(s));
+    x.to_ld = moi_low_width(s);
+    x.out_step = s->channel_step;
+    x.in_step = s->number_step;
+    x.n_out = s->large;
+    x.n_in = s->small;
+    const mo_status status = moi_cl_low_multiply(job, &x);
+    if (status != MO_OK) return status;
+    const moi_cl_low_product first = x;
+    x.from = first.to;
+    x.from_ld = first.to_ld;
+    x.to = first.from;
+    x.to_ld = first.from_ld;
+    x.out_step = first.in_step;
+    x.in_step = first.out_step;
+    x.n_out = first.n_in;
+    x.n_in = first.n_out;
+    return moi_cl_low_multiply(job, &x);
+}
+
+static mo_status moi_cl_low_signs(const moi_cl_low_job *job) {
+    const size_t n = job->shape.small * job->shape.rank;
+    const mo_cl_mem basis = moi_cl_low_basis(job);
+    moi_cl_call call = moi_cl_low_begin(job, MOI_CL_mo_cl_low_signs, 1);
+    moi_cl_mem_arg(&call, &basis, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u32_arg(&call, (uint32_t)job->shape.rank);
+    moi_cl_u64_arg(&call, job->seed);
+    return moi_cl_run(&call, moi_cl_tiles(job->optim->cl, n));
+}
+
+static mo_status moi_cl_low_orthonormal(const moi_cl_low_job *job) {
+    const moi_low_shape *s = &job->shape;
+    const mo_cl_mem basis = moi_cl_low_basis(job);
+    moi_cl_call call = moi_cl_low_begin(job, MOI_CL_mo_cl_low_orthonormal, 0);
+    moi_cl_mem_arg(&call, &basis, sizeof(float), s->small * s->rank);
+    moi_cl_u64_arg(&call, s->small);
+    moi_cl_u32_arg(&call, (uint32_t)s->rank);
+    return moi_cl_run(&call, 1);
+}
+
+static mo_status moi_cl_low_find_directions(const moi_cl_low_job *job, double squares) {
+    const size_t rank = job->shape.rank;
+    const float scale = moi_low_power_scale(squares);
+    mo_status status = moi_cl_low_signs(job);
+    for (int round = 0; round < moi_low_rounds && status == MO_OK; round++) {
+        for (size_t k = 0; k < rank && status == MO_OK; k += moi_low_wide)
+            status = moi_cl_low_power_columns(job, k, moi_min(moi_low_wide, rank - k), scale);
+        for (int i = 0; i < 2 && status == MO_OK; i++) status = moi_cl_low_orthonormal(job);
+    }
+    return status;
+}
+
+/* ---- the step -------------------------------------------------------------------------------- */
+
+static mo_status moi_cl_low_run(const moi_cl_optim_job *optim, uint64_t t, double squares) {
+    const mo_cl_optim_state *s = optim->state;
+    const mo_optim_desc *d = &optim->d;
+    moi_cl_low_job job;
+    memset(&job, 0, sizeof job);
+    job.optim = optim;
+    job.adam = moi_low_adam(d, s->precision, s->block);
+    job.numbers = *s;
+    job.numbers.n = s->n_states;
+    memset(&job.numbers.extra, 0, sizeof job.numbers.extra);
+    memset(&job.numbers.master, 0, sizeof job.numbers.master);
+    job.numbers.rank = job.numbers.n_extra = 0;
+    job.shape = moi_low_shape_of(s->n, s->columns, s->rank);
+    job.t = t;
+    job.seed = moi_low_seed(d, t);
+    job.scale = moi_low_scale(d, s->rank);
+    job.keep = (float)(1 - d->lr * d->weight_decay);
+    mo_status status = moi_cl_low_scratch(optim->cl, &job.r, &job.u);
+    if (status == MO_OK && d->kind == MO_OPTIM_GALORE && moi_low_is_due(d, t))
+        status = moi_cl_low_find_directions(&job, squares);
+    if (status == MO_OK) status = moi_cl_low_strips(&job);
+    if (status != MO_OK || d->kind == MO_OPTIM_GALORE) return status;
+    return moi_cl_low_apollo(&job, squares);
 }
 /* mo_cl_page_optim.c - see mo_cl_page_optim.h; how tensors are cut is in mo_optim_pages.c. */
 
@@ -14027,6 +14942,39 @@ mo_status mo_cl_page_optim_write(
 }
 
 #undef MOI_CL_PAGE_OPTIM_BYTES
+/* mo_cl_mezo.c - see mo_cl_mezo.h. */
+
+static mo_status moi_cl_mezo_run(mo_cl *cl, const mo_mezo_desc *desc, const moi_mezo_factors *f,
+    uint64_t seed, const mo_cl_mem *x, const mo_cl_mem *y, size_t n) {
+    float vector[8] = {0};
+    memcpy(vector, f, sizeof *f);
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_mezo_move, NULL);
+    moi_cl_mem_arg(&call, x, sizeof(float), n);
+    moi_cl_mem_arg(&call, y, sizeof(float), n);
+    moi_cl_raw_arg(&call, vector, sizeof vector);
+    moi_cl_u64_arg(&call, seed);
+    moi_cl_u64_arg(&call, desc->offset);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_mezo_perturb(mo_cl *cl, const mo_mezo_desc *desc, uint64_t t, double times,
+    mo_cl_mem x, mo_cl_mem y, size_t n) {
+    moi_mezo_factors f;
+    uint64_t seed;
+    const mo_status status = moi_mezo_perturbation(desc, t, times, &f, &seed);
+    return status == MO_OK ? moi_cl_mezo_run(cl, desc, &f, seed, &x, &y, n) : status;
+}
+
+mo_status mo_cl_mezo_step(
+    mo_cl *cl, const mo_mezo_desc *desc, uint64_t t, double gradient, mo_cl_mem x, size_t n) {
+    moi_mezo_factors f;
+    uint64_t seed;
+    int moves = 0;
+    const mo_status status = moi_mezo_update(desc, t, gradient, &f, &seed, &moves);
+    if (status != MO_OK || !moves) return status;
+    return moi_cl_mezo_run(cl, desc, &f, seed, &x, &x, n);
+}
 /* mo_cl_act.c - see mo_cl_act.h. */
 
 mo_status mo_cl_gelu_forward(mo_cl *cl, mo_cl_mem x, mo_cl_mem y, size_t n) {

@@ -123,22 +123,35 @@ static void optim_step(void *state) {
     must(mo_cl_optim_step(s->cl, &s->optim, ++s->t, s->x, s->y, &s->state));
 }
 
+// Variants: a kind, a precision, and whether it is a low-rank kind.
 #define VARIANT(kind, precision) ((kind) | (precision) << 8)
+enum { VARIANT_LOW = 1 << 17 };
+
+static void mezo_perturb(void *state) {
+    sweep *s = state;
+    const mo_mezo_desc desc = {0};
+    must(mo_cl_mezo_perturb(s->cl, &desc, ++s->t, 1, s->x, s->x, s->n));
+}
 
 static bool setup_optim(work *w) {
     sweep *s = take_sweep(w);
     if (!s) return false;
     s->optim = (mo_optim_desc){.kind = (mo_optim_kind)(w->variant & 255),
-        .precision = (mo_optim_precision)(w->variant >> 8),
+        .precision = (mo_optim_precision)(w->variant >> 8 & 255),
         .lr = 1e-5,
         .weight_decay = 0.01,
         .min_8bit_size = 1};
-    const size_t size = mo_optim_state_size(&s->optim, w->n);
+    if (w->variant & VARIANT_LOW && w->n >= 1024) {
+        s->optim.columns = 1024;
+        if (s->optim.kind != MO_OPTIM_APOLLO_MINI) s->optim.rank = 32;
+        w->units = s->n = w->n / 1024 * 1024;
+    }
+    const size_t size = mo_optim_state_size(&s->optim, s->n);
     const mo_cl_mem memory = device_take(w, size);
     s->y = device_take_random(w, w->n, 0.01f);
     if (!memory.buffer || !s->y.buffer) return false;
-    must(mo_cl_optim_state_init(s->cl, &s->optim, w->n, memory, &s->state));
-    add_extra(w, "state_bytes", (double)size / (double)w->n);
+    must(mo_cl_optim_state_init(s->cl, &s->optim, s->n, memory, &s->state));
+    add_extra(w, "state_bytes", (double)size / (double)s->n);
     return true;
 }
 
@@ -303,6 +316,14 @@ const bench_case cases_device[] = {
         setup_optim, optim_step, VARIANT(MO_OPTIM_ADAMW, MO_OPTIM_BF16)},
     {"optim.lion_8bit", "element", "14.03 B: p, 8-bit m read and written, g read", 14 + 8.0 / 256,
         setup_optim, optim_step, VARIANT(MO_OPTIM_LION, MO_OPTIM_8BIT)},
+    {"optim.apollo_f32", "element",
+        "20 B: p read and written, g read thrice; rows of 1024, rank 32", 20, setup_optim,
+        optim_step, VARIANT(MO_OPTIM_APOLLO, MO_OPTIM_F32) | VARIANT_LOW},
+    {"optim.apollo_mini", "element", "20 B: p read and written, g read thrice; rows of 1024", 20,
+        setup_optim, optim_step, VARIANT(MO_OPTIM_APOLLO_MINI, MO_OPTIM_F32) | VARIANT_LOW},
+    {"optim.galore", "element", "16 B: p read and written, g read twice; rows of 1024, rank 32", 16,
+        setup_optim, optim_step, VARIANT(MO_OPTIM_GALORE, MO_OPTIM_F32) | VARIANT_LOW},
+    {"optim.mezo", "element", "8 B: p read and written", 8, setup_three, mezo_perturb, 0},
     {"accum.add_f32", "element", "12 B: both read, the sum written", 12, setup_three, accum_add, 0},
     {"accum.norm", "element", "4 B: read", 4, setup_three, accum_norm, 0},
     {"norm.layernorm_forward", "element", "8 B: x read, y written; rows of 768", 8, setup_norm,

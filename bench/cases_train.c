@@ -44,9 +44,9 @@ static void optim_step(void *state) {
     else must(mo_optim_step(&s->desc, ++s->t, s->x, s->dy, &s->state));
 }
 
-// Variants: a kind, a precision, and whether parameters are bf16.
+// Variants: a kind, a precision, whether parameters are bf16, and whether it is a low-rank kind.
 #define VARIANT(kind, precision) ((kind) | (precision) << 8)
-enum { VARIANT_BF16_PARAM = 1 << 16 };
+enum { VARIANT_BF16_PARAM = 1 << 16, VARIANT_LOW = 1 << 17 };
 
 static bool setup_optim(work *w) {
     arrays *s = take(w, sizeof *s);
@@ -58,7 +58,13 @@ static bool setup_optim(work *w) {
     s->desc.weight_decay = 0.01;
     s->desc.min_8bit_size = 1;
     s->desc.parallel = w->parallel;
-    size_t size = mo_optim_state_size(&s->desc, w->n);
+    size_t n = w->n;
+    if (w->variant & VARIANT_LOW && n >= 1024) {
+        s->desc.columns = 1024;
+        if (s->desc.kind != MO_OPTIM_APOLLO_MINI) s->desc.rank = 32;
+        n = n / 1024 * 1024;
+    }
+    size_t size = mo_optim_state_size(&s->desc, n);
     void *memory = take(w, size);
     s->dy = take_random(w, w->n, 0.01f);
     const bool half = w->variant & VARIANT_BF16_PARAM;
@@ -66,11 +72,17 @@ static bool setup_optim(work *w) {
     else s->x = take_random(w, w->n, 1);
     if (!memory || (half ? !s->param16 : !s->x) || !s->dy) return false;
     if (half) mo_f32_to_bf16(s->dy, s->param16, w->n, NULL);
-    must(mo_optim_state_init(&s->desc, w->n, memory, size, &s->state));
-    add_extra(w, "state_bytes", (double)size / (double)w->n);
-    w->units = w->n;
+    must(mo_optim_state_init(&s->desc, n, memory, size, &s->state));
+    add_extra(w, "state_bytes", (double)size / (double)n);
+    w->units = n;
     w->state = s;
     return true;
+}
+
+static void mezo_perturb(void *state) {
+    arrays *s = state;
+    const mo_mezo_desc desc = {.parallel = s->parallel};
+    must(mo_mezo_perturb(&desc, ++s->t, 1, s->x, s->x, s->n));
 }
 
 // ---- accum, act -----------------------------------------------------------------------------
@@ -229,6 +241,14 @@ const bench_case cases_train[] = {
         optim_step, VARIANT(MO_OPTIM_ADAMW, MO_OPTIM_8BIT) | VARIANT_BF16_PARAM},
     {"optim.lion_8bit", "element", "14.03 B: p, 8-bit m read and written, g read", 14 + 8.0 / 256,
         setup_optim, optim_step, VARIANT(MO_OPTIM_LION, MO_OPTIM_8BIT)},
+    {"optim.apollo_f32", "element",
+        "20 B: p read and written, g read thrice; rows of 1024, rank 32", 20, setup_optim,
+        optim_step, VARIANT(MO_OPTIM_APOLLO, MO_OPTIM_F32) | VARIANT_LOW},
+    {"optim.apollo_mini", "element", "20 B: p read and written, g read thrice; rows of 1024", 20,
+        setup_optim, optim_step, VARIANT(MO_OPTIM_APOLLO_MINI, MO_OPTIM_F32) | VARIANT_LOW},
+    {"optim.galore", "element", "16 B: p read and written, g read twice; rows of 1024, rank 32", 16,
+        setup_optim, optim_step, VARIANT(MO_OPTIM_GALORE, MO_OPTIM_F32) | VARIANT_LOW},
+    {"optim.mezo", "element", "8 B: p read and written", 8, setup_arrays, mezo_perturb, 0},
     {"accum.add_f32", "element", "12 B: both read, the sum written", 12, setup_arrays, accum_add,
         0},
     {"accum.add_bf16_sr", "element", "8 B: both read, the bf16 sum written", 8, setup_bf16_sums,

@@ -34,8 +34,10 @@
  *   loss         cross-entropy without the logits of the whole batch; distill: a teacher, or its
  *                largest log-probabilities; dpo: preferences between answers
  *   accum        gradient accumulation, clipping, loss scaling
- *   optim        eleven optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
+ *   optim        fourteen optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   release      updates inside backward, and clipping there
+ *   active       some blocks of a model at a time, and states for those only
+ *   mezo         training by forward passes alone
  *   layout       lifetimes to offsets: buffers that are needed at different times share bytes, as
  *                few as can be; layout_svg draws it
  *   graph        ops and tensors: dropped, merged, computed in place, ordered for a low peak
@@ -160,6 +162,8 @@ extern "C" {
 #include "mo_accum.h"
 #include "mo_optim.h"
 #include "mo_release.h"
+#include "mo_active.h"
+#include "mo_mezo.h"
 #include "mo_norm.h"
 #include "mo_act.h"
 #include "mo_rope.h"

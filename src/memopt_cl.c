@@ -40,6 +40,8 @@
 #include "mo_optim_rules.c"
 #include "mo_optim_pages.h"
 #include "mo_optim_pages.c"
+#include "mo_mezo_rules.h"
+#include "mo_mezo_rules.c"
 #include "mo_page_route.h"
 #include "mo_page_route.c"
 #if defined(__GNUC__) || defined(__clang__)
@@ -81,7 +83,9 @@
 #include "mo_cl_int8.c"
 #include "mo_cl_accum.c"
 #include "mo_cl_optim.c"
+#include "mo_cl_optim_low.c"
 #include "mo_cl_page_optim.c"
+#include "mo_cl_mezo.c"
 #include "mo_cl_act.c"
 #include "mo_cl_bias.c"
 #include "mo_cl_norm.c"

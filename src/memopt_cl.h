@@ -117,6 +117,7 @@ extern "C" {
 #include "mo_cl_accum.h"
 #include "mo_cl_optim.h"
 #include "mo_cl_page_optim.h"
+#include "mo_cl_mezo.h"
 #include "mo_cl_act.h"
 #include "mo_cl_bias.h"
 #include "mo_cl_norm.h"

@@ -284,8 +284,8 @@ static void run_optim(output *out) {
         d.kind = (mo_optim_kind)kind;
         if (variant % 4 == MO_OPTIM_4BIT && d.kind != MO_OPTIM_ADAMW) break;
         train(d, out);
-        if (d.kind != MO_OPTIM_ADAM_MINI && d.kind != MO_OPTIM_ADAFACTOR) continue;
-        d.columns = 4;
+        if (d.kind < MO_OPTIM_ADAM_MINI) continue;
+        d.columns = d.kind < MO_OPTIM_APOLLO ? 4 : 172;
         train(d, out);
     }
 }

@@ -173,6 +173,25 @@ static void sums_of_whole_kinds_need_no_double(void **state) {
     }
 }
 
+/* Channels that are columns, and rows; ranks, tiles and pieces that are not whole, several strips
+ * of scratch, directions found again at step 3. */
+static void low_rank_kinds_have_the_bits_of_the_cpu(void **state) {
+    test_cl *t = test_cl_of(state);
+    static const size_t shapes[][3] = {
+        {20, 50, 5}, {50, 20, 3}, {70, 41, 33}, {8, 10001, 8}, {300, 4, 1}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int kind = MO_OPTIM_APOLLO; kind <= MO_OPTIM_GALORE; kind++) {
+            const size_t n = shapes[i][0] * shapes[i][1];
+            if (test_cl_small() && n > 1000) continue;
+            mo_optim_desc d = whole_desc(
+                (mo_optim_kind)kind, i == 2 ? MO_OPTIM_8BIT : MO_OPTIM_F32, shapes[i][1]);
+            d.rank = shapes[i][2];
+            d.interval = 2;
+            d.grad_scale = -0.37;
+            steps_agree(t, d, i == 0 ? HALF : PLAIN, n, 3);
+        }
+}
+
 /* ---- gradients ------------------------------------------------------------------------------ */
 
 static void zero_gradients_change_what_they_do_on_the_cpu(void **state) {
@@ -420,6 +439,54 @@ static void steps_that_cannot_be_are_refused(void **state) {
     twins_end(&w);
 }
 
+/* ---- mezo ----------------------------------------------------------------------------------- */
+
+/* Into another array, in place, and a step; with and without a grid, over the end of an upper
+ * half of the index. */
+static void mezo_has_the_bits_of_the_cpu(void **state) {
+    test_cl *t = test_cl_of(state);
+    for (int grid = 0; grid < 2; grid++)
+        for (size_t i = 0; i < sizeof test_cl_sizes / sizeof *test_cl_sizes; i++) {
+            const size_t n = test_cl_sizes[i], bytes = n * sizeof(float);
+            if (test_cl_small() && n > 300) break;
+            mo_mezo_desc d;
+            memset(&d, 0, sizeof d);
+            d.seed = 99, d.offset = 0xfffffff0u, d.lr = 1e-3, d.weight_decay = 0.1;
+            d.grid = grid ? 0x1p-20 : 0;
+            float *x = test_normals(&t->rng, n, 1), *y = test_floats(n), *got = test_floats(n);
+            mo_cl_mem on_x = test_cl_put(t, x, bytes, 4), on_y = test_cl_new(t, bytes, 12);
+            test_ok(mo_mezo_perturb(&d, 3, 1, x, y, n));
+            test_ok(mo_mezo_perturb(&d, 3, -2, y, y, n));
+            test_ok(mo_mezo_step(&d, 3, -0.3, y, n));
+            test_ok(mo_mezo_step(&d, 4, (double)NAN, y, n));
+            test_ok(mo_cl_mezo_perturb(&t->cl, &d, 3, 1, on_x, on_y, n));
+            test_ok(mo_cl_mezo_perturb(&t->cl, &d, 3, -2, on_y, on_y, n));
+            test_ok(mo_cl_mezo_step(&t->cl, &d, 3, -0.3, on_y, n));
+            test_ok(mo_cl_mezo_step(&t->cl, &d, 4, (double)NAN, on_y, n));
+            test_cl_get(t, on_y, got, bytes);
+            assert_same_bits(got, y, bytes);
+            test_cl_get(t, on_x, got, bytes);
+            assert_same_bits(got, x, bytes);
+            free(x), free(y), free(got);
+            test_cl_clear(t);
+        }
+}
+
+static void mezo_calls_that_cannot_be_are_refused(void **state) {
+    test_cl *t = test_cl_of(state);
+    float x[8] = {0};
+    mo_cl_mem on_x = test_cl_put(t, x, sizeof x, 4), none = {0};
+    mo_mezo_desc d;
+    memset(&d, 0, sizeof d);
+    assert_int_equal(mo_cl_mezo_perturb(NULL, &d, 1, 1, on_x, on_x, 8), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_perturb(&t->cl, NULL, 1, 1, on_x, on_x, 8), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_perturb(&t->cl, &d, 1, 1, on_x, none, 8), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_perturb(&t->cl, &d, 1, 1, on_x, on_x, 9), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_step(&t->cl, &d, 0, 1, on_x, 8), MO_E_INVALID);
+    assert_int_equal(mo_cl_mezo_step(&t->cl, &d, 1, 1, none, 8), MO_E_INVALID);
+    test_cl_clear(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_have_the_bits_of_the_cpu),
@@ -428,6 +495,7 @@ int main(void) {
         cmocka_unit_test(plain_v_has_the_bits_of_the_cpu),
         cmocka_unit_test(rows_and_columns_may_have_any_size),
         cmocka_unit_test(sums_of_whole_kinds_need_no_double),
+        cmocka_unit_test(low_rank_kinds_have_the_bits_of_the_cpu),
         cmocka_unit_test(zero_gradients_change_what_they_do_on_the_cpu),
         cmocka_unit_test(gradients_that_are_not_finite_leave_things_alone),
         cmocka_unit_test(settings_mean_the_same),
@@ -440,6 +508,8 @@ int main(void) {
         cmocka_unit_test(states_of_another_shape_do_not_move),
         cmocka_unit_test(states_that_cannot_be_are_refused),
         cmocka_unit_test(steps_that_cannot_be_are_refused),
+        cmocka_unit_test(mezo_has_the_bits_of_the_cpu),
+        cmocka_unit_test(mezo_calls_that_cannot_be_are_refused),
     };
     return cmocka_run_group_tests(tests, test_cl_setup, test_cl_teardown);
 }

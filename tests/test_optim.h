@@ -88,21 +88,23 @@ static inline mo_optim_desc decayed(mo_optim_kind kind, mo_optim_precision preci
 }
 
 /* All kinds and precisions, for loops; matrices have 4 columns. */
-enum { N_PLAIN_DESCS = 3 * MO_OPTIM_KIND_COUNT, N_DESCS = N_PLAIN_DESCS + 3 };
+enum { N_PLAIN_DESCS = 3 * MO_OPTIM_KIND_COUNT, N_DESCS = N_PLAIN_DESCS + 7 };
 static inline mo_optim_desc nth_desc(int i) {
     static const mo_optim_precision all[] = {MO_OPTIM_F32, MO_OPTIM_8BIT, MO_OPTIM_BF16};
     if (i < N_PLAIN_DESCS)
         return decayed((mo_optim_kind)(i % MO_OPTIM_KIND_COUNT), all[i / MO_OPTIM_KIND_COUNT]);
     if (i == N_PLAIN_DESCS) return decayed(MO_OPTIM_ADAMW, MO_OPTIM_4BIT);
+    static const mo_optim_kind kinds[] = {MO_OPTIM_ADAM_MINI, MO_OPTIM_ADAFACTOR, MO_OPTIM_APOLLO,
+        MO_OPTIM_APOLLO_MINI, MO_OPTIM_GALORE, MO_OPTIM_GALORE};
     mo_optim_desc d =
-        decayed(i == N_DESCS - 1 ? MO_OPTIM_ADAFACTOR : MO_OPTIM_ADAM_MINI, MO_OPTIM_8BIT);
+        decayed(kinds[i - N_PLAIN_DESCS - 1], i == N_DESCS - 1 ? MO_OPTIM_F32 : MO_OPTIM_8BIT);
     d.columns = 4;
     return d;
 }
 
 static inline const char *test_kind_name(mo_optim_kind kind) {
     static const char *const names[] = {"adamw", "sgd", "adam", "lion", "rmsprop", "adagrad",
-        "ademamix", "lamb", "lars", "adam_mini", "adafactor"};
+        "ademamix", "lamb", "lars", "adam_mini", "adafactor", "apollo", "apollo_mini", "galore"};
     return names[kind];
 }
 static inline const char *test_precision_name(mo_optim_precision precision) {

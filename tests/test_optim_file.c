@@ -102,7 +102,7 @@ static void every_kind_and_precision_comes_back_bit_for_bit(void **state) {
         for (int precision = 0; precision < MO_OPTIM_PRECISION_COUNT; precision++) {
             if (precision == MO_OPTIM_4BIT && kind != MO_OPTIM_ADAMW) continue;
             mo_optim_desc d = desc_of((mo_optim_kind)kind, (mo_optim_precision)precision, 0);
-            if (kind == MO_OPTIM_ADAFACTOR || kind == MO_OPTIM_ADAM_MINI) d.columns = 100;
+            if (kind >= MO_OPTIM_ADAM_MINI) d.columns = 100;
             tensor a = tensor_begin(d, 1500), b = tensor_begin(d, 1500);
             size_t n = 0;
             uint64_t step = 0;
@@ -115,6 +115,31 @@ static void every_kind_and_precision_comes_back_bit_for_bit(void **state) {
             tensor_end(&a);
             tensor_end(&b);
         }
+}
+
+static void low_rank_states_move_between_precisions_of_one_rank(void **state) {
+    (void)state;
+    mo_optim_desc d = desc_of(MO_OPTIM_GALORE, MO_OPTIM_8BIT, 0), f32, other;
+    test_log log;
+    size_t n = 0;
+    d.columns = 100;
+    d.rank = 4;
+    f32 = other = d;
+    f32.precision = MO_OPTIM_F32;
+    other.rank = 8;
+    tensor a = tensor_begin(d, 1500), b = tensor_begin(f32, 1500), c = tensor_begin(other, 1500);
+    tensor again = tensor_begin(f32, 1500);
+    train(&a, 5);
+    save(&a, &a.state, 5);
+    test_ok(load(&b, &n, NULL, NULL));
+    test_ok(mo_optim_state_copy(&again.state, &a.state, 0));
+    assert_memory_equal(b.memory, again.memory, b.size);
+    assert_int_equal(load(&c, &n, NULL, &log), MO_E_FORMAT);
+    assert_non_null(strstr(log.text, "rank is 4, not 8"));
+    tensor_end(&a);
+    tensor_end(&b);
+    tensor_end(&c);
+    tensor_end(&again);
 }
 
 static void a_slice_is_read_from_a_whole_file(void **state) {
@@ -264,6 +289,7 @@ static void a_failed_allocation_is_a_status(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_and_precision_comes_back_bit_for_bit),
+        cmocka_unit_test(low_rank_states_move_between_precisions_of_one_rank),
         cmocka_unit_test(a_slice_is_read_from_a_whole_file),
         cmocka_unit_test(parts_are_merged_and_requantized),
         cmocka_unit_test(parts_that_meet_inside_a_block_are_refused),

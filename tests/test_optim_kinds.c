@@ -196,7 +196,8 @@ static void every_kind_in_fp32_follows_double_over_100_steps(void **state) {
     for (int kind = 0; kind < MO_OPTIM_KIND_COUNT; kind++) {
         mo_optim_desc d = trained((mo_optim_kind)kind, MO_OPTIM_F32);
         assert_follows_double(d);
-        d.columns = COLUMNS; /* ADAM_MINI, ADAFACTOR; nothing for others */
+        if (kind >= MO_OPTIM_APOLLO) continue; /* see test_optim_low.c */
+        d.columns = COLUMNS;                   /* ADAM_MINI, ADAFACTOR; nothing for others */
         assert_follows_double(d);
         d.columns = 1;
         assert_follows_double(d);
@@ -245,7 +246,7 @@ static void states_of_one_and_two_bytes_stay_near_double(void **state) {
     static const double bars[][2] = {{.0136, .0041}, {.0137, .0020}, {.0403, .0036}, {.0404, .0131},
         {.0461, .0018}, {.0288, .0025}, {.0134, .0041}, {.0140, .0043}, {.0146, .0021},
         {.0118, .0026}, {1e-5, 1e-5} /* ADAFACTOR has fp32 only */};
-    for (int kind = 0; kind < MO_OPTIM_KIND_COUNT; kind++)
+    for (int kind = 0; kind < MO_OPTIM_APOLLO; kind++)
         for (int i = 0; i < 2; i++) {
             mo_optim_desc d = trained((mo_optim_kind)kind, i ? MO_OPTIM_BF16 : MO_OPTIM_8BIT);
             d.columns = COLUMNS;
@@ -334,7 +335,7 @@ static void assert_left_alone(mo_optim_desc d, int half, float bad) {
                            *const b[] = {
                                (float *)now.state.m, (float *)now.state.slow, (float *)now.state.v};
         for (size_t k = 0; k < 3; k++) {
-            if (!a[k]) continue;
+            if (!a[k] || i >= now.state.n_states) continue;
             assert_true(isfinite(b[k][i]));
             if (must_be_same && (d.precision == MO_OPTIM_F32 || d.precision == MO_OPTIM_BF16))
                 assert_int_equal(test_bits(a[k][i]), test_bits(b[k][i]));

@@ -193,6 +193,7 @@ void mo_cl_free(mo_cl *cl) {
     }
     if (cl->tables) clReleaseMemObject(cl->tables);
     if (cl->sums) clReleaseMemObject(cl->sums);
+    if (cl->low) clReleaseMemObject(cl->low);
     if (cl->device) clReleaseDevice(cl->device);
     if (cl->context) clReleaseContext(cl->context);
     moi_cl_free_text(&cl->allocator, cl->build_options);

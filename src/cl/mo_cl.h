@@ -71,7 +71,7 @@ typedef struct mo_cl {
     struct mo_cl_program *programs;
     struct moi_cl_ready *ready;
     struct moi_cl_recorder *recorder;
-    cl_mem tables, sums;
+    cl_mem tables, sums, low;
     unsigned clblast; /* which pairs of transposes passed the test, and which failed */
     mo_cl_program_stats program_stats;
     mo_allocator allocator;

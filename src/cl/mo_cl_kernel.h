@@ -31,6 +31,8 @@
     X(loss, loss_row)                                                                              \
     X(distill, loss_row)                                                                           \
     X(half, codec)                                                                                 \
+    X(mezo, codec)                                                                                 \
+    X(optim_low, codec)                                                                            \
     X(double, codec)                                                                               \
     X(accum_square, double)                                                                        \
     X(quant8, codec)                                                                               \
@@ -41,6 +43,7 @@
     X(optim_blocks, optim_update)                                                                  \
     X(optim_norms, optim_update)                                                                   \
     X(optim_factored, optim_update)                                                                \
+    X(optim_low_step, optim_update)                                                                \
     X(optim_rows, double)
 
 /* Kernels: X(file, name). */
@@ -89,6 +92,14 @@
     X(optim_rows, mo_cl_optim_row_sum)                                                             \
     X(optim_factored, mo_cl_optim_factored_norms)                                                  \
     X(optim_factored, mo_cl_optim_factored_step)                                                   \
+    X(mezo, mo_cl_mezo_move)                                                                       \
+    X(optim_low, mo_cl_low_project)                                                                \
+    X(optim_low, mo_cl_low_lengths)                                                                \
+    X(optim_low, mo_cl_low_signs)                                                                  \
+    X(optim_low, mo_cl_low_multiply)                                                               \
+    X(optim_low, mo_cl_low_orthonormal)                                                            \
+    X(optim_low_step, mo_cl_low_scaled)                                                            \
+    X(optim_low_step, mo_cl_low_back)                                                              \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)                                                                     \
     X(quant8, mo_cl_quant8_encode)                                                                 \

@@ -12,6 +12,7 @@ static mo_cl_mem *moi_cl_optim_array(mo_cl_optim_state *s, int array) {
     case moi_optim_v_absmax: return &s->v_absmax;
     case moi_optim_row: return &s->row;
     case moi_optim_column: return &s->column;
+    case moi_optim_extra: return &s->extra;
     default: return &s->master;
     }
 }
@@ -67,6 +68,9 @@ static mo_status moi_cl_optim_attach(const mo_optim_desc *desc, size_t n, const 
     s.plain_v = d.plain_v;
     s.rows = layout->rows;
     s.columns = layout->columns;
+    s.rank = layout->rank;
+    s.n_states = layout->n_states;
+    s.n_extra = layout->n_extra;
     for (int i = 0; i < moi_optim_n_arrays; i++) {
         size_t bytes = 0;
         if (layout->has >> i & 1 && moi_optim_array_bytes(layout, i, &bytes))
@@ -101,7 +105,8 @@ mo_status mo_cl_optim_state_slice(
     const mo_cl_optim_state *state, size_t begin, size_t n, mo_cl_optim_state *slice) {
     size_t from = 0, bytes = 0;
     if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
-    if (state->row.buffer && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
+    if ((state->row.buffer || state->extra.buffer) && (begin != 0 || n != state->n))
+        return MO_E_UNSUPPORTED;
     const mo_status status =
         moi_optim_slice_check(state->precision, state->block, state->n, begin, n);
     if (status != MO_OK) return status;
@@ -111,7 +116,11 @@ mo_status mo_cl_optim_state_slice(
     const size_t at = begin / state->block * sizeof(float);
     const size_t scales = moi_ceil_div(n, state->block) * sizeof(float);
     mo_cl_optim_state s = *state;
-    s.n = n;
+    if (s.extra.buffer) {
+        *slice = s; /* the whole */
+        return MO_OK;
+    }
+    s.n = s.n_states = n;
     s.offset += begin;
     moi_cl_optim_cut(&s.m, from, bytes);
     moi_cl_optim_cut(&s.slow, from, bytes);
@@ -133,6 +142,8 @@ static int moi_cl_optim_same(
     layout->block = host->block;
     layout->rows = host->rows;
     layout->columns = host->columns;
+    layout->n_states = host->n_states;
+    layout->n_extra = host->n_extra;
     for (int i = 0; i < moi_optim_n_arrays; i++) {
         const mo_cl_mem *mem = moi_cl_optim_array(device, i);
         size_t bytes = 0;
@@ -143,7 +154,8 @@ static int moi_cl_optim_same(
     }
     return host->n == device->n && host->precision == device->precision &&
         host->block == device->block && host->plain_v == device->plain_v &&
-        host->rows == device->rows && host->columns == device->columns;
+        host->rows == device->rows && host->columns == device->columns &&
+        host->rank == device->rank && host->n_states == device->n_states;
 }
 
 static mo_status moi_cl_optim_move(
@@ -295,10 +307,11 @@ static mo_status moi_cl_optim_trust(moi_cl_optim_job *job, int *usable) {
     return MO_OK;
 }
 
-static mo_status moi_cl_optim_whole_usable(const moi_cl_optim_job *job, int *usable) {
-    double sum = 0;
-    const mo_status status = mo_cl_accum_square_sum(job->cl, job->grad, job->state->n, &sum);
-    *usable = moi_optim_sum_usable(&job->d, sum);
+/* And the sum of squares of the gradient. */
+static mo_status moi_cl_optim_whole_usable(
+    const moi_cl_optim_job *job, int *usable, double *squares) {
+    const mo_status status = mo_cl_accum_square_sum(job->cl, job->grad, job->state->n, squares);
+    *usable = moi_optim_sum_usable(&job->d, *squares);
     return status;
 }
 
@@ -422,16 +435,23 @@ static int moi_cl_optim_fits(const mo_optim_desc *d, const mo_cl_optim_state *s)
         !s->v.buffer == !(traits & MOI_HAS_V) && !s->row.buffer == !(traits & MOI_HAS_ROW) &&
         !s->column.buffer == !(traits & MOI_HAS_COLUMN) &&
         (s->precision != MO_OPTIM_4BIT || d->kind == MO_OPTIM_ADAMW) &&
-        (!s->row.buffer || s->columns != 0 || s->n == 0);
+        (!s->row.buffer || s->columns != 0 || s->n == 0) &&
+        moi_low_extra(d, s->n, s->columns, s->rank) == s->n_extra;
 }
+
+/* Low-rank kinds on a matrix, see mo_cl_optim_low.c. */
+static mo_status moi_cl_low_run(const moi_cl_optim_job *job, uint64_t t, double squares);
 
 static mo_status moi_cl_optim_whole(moi_cl_optim_job *job, uint64_t t) {
     const mo_optim_kind kind = job->d.kind;
     const int trust = kind == MO_OPTIM_LAMB || kind == MO_OPTIM_LARS;
     int usable = 0;
-    mo_status status =
-        trust ? moi_cl_optim_trust(job, &usable) : moi_cl_optim_whole_usable(job, &usable);
+    double squares = 0;
+    mo_status status = trust ? moi_cl_optim_trust(job, &usable)
+                             : moi_cl_optim_whole_usable(job, &usable, &squares);
     if (status != MO_OK || !usable) return status;
+    if (job->state->rank) return moi_cl_low_run(job, t, squares);
+    if (moi_optim_is_low(kind)) job->d.kind = MO_OPTIM_ADAMW;
     if (kind == MO_OPTIM_ADAFACTOR) return moi_cl_optim_adafactor(job, t);
     if (kind == MO_OPTIM_ADAM_MINI)
         status = moi_cl_optim_rows(job, job->factors.beta2, job->factors.one_minus_beta2);

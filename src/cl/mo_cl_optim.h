@@ -8,8 +8,8 @@
  *     mo_cl_optim_state_init(&cl, &desc, n, block, &state)
  *     for t = 1, 2, ...: mo_cl_optim_step(&cl, &desc, t, param, grad, &state)
  *
- * Commands go to the compute queue in their order and are not waited for, but for LAMB, LARS,
- * ADAM_MINI and ADAFACTOR. desc.parallel is ignored. */
+ * Commands go to the compute queue in their order and are not waited for, but for whole kinds.
+ * desc.parallel is ignored. */
 #ifndef MEMOPT_CL_OPTIM_H
 #define MEMOPT_CL_OPTIM_H
 
@@ -24,8 +24,8 @@ typedef struct mo_cl_optim_state {
     int plain_v;
     mo_cl_mem m, slow, v;
     mo_cl_mem m_absmax, slow_absmax, v_absmax;
-    mo_cl_mem row, column, master;
-    size_t rows, columns;
+    mo_cl_mem row, column, master, extra;
+    size_t rows, columns, rank, n_states, n_extra;
 } mo_cl_optim_state;
 
 /* mo_cl_optim_state_init - lay the states out in memory and set them to zero.
@@ -83,13 +83,13 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_state_read(
  * grad   in      [state->n] float
  * state  in out
  *
- * Memory:  none, but 2 KiB of the device that the mo_cl keeps
+ * Memory:  none, but 2 KiB of the device that the mo_cl keeps, for low-rank kinds 512 KiB
  * Threads: one at a time
  * Errors:  as mo_optim_step; MO_E_INVALID (sizes), MO_E_UNSUPPORTED (does not build), what OpenCL
  *          says
  * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit). Whole kinds wait for a sum of
- *          squares once, ADAFACTOR three times; their sums have at most 1024 work-items. A kind,
- *          precision and type of parameters is compiled at its first step
+ *          squares once, ADAFACTOR and APOLLO kinds three times; their sums have at most 1024
+ *          work-items. A kind, precision and type of parameters is compiled at its first step
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_optim_step(mo_cl *cl, const mo_optim_desc *desc,
     uint64_t t, mo_cl_mem param, mo_cl_mem grad, const mo_cl_optim_state *state);

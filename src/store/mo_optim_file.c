@@ -17,8 +17,8 @@ size_t mo_optim_state_parts(const mo_optim_state *state, mo_optim_part *parts) {
     size_t n = 0;
     if (!state || !parts) return 0;
     const mo_optim_precision precision = state->precision;
-    const uint64_t blocks = moi_ceil_div(state->n, state->block);
-    const uint64_t codes = precision == MO_OPTIM_4BIT ? moi_ceil_div(state->n, 2) : state->n;
+    const uint64_t numbers = state->n_states, blocks = moi_ceil_div(numbers, state->block);
+    const uint64_t codes = precision == MO_OPTIM_4BIT ? moi_ceil_div(numbers, 2) : numbers;
     mo_dtype dtype = MO_DTYPE_F32;
     if (precision == MO_OPTIM_BF16) dtype = MO_DTYPE_BF16;
     if (moi_optim_is_blockwise(precision)) dtype = MO_DTYPE_U8;
@@ -28,6 +28,7 @@ size_t mo_optim_state_parts(const mo_optim_state *state, mo_optim_part *parts) {
     moi_optim_part(parts, &n, "row", MO_DTYPE_F32, state->rows, state->row);
     moi_optim_part(parts, &n, "column", MO_DTYPE_F32, state->columns, state->column);
     moi_optim_part(parts, &n, "master", MO_DTYPE_F32, state->n, state->master);
+    moi_optim_part(parts, &n, "extra", MO_DTYPE_F32, state->n_extra, state->extra);
     moi_optim_part(parts, &n, "m", dtype, codes, state->m);
     moi_optim_part(parts, &n, "slow", dtype, codes, state->slow);
     moi_optim_part(parts, &n, "v", dtype, codes, state->v);
@@ -37,20 +38,23 @@ size_t mo_optim_state_parts(const mo_optim_state *state, mo_optim_part *parts) {
 /* ---- metadata ------------------------------------------------------------------------------- */
 
 typedef struct moi_optim_header {
-    uint64_t kind, precision, block, plain_v, n, begin, of, columns, t;
+    uint64_t kind, precision, block, plain_v, n, begin, of, columns, t, rank;
 } moi_optim_header;
 
-enum { MOI_OPTIM_FIELDS = 9 };
+/* The last one, the rank, is there where it is not 0. */
+enum { MOI_OPTIM_FIELDS = 10 };
 static const char *const moi_optim_fields[MOI_OPTIM_FIELDS] = {
-    "kind", "precision", "block", "plain_v", "n", "begin", "of", "columns", "t"};
+    "kind", "precision", "block", "plain_v", "n", "begin", "of", "columns", "t", "rank"};
 
 mo_status mo_optim_format(const mo_optim_desc *desc, const mo_optim_state *state, size_t of,
     uint64_t t, char *text, size_t size) {
     if (!desc || !state || !text) return MO_E_INVALID;
     const uint64_t values[MOI_OPTIM_FIELDS] = {(uint64_t)desc->kind, (uint64_t)state->precision,
-        state->block, state->plain_v != 0, state->n, state->offset, of, desc->columns, t};
+        state->block, state->plain_v != 0, state->n, state->offset, of, desc->columns, t,
+        state->rank};
+    const int n_fields = state->rank ? MOI_OPTIM_FIELDS : MOI_OPTIM_FIELDS - 1;
     size_t at = 0;
-    for (int i = 0; i < MOI_OPTIM_FIELDS; i++) {
+    for (int i = 0; i < n_fields; i++) {
         const int n = snprintf(text + at, size - at, "%s%s=%llu", i ? " " : "", moi_optim_fields[i],
             (unsigned long long)values[i]);
         if (n < 0 || (size_t)n >= size - at) return MO_E_NO_SPACE;
@@ -97,7 +101,8 @@ static mo_status moi_optim_read_header(
         moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' is missing", st->input.path, key);
         return MO_E_NOT_FOUND;
     }
-    for (int i = 0; i < MOI_OPTIM_FIELDS; i++)
+    values[MOI_OPTIM_FIELDS - 1] = 0;
+    for (int i = 0; i < MOI_OPTIM_FIELDS && (i + 1 < MOI_OPTIM_FIELDS || *at); i++)
         if (!moi_optim_field(&at, moi_optim_fields[i], &values[i])) {
             moi_log(&st->log, MO_LOG_ERROR, "%s: metadata '%s' has no %s: '%.100s'", st->input.path,
                 key, moi_optim_fields[i], text);
@@ -107,14 +112,15 @@ static mo_status moi_optim_read_header(
     return MO_OK;
 }
 
-/* Whether the header can be true, and fits desc and of. */
+/* Whether the header can be true, and fits desc, of and rank. */
 static mo_status moi_optim_check_header(const mo_safetensors *st, const char *name,
-    const mo_optim_desc *desc, size_t of, const moi_optim_header *h) {
+    const mo_optim_desc *desc, size_t of, size_t rank, const moi_optim_header *h) {
     const char *what = NULL;
     uint64_t is = 0, want = 0;
     if (h->kind != (uint64_t)desc->kind) what = "kind", is = h->kind, want = (uint64_t)desc->kind;
     else if (h->of != of) what = "of", is = h->of, want = of;
     else if (h->columns != desc->columns) what = "columns", is = h->columns, want = desc->columns;
+    else if (h->rank != rank) what = "rank", is = h->rank, want = rank;
     else if (h->precision >= MO_OPTIM_PRECISION_COUNT) what = "precision", is = h->precision;
     else if (h->block < 64 || h->block > moi_q8_max_block) what = "block", is = h->block;
     else if (h->begin > h->of || h->n > h->of - h->begin) what = "n", is = h->n, want = of;
@@ -196,7 +202,7 @@ static mo_status moi_optim_match_file(const mo_safetensors *st, const mo_optim_d
     moi_optim_header h;
     memset(match, 0, sizeof *match);
     mo_status status = moi_optim_read_header(st, name, &h);
-    if (status == MO_OK) status = moi_optim_check_header(st, name, desc, of, &h);
+    if (status == MO_OK) status = moi_optim_check_header(st, name, desc, of, to->rank, &h);
     if (status != MO_OK) return status;
     const uint64_t begin = h.begin > to->offset ? h.begin : to->offset;
     const uint64_t file_end = h.begin + h.n, to_end = to->offset + to->n;
@@ -231,6 +237,7 @@ static mo_optim_desc moi_optim_desc_as(const mo_optim_desc *desc, const mo_optim
     d.plain_v = plain_v;
     d.master = to->master != NULL;
     d.min_8bit_size = 1;
+    d.rank = to->rank;
     return d;
 }
 

@@ -6,8 +6,9 @@
  *
  *   kind=0 precision=1 block=256 plain_v=0 n=1000 begin=0 of=1000 columns=0 t=17
  *
- * n numbers from begin on of a tensor of so many: a file may hold a part, as one rank of several
- * does. The choice of precision is stored, never derived again from a size. */
+ * and behind it rank=64 where there is one. n numbers from begin on of a tensor of so many: a file
+ * may hold a part, as one rank of several does. The choice of precision and rank is stored, never
+ * derived again from a size. */
 #ifndef MEMOPT_OPTIM_FILE_H
 #define MEMOPT_OPTIM_FILE_H
 
@@ -26,7 +27,7 @@ typedef struct mo_optim_part {
     void *data;
 } mo_optim_part;
 
-enum { MO_OPTIM_MAX_PARTS = 9 };
+enum { MO_OPTIM_MAX_PARTS = 10 };
 
 /* mo_optim_state_parts - the arrays of a state, fp32 ones first.
  *

@@ -104,6 +104,17 @@ static double moi_optim_default_epsilon(mo_optim_kind kind) {
     return kind == MO_OPTIM_LAMB ? 1e-6 : 1e-8;
 }
 
+static double moi_optim_default_alpha(mo_optim_kind kind) {
+    if (kind == MO_OPTIM_APOLLO) return 1;
+    if (kind == MO_OPTIM_APOLLO_MINI) return sqrt(128.0);
+    return kind == MO_OPTIM_GALORE ? 0.25 : 5;
+}
+
+static double moi_optim_default_trust(mo_optim_kind kind) {
+    if (kind == MO_OPTIM_APOLLO || kind == MO_OPTIM_APOLLO_MINI) return 1.01;
+    return kind == MO_OPTIM_LARS ? 0.001 : 1;
+}
+
 mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc) {
     mo_optim_desc d = *desc;
     const int momentum = d.kind == MO_OPTIM_SGD || d.kind == MO_OPTIM_LARS;
@@ -111,9 +122,10 @@ mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc) {
     if (d.beta1 == 0 && !momentum) d.beta1 = 0.9;
     if (d.beta2 == 0) d.beta2 = fast ? 0.99 : 0.999;
     if (d.beta3 == 0) d.beta3 = 0.9999;
-    if (d.alpha == 0) d.alpha = 5;
+    if (d.alpha == 0) d.alpha = moi_optim_default_alpha(d.kind);
+    if (d.interval == 0) d.interval = 200;
     if (d.epsilon == 0) d.epsilon = moi_optim_default_epsilon(d.kind);
-    if (d.trust == 0) d.trust = d.kind == MO_OPTIM_LARS ? 0.001 : 1;
+    if (d.trust == 0) d.trust = moi_optim_default_trust(d.kind);
     if (d.grad_scale == 0) d.grad_scale = 1;
     if (d.block == 0) d.block = d.precision == MO_OPTIM_4BIT ? 128 : 256;
     if (d.min_8bit_size == 0) d.min_8bit_size = 4096;
@@ -147,8 +159,12 @@ static void moi_optim_state_fill(
     s->row = (float *)moi_optim_array(layout, memory, moi_optim_row);
     s->column = (float *)moi_optim_array(layout, memory, moi_optim_column);
     s->master = (float *)moi_optim_array(layout, memory, moi_optim_master);
+    s->extra = (float *)moi_optim_array(layout, memory, moi_optim_extra);
     s->rows = layout->rows;
     s->columns = layout->columns;
+    s->rank = layout->rank;
+    s->n_states = layout->n_states;
+    s->n_extra = layout->n_extra;
 }
 
 /* What can be wrong, and where everything lies. */
@@ -193,7 +209,7 @@ mo_status mo_optim_state_slice(
     const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice) {
     size_t bytes = 0;
     if (!state || !slice || begin > state->n || n > state->n - begin) return MO_E_INVALID;
-    if (state->row && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
+    if ((state->row || state->extra) && (begin != 0 || n != state->n)) return MO_E_UNSUPPORTED;
     const mo_status status =
         moi_optim_slice_check(state->precision, state->block, state->n, begin, n);
     if (status != MO_OK) return status;
@@ -201,6 +217,7 @@ mo_status mo_optim_state_slice(
     mo_optim_state s = *state;
     const size_t at = begin / state->block;
     s.n = n;
+    if (!s.extra) s.n_states = n;
     s.offset += begin;
     if (s.m) s.m = (char *)s.m + bytes;
     if (s.slow) s.slow = (char *)s.slow + bytes;
@@ -314,11 +331,6 @@ static void moi_optim_measure_parts(const void *context, size_t begin, size_t en
         job->sums[begin][0] = param;
         job->sums[begin][1] = other;
     }
-}
-
-/* Whole kinds: whether the squares of all gradients, and their sum, are finite in fp32. */
-static int moi_optim_whole_usable(const moi_optim_job *job, const mo_optim_desc *d) {
-    return moi_optim_sum_usable(d, mo_accum_square_sum(job->grad, job->n, d->parallel));
 }
 
 /* LAMB and LARS: the step of this tensor. 0: its gradient is not finite, nothing must change. */
@@ -468,7 +480,8 @@ static int moi_optim_fits(const mo_optim_desc *d, const mo_optim_state *s) {
     const unsigned traits = moi_optim_traits(d->kind, s->column ? s->columns : 0);
     return !s->m == !(traits & MOI_HAS_M) && !s->slow == !(traits & MOI_HAS_SLOW) &&
         !s->v == !(traits & MOI_HAS_V) && !s->row == !(traits & MOI_HAS_ROW) &&
-        !s->column == !(traits & MOI_HAS_COLUMN);
+        !s->column == !(traits & MOI_HAS_COLUMN) &&
+        moi_low_extra(d, s->n, s->columns, s->rank) == s->n_extra;
 }
 
 static mo_status moi_optim_run(
@@ -490,12 +503,18 @@ static mo_status moi_optim_run(
     job->param.offset = state->offset;
     moi_optim_coders_begin(&coders, state);
     moi_optim_slots(job, state, &coders, seed);
-    if ((moi_optim_traits(d.kind, 0) & MOI_WHOLE) && !moi_optim_whole_usable(job, &d)) return MO_OK;
-    if (d.kind == MO_OPTIM_ADAFACTOR) {
-        moi_optim_adafactor(job, &d, t, state);
+    double squares = 0;
+    if (moi_optim_traits(d.kind, 0) & MOI_WHOLE) {
+        squares = mo_accum_square_sum(job->grad, job->n, d.parallel);
+        if (!moi_optim_sum_usable(&d, squares)) return MO_OK;
+    }
+    if (d.kind == MO_OPTIM_ADAFACTOR || state->rank) {
+        if (state->rank) moi_low_run(job, &d, t, squares);
+        else moi_optim_adafactor(job, &d, t, state);
         if (job->rounded) mo_f32_to_bf16(state->master, job->rounded, job->n, d.parallel);
         return MO_OK;
     }
+    if (moi_optim_is_low(d.kind)) job->kind = MO_OPTIM_ADAMW;
     if ((d.kind == MO_OPTIM_LAMB || d.kind == MO_OPTIM_LARS) && !moi_optim_trust(job, &d))
         return MO_OK;
     if (d.kind == MO_OPTIM_ADAM_MINI) {
@@ -578,18 +597,20 @@ mo_status mo_optim_state_copy(mo_optim_state *to, const mo_optim_state *from, ui
     moi_optim_coders coders_a, coders_b;
     if (!to || !from || to->n != from->n || !to->m != !from->m || !to->slow != !from->slow ||
         !to->v != !from->v || !to->row != !from->row || !to->column != !from->column ||
-        !to->master != !from->master ||
+        !to->master != !from->master || to->n_states != from->n_states || to->rank != from->rank ||
+        to->n_extra != from->n_extra ||
         (to->row && (to->rows != from->rows || to->columns != from->columns)))
         return MO_E_INVALID;
     moi_optim_coders_begin(&coders_a, to);
     moi_optim_coders_begin(&coders_b, from);
     moi_optim_slots(&a, to, &coders_a, seed);
     moi_optim_slots(&b, from, &coders_b, seed);
-    moi_optim_move(&a.m, &b.m, to->n, 1);
-    moi_optim_move(&a.slow, &b.slow, to->n, 1);
-    moi_optim_move(&a.v, &b.v, to->n, !to->plain_v == !from->plain_v);
+    moi_optim_move(&a.m, &b.m, to->n_states, 1);
+    moi_optim_move(&a.slow, &b.slow, to->n_states, 1);
+    moi_optim_move(&a.v, &b.v, to->n_states, !to->plain_v == !from->plain_v);
     if (to->row) memcpy(to->row, from->row, to->rows * sizeof(float));
     if (to->column) memcpy(to->column, from->column, to->columns * sizeof(float));
     if (to->master) memcpy(to->master, from->master, to->n * sizeof(float));
+    if (to->extra) memcpy(to->extra, from->extra, to->n_extra * sizeof(float));
     return MO_OK;
 }

@@ -8,21 +8,25 @@
 /* Numbers are stored in checkpoints and never change. "Whole" kinds need statistics of the whole
  * tensor and cannot work on slices. */
 typedef enum mo_optim_kind {
-    MO_OPTIM_ADAMW = 0,      /* m, v; decoupled weight decay */
-    MO_OPTIM_SGD = 1,        /* m: momentum */
-    MO_OPTIM_ADAM = 2,       /* m, v; weight decay added to the gradient */
-    MO_OPTIM_LION = 3,       /* m */
-    MO_OPTIM_RMSPROP = 4,    /* v */
-    MO_OPTIM_ADAGRAD = 5,    /* v */
-    MO_OPTIM_ADEMAMIX = 6,   /* m, slow, v */
-    MO_OPTIM_LAMB = 7,       /* m, v; whole: one trust ratio per tensor */
-    MO_OPTIM_LARS = 8,       /* m; whole */
-    MO_OPTIM_ADAM_MINI = 9,  /* m, one second moment per row; whole */
-    MO_OPTIM_ADAFACTOR = 10, /* one number per row and per column, for a vector v; whole */
+    MO_OPTIM_ADAMW = 0,        /* m, v; decoupled weight decay */
+    MO_OPTIM_SGD = 1,          /* m: momentum */
+    MO_OPTIM_ADAM = 2,         /* m, v; weight decay added to the gradient */
+    MO_OPTIM_LION = 3,         /* m */
+    MO_OPTIM_RMSPROP = 4,      /* v */
+    MO_OPTIM_ADAGRAD = 5,      /* v */
+    MO_OPTIM_ADEMAMIX = 6,     /* m, slow, v */
+    MO_OPTIM_LAMB = 7,         /* m, v; whole: one trust ratio per tensor */
+    MO_OPTIM_LARS = 8,         /* m; whole */
+    MO_OPTIM_ADAM_MINI = 9,    /* m, one second moment per row; whole */
+    MO_OPTIM_ADAFACTOR = 10,   /* one number per row and per column, for a vector v; whole */
+    MO_OPTIM_APOLLO = 11,      /* m, v of few random sums per row or column; whole */
+    MO_OPTIM_APOLLO_MINI = 12, /* of one sum, and one factor per tensor; whole */
+    MO_OPTIM_GALORE = 13,      /* m, v in the few directions that gradients have most of; whole */
     MO_OPTIM_KIND_COUNT
 } mo_optim_kind;
 
-/* How a state of n numbers is kept. Row and column statistics are always fp32. */
+/* How a state of n numbers is kept. Row and column statistics, and what low-rank kinds keep beside
+ * m and v, are always fp32. */
 typedef enum mo_optim_precision {
     MO_OPTIM_F32 = 0,  /* 4 bytes a number */
     MO_OPTIM_8BIT = 1, /* blockwise dynamic map: 1 byte, and 4 per block */
@@ -39,20 +43,27 @@ typedef enum mo_optim_precision {
  * lr               step size; 0 = parameters stay as they are, as a schedule may ask
  * beta1            of m; 0 = 0.9; SGD and LARS: momentum, 0 = none
  * beta2            of v, LION: of m; 0 = 0.999, LION and RMSPROP 0.99; ADAFACTOR 1 - t^-0.8
- * beta3, alpha     ADEMAMIX: of slow, and its weight; 0 = 0.9999 and 5
+ * beta3, alpha     ADEMAMIX: of slow, and its weight; 0 = 0.9999 and 5. Low-rank kinds: alpha
+ *                  multiplies the update; 0 = APOLLO 1, APOLLO_MINI sqrt(128), GALORE 0.25
  * warmup           ADEMAMIX: steps in which beta3 and alpha reach their values; 0 = at once
  * epsilon          0 = 1e-8, ADAGRAD 1e-10, ADAFACTOR 1e-30 (in g^2), LAMB 1e-6
  * weight_decay     decoupled; added to the gradient by SGD, ADAM, RMSPROP, ADAGRAD, LARS
  * trust            LARS: coefficient, 0 = 0.001; ADAFACTOR: largest root mean square of an update,
- *                  0 = 1
+ *                  0 = 1; APOLLO kinds: how much an update's norm may grow in a step, 0 = 1.01
  * grad_scale       gradients are multiplied with it: clipping, or 1 / loss scale; 0 = 1
  * block            8-bit: numbers per scale, a power of two, 64..4096; 0 = 256. 4-bit: 0 = 128
- * columns          ADAFACTOR, ADAM_MINI: of the tensor as a matrix; 0 = a vector, or one row
+ * columns          ADAFACTOR, ADAM_MINI, low-rank kinds: of the tensor as a matrix; 0 = a vector,
+ *                  or one row, which low-rank kinds update as ADAMW
+ * rank             low-rank kinds: numbers that stand for a row or column, 1..1024 and no more than
+ *                  the shorter side; 0 = a power of two, a quarter of it, at most 256;
+ *                  APOLLO_MINI 1. In 8 bits it is rounded down to a power of two
+ * interval         low-rank kinds: steps from one projection to the next; 0 = 200
  * min_8bit_size    tensors with fewer numbers keep fp32 states; 0 = 4096, 1 = none do
  * plain_v          8-bit: keep v itself and let it become 0, as bitsandbytes does, so that states
  *                  can be exchanged. Unstable where gradients in a block differ by more than 100
- * times master           bf16 parameters: keep them in fp32 too
- * seed             of the stochastic rounding
+ *                  times
+ * master           bf16 parameters: keep them in fp32 too
+ * seed             of the stochastic rounding and the random projections
  * parallel         NULL = default
  * Since: 0.1 */
 typedef struct mo_optim_desc {
@@ -60,9 +71,9 @@ typedef struct mo_optim_desc {
     mo_optim_precision precision;
     double lr, beta1, beta2, beta3, alpha, epsilon, weight_decay, trust, grad_scale;
     uint64_t warmup;
-    size_t block, columns, min_8bit_size;
+    size_t block, columns, min_8bit_size, rank;
     int plain_v, master;
-    uint64_t seed;
+    uint64_t seed, interval;
     const mo_parallel *parallel;
 } mo_optim_desc;
 
@@ -84,6 +95,12 @@ MEMOPT_API mo_optim_desc mo_optim_desc_defaults(const mo_optim_desc *desc);
  *            codes a small v next to a large one becomes 0, and the update m / epsilon.
  * row        [rows] ADAM_MINI, ADAFACTOR; column: [columns] ADAFACTOR
  * master     [n] desc.master: the parameters in fp32
+ * rank       low-rank kinds, of a matrix: numbers that stand for a column of it, or for a row where
+ *            those are not fewer; else 0
+ * n_states   numbers in m, slow and v: n; where rank is not 0, rank for each of these rows or
+ *            columns, of 16 neighbours side by side and filled up to 16
+ * extra      [n_extra] where rank is not 0. APOLLO kinds: the norm of the last update, room for a
+ *            step; GALORE: the directions, [shorter side][rank], room for finding them
  * Since: 0.1 */
 typedef struct mo_optim_state {
     size_t n, offset;
@@ -92,8 +109,8 @@ typedef struct mo_optim_state {
     int plain_v;
     void *m, *slow, *v;
     float *m_absmax, *slow_absmax, *v_absmax;
-    float *row, *column, *master;
-    size_t rows, columns;
+    float *row, *column, *master, *extra;
+    size_t rows, columns, rank, n_states, n_extra;
 } mo_optim_state;
 
 /* mo_optim_state_size - bytes that the states of a tensor of n numbers take; 0 when that does not
@@ -128,7 +145,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_attach(
  *
  * Threads: safe
  * Errors:  MO_E_INVALID (NULL, out of range; 8 and 4 bits: begin not at a block, or an end inside a
- *          block that is not the tensor's end), MO_E_UNSUPPORTED (row or column statistics)
+ *          block that is not the tensor's end), MO_E_UNSUPPORTED (row, column or extra)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_slice(
     const mo_optim_state *state, size_t begin, size_t n, mo_optim_state *slice);
@@ -140,7 +157,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_slice(
  *
  * Memory:  none
  * Threads: safe for distinct states
- * Errors:  MO_E_INVALID (NULL, n, rows or columns differ, a state that one of them has not)
+ * Errors:  MO_E_INVALID (NULL, n, rows, columns or rank differ, a state that one of them has not)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
     mo_optim_state *to, const mo_optim_state *from, uint64_t seed);
@@ -161,6 +178,11 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
  *   ADAM_MINI as ADAMW with one v per row, of the mean of g^2
  *   ADAFACTOR row and column means of g^2 + eps,  u = g / sqrt(row column / mean(row)),
  *             p = p (1 - lr wd) - lr u / max(1, rms(u) / trust)
+ *   APOLLO    r = the sums of each row or column of g with random signs, / sqrt(rank), and u what
+ *             ADAMW makes of them;  d = g |u| / |r| by row or column, APOLLO_MINI for the tensor,
+ *             made shorter where |d| > trust |last d|;  p = p (1 - lr wd) - lr alpha d
+ *   GALORE    r = g's components in its rank largest singular directions of an earlier step, u what
+ *             ADAMW makes of them;  p = p (1 - lr wd) - lr alpha (u back in g's space)
  *
  * t      in      step number, from 1
  * param  in out  [state.n]
@@ -168,7 +190,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
  * state  in out
  *
  * The update uses the new states before they are rounded. A parameter whose gradient has always
- * been zero stays exactly as it is (without weight decay), and so does its state. Where the square
+ * been zero stays exactly as it is (without weight decay), and so does its state; GALORE moves it
+ * along with the others of its row or column. Where the square
  * of a gradient is not finite, parameter and state of that number stay as they are; where one or
  * their sum is not, whole kinds leave the tensor as it is. LAMB and LARS: a ratio with a norm of 0
  * (LARS: times trust) is 1.
@@ -177,12 +200,17 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_state_copy(
  * Memory:  none
  * Threads: safe for distinct params
  * Errors:  MO_E_INVALID (NULL, t = 0, a number in desc out of range, a state of another kind)
- * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit)
+ * Cost:    ADAMW, bytes moved per number: 28 (fp32), 16.06 (8-bit). Low-rank kinds: 2 rank
+ *          operations per number, GALORE twice that, and once in an interval 12 rank per number and
+ *          12 rank^2 for each of the shorter side
  * Source:  Loshchilov and Hutter 2019, arXiv:1711.05101; Dettmers et al. 2022, arXiv:2110.02861;
  *          Chen et al. 2023, arXiv:2302.06675 (LION); Pagliardini et al. 2024, arXiv:2409.03137
  *          (ADEMAMIX); You et al. 2020, arXiv:1904.00962 (LAMB), 2017, arXiv:1708.03888 (LARS);
  *          Zhang et al. 2024, arXiv:2406.16793 (Adam-mini); Shazeer and Stern 2018,
- *          arXiv:1804.04235 (Adafactor); Li et al. 2023, arXiv:2309.01507 (4-bit states)
+ *          arXiv:1804.04235 (Adafactor); Li et al. 2023, arXiv:2309.01507 (4-bit states); Zhu et
+ *          al. 2024, arXiv:2412.05270 (APOLLO), with the signs of Achlioptas 2003,
+ *          doi:10.1016/S0022-0000(03)00025-4; Zhao et al. 2024, arXiv:2403.03507 (GaLore), by
+ *          subspace iteration, Halko et al. 2011, arXiv:0909.4061
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_optim_step(const mo_optim_desc *desc, uint64_t t,
     float *param, const float *grad, const mo_optim_state *state);

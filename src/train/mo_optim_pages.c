@@ -112,6 +112,7 @@ static void *moi_optim_state_array(const mo_optim_state *s, int array) {
     case moi_optim_v_absmax: return s->v_absmax;
     case moi_optim_row: return s->row;
     case moi_optim_column: return s->column;
+    case moi_optim_extra: return s->extra;
     default: return s->master;
     }
 }

@@ -19,6 +19,8 @@
 #define MO_LARS      8
 #define MO_ADAM_MINI 9
 #define MO_ADAFACTOR 10
+#define MO_APOLLO    11
+#define MO_GALORE    13
 
 #define MO_HAS_M                                                                                   \
     (MO_KIND != MO_RMSPROP && MO_KIND != MO_ADAGRAD && MO_KIND != MO_ADAFACTOR)
