@@ -54,6 +54,8 @@ int main(void) {
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
+ *   mask         ReLU and dropout whose backward needs a bit a number, or the output alone
+ *   compress     compressed activations: what backward needs, in 8 or 4 bits a number
  *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
  *   linear_attention  attention in time and memory of the sequence's length
  *   qkv          the projection to queries, keys and values as one product, and its gradients
@@ -2616,6 +2618,27 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_apply(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx);
 
+/* mo_layernorm_restore - the input from the output, for a normalization in place: forward writes y
+ * over x, which nobody keeps then; before mo_layernorm_backward this writes x over y again.
+ *
+ *   x = (y - bias) / weight / rstd + mean
+ *
+ * y  in   [n x channels] of the forward with this weight, bias, mean and rstd
+ * x  out  [n x channels]; may be y
+ *
+ * The output knows (x - mean) rstd only up to its own rounding: the error of x is
+ * 2^-24 (1 + |bias / weight|) / rstd. A weight of 0 would lose its channel, so it is an error, as
+ * is one so small that the bias leaves fewer than 11 bits: |weight| < 2^-12 |bias|. A caller checks
+ * this before forward (n = 0 does that alone), and keeps x where it fails.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a weight is 0, or too small beside its bias);
+ *          nothing is written then
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_restore(
+    const mo_layernorm_desc *desc, const float *y, float *x);
+
 /* mo_rmsnorm_desc - one normalization of n rows of channels by their root mean square.
  *
  * n, channels  shape of x, y, dx, dy
@@ -2788,6 +2811,146 @@ typedef struct mo_rope_desc {
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_rope_forward(const mo_rope_desc *desc, float *x);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_rope_backward(const mo_rope_desc *desc, float *dx);
+
+#endif
+/* mo_mask.h - activations whose backward needs one bit a number, or nothing but the output: ReLU,
+ * leaky ReLU and dropout, all of which may work in place.
+ *
+ * A mask has bit i % 32 of word i / 32 for number i; the bits behind the last number are 0. */
+#ifndef MEMOPT_MASK_H
+#define MEMOPT_MASK_H
+
+/* mo_mask_words - 32-bit words of the mask of n numbers. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_mask_words(size_t n);
+
+/* mo_relu_forward - y = x > 0 ? x : slope x; bit i of the mask is x[i] > 0.
+ * mo_relu_backward - dx = dy or slope dy, by the mask.
+ * mo_relu_backward_output - the same by the output, y > 0: with it the mask is not needed, nor x.
+ *
+ * x, dy  in   [n]; NaN counts as not above 0
+ * slope  0 = ReLU; above 0: leaky. Not below: the sign of y must be that of x
+ * mask   out  [mo_mask_words] by forward, where NULL = not wanted; in by backward
+ * y, dx  out  [n]; y may be x, dx may be dy or y
+ *
+ * GELU has no such form: two inputs give the same output, so that mo_gelu_backward needs x.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, slope); n may be 0
+ * Cost:    bytes moved: 8.1 n; backward_output 12 n
+ * Source:  Jain et al. 2018, Gist (the mask); Rota Bulo et al. 2018, arXiv:1712.02616 (in place)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_relu_forward(
+    const float *x, float slope, uint32_t *mask, float *y, size_t n, const mo_parallel *parallel);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_relu_backward(const uint32_t *mask, const float *dy,
+    float slope, float *dx, size_t n, const mo_parallel *parallel);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_relu_backward_output(
+    const float *y, const float *dy, float slope, float *dx, size_t n, const mo_parallel *parallel);
+
+/* mo_dropout_desc
+ *
+ * p         chance that a number becomes 0, 0 <= p < 1, in steps of 2^-24
+ * seed      of the random bits: another one for each tensor and pass
+ * parallel  NULL = default
+ * Since: 0.1 */
+typedef struct mo_dropout_desc {
+    float p;
+    uint64_t seed;
+    const mo_parallel *parallel;
+} mo_dropout_desc;
+
+/* mo_dropout_forward - y = x / (1 - p), or 0 with the chance p; bit i of the mask is: kept.
+ * mo_dropout_backward - dx = dy / (1 - p), or 0, for the same numbers.
+ *
+ * x, dy  in   [n]
+ * mask   out  [mo_mask_words] by forward, in by backward. NULL = none: backward draws the bits of
+ *             the seed again, which costs a few integer operations instead of memory
+ * y, dx  out  [n]; y may be x, dx may be dy
+ *
+ * Number i is kept when the upper 24 of its random bits, by the rule of mo_half_encode for index i,
+ * are not below p 2^24; it is multiplied with 1 / (1 - p).
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, p); n may be 0
+ * Cost:    bytes moved: 8.1 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dropout_forward(
+    const mo_dropout_desc *desc, const float *x, uint32_t *mask, float *y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dropout_backward(
+    const mo_dropout_desc *desc, const uint32_t *mask, const float *dy, float *dx, size_t n);
+
+#endif
+/* mo_compress.h - compressed activations: what forward saves for backward, in 8 or 4 bits a number
+ * instead of 32. Rounding is stochastic, so that what is linear in it is right on average. */
+#ifndef MEMOPT_COMPRESS_H
+#define MEMOPT_COMPRESS_H
+
+/* mo_compress_desc
+ *
+ * bits      8 or 4; 0 = 8
+ * block     numbers that share a range, a power of two, 64..256; 0 = 256 for 8 bits, 64 for 4
+ * seed      of the random bits: another one for each tensor and pass
+ * parallel  NULL = default
+ * Since: 0.1 */
+typedef struct mo_compress_desc {
+    int bits;
+    size_t block;
+    uint64_t seed;
+    const mo_parallel *parallel;
+} mo_compress_desc;
+
+/* mo_compress_size - bytes for n numbers: 8 for each block, then the codes: with the default block
+ * 8.25 or 5 bits a number. 4 bits gain from small blocks: in a small GPT those of 128
+ * disturbed the first losses 2.4 times as much.
+ *
+ * Threads: safe
+ * Errors:  0 (NULL, bits, block, or more than size_t holds)
+ * Since:   0.1 */
+MEMOPT_API size_t mo_compress_size(const mo_compress_desc *desc, size_t n);
+
+/* mo_compress_encode - codes and ranges.
+ *
+ *   low = min x, step = (max x - low) / (2^bits - 1)                 of a block
+ *   code[i] = floor((x[i] - low) / step + u[i])                      u uniform in [0, 1)
+ *
+ * The expected value of low + step code[i] is x[i], and |low + step code[i] - x[i]| < step (in
+ * fp32: both but for 1e-6 of a block's largest magnitude). u[i] has 22 bits (8-bit codes) or 26 of
+ * the index i under seed, by the rule of mo_half_encode.
+ *
+ * Minimum and maximum rather than the largest magnitude: activations are not symmetric. Behind a
+ * GELU or ReLU half of the codes of a symmetric range would never be used, and before it a mean
+ * that is not 0 costs as much.
+ *
+ * x      in   [n] finite; the last block may be short
+ * codes  out  [mo_compress_size], aligned to 4: {float low, step} of each block, then a byte for
+ *             each number, or for two, with the first in its high half
+ *
+ * Bit-identical on every CPU and for any number of threads. A block whose numbers lie within 2^-70
+ * decodes to its least number; one that holds an infinity or NaN, or spans more than FLT_MAX, to
+ * NaN.
+ *
+ * Memory:  none; codes must not overlap x
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, bits, block)
+ * Cost:    bytes moved: 5 n or 4.6 n
+ * Source:  Chen et al. 2021, ActNN, arXiv:2104.14129; Liu et al. 2022, GACT, arXiv:2206.11357
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_compress_encode(
+    const mo_compress_desc *desc, const float *x, size_t n, void *codes);
+
+/* mo_compress_decode - x[i] = low + step code[i]. The seed is not used.
+ *
+ * codes  in   [mo_compress_size], aligned to 4
+ * x      out  [n]
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, bits, block)
+ * Cost:    bytes moved: 5 n or 4.6 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_compress_decode(
+    const mo_compress_desc *desc, const void *codes, size_t n, float *x);
 
 #endif
 /* mo_attention.h - exact attention without the seq x seq matrix: tiles of scores in a small
@@ -11662,6 +11825,7 @@ MOI_ALWAYS_INLINE float moi_vmin_scalar(float a, float b) { return a < b ? a : b
 MOI_ALWAYS_INLINE int moi_vlt_scalar(float a, float b) { return a < b; }
 MOI_ALWAYS_INLINE int moi_visnan_scalar(float a) { return a != a; }
 MOI_ALWAYS_INLINE float moi_vselect_scalar(int m, float a, float b) { return m ? a : b; }
+MOI_ALWAYS_INLINE uint32_t moi_vmbits_scalar(int m) { return m != 0; }
 MOI_ALWAYS_INLINE float moi_vsum_scalar(float a) { return a; }
 MOI_ALWAYS_INLINE float moi_vmaxall_scalar(float a) { return a; }
 MOI_ALWAYS_INLINE uint32_t moi_bits_scalar(float a) { return moi_float_bits(a); }
@@ -11775,6 +11939,7 @@ MOI_INLINE_avx2 __m256 moi_visnan_avx2(__m256 a) { return _mm256_cmp_ps(a, a, _C
 MOI_INLINE_avx2 __m256 moi_vselect_avx2(__m256 m, __m256 a, __m256 b) {
     return _mm256_blendv_ps(b, a, m);
 }
+MOI_INLINE_avx2 uint32_t moi_vmbits_avx2(__m256 m) { return (uint32_t)_mm256_movemask_ps(m); }
 MOI_INLINE_avx2 float moi_vsum_avx2(__m256 a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -11929,6 +12094,7 @@ MOI_INLINE_avx512 __mmask16 moi_vlt_avx512(__m512 a, __m512 b) {
 MOI_INLINE_avx512 __mmask16 moi_visnan_avx512(__m512 a) {
     return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
 }
+MOI_INLINE_avx512 uint32_t moi_vmbits_avx512(__mmask16 m) { return (uint32_t)m; }
 MOI_INLINE_avx512 __m512 moi_vselect_avx512(__mmask16 m, __m512 a, __m512 b) {
     return _mm512_mask_blend_ps(m, b, a);
 }
@@ -12075,6 +12241,10 @@ MOI_ALWAYS_INLINE float32x4_t moi_vmin_neon(float32x4_t a, float32x4_t b) {
 }
 MOI_ALWAYS_INLINE uint32x4_t moi_vlt_neon(float32x4_t a, float32x4_t b) { return vcltq_f32(a, b); }
 MOI_ALWAYS_INLINE uint32x4_t moi_visnan_neon(float32x4_t a) { return vmvnq_u32(vceqq_f32(a, a)); }
+MOI_ALWAYS_INLINE uint32_t moi_vmbits_neon(uint32x4_t m) {
+    static const uint32_t lane[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(m, vld1q_u32(lane)));
+}
 MOI_ALWAYS_INLINE float32x4_t moi_vselect_neon(uint32x4_t m, float32x4_t a, float32x4_t b) {
     return vbslq_f32(m, a, b);
 }
@@ -12220,6 +12390,7 @@ MOI_ALWAYS_INLINE void moi_store_nibbles_neon(uint8_t *p, uint32x4_t a, uint32x4
 #define MOI_LT(a, b)          MOI_CAT(moi_vlt, MOI_ISA)(a, b)
 #define MOI_ISNAN(a)          MOI_CAT(moi_visnan, MOI_ISA)(a)
 #define MOI_SELECT(m, a, b)   MOI_CAT(moi_vselect, MOI_ISA)(m, a, b) /* m ? a : b */
+#define MOI_MASK_BITS(m)      MOI_CAT(moi_vmbits, MOI_ISA)(m)        /* bit i: lane i */
 #define MOI_SUM(a)            MOI_CAT(moi_vsum, MOI_ISA)(a)
 #define MOI_D16               MOI_CAT(moi_d16, MOI_ISA) /* like double[16] in memory */
 #define MOI_D16_SQUARES(s, p) MOI_CAT(moi_d16_squares, MOI_ISA)(s, p) /* s[i] += p[i]^2 */
@@ -20093,6 +20264,24 @@ MOI_TARGET static void MOI_FN(moi_norm_forward)(
     }
 }
 
+/* The inputs that moi_norm_apply made these outputs of. */
+MOI_TARGET static void MOI_FN(moi_norm_restore)(
+    const mo_layernorm_desc *d, const float *y, float *x, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        const float mean = d->mean[row], rstd = d->rstd[row];
+        const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+        size_t i = 0;
+        for (; i + (MOI_LANES - 1) < d->channels; i += MOI_LANES) {
+            const MOI_V above = MOI_SUB(MOI_LOAD(y + at + i), MOI_LOAD(d->bias + i));
+            const MOI_V h = MOI_DIV(above, MOI_LOAD(d->weight + i));
+            MOI_STORE(x + at + i, MOI_ADD(MOI_DIV(h, vr), vm));
+        }
+        for (; i < d->channels; i++)
+            x[at + i] = (y[at + i] - d->bias[i]) / d->weight[i] / rstd + mean;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float mean, float rstd, float *dx) {
     const size_t n = d->channels;
@@ -20332,6 +20521,24 @@ MOI_TARGET static void MOI_FN(moi_norm_forward)(
     }
 }
 
+/* The inputs that moi_norm_apply made these outputs of. */
+MOI_TARGET static void MOI_FN(moi_norm_restore)(
+    const mo_layernorm_desc *d, const float *y, float *x, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        const float mean = d->mean[row], rstd = d->rstd[row];
+        const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+        size_t i = 0;
+        for (; i + (MOI_LANES - 1) < d->channels; i += MOI_LANES) {
+            const MOI_V above = MOI_SUB(MOI_LOAD(y + at + i), MOI_LOAD(d->bias + i));
+            const MOI_V h = MOI_DIV(above, MOI_LOAD(d->weight + i));
+            MOI_STORE(x + at + i, MOI_ADD(MOI_DIV(h, vr), vm));
+        }
+        for (; i < d->channels; i++)
+            x[at + i] = (y[at + i] - d->bias[i]) / d->weight[i] / rstd + mean;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float mean, float rstd, float *dx) {
     const size_t n = d->channels;
@@ -20567,6 +20774,24 @@ MOI_TARGET static void MOI_FN(moi_norm_forward)(
         if (stats)
             MOI_FN(moi_norm_stats)(from, d->channels, d->epsilon, d->mean + row, d->rstd + row);
         MOI_FN(moi_norm_apply)(d, from, d->mean[row], d->rstd[row], y + row * d->channels);
+    }
+}
+
+/* The inputs that moi_norm_apply made these outputs of. */
+MOI_TARGET static void MOI_FN(moi_norm_restore)(
+    const mo_layernorm_desc *d, const float *y, float *x, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        const float mean = d->mean[row], rstd = d->rstd[row];
+        const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+        size_t i = 0;
+        for (; i + (MOI_LANES - 1) < d->channels; i += MOI_LANES) {
+            const MOI_V above = MOI_SUB(MOI_LOAD(y + at + i), MOI_LOAD(d->bias + i));
+            const MOI_V h = MOI_DIV(above, MOI_LOAD(d->weight + i));
+            MOI_STORE(x + at + i, MOI_ADD(MOI_DIV(h, vr), vm));
+        }
+        for (; i < d->channels; i++)
+            x[at + i] = (y[at + i] - d->bias[i]) / d->weight[i] / rstd + mean;
     }
 }
 
@@ -20810,6 +21035,24 @@ MOI_TARGET static void MOI_FN(moi_norm_forward)(
     }
 }
 
+/* The inputs that moi_norm_apply made these outputs of. */
+MOI_TARGET static void MOI_FN(moi_norm_restore)(
+    const mo_layernorm_desc *d, const float *y, float *x, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        const float mean = d->mean[row], rstd = d->rstd[row];
+        const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+        size_t i = 0;
+        for (; i + (MOI_LANES - 1) < d->channels; i += MOI_LANES) {
+            const MOI_V above = MOI_SUB(MOI_LOAD(y + at + i), MOI_LOAD(d->bias + i));
+            const MOI_V h = MOI_DIV(above, MOI_LOAD(d->weight + i));
+            MOI_STORE(x + at + i, MOI_ADD(MOI_DIV(h, vr), vm));
+        }
+        for (; i < d->channels; i++)
+            x[at + i] = (y[at + i] - d->bias[i]) / d->weight[i] / rstd + mean;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float mean, float rstd, float *dx) {
     const size_t n = d->channels;
@@ -21018,6 +21261,11 @@ static void moi_norm_forward_rows(const void *context, size_t begin, size_t end)
     MOI_DISPATCH(moi_norm_forward, (&job->desc, job->stats, job->x, job->out, begin, end));
 }
 
+static void moi_norm_restore_rows(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_restore, (&job->desc, job->x, job->out, begin, end));
+}
+
 static void moi_norm_dx_rows(const void *context, size_t begin, size_t end) {
     const moi_norm_job *job = (const moi_norm_job *)context;
     MOI_DISPATCH(moi_norm_dx, (&job->desc, job->x, job->dy, job->out, begin, end));
@@ -21066,6 +21314,17 @@ mo_status mo_layernorm_backward(
     if (desc->dweight)
         mo_parallel_for(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
     mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_layernorm_restore(const mo_layernorm_desc *desc, const float *y, float *x) {
+    if (!moi_norm_valid(desc, y, x)) return MO_E_INVALID;
+    for (size_t i = 0; i < desc->channels; i++) {
+        const float weight = fabsf(desc->weight[i]);
+        if (!(weight > 0 && weight >= fabsf(desc->bias[i]) * 0.000244140625f)) return MO_E_STATE;
+    }
+    moi_norm_job job = moi_norm_job_of(desc, y, x);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_restore_rows, &job);
     return MO_OK;
 }
 
@@ -21901,6 +22160,886 @@ static mo_status moi_rope_run(const mo_rope_desc *desc, float *x, int back) {
 mo_status mo_rope_forward(const mo_rope_desc *desc, float *x) { return moi_rope_run(desc, x, 0); }
 mo_status mo_rope_backward(const mo_rope_desc *desc, float *dx) {
     return moi_rope_run(desc, dx, 1);
+}
+/* mo_mask.c - see mo_mask.h. All of it is y = decided ? high x : low x. */
+
+typedef enum moi_mask_by { moi_mask_by_sign, moi_mask_by_bits, moi_mask_by_seed } moi_mask_by;
+
+typedef struct moi_mask_job {
+    moi_mask_by by;
+    const float *sign, *x;
+    const uint32_t *mask;
+    uint64_t seed;
+    uint32_t key, below; /* of random numbers of 24 bits */
+    float high, low;
+    int zero; /* low is 0, also of infinity and NaN */
+    float *y;
+    uint32_t *to; /* the mask that is written; NULL = none */
+    size_t n;
+} moi_mask_job;
+
+/* bit of each lane */
+static const uint32_t moi_mask_lanes[16] = {
+    1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+
+#define MOI_ISA scalar
+/* mo_mask.inc - numbers kept or not by one bit each, for one instruction set: a word of 32 numbers
+ * at a time. */
+
+/* What decides of numbers from i on: their sign, the mask, or random bits. */
+MOI_INLINE MOI_VM MOI_FN(moi_mask_decide)(
+    moi_mask_by by, const moi_mask_job *job, size_t i, uint32_t word, MOI_VI index) {
+    if (by == moi_mask_by_sign) return MOI_LT(MOI_SET1(0.0f), MOI_LOAD(job->sign + i));
+    if (by == moi_mask_by_bits) {
+        const MOI_VI lane = MOI_BITS(MOI_LOAD((const float *)(const void *)moi_mask_lanes));
+        const MOI_VI bits = MOI_IAND(MOI_ISET1(word), lane);
+        return MOI_IGT(bits, MOI_ISET1(0));
+    }
+    const MOI_VI drawn = MOI_ISRL(MOI_RANDOM(index, MOI_ISET1(job->key)), 8);
+    return MOI_IGT(drawn, MOI_ISET1(job->below - 1));
+}
+
+MOI_INLINE void MOI_FN(moi_mask_run_by)(
+    moi_mask_by by, const moi_mask_job *job, size_t begin, size_t end) {
+    const MOI_V high = MOI_SET1(job->high), low = MOI_SET1(job->low);
+    for (size_t w = begin; w < end; w++) {
+        const uint32_t from = by == moi_mask_by_bits ? job->mask[w] : 0;
+        uint32_t word = 0;
+        for (size_t k = 0; k < 32; k += MOI_LANES) {
+            const size_t i = 32 * w + k;
+            const MOI_VI index = MOI_FN(moi_index)((uint32_t)i);
+            const MOI_VM m = MOI_FN(moi_mask_decide)(by, job, i, from >> k, index);
+            const MOI_V x = MOI_LOAD(job->x + i);
+            const MOI_V below = job->zero ? MOI_SET1(0.0f) : MOI_MUL(x, low);
+            MOI_STORE(job->y + i, MOI_SELECT(m, MOI_MUL(x, high), below));
+            word |= MOI_MASK_BITS(m) << k;
+        }
+        if (job->to) job->to[w] = word;
+    }
+}
+
+/* Whole words begin..end-1. */
+MOI_TARGET static void MOI_FN(moi_mask_run)(const moi_mask_job *job, size_t begin, size_t end) {
+    switch (job->by) {
+    case moi_mask_by_sign: MOI_FN(moi_mask_run_by)(moi_mask_by_sign, job, begin, end); break;
+    case moi_mask_by_bits: MOI_FN(moi_mask_run_by)(moi_mask_by_bits, job, begin, end); break;
+    default: MOI_FN(moi_mask_run_by)(moi_mask_by_seed, job, begin, end); break;
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_mask.inc - numbers kept or not by one bit each, for one instruction set: a word of 32 numbers
+ * at a time. */
+
+/* What decides of numbers from i on: their sign, the mask, or random bits. */
+MOI_INLINE MOI_VM MOI_FN(moi_mask_decide)(
+    moi_mask_by by, const moi_mask_job *job, size_t i, uint32_t word, MOI_VI index) {
+    if (by == moi_mask_by_sign) return MOI_LT(MOI_SET1(0.0f), MOI_LOAD(job->sign + i));
+    if (by == moi_mask_by_bits) {
+        const MOI_VI lane = MOI_BITS(MOI_LOAD((const float *)(const void *)moi_mask_lanes));
+        const MOI_VI bits = MOI_IAND(MOI_ISET1(word), lane);
+        return MOI_IGT(bits, MOI_ISET1(0));
+    }
+    const MOI_VI drawn = MOI_ISRL(MOI_RANDOM(index, MOI_ISET1(job->key)), 8);
+    return MOI_IGT(drawn, MOI_ISET1(job->below - 1));
+}
+
+MOI_INLINE void MOI_FN(moi_mask_run_by)(
+    moi_mask_by by, const moi_mask_job *job, size_t begin, size_t end) {
+    const MOI_V high = MOI_SET1(job->high), low = MOI_SET1(job->low);
+    for (size_t w = begin; w < end; w++) {
+        const uint32_t from = by == moi_mask_by_bits ? job->mask[w] : 0;
+        uint32_t word = 0;
+        for (size_t k = 0; k < 32; k += MOI_LANES) {
+            const size_t i = 32 * w + k;
+            const MOI_VI index = MOI_FN(moi_index)((uint32_t)i);
+            const MOI_VM m = MOI_FN(moi_mask_decide)(by, job, i, from >> k, index);
+            const MOI_V x = MOI_LOAD(job->x + i);
+            const MOI_V below = job->zero ? MOI_SET1(0.0f) : MOI_MUL(x, low);
+            MOI_STORE(job->y + i, MOI_SELECT(m, MOI_MUL(x, high), below));
+            word |= MOI_MASK_BITS(m) << k;
+        }
+        if (job->to) job->to[w] = word;
+    }
+}
+
+/* Whole words begin..end-1. */
+MOI_TARGET static void MOI_FN(moi_mask_run)(const moi_mask_job *job, size_t begin, size_t end) {
+    switch (job->by) {
+    case moi_mask_by_sign: MOI_FN(moi_mask_run_by)(moi_mask_by_sign, job, begin, end); break;
+    case moi_mask_by_bits: MOI_FN(moi_mask_run_by)(moi_mask_by_bits, job, begin, end); break;
+    default: MOI_FN(moi_mask_run_by)(moi_mask_by_seed, job, begin, end); break;
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_mask.inc - numbers kept or not by one bit each, for one instruction set: a word of 32 numbers
+ * at a time. */
+
+/* What decides of numbers from i on: their sign, the mask, or random bits. */
+MOI_INLINE MOI_VM MOI_FN(moi_mask_decide)(
+    moi_mask_by by, const moi_mask_job *job, size_t i, uint32_t word, MOI_VI index) {
+    if (by == moi_mask_by_sign) return MOI_LT(MOI_SET1(0.0f), MOI_LOAD(job->sign + i));
+    if (by == moi_mask_by_bits) {
+        const MOI_VI lane = MOI_BITS(MOI_LOAD((const float *)(const void *)moi_mask_lanes));
+        const MOI_VI bits = MOI_IAND(MOI_ISET1(word), lane);
+        return MOI_IGT(bits, MOI_ISET1(0));
+    }
+    const MOI_VI drawn = MOI_ISRL(MOI_RANDOM(index, MOI_ISET1(job->key)), 8);
+    return MOI_IGT(drawn, MOI_ISET1(job->below - 1));
+}
+
+MOI_INLINE void MOI_FN(moi_mask_run_by)(
+    moi_mask_by by, const moi_mask_job *job, size_t begin, size_t end) {
+    const MOI_V high = MOI_SET1(job->high), low = MOI_SET1(job->low);
+    for (size_t w = begin; w < end; w++) {
+        const uint32_t from = by == moi_mask_by_bits ? job->mask[w] : 0;
+        uint32_t word = 0;
+        for (size_t k = 0; k < 32; k += MOI_LANES) {
+            const size_t i = 32 * w + k;
+            const MOI_VI index = MOI_FN(moi_index)((uint32_t)i);
+            const MOI_VM m = MOI_FN(moi_mask_decide)(by, job, i, from >> k, index);
+            const MOI_V x = MOI_LOAD(job->x + i);
+            const MOI_V below = job->zero ? MOI_SET1(0.0f) : MOI_MUL(x, low);
+            MOI_STORE(job->y + i, MOI_SELECT(m, MOI_MUL(x, high), below));
+            word |= MOI_MASK_BITS(m) << k;
+        }
+        if (job->to) job->to[w] = word;
+    }
+}
+
+/* Whole words begin..end-1. */
+MOI_TARGET static void MOI_FN(moi_mask_run)(const moi_mask_job *job, size_t begin, size_t end) {
+    switch (job->by) {
+    case moi_mask_by_sign: MOI_FN(moi_mask_run_by)(moi_mask_by_sign, job, begin, end); break;
+    case moi_mask_by_bits: MOI_FN(moi_mask_run_by)(moi_mask_by_bits, job, begin, end); break;
+    default: MOI_FN(moi_mask_run_by)(moi_mask_by_seed, job, begin, end); break;
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_mask.inc - numbers kept or not by one bit each, for one instruction set: a word of 32 numbers
+ * at a time. */
+
+/* What decides of numbers from i on: their sign, the mask, or random bits. */
+MOI_INLINE MOI_VM MOI_FN(moi_mask_decide)(
+    moi_mask_by by, const moi_mask_job *job, size_t i, uint32_t word, MOI_VI index) {
+    if (by == moi_mask_by_sign) return MOI_LT(MOI_SET1(0.0f), MOI_LOAD(job->sign + i));
+    if (by == moi_mask_by_bits) {
+        const MOI_VI lane = MOI_BITS(MOI_LOAD((const float *)(const void *)moi_mask_lanes));
+        const MOI_VI bits = MOI_IAND(MOI_ISET1(word), lane);
+        return MOI_IGT(bits, MOI_ISET1(0));
+    }
+    const MOI_VI drawn = MOI_ISRL(MOI_RANDOM(index, MOI_ISET1(job->key)), 8);
+    return MOI_IGT(drawn, MOI_ISET1(job->below - 1));
+}
+
+MOI_INLINE void MOI_FN(moi_mask_run_by)(
+    moi_mask_by by, const moi_mask_job *job, size_t begin, size_t end) {
+    const MOI_V high = MOI_SET1(job->high), low = MOI_SET1(job->low);
+    for (size_t w = begin; w < end; w++) {
+        const uint32_t from = by == moi_mask_by_bits ? job->mask[w] : 0;
+        uint32_t word = 0;
+        for (size_t k = 0; k < 32; k += MOI_LANES) {
+            const size_t i = 32 * w + k;
+            const MOI_VI index = MOI_FN(moi_index)((uint32_t)i);
+            const MOI_VM m = MOI_FN(moi_mask_decide)(by, job, i, from >> k, index);
+            const MOI_V x = MOI_LOAD(job->x + i);
+            const MOI_V below = job->zero ? MOI_SET1(0.0f) : MOI_MUL(x, low);
+            MOI_STORE(job->y + i, MOI_SELECT(m, MOI_MUL(x, high), below));
+            word |= MOI_MASK_BITS(m) << k;
+        }
+        if (job->to) job->to[w] = word;
+    }
+}
+
+/* Whole words begin..end-1. */
+MOI_TARGET static void MOI_FN(moi_mask_run)(const moi_mask_job *job, size_t begin, size_t end) {
+    switch (job->by) {
+    case moi_mask_by_sign: MOI_FN(moi_mask_run_by)(moi_mask_by_sign, job, begin, end); break;
+    case moi_mask_by_bits: MOI_FN(moi_mask_run_by)(moi_mask_by_bits, job, begin, end); break;
+    default: MOI_FN(moi_mask_run_by)(moi_mask_by_seed, job, begin, end); break;
+    }
+}
+#undef MOI_ISA
+#endif
+
+static int moi_mask_keeps(const moi_mask_job *job, size_t i) {
+    if (job->by == moi_mask_by_sign) return job->sign[i] > 0;
+    if (job->by == moi_mask_by_bits) return (int)(job->mask[i / 32] >> i % 32 & 1);
+    return moi_random_mix((uint32_t)i ^ job->key) >> 8 >= job->below;
+}
+
+/* The last word, where it is not whole. */
+static void moi_mask_rest(const moi_mask_job *job) {
+    uint32_t word = 0;
+    for (size_t i = job->n / 32 * 32; i < job->n; i++) {
+        const int kept = moi_mask_keeps(job, i);
+        const float below = job->zero ? 0.0f : job->x[i] * job->low;
+        job->y[i] = kept ? job->x[i] * job->high : below;
+        word |= (uint32_t)kept << i % 32;
+    }
+    if (job->to) job->to[job->n / 32] = word;
+}
+
+enum { moi_mask_key_words = 1 << 27 }; /* those of the numbers that share a key */
+
+static void moi_mask_words_of(const void *context, size_t begin, size_t end) {
+    moi_mask_job job = *(const moi_mask_job *)context;
+    for (size_t next; begin < end; begin = next) {
+        next = moi_min(end, (begin / moi_mask_key_words + 1) * moi_mask_key_words);
+        job.key = moi_random_key(job.seed, begin / moi_mask_key_words);
+        const size_t whole = moi_min(next, job.n / 32);
+        if (begin < whole) MOI_DISPATCH(moi_mask_run, (&job, begin, whole));
+        if (whole < next) moi_mask_rest(&job);
+    }
+}
+
+size_t mo_mask_words(size_t n) { return moi_ceil_div(n, 32); }
+
+static void moi_mask_start(
+    moi_mask_job *job, const float *x, float *y, size_t n, const mo_parallel *parallel) {
+    job->x = x;
+    job->y = y;
+    job->n = n;
+    job->zero = job->low == 0.0f;
+    mo_parallel_for(parallel, mo_mask_words(n), 128, moi_mask_words_of, job);
+}
+
+/* ---- ReLU ---------------------------------------------------------------------------------- */
+
+static mo_status moi_relu(const float *sign, const uint32_t *mask, const float *x, float slope,
+    uint32_t *to, float *y, size_t n, const mo_parallel *parallel) {
+    moi_mask_job job;
+    if ((!sign && !mask) || !x || !y || !(slope >= 0)) return MO_E_INVALID;
+    memset(&job, 0, sizeof job);
+    job.by = mask ? moi_mask_by_bits : moi_mask_by_sign;
+    job.sign = sign;
+    job.mask = mask;
+    job.high = 1.0f;
+    job.low = slope;
+    job.to = to;
+    moi_mask_start(&job, x, y, n, parallel);
+    return MO_OK;
+}
+
+mo_status mo_relu_forward(
+    const float *x, float slope, uint32_t *mask, float *y, size_t n, const mo_parallel *parallel) {
+    return moi_relu(x, NULL, x, slope, mask, y, n, parallel);
+}
+
+mo_status mo_relu_backward(const uint32_t *mask, const float *dy, float slope, float *dx, size_t n,
+    const mo_parallel *parallel) {
+    return moi_relu(NULL, mask, dy, slope, NULL, dx, n, parallel);
+}
+
+mo_status mo_relu_backward_output(const float *y, const float *dy, float slope, float *dx, size_t n,
+    const mo_parallel *parallel) {
+    return moi_relu(y, NULL, dy, slope, NULL, dx, n, parallel);
+}
+
+/* ---- dropout ------------------------------------------------------------------------------- */
+
+static mo_status moi_dropout(const mo_dropout_desc *desc, const uint32_t *mask, const float *x,
+    uint32_t *to, float *y, size_t n) {
+    moi_mask_job job;
+    if (!desc || !x || !y || !(desc->p >= 0 && desc->p < 1)) return MO_E_INVALID;
+    memset(&job, 0, sizeof job);
+    job.by = mask ? moi_mask_by_bits : moi_mask_by_seed;
+    job.mask = mask;
+    job.seed = desc->seed;
+    job.below = (uint32_t)(desc->p * 16777216.0f);
+    job.high = 1.0f / (1.0f - desc->p);
+    job.to = to;
+    moi_mask_start(&job, x, y, n, desc->parallel);
+    return MO_OK;
+}
+
+mo_status mo_dropout_forward(
+    const mo_dropout_desc *desc, const float *x, uint32_t *mask, float *y, size_t n) {
+    return moi_dropout(desc, NULL, x, mask, y, n);
+}
+
+mo_status mo_dropout_backward(
+    const mo_dropout_desc *desc, const uint32_t *mask, const float *dy, float *dx, size_t n) {
+    return moi_dropout(desc, mask, dy, NULL, dx, n);
+}
+/* mo_compress.c - see mo_compress.h. A code is found in fixed point: the number in 2^-22 or 2^-26
+ * of a step, plus as many random bits, and what is left of the point. */
+
+typedef struct moi_compress_range {
+    float low, step;
+} moi_compress_range;
+
+typedef struct moi_compress_job {
+    int bits;
+    size_t block, n;
+    uint64_t seed;
+    const float *from; /* encode */
+    float *x;          /* decode */
+    moi_compress_range *ranges;
+    uint8_t *codes;
+} moi_compress_job;
+
+enum { moi_compress_ahead_bytes = 2048 };
+
+/* Limits: below 2^-70 a device that flushes subnormal numbers would find other codes. */
+static moi_compress_range moi_compress_range_of(int bits, float low, float high, float most) {
+    const float span = high - low;
+    moi_compress_range range = {low, 0.0f};
+    if (!(most < HUGE_VALF && span < HUGE_VALF)) range.low = moi_bits_float(0x7fc00000);
+    else if (span >= 8.470329473e-22f)
+        range.step = span * (bits == 8 ? 0.00392156886f : 0.0666666701f);
+    if ((moi_float_bits(range.low) & 0x7fffffff) < 0x00800000) range.low = 0.0f;
+    return range;
+}
+
+#define MOI_ISA scalar
+/* mo_compress.inc - blocks of compressed activations for one instruction set. */
+
+MOI_INLINE void MOI_FN(moi_compress_ends)(const float *x, size_t n, float *low, float *high) {
+    float least = x[0], most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V down = MOI_LOAD(x), up = down;
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+            const MOI_V v = MOI_LOAD(x + i);
+            down = MOI_MIN(v, down);
+            up = MOI_MAX(v, up);
+        }
+        least = 0.0f - MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), down));
+        most = MOI_MAXALL(up);
+    }
+    for (; i < n; i++) {
+        least = moi_vmin_scalar(x[i], least);
+        most = moi_vmax_scalar(x[i], most);
+    }
+    *low = least;
+    *high = most;
+}
+
+/* Codes in the low bits of each lane; unit: 2^shift steps. */
+MOI_INLINE MOI_VI MOI_FN(moi_compress_code)(
+    int bits, MOI_V x, MOI_V low, MOI_V unit, MOI_VI random) {
+    const int shift = 30 - bits;
+    const float last = (float)(((1u << bits) - 1u) << shift);
+    const MOI_V t = MOI_MIN(MOI_MUL(MOI_SUB(x, low), unit), MOI_SET1(last));
+    const MOI_VI part = MOI_IAND(random, MOI_ISET1((1u << shift) - 1u));
+    return MOI_ISRLN(MOI_IADD(MOI_TRUNCATE(t), part), shift);
+}
+
+MOI_INLINE void MOI_FN(moi_compress_encode_numbers)(int bits, const float *x, size_t n,
+    moi_compress_range range, uint32_t key, uint32_t first, uint8_t *codes) {
+    const float unit = 1.0f / range.step * (float)(1u << (30 - bits));
+    const MOI_V vlow = MOI_SET1(range.low), vunit = MOI_SET1(unit);
+    const MOI_VI vkey = MOI_ISET1(key), next = MOI_ISET1((uint32_t)MOI_LANES);
+    MOI_VI index = MOI_FN(moi_index)(first);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_VI random = MOI_RANDOM(index, vkey);
+        MOI_STORE_U8(codes + i,
+            MOI_FN(moi_compress_code)(bits, MOI_LOAD(x + i), vlow, vunit, random));
+        index = MOI_IADD(index, next);
+    }
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI second = MOI_IADD(index, next);
+        const MOI_VI a = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i), vlow, vunit, MOI_RANDOM(index, vkey));
+        const MOI_VI b = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i + MOI_LANES), vlow, vunit, MOI_RANDOM(second, vkey));
+        MOI_STORE_NIBBLES(codes + i / 2, a, b);
+        index = MOI_IADD(second, next);
+    }
+    for (; i < n; i++) {
+        const uint32_t random = moi_random_mix((first + (uint32_t)i) ^ key);
+        const uint32_t code =
+            moi_compress_code_scalar(bits, x[i], range.low, unit, random);
+        if (bits == 8) codes[i] = (uint8_t)code;
+        else if (i % 2 == 0) codes[i / 2] = (uint8_t)(code << 4);
+        else codes[i / 2] = (uint8_t)(codes[i / 2] | code);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_encode_blocks)(const moi_compress_job *job,
+    size_t first, const float *x, size_t n, moi_compress_range *ranges, uint8_t *codes) {
+    const int bits = job->bits;
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i), at = first + i;
+        const uint32_t key = moi_random_key(job->seed, (uint64_t)at >> 32);
+        uint8_t *to = codes + (bits == 8 ? i : i / 2);
+        float low, high;
+        for (size_t k = 0; k < numbers; k += 16) MOI_PREFETCH(x + i + k, moi_compress_ahead_bytes);
+        MOI_FN(moi_compress_ends)(x + i, numbers, &low, &high);
+        *ranges = moi_compress_range_of(
+            bits, low, high, MOI_FN(moi_q8_absmax)(x + i, numbers));
+        if (ranges->step == 0.0f) memset(to, 0, bits == 8 ? numbers : moi_ceil_div(numbers, 2));
+        else if (bits == 8)
+            MOI_FN(moi_compress_encode_numbers)
+            (8, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        else
+            MOI_FN(moi_compress_encode_numbers)
+            (4, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        ranges++;
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_compress_decode_numbers)(
+    int bits, const uint8_t *codes, size_t n, moi_compress_range range, float *x) {
+    const MOI_V low = MOI_SET1(range.low), step = MOI_SET1(range.step);
+    const MOI_VI nibble = MOI_ISET1(15);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(MOI_LOAD_U8(codes + i)), step)));
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI a = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 0), nibble);
+        const MOI_VI b = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 1), nibble);
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(a), step)));
+        MOI_STORE(x + i + MOI_LANES, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(b), step)));
+    }
+    for (; i < n; i++) {
+        const uint32_t pair = codes[bits == 8 ? i : i / 2];
+        const uint32_t code = bits == 8 ? pair : (i % 2 ? pair : pair >> 4) & 15;
+        x[i] = range.low + (float)code * range.step;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_decode_blocks)(const moi_compress_job *job,
+    const moi_compress_range *ranges, const uint8_t *codes, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i);
+        if (job->bits == 8)
+            MOI_FN(moi_compress_decode_numbers)(8, codes + i, numbers, *ranges++, x + i);
+        else MOI_FN(moi_compress_decode_numbers)(4, codes + i / 2, numbers, *ranges++, x + i);
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_compress.inc - blocks of compressed activations for one instruction set. */
+
+MOI_INLINE void MOI_FN(moi_compress_ends)(const float *x, size_t n, float *low, float *high) {
+    float least = x[0], most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V down = MOI_LOAD(x), up = down;
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+            const MOI_V v = MOI_LOAD(x + i);
+            down = MOI_MIN(v, down);
+            up = MOI_MAX(v, up);
+        }
+        least = 0.0f - MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), down));
+        most = MOI_MAXALL(up);
+    }
+    for (; i < n; i++) {
+        least = moi_vmin_scalar(x[i], least);
+        most = moi_vmax_scalar(x[i], most);
+    }
+    *low = least;
+    *high = most;
+}
+
+/* Codes in the low bits of each lane; unit: 2^shift steps. */
+MOI_INLINE MOI_VI MOI_FN(moi_compress_code)(
+    int bits, MOI_V x, MOI_V low, MOI_V unit, MOI_VI random) {
+    const int shift = 30 - bits;
+    const float last = (float)(((1u << bits) - 1u) << shift);
+    const MOI_V t = MOI_MIN(MOI_MUL(MOI_SUB(x, low), unit), MOI_SET1(last));
+    const MOI_VI part = MOI_IAND(random, MOI_ISET1((1u << shift) - 1u));
+    return MOI_ISRLN(MOI_IADD(MOI_TRUNCATE(t), part), shift);
+}
+
+MOI_INLINE void MOI_FN(moi_compress_encode_numbers)(int bits, const float *x, size_t n,
+    moi_compress_range range, uint32_t key, uint32_t first, uint8_t *codes) {
+    const float unit = 1.0f / range.step * (float)(1u << (30 - bits));
+    const MOI_V vlow = MOI_SET1(range.low), vunit = MOI_SET1(unit);
+    const MOI_VI vkey = MOI_ISET1(key), next = MOI_ISET1((uint32_t)MOI_LANES);
+    MOI_VI index = MOI_FN(moi_index)(first);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_VI random = MOI_RANDOM(index, vkey);
+        MOI_STORE_U8(codes + i,
+            MOI_FN(moi_compress_code)(bits, MOI_LOAD(x + i), vlow, vunit, random));
+        index = MOI_IADD(index, next);
+    }
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI second = MOI_IADD(index, next);
+        const MOI_VI a = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i), vlow, vunit, MOI_RANDOM(index, vkey));
+        const MOI_VI b = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i + MOI_LANES), vlow, vunit, MOI_RANDOM(second, vkey));
+        MOI_STORE_NIBBLES(codes + i / 2, a, b);
+        index = MOI_IADD(second, next);
+    }
+    for (; i < n; i++) {
+        const uint32_t random = moi_random_mix((first + (uint32_t)i) ^ key);
+        const uint32_t code =
+            moi_compress_code_scalar(bits, x[i], range.low, unit, random);
+        if (bits == 8) codes[i] = (uint8_t)code;
+        else if (i % 2 == 0) codes[i / 2] = (uint8_t)(code << 4);
+        else codes[i / 2] = (uint8_t)(codes[i / 2] | code);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_encode_blocks)(const moi_compress_job *job,
+    size_t first, const float *x, size_t n, moi_compress_range *ranges, uint8_t *codes) {
+    const int bits = job->bits;
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i), at = first + i;
+        const uint32_t key = moi_random_key(job->seed, (uint64_t)at >> 32);
+        uint8_t *to = codes + (bits == 8 ? i : i / 2);
+        float low, high;
+        for (size_t k = 0; k < numbers; k += 16) MOI_PREFETCH(x + i + k, moi_compress_ahead_bytes);
+        MOI_FN(moi_compress_ends)(x + i, numbers, &low, &high);
+        *ranges = moi_compress_range_of(
+            bits, low, high, MOI_FN(moi_q8_absmax)(x + i, numbers));
+        if (ranges->step == 0.0f) memset(to, 0, bits == 8 ? numbers : moi_ceil_div(numbers, 2));
+        else if (bits == 8)
+            MOI_FN(moi_compress_encode_numbers)
+            (8, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        else
+            MOI_FN(moi_compress_encode_numbers)
+            (4, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        ranges++;
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_compress_decode_numbers)(
+    int bits, const uint8_t *codes, size_t n, moi_compress_range range, float *x) {
+    const MOI_V low = MOI_SET1(range.low), step = MOI_SET1(range.step);
+    const MOI_VI nibble = MOI_ISET1(15);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(MOI_LOAD_U8(codes + i)), step)));
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI a = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 0), nibble);
+        const MOI_VI b = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 1), nibble);
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(a), step)));
+        MOI_STORE(x + i + MOI_LANES, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(b), step)));
+    }
+    for (; i < n; i++) {
+        const uint32_t pair = codes[bits == 8 ? i : i / 2];
+        const uint32_t code = bits == 8 ? pair : (i % 2 ? pair : pair >> 4) & 15;
+        x[i] = range.low + (float)code * range.step;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_decode_blocks)(const moi_compress_job *job,
+    const moi_compress_range *ranges, const uint8_t *codes, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i);
+        if (job->bits == 8)
+            MOI_FN(moi_compress_decode_numbers)(8, codes + i, numbers, *ranges++, x + i);
+        else MOI_FN(moi_compress_decode_numbers)(4, codes + i / 2, numbers, *ranges++, x + i);
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_compress.inc - blocks of compressed activations for one instruction set. */
+
+MOI_INLINE void MOI_FN(moi_compress_ends)(const float *x, size_t n, float *low, float *high) {
+    float least = x[0], most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V down = MOI_LOAD(x), up = down;
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+            const MOI_V v = MOI_LOAD(x + i);
+            down = MOI_MIN(v, down);
+            up = MOI_MAX(v, up);
+        }
+        least = 0.0f - MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), down));
+        most = MOI_MAXALL(up);
+    }
+    for (; i < n; i++) {
+        least = moi_vmin_scalar(x[i], least);
+        most = moi_vmax_scalar(x[i], most);
+    }
+    *low = least;
+    *high = most;
+}
+
+/* Codes in the low bits of each lane; unit: 2^shift steps. */
+MOI_INLINE MOI_VI MOI_FN(moi_compress_code)(
+    int bits, MOI_V x, MOI_V low, MOI_V unit, MOI_VI random) {
+    const int shift = 30 - bits;
+    const float last = (float)(((1u << bits) - 1u) << shift);
+    const MOI_V t = MOI_MIN(MOI_MUL(MOI_SUB(x, low), unit), MOI_SET1(last));
+    const MOI_VI part = MOI_IAND(random, MOI_ISET1((1u << shift) - 1u));
+    return MOI_ISRLN(MOI_IADD(MOI_TRUNCATE(t), part), shift);
+}
+
+MOI_INLINE void MOI_FN(moi_compress_encode_numbers)(int bits, const float *x, size_t n,
+    moi_compress_range range, uint32_t key, uint32_t first, uint8_t *codes) {
+    const float unit = 1.0f / range.step * (float)(1u << (30 - bits));
+    const MOI_V vlow = MOI_SET1(range.low), vunit = MOI_SET1(unit);
+    const MOI_VI vkey = MOI_ISET1(key), next = MOI_ISET1((uint32_t)MOI_LANES);
+    MOI_VI index = MOI_FN(moi_index)(first);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_VI random = MOI_RANDOM(index, vkey);
+        MOI_STORE_U8(codes + i,
+            MOI_FN(moi_compress_code)(bits, MOI_LOAD(x + i), vlow, vunit, random));
+        index = MOI_IADD(index, next);
+    }
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI second = MOI_IADD(index, next);
+        const MOI_VI a = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i), vlow, vunit, MOI_RANDOM(index, vkey));
+        const MOI_VI b = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i + MOI_LANES), vlow, vunit, MOI_RANDOM(second, vkey));
+        MOI_STORE_NIBBLES(codes + i / 2, a, b);
+        index = MOI_IADD(second, next);
+    }
+    for (; i < n; i++) {
+        const uint32_t random = moi_random_mix((first + (uint32_t)i) ^ key);
+        const uint32_t code =
+            moi_compress_code_scalar(bits, x[i], range.low, unit, random);
+        if (bits == 8) codes[i] = (uint8_t)code;
+        else if (i % 2 == 0) codes[i / 2] = (uint8_t)(code << 4);
+        else codes[i / 2] = (uint8_t)(codes[i / 2] | code);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_encode_blocks)(const moi_compress_job *job,
+    size_t first, const float *x, size_t n, moi_compress_range *ranges, uint8_t *codes) {
+    const int bits = job->bits;
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i), at = first + i;
+        const uint32_t key = moi_random_key(job->seed, (uint64_t)at >> 32);
+        uint8_t *to = codes + (bits == 8 ? i : i / 2);
+        float low, high;
+        for (size_t k = 0; k < numbers; k += 16) MOI_PREFETCH(x + i + k, moi_compress_ahead_bytes);
+        MOI_FN(moi_compress_ends)(x + i, numbers, &low, &high);
+        *ranges = moi_compress_range_of(
+            bits, low, high, MOI_FN(moi_q8_absmax)(x + i, numbers));
+        if (ranges->step == 0.0f) memset(to, 0, bits == 8 ? numbers : moi_ceil_div(numbers, 2));
+        else if (bits == 8)
+            MOI_FN(moi_compress_encode_numbers)
+            (8, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        else
+            MOI_FN(moi_compress_encode_numbers)
+            (4, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        ranges++;
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_compress_decode_numbers)(
+    int bits, const uint8_t *codes, size_t n, moi_compress_range range, float *x) {
+    const MOI_V low = MOI_SET1(range.low), step = MOI_SET1(range.step);
+    const MOI_VI nibble = MOI_ISET1(15);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(MOI_LOAD_U8(codes + i)), step)));
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI a = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 0), nibble);
+        const MOI_VI b = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 1), nibble);
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(a), step)));
+        MOI_STORE(x + i + MOI_LANES, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(b), step)));
+    }
+    for (; i < n; i++) {
+        const uint32_t pair = codes[bits == 8 ? i : i / 2];
+        const uint32_t code = bits == 8 ? pair : (i % 2 ? pair : pair >> 4) & 15;
+        x[i] = range.low + (float)code * range.step;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_decode_blocks)(const moi_compress_job *job,
+    const moi_compress_range *ranges, const uint8_t *codes, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i);
+        if (job->bits == 8)
+            MOI_FN(moi_compress_decode_numbers)(8, codes + i, numbers, *ranges++, x + i);
+        else MOI_FN(moi_compress_decode_numbers)(4, codes + i / 2, numbers, *ranges++, x + i);
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_compress.inc - blocks of compressed activations for one instruction set. */
+
+MOI_INLINE void MOI_FN(moi_compress_ends)(const float *x, size_t n, float *low, float *high) {
+    float least = x[0], most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V down = MOI_LOAD(x), up = down;
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+            const MOI_V v = MOI_LOAD(x + i);
+            down = MOI_MIN(v, down);
+            up = MOI_MAX(v, up);
+        }
+        least = 0.0f - MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), down));
+        most = MOI_MAXALL(up);
+    }
+    for (; i < n; i++) {
+        least = moi_vmin_scalar(x[i], least);
+        most = moi_vmax_scalar(x[i], most);
+    }
+    *low = least;
+    *high = most;
+}
+
+/* Codes in the low bits of each lane; unit: 2^shift steps. */
+MOI_INLINE MOI_VI MOI_FN(moi_compress_code)(
+    int bits, MOI_V x, MOI_V low, MOI_V unit, MOI_VI random) {
+    const int shift = 30 - bits;
+    const float last = (float)(((1u << bits) - 1u) << shift);
+    const MOI_V t = MOI_MIN(MOI_MUL(MOI_SUB(x, low), unit), MOI_SET1(last));
+    const MOI_VI part = MOI_IAND(random, MOI_ISET1((1u << shift) - 1u));
+    return MOI_ISRLN(MOI_IADD(MOI_TRUNCATE(t), part), shift);
+}
+
+MOI_INLINE void MOI_FN(moi_compress_encode_numbers)(int bits, const float *x, size_t n,
+    moi_compress_range range, uint32_t key, uint32_t first, uint8_t *codes) {
+    const float unit = 1.0f / range.step * (float)(1u << (30 - bits));
+    const MOI_V vlow = MOI_SET1(range.low), vunit = MOI_SET1(unit);
+    const MOI_VI vkey = MOI_ISET1(key), next = MOI_ISET1((uint32_t)MOI_LANES);
+    MOI_VI index = MOI_FN(moi_index)(first);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_VI random = MOI_RANDOM(index, vkey);
+        MOI_STORE_U8(codes + i,
+            MOI_FN(moi_compress_code)(bits, MOI_LOAD(x + i), vlow, vunit, random));
+        index = MOI_IADD(index, next);
+    }
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI second = MOI_IADD(index, next);
+        const MOI_VI a = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i), vlow, vunit, MOI_RANDOM(index, vkey));
+        const MOI_VI b = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i + MOI_LANES), vlow, vunit, MOI_RANDOM(second, vkey));
+        MOI_STORE_NIBBLES(codes + i / 2, a, b);
+        index = MOI_IADD(second, next);
+    }
+    for (; i < n; i++) {
+        const uint32_t random = moi_random_mix((first + (uint32_t)i) ^ key);
+        const uint32_t code =
+            moi_compress_code_scalar(bits, x[i], range.low, unit, random);
+        if (bits == 8) codes[i] = (uint8_t)code;
+        else if (i % 2 == 0) codes[i / 2] = (uint8_t)(code << 4);
+        else codes[i / 2] = (uint8_t)(codes[i / 2] | code);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_encode_blocks)(const moi_compress_job *job,
+    size_t first, const float *x, size_t n, moi_compress_range *ranges, uint8_t *codes) {
+    const int bits = job->bits;
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i), at = first + i;
+        const uint32_t key = moi_random_key(job->seed, (uint64_t)at >> 32);
+        uint8_t *to = codes + (bits == 8 ? i : i / 2);
+        float low, high;
+        for (size_t k = 0; k < numbers; k += 16) MOI_PREFETCH(x + i + k, moi_compress_ahead_bytes);
+        MOI_FN(moi_compress_ends)(x + i, numbers, &low, &high);
+        *ranges = moi_compress_range_of(
+            bits, low, high, MOI_FN(moi_q8_absmax)(x + i, numbers));
+        if (ranges->step == 0.0f) memset(to, 0, bits == 8 ? numbers : moi_ceil_div(numbers, 2));
+        else if (bits == 8)
+            MOI_FN(moi_compress_encode_numbers)
+            (8, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        else
+            MOI_FN(moi_compress_encode_numbers)
+            (4, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        ranges++;
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_compress_decode_numbers)(
+    int bits, const uint8_t *codes, size_t n, moi_compress_range range, float *x) {
+    const MOI_V low = MOI_SET1(range.low), step = MOI_SET1(range.step);
+    const MOI_VI nibble = MOI_ISET1(15);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(MOI_LOAD_U8(codes + i)), step)));
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI a = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 0), nibble);
+        const MOI_VI b = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 1), nibble);
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(a), step)));
+        MOI_STORE(x + i + MOI_LANES, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(b), step)));
+    }
+    for (; i < n; i++) {
+        const uint32_t pair = codes[bits == 8 ? i : i / 2];
+        const uint32_t code = bits == 8 ? pair : (i % 2 ? pair : pair >> 4) & 15;
+        x[i] = range.low + (float)code * range.step;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_decode_blocks)(const moi_compress_job *job,
+    const moi_compress_range *ranges, const uint8_t *codes, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i);
+        if (job->bits == 8)
+            MOI_FN(moi_compress_decode_numbers)(8, codes + i, numbers, *ranges++, x + i);
+        else MOI_FN(moi_compress_decode_numbers)(4, codes + i / 2, numbers, *ranges++, x + i);
+    }
+}
+#undef MOI_ISA
+#endif
+
+static int moi_compress_begin(moi_compress_job *job, const mo_compress_desc *desc, size_t n) {
+    if (!desc) return 0;
+    memset(job, 0, sizeof *job);
+    job->bits = desc->bits == 0 ? 8 : desc->bits;
+    if (job->bits != 8 && job->bits != 4) return 0;
+    job->block = desc->block;
+    if (job->block == 0) job->block = job->bits == 8 ? 256 : 64;
+    job->seed = desc->seed;
+    job->n = n;
+    return moi_is_pow2(job->block) && job->block >= 64 && job->block <= 256;
+}
+
+size_t mo_compress_size(const mo_compress_desc *desc, size_t n) {
+    moi_compress_job job;
+    size_t size;
+    if (!moi_compress_begin(&job, desc, n)) return 0;
+    const size_t codes = job.bits == 8 ? n : moi_ceil_div(n, 2);
+    if (!moi_mul(moi_ceil_div(n, job.block), sizeof *job.ranges, &size)) return 0;
+    return moi_add(size, codes, &size) ? size : 0;
+}
+
+static mo_status moi_compress_bind(
+    moi_compress_job *job, const mo_compress_desc *desc, size_t n, const void *codes) {
+    if (!codes || !moi_compress_begin(job, desc, n)) return MO_E_INVALID;
+    job->ranges = (moi_compress_range *)(uintptr_t)codes;
+    job->codes = (uint8_t *)(job->ranges + moi_ceil_div(n, job->block));
+    return MO_OK;
+}
+
+static void moi_compress_encode_rows(const void *context, size_t begin, size_t end) {
+    const moi_compress_job *job = (const moi_compress_job *)context;
+    const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
+    uint8_t *codes = job->codes + (job->bits == 8 ? at : at / 2);
+    MOI_DISPATCH(
+        moi_compress_encode_blocks, (job, at, job->from + at, n, job->ranges + begin, codes));
+}
+
+static void moi_compress_decode_rows(const void *context, size_t begin, size_t end) {
+    const moi_compress_job *job = (const moi_compress_job *)context;
+    const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
+    const uint8_t *codes = job->codes + (job->bits == 8 ? at : at / 2);
+    MOI_DISPATCH(moi_compress_decode_blocks, (job, job->ranges + begin, codes, n, job->x + at));
+}
+
+mo_status mo_compress_encode(const mo_compress_desc *desc, const float *x, size_t n, void *codes) {
+    moi_compress_job job;
+    if (!x) return MO_E_INVALID;
+    const mo_status status = moi_compress_bind(&job, desc, n, codes);
+    if (status != MO_OK) return status;
+    job.from = x;
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_compress_encode_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_compress_decode(const mo_compress_desc *desc, const void *codes, size_t n, float *x) {
+    moi_compress_job job;
+    if (!x) return MO_E_INVALID;
+    const mo_status status = moi_compress_bind(&job, desc, n, codes);
+    if (status != MO_OK) return status;
+    job.x = x;
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_compress_decode_rows, &job);
+    return MO_OK;
 }
 /* mo_attention.c - see mo_attention.h. Queries go in tiles of moi_attention_rows, keys in blocks of
  * moi_attention_keys: blocks as long as a short sequence, so that the running softmax of the papers
