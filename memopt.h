@@ -3861,20 +3861,33 @@ typedef enum mo_tensor_role {
     MO_TENSOR_CHEAP,     /* as SAVED at the full level; at the light level it lives only inside
                             forward, and backward computes it again */
     MO_TENSOR_FORWARD,   /* temporary of forward, and of a recompute */
-    MO_TENSOR_BACKWARD   /* temporary of backward */
+    MO_TENSOR_BACKWARD,  /* temporary of backward */
+    MO_TENSOR_WIDE,      /* as SAVED at the full and the light level; at the compressed level it
+                            lives only inside forward, which encodes it, and again inside backward,
+                            which decodes it */
+    MO_TENSOR_CODES      /* at the compressed level, as SAVED: what a WIDE tensor is encoded to; at
+                            the others there is none, its address is NULL */
 } mo_tensor_role;
+
+/* At which level a stage is saved: each keeps fewer bytes than the one before, for more time. */
+typedef enum mo_remat_level {
+    MO_LEVEL_FULL = 0,
+    MO_LEVEL_LIGHT,     /* without CHEAP tensors */
+    MO_LEVEL_COMPRESSED /* nor WIDE ones, but with their CODES */
+} mo_remat_level;
 
 /* mo_stage_tensor - one tensor inside a stage.
  *
  * name            for reports; NULL = "tensor"
  * size            bytes; 0 = none, its address is NULL
- * category        0 = activation for SAVED and CHEAP, workspace for the others. A gradient that an
- *                 update inside backward uses up is BACKWARD, of category GRAD
+ * category        0 = workspace for FORWARD and BACKWARD, activation for the others. A gradient that
+ *                 an update inside backward uses up is BACKWARD, of category GRAD
  * forward_first   sub-steps of the stage's forward in which it is live, inclusive; unused by
  * forward_last    BACKWARD. A saved tensor is live from forward_first until the stage's backward
  * backward_first  sub-steps of the stage's backward, inclusive; unused by FORWARD. A saved tensor
  * backward_last   is live until backward_last; backward_first is where the light level writes it
- *                 again */
+ *                 again, and the compressed one a WIDE tensor. CODES are written in forward_first,
+ *                 where their WIDE tensor must be live, and read in its backward_first */
 typedef struct mo_stage_tensor {
     const char *name;
     size_t size;
@@ -3893,13 +3906,15 @@ typedef struct mo_stage_tensor {
  * output_first    sub-step of forward that writes x[i + 1] first; 0 = live during the whole op
  * gradient_first  sub-step of backward (of the loss: of forward) that writes dx[i] first
  * tensors         [n_tensors]; of the loss they live in its forward sub-steps, whatever their role,
- *                 and none may be BACKWARD
+ *                 and none may be BACKWARD or CODES
  * forward_s       costs in seconds, or in any other unit; the loss's op costs forward_s +
  *                 backward_s
  * backward_s
  * light_s         what backward takes more at the light level
  * output_s        part of forward_s that only makes x[i + 1]: a recompute whose x[i + 1] nobody
  *                 reads leaves it out
+ * compress_s      what encoding in forward and decoding in backward take together, at the
+ *                 compressed level; light_s is added to it
  * in_place        not 0 = backward may write dx[i] over dx[i + 1]: one address for both, where they
  *                 have the same size */
 typedef struct mo_stage {
@@ -3911,6 +3926,7 @@ typedef struct mo_stage {
     size_t n_tensors;
     double forward_s, backward_s, light_s, output_s;
     int in_place;
+    double compress_s;
 } mo_stage;
 
 /* mo_chain - the network.
@@ -3939,11 +3955,13 @@ typedef enum mo_remat_policy {
  * policy      0 = MO_REMAT_NONE
  * n_segments  of MO_REMAT_SQRT; more than there are stages = one stage each; 0 = the number with
  *             the lowest estimated peak, around sqrt(stages)
- * keep_cheap  of BLOCK and SQRT: not 0 = keep at the full level, so CHEAP tensors too; 0 = light */
+ * keep_cheap  of BLOCK and SQRT: not 0 = keep at the full level, so CHEAP tensors too; 0 = light
+ * compress    not 0 = keep at the compressed level, whatever keep_cheap and the policy say */
 typedef struct mo_remat_desc {
     mo_remat_policy policy;
     size_t n_segments;
     int keep_cheap;
+    int compress;
 } mo_remat_desc;
 
 /* What a step does. The last four move bytes between the memory that is planned and another, larger
@@ -3963,8 +3981,9 @@ typedef enum mo_step_op {
  *
  * save   FORWARD, RECOMPUTE: keep the tensors that backward needs. OFFLOAD, PREFETCH and their
  *        WAITs: not 0 = what the stage saved is moved, 0 = x[stage]. Both are two ops
- * light  with save: at the light level; BACKWARD: the level at which this stage was saved, so not 0
- *        means that backward computes the CHEAP tensors again */
+ * light  with save: the mo_remat_level; BACKWARD: the level at which this stage was saved, so not 0
+ *        means that backward computes the CHEAP tensors again, and MO_LEVEL_COMPRESSED that it
+ *        decodes the WIDE ones. Any other number counts as MO_LEVEL_LIGHT */
 typedef struct mo_remat_op {
     mo_step_op op;
     size_t stage;
@@ -4004,8 +4023,8 @@ MEMOPT_API size_t mo_remat_schedule_capacity(const mo_chain *chain, const mo_rem
  * capacity  see mo_remat_schedule_capacity
  * n_ops     out
  *
- * A stage of which nothing is kept at the level asked for (no SAVED tensor; at the full level no
- * CHEAP one either) is not run again for its own backward.
+ * A stage of which nothing is kept at the level asked for (at the light level: no SAVED nor WIDE
+ * tensor; at the full level no CHEAP one either) is not run again for its own backward.
  *
  * Memory:  none
  * Threads: safe
@@ -4187,8 +4206,9 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_flat_simulate(const mo_flat_chain
  * Since:   0.1 */
 MEMOPT_API double mo_remat_flat_ideal(const mo_flat_chain *chain, size_t first);
 
-/* mo_remat_flatten - the flat chain of a detailed one. Option 0 of a stage keeps SAVED and CHEAP
- * tensors; option 1, where there are CHEAP ones, is the light level. The tmp of an op follows from
+/* mo_remat_flatten - the flat chain of a detailed one. Option 0 of a stage is the full level;
+ * where there are CHEAP tensors the next one is the light level, and where there are CODES the last
+ * one the compressed level. The tmp of an op follows from
  * the sub-steps in which its tensors live: no op has more bytes live in a plan of the schedule than
  * the flat chain counts. It counts more where x[i + 1] is dropped before backward of stage i.
  *
@@ -5118,7 +5138,7 @@ MEMOPT_API mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *wr
  *      "cost_s": .., "ideal_s": .., "peak_step": .., "bytes": {"param": .., ..},
  *      "fixed": [{"name": .., "category": .., "offset": .., "size": ..}, ..],
  *      "steps": [{"op": "forward", "stage": 0, "name": .., "save": true, "light": false,
- *                 "first": 0, "last": 3,
+ *                 "compressed": false, "first": 0, "last": 3,
  *                 "copies": [{"offset": .., "size": .., "store_offset": ..}, ..]}, ..],
  *      "tensors": [{"name": .., "category": .., "offset": .., "size": .., "first": .., "last": ..,
  *                   "first_step": .., "last_step": ..}, ..]}
@@ -5266,7 +5286,7 @@ typedef struct mo_profile {
  * max_repeats  samples that are kept of each step, the latest ones; 0 = 16
  * allocator    copied; NULL = heap
  *
- * Memory:  44 bytes per stage and repeat
+ * Memory:  60 bytes per stage and repeat
  * Threads: one at a time, as everything here
  * Errors:  MO_E_INVALID (NULL, 0 stages), MO_E_OVERFLOW, MO_E_NO_MEMORY
  * Since:   0.1 */
@@ -5287,20 +5307,23 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_run(
 
 /* mo_profile_fill - write the medians as costs of the stages.
  *
- * stages  in and out  [n_stages] forward_s, backward_s, light_s, output_s
+ * stages  in and out  [n_stages] forward_s, backward_s, light_s, output_s, compress_s
  *
  *   forward_s   = time of FORWARD
  *   output_s    = forward_s - time of a RECOMPUTE whose output nobody reads
  *   backward_s  = time of BACKWARD; light_s = what it takes more at the light level
+ *   compress_s  = what FORWARD and BACKWARD take more at the compressed level, beside light_s;
+ *                 such steps count for nothing else
  *   the loss:     forward_s + backward_s = time of LOSS
  *
  * What no plan has shown keeps its ratio to the rest: light_s and output_s to the cost that they
- * are a part of, and a sum of two that was measured is split as they were before. Estimates of any
- * unit may so stand in the stages before.
+ * are a part of, compress_s to forward_s, and a sum of two that was measured is split as they were
+ * before. Estimates of any unit may so stand in the stages before.
  *
  * Memory:  none
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a stage has not run; no stage is changed)
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a stage has not run, or at the compressed level
+ *          alone; no stage is changed)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_fill(const mo_profile *profile, mo_stage *stages);
 
@@ -30172,10 +30195,31 @@ static size_t moi_remat_x_size(const mo_chain *chain, size_t i) {
     return i == 0 ? chain->input_size : chain->stages[i - 1].output_size;
 }
 
+static int moi_remat_level(int light) {
+    if (light == MO_LEVEL_COMPRESSED) return MO_LEVEL_COMPRESSED;
+    return light ? MO_LEVEL_LIGHT : MO_LEVEL_FULL;
+}
+
 /* Whether saving at this level keeps the tensor until backward. */
 static int moi_remat_kept(const mo_stage_tensor *tensor, int light) {
+    const int level = moi_remat_level(light);
     if (tensor->size == 0) return 0;
-    return tensor->role == MO_TENSOR_SAVED || (tensor->role == MO_TENSOR_CHEAP && !light);
+    switch (tensor->role) {
+    case MO_TENSOR_SAVED: return 1;
+    case MO_TENSOR_CHEAP: return level == MO_LEVEL_FULL;
+    case MO_TENSOR_WIDE: return level != MO_LEVEL_COMPRESSED;
+    case MO_TENSOR_CODES: return level == MO_LEVEL_COMPRESSED;
+    case MO_TENSOR_FORWARD:
+    case MO_TENSOR_BACKWARD: break;
+    }
+    return 0;
+}
+
+/* Whether the tensor is there in an op: codes are where they are saved, and where they are read. */
+static int moi_remat_has(const mo_stage_tensor *tensor, int is_backward, int save, int light) {
+    if (tensor->role == (is_backward ? MO_TENSOR_FORWARD : MO_TENSOR_BACKWARD)) return 0;
+    if (tensor->role != MO_TENSOR_CODES) return 1;
+    return (is_backward || save) && moi_remat_level(light) == MO_LEVEL_COMPRESSED;
 }
 
 /* Whether saving at this level keeps anything. */
@@ -30205,9 +30249,9 @@ static mo_status moi_remat_check_range(const mo_log *log, const mo_stage *stage,
 static mo_status moi_remat_check_tensor(
     const mo_log *log, const mo_stage *stage, const mo_stage_tensor *tensor, int is_loss) {
     mo_status status = MO_OK;
-    if ((unsigned)tensor->role > MO_TENSOR_BACKWARD ||
+    if ((unsigned)tensor->role > MO_TENSOR_CODES ||
         (unsigned)tensor->category >= MO_CATEGORY_COUNT ||
-        (is_loss && tensor->role == MO_TENSOR_BACKWARD)) {
+        (is_loss && (tensor->role == MO_TENSOR_BACKWARD || tensor->role == MO_TENSOR_CODES))) {
         moi_log(log, MO_LOG_ERROR, "chain: %s.%s: role %d or category %d is not allowed here",
             moi_remat_stage_name(stage), moi_remat_tensor_name(tensor), (int)tensor->role,
             (int)tensor->category);
@@ -30237,7 +30281,7 @@ static mo_status moi_remat_check_stage(const mo_log *log, const mo_stage *stage,
         return MO_E_INVALID;
     }
     if (!(stage->forward_s >= 0 && stage->backward_s >= 0 && stage->light_s >= 0 &&
-            stage->output_s >= 0)) {
+            stage->output_s >= 0 && stage->compress_s >= 0)) {
         moi_log(log, MO_LOG_ERROR, "chain: %s: a cost is negative", moi_remat_stage_name(stage));
         return MO_E_INVALID;
     }
@@ -30275,7 +30319,8 @@ typedef enum moi_remat_phase {
 /* Which tensors come and go within one op, while those of their stage that are kept stay. */
 static int moi_remat_is_transient(const mo_stage_tensor *tensor, moi_remat_phase phase, int light) {
     if (phase == MOI_REMAT_LOSS) return 1;
-    if (tensor->role == MO_TENSOR_CHEAP) return light;
+    if (tensor->role == MO_TENSOR_CHEAP || tensor->role == MO_TENSOR_WIDE)
+        return !moi_remat_kept(tensor, light);
     return tensor->role == (phase == MOI_REMAT_BACKWARD ? MO_TENSOR_BACKWARD : MO_TENSOR_FORWARD);
 }
 
@@ -30387,11 +30432,18 @@ static size_t moi_remat_best_segments(const mo_chain *chain, int light) {
     return best.n_segments;
 }
 
+static int moi_remat_desc_level(const mo_remat_desc *desc) {
+    if (desc->compress) return MO_LEVEL_COMPRESSED;
+    if (desc->policy == MO_REMAT_NONE) return MO_LEVEL_FULL;
+    return desc->policy == MO_REMAT_LIGHT || !desc->keep_cheap ? MO_LEVEL_LIGHT : MO_LEVEL_FULL;
+}
+
 mo_remat_desc mo_remat_desc_defaults(const mo_remat_desc *desc, const mo_chain *chain) {
-    mo_remat_desc full = {MO_REMAT_NONE, 0, 0};
+    mo_remat_desc full = {MO_REMAT_NONE, 0, 0, 0};
     if (desc) full = *desc;
     if (full.policy != MO_REMAT_SQRT || mo_chain_check(chain, NULL) != MO_OK) return full;
-    if (full.n_segments == 0) full.n_segments = moi_remat_best_segments(chain, !full.keep_cheap);
+    if (full.n_segments == 0)
+        full.n_segments = moi_remat_best_segments(chain, moi_remat_desc_level(&full));
     full.n_segments = moi_max(1, moi_min(full.n_segments, chain->n_stages - 1));
     return full;
 }
@@ -30411,7 +30463,7 @@ static void moi_remat_emit(moi_remat_writer *w, mo_step_op op, size_t stage, int
     entry.op = op;
     entry.stage = stage;
     entry.save = save;
-    entry.light = (save || op == MO_STEP_BACKWARD) && w->light;
+    entry.light = save || op == MO_STEP_BACKWARD ? w->light : MO_LEVEL_FULL;
     if (w->n < w->capacity) w->ops[w->n] = entry;
     w->n++;
 }
@@ -30466,10 +30518,10 @@ size_t mo_remat_schedule_capacity(const mo_chain *chain, const mo_remat_desc *de
 
 mo_status mo_remat_schedule(const mo_chain *chain, const mo_remat_desc *desc, mo_remat_op *ops,
     size_t capacity, size_t *n_ops) {
-    moi_remat_writer w = {chain, ops, 0, capacity, 0};
+    moi_remat_writer w = {chain, ops, 0, capacity, MO_LEVEL_FULL};
     if (!n_ops || (!ops && capacity) || mo_chain_check(chain, NULL) != MO_OK) return MO_E_INVALID;
     mo_remat_desc full = mo_remat_desc_defaults(desc, chain);
-    w.light = full.policy == MO_REMAT_NONE ? 0 : full.policy == MO_REMAT_LIGHT || !full.keep_cheap;
+    w.light = moi_remat_desc_level(&full);
     switch (full.policy) {
     case MO_REMAT_NONE:
     case MO_REMAT_LIGHT: moi_remat_emit_all(&w); break;
@@ -30538,7 +30590,7 @@ static const char *moi_remat_check_save(moi_remat_progress *p, const mo_remat_op
     if (!state) return NULL;
     if (state->is_saved) return "saved more than once";
     state->is_saved = 1;
-    state->light = op->light != 0;
+    state->light = (unsigned char)moi_remat_level(op->light);
     return NULL;
 }
 
@@ -30568,7 +30620,7 @@ static const char *moi_remat_check_loss(moi_remat_progress *p, const mo_remat_op
 /* The tensors must be there: saved at the level that backward expects, and not in the store. */
 static const char *moi_remat_check_backward(moi_remat_progress *p, const mo_remat_op *op) {
     const moi_remat_state *state = moi_remat_state_of(p, op->stage);
-    int light = op->light != 0;
+    int light = moi_remat_level(op->light);
     if (op->stage + 1 != p->n_backward || p->n_backward == p->chain->n_stages)
         return "backward must follow the loss, once per stage, in reverse order";
     p->n_backward--;
@@ -30588,7 +30640,8 @@ static const char *moi_remat_check_moved(
     if (!op->save) return p->n_forward < moi_max(op->stage, 1) ? "its x is not there yet" : NULL;
     if (op->stage >= p->n_backward) return "moves for a backward that has run";
     if (!state->is_saved) return "moves what is not saved";
-    return state->light != (op->light != 0) ? "saved at another level than it says" : NULL;
+    return state->light != moi_remat_level(op->light) ? "saved at another level than it says"
+                                                      : NULL;
 }
 
 static const char *moi_remat_check_move(moi_remat_progress *p, const mo_remat_op *op) {
@@ -30728,6 +30781,13 @@ static double moi_remat_unread(
     return cost;
 }
 
+/* What backward, and the forward that saved for it, take more at a level. */
+static double moi_remat_level_cost(const mo_stage *stage, int light) {
+    const int level = moi_remat_level(light);
+    if (level == MO_LEVEL_FULL) return 0;
+    return stage->light_s + (level == MO_LEVEL_COMPRESSED ? stage->compress_s : 0);
+}
+
 double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops) {
     double cost = 0;
     for (size_t i = 0; i < n_ops; i++) {
@@ -30737,7 +30797,7 @@ double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops
         case MO_STEP_RECOMPUTE: cost += stage->forward_s; break;
         case MO_STEP_LOSS: cost += stage->forward_s + stage->backward_s; break;
         case MO_STEP_BACKWARD:
-            cost += stage->backward_s + (ops[i].light ? stage->light_s : 0);
+            cost += stage->backward_s + moi_remat_level_cost(stage, ops[i].light);
             break;
         case MO_STEP_OFFLOAD:
         case MO_STEP_OFFLOAD_WAIT:
@@ -31031,12 +31091,11 @@ typedef struct moi_flat_view {
 
 static int moi_flat_is_live(
     const moi_flat_view *view, const mo_stage_tensor *tensor, unsigned step) {
-    int kept = moi_remat_kept(tensor, view->light);
-    if (view->phase == MOI_FLAT_BACKWARD) {
-        if (tensor->role == MO_TENSOR_FORWARD || step > tensor->backward_last) return 0;
-        return kept || tensor->backward_first <= step;
-    }
-    if (tensor->role == MO_TENSOR_BACKWARD || step < tensor->forward_first) return 0;
+    int kept = moi_remat_kept(tensor, view->light), is_backward = view->phase == MOI_FLAT_BACKWARD;
+    if (!moi_remat_has(tensor, is_backward, view->phase == MOI_FLAT_SAVE, view->light)) return 0;
+    if (is_backward)
+        return step <= tensor->backward_last && (kept || tensor->backward_first <= step);
+    if (step < tensor->forward_first) return 0;
     return (kept && view->phase == MOI_FLAT_SAVE) || step <= tensor->forward_last;
 }
 
@@ -31079,6 +31138,8 @@ static size_t moi_flat_beyond(size_t most, size_t counted) {
     return most > counted ? most - counted : 0;
 }
 
+enum { MOI_FLAT_OPTIONS = 3 }; /* of a stage, at most */
+
 static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *option) {
     const mo_stage *stage = view->stage;
     size_t most, counted;
@@ -31088,7 +31149,7 @@ static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *
         if (moi_remat_kept(&stage->tensors[i], light) &&
             !moi_add(option->kept, stage->tensors[i].size, &option->kept))
             return 0;
-    option->extra_s = light ? stage->light_s : 0;
+    option->extra_s = moi_remat_level_cost(stage, light);
     option->unread_s =
         moi_remat_keeps(stage, light) ? fmin(stage->output_s, stage->forward_s) : stage->forward_s;
     view->phase = MOI_FLAT_SAVE;
@@ -31101,10 +31162,26 @@ static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *
     return 1;
 }
 
-static int moi_flat_has_cheap(const mo_stage *stage) {
+static int moi_flat_has(const mo_stage *stage, mo_tensor_role role) {
     for (size_t i = 0; i < stage->n_tensors; i++)
-        if (stage->tensors[i].role == MO_TENSOR_CHEAP && stage->tensors[i].size) return 1;
+        if (stage->tensors[i].role == role && stage->tensors[i].size) return 1;
     return 0;
+}
+
+/* The levels that differ for a stage, by option; how many. */
+static unsigned moi_flat_levels(const mo_stage *stage, int *levels) {
+    unsigned n = 0;
+    levels[n++] = MO_LEVEL_FULL;
+    if (moi_flat_has(stage, MO_TENSOR_CHEAP)) levels[n++] = MO_LEVEL_LIGHT;
+    if (moi_flat_has(stage, MO_TENSOR_CODES)) levels[n++] = MO_LEVEL_COMPRESSED;
+    return n;
+}
+
+/* The level of an option; light for one that the stage does not have. */
+static int moi_flat_level(const mo_stage *stage, size_t option) {
+    int levels[MOI_FLAT_OPTIONS];
+    if (option == 0) return MO_LEVEL_FULL;
+    return option < moi_flat_levels(stage, levels) ? levels[option] : MO_LEVEL_LIGHT;
 }
 
 static int moi_flat_make_stage(
@@ -31112,6 +31189,7 @@ static int moi_flat_make_stage(
     const mo_stage *from = &chain->stages[i];
     int is_loss = i + 1 == chain->n_stages;
     moi_flat_view view = {from, MOI_FLAT_RUN, is_loss, 0, moi_remat_x_size(chain, i)};
+    int levels[MOI_FLAT_OPTIONS];
     size_t most;
     memset(to, 0, sizeof *to);
     to->name = from->name;
@@ -31122,12 +31200,13 @@ static int moi_flat_make_stage(
     to->forward_tmp = moi_flat_beyond(most, is_loss ? view.input_size : from->output_size);
     if (is_loss) return 1;
     to->options = options;
-    to->n_options = moi_flat_has_cheap(from) ? 2 : 1;
-    return moi_flat_make_option(&view, 0, &options[0]) &&
-        (to->n_options == 1 || moi_flat_make_option(&view, 1, &options[1]));
+    to->n_options = moi_flat_levels(from, levels);
+    for (unsigned k = 0; k < to->n_options; k++)
+        if (!moi_flat_make_option(&view, levels[k], &options[k])) return 0;
+    return 1;
 }
 
-enum { MOI_FLAT_STAGE_BYTES = sizeof(mo_flat_stage) + 2 * sizeof(mo_flat_option) };
+enum { MOI_FLAT_STAGE_BYTES = sizeof(mo_flat_stage) + MOI_FLAT_OPTIONS * sizeof(mo_flat_option) };
 
 mo_status mo_remat_flatten(
     const mo_chain *chain, const mo_allocator *allocator, const mo_log *log, mo_flat_chain *flat) {
@@ -31139,7 +31218,7 @@ mo_status mo_remat_flatten(
     if (!stages) return MO_E_NO_MEMORY;
     mo_flat_option *options = (mo_flat_option *)(void *)(stages + n);
     for (size_t i = 0; i < n; i++) {
-        if (moi_flat_make_stage(chain, i, &stages[i], options + 2 * i)) continue;
+        if (moi_flat_make_stage(chain, i, &stages[i], options + MOI_FLAT_OPTIONS * i)) continue;
         moi_log(log, MO_LOG_ERROR, "flat chain: stage %zu (%s) has more bytes than size_t counts",
             i, moi_remat_stage_name(&chain->stages[i]));
         moi_free_array(allocator, stages, n, MOI_FLAT_STAGE_BYTES);
@@ -31161,11 +31240,12 @@ void mo_remat_flat_free(mo_flat_chain *flat, const mo_allocator *allocator) {
 
 /* ---- back to it ---------------------------------------------------------------------------- */
 
-static mo_remat_op moi_flat_detailed_op(const mo_flat_op *op, unsigned char *has_run) {
+static mo_remat_op moi_flat_detailed_op(
+    const mo_chain *chain, const mo_flat_op *op, unsigned char *has_run) {
     mo_remat_op out;
     out.stage = op->stage;
     out.save = op->kind == MO_FLAT_SAVE || op->kind == MO_FLAT_SAVE_DROP;
-    out.light = op->option != 0;
+    out.light = moi_flat_level(&chain->stages[op->stage], op->option);
     if (op->kind == MO_FLAT_LOSS) out.op = MO_STEP_LOSS;
     else if (op->kind == MO_FLAT_BACKWARD) out.op = MO_STEP_BACKWARD;
     else {
@@ -31203,7 +31283,7 @@ mo_status mo_remat_unflatten(const mo_chain *chain, const mo_flat_op *ops, size_
     unsigned char *flags = (unsigned char *)moi_alloc_array(allocator, chain->n_stages, 1);
     if (!flags) return MO_E_NO_MEMORY;
     memset(flags, 0, chain->n_stages);
-    for (size_t k = 0; k < n_ops; k++) out[k] = moi_flat_detailed_op(&ops[k], flags);
+    for (size_t k = 0; k < n_ops; k++) out[k] = moi_flat_detailed_op(chain, &ops[k], flags);
     memset(flags, 0, chain->n_stages);
     *n_out = moi_flat_leave_out(chain, out, n_ops, flags);
     moi_free_array(allocator, flags, chain->n_stages, 1);
@@ -33907,20 +33987,6 @@ void mo_offload_solution_free(mo_offload_solution *solution) {
 
 /* ---- for the detailed chain ---------------------------------------------------------------- */
 
-static mo_remat_op moi_offload_detailed_run(const mo_flat_op *flat, unsigned char *has_run) {
-    mo_remat_op op;
-    op.stage = flat->stage;
-    op.save = flat->kind == MO_FLAT_SAVE || flat->kind == MO_FLAT_SAVE_DROP;
-    op.light = flat->option != 0;
-    if (flat->kind == MO_FLAT_LOSS) op.op = MO_STEP_LOSS;
-    else if (flat->kind == MO_FLAT_BACKWARD) op.op = MO_STEP_BACKWARD;
-    else {
-        op.op = has_run[flat->stage] ? MO_STEP_RECOMPUTE : MO_STEP_FORWARD;
-        has_run[flat->stage] = 1;
-    }
-    return op;
-}
-
 /* What the stage keeps, and its output: two ops, or fewer where one is empty. */
 static size_t moi_offload_detailed_move(
     const mo_chain *chain, const mo_offload_op *move, mo_remat_op *out) {
@@ -33931,7 +33997,7 @@ static size_t moi_offload_detailed_move(
     op.op = kinds[move->kind - MO_OFFLOAD_OUT];
     op.stage = move->flat.stage;
     op.save = 1;
-    op.light = move->flat.option != 0;
+    op.light = moi_flat_level(&chain->stages[op.stage], move->flat.option);
     if (move->flat.kind == MO_FLAT_SAVE && moi_remat_keeps(&chain->stages[op.stage], op.light))
         out[n++] = op;
     if (chain->stages[op.stage].output_size == 0) return n;
@@ -33978,7 +34044,8 @@ mo_status mo_remat_offload_unflatten(const mo_chain *chain, const mo_offload_op 
     if (!flags) return MO_E_NO_MEMORY;
     memset(flags, 0, chain->n_stages);
     for (size_t k = 0; k < n_ops; k++)
-        if (ops[k].kind == MO_OFFLOAD_RUN) out[n++] = moi_offload_detailed_run(&ops[k].flat, flags);
+        if (ops[k].kind == MO_OFFLOAD_RUN)
+            out[n++] = moi_flat_detailed_op(chain, &ops[k].flat, flags);
         else n += moi_offload_detailed_move(chain, &ops[k], out + n);
     memset(flags, 0, chain->n_stages);
     *n_out = moi_offload_leave_out(chain, out, n, flags);
@@ -35217,15 +35284,15 @@ static size_t moi_plan_extend_life(mo_plan *plan, size_t slot, size_t last) {
 
 static mo_category moi_plan_category(const mo_stage_tensor *tensor) {
     if (tensor->category != MO_CATEGORY_OTHER) return tensor->category;
-    return tensor->role == MO_TENSOR_SAVED || tensor->role == MO_TENSOR_CHEAP
-        ? MO_CATEGORY_ACTIVATION
-        : MO_CATEGORY_WORKSPACE;
+    return tensor->role == MO_TENSOR_FORWARD || tensor->role == MO_TENSOR_BACKWARD
+        ? MO_CATEGORY_WORKSPACE
+        : MO_CATEGORY_ACTIVATION;
 }
 
 /* Backward extends the life that is kept, and no other: a stage may run again between the two. */
 static size_t moi_plan_forward_tensor(mo_plan *plan, size_t slot, const mo_stage_tensor *tensor,
     const moi_plan_op *span, const mo_remat_op *op) {
-    if (tensor->role == MO_TENSOR_BACKWARD) return 0;
+    if (!moi_remat_has(tensor, 0, op->save, op->light)) return 0;
     size_t life = moi_plan_begin_life(plan, slot, tensor->size, moi_plan_category(tensor),
         span->begin + tensor->forward_first, span->begin + tensor->forward_last);
     if (op->save && moi_remat_kept(tensor, op->light)) plan->slots[slot].life = life;
@@ -35234,7 +35301,7 @@ static size_t moi_plan_forward_tensor(mo_plan *plan, size_t slot, const mo_stage
 
 static size_t moi_plan_backward_tensor(
     mo_plan *plan, size_t slot, const mo_stage_tensor *tensor, const moi_plan_op *span, int light) {
-    if (tensor->role == MO_TENSOR_FORWARD) return 0;
+    if (!moi_remat_has(tensor, 1, 0, light)) return 0;
     if (moi_remat_kept(tensor, light))
         return moi_plan_extend_life(plan, slot, span->begin + tensor->backward_last);
     return moi_plan_begin_life(plan, slot, tensor->size, moi_plan_category(tensor),
@@ -36110,14 +36177,13 @@ static void moi_check_add_tensor(
     size_t id = c->first_ids[step->stage] + i;
     const void *address = step->tensors[i];
     int is_kept = moi_remat_kept(t, step->light);
+    if (!moi_remat_has(t, step->op == MO_STEP_BACKWARD, step->save, step->light)) return;
     if (step->op == MO_STEP_BACKWARD) {
-        if (t->role == MO_TENSOR_FORWARD) return;
         size_t end = (size_t)t->backward_last + 1;
         if (is_kept) moi_check_add_input(c, name, id, address, t->size, end);
         else moi_check_add(c, name, id, address, t->size, t->backward_first, end);
         return;
     }
-    if (t->role == MO_TENSOR_BACKWARD) return;
     moi_check_add(c, name, id, address, t->size, t->forward_first,
         step->save && is_kept ? n_steps : (size_t)t->forward_last + 1);
 }
@@ -36424,11 +36490,12 @@ static void moi_plan_text_step(moi_track_out *out, const mo_plan *plan, size_t k
     const mo_remat_op *op = &plan->ops[k];
     const moi_plan_op *span = &plan->spans[k];
     const mo_stage *stage = &plan->stages[op->stage];
+    static const char *const levels[] = {"", " light", " compressed"};
     moi_track_print(out, "step %zu: %s %zu ", k, moi_remat_op_name(op->op), op->stage);
     moi_track_put(out, stage->name, strlen(stage->name));
     if (op->op >= MO_STEP_OFFLOAD) moi_track_print(out, "%s", op->save ? " saved" : " x");
     else moi_track_print(out, "%s", op->save ? " save" : "");
-    moi_track_print(out, "%s\n", op->light ? " light" : "");
+    moi_track_print(out, "%s\n", levels[moi_remat_level(op->light)]);
     for (size_t i = 0; i < MOI_PLAN_TENSORS + stage->n_tensors; i++) {
         size_t index = plan->table[span->row + i];
         const moi_plan_life *life = &plan->lives[index];
@@ -36501,8 +36568,10 @@ static void moi_plan_json_step(moi_track_out *out, const mo_plan *plan, size_t k
     moi_track_print(
         out, "%s{\"op\":\"%s\",\"stage\":%zu,", k ? "," : "", moi_remat_op_name(op->op), op->stage);
     moi_plan_json_name(out, plan->stages[op->stage].name);
-    moi_track_print(out, ",\"save\":%s,\"light\":%s,\"first\":%zu,\"last\":%zu,\"copies\":[",
-        op->save ? "true" : "false", op->light ? "true" : "false", span->begin, span->end);
+    moi_track_print(out, ",\"save\":%s,\"light\":%s,\"compressed\":%s,\"first\":%zu,\"last\":%zu",
+        op->save ? "true" : "false", op->light ? "true" : "false",
+        op->light == MO_LEVEL_COMPRESSED ? "true" : "false", span->begin, span->end);
+    moi_track_print(out, ",\"copies\":[");
     for (size_t i = 0; i < span->n_copies; i++) {
         const moi_plan_copy *copy = &plan->copies[span->copy + i];
         moi_track_print(out, "%s{\"offset\":%zu,\"size\":%zu,\"store_offset\":%zu}", i ? "," : "",
@@ -36659,7 +36728,8 @@ static mo_status moi_build_try(
     return MO_OK;
 }
 
-static mo_status moi_build_policy(moi_build *b, mo_remat_policy policy, int keep_cheap) {
+static mo_status moi_build_policy(
+    moi_build *b, mo_remat_policy policy, int keep_cheap, int compress) {
     mo_plan_desc desc = b->desc->plan;
     size_t peak_bytes;
     desc.ops = NULL;
@@ -36667,16 +36737,26 @@ static mo_status moi_build_policy(moi_build *b, mo_remat_policy policy, int keep
     memset(&desc.remat, 0, sizeof desc.remat);
     desc.remat.policy = policy;
     desc.remat.keep_cheap = keep_cheap;
+    desc.remat.compress = compress;
     return moi_build_try(b, &desc, 0, &peak_bytes);
 }
 
+static int moi_build_compresses(const mo_chain *chain) {
+    for (size_t i = 0; i < chain->n_stages; i++)
+        if (moi_flat_has(&chain->stages[i], MO_TENSOR_CODES)) return 1;
+    return 0;
+}
+
 static mo_status moi_build_policies(moi_build *b) {
-    mo_status status = moi_build_policy(b, MO_REMAT_LIGHT, 0);
+    mo_status status = moi_build_policy(b, MO_REMAT_LIGHT, 0, 0);
     for (int keep = 0; keep < 2 && status == MO_OK; keep++) {
-        status = moi_build_policy(b, MO_REMAT_BLOCK, keep);
-        if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_SQRT, keep);
+        status = moi_build_policy(b, MO_REMAT_BLOCK, keep, 0);
+        if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_SQRT, keep, 0);
     }
-    return status;
+    if (status != MO_OK || !moi_build_compresses(b->desc->plan.chain)) return status;
+    status = moi_build_policy(b, MO_REMAT_LIGHT, 0, 1);
+    if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_BLOCK, 0, 1);
+    return status == MO_OK ? moi_build_policy(b, MO_REMAT_SQRT, 0, 1) : status;
 }
 
 static mo_remat_table_desc moi_build_table_desc(const moi_build *b, size_t budget) {
@@ -36822,7 +36902,7 @@ static mo_status moi_build_solve(moi_build *b) {
 }
 
 static mo_status moi_build_run(moi_build *b) {
-    mo_status status = moi_build_policy(b, MO_REMAT_NONE, 0);
+    mo_status status = moi_build_policy(b, MO_REMAT_NONE, 0, 0);
     if (status != MO_OK || b->result.fits) return status; /* nothing is faster */
     const size_t fixed_bytes = mo_plan_describe(b->best).fixed_bytes;
     b->for_stages = b->budget > fixed_bytes ? b->budget - fixed_bytes : 0;
@@ -36873,7 +36953,9 @@ typedef enum moi_profile_kind {
     MOI_PROFILE_FORWARD,
     MOI_PROFILE_UNREAD, /* a recompute whose output nobody reads */
     MOI_PROFILE_BACKWARD,
-    MOI_PROFILE_LIGHT, /* a backward at the light level */
+    MOI_PROFILE_LIGHT,  /* a backward at the light level */
+    MOI_PROFILE_ENCODE, /* a forward, and a backward, at the compressed level */
+    MOI_PROFILE_DECODE,
     MOI_PROFILE_LOSS,
     MOI_PROFILE_KINDS
 } moi_profile_kind;
@@ -36952,11 +37034,16 @@ static double moi_profile_now(const mo_profile_clock *clock) {
 
 /* -1 for steps that are no cost of a stage. */
 static int moi_profile_kind_of(const mo_step *step) {
+    const int is_compressed = step->light == MO_LEVEL_COMPRESSED;
     switch (step->op) {
-    case MO_STEP_FORWARD: return MOI_PROFILE_FORWARD;
-    case MO_STEP_RECOMPUTE: return step->y ? MOI_PROFILE_FORWARD : MOI_PROFILE_UNREAD;
+    case MO_STEP_FORWARD:
+    case MO_STEP_RECOMPUTE:
+        if (step->save && is_compressed) return step->y ? MOI_PROFILE_ENCODE : -1;
+        return step->y || step->op == MO_STEP_FORWARD ? MOI_PROFILE_FORWARD : MOI_PROFILE_UNREAD;
     case MO_STEP_LOSS: return MOI_PROFILE_LOSS;
-    case MO_STEP_BACKWARD: return step->light ? MOI_PROFILE_LIGHT : MOI_PROFILE_BACKWARD;
+    case MO_STEP_BACKWARD:
+        if (is_compressed) return MOI_PROFILE_DECODE;
+        return step->light ? MOI_PROFILE_LIGHT : MOI_PROFILE_BACKWARD;
     default: return -1;
     }
 }
@@ -37033,6 +37120,17 @@ static void moi_profile_fill_backward(
     }
 }
 
+/* What the compressed level takes more, where both its steps and others have been measured. */
+static void moi_profile_fill_compress(
+    const mo_profile *profile, size_t i, mo_stage *stage, double forward_was) {
+    const double encode = moi_profile_median(profile, i, MOI_PROFILE_ENCODE);
+    const double decode = moi_profile_median(profile, i, MOI_PROFILE_DECODE);
+    stage->compress_s = moi_profile_scaled(stage->compress_s, forward_was, stage->forward_s);
+    if (encode >= 0 && decode >= 0)
+        stage->compress_s = fmax(0, encode - stage->forward_s) +
+            fmax(0, decode - stage->backward_s - stage->light_s);
+}
+
 static int moi_profile_has_run(const mo_profile *profile, size_t i) {
     if (moi_profile_median(profile, i, MOI_PROFILE_FORWARD) >= 0) return 1;
     return i + 1 == profile->n_stages && moi_profile_median(profile, i, MOI_PROFILE_LOSS) >= 0;
@@ -37046,6 +37144,7 @@ mo_status mo_profile_fill(const mo_profile *profile, mo_stage *stages) {
         double forward_was = stages[i].forward_s;
         moi_profile_fill_forward(profile, i, &stages[i]);
         moi_profile_fill_backward(profile, i, &stages[i], forward_was);
+        moi_profile_fill_compress(profile, i, &stages[i], forward_was);
     }
     moi_profile_fill_loss(profile, profile->n_stages - 1, &stages[profile->n_stages - 1]);
     return MO_OK;
