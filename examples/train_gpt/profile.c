@@ -50,7 +50,7 @@ static bool profile_plan(
 }
 
 static stage_costs costs_of(const mo_stage *s) {
-    return (stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s};
+    return (stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s, s->compress_s};
 }
 
 // Bytes a second of a copy to other memory, such as the transfer's. No plan has memory then: both
@@ -76,8 +76,12 @@ void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
     check(mo_profile_init(&profile, g.chain.n_stages, 0, NULL), "mo_profile_init");
     bool done =
         profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_AGAIN, budget), &update_s);
-    if (done) (void)profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_KEPT, budget), NULL);
-    else
+    if (done) {
+        (void)profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_KEPT, budget), NULL);
+        if (s->act)
+            (void)profile_plan(
+                &profile, t, s, trainer_part_plan(t, s, PART_COMPRESSED, budget), NULL);
+    } else
         done = profile_plan(&profile, t, s, trainer_part_plan(t, s, PART_LEAST, budget), &update_s);
     if (done) {
         const mo_stage *halves = &g.stages[1 + trainer_part_blocks(t) / 2 * 2]; // in the middle
