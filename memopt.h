@@ -54,6 +54,8 @@ int main(void) {
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
+ *   mask         ReLU and dropout whose backward needs a bit a number, or the output alone
+ *   compress     compressed activations: what backward needs, in 8 or 4 bits a number
  *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
  *   linear_attention  attention in time and memory of the sequence's length
  *   qkv          the projection to queries, keys and values as one product, and its gradients
@@ -2810,6 +2812,27 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_apply(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx);
 
+/* mo_layernorm_restore - the input from the output, for a normalization in place: forward writes y
+ * over x, which nobody keeps then; before mo_layernorm_backward this writes x over y again.
+ *
+ *   x = (y - bias) / weight / rstd + mean
+ *
+ * y  in   [n x channels] of the forward with this weight, bias, mean and rstd
+ * x  out  [n x channels]; may be y
+ *
+ * The output knows (x - mean) rstd only up to its own rounding: the error of x is
+ * 2^-24 (1 + |bias / weight|) / rstd. A weight of 0 would lose its channel, so it is an error, as
+ * is one so small that the bias leaves fewer than 11 bits: |weight| < 2^-12 |bias|. A caller checks
+ * this before forward (n = 0 does that alone), and keeps x where it fails.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a weight is 0, or too small beside its bias);
+ *          nothing is written then
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_restore(
+    const mo_layernorm_desc *desc, const float *y, float *x);
+
 /* mo_rmsnorm_desc - one normalization of n rows of channels by their root mean square.
  *
  * n, channels  shape of x, y, dx, dy
@@ -2982,6 +3005,146 @@ typedef struct mo_rope_desc {
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_rope_forward(const mo_rope_desc *desc, float *x);
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_rope_backward(const mo_rope_desc *desc, float *dx);
+
+#endif
+/* mo_mask.h - activations whose backward needs one bit a number, or nothing but the output: ReLU,
+ * leaky ReLU and dropout, all of which may work in place.
+ *
+ * A mask has bit i % 32 of word i / 32 for number i; the bits behind the last number are 0. */
+#ifndef MEMOPT_MASK_H
+#define MEMOPT_MASK_H
+
+/* mo_mask_words - 32-bit words of the mask of n numbers. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_mask_words(size_t n);
+
+/* mo_relu_forward - y = x > 0 ? x : slope x; bit i of the mask is x[i] > 0.
+ * mo_relu_backward - dx = dy or slope dy, by the mask.
+ * mo_relu_backward_output - the same by the output, y > 0: with it the mask is not needed, nor x.
+ *
+ * x, dy  in   [n]; NaN counts as not above 0
+ * slope  0 = ReLU; above 0: leaky. Not below: the sign of y must be that of x
+ * mask   out  [mo_mask_words] by forward, where NULL = not wanted; in by backward
+ * y, dx  out  [n]; y may be x, dx may be dy or y
+ *
+ * GELU has no such form: two inputs give the same output, so that mo_gelu_backward needs x.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, slope); n may be 0
+ * Cost:    bytes moved: 8.1 n; backward_output 12 n
+ * Source:  Jain et al. 2018, Gist (the mask); Rota Bulo et al. 2018, arXiv:1712.02616 (in place)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_relu_forward(
+    const float *x, float slope, uint32_t *mask, float *y, size_t n, const mo_parallel *parallel);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_relu_backward(const uint32_t *mask, const float *dy,
+    float slope, float *dx, size_t n, const mo_parallel *parallel);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_relu_backward_output(
+    const float *y, const float *dy, float slope, float *dx, size_t n, const mo_parallel *parallel);
+
+/* mo_dropout_desc
+ *
+ * p         chance that a number becomes 0, 0 <= p < 1, in steps of 2^-24
+ * seed      of the random bits: another one for each tensor and pass
+ * parallel  NULL = default
+ * Since: 0.1 */
+typedef struct mo_dropout_desc {
+    float p;
+    uint64_t seed;
+    const mo_parallel *parallel;
+} mo_dropout_desc;
+
+/* mo_dropout_forward - y = x / (1 - p), or 0 with the chance p; bit i of the mask is: kept.
+ * mo_dropout_backward - dx = dy / (1 - p), or 0, for the same numbers.
+ *
+ * x, dy  in   [n]
+ * mask   out  [mo_mask_words] by forward, in by backward. NULL = none: backward draws the bits of
+ *             the seed again, which costs a few integer operations instead of memory
+ * y, dx  out  [n]; y may be x, dx may be dy
+ *
+ * Number i is kept when the upper 24 of its random bits, by the rule of mo_half_encode for index i,
+ * are not below p 2^24; it is multiplied with 1 / (1 - p).
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, p); n may be 0
+ * Cost:    bytes moved: 8.1 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dropout_forward(
+    const mo_dropout_desc *desc, const float *x, uint32_t *mask, float *y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_dropout_backward(
+    const mo_dropout_desc *desc, const uint32_t *mask, const float *dy, float *dx, size_t n);
+
+#endif
+/* mo_compress.h - compressed activations: what forward saves for backward, in 8 or 4 bits a number
+ * instead of 32. Rounding is stochastic, so that what is linear in it is right on average. */
+#ifndef MEMOPT_COMPRESS_H
+#define MEMOPT_COMPRESS_H
+
+/* mo_compress_desc
+ *
+ * bits      8 or 4; 0 = 8
+ * block     numbers that share a range, a power of two, 64..256; 0 = 256 for 8 bits, 64 for 4
+ * seed      of the random bits: another one for each tensor and pass
+ * parallel  NULL = default
+ * Since: 0.1 */
+typedef struct mo_compress_desc {
+    int bits;
+    size_t block;
+    uint64_t seed;
+    const mo_parallel *parallel;
+} mo_compress_desc;
+
+/* mo_compress_size - bytes for n numbers: 8 for each block, then the codes: with the default block
+ * 8.25 or 5 bits a number. 4 bits gain from small blocks: in a small GPT those of 128
+ * disturbed the first losses 2.4 times as much.
+ *
+ * Threads: safe
+ * Errors:  0 (NULL, bits, block, or more than size_t holds)
+ * Since:   0.1 */
+MEMOPT_API size_t mo_compress_size(const mo_compress_desc *desc, size_t n);
+
+/* mo_compress_encode - codes and ranges.
+ *
+ *   low = min x, step = (max x - low) / (2^bits - 1)                 of a block
+ *   code[i] = floor((x[i] - low) / step + u[i])                      u uniform in [0, 1)
+ *
+ * The expected value of low + step code[i] is x[i], and |low + step code[i] - x[i]| < step (in
+ * fp32: both but for 1e-6 of a block's largest magnitude). u[i] has 22 bits (8-bit codes) or 26 of
+ * the index i under seed, by the rule of mo_half_encode.
+ *
+ * Minimum and maximum rather than the largest magnitude: activations are not symmetric. Behind a
+ * GELU or ReLU half of the codes of a symmetric range would never be used, and before it a mean
+ * that is not 0 costs as much.
+ *
+ * x      in   [n] finite; the last block may be short
+ * codes  out  [mo_compress_size], aligned to 4: {float low, step} of each block, then a byte for
+ *             each number, or for two, with the first in its high half
+ *
+ * Bit-identical on every CPU and for any number of threads. A block whose numbers lie within 2^-70
+ * decodes to its least number; one that holds an infinity or NaN, or spans more than FLT_MAX, to
+ * NaN.
+ *
+ * Memory:  none; codes must not overlap x
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, bits, block)
+ * Cost:    bytes moved: 5 n or 4.6 n
+ * Source:  Chen et al. 2021, ActNN, arXiv:2104.14129; Liu et al. 2022, GACT, arXiv:2206.11357
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_compress_encode(
+    const mo_compress_desc *desc, const float *x, size_t n, void *codes);
+
+/* mo_compress_decode - x[i] = low + step code[i]. The seed is not used.
+ *
+ * codes  in   [mo_compress_size], aligned to 4
+ * x      out  [n]
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, bits, block)
+ * Cost:    bytes moved: 5 n or 4.6 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_compress_decode(
+    const mo_compress_desc *desc, const void *codes, size_t n, float *x);
 
 #endif
 /* mo_attention.h - exact attention without the seq x seq matrix: tiles of scores in a small
@@ -4108,20 +4271,33 @@ typedef enum mo_tensor_role {
     MO_TENSOR_CHEAP,     /* as SAVED at the full level; at the light level it lives only inside
                             forward, and backward computes it again */
     MO_TENSOR_FORWARD,   /* temporary of forward, and of a recompute */
-    MO_TENSOR_BACKWARD   /* temporary of backward */
+    MO_TENSOR_BACKWARD,  /* temporary of backward */
+    MO_TENSOR_WIDE,      /* as SAVED at the full and the light level; at the compressed level it
+                            lives only inside forward, which encodes it, and again inside backward,
+                            which decodes it */
+    MO_TENSOR_CODES      /* at the compressed level, as SAVED: what a WIDE tensor is encoded to; at
+                            the others there is none, its address is NULL */
 } mo_tensor_role;
+
+/* At which level a stage is saved: each keeps fewer bytes than the one before, for more time. */
+typedef enum mo_remat_level {
+    MO_LEVEL_FULL = 0,
+    MO_LEVEL_LIGHT,     /* without CHEAP tensors */
+    MO_LEVEL_COMPRESSED /* nor WIDE ones, but with their CODES */
+} mo_remat_level;
 
 /* mo_stage_tensor - one tensor inside a stage.
  *
  * name            for reports; NULL = "tensor"
  * size            bytes; 0 = none, its address is NULL
- * category        0 = activation for SAVED and CHEAP, workspace for the others. A gradient that an
- *                 update inside backward uses up is BACKWARD, of category GRAD
+ * category        0 = workspace for FORWARD and BACKWARD, activation for the others. A gradient that
+ *                 an update inside backward uses up is BACKWARD, of category GRAD
  * forward_first   sub-steps of the stage's forward in which it is live, inclusive; unused by
  * forward_last    BACKWARD. A saved tensor is live from forward_first until the stage's backward
  * backward_first  sub-steps of the stage's backward, inclusive; unused by FORWARD. A saved tensor
  * backward_last   is live until backward_last; backward_first is where the light level writes it
- *                 again */
+ *                 again, and the compressed one a WIDE tensor. CODES are written in forward_first,
+ *                 where their WIDE tensor must be live, and read in its backward_first */
 typedef struct mo_stage_tensor {
     const char *name;
     size_t size;
@@ -4140,13 +4316,15 @@ typedef struct mo_stage_tensor {
  * output_first    sub-step of forward that writes x[i + 1] first; 0 = live during the whole op
  * gradient_first  sub-step of backward (of the loss: of forward) that writes dx[i] first
  * tensors         [n_tensors]; of the loss they live in its forward sub-steps, whatever their role,
- *                 and none may be BACKWARD
+ *                 and none may be BACKWARD or CODES
  * forward_s       costs in seconds, or in any other unit; the loss's op costs forward_s +
  *                 backward_s
  * backward_s
  * light_s         what backward takes more at the light level
  * output_s        part of forward_s that only makes x[i + 1]: a recompute whose x[i + 1] nobody
  *                 reads leaves it out
+ * compress_s      what encoding in forward and decoding in backward take together, at the
+ *                 compressed level; light_s is added to it
  * in_place        not 0 = backward may write dx[i] over dx[i + 1]: one address for both, where they
  *                 have the same size */
 typedef struct mo_stage {
@@ -4158,6 +4336,7 @@ typedef struct mo_stage {
     size_t n_tensors;
     double forward_s, backward_s, light_s, output_s;
     int in_place;
+    double compress_s;
 } mo_stage;
 
 /* mo_chain - the network.
@@ -4186,11 +4365,13 @@ typedef enum mo_remat_policy {
  * policy      0 = MO_REMAT_NONE
  * n_segments  of MO_REMAT_SQRT; more than there are stages = one stage each; 0 = the number with
  *             the lowest estimated peak, around sqrt(stages)
- * keep_cheap  of BLOCK and SQRT: not 0 = keep at the full level, so CHEAP tensors too; 0 = light */
+ * keep_cheap  of BLOCK and SQRT: not 0 = keep at the full level, so CHEAP tensors too; 0 = light
+ * compress    not 0 = keep at the compressed level, whatever keep_cheap and the policy say */
 typedef struct mo_remat_desc {
     mo_remat_policy policy;
     size_t n_segments;
     int keep_cheap;
+    int compress;
 } mo_remat_desc;
 
 /* What a step does. The last four move bytes between the memory that is planned and another, larger
@@ -4210,8 +4391,9 @@ typedef enum mo_step_op {
  *
  * save   FORWARD, RECOMPUTE: keep the tensors that backward needs. OFFLOAD, PREFETCH and their
  *        WAITs: not 0 = what the stage saved is moved, 0 = x[stage]. Both are two ops
- * light  with save: at the light level; BACKWARD: the level at which this stage was saved, so not 0
- *        means that backward computes the CHEAP tensors again */
+ * light  with save: the mo_remat_level; BACKWARD: the level at which this stage was saved, so not 0
+ *        means that backward computes the CHEAP tensors again, and MO_LEVEL_COMPRESSED that it
+ *        decodes the WIDE ones. Any other number counts as MO_LEVEL_LIGHT */
 typedef struct mo_remat_op {
     mo_step_op op;
     size_t stage;
@@ -4251,8 +4433,8 @@ MEMOPT_API size_t mo_remat_schedule_capacity(const mo_chain *chain, const mo_rem
  * capacity  see mo_remat_schedule_capacity
  * n_ops     out
  *
- * A stage of which nothing is kept at the level asked for (no SAVED tensor; at the full level no
- * CHEAP one either) is not run again for its own backward.
+ * A stage of which nothing is kept at the level asked for (at the light level: no SAVED nor WIDE
+ * tensor; at the full level no CHEAP one either) is not run again for its own backward.
  *
  * Memory:  none
  * Threads: safe
@@ -4434,8 +4616,9 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_flat_simulate(const mo_flat_chain
  * Since:   0.1 */
 MEMOPT_API double mo_remat_flat_ideal(const mo_flat_chain *chain, size_t first);
 
-/* mo_remat_flatten - the flat chain of a detailed one. Option 0 of a stage keeps SAVED and CHEAP
- * tensors; option 1, where there are CHEAP ones, is the light level. The tmp of an op follows from
+/* mo_remat_flatten - the flat chain of a detailed one. Option 0 of a stage is the full level;
+ * where there are CHEAP tensors the next one is the light level, and where there are CODES the last
+ * one the compressed level. The tmp of an op follows from
  * the sub-steps in which its tensors live: no op has more bytes live in a plan of the schedule than
  * the flat chain counts. It counts more where x[i + 1] is dropped before backward of stage i.
  *
@@ -5365,7 +5548,7 @@ MEMOPT_API mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *wr
  *      "cost_s": .., "ideal_s": .., "peak_step": .., "bytes": {"param": .., ..},
  *      "fixed": [{"name": .., "category": .., "offset": .., "size": ..}, ..],
  *      "steps": [{"op": "forward", "stage": 0, "name": .., "save": true, "light": false,
- *                 "first": 0, "last": 3,
+ *                 "compressed": false, "first": 0, "last": 3,
  *                 "copies": [{"offset": .., "size": .., "store_offset": ..}, ..]}, ..],
  *      "tensors": [{"name": .., "category": .., "offset": .., "size": .., "first": .., "last": ..,
  *                   "first_step": .., "last_step": ..}, ..]}
@@ -5513,7 +5696,7 @@ typedef struct mo_profile {
  * max_repeats  samples that are kept of each step, the latest ones; 0 = 16
  * allocator    copied; NULL = heap
  *
- * Memory:  44 bytes per stage and repeat
+ * Memory:  60 bytes per stage and repeat
  * Threads: one at a time, as everything here
  * Errors:  MO_E_INVALID (NULL, 0 stages), MO_E_OVERFLOW, MO_E_NO_MEMORY
  * Since:   0.1 */
@@ -5534,20 +5717,23 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_run(
 
 /* mo_profile_fill - write the medians as costs of the stages.
  *
- * stages  in and out  [n_stages] forward_s, backward_s, light_s, output_s
+ * stages  in and out  [n_stages] forward_s, backward_s, light_s, output_s, compress_s
  *
  *   forward_s   = time of FORWARD
  *   output_s    = forward_s - time of a RECOMPUTE whose output nobody reads
  *   backward_s  = time of BACKWARD; light_s = what it takes more at the light level
+ *   compress_s  = what FORWARD and BACKWARD take more at the compressed level, beside light_s;
+ *                 such steps count for nothing else
  *   the loss:     forward_s + backward_s = time of LOSS
  *
  * What no plan has shown keeps its ratio to the rest: light_s and output_s to the cost that they
- * are a part of, and a sum of two that was measured is split as they were before. Estimates of any
- * unit may so stand in the stages before.
+ * are a part of, compress_s to forward_s, and a sum of two that was measured is split as they were
+ * before. Estimates of any unit may so stand in the stages before.
  *
  * Memory:  none
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a stage has not run; no stage is changed)
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a stage has not run, or at the compressed level
+ *          alone; no stage is changed)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_fill(const mo_profile *profile, mo_stage *stages);
 
@@ -12073,6 +12259,7 @@ MOI_ALWAYS_INLINE float moi_vmin_scalar(float a, float b) { return a < b ? a : b
 MOI_ALWAYS_INLINE int moi_vlt_scalar(float a, float b) { return a < b; }
 MOI_ALWAYS_INLINE int moi_visnan_scalar(float a) { return a != a; }
 MOI_ALWAYS_INLINE float moi_vselect_scalar(int m, float a, float b) { return m ? a : b; }
+MOI_ALWAYS_INLINE uint32_t moi_vmbits_scalar(int m) { return m != 0; }
 MOI_ALWAYS_INLINE float moi_vsum_scalar(float a) { return a; }
 MOI_ALWAYS_INLINE float moi_vmaxall_scalar(float a) { return a; }
 MOI_ALWAYS_INLINE uint32_t moi_bits_scalar(float a) { return moi_float_bits(a); }
@@ -12186,6 +12373,7 @@ MOI_INLINE_avx2 __m256 moi_visnan_avx2(__m256 a) { return _mm256_cmp_ps(a, a, _C
 MOI_INLINE_avx2 __m256 moi_vselect_avx2(__m256 m, __m256 a, __m256 b) {
     return _mm256_blendv_ps(b, a, m);
 }
+MOI_INLINE_avx2 uint32_t moi_vmbits_avx2(__m256 m) { return (uint32_t)_mm256_movemask_ps(m); }
 MOI_INLINE_avx2 float moi_vsum_avx2(__m256 a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -12340,6 +12528,7 @@ MOI_INLINE_avx512 __mmask16 moi_vlt_avx512(__m512 a, __m512 b) {
 MOI_INLINE_avx512 __mmask16 moi_visnan_avx512(__m512 a) {
     return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
 }
+MOI_INLINE_avx512 uint32_t moi_vmbits_avx512(__mmask16 m) { return (uint32_t)m; }
 MOI_INLINE_avx512 __m512 moi_vselect_avx512(__mmask16 m, __m512 a, __m512 b) {
     return _mm512_mask_blend_ps(m, b, a);
 }
@@ -12486,6 +12675,10 @@ MOI_ALWAYS_INLINE float32x4_t moi_vmin_neon(float32x4_t a, float32x4_t b) {
 }
 MOI_ALWAYS_INLINE uint32x4_t moi_vlt_neon(float32x4_t a, float32x4_t b) { return vcltq_f32(a, b); }
 MOI_ALWAYS_INLINE uint32x4_t moi_visnan_neon(float32x4_t a) { return vmvnq_u32(vceqq_f32(a, a)); }
+MOI_ALWAYS_INLINE uint32_t moi_vmbits_neon(uint32x4_t m) {
+    static const uint32_t lane[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(m, vld1q_u32(lane)));
+}
 MOI_ALWAYS_INLINE float32x4_t moi_vselect_neon(uint32x4_t m, float32x4_t a, float32x4_t b) {
     return vbslq_f32(m, a, b);
 }
@@ -12631,6 +12824,7 @@ MOI_ALWAYS_INLINE void moi_store_nibbles_neon(uint8_t *p, uint32x4_t a, uint32x4
 #define MOI_LT(a, b)          MOI_CAT(moi_vlt, MOI_ISA)(a, b)
 #define MOI_ISNAN(a)          MOI_CAT(moi_visnan, MOI_ISA)(a)
 #define MOI_SELECT(m, a, b)   MOI_CAT(moi_vselect, MOI_ISA)(m, a, b) /* m ? a : b */
+#define MOI_MASK_BITS(m)      MOI_CAT(moi_vmbits, MOI_ISA)(m)        /* bit i: lane i */
 #define MOI_SUM(a)            MOI_CAT(moi_vsum, MOI_ISA)(a)
 #define MOI_D16               MOI_CAT(moi_d16, MOI_ISA) /* like double[16] in memory */
 #define MOI_D16_SQUARES(s, p) MOI_CAT(moi_d16_squares, MOI_ISA)(s, p) /* s[i] += p[i]^2 */
@@ -21874,6 +22068,24 @@ MOI_TARGET static void MOI_FN(moi_norm_forward)(
     }
 }
 
+/* The inputs that moi_norm_apply made these outputs of. */
+MOI_TARGET static void MOI_FN(moi_norm_restore)(
+    const mo_layernorm_desc *d, const float *y, float *x, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        const float mean = d->mean[row], rstd = d->rstd[row];
+        const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+        size_t i = 0;
+        for (; i + (MOI_LANES - 1) < d->channels; i += MOI_LANES) {
+            const MOI_V above = MOI_SUB(MOI_LOAD(y + at + i), MOI_LOAD(d->bias + i));
+            const MOI_V h = MOI_DIV(above, MOI_LOAD(d->weight + i));
+            MOI_STORE(x + at + i, MOI_ADD(MOI_DIV(h, vr), vm));
+        }
+        for (; i < d->channels; i++)
+            x[at + i] = (y[at + i] - d->bias[i]) / d->weight[i] / rstd + mean;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float mean, float rstd, float *dx) {
     const size_t n = d->channels;
@@ -22113,6 +22325,24 @@ MOI_TARGET static void MOI_FN(moi_norm_forward)(
     }
 }
 
+/* The inputs that moi_norm_apply made these outputs of. */
+MOI_TARGET static void MOI_FN(moi_norm_restore)(
+    const mo_layernorm_desc *d, const float *y, float *x, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        const float mean = d->mean[row], rstd = d->rstd[row];
+        const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+        size_t i = 0;
+        for (; i + (MOI_LANES - 1) < d->channels; i += MOI_LANES) {
+            const MOI_V above = MOI_SUB(MOI_LOAD(y + at + i), MOI_LOAD(d->bias + i));
+            const MOI_V h = MOI_DIV(above, MOI_LOAD(d->weight + i));
+            MOI_STORE(x + at + i, MOI_ADD(MOI_DIV(h, vr), vm));
+        }
+        for (; i < d->channels; i++)
+            x[at + i] = (y[at + i] - d->bias[i]) / d->weight[i] / rstd + mean;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float mean, float rstd, float *dx) {
     const size_t n = d->channels;
@@ -22348,6 +22578,24 @@ MOI_TARGET static void MOI_FN(moi_norm_forward)(
         if (stats)
             MOI_FN(moi_norm_stats)(from, d->channels, d->epsilon, d->mean + row, d->rstd + row);
         MOI_FN(moi_norm_apply)(d, from, d->mean[row], d->rstd[row], y + row * d->channels);
+    }
+}
+
+/* The inputs that moi_norm_apply made these outputs of. */
+MOI_TARGET static void MOI_FN(moi_norm_restore)(
+    const mo_layernorm_desc *d, const float *y, float *x, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        const float mean = d->mean[row], rstd = d->rstd[row];
+        const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+        size_t i = 0;
+        for (; i + (MOI_LANES - 1) < d->channels; i += MOI_LANES) {
+            const MOI_V above = MOI_SUB(MOI_LOAD(y + at + i), MOI_LOAD(d->bias + i));
+            const MOI_V h = MOI_DIV(above, MOI_LOAD(d->weight + i));
+            MOI_STORE(x + at + i, MOI_ADD(MOI_DIV(h, vr), vm));
+        }
+        for (; i < d->channels; i++)
+            x[at + i] = (y[at + i] - d->bias[i]) / d->weight[i] / rstd + mean;
     }
 }
 
@@ -22591,6 +22839,24 @@ MOI_TARGET static void MOI_FN(moi_norm_forward)(
     }
 }
 
+/* The inputs that moi_norm_apply made these outputs of. */
+MOI_TARGET static void MOI_FN(moi_norm_restore)(
+    const mo_layernorm_desc *d, const float *y, float *x, size_t begin, size_t end) {
+    for (size_t row = begin; row < end; row++) {
+        const size_t at = row * d->channels;
+        const float mean = d->mean[row], rstd = d->rstd[row];
+        const MOI_V vm = MOI_SET1(mean), vr = MOI_SET1(rstd);
+        size_t i = 0;
+        for (; i + (MOI_LANES - 1) < d->channels; i += MOI_LANES) {
+            const MOI_V above = MOI_SUB(MOI_LOAD(y + at + i), MOI_LOAD(d->bias + i));
+            const MOI_V h = MOI_DIV(above, MOI_LOAD(d->weight + i));
+            MOI_STORE(x + at + i, MOI_ADD(MOI_DIV(h, vr), vm));
+        }
+        for (; i < d->channels; i++)
+            x[at + i] = (y[at + i] - d->bias[i]) / d->weight[i] / rstd + mean;
+    }
+}
+
 MOI_TARGET static void MOI_FN(moi_norm_dx_row)(const mo_layernorm_desc *d, const float *x,
     const float *dy, float mean, float rstd, float *dx) {
     const size_t n = d->channels;
@@ -22799,6 +23065,11 @@ static void moi_norm_forward_rows(const void *context, size_t begin, size_t end)
     MOI_DISPATCH(moi_norm_forward, (&job->desc, job->stats, job->x, job->out, begin, end));
 }
 
+static void moi_norm_restore_rows(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_restore, (&job->desc, job->x, job->out, begin, end));
+}
+
 static void moi_norm_dx_rows(const void *context, size_t begin, size_t end) {
     const moi_norm_job *job = (const moi_norm_job *)context;
     MOI_DISPATCH(moi_norm_dx, (&job->desc, job->x, job->dy, job->out, begin, end));
@@ -22847,6 +23118,17 @@ mo_status mo_layernorm_backward(
     if (desc->dweight)
         mo_parallel_for(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
     mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_layernorm_restore(const mo_layernorm_desc *desc, const float *y, float *x) {
+    if (!moi_norm_valid(desc, y, x)) return MO_E_INVALID;
+    for (size_t i = 0; i < desc->channels; i++) {
+        const float weight = fabsf(desc->weight[i]);
+        if (!(weight > 0 && weight >= fabsf(desc->bias[i]) * 0.000244140625f)) return MO_E_STATE;
+    }
+    moi_norm_job job = moi_norm_job_of(desc, y, x);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_restore_rows, &job);
     return MO_OK;
 }
 
@@ -23682,6 +23964,886 @@ static mo_status moi_rope_run(const mo_rope_desc *desc, float *x, int back) {
 mo_status mo_rope_forward(const mo_rope_desc *desc, float *x) { return moi_rope_run(desc, x, 0); }
 mo_status mo_rope_backward(const mo_rope_desc *desc, float *dx) {
     return moi_rope_run(desc, dx, 1);
+}
+/* mo_mask.c - see mo_mask.h. All of it is y = decided ? high x : low x. */
+
+typedef enum moi_mask_by { moi_mask_by_sign, moi_mask_by_bits, moi_mask_by_seed } moi_mask_by;
+
+typedef struct moi_mask_job {
+    moi_mask_by by;
+    const float *sign, *x;
+    const uint32_t *mask;
+    uint64_t seed;
+    uint32_t key, below; /* of random numbers of 24 bits */
+    float high, low;
+    int zero; /* low is 0, also of infinity and NaN */
+    float *y;
+    uint32_t *to; /* the mask that is written; NULL = none */
+    size_t n;
+} moi_mask_job;
+
+/* bit of each lane */
+static const uint32_t moi_mask_lanes[16] = {
+    1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
+
+#define MOI_ISA scalar
+/* mo_mask.inc - numbers kept or not by one bit each, for one instruction set: a word of 32 numbers
+ * at a time. */
+
+/* What decides of numbers from i on: their sign, the mask, or random bits. */
+MOI_INLINE MOI_VM MOI_FN(moi_mask_decide)(
+    moi_mask_by by, const moi_mask_job *job, size_t i, uint32_t word, MOI_VI index) {
+    if (by == moi_mask_by_sign) return MOI_LT(MOI_SET1(0.0f), MOI_LOAD(job->sign + i));
+    if (by == moi_mask_by_bits) {
+        const MOI_VI lane = MOI_BITS(MOI_LOAD((const float *)(const void *)moi_mask_lanes));
+        const MOI_VI bits = MOI_IAND(MOI_ISET1(word), lane);
+        return MOI_IGT(bits, MOI_ISET1(0));
+    }
+    const MOI_VI drawn = MOI_ISRL(MOI_RANDOM(index, MOI_ISET1(job->key)), 8);
+    return MOI_IGT(drawn, MOI_ISET1(job->below - 1));
+}
+
+MOI_INLINE void MOI_FN(moi_mask_run_by)(
+    moi_mask_by by, const moi_mask_job *job, size_t begin, size_t end) {
+    const MOI_V high = MOI_SET1(job->high), low = MOI_SET1(job->low);
+    for (size_t w = begin; w < end; w++) {
+        const uint32_t from = by == moi_mask_by_bits ? job->mask[w] : 0;
+        uint32_t word = 0;
+        for (size_t k = 0; k < 32; k += MOI_LANES) {
+            const size_t i = 32 * w + k;
+            const MOI_VI index = MOI_FN(moi_index)((uint32_t)i);
+            const MOI_VM m = MOI_FN(moi_mask_decide)(by, job, i, from >> k, index);
+            const MOI_V x = MOI_LOAD(job->x + i);
+            const MOI_V below = job->zero ? MOI_SET1(0.0f) : MOI_MUL(x, low);
+            MOI_STORE(job->y + i, MOI_SELECT(m, MOI_MUL(x, high), below));
+            word |= MOI_MASK_BITS(m) << k;
+        }
+        if (job->to) job->to[w] = word;
+    }
+}
+
+/* Whole words begin..end-1. */
+MOI_TARGET static void MOI_FN(moi_mask_run)(const moi_mask_job *job, size_t begin, size_t end) {
+    switch (job->by) {
+    case moi_mask_by_sign: MOI_FN(moi_mask_run_by)(moi_mask_by_sign, job, begin, end); break;
+    case moi_mask_by_bits: MOI_FN(moi_mask_run_by)(moi_mask_by_bits, job, begin, end); break;
+    default: MOI_FN(moi_mask_run_by)(moi_mask_by_seed, job, begin, end); break;
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_mask.inc - numbers kept or not by one bit each, for one instruction set: a word of 32 numbers
+ * at a time. */
+
+/* What decides of numbers from i on: their sign, the mask, or random bits. */
+MOI_INLINE MOI_VM MOI_FN(moi_mask_decide)(
+    moi_mask_by by, const moi_mask_job *job, size_t i, uint32_t word, MOI_VI index) {
+    if (by == moi_mask_by_sign) return MOI_LT(MOI_SET1(0.0f), MOI_LOAD(job->sign + i));
+    if (by == moi_mask_by_bits) {
+        const MOI_VI lane = MOI_BITS(MOI_LOAD((const float *)(const void *)moi_mask_lanes));
+        const MOI_VI bits = MOI_IAND(MOI_ISET1(word), lane);
+        return MOI_IGT(bits, MOI_ISET1(0));
+    }
+    const MOI_VI drawn = MOI_ISRL(MOI_RANDOM(index, MOI_ISET1(job->key)), 8);
+    return MOI_IGT(drawn, MOI_ISET1(job->below - 1));
+}
+
+MOI_INLINE void MOI_FN(moi_mask_run_by)(
+    moi_mask_by by, const moi_mask_job *job, size_t begin, size_t end) {
+    const MOI_V high = MOI_SET1(job->high), low = MOI_SET1(job->low);
+    for (size_t w = begin; w < end; w++) {
+        const uint32_t from = by == moi_mask_by_bits ? job->mask[w] : 0;
+        uint32_t word = 0;
+        for (size_t k = 0; k < 32; k += MOI_LANES) {
+            const size_t i = 32 * w + k;
+            const MOI_VI index = MOI_FN(moi_index)((uint32_t)i);
+            const MOI_VM m = MOI_FN(moi_mask_decide)(by, job, i, from >> k, index);
+            const MOI_V x = MOI_LOAD(job->x + i);
+            const MOI_V below = job->zero ? MOI_SET1(0.0f) : MOI_MUL(x, low);
+            MOI_STORE(job->y + i, MOI_SELECT(m, MOI_MUL(x, high), below));
+            word |= MOI_MASK_BITS(m) << k;
+        }
+        if (job->to) job->to[w] = word;
+    }
+}
+
+/* Whole words begin..end-1. */
+MOI_TARGET static void MOI_FN(moi_mask_run)(const moi_mask_job *job, size_t begin, size_t end) {
+    switch (job->by) {
+    case moi_mask_by_sign: MOI_FN(moi_mask_run_by)(moi_mask_by_sign, job, begin, end); break;
+    case moi_mask_by_bits: MOI_FN(moi_mask_run_by)(moi_mask_by_bits, job, begin, end); break;
+    default: MOI_FN(moi_mask_run_by)(moi_mask_by_seed, job, begin, end); break;
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_mask.inc - numbers kept or not by one bit each, for one instruction set: a word of 32 numbers
+ * at a time. */
+
+/* What decides of numbers from i on: their sign, the mask, or random bits. */
+MOI_INLINE MOI_VM MOI_FN(moi_mask_decide)(
+    moi_mask_by by, const moi_mask_job *job, size_t i, uint32_t word, MOI_VI index) {
+    if (by == moi_mask_by_sign) return MOI_LT(MOI_SET1(0.0f), MOI_LOAD(job->sign + i));
+    if (by == moi_mask_by_bits) {
+        const MOI_VI lane = MOI_BITS(MOI_LOAD((const float *)(const void *)moi_mask_lanes));
+        const MOI_VI bits = MOI_IAND(MOI_ISET1(word), lane);
+        return MOI_IGT(bits, MOI_ISET1(0));
+    }
+    const MOI_VI drawn = MOI_ISRL(MOI_RANDOM(index, MOI_ISET1(job->key)), 8);
+    return MOI_IGT(drawn, MOI_ISET1(job->below - 1));
+}
+
+MOI_INLINE void MOI_FN(moi_mask_run_by)(
+    moi_mask_by by, const moi_mask_job *job, size_t begin, size_t end) {
+    const MOI_V high = MOI_SET1(job->high), low = MOI_SET1(job->low);
+    for (size_t w = begin; w < end; w++) {
+        const uint32_t from = by == moi_mask_by_bits ? job->mask[w] : 0;
+        uint32_t word = 0;
+        for (size_t k = 0; k < 32; k += MOI_LANES) {
+            const size_t i = 32 * w + k;
+            const MOI_VI index = MOI_FN(moi_index)((uint32_t)i);
+            const MOI_VM m = MOI_FN(moi_mask_decide)(by, job, i, from >> k, index);
+            const MOI_V x = MOI_LOAD(job->x + i);
+            const MOI_V below = job->zero ? MOI_SET1(0.0f) : MOI_MUL(x, low);
+            MOI_STORE(job->y + i, MOI_SELECT(m, MOI_MUL(x, high), below));
+            word |= MOI_MASK_BITS(m) << k;
+        }
+        if (job->to) job->to[w] = word;
+    }
+}
+
+/* Whole words begin..end-1. */
+MOI_TARGET static void MOI_FN(moi_mask_run)(const moi_mask_job *job, size_t begin, size_t end) {
+    switch (job->by) {
+    case moi_mask_by_sign: MOI_FN(moi_mask_run_by)(moi_mask_by_sign, job, begin, end); break;
+    case moi_mask_by_bits: MOI_FN(moi_mask_run_by)(moi_mask_by_bits, job, begin, end); break;
+    default: MOI_FN(moi_mask_run_by)(moi_mask_by_seed, job, begin, end); break;
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_mask.inc - numbers kept or not by one bit each, for one instruction set: a word of 32 numbers
+ * at a time. */
+
+/* What decides of numbers from i on: their sign, the mask, or random bits. */
+MOI_INLINE MOI_VM MOI_FN(moi_mask_decide)(
+    moi_mask_by by, const moi_mask_job *job, size_t i, uint32_t word, MOI_VI index) {
+    if (by == moi_mask_by_sign) return MOI_LT(MOI_SET1(0.0f), MOI_LOAD(job->sign + i));
+    if (by == moi_mask_by_bits) {
+        const MOI_VI lane = MOI_BITS(MOI_LOAD((const float *)(const void *)moi_mask_lanes));
+        const MOI_VI bits = MOI_IAND(MOI_ISET1(word), lane);
+        return MOI_IGT(bits, MOI_ISET1(0));
+    }
+    const MOI_VI drawn = MOI_ISRL(MOI_RANDOM(index, MOI_ISET1(job->key)), 8);
+    return MOI_IGT(drawn, MOI_ISET1(job->below - 1));
+}
+
+MOI_INLINE void MOI_FN(moi_mask_run_by)(
+    moi_mask_by by, const moi_mask_job *job, size_t begin, size_t end) {
+    const MOI_V high = MOI_SET1(job->high), low = MOI_SET1(job->low);
+    for (size_t w = begin; w < end; w++) {
+        const uint32_t from = by == moi_mask_by_bits ? job->mask[w] : 0;
+        uint32_t word = 0;
+        for (size_t k = 0; k < 32; k += MOI_LANES) {
+            const size_t i = 32 * w + k;
+            const MOI_VI index = MOI_FN(moi_index)((uint32_t)i);
+            const MOI_VM m = MOI_FN(moi_mask_decide)(by, job, i, from >> k, index);
+            const MOI_V x = MOI_LOAD(job->x + i);
+            const MOI_V below = job->zero ? MOI_SET1(0.0f) : MOI_MUL(x, low);
+            MOI_STORE(job->y + i, MOI_SELECT(m, MOI_MUL(x, high), below));
+            word |= MOI_MASK_BITS(m) << k;
+        }
+        if (job->to) job->to[w] = word;
+    }
+}
+
+/* Whole words begin..end-1. */
+MOI_TARGET static void MOI_FN(moi_mask_run)(const moi_mask_job *job, size_t begin, size_t end) {
+    switch (job->by) {
+    case moi_mask_by_sign: MOI_FN(moi_mask_run_by)(moi_mask_by_sign, job, begin, end); break;
+    case moi_mask_by_bits: MOI_FN(moi_mask_run_by)(moi_mask_by_bits, job, begin, end); break;
+    default: MOI_FN(moi_mask_run_by)(moi_mask_by_seed, job, begin, end); break;
+    }
+}
+#undef MOI_ISA
+#endif
+
+static int moi_mask_keeps(const moi_mask_job *job, size_t i) {
+    if (job->by == moi_mask_by_sign) return job->sign[i] > 0;
+    if (job->by == moi_mask_by_bits) return (int)(job->mask[i / 32] >> i % 32 & 1);
+    return moi_random_mix((uint32_t)i ^ job->key) >> 8 >= job->below;
+}
+
+/* The last word, where it is not whole. */
+static void moi_mask_rest(const moi_mask_job *job) {
+    uint32_t word = 0;
+    for (size_t i = job->n / 32 * 32; i < job->n; i++) {
+        const int kept = moi_mask_keeps(job, i);
+        const float below = job->zero ? 0.0f : job->x[i] * job->low;
+        job->y[i] = kept ? job->x[i] * job->high : below;
+        word |= (uint32_t)kept << i % 32;
+    }
+    if (job->to) job->to[job->n / 32] = word;
+}
+
+enum { moi_mask_key_words = 1 << 27 }; /* those of the numbers that share a key */
+
+static void moi_mask_words_of(const void *context, size_t begin, size_t end) {
+    moi_mask_job job = *(const moi_mask_job *)context;
+    for (size_t next; begin < end; begin = next) {
+        next = moi_min(end, (begin / moi_mask_key_words + 1) * moi_mask_key_words);
+        job.key = moi_random_key(job.seed, begin / moi_mask_key_words);
+        const size_t whole = moi_min(next, job.n / 32);
+        if (begin < whole) MOI_DISPATCH(moi_mask_run, (&job, begin, whole));
+        if (whole < next) moi_mask_rest(&job);
+    }
+}
+
+size_t mo_mask_words(size_t n) { return moi_ceil_div(n, 32); }
+
+static void moi_mask_start(
+    moi_mask_job *job, const float *x, float *y, size_t n, const mo_parallel *parallel) {
+    job->x = x;
+    job->y = y;
+    job->n = n;
+    job->zero = job->low == 0.0f;
+    mo_parallel_for(parallel, mo_mask_words(n), 128, moi_mask_words_of, job);
+}
+
+/* ---- ReLU ---------------------------------------------------------------------------------- */
+
+static mo_status moi_relu(const float *sign, const uint32_t *mask, const float *x, float slope,
+    uint32_t *to, float *y, size_t n, const mo_parallel *parallel) {
+    moi_mask_job job;
+    if ((!sign && !mask) || !x || !y || !(slope >= 0)) return MO_E_INVALID;
+    memset(&job, 0, sizeof job);
+    job.by = mask ? moi_mask_by_bits : moi_mask_by_sign;
+    job.sign = sign;
+    job.mask = mask;
+    job.high = 1.0f;
+    job.low = slope;
+    job.to = to;
+    moi_mask_start(&job, x, y, n, parallel);
+    return MO_OK;
+}
+
+mo_status mo_relu_forward(
+    const float *x, float slope, uint32_t *mask, float *y, size_t n, const mo_parallel *parallel) {
+    return moi_relu(x, NULL, x, slope, mask, y, n, parallel);
+}
+
+mo_status mo_relu_backward(const uint32_t *mask, const float *dy, float slope, float *dx, size_t n,
+    const mo_parallel *parallel) {
+    return moi_relu(NULL, mask, dy, slope, NULL, dx, n, parallel);
+}
+
+mo_status mo_relu_backward_output(const float *y, const float *dy, float slope, float *dx, size_t n,
+    const mo_parallel *parallel) {
+    return moi_relu(y, NULL, dy, slope, NULL, dx, n, parallel);
+}
+
+/* ---- dropout ------------------------------------------------------------------------------- */
+
+static mo_status moi_dropout(const mo_dropout_desc *desc, const uint32_t *mask, const float *x,
+    uint32_t *to, float *y, size_t n) {
+    moi_mask_job job;
+    if (!desc || !x || !y || !(desc->p >= 0 && desc->p < 1)) return MO_E_INVALID;
+    memset(&job, 0, sizeof job);
+    job.by = mask ? moi_mask_by_bits : moi_mask_by_seed;
+    job.mask = mask;
+    job.seed = desc->seed;
+    job.below = (uint32_t)(desc->p * 16777216.0f);
+    job.high = 1.0f / (1.0f - desc->p);
+    job.to = to;
+    moi_mask_start(&job, x, y, n, desc->parallel);
+    return MO_OK;
+}
+
+mo_status mo_dropout_forward(
+    const mo_dropout_desc *desc, const float *x, uint32_t *mask, float *y, size_t n) {
+    return moi_dropout(desc, NULL, x, mask, y, n);
+}
+
+mo_status mo_dropout_backward(
+    const mo_dropout_desc *desc, const uint32_t *mask, const float *dy, float *dx, size_t n) {
+    return moi_dropout(desc, mask, dy, NULL, dx, n);
+}
+/* mo_compress.c - see mo_compress.h. A code is found in fixed point: the number in 2^-22 or 2^-26
+ * of a step, plus as many random bits, and what is left of the point. */
+
+typedef struct moi_compress_range {
+    float low, step;
+} moi_compress_range;
+
+typedef struct moi_compress_job {
+    int bits;
+    size_t block, n;
+    uint64_t seed;
+    const float *from; /* encode */
+    float *x;          /* decode */
+    moi_compress_range *ranges;
+    uint8_t *codes;
+} moi_compress_job;
+
+enum { moi_compress_ahead_bytes = 2048 };
+
+/* Limits: below 2^-70 a device that flushes subnormal numbers would find other codes. */
+static moi_compress_range moi_compress_range_of(int bits, float low, float high, float most) {
+    const float span = high - low;
+    moi_compress_range range = {low, 0.0f};
+    if (!(most < HUGE_VALF && span < HUGE_VALF)) range.low = moi_bits_float(0x7fc00000);
+    else if (span >= 8.470329473e-22f)
+        range.step = span * (bits == 8 ? 0.00392156886f : 0.0666666701f);
+    if ((moi_float_bits(range.low) & 0x7fffffff) < 0x00800000) range.low = 0.0f;
+    return range;
+}
+
+#define MOI_ISA scalar
+/* mo_compress.inc - blocks of compressed activations for one instruction set. */
+
+MOI_INLINE void MOI_FN(moi_compress_ends)(const float *x, size_t n, float *low, float *high) {
+    float least = x[0], most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V down = MOI_LOAD(x), up = down;
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+            const MOI_V v = MOI_LOAD(x + i);
+            down = MOI_MIN(v, down);
+            up = MOI_MAX(v, up);
+        }
+        least = 0.0f - MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), down));
+        most = MOI_MAXALL(up);
+    }
+    for (; i < n; i++) {
+        least = moi_vmin_scalar(x[i], least);
+        most = moi_vmax_scalar(x[i], most);
+    }
+    *low = least;
+    *high = most;
+}
+
+/* Codes in the low bits of each lane; unit: 2^shift steps. */
+MOI_INLINE MOI_VI MOI_FN(moi_compress_code)(
+    int bits, MOI_V x, MOI_V low, MOI_V unit, MOI_VI random) {
+    const int shift = 30 - bits;
+    const float last = (float)(((1u << bits) - 1u) << shift);
+    const MOI_V t = MOI_MIN(MOI_MUL(MOI_SUB(x, low), unit), MOI_SET1(last));
+    const MOI_VI part = MOI_IAND(random, MOI_ISET1((1u << shift) - 1u));
+    return MOI_ISRLN(MOI_IADD(MOI_TRUNCATE(t), part), shift);
+}
+
+MOI_INLINE void MOI_FN(moi_compress_encode_numbers)(int bits, const float *x, size_t n,
+    moi_compress_range range, uint32_t key, uint32_t first, uint8_t *codes) {
+    const float unit = 1.0f / range.step * (float)(1u << (30 - bits));
+    const MOI_V vlow = MOI_SET1(range.low), vunit = MOI_SET1(unit);
+    const MOI_VI vkey = MOI_ISET1(key), next = MOI_ISET1((uint32_t)MOI_LANES);
+    MOI_VI index = MOI_FN(moi_index)(first);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_VI random = MOI_RANDOM(index, vkey);
+        MOI_STORE_U8(codes + i,
+            MOI_FN(moi_compress_code)(bits, MOI_LOAD(x + i), vlow, vunit, random));
+        index = MOI_IADD(index, next);
+    }
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI second = MOI_IADD(index, next);
+        const MOI_VI a = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i), vlow, vunit, MOI_RANDOM(index, vkey));
+        const MOI_VI b = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i + MOI_LANES), vlow, vunit, MOI_RANDOM(second, vkey));
+        MOI_STORE_NIBBLES(codes + i / 2, a, b);
+        index = MOI_IADD(second, next);
+    }
+    for (; i < n; i++) {
+        const uint32_t random = moi_random_mix((first + (uint32_t)i) ^ key);
+        const uint32_t code =
+            moi_compress_code_scalar(bits, x[i], range.low, unit, random);
+        if (bits == 8) codes[i] = (uint8_t)code;
+        else if (i % 2 == 0) codes[i / 2] = (uint8_t)(code << 4);
+        else codes[i / 2] = (uint8_t)(codes[i / 2] | code);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_encode_blocks)(const moi_compress_job *job,
+    size_t first, const float *x, size_t n, moi_compress_range *ranges, uint8_t *codes) {
+    const int bits = job->bits;
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i), at = first + i;
+        const uint32_t key = moi_random_key(job->seed, (uint64_t)at >> 32);
+        uint8_t *to = codes + (bits == 8 ? i : i / 2);
+        float low, high;
+        for (size_t k = 0; k < numbers; k += 16) MOI_PREFETCH(x + i + k, moi_compress_ahead_bytes);
+        MOI_FN(moi_compress_ends)(x + i, numbers, &low, &high);
+        *ranges = moi_compress_range_of(
+            bits, low, high, MOI_FN(moi_q8_absmax)(x + i, numbers));
+        if (ranges->step == 0.0f) memset(to, 0, bits == 8 ? numbers : moi_ceil_div(numbers, 2));
+        else if (bits == 8)
+            MOI_FN(moi_compress_encode_numbers)
+            (8, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        else
+            MOI_FN(moi_compress_encode_numbers)
+            (4, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        ranges++;
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_compress_decode_numbers)(
+    int bits, const uint8_t *codes, size_t n, moi_compress_range range, float *x) {
+    const MOI_V low = MOI_SET1(range.low), step = MOI_SET1(range.step);
+    const MOI_VI nibble = MOI_ISET1(15);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(MOI_LOAD_U8(codes + i)), step)));
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI a = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 0), nibble);
+        const MOI_VI b = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 1), nibble);
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(a), step)));
+        MOI_STORE(x + i + MOI_LANES, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(b), step)));
+    }
+    for (; i < n; i++) {
+        const uint32_t pair = codes[bits == 8 ? i : i / 2];
+        const uint32_t code = bits == 8 ? pair : (i % 2 ? pair : pair >> 4) & 15;
+        x[i] = range.low + (float)code * range.step;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_decode_blocks)(const moi_compress_job *job,
+    const moi_compress_range *ranges, const uint8_t *codes, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i);
+        if (job->bits == 8)
+            MOI_FN(moi_compress_decode_numbers)(8, codes + i, numbers, *ranges++, x + i);
+        else MOI_FN(moi_compress_decode_numbers)(4, codes + i / 2, numbers, *ranges++, x + i);
+    }
+}
+#undef MOI_ISA
+#if MOI_X86
+#define MOI_ISA avx2
+/* mo_compress.inc - blocks of compressed activations for one instruction set. */
+
+MOI_INLINE void MOI_FN(moi_compress_ends)(const float *x, size_t n, float *low, float *high) {
+    float least = x[0], most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V down = MOI_LOAD(x), up = down;
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+            const MOI_V v = MOI_LOAD(x + i);
+            down = MOI_MIN(v, down);
+            up = MOI_MAX(v, up);
+        }
+        least = 0.0f - MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), down));
+        most = MOI_MAXALL(up);
+    }
+    for (; i < n; i++) {
+        least = moi_vmin_scalar(x[i], least);
+        most = moi_vmax_scalar(x[i], most);
+    }
+    *low = least;
+    *high = most;
+}
+
+/* Codes in the low bits of each lane; unit: 2^shift steps. */
+MOI_INLINE MOI_VI MOI_FN(moi_compress_code)(
+    int bits, MOI_V x, MOI_V low, MOI_V unit, MOI_VI random) {
+    const int shift = 30 - bits;
+    const float last = (float)(((1u << bits) - 1u) << shift);
+    const MOI_V t = MOI_MIN(MOI_MUL(MOI_SUB(x, low), unit), MOI_SET1(last));
+    const MOI_VI part = MOI_IAND(random, MOI_ISET1((1u << shift) - 1u));
+    return MOI_ISRLN(MOI_IADD(MOI_TRUNCATE(t), part), shift);
+}
+
+MOI_INLINE void MOI_FN(moi_compress_encode_numbers)(int bits, const float *x, size_t n,
+    moi_compress_range range, uint32_t key, uint32_t first, uint8_t *codes) {
+    const float unit = 1.0f / range.step * (float)(1u << (30 - bits));
+    const MOI_V vlow = MOI_SET1(range.low), vunit = MOI_SET1(unit);
+    const MOI_VI vkey = MOI_ISET1(key), next = MOI_ISET1((uint32_t)MOI_LANES);
+    MOI_VI index = MOI_FN(moi_index)(first);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_VI random = MOI_RANDOM(index, vkey);
+        MOI_STORE_U8(codes + i,
+            MOI_FN(moi_compress_code)(bits, MOI_LOAD(x + i), vlow, vunit, random));
+        index = MOI_IADD(index, next);
+    }
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI second = MOI_IADD(index, next);
+        const MOI_VI a = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i), vlow, vunit, MOI_RANDOM(index, vkey));
+        const MOI_VI b = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i + MOI_LANES), vlow, vunit, MOI_RANDOM(second, vkey));
+        MOI_STORE_NIBBLES(codes + i / 2, a, b);
+        index = MOI_IADD(second, next);
+    }
+    for (; i < n; i++) {
+        const uint32_t random = moi_random_mix((first + (uint32_t)i) ^ key);
+        const uint32_t code =
+            moi_compress_code_scalar(bits, x[i], range.low, unit, random);
+        if (bits == 8) codes[i] = (uint8_t)code;
+        else if (i % 2 == 0) codes[i / 2] = (uint8_t)(code << 4);
+        else codes[i / 2] = (uint8_t)(codes[i / 2] | code);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_encode_blocks)(const moi_compress_job *job,
+    size_t first, const float *x, size_t n, moi_compress_range *ranges, uint8_t *codes) {
+    const int bits = job->bits;
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i), at = first + i;
+        const uint32_t key = moi_random_key(job->seed, (uint64_t)at >> 32);
+        uint8_t *to = codes + (bits == 8 ? i : i / 2);
+        float low, high;
+        for (size_t k = 0; k < numbers; k += 16) MOI_PREFETCH(x + i + k, moi_compress_ahead_bytes);
+        MOI_FN(moi_compress_ends)(x + i, numbers, &low, &high);
+        *ranges = moi_compress_range_of(
+            bits, low, high, MOI_FN(moi_q8_absmax)(x + i, numbers));
+        if (ranges->step == 0.0f) memset(to, 0, bits == 8 ? numbers : moi_ceil_div(numbers, 2));
+        else if (bits == 8)
+            MOI_FN(moi_compress_encode_numbers)
+            (8, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        else
+            MOI_FN(moi_compress_encode_numbers)
+            (4, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        ranges++;
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_compress_decode_numbers)(
+    int bits, const uint8_t *codes, size_t n, moi_compress_range range, float *x) {
+    const MOI_V low = MOI_SET1(range.low), step = MOI_SET1(range.step);
+    const MOI_VI nibble = MOI_ISET1(15);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(MOI_LOAD_U8(codes + i)), step)));
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI a = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 0), nibble);
+        const MOI_VI b = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 1), nibble);
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(a), step)));
+        MOI_STORE(x + i + MOI_LANES, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(b), step)));
+    }
+    for (; i < n; i++) {
+        const uint32_t pair = codes[bits == 8 ? i : i / 2];
+        const uint32_t code = bits == 8 ? pair : (i % 2 ? pair : pair >> 4) & 15;
+        x[i] = range.low + (float)code * range.step;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_decode_blocks)(const moi_compress_job *job,
+    const moi_compress_range *ranges, const uint8_t *codes, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i);
+        if (job->bits == 8)
+            MOI_FN(moi_compress_decode_numbers)(8, codes + i, numbers, *ranges++, x + i);
+        else MOI_FN(moi_compress_decode_numbers)(4, codes + i / 2, numbers, *ranges++, x + i);
+    }
+}
+#undef MOI_ISA
+#define MOI_ISA avx512
+/* mo_compress.inc - blocks of compressed activations for one instruction set. */
+
+MOI_INLINE void MOI_FN(moi_compress_ends)(const float *x, size_t n, float *low, float *high) {
+    float least = x[0], most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V down = MOI_LOAD(x), up = down;
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+            const MOI_V v = MOI_LOAD(x + i);
+            down = MOI_MIN(v, down);
+            up = MOI_MAX(v, up);
+        }
+        least = 0.0f - MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), down));
+        most = MOI_MAXALL(up);
+    }
+    for (; i < n; i++) {
+        least = moi_vmin_scalar(x[i], least);
+        most = moi_vmax_scalar(x[i], most);
+    }
+    *low = least;
+    *high = most;
+}
+
+/* Codes in the low bits of each lane; unit: 2^shift steps. */
+MOI_INLINE MOI_VI MOI_FN(moi_compress_code)(
+    int bits, MOI_V x, MOI_V low, MOI_V unit, MOI_VI random) {
+    const int shift = 30 - bits;
+    const float last = (float)(((1u << bits) - 1u) << shift);
+    const MOI_V t = MOI_MIN(MOI_MUL(MOI_SUB(x, low), unit), MOI_SET1(last));
+    const MOI_VI part = MOI_IAND(random, MOI_ISET1((1u << shift) - 1u));
+    return MOI_ISRLN(MOI_IADD(MOI_TRUNCATE(t), part), shift);
+}
+
+MOI_INLINE void MOI_FN(moi_compress_encode_numbers)(int bits, const float *x, size_t n,
+    moi_compress_range range, uint32_t key, uint32_t first, uint8_t *codes) {
+    const float unit = 1.0f / range.step * (float)(1u << (30 - bits));
+    const MOI_V vlow = MOI_SET1(range.low), vunit = MOI_SET1(unit);
+    const MOI_VI vkey = MOI_ISET1(key), next = MOI_ISET1((uint32_t)MOI_LANES);
+    MOI_VI index = MOI_FN(moi_index)(first);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_VI random = MOI_RANDOM(index, vkey);
+        MOI_STORE_U8(codes + i,
+            MOI_FN(moi_compress_code)(bits, MOI_LOAD(x + i), vlow, vunit, random));
+        index = MOI_IADD(index, next);
+    }
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI second = MOI_IADD(index, next);
+        const MOI_VI a = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i), vlow, vunit, MOI_RANDOM(index, vkey));
+        const MOI_VI b = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i + MOI_LANES), vlow, vunit, MOI_RANDOM(second, vkey));
+        MOI_STORE_NIBBLES(codes + i / 2, a, b);
+        index = MOI_IADD(second, next);
+    }
+    for (; i < n; i++) {
+        const uint32_t random = moi_random_mix((first + (uint32_t)i) ^ key);
+        const uint32_t code =
+            moi_compress_code_scalar(bits, x[i], range.low, unit, random);
+        if (bits == 8) codes[i] = (uint8_t)code;
+        else if (i % 2 == 0) codes[i / 2] = (uint8_t)(code << 4);
+        else codes[i / 2] = (uint8_t)(codes[i / 2] | code);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_encode_blocks)(const moi_compress_job *job,
+    size_t first, const float *x, size_t n, moi_compress_range *ranges, uint8_t *codes) {
+    const int bits = job->bits;
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i), at = first + i;
+        const uint32_t key = moi_random_key(job->seed, (uint64_t)at >> 32);
+        uint8_t *to = codes + (bits == 8 ? i : i / 2);
+        float low, high;
+        for (size_t k = 0; k < numbers; k += 16) MOI_PREFETCH(x + i + k, moi_compress_ahead_bytes);
+        MOI_FN(moi_compress_ends)(x + i, numbers, &low, &high);
+        *ranges = moi_compress_range_of(
+            bits, low, high, MOI_FN(moi_q8_absmax)(x + i, numbers));
+        if (ranges->step == 0.0f) memset(to, 0, bits == 8 ? numbers : moi_ceil_div(numbers, 2));
+        else if (bits == 8)
+            MOI_FN(moi_compress_encode_numbers)
+            (8, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        else
+            MOI_FN(moi_compress_encode_numbers)
+            (4, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        ranges++;
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_compress_decode_numbers)(
+    int bits, const uint8_t *codes, size_t n, moi_compress_range range, float *x) {
+    const MOI_V low = MOI_SET1(range.low), step = MOI_SET1(range.step);
+    const MOI_VI nibble = MOI_ISET1(15);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(MOI_LOAD_U8(codes + i)), step)));
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI a = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 0), nibble);
+        const MOI_VI b = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 1), nibble);
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(a), step)));
+        MOI_STORE(x + i + MOI_LANES, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(b), step)));
+    }
+    for (; i < n; i++) {
+        const uint32_t pair = codes[bits == 8 ? i : i / 2];
+        const uint32_t code = bits == 8 ? pair : (i % 2 ? pair : pair >> 4) & 15;
+        x[i] = range.low + (float)code * range.step;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_decode_blocks)(const moi_compress_job *job,
+    const moi_compress_range *ranges, const uint8_t *codes, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i);
+        if (job->bits == 8)
+            MOI_FN(moi_compress_decode_numbers)(8, codes + i, numbers, *ranges++, x + i);
+        else MOI_FN(moi_compress_decode_numbers)(4, codes + i / 2, numbers, *ranges++, x + i);
+    }
+}
+#undef MOI_ISA
+#endif
+#if MOI_NEON
+#define MOI_ISA neon
+/* mo_compress.inc - blocks of compressed activations for one instruction set. */
+
+MOI_INLINE void MOI_FN(moi_compress_ends)(const float *x, size_t n, float *low, float *high) {
+    float least = x[0], most = x[0];
+    size_t i = 0;
+    if (n >= MOI_LANES) {
+        MOI_V down = MOI_LOAD(x), up = down;
+        for (; i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+            const MOI_V v = MOI_LOAD(x + i);
+            down = MOI_MIN(v, down);
+            up = MOI_MAX(v, up);
+        }
+        least = 0.0f - MOI_MAXALL(MOI_SUB(MOI_SET1(0.0f), down));
+        most = MOI_MAXALL(up);
+    }
+    for (; i < n; i++) {
+        least = moi_vmin_scalar(x[i], least);
+        most = moi_vmax_scalar(x[i], most);
+    }
+    *low = least;
+    *high = most;
+}
+
+/* Codes in the low bits of each lane; unit: 2^shift steps. */
+MOI_INLINE MOI_VI MOI_FN(moi_compress_code)(
+    int bits, MOI_V x, MOI_V low, MOI_V unit, MOI_VI random) {
+    const int shift = 30 - bits;
+    const float last = (float)(((1u << bits) - 1u) << shift);
+    const MOI_V t = MOI_MIN(MOI_MUL(MOI_SUB(x, low), unit), MOI_SET1(last));
+    const MOI_VI part = MOI_IAND(random, MOI_ISET1((1u << shift) - 1u));
+    return MOI_ISRLN(MOI_IADD(MOI_TRUNCATE(t), part), shift);
+}
+
+MOI_INLINE void MOI_FN(moi_compress_encode_numbers)(int bits, const float *x, size_t n,
+    moi_compress_range range, uint32_t key, uint32_t first, uint8_t *codes) {
+    const float unit = 1.0f / range.step * (float)(1u << (30 - bits));
+    const MOI_V vlow = MOI_SET1(range.low), vunit = MOI_SET1(unit);
+    const MOI_VI vkey = MOI_ISET1(key), next = MOI_ISET1((uint32_t)MOI_LANES);
+    MOI_VI index = MOI_FN(moi_index)(first);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES) {
+        const MOI_VI random = MOI_RANDOM(index, vkey);
+        MOI_STORE_U8(codes + i,
+            MOI_FN(moi_compress_code)(bits, MOI_LOAD(x + i), vlow, vunit, random));
+        index = MOI_IADD(index, next);
+    }
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI second = MOI_IADD(index, next);
+        const MOI_VI a = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i), vlow, vunit, MOI_RANDOM(index, vkey));
+        const MOI_VI b = MOI_FN(moi_compress_code)(
+            bits, MOI_LOAD(x + i + MOI_LANES), vlow, vunit, MOI_RANDOM(second, vkey));
+        MOI_STORE_NIBBLES(codes + i / 2, a, b);
+        index = MOI_IADD(second, next);
+    }
+    for (; i < n; i++) {
+        const uint32_t random = moi_random_mix((first + (uint32_t)i) ^ key);
+        const uint32_t code =
+            moi_compress_code_scalar(bits, x[i], range.low, unit, random);
+        if (bits == 8) codes[i] = (uint8_t)code;
+        else if (i % 2 == 0) codes[i / 2] = (uint8_t)(code << 4);
+        else codes[i / 2] = (uint8_t)(codes[i / 2] | code);
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_encode_blocks)(const moi_compress_job *job,
+    size_t first, const float *x, size_t n, moi_compress_range *ranges, uint8_t *codes) {
+    const int bits = job->bits;
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i), at = first + i;
+        const uint32_t key = moi_random_key(job->seed, (uint64_t)at >> 32);
+        uint8_t *to = codes + (bits == 8 ? i : i / 2);
+        float low, high;
+        for (size_t k = 0; k < numbers; k += 16) MOI_PREFETCH(x + i + k, moi_compress_ahead_bytes);
+        MOI_FN(moi_compress_ends)(x + i, numbers, &low, &high);
+        *ranges = moi_compress_range_of(
+            bits, low, high, MOI_FN(moi_q8_absmax)(x + i, numbers));
+        if (ranges->step == 0.0f) memset(to, 0, bits == 8 ? numbers : moi_ceil_div(numbers, 2));
+        else if (bits == 8)
+            MOI_FN(moi_compress_encode_numbers)
+            (8, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        else
+            MOI_FN(moi_compress_encode_numbers)
+            (4, x + i, numbers, *ranges, key, (uint32_t)at, to);
+        ranges++;
+    }
+}
+
+MOI_INLINE void MOI_FN(moi_compress_decode_numbers)(
+    int bits, const uint8_t *codes, size_t n, moi_compress_range range, float *x) {
+    const MOI_V low = MOI_SET1(range.low), step = MOI_SET1(range.step);
+    const MOI_VI nibble = MOI_ISET1(15);
+    size_t i = 0;
+    for (; bits == 8 && i + (MOI_LANES - 1) < n; i += MOI_LANES)
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(MOI_LOAD_U8(codes + i)), step)));
+    for (; bits == 4 && i + (2 * MOI_LANES - 1) < n; i += 2 * MOI_LANES) {
+        const MOI_VI a = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 0), nibble);
+        const MOI_VI b = MOI_IAND(MOI_LOAD_NIBBLES(codes + i / 2, 1), nibble);
+        MOI_STORE(x + i, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(a), step)));
+        MOI_STORE(x + i + MOI_LANES, MOI_ADD(low, MOI_MUL(MOI_TO_FLOAT(b), step)));
+    }
+    for (; i < n; i++) {
+        const uint32_t pair = codes[bits == 8 ? i : i / 2];
+        const uint32_t code = bits == 8 ? pair : (i % 2 ? pair : pair >> 4) & 15;
+        x[i] = range.low + (float)code * range.step;
+    }
+}
+
+MOI_TARGET static void MOI_FN(moi_compress_decode_blocks)(const moi_compress_job *job,
+    const moi_compress_range *ranges, const uint8_t *codes, size_t n, float *x) {
+    for (size_t i = 0; i < n; i += job->block) {
+        const size_t numbers = moi_min(job->block, n - i);
+        if (job->bits == 8)
+            MOI_FN(moi_compress_decode_numbers)(8, codes + i, numbers, *ranges++, x + i);
+        else MOI_FN(moi_compress_decode_numbers)(4, codes + i / 2, numbers, *ranges++, x + i);
+    }
+}
+#undef MOI_ISA
+#endif
+
+static int moi_compress_begin(moi_compress_job *job, const mo_compress_desc *desc, size_t n) {
+    if (!desc) return 0;
+    memset(job, 0, sizeof *job);
+    job->bits = desc->bits == 0 ? 8 : desc->bits;
+    if (job->bits != 8 && job->bits != 4) return 0;
+    job->block = desc->block;
+    if (job->block == 0) job->block = job->bits == 8 ? 256 : 64;
+    job->seed = desc->seed;
+    job->n = n;
+    return moi_is_pow2(job->block) && job->block >= 64 && job->block <= 256;
+}
+
+size_t mo_compress_size(const mo_compress_desc *desc, size_t n) {
+    moi_compress_job job;
+    size_t size;
+    if (!moi_compress_begin(&job, desc, n)) return 0;
+    const size_t codes = job.bits == 8 ? n : moi_ceil_div(n, 2);
+    if (!moi_mul(moi_ceil_div(n, job.block), sizeof *job.ranges, &size)) return 0;
+    return moi_add(size, codes, &size) ? size : 0;
+}
+
+static mo_status moi_compress_bind(
+    moi_compress_job *job, const mo_compress_desc *desc, size_t n, const void *codes) {
+    if (!codes || !moi_compress_begin(job, desc, n)) return MO_E_INVALID;
+    job->ranges = (moi_compress_range *)(uintptr_t)codes;
+    job->codes = (uint8_t *)(job->ranges + moi_ceil_div(n, job->block));
+    return MO_OK;
+}
+
+static void moi_compress_encode_rows(const void *context, size_t begin, size_t end) {
+    const moi_compress_job *job = (const moi_compress_job *)context;
+    const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
+    uint8_t *codes = job->codes + (job->bits == 8 ? at : at / 2);
+    MOI_DISPATCH(
+        moi_compress_encode_blocks, (job, at, job->from + at, n, job->ranges + begin, codes));
+}
+
+static void moi_compress_decode_rows(const void *context, size_t begin, size_t end) {
+    const moi_compress_job *job = (const moi_compress_job *)context;
+    const size_t at = begin * job->block, n = moi_min(end * job->block, job->n) - at;
+    const uint8_t *codes = job->codes + (job->bits == 8 ? at : at / 2);
+    MOI_DISPATCH(moi_compress_decode_blocks, (job, job->ranges + begin, codes, n, job->x + at));
+}
+
+mo_status mo_compress_encode(const mo_compress_desc *desc, const float *x, size_t n, void *codes) {
+    moi_compress_job job;
+    if (!x) return MO_E_INVALID;
+    const mo_status status = moi_compress_bind(&job, desc, n, codes);
+    if (status != MO_OK) return status;
+    job.from = x;
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_compress_encode_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_compress_decode(const mo_compress_desc *desc, const void *codes, size_t n, float *x) {
+    moi_compress_job job;
+    if (!x) return MO_E_INVALID;
+    const mo_status status = moi_compress_bind(&job, desc, n, codes);
+    if (status != MO_OK) return status;
+    job.x = x;
+    mo_parallel_for(desc->parallel, moi_ceil_div(n, job.block), 16, moi_compress_decode_rows, &job);
+    return MO_OK;
 }
 /* mo_attention.c - see mo_attention.h. Queries go in tiles of moi_attention_rows, keys in blocks of
  * moi_attention_keys: blocks as long as a short sequence, so that the running softmax of the papers
@@ -32097,10 +33259,31 @@ static size_t moi_remat_x_size(const mo_chain *chain, size_t i) {
     return i == 0 ? chain->input_size : chain->stages[i - 1].output_size;
 }
 
+static int moi_remat_level(int light) {
+    if (light == MO_LEVEL_COMPRESSED) return MO_LEVEL_COMPRESSED;
+    return light ? MO_LEVEL_LIGHT : MO_LEVEL_FULL;
+}
+
 /* Whether saving at this level keeps the tensor until backward. */
 static int moi_remat_kept(const mo_stage_tensor *tensor, int light) {
+    const int level = moi_remat_level(light);
     if (tensor->size == 0) return 0;
-    return tensor->role == MO_TENSOR_SAVED || (tensor->role == MO_TENSOR_CHEAP && !light);
+    switch (tensor->role) {
+    case MO_TENSOR_SAVED: return 1;
+    case MO_TENSOR_CHEAP: return level == MO_LEVEL_FULL;
+    case MO_TENSOR_WIDE: return level != MO_LEVEL_COMPRESSED;
+    case MO_TENSOR_CODES: return level == MO_LEVEL_COMPRESSED;
+    case MO_TENSOR_FORWARD:
+    case MO_TENSOR_BACKWARD: break;
+    }
+    return 0;
+}
+
+/* Whether the tensor is there in an op: codes are where they are saved, and where they are read. */
+static int moi_remat_has(const mo_stage_tensor *tensor, int is_backward, int save, int light) {
+    if (tensor->role == (is_backward ? MO_TENSOR_FORWARD : MO_TENSOR_BACKWARD)) return 0;
+    if (tensor->role != MO_TENSOR_CODES) return 1;
+    return (is_backward || save) && moi_remat_level(light) == MO_LEVEL_COMPRESSED;
 }
 
 /* Whether saving at this level keeps anything. */
@@ -32130,9 +33313,9 @@ static mo_status moi_remat_check_range(const mo_log *log, const mo_stage *stage,
 static mo_status moi_remat_check_tensor(
     const mo_log *log, const mo_stage *stage, const mo_stage_tensor *tensor, int is_loss) {
     mo_status status = MO_OK;
-    if ((unsigned)tensor->role > MO_TENSOR_BACKWARD ||
+    if ((unsigned)tensor->role > MO_TENSOR_CODES ||
         (unsigned)tensor->category >= MO_CATEGORY_COUNT ||
-        (is_loss && tensor->role == MO_TENSOR_BACKWARD)) {
+        (is_loss && (tensor->role == MO_TENSOR_BACKWARD || tensor->role == MO_TENSOR_CODES))) {
         moi_log(log, MO_LOG_ERROR, "chain: %s.%s: role %d or category %d is not allowed here",
             moi_remat_stage_name(stage), moi_remat_tensor_name(tensor), (int)tensor->role,
             (int)tensor->category);
@@ -32162,7 +33345,7 @@ static mo_status moi_remat_check_stage(const mo_log *log, const mo_stage *stage,
         return MO_E_INVALID;
     }
     if (!(stage->forward_s >= 0 && stage->backward_s >= 0 && stage->light_s >= 0 &&
-            stage->output_s >= 0)) {
+            stage->output_s >= 0 && stage->compress_s >= 0)) {
         moi_log(log, MO_LOG_ERROR, "chain: %s: a cost is negative", moi_remat_stage_name(stage));
         return MO_E_INVALID;
     }
@@ -32200,7 +33383,8 @@ typedef enum moi_remat_phase {
 /* Which tensors come and go within one op, while those of their stage that are kept stay. */
 static int moi_remat_is_transient(const mo_stage_tensor *tensor, moi_remat_phase phase, int light) {
     if (phase == MOI_REMAT_LOSS) return 1;
-    if (tensor->role == MO_TENSOR_CHEAP) return light;
+    if (tensor->role == MO_TENSOR_CHEAP || tensor->role == MO_TENSOR_WIDE)
+        return !moi_remat_kept(tensor, light);
     return tensor->role == (phase == MOI_REMAT_BACKWARD ? MO_TENSOR_BACKWARD : MO_TENSOR_FORWARD);
 }
 
@@ -32312,11 +33496,18 @@ static size_t moi_remat_best_segments(const mo_chain *chain, int light) {
     return best.n_segments;
 }
 
+static int moi_remat_desc_level(const mo_remat_desc *desc) {
+    if (desc->compress) return MO_LEVEL_COMPRESSED;
+    if (desc->policy == MO_REMAT_NONE) return MO_LEVEL_FULL;
+    return desc->policy == MO_REMAT_LIGHT || !desc->keep_cheap ? MO_LEVEL_LIGHT : MO_LEVEL_FULL;
+}
+
 mo_remat_desc mo_remat_desc_defaults(const mo_remat_desc *desc, const mo_chain *chain) {
-    mo_remat_desc full = {MO_REMAT_NONE, 0, 0};
+    mo_remat_desc full = {MO_REMAT_NONE, 0, 0, 0};
     if (desc) full = *desc;
     if (full.policy != MO_REMAT_SQRT || mo_chain_check(chain, NULL) != MO_OK) return full;
-    if (full.n_segments == 0) full.n_segments = moi_remat_best_segments(chain, !full.keep_cheap);
+    if (full.n_segments == 0)
+        full.n_segments = moi_remat_best_segments(chain, moi_remat_desc_level(&full));
     full.n_segments = moi_max(1, moi_min(full.n_segments, chain->n_stages - 1));
     return full;
 }
@@ -32336,7 +33527,7 @@ static void moi_remat_emit(moi_remat_writer *w, mo_step_op op, size_t stage, int
     entry.op = op;
     entry.stage = stage;
     entry.save = save;
-    entry.light = (save || op == MO_STEP_BACKWARD) && w->light;
+    entry.light = save || op == MO_STEP_BACKWARD ? w->light : MO_LEVEL_FULL;
     if (w->n < w->capacity) w->ops[w->n] = entry;
     w->n++;
 }
@@ -32391,10 +33582,10 @@ size_t mo_remat_schedule_capacity(const mo_chain *chain, const mo_remat_desc *de
 
 mo_status mo_remat_schedule(const mo_chain *chain, const mo_remat_desc *desc, mo_remat_op *ops,
     size_t capacity, size_t *n_ops) {
-    moi_remat_writer w = {chain, ops, 0, capacity, 0};
+    moi_remat_writer w = {chain, ops, 0, capacity, MO_LEVEL_FULL};
     if (!n_ops || (!ops && capacity) || mo_chain_check(chain, NULL) != MO_OK) return MO_E_INVALID;
     mo_remat_desc full = mo_remat_desc_defaults(desc, chain);
-    w.light = full.policy == MO_REMAT_NONE ? 0 : full.policy == MO_REMAT_LIGHT || !full.keep_cheap;
+    w.light = moi_remat_desc_level(&full);
     switch (full.policy) {
     case MO_REMAT_NONE:
     case MO_REMAT_LIGHT: moi_remat_emit_all(&w); break;
@@ -32463,7 +33654,7 @@ static const char *moi_remat_check_save(moi_remat_progress *p, const mo_remat_op
     if (!state) return NULL;
     if (state->is_saved) return "saved more than once";
     state->is_saved = 1;
-    state->light = op->light != 0;
+    state->light = (unsigned char)moi_remat_level(op->light);
     return NULL;
 }
 
@@ -32493,7 +33684,7 @@ static const char *moi_remat_check_loss(moi_remat_progress *p, const mo_remat_op
 /* The tensors must be there: saved at the level that backward expects, and not in the store. */
 static const char *moi_remat_check_backward(moi_remat_progress *p, const mo_remat_op *op) {
     const moi_remat_state *state = moi_remat_state_of(p, op->stage);
-    int light = op->light != 0;
+    int light = moi_remat_level(op->light);
     if (op->stage + 1 != p->n_backward || p->n_backward == p->chain->n_stages)
         return "backward must follow the loss, once per stage, in reverse order";
     p->n_backward--;
@@ -32513,7 +33704,8 @@ static const char *moi_remat_check_moved(
     if (!op->save) return p->n_forward < moi_max(op->stage, 1) ? "its x is not there yet" : NULL;
     if (op->stage >= p->n_backward) return "moves for a backward that has run";
     if (!state->is_saved) return "moves what is not saved";
-    return state->light != (op->light != 0) ? "saved at another level than it says" : NULL;
+    return state->light != moi_remat_level(op->light) ? "saved at another level than it says"
+                                                      : NULL;
 }
 
 static const char *moi_remat_check_move(moi_remat_progress *p, const mo_remat_op *op) {
@@ -32653,6 +33845,13 @@ static double moi_remat_unread(
     return cost;
 }
 
+/* What backward, and the forward that saved for it, take more at a level. */
+static double moi_remat_level_cost(const mo_stage *stage, int light) {
+    const int level = moi_remat_level(light);
+    if (level == MO_LEVEL_FULL) return 0;
+    return stage->light_s + (level == MO_LEVEL_COMPRESSED ? stage->compress_s : 0);
+}
+
 double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops) {
     double cost = 0;
     for (size_t i = 0; i < n_ops; i++) {
@@ -32662,7 +33861,7 @@ double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops
         case MO_STEP_RECOMPUTE: cost += stage->forward_s; break;
         case MO_STEP_LOSS: cost += stage->forward_s + stage->backward_s; break;
         case MO_STEP_BACKWARD:
-            cost += stage->backward_s + (ops[i].light ? stage->light_s : 0);
+            cost += stage->backward_s + moi_remat_level_cost(stage, ops[i].light);
             break;
         case MO_STEP_OFFLOAD:
         case MO_STEP_OFFLOAD_WAIT:
@@ -32956,12 +34155,11 @@ typedef struct moi_flat_view {
 
 static int moi_flat_is_live(
     const moi_flat_view *view, const mo_stage_tensor *tensor, unsigned step) {
-    int kept = moi_remat_kept(tensor, view->light);
-    if (view->phase == MOI_FLAT_BACKWARD) {
-        if (tensor->role == MO_TENSOR_FORWARD || step > tensor->backward_last) return 0;
-        return kept || tensor->backward_first <= step;
-    }
-    if (tensor->role == MO_TENSOR_BACKWARD || step < tensor->forward_first) return 0;
+    int kept = moi_remat_kept(tensor, view->light), is_backward = view->phase == MOI_FLAT_BACKWARD;
+    if (!moi_remat_has(tensor, is_backward, view->phase == MOI_FLAT_SAVE, view->light)) return 0;
+    if (is_backward)
+        return step <= tensor->backward_last && (kept || tensor->backward_first <= step);
+    if (step < tensor->forward_first) return 0;
     return (kept && view->phase == MOI_FLAT_SAVE) || step <= tensor->forward_last;
 }
 
@@ -33004,6 +34202,8 @@ static size_t moi_flat_beyond(size_t most, size_t counted) {
     return most > counted ? most - counted : 0;
 }
 
+enum { MOI_FLAT_OPTIONS = 3 }; /* of a stage, at most */
+
 static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *option) {
     const mo_stage *stage = view->stage;
     size_t most, counted;
@@ -33013,7 +34213,7 @@ static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *
         if (moi_remat_kept(&stage->tensors[i], light) &&
             !moi_add(option->kept, stage->tensors[i].size, &option->kept))
             return 0;
-    option->extra_s = light ? stage->light_s : 0;
+    option->extra_s = moi_remat_level_cost(stage, light);
     option->unread_s =
         moi_remat_keeps(stage, light) ? fmin(stage->output_s, stage->forward_s) : stage->forward_s;
     view->phase = MOI_FLAT_SAVE;
@@ -33026,10 +34226,26 @@ static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *
     return 1;
 }
 
-static int moi_flat_has_cheap(const mo_stage *stage) {
+static int moi_flat_has(const mo_stage *stage, mo_tensor_role role) {
     for (size_t i = 0; i < stage->n_tensors; i++)
-        if (stage->tensors[i].role == MO_TENSOR_CHEAP && stage->tensors[i].size) return 1;
+        if (stage->tensors[i].role == role && stage->tensors[i].size) return 1;
     return 0;
+}
+
+/* The levels that differ for a stage, by option; how many. */
+static unsigned moi_flat_levels(const mo_stage *stage, int *levels) {
+    unsigned n = 0;
+    levels[n++] = MO_LEVEL_FULL;
+    if (moi_flat_has(stage, MO_TENSOR_CHEAP)) levels[n++] = MO_LEVEL_LIGHT;
+    if (moi_flat_has(stage, MO_TENSOR_CODES)) levels[n++] = MO_LEVEL_COMPRESSED;
+    return n;
+}
+
+/* The level of an option; light for one that the stage does not have. */
+static int moi_flat_level(const mo_stage *stage, size_t option) {
+    int levels[MOI_FLAT_OPTIONS];
+    if (option == 0) return MO_LEVEL_FULL;
+    return option < moi_flat_levels(stage, levels) ? levels[option] : MO_LEVEL_LIGHT;
 }
 
 static int moi_flat_make_stage(
@@ -33037,6 +34253,7 @@ static int moi_flat_make_stage(
     const mo_stage *from = &chain->stages[i];
     int is_loss = i + 1 == chain->n_stages;
     moi_flat_view view = {from, MOI_FLAT_RUN, is_loss, 0, moi_remat_x_size(chain, i)};
+    int levels[MOI_FLAT_OPTIONS];
     size_t most;
     memset(to, 0, sizeof *to);
     to->name = from->name;
@@ -33047,12 +34264,13 @@ static int moi_flat_make_stage(
     to->forward_tmp = moi_flat_beyond(most, is_loss ? view.input_size : from->output_size);
     if (is_loss) return 1;
     to->options = options;
-    to->n_options = moi_flat_has_cheap(from) ? 2 : 1;
-    return moi_flat_make_option(&view, 0, &options[0]) &&
-        (to->n_options == 1 || moi_flat_make_option(&view, 1, &options[1]));
+    to->n_options = moi_flat_levels(from, levels);
+    for (unsigned k = 0; k < to->n_options; k++)
+        if (!moi_flat_make_option(&view, levels[k], &options[k])) return 0;
+    return 1;
 }
 
-enum { MOI_FLAT_STAGE_BYTES = sizeof(mo_flat_stage) + 2 * sizeof(mo_flat_option) };
+enum { MOI_FLAT_STAGE_BYTES = sizeof(mo_flat_stage) + MOI_FLAT_OPTIONS * sizeof(mo_flat_option) };
 
 mo_status mo_remat_flatten(
     const mo_chain *chain, const mo_allocator *allocator, const mo_log *log, mo_flat_chain *flat) {
@@ -33064,7 +34282,7 @@ mo_status mo_remat_flatten(
     if (!stages) return MO_E_NO_MEMORY;
     mo_flat_option *options = (mo_flat_option *)(void *)(stages + n);
     for (size_t i = 0; i < n; i++) {
-        if (moi_flat_make_stage(chain, i, &stages[i], options + 2 * i)) continue;
+        if (moi_flat_make_stage(chain, i, &stages[i], options + MOI_FLAT_OPTIONS * i)) continue;
         moi_log(log, MO_LOG_ERROR, "flat chain: stage %zu (%s) has more bytes than size_t counts",
             i, moi_remat_stage_name(&chain->stages[i]));
         moi_free_array(allocator, stages, n, MOI_FLAT_STAGE_BYTES);
@@ -33086,11 +34304,12 @@ void mo_remat_flat_free(mo_flat_chain *flat, const mo_allocator *allocator) {
 
 /* ---- back to it ---------------------------------------------------------------------------- */
 
-static mo_remat_op moi_flat_detailed_op(const mo_flat_op *op, unsigned char *has_run) {
+static mo_remat_op moi_flat_detailed_op(
+    const mo_chain *chain, const mo_flat_op *op, unsigned char *has_run) {
     mo_remat_op out;
     out.stage = op->stage;
     out.save = op->kind == MO_FLAT_SAVE || op->kind == MO_FLAT_SAVE_DROP;
-    out.light = op->option != 0;
+    out.light = moi_flat_level(&chain->stages[op->stage], op->option);
     if (op->kind == MO_FLAT_LOSS) out.op = MO_STEP_LOSS;
     else if (op->kind == MO_FLAT_BACKWARD) out.op = MO_STEP_BACKWARD;
     else {
@@ -33128,7 +34347,7 @@ mo_status mo_remat_unflatten(const mo_chain *chain, const mo_flat_op *ops, size_
     unsigned char *flags = (unsigned char *)moi_alloc_array(allocator, chain->n_stages, 1);
     if (!flags) return MO_E_NO_MEMORY;
     memset(flags, 0, chain->n_stages);
-    for (size_t k = 0; k < n_ops; k++) out[k] = moi_flat_detailed_op(&ops[k], flags);
+    for (size_t k = 0; k < n_ops; k++) out[k] = moi_flat_detailed_op(chain, &ops[k], flags);
     memset(flags, 0, chain->n_stages);
     *n_out = moi_flat_leave_out(chain, out, n_ops, flags);
     moi_free_array(allocator, flags, chain->n_stages, 1);
@@ -35832,20 +37051,6 @@ void mo_offload_solution_free(mo_offload_solution *solution) {
 
 /* ---- for the detailed chain ---------------------------------------------------------------- */
 
-static mo_remat_op moi_offload_detailed_run(const mo_flat_op *flat, unsigned char *has_run) {
-    mo_remat_op op;
-    op.stage = flat->stage;
-    op.save = flat->kind == MO_FLAT_SAVE || flat->kind == MO_FLAT_SAVE_DROP;
-    op.light = flat->option != 0;
-    if (flat->kind == MO_FLAT_LOSS) op.op = MO_STEP_LOSS;
-    else if (flat->kind == MO_FLAT_BACKWARD) op.op = MO_STEP_BACKWARD;
-    else {
-        op.op = has_run[flat->stage] ? MO_STEP_RECOMPUTE : MO_STEP_FORWARD;
-        has_run[flat->stage] = 1;
-    }
-    return op;
-}
-
 /* What the stage keeps, and its output: two ops, or fewer where one is empty. */
 static size_t moi_offload_detailed_move(
     const mo_chain *chain, const mo_offload_op *move, mo_remat_op *out) {
@@ -35856,7 +37061,7 @@ static size_t moi_offload_detailed_move(
     op.op = kinds[move->kind - MO_OFFLOAD_OUT];
     op.stage = move->flat.stage;
     op.save = 1;
-    op.light = move->flat.option != 0;
+    op.light = moi_flat_level(&chain->stages[op.stage], move->flat.option);
     if (move->flat.kind == MO_FLAT_SAVE && moi_remat_keeps(&chain->stages[op.stage], op.light))
         out[n++] = op;
     if (chain->stages[op.stage].output_size == 0) return n;
@@ -35903,7 +37108,8 @@ mo_status mo_remat_offload_unflatten(const mo_chain *chain, const mo_offload_op 
     if (!flags) return MO_E_NO_MEMORY;
     memset(flags, 0, chain->n_stages);
     for (size_t k = 0; k < n_ops; k++)
-        if (ops[k].kind == MO_OFFLOAD_RUN) out[n++] = moi_offload_detailed_run(&ops[k].flat, flags);
+        if (ops[k].kind == MO_OFFLOAD_RUN)
+            out[n++] = moi_flat_detailed_op(chain, &ops[k].flat, flags);
         else n += moi_offload_detailed_move(chain, &ops[k], out + n);
     memset(flags, 0, chain->n_stages);
     *n_out = moi_offload_leave_out(chain, out, n, flags);
@@ -37142,15 +38348,15 @@ static size_t moi_plan_extend_life(mo_plan *plan, size_t slot, size_t last) {
 
 static mo_category moi_plan_category(const mo_stage_tensor *tensor) {
     if (tensor->category != MO_CATEGORY_OTHER) return tensor->category;
-    return tensor->role == MO_TENSOR_SAVED || tensor->role == MO_TENSOR_CHEAP
-        ? MO_CATEGORY_ACTIVATION
-        : MO_CATEGORY_WORKSPACE;
+    return tensor->role == MO_TENSOR_FORWARD || tensor->role == MO_TENSOR_BACKWARD
+        ? MO_CATEGORY_WORKSPACE
+        : MO_CATEGORY_ACTIVATION;
 }
 
 /* Backward extends the life that is kept, and no other: a stage may run again between the two. */
 static size_t moi_plan_forward_tensor(mo_plan *plan, size_t slot, const mo_stage_tensor *tensor,
     const moi_plan_op *span, const mo_remat_op *op) {
-    if (tensor->role == MO_TENSOR_BACKWARD) return 0;
+    if (!moi_remat_has(tensor, 0, op->save, op->light)) return 0;
     size_t life = moi_plan_begin_life(plan, slot, tensor->size, moi_plan_category(tensor),
         span->begin + tensor->forward_first, span->begin + tensor->forward_last);
     if (op->save && moi_remat_kept(tensor, op->light)) plan->slots[slot].life = life;
@@ -37159,7 +38365,7 @@ static size_t moi_plan_forward_tensor(mo_plan *plan, size_t slot, const mo_stage
 
 static size_t moi_plan_backward_tensor(
     mo_plan *plan, size_t slot, const mo_stage_tensor *tensor, const moi_plan_op *span, int light) {
-    if (tensor->role == MO_TENSOR_FORWARD) return 0;
+    if (!moi_remat_has(tensor, 1, 0, light)) return 0;
     if (moi_remat_kept(tensor, light))
         return moi_plan_extend_life(plan, slot, span->begin + tensor->backward_last);
     return moi_plan_begin_life(plan, slot, tensor->size, moi_plan_category(tensor),
@@ -38035,14 +39241,13 @@ static void moi_check_add_tensor(
     size_t id = c->first_ids[step->stage] + i;
     const void *address = step->tensors[i];
     int is_kept = moi_remat_kept(t, step->light);
+    if (!moi_remat_has(t, step->op == MO_STEP_BACKWARD, step->save, step->light)) return;
     if (step->op == MO_STEP_BACKWARD) {
-        if (t->role == MO_TENSOR_FORWARD) return;
         size_t end = (size_t)t->backward_last + 1;
         if (is_kept) moi_check_add_input(c, name, id, address, t->size, end);
         else moi_check_add(c, name, id, address, t->size, t->backward_first, end);
         return;
     }
-    if (t->role == MO_TENSOR_BACKWARD) return;
     moi_check_add(c, name, id, address, t->size, t->forward_first,
         step->save && is_kept ? n_steps : (size_t)t->forward_last + 1);
 }
@@ -38349,11 +39554,12 @@ static void moi_plan_text_step(moi_track_out *out, const mo_plan *plan, size_t k
     const mo_remat_op *op = &plan->ops[k];
     const moi_plan_op *span = &plan->spans[k];
     const mo_stage *stage = &plan->stages[op->stage];
+    static const char *const levels[] = {"", " light", " compressed"};
     moi_track_print(out, "step %zu: %s %zu ", k, moi_remat_op_name(op->op), op->stage);
     moi_track_put(out, stage->name, strlen(stage->name));
     if (op->op >= MO_STEP_OFFLOAD) moi_track_print(out, "%s", op->save ? " saved" : " x");
     else moi_track_print(out, "%s", op->save ? " save" : "");
-    moi_track_print(out, "%s\n", op->light ? " light" : "");
+    moi_track_print(out, "%s\n", levels[moi_remat_level(op->light)]);
     for (size_t i = 0; i < MOI_PLAN_TENSORS + stage->n_tensors; i++) {
         size_t index = plan->table[span->row + i];
         const moi_plan_life *life = &plan->lives[index];
@@ -38426,8 +39632,10 @@ static void moi_plan_json_step(moi_track_out *out, const mo_plan *plan, size_t k
     moi_track_print(
         out, "%s{\"op\":\"%s\",\"stage\":%zu,", k ? "," : "", moi_remat_op_name(op->op), op->stage);
     moi_plan_json_name(out, plan->stages[op->stage].name);
-    moi_track_print(out, ",\"save\":%s,\"light\":%s,\"first\":%zu,\"last\":%zu,\"copies\":[",
-        op->save ? "true" : "false", op->light ? "true" : "false", span->begin, span->end);
+    moi_track_print(out, ",\"save\":%s,\"light\":%s,\"compressed\":%s,\"first\":%zu,\"last\":%zu",
+        op->save ? "true" : "false", op->light ? "true" : "false",
+        op->light == MO_LEVEL_COMPRESSED ? "true" : "false", span->begin, span->end);
+    moi_track_print(out, ",\"copies\":[");
     for (size_t i = 0; i < span->n_copies; i++) {
         const moi_plan_copy *copy = &plan->copies[span->copy + i];
         moi_track_print(out, "%s{\"offset\":%zu,\"size\":%zu,\"store_offset\":%zu}", i ? "," : "",
@@ -38584,7 +39792,8 @@ static mo_status moi_build_try(
     return MO_OK;
 }
 
-static mo_status moi_build_policy(moi_build *b, mo_remat_policy policy, int keep_cheap) {
+static mo_status moi_build_policy(
+    moi_build *b, mo_remat_policy policy, int keep_cheap, int compress) {
     mo_plan_desc desc = b->desc->plan;
     size_t peak_bytes;
     desc.ops = NULL;
@@ -38592,16 +39801,26 @@ static mo_status moi_build_policy(moi_build *b, mo_remat_policy policy, int keep
     memset(&desc.remat, 0, sizeof desc.remat);
     desc.remat.policy = policy;
     desc.remat.keep_cheap = keep_cheap;
+    desc.remat.compress = compress;
     return moi_build_try(b, &desc, 0, &peak_bytes);
 }
 
+static int moi_build_compresses(const mo_chain *chain) {
+    for (size_t i = 0; i < chain->n_stages; i++)
+        if (moi_flat_has(&chain->stages[i], MO_TENSOR_CODES)) return 1;
+    return 0;
+}
+
 static mo_status moi_build_policies(moi_build *b) {
-    mo_status status = moi_build_policy(b, MO_REMAT_LIGHT, 0);
+    mo_status status = moi_build_policy(b, MO_REMAT_LIGHT, 0, 0);
     for (int keep = 0; keep < 2 && status == MO_OK; keep++) {
-        status = moi_build_policy(b, MO_REMAT_BLOCK, keep);
-        if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_SQRT, keep);
+        status = moi_build_policy(b, MO_REMAT_BLOCK, keep, 0);
+        if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_SQRT, keep, 0);
     }
-    return status;
+    if (status != MO_OK || !moi_build_compresses(b->desc->plan.chain)) return status;
+    status = moi_build_policy(b, MO_REMAT_LIGHT, 0, 1);
+    if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_BLOCK, 0, 1);
+    return status == MO_OK ? moi_build_policy(b, MO_REMAT_SQRT, 0, 1) : status;
 }
 
 static mo_remat_table_desc moi_build_table_desc(const moi_build *b, size_t budget) {
@@ -38747,7 +39966,7 @@ static mo_status moi_build_solve(moi_build *b) {
 }
 
 static mo_status moi_build_run(moi_build *b) {
-    mo_status status = moi_build_policy(b, MO_REMAT_NONE, 0);
+    mo_status status = moi_build_policy(b, MO_REMAT_NONE, 0, 0);
     if (status != MO_OK || b->result.fits) return status; /* nothing is faster */
     const size_t fixed_bytes = mo_plan_describe(b->best).fixed_bytes;
     b->for_stages = b->budget > fixed_bytes ? b->budget - fixed_bytes : 0;
@@ -38798,7 +40017,9 @@ typedef enum moi_profile_kind {
     MOI_PROFILE_FORWARD,
     MOI_PROFILE_UNREAD, /* a recompute whose output nobody reads */
     MOI_PROFILE_BACKWARD,
-    MOI_PROFILE_LIGHT, /* a backward at the light level */
+    MOI_PROFILE_LIGHT,  /* a backward at the light level */
+    MOI_PROFILE_ENCODE, /* a forward, and a backward, at the compressed level */
+    MOI_PROFILE_DECODE,
     MOI_PROFILE_LOSS,
     MOI_PROFILE_KINDS
 } moi_profile_kind;
@@ -38877,11 +40098,16 @@ static double moi_profile_now(const mo_profile_clock *clock) {
 
 /* -1 for steps that are no cost of a stage. */
 static int moi_profile_kind_of(const mo_step *step) {
+    const int is_compressed = step->light == MO_LEVEL_COMPRESSED;
     switch (step->op) {
-    case MO_STEP_FORWARD: return MOI_PROFILE_FORWARD;
-    case MO_STEP_RECOMPUTE: return step->y ? MOI_PROFILE_FORWARD : MOI_PROFILE_UNREAD;
+    case MO_STEP_FORWARD:
+    case MO_STEP_RECOMPUTE:
+        if (step->save && is_compressed) return step->y ? MOI_PROFILE_ENCODE : -1;
+        return step->y || step->op == MO_STEP_FORWARD ? MOI_PROFILE_FORWARD : MOI_PROFILE_UNREAD;
     case MO_STEP_LOSS: return MOI_PROFILE_LOSS;
-    case MO_STEP_BACKWARD: return step->light ? MOI_PROFILE_LIGHT : MOI_PROFILE_BACKWARD;
+    case MO_STEP_BACKWARD:
+        if (is_compressed) return MOI_PROFILE_DECODE;
+        return step->light ? MOI_PROFILE_LIGHT : MOI_PROFILE_BACKWARD;
     default: return -1;
     }
 }
@@ -38958,6 +40184,17 @@ static void moi_profile_fill_backward(
     }
 }
 
+/* What the compressed level takes more, where both its steps and others have been measured. */
+static void moi_profile_fill_compress(
+    const mo_profile *profile, size_t i, mo_stage *stage, double forward_was) {
+    const double encode = moi_profile_median(profile, i, MOI_PROFILE_ENCODE);
+    const double decode = moi_profile_median(profile, i, MOI_PROFILE_DECODE);
+    stage->compress_s = moi_profile_scaled(stage->compress_s, forward_was, stage->forward_s);
+    if (encode >= 0 && decode >= 0)
+        stage->compress_s = fmax(0, encode - stage->forward_s) +
+            fmax(0, decode - stage->backward_s - stage->light_s);
+}
+
 static int moi_profile_has_run(const mo_profile *profile, size_t i) {
     if (moi_profile_median(profile, i, MOI_PROFILE_FORWARD) >= 0) return 1;
     return i + 1 == profile->n_stages && moi_profile_median(profile, i, MOI_PROFILE_LOSS) >= 0;
@@ -38971,6 +40208,7 @@ mo_status mo_profile_fill(const mo_profile *profile, mo_stage *stages) {
         double forward_was = stages[i].forward_s;
         moi_profile_fill_forward(profile, i, &stages[i]);
         moi_profile_fill_backward(profile, i, &stages[i], forward_was);
+        moi_profile_fill_compress(profile, i, &stages[i], forward_was);
     }
     moi_profile_fill_loss(profile, profile->n_stages - 1, &stages[profile->n_stages - 1]);
     return MO_OK;

@@ -32,6 +32,8 @@
  *   cl_optim     optimizer steps whose states take half a byte to 4 bytes a number
  *   cl_page_optim  the same with the states in host memory, a page at a time on the device
  *   cl_act       GELU and SwiGLU, backward from the input alone
+ *   cl_mask      ReLU and dropout, backward from a bit a number or from the output
+ *   cl_compress  saved activations in 8 or 4 bits a number
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
  *   cl_norm      LayerNorm and RMSNorm whose output need not be kept
  *   cl_rope      rotary position embedding, in place
@@ -1853,6 +1855,76 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_swiglu_backward(mo_cl *cl, const mo_
     mo_cl_mem gate, mo_cl_mem up, mo_cl_mem dy, mo_cl_mem dgate, mo_cl_mem dup);
 
 #endif
+/* mo_cl_mask.h - mo_mask.h on a device: ReLU, leaky ReLU and dropout whose backward needs one bit a
+ * number, or the output alone. Masks and results are those of the CPU, bit for bit.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_MASK_H
+#define MEMOPT_CL_MASK_H
+
+/* mo_cl_relu_forward - y = x > 0 ? x : slope x; bit i of the mask is x[i] > 0.
+ * mo_cl_relu_backward - dx = dy or slope dy, by the mask.
+ * mo_cl_relu_backward_output - the same by the output, y > 0.
+ *
+ * x, dy  in   [n] float
+ * slope  0 = ReLU; above 0: leaky
+ * mask   out  [mo_mask_words] uint32_t by forward, where {0} = not wanted; in by backward
+ * y, dx  out  [n] float; y may be x, dx may be dy or y
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, slope, sizes), MO_E_UNSUPPORTED (does not build), what OpenCL says;
+ *          n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_relu_forward(
+    mo_cl *cl, mo_cl_mem x, float slope, mo_cl_mem mask, mo_cl_mem y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_relu_backward(
+    mo_cl *cl, mo_cl_mem mask, mo_cl_mem dy, float slope, mo_cl_mem dx, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_relu_backward_output(
+    mo_cl *cl, mo_cl_mem y, mo_cl_mem dy, float slope, mo_cl_mem dx, size_t n);
+
+/* mo_cl_dropout_forward - y = x / (1 - p), or 0 with the chance p; bit i of the mask is: kept.
+ * mo_cl_dropout_backward - dx = dy / (1 - p), or 0, for the same numbers.
+ *
+ * desc   in   p, seed; parallel is not used
+ * x, dy  in   [n] float
+ * mask   out  [mo_mask_words] uint32_t by forward, in by backward; {0} = none: from the seed again
+ * y, dx  out  [n] float; y may be x, dx may be dy
+ *
+ * Memory, Threads, Errors: those of mo_cl_relu_forward; p
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_dropout_forward(
+    mo_cl *cl, const mo_dropout_desc *desc, mo_cl_mem x, mo_cl_mem mask, mo_cl_mem y, size_t n);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_dropout_backward(
+    mo_cl *cl, const mo_dropout_desc *desc, mo_cl_mem mask, mo_cl_mem dy, mo_cl_mem dx, size_t n);
+
+#endif
+/* mo_cl_compress.h - mo_compress.h on a device: saved activations in 8 or 4 bits a number. Codes
+ * and ranges are those of the CPU, bit for bit.
+ *
+ * Commands go to the compute queue in their order and are not waited for. */
+#ifndef MEMOPT_CL_COMPRESS_H
+#define MEMOPT_CL_COMPRESS_H
+
+/* mo_cl_compress_encode - codes and ranges, rounded stochastically.
+ * mo_cl_compress_decode - x[i] = low + step code[i].
+ *
+ * desc   in   bits, block, seed; parallel is not used
+ * x      in   [n] float; out by decode
+ * codes  out  [mo_compress_size] bytes, in by decode, at an offset that is a multiple of 4
+ *
+ * Memory:  none; codes must not overlap x
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, bits, block, sizes), MO_E_UNSUPPORTED (does not build), what OpenCL
+ *          says; n may be 0
+ * Cost:    bytes moved: 5 n or 4.6 n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_compress_encode(
+    mo_cl *cl, const mo_compress_desc *desc, mo_cl_mem x, size_t n, mo_cl_mem codes);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_compress_decode(
+    mo_cl *cl, const mo_compress_desc *desc, mo_cl_mem codes, size_t n, mo_cl_mem x);
+
+#endif
 /* mo_cl_bias.h - biases on a device: what a product with beta 1 is added to, and sums of columns.
  *
  * Commands go to the compute queue in their order and are not waited for. */
@@ -1972,6 +2044,23 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_apply(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
     mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
+
+/* mo_cl_layernorm_restore - the input from the output, for a normalization in place.
+ *
+ *   x = (y - bias) / weight / rstd + mean
+ *
+ * y  in   [n x channels] of the forward with this weight, bias, mean and rstd
+ * x  out  [n x channels]; may be y
+ *
+ * The weights are not looked at: a caller checks them as mo_layernorm_restore says.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, channels 0, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says; n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_restore(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem y, mo_cl_mem x);
 
 /* mo_cl_rmsnorm_desc - one normalization of n rows of channels by their root mean square; all
  * memory holds floats.
@@ -4493,6 +4582,8 @@ static void moi_cl_record_free(mo_cl *cl);
     X(memory, prelude)                                                                             \
     X(accum, codec)                                                                                \
     X(act, math)                                                                                   \
+    X(mask, codec)                                                                                 \
+    X(compress, codec)                                                                             \
     X(columns, math)                                                                               \
     X(norm, math)                                                                                  \
     X(rmsnorm, math)                                                                               \
@@ -4532,6 +4623,9 @@ static void moi_cl_record_free(mo_cl *cl);
     X(act, mo_cl_gelu_backward)                                                                    \
     X(act, mo_cl_swiglu_forward)                                                                   \
     X(act, mo_cl_swiglu_backward)                                                                  \
+    X(mask, mo_cl_mask_run)                                                                        \
+    X(compress, mo_cl_compress_encode)                                                             \
+    X(compress, mo_cl_compress_decode)                                                             \
     X(columns, mo_cl_columns_sum)                                                                  \
     X(columns, mo_cl_columns_norm)                                                                 \
     X(columns, mo_cl_columns_rmsnorm)                                                              \
@@ -4541,6 +4635,7 @@ static void moi_cl_record_free(mo_cl *cl);
     X(rmsnorm, mo_cl_rmsnorm_forward)                                                              \
     X(rmsnorm, mo_cl_rmsnorm_dx)                                                                   \
     X(rope, mo_cl_rope_turn)                                                                       \
+    X(norm, mo_cl_layernorm_restore)                                                               \
     X(embedding, mo_cl_embedding_forward)                                                          \
     X(embedding, mo_cl_embedding_dwte)                                                             \
     X(embedding, mo_cl_embedding_dwpe)                                                             \
@@ -6767,6 +6862,271 @@ static const char *const moi_cl_act_lines[] = {
 "}\n",
 };
 
+static const char *const moi_cl_mask_lines[] = {
+"/* mask.cl - ReLU and dropout by a bit a number, see mo_mask.h. Behind codec.cl.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * y = decided ? high x : low x, where low 0 gives 0 of infinity and NaN too. x, sign and y may be\n",
+" * the same memory.\n",
+" *\n",
+" * MO_BY  what decides: 0 the sign of sign[i], 1 the mask, 2 random bits\n",
+" * MO_TO  1 = the mask is written\n",
+" *\n",
+" * check: -DMO_BY=0 -DMO_TO=0\n",
+" * check: -DMO_BY=0 -DMO_TO=1\n",
+" * check: -DMO_BY=1 -DMO_TO=0\n",
+" * check: -DMO_BY=2 -DMO_TO=0\n",
+" * check: -DMO_BY=2 -DMO_TO=1 */\n",
+"\n",
+"static inline uint mo_mask_keeps(float sign, uint word, uint i, uint random, uint below) {\n",
+"#if MO_BY == 0\n",
+"    return sign > 0.0f ? 1u : 0u;\n",
+"#elif MO_BY == 1\n",
+"    return word >> i & 1u;\n",
+"#else\n",
+"    return random >> 8 >= below ? 1u : 0u;\n",
+"#endif\n",
+"}\n",
+"\n",
+"MO_KERNEL void mo_cl_mask_run(__global const float *sign, ulong sign_off, __global uint *mask,\n",
+"    ulong mask_off, __global const float *x, ulong x_off, __global float *y, ulong y_off, ulong n,\n",
+"    float high, float low, uint below, ulong seed) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const uint key = mo_random_key(seed, (uint)(tile >> 32)); /* tiles do not reach across */\n",
+"    __global uint *words = mask + mask_off + tile / 32u;\n",
+"    __global const float *decides = sign + sign_off + tile, *from = x + x_off + tile;\n",
+"    __global float *to = y + y_off + tile;\n",
+"    const uint id = (uint)get_local_id(0);\n",
+"    uint start = 0u;\n",
+"#if MO_TO && MEMOPT_WG == 1\n",
+"    for (; start + 32u <= size; start += 32u) { /* in arrays, so that it becomes vectors */\n",
+"        float v[32];\n",
+"        uint bits[32], made_word = 0u;\n",
+"        for (uint k = 0u; k < 32u; k++) {\n",
+"            const uint random = MO_BY == 2 ? mo_random((uint)tile + start + k, key) : 0u;\n",
+"            const float sign_k = MO_BY == 0 ? decides[start + k] : 0.0f;\n",
+"            bits[k] = mo_mask_keeps(sign_k, 0u, k, random, below) << k;\n",
+"            v[k] = from[start + k];\n",
+"        }\n",
+"        for (uint k = 0u; k < 32u; k++) made_word |= bits[k];\n",
+"        for (uint k = 0u; k < 32u; k++)\n",
+"            to[start + k] = bits[k] ? v[k] * high : low == 0.0f ? 0.0f : v[k] * low;\n",
+"        words[start / 32u] = made_word;\n",
+"    }\n",
+"#endif\n",
+"#if MO_TO\n",
+"    __local uint made[MO_TILE / 32u];\n",
+"    for (uint w = id; w < MO_TILE / 32u; w += MEMOPT_WG) made[w] = 0u;\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"#endif\n",
+"    for (uint i = start + id; i < size; i += MEMOPT_WG) {\n",
+"        const uint random = MO_BY == 2 ? mo_random((uint)tile + i, key) : 0u;\n",
+"        const uint word = MO_BY == 1 ? words[i / 32u] : 0u;\n",
+"        const float sign_i = MO_BY == 0 ? decides[i] : 0.0f, v = from[i];\n",
+"        const uint kept = mo_mask_keeps(sign_i, word, i % 32u, random, below);\n",
+"        to[i] = kept ? v * high : low == 0.0f ? 0.0f : v * low;\n",
+"#if MO_TO && MEMOPT_WG == 1\n",
+"        made[i / 32u] |= kept << i % 32u;\n",
+"#elif MO_TO\n",
+"        if (kept) atomic_or(&made[i / 32u], 1u << i % 32u);\n",
+"#endif\n",
+"    }\n",
+"#if MO_TO\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint w = start / 32u + id; 32u * w < size; w += MEMOPT_WG) words[w] = made[w];\n",
+"#endif\n",
+"}\n",
+};
+
+static const char *const moi_cl_compress_lines[] = {
+"/* compress.cl - compressed activations, see mo_compress.h. Behind codec.cl.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * A block is 2^shift numbers, 64..256. Ranges: {low, step} of each block, as bits.\n",
+" *\n",
+" * MO_BITS  8, 4\n",
+" *\n",
+" * check: -DMO_BITS=8\n",
+" * check: -DMO_BITS=4 */\n",
+"\n",
+"#define MO_COMPRESS_SHIFT (30 - MO_BITS)\n",
+"#define MO_COMPRESS_MOST  ((float)(((1u << MO_BITS) - 1u) << MO_COMPRESS_SHIFT))\n",
+"#define MO_COMPRESS_STEP  (MO_BITS == 8 ? 0.00392156886f : 0.0666666701f)\n",
+"\n",
+"/* The range of a block by its ends and its largest magnitude. */\n",
+"static inline uint2 mo_compress_range(float low, float high, uint most) {\n",
+"    const float span = high - low;\n",
+"    const uint whole = mo_magnitude(span);\n",
+"    uint2 range = (uint2)(as_uint(low), 0u);\n",
+"    if (most >= MO_INFINITY || whole >= MO_INFINITY) range.s0 = 0x7fc00000u;\n",
+"    else if (span >= 8.470329473e-22f) range.s1 = as_uint(span * MO_COMPRESS_STEP); /* 2^-70 */\n",
+"    if ((range.s0 & 0x7fffffffu) < MO_LEAST) range.s0 = 0u;\n",
+"    return range;\n",
+"}\n",
+"\n",
+"/* unit: 2^MO_COMPRESS_SHIFT / step */\n",
+"static inline uint mo_compress_code(float x, float low, float unit, uint random) {\n",
+"    const float t = (x - low) * unit;\n",
+"    const float within = t < MO_COMPRESS_MOST ? t : MO_COMPRESS_MOST;\n",
+"    return ((uint)(int)within + (random & ((1u << MO_COMPRESS_SHIFT) - 1u))) >> MO_COMPRESS_SHIFT;\n",
+"}\n",
+"\n",
+"static inline float mo_compress_unit(float step) {\n",
+"    return 1.0f / step * (float)(1u << MO_COMPRESS_SHIFT);\n",
+"}\n",
+"\n",
+"/* Byte i of the codes of a block of n numbers, whose first one has index first. */\n",
+"static inline uchar mo_compress_byte(\n",
+"    __global const float *x, uint i, uint n, float low, float unit, uint first, uint key) {\n",
+"#if MO_BITS == 8\n",
+"    (void)n;\n",
+"    return (uchar)mo_compress_code(x[i], low, unit, mo_random(first + i, key));\n",
+"#else\n",
+"    const uint at = 2u * i;\n",
+"    const uint a = mo_compress_code(x[at], low, unit, mo_random(first + at, key));\n",
+"    if (at + 1u >= n) return (uchar)(a << 4);\n",
+"    const uint b = mo_compress_code(x[at + 1u], low, unit, mo_random(first + at + 1u, key));\n",
+"    return (uchar)(a << 4 | b);\n",
+"#endif\n",
+"}\n",
+"\n",
+"#if MEMOPT_WG == 1\n",
+"static inline void mo_compress_block(__global const float *x, uint n, uint first, uint key,\n",
+"    __global uchar *codes, __global uint *range) {\n",
+"    const uint bytes = MO_BITS == 8 ? n : (n + 1u) / 2u;\n",
+"    float low = x[0], high = x[0];\n",
+"    for (uint i = 0u; i < n; i++) {\n",
+"        low = x[i] < low ? x[i] : low;\n",
+"        high = x[i] > high ? x[i] : high;\n",
+"    }\n",
+"    const uint2 r = mo_compress_range(low, high, mo_most(x, n, 0.0f));\n",
+"    const float least = as_float(r.s0), unit = mo_compress_unit(as_float(r.s1));\n",
+"    range[0] = r.s0;\n",
+"    range[1] = r.s1;\n",
+"    if (r.s1 == 0u) {\n",
+"        for (uint i = 0u; i < bytes; i++) codes[i] = 0;\n",
+"        return;\n",
+"    }\n",
+"#if MO_BITS == 8\n",
+"    for (uint i = 0u; i < bytes; i++)\n",
+"        codes[i] = mo_compress_byte(x, i, n, least, unit, first, key);\n",
+"#else\n",
+"    uchar wide[256]; /* first one code a byte, which becomes vectors */\n",
+"    for (uint i = 0u; i < n; i++)\n",
+"        wide[i] = (uchar)mo_compress_code(x[i], least, unit, mo_random(first + i, key));\n",
+"    if (n % 2u) wide[n] = 0;\n",
+"    for (uint i = 0u; i < bytes; i++) codes[i] = (uchar)(wide[2u * i] << 4 | wide[2u * i + 1u]);\n",
+"#endif\n",
+"}\n",
+"#else\n",
+"/* The bits of floats as integers of their order, so that atomics find the ends, and back; NaN are\n",
+" * beyond the infinities. */\n",
+"static inline int mo_compress_order(int bits) { return bits ^ (bits >> 31 & 0x7fffffff); }\n",
+"\n",
+"/* The ends of each block of 2^shift numbers in a tile of n; all items come by. */\n",
+"#define MO_COMPRESS_BLOCKS 64u /* of 64 in a tile */\n",
+"static inline void mo_compress_ends(\n",
+"    __global const float *x, uint n, uint shift, __local int *low, __local int *high) {\n",
+"    const uint id = (uint)get_local_id(0);\n",
+"    for (uint i = id; i < MO_COMPRESS_BLOCKS; i += MEMOPT_WG) {\n",
+"        low[i] = 0x7fffffff;\n",
+"        high[i] = (int)0x80000000u;\n",
+"    }\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"    for (uint i = id; i < n;) {\n",
+"        const uint at = i >> shift;\n",
+"        int least = 0x7fffffff, most = (int)0x80000000u;\n",
+"        for (; i < n && i >> shift == at; i += MEMOPT_WG) {\n",
+"            const int order = mo_compress_order(as_int(x[i]));\n",
+"            least = min(least, order);\n",
+"            most = max(most, order);\n",
+"        }\n",
+"        atomic_min(&low[at], least);\n",
+"        atomic_max(&high[at], most);\n",
+"    }\n",
+"    barrier(CLK_LOCAL_MEM_FENCE);\n",
+"}\n",
+"#endif\n",
+"\n",
+"/* ranges[2 i], [2 i + 1] = low, step of block i; codes[i] of the numbers. n in all. */\n",
+"MO_KERNEL void mo_cl_compress_encode(__global const float *restrict x, ulong x_off,\n",
+"    __global uint *restrict ranges, ulong ranges_off, __global uchar *restrict codes,\n",
+"    ulong codes_off, ulong n, ulong seed, uint shift) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE), first = (uint)tile;\n",
+"    const uint key = mo_random_key(seed, (uint)(tile >> 32)); /* tiles do not reach across */\n",
+"    __global const float *from = x + x_off + tile;\n",
+"    __global uint *range = ranges + ranges_off + 2u * (tile >> shift);\n",
+"    __global uchar *to = codes + codes_off + (MO_BITS == 8 ? tile : tile / 2u);\n",
+"#if MEMOPT_WG == 1\n",
+"    for (uint i = 0u; i < size; i += 1u << shift) {\n",
+"        const uint block = min(size - i, 1u << shift), at = i >> shift;\n",
+"        __global uchar *codes_at = to + (MO_BITS == 8 ? i : i / 2u);\n",
+"        if (block == 256u)\n",
+"            mo_compress_block(from + i, 256u, first + i, key, codes_at, range + 2u * at);\n",
+"        else mo_compress_block(from + i, block, first + i, key, codes_at, range + 2u * at);\n",
+"    }\n",
+"#else\n",
+"    __local int low[MO_COMPRESS_BLOCKS], high[MO_COMPRESS_BLOCKS];\n",
+"    const uint id = (uint)get_local_id(0);\n",
+"    mo_compress_ends(from, size, shift, low, high);\n",
+"    for (uint i = id; i < (size + (1u << shift) - 1u) >> shift; i += MEMOPT_WG) {\n",
+"        const float least = as_float(mo_compress_order(low[i]));\n",
+"        const float most = as_float(mo_compress_order(high[i]));\n",
+"        const uint largest = max(mo_magnitude(least), mo_magnitude(most));\n",
+"        vstore2(mo_compress_range(least, most, largest), i, range);\n",
+"    }\n",
+"    barrier(CLK_GLOBAL_MEM_FENCE);\n",
+"    for (uint i = id; i < (MO_BITS == 8 ? size : (size + 1u) / 2u); i += MEMOPT_WG) {\n",
+"        const uint block = i >> (MO_BITS == 8 ? shift : shift - 1u);\n",
+"        const float step = as_float(range[2u * block + 1u]);\n",
+"        to[i] = as_uint(step) == 0u ? (uchar)0\n",
+"                                    : mo_compress_byte(from, i, size, as_float(range[2u * block]),\n",
+"                                          mo_compress_unit(step), first, key);\n",
+"    }\n",
+"#endif\n",
+"}\n",
+"\n",
+"/* x[i] = low + step code[i] */\n",
+"MO_KERNEL void mo_cl_compress_decode(__global const float *restrict ranges, ulong ranges_off,\n",
+"    __global const uchar *restrict codes, ulong codes_off, __global float *restrict x, ulong x_off,\n",
+"    ulong n, uint shift) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    __global const float *range = ranges + ranges_off + 2u * (tile >> shift);\n",
+"    __global const uchar *from = codes + codes_off + (MO_BITS == 8 ? tile : tile / 2u);\n",
+"    __global float *to = x + x_off + tile;\n",
+"#if MEMOPT_WG == 1\n",
+"    for (uint at = 0u; at < size; at += 1u << shift) {\n",
+"        const uint end = min(size, at + (1u << shift));\n",
+"        const float low = range[2u * (at >> shift)], step = range[2u * (at >> shift) + 1u];\n",
+"#if MO_BITS == 8\n",
+"        for (uint i = at; i < end; i++) to[i] = low + (float)from[i] * step;\n",
+"#else\n",
+"        for (uint i = at / 2u; i < end / 2u; i++) {\n",
+"            to[2u * i] = low + (float)(from[i] >> 4) * step;\n",
+"            to[2u * i + 1u] = low + (float)(from[i] & 15u) * step;\n",
+"        }\n",
+"        if (end % 2u) to[end - 1u] = low + (float)(from[end / 2u] >> 4) * step;\n",
+"#endif\n",
+"    }\n",
+"#else\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float low = range[2u * (i >> shift)], step = range[2u * (i >> shift) + 1u];\n",
+"#if MO_BITS == 8\n",
+"        const uint code = from[i];\n",
+"#else\n",
+"        const uint code = from[i / 2u] >> (i % 2u ? 0u : 4u) & 15u;\n",
+"#endif\n",
+"        to[i] = low + (float)code * step;\n",
+"    }\n",
+"#endif\n",
+"}\n",
+};
+
 static const char *const moi_cl_columns_lines[] = {
 "/* columns.cl - sums over the columns of a matrix, for biases and norms; biases into rows. Behind\n",
 " * math.cl.\n",
@@ -7099,6 +7459,26 @@ static const char *const moi_cl_norm_lines[] = {
 "            to[i] = v;\n",
 "#endif\n",
 "        }\n",
+"    }\n",
+"}\n",
+"\n",
+"/* x = (y - bias) / weight / rstd + mean; x may be y. */\n",
+"MO_KERNEL void mo_cl_layernorm_restore(__global const float *y, ulong y_off,\n",
+"    __global const float *restrict weight, ulong weight_off, __global const float *restrict bias,\n",
+"    ulong bias_off, __global const float *restrict mean, ulong mean_off,\n",
+"    __global const float *restrict rstd, ulong rstd_off, __global float *x, ulong x_off, ulong rows,\n",
+"    uint n) {\n",
+"    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;\n",
+"    const uint n_rows = (uint)min(rows - begin, (ulong)MO_ROWS);\n",
+"    weight += weight_off;\n",
+"    bias += bias_off;\n",
+"    for (uint k = 0; k < n_rows; k++) {\n",
+"        const ulong row = begin + k;\n",
+"        const float m = mean[mean_off + row], r = rstd[rstd_off + row];\n",
+"        __global const float *from = y + y_off + row * n;\n",
+"        __global float *to = x + x_off + row * n;\n",
+"        for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG)\n",
+"            to[i] = (from[i] - bias[i]) / weight[i] / r + m;\n",
 "    }\n",
 "}\n",
 };
@@ -15038,6 +15418,147 @@ mo_status mo_cl_swiglu_backward(mo_cl *cl, const mo_swiglu_desc *desc, mo_cl_mem
     moi_cl_swiglu_sizes(&call, &d, n);
     return moi_cl_run(&call, moi_cl_tiles(cl, n));
 }
+/* mo_cl_mask.c - see mo_cl_mask.h. */
+
+typedef struct moi_cl_mask {
+    int by, to; /* MO_BY and MO_TO of mask.cl */
+    const mo_cl_mem *sign, *mask, *x, *y;
+    float high, low;
+    uint32_t below;
+    uint64_t seed;
+} moi_cl_mask;
+
+/* A memory that the kernel does not touch is x. */
+static mo_status moi_cl_mask_run(mo_cl *cl, const moi_cl_mask *m, size_t n) {
+    char options[32];
+    const int has_mask = m->by == 1 || m->to;
+    snprintf(options, sizeof options, "-DMO_BY=%d -DMO_TO=%d", m->by, m->to);
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_mask_run, options);
+    moi_cl_mem_arg(&call, m->by == 0 ? m->sign : m->x, sizeof(float), n);
+    moi_cl_mem_arg(
+        &call, has_mask ? m->mask : m->x, sizeof(uint32_t), has_mask ? mo_mask_words(n) : 0);
+    moi_cl_mem_arg(&call, m->x, sizeof(float), n);
+    moi_cl_mem_arg(&call, m->y, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_f32_arg(&call, m->high);
+    moi_cl_f32_arg(&call, m->low);
+    moi_cl_u32_arg(&call, m->below);
+    moi_cl_u64_arg(&call, m->seed);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+static moi_cl_mask moi_cl_mask_of(const mo_cl_mem *x, const mo_cl_mem *y, float low) {
+    moi_cl_mask m;
+    memset(&m, 0, sizeof m);
+    m.x = x;
+    m.y = y;
+    m.high = 1.0f;
+    m.low = low;
+    return m;
+}
+
+mo_status mo_cl_relu_forward(
+    mo_cl *cl, mo_cl_mem x, float slope, mo_cl_mem mask, mo_cl_mem y, size_t n) {
+    moi_cl_mask m = moi_cl_mask_of(&x, &y, slope);
+    if (!(slope >= 0)) return MO_E_INVALID;
+    m.sign = &x;
+    m.to = mask.buffer != NULL;
+    m.mask = &mask;
+    return moi_cl_mask_run(cl, &m, n);
+}
+
+mo_status mo_cl_relu_backward(
+    mo_cl *cl, mo_cl_mem mask, mo_cl_mem dy, float slope, mo_cl_mem dx, size_t n) {
+    moi_cl_mask m = moi_cl_mask_of(&dy, &dx, slope);
+    if (!(slope >= 0)) return MO_E_INVALID;
+    m.by = 1;
+    m.mask = &mask;
+    return moi_cl_mask_run(cl, &m, n);
+}
+
+mo_status mo_cl_relu_backward_output(
+    mo_cl *cl, mo_cl_mem y, mo_cl_mem dy, float slope, mo_cl_mem dx, size_t n) {
+    moi_cl_mask m = moi_cl_mask_of(&dy, &dx, slope);
+    if (!(slope >= 0)) return MO_E_INVALID;
+    m.sign = &y;
+    return moi_cl_mask_run(cl, &m, n);
+}
+
+static mo_status moi_cl_dropout(mo_cl *cl, const mo_dropout_desc *desc, const mo_cl_mem *mask,
+    int by, int to, const mo_cl_mem *x, const mo_cl_mem *y, size_t n) {
+    moi_cl_mask m = moi_cl_mask_of(x, y, 0.0f);
+    if (!desc || !(desc->p >= 0 && desc->p < 1)) return MO_E_INVALID;
+    m.by = by;
+    m.to = to;
+    m.mask = mask;
+    m.high = 1.0f / (1.0f - desc->p);
+    m.below = (uint32_t)(desc->p * 16777216.0f);
+    m.seed = desc->seed;
+    return moi_cl_mask_run(cl, &m, n);
+}
+
+mo_status mo_cl_dropout_forward(
+    mo_cl *cl, const mo_dropout_desc *desc, mo_cl_mem x, mo_cl_mem mask, mo_cl_mem y, size_t n) {
+    return moi_cl_dropout(cl, desc, &mask, 2, mask.buffer != NULL, &x, &y, n);
+}
+
+mo_status mo_cl_dropout_backward(
+    mo_cl *cl, const mo_dropout_desc *desc, mo_cl_mem mask, mo_cl_mem dy, mo_cl_mem dx, size_t n) {
+    return moi_cl_dropout(cl, desc, &mask, mask.buffer ? 1 : 2, 0, &dy, &dx, n);
+}
+/* mo_cl_compress.c - see mo_cl_compress.h. */
+
+/* The parts of a block of codes. */
+typedef struct moi_cl_codes {
+    int bits, shift;
+    uint64_t n_ranges, n_bytes;
+    mo_cl_mem ranges, codes;
+} moi_cl_codes;
+
+static int moi_cl_codes_of(
+    const mo_compress_desc *desc, const mo_cl_mem *codes, size_t n, moi_cl_codes *out) {
+    if (!desc || mo_compress_size(desc, n ? n : 1) == 0) return 0;
+    out->bits = desc->bits == 4 ? 4 : 8;
+    out->shift = moi_cl_block_shift(desc->block ? desc->block : out->bits == 4 ? 64 : 256, 64);
+    if (out->shift < 0 || out->shift > 8) return 0;
+    out->n_ranges = 2 * moi_cl_blocks(n, out->shift);
+    out->n_bytes = out->bits == 4 ? moi_cl_blocks(n, 1) : n;
+    if (codes->size < 4 * out->n_ranges + out->n_bytes) return 0;
+    out->ranges = mo_cl_part(codes, 0, 4 * out->n_ranges);
+    out->codes = mo_cl_part(codes, 4 * out->n_ranges, out->n_bytes);
+    return 1;
+}
+
+static moi_cl_call moi_cl_compress_begin(mo_cl *cl, moi_cl_kernel id, const moi_cl_codes *codes) {
+    return moi_cl_begin(cl, id, codes->bits == 4 ? "-DMO_BITS=4" : "-DMO_BITS=8");
+}
+
+mo_status mo_cl_compress_encode(
+    mo_cl *cl, const mo_compress_desc *desc, mo_cl_mem x, size_t n, mo_cl_mem codes) {
+    moi_cl_codes to;
+    if (!moi_cl_codes_of(desc, &codes, n, &to)) return MO_E_INVALID;
+    moi_cl_call call = moi_cl_compress_begin(cl, MOI_CL_mo_cl_compress_encode, &to);
+    moi_cl_mem_arg(&call, &x, sizeof(float), n);
+    moi_cl_mem_arg(&call, &to.ranges, sizeof(uint32_t), to.n_ranges);
+    moi_cl_mem_arg(&call, &to.codes, 1, to.n_bytes);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u64_arg(&call, desc->seed);
+    moi_cl_u32_arg(&call, (uint32_t)to.shift);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+mo_status mo_cl_compress_decode(
+    mo_cl *cl, const mo_compress_desc *desc, mo_cl_mem codes, size_t n, mo_cl_mem x) {
+    moi_cl_codes from;
+    if (!moi_cl_codes_of(desc, &codes, n, &from)) return MO_E_INVALID;
+    moi_cl_call call = moi_cl_compress_begin(cl, MOI_CL_mo_cl_compress_decode, &from);
+    moi_cl_mem_arg(&call, &from.ranges, sizeof(float), from.n_ranges);
+    moi_cl_mem_arg(&call, &from.codes, 1, from.n_bytes);
+    moi_cl_mem_arg(&call, &x, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    moi_cl_u32_arg(&call, (uint32_t)from.shift);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
 /* mo_cl_bias.c - see mo_cl_bias.h; and the sums of columns that normalization takes as well. */
 
 /* Groups of kernels whose groups walk over MO_ROWS rows. */
@@ -15236,6 +15757,24 @@ mo_status mo_cl_layernorm_backward(
     if (status != MO_OK || desc->n == 0) return status;
     if (desc->dweight.buffer) status = moi_cl_layernorm_dw(cl, desc, &x, &dy);
     return status == MO_OK ? moi_cl_layernorm_dx(cl, desc, &x, &dy, &dx) : status;
+}
+
+mo_status mo_cl_layernorm_restore(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem y, mo_cl_mem x) {
+    size_t n;
+    if (!cl || !desc) return MO_E_INVALID;
+    mo_status status = moi_cl_matrix(desc->n, desc->channels, &n);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_layernorm_restore, NULL);
+    moi_cl_mem_arg(&call, &y, sizeof(float), n);
+    moi_cl_mem_arg(&call, &desc->weight, sizeof(float), desc->channels);
+    moi_cl_mem_arg(&call, &desc->bias, sizeof(float), desc->channels);
+    moi_cl_mem_arg(&call, &desc->mean, sizeof(float), desc->n);
+    moi_cl_mem_arg(&call, &desc->rstd, sizeof(float), desc->n);
+    moi_cl_mem_arg(&call, &x, sizeof(float), n);
+    moi_cl_u64_arg(&call, desc->n);
+    moi_cl_u32_arg(&call, (uint32_t)desc->channels);
+    return moi_cl_run(&call, moi_cl_row_groups(cl, desc->n));
 }
 
 /* ---- RMSNorm --------------------------------------------------------------------------------- */

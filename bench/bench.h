@@ -65,8 +65,9 @@ typedef struct bench_case {
 // Each cases_*.c has one table, ended by a case without a name.
 extern const bench_case cases_bandwidth[], cases_numeric[], cases_train[], cases_model[];
 extern const bench_case cases_memory[], cases_plan[], cases_remat[], cases_replay[];
-extern const bench_case cases_page[], cases_stream[];
+extern const bench_case cases_page[], cases_stream[], cases_compress[];
 extern const bench_case cases_device[], cases_device_model[]; // the only ones on a device
+extern const bench_case cases_device_compress[];
 
 // 1024 tokens of a 384-channel GPT, as train_gpt's default multiplies them.
 enum { N_GEMM_SHAPES = 5 };

@@ -34,8 +34,9 @@ static const char usage[] =
     "Exit status: 0 done; 1 a file or the machine does not allow it; 2 usage.\n";
 
 static const bench_case *const tables[] = {cases_bandwidth, cases_numeric, cases_train, cases_model,
-    cases_memory, cases_plan, cases_remat, cases_replay, cases_page, cases_stream};
-static const bench_case *const device_tables[] = {cases_device, cases_device_model};
+    cases_memory, cases_plan, cases_remat, cases_replay, cases_page, cases_stream, cases_compress};
+static const bench_case *const device_tables[] = {
+    cases_device, cases_device_model, cases_device_compress};
 enum { MAX_CASES = 128 };
 
 _Noreturn void fail(int exit_status, const char *text, ...) {

@@ -69,6 +69,8 @@
 #include "mo_block_rules.h"
 #include "mo_act.c"
 #include "mo_rope.c"
+#include "mo_mask.c"
+#include "mo_compress.c"
 #include "mo_attention.c"
 #include "mo_linear_attention.c"
 #include "mo_qkv.c"

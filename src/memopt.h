@@ -28,6 +28,8 @@
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
+ *   mask         ReLU and dropout whose backward needs a bit a number, or the output alone
+ *   compress     compressed activations: what backward needs, in 8 or 4 bits a number
  *   attention    exact attention without the seq x seq matrix: windows, shared heads, blocks
  *   linear_attention  attention in time and memory of the sequence's length
  *   qkv          the projection to queries, keys and values as one product, and its gradients
@@ -167,6 +169,8 @@ extern "C" {
 #include "mo_norm.h"
 #include "mo_act.h"
 #include "mo_rope.h"
+#include "mo_mask.h"
+#include "mo_compress.h"
 #include "mo_attention.h"
 #include "mo_linear_attention.h"
 #include "mo_qkv.h"

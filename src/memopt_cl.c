@@ -87,6 +87,8 @@
 #include "mo_cl_page_optim.c"
 #include "mo_cl_mezo.c"
 #include "mo_cl_act.c"
+#include "mo_cl_mask.c"
+#include "mo_cl_compress.c"
 #include "mo_cl_bias.c"
 #include "mo_cl_norm.c"
 #include "mo_cl_rope.c"

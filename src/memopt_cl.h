@@ -31,6 +31,8 @@
  *   cl_optim     optimizer steps whose states take half a byte to 4 bytes a number
  *   cl_page_optim  the same with the states in host memory, a page at a time on the device
  *   cl_act       GELU and SwiGLU, backward from the input alone
+ *   cl_mask      ReLU and dropout, backward from a bit a number or from the output
+ *   cl_compress  saved activations in 8 or 4 bits a number
  *   cl_bias      biases of linear layers: into the rows of a product, sums of columns
  *   cl_norm      LayerNorm and RMSNorm whose output need not be kept
  *   cl_rope      rotary position embedding, in place
@@ -119,6 +121,8 @@ extern "C" {
 #include "mo_cl_page_optim.h"
 #include "mo_cl_mezo.h"
 #include "mo_cl_act.h"
+#include "mo_cl_mask.h"
+#include "mo_cl_compress.h"
 #include "mo_cl_bias.h"
 #include "mo_cl_norm.h"
 #include "mo_cl_rope.h"

@@ -371,6 +371,36 @@ static void run_gemm_mixed(output *out) {
     free(codes);
 }
 
+static void run_compress(output *out) {
+    mo_compress_desc d = {0};
+    d.bits = variant;
+    d.seed = 11;
+    const size_t size = mo_compress_size(&d, N);
+    void *codes = array(size, 1);
+    float *y = (float *)array(N, sizeof *y);
+    must(mo_compress_encode(&d, numbers, N, codes));
+    must(mo_compress_decode(&d, codes, N, y));
+    keep(out, codes, size, 1);
+    keep(out, y, N, sizeof *y);
+    free(codes);
+    free(y);
+}
+
+static void run_mask(output *out) {
+    mo_dropout_desc d = {0};
+    uint32_t *mask = (uint32_t *)array(mo_mask_words(N), sizeof *mask);
+    float *y = (float *)array(N, sizeof *y);
+    d.p = 0.1f;
+    must(mo_dropout_forward(&d, numbers, mask, y, N));
+    keep(out, mask, mo_mask_words(N), sizeof *mask);
+    must(mo_relu_forward(y, 0.25f, mask, y, N, NULL));
+    keep(out, mask, mo_mask_words(N), sizeof *mask);
+    must(mo_relu_backward(mask, y, 0.25f, y, N, NULL));
+    keep(out, y, N, sizeof *y);
+    free(mask);
+    free(y);
+}
+
 static void run_gelu(output *out) {
     enum { SIZE = 10007 };
     float *x = (float *)array(SIZE, sizeof *x), *y = (float *)array(SIZE, sizeof *y);
@@ -620,6 +650,9 @@ static const struct {
     {"accum.bf16_stochastic_any", run_accum_bf16, 1, 1},
     {"accum.bf16_kahan", run_accum_bf16, 2, 1},
     {"accum.bf16_kahan_any", run_accum_bf16, 3, 1},
+    {"compress.8", run_compress, 8, 1},
+    {"compress.4", run_compress, 4, 1},
+    {"mask", run_mask, 0, 1},
     {"gemm.nn", run_gemm, 0, 0},
     {"gemm.tn", run_gemm, 1, 0},
     {"gemm.nt", run_gemm, 2, 0},

@@ -8,7 +8,7 @@
 # memopt_cl.h on each axis of cl_axis.sh.
 set -u
 cd "$(dirname "$0")/.."
-isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act rope quant quant4 int8}
+isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act rope compress quant quant4 int8}
 # The slowest run in two variants, which have all between them: both sources, with and without
 # sanitizers. Of those whose time goes into a driver, with sanitizers only.
 long_tests="cl_faults cl_gemm cl_optim optim plan plan_build replay_runs remat_optimal layout"
@@ -89,6 +89,7 @@ axis_tests() {
         *:cl_faults | *:cl_devices) ;; # have their own devices
         rusticl:cl | rusticl:cl_* | poor:cl | poor:cl_*) echo "$test" ;;
         denorms:cl_accum | denorms:cl_half | denorms:cl_quant | denorms:cl_optim) echo "$test" ;;
+        denorms:cl_compress) echo "$test" ;;
         streams:cl_half | streams:cl_quant | streams:cl_accum) echo "$test" ;;
         streams:* | denorms:* | *:cl | *:cl_heap_*) ;;
         oclgrind:cl_attention | oclgrind:cl_quant | oclgrind:cl_int8 | oclgrind:cl_accum | \

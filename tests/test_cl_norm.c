@@ -146,6 +146,26 @@ static void apply_and_forward_in_place_have_the_bits_of_forward(void **state) {
     }
 }
 
+/* The output knows its input to 2^-24 (1 + |bias / weight|) of a deviation. */
+static void the_input_comes_back_from_the_output_in_place(void **state) {
+    test_cl *t = test_cl_of(state);
+    enum { ROWS = 33, CHANNELS = 100, N = ROWS * CHANNELS };
+    problem p = problem_begin(t, ROWS, CHANNELS, 1);
+    float x[N], y[N], weight[CHANNELS], bias[CHANNELS];
+    test_cl_get(t, p.on_x, x, sizeof x);
+    test_cl_get(t, p.d.weight, weight, sizeof weight);
+    test_cl_get(t, p.d.bias, bias, sizeof bias);
+    test_ok(mo_cl_layernorm_forward(&t->cl, &p.d, p.on_x, p.on_x));
+    test_ok(mo_cl_layernorm_restore(&t->cl, &p.d, p.on_x, p.on_x));
+    test_cl_get(t, p.on_x, y, sizeof y);
+    for (size_t i = 0; i < N; i++) {
+        const float unit = 1 + fabsf(bias[i % CHANNELS] / weight[i % CHANNELS]);
+        assert_true(fabsf(x[i] - y[i]) <= 4e-6f * unit);
+    }
+    assert_int_equal(mo_cl_layernorm_restore(&t->cl, NULL, p.on_x, p.on_x), MO_E_INVALID);
+    problem_end(t, &p);
+}
+
 static void gradients_have_the_same_bits_every_time(void **state) {
     test_cl *t = test_cl_of(state);
     float got[2][2 * 65];
@@ -346,6 +366,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forward_and_backward_match_double),
         cmocka_unit_test(apply_and_forward_in_place_have_the_bits_of_forward),
+        cmocka_unit_test(the_input_comes_back_from_the_output_in_place),
         cmocka_unit_test(gradients_have_the_same_bits_every_time),
         cmocka_unit_test(a_workspace_is_asked_for_where_it_helps),
         cmocka_unit_test(wrong_arguments_are_refused),

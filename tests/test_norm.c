@@ -257,6 +257,60 @@ static void dx_matches_central_differences(void **state) {
     layer_end(&l);
 }
 
+/* In place: forward over x, the input again over y, backward from that. Weights are 0.2 or more, so
+ * an output of size 1 gives its input to 1e-6, and the gradient is as good as that of x. */
+static void backward_in_place_matches_double(void **state) {
+    (void)state;
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+        for (size_t k = 0; k < n_elements(sizes); k++) {
+            layer l = layer_begin(&r, sizes[k][0], sizes[k][1]);
+            const size_t n = l.n * l.channels;
+            if (l.channels < 8) { /* rstd is whatever rounding makes it */
+                layer_end(&l);
+                continue;
+            }
+            float *weight = l.weight, *dx = test_floats(n);
+            for (size_t i = 0; i < l.channels; i++) weight[i] += weight[i] < 0 ? -0.2f : 0.2f;
+            double *x = as_double(l.x, n), *want = test_doubles(n);
+            double *dw = as_double(l.dweight, l.channels), *db = as_double(l.dbias, l.channels);
+            backward_double(&l, x, want, dw, db);
+            float *bytes = test_copy(l.x, n);
+            test_ok(mo_layernorm_forward(&l.d, bytes, bytes));
+            test_ok(mo_layernorm_restore(&l.d, bytes, bytes));
+            assert_error_below(test_error(bytes, x, n), 2e-6);
+            test_ok(mo_layernorm_backward(&l.d, bytes, l.dy, dx));
+            assert_error_below(test_error(dx, want, n), 2e-5);
+            assert_error_below(test_error(l.dweight, dw, l.channels), 2e-5);
+            float *floats[] = {dx, bytes};
+            double *doubles[] = {x, want, dw, db};
+            for (size_t i = 0; i < n_elements(floats); i++) free(floats[i]);
+            for (size_t i = 0; i < n_elements(doubles); i++) free(doubles[i]);
+            layer_end(&l);
+        }
+}
+
+static void a_weight_that_loses_its_channel_is_refused(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    layer l = layer_begin(&r, 3, 19);
+    float *weight = l.weight, *bias = l.bias;
+    float y[3 * 19], x[3 * 19] = {0};
+    for (size_t i = 0; i < 19; i++) weight[i] = 1, bias[i] = 1;
+    test_ok(mo_layernorm_forward(&l.d, l.x, y));
+    weight[7] = 0;
+    assert_int_equal(mo_layernorm_restore(&l.d, y, x), MO_E_STATE);
+    weight[7] = 0x1p-13f;
+    assert_int_equal(mo_layernorm_restore(&l.d, y, x), MO_E_STATE);
+    for (size_t i = 0; i < 3 * 19; i++) assert_true(x[i] == 0);
+    bias[7] = 0;
+    test_ok(mo_layernorm_restore(&l.d, y, x));
+    assert_int_equal(mo_layernorm_restore(&l.d, NULL, x), MO_E_INVALID);
+    assert_int_equal(mo_layernorm_restore(NULL, y, x), MO_E_INVALID);
+    layer_end(&l);
+}
+
 static void the_number_of_threads_does_not_matter(void **state) {
     (void)state;
     const mo_cpu initial = mo_cpu_current();
@@ -496,6 +550,8 @@ int main(void) {
         cmocka_unit_test(forward_matches_double_and_apply_gives_the_same_bits),
         cmocka_unit_test(backward_matches_double_and_adds_where_it_should),
         cmocka_unit_test(dx_matches_central_differences),
+        cmocka_unit_test(backward_in_place_matches_double),
+        cmocka_unit_test(a_weight_that_loses_its_channel_is_refused),
         cmocka_unit_test(the_number_of_threads_does_not_matter),
         cmocka_unit_test(a_root_mean_square_by_hand),
         cmocka_unit_test(rms_refuses_wrong_arguments),

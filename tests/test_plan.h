@@ -41,12 +41,13 @@ static inline void random_stage(
     stage->forward_s = 1 + test_uniform(rng);
     stage->backward_s = 2 + test_uniform(rng);
     stage->light_s = stage->output_s = 0.25;
+    stage->compress_s = 0.125;
     stage->in_place = (int)test_below(rng, 2);
     for (size_t i = 0; i < stage->n_tensors; i++) {
         memset(&tensors[i], 0, sizeof tensors[i]);
         tensors[i].name = test_below(rng, 4) ? "tensor" : NULL;
         tensors[i].size = random_size(rng);
-        tensors[i].role = (mo_tensor_role)test_below(rng, is_loss ? 3 : 4);
+        tensors[i].role = (mo_tensor_role)test_below(rng, is_loss ? 3 : 6);
         tensors[i].category = (mo_category)test_below(rng, MO_CATEGORY_COUNT);
         random_range(rng, n_forward, &tensors[i].forward_first, &tensors[i].forward_last);
         random_range(rng, n_backward, &tensors[i].backward_first, &tensors[i].backward_last);
@@ -63,11 +64,15 @@ static inline void random_network(test_rng *rng, network *net) {
     net->chain.n_stages = n;
 }
 
-static inline int keeps(const mo_stage *stage, int light) {
-    for (size_t i = 0; i < stage->n_tensors; i++) {
-        mo_tensor_role role = stage->tensors[i].role;
-        if (stage->tensors[i].size && role <= (light ? MO_TENSOR_SAVED : MO_TENSOR_CHEAP)) return 1;
-    }
+/* Whether the level keeps a tensor: by role SAVED, CHEAP, FORWARD, BACKWARD, WIDE, CODES. */
+static inline int keeps_tensor(const mo_stage_tensor *t, int level) {
+    static const char *const kept[] = {"110010", "100010", "100001"};
+    return t->size != 0 && kept[level][t->role] == '1';
+}
+
+static inline int keeps(const mo_stage *stage, int level) {
+    for (size_t i = 0; i < stage->n_tensors; i++)
+        if (keeps_tensor(&stage->tensors[i], level)) return 1;
     return 0;
 }
 
@@ -78,13 +83,13 @@ static inline size_t add_op(
     return n + 1;
 }
 
-/* Each stage saves at once or later, at either level; now and then a stage runs again for
+/* Each stage saves at once or later, at any level; now and then a stage runs again for
  * nothing. */
 static inline size_t random_schedule(test_rng *rng, const mo_chain *chain, mo_remat_op *ops) {
     size_t n = 0, last = chain->n_stages - 1;
     int light[MAX_STAGES], is_saved[MAX_STAGES];
     for (size_t i = 0; i < last; i++) {
-        light[i] = (int)test_below(rng, 2);
+        light[i] = (int)test_below(rng, 3);
         is_saved[i] = (int)test_below(rng, 2);
         n = add_op(ops, n, MO_STEP_FORWARD, i, is_saved[i], light[i]);
         if (test_below(rng, 4) == 0)
@@ -128,7 +133,7 @@ static inline size_t random_moves(
     test_rng *rng, const mo_chain *chain, mo_remat_op *ops, size_t n) {
     for (size_t i = 0; i < chain->n_stages; i++)
         for (int trial = 0; trial < 80 && n + 4 <= MAX_OPS; trial++) {
-            int save = (int)test_below(rng, 2), light = (int)test_below(rng, 2);
+            int save = (int)test_below(rng, 2), light = (int)test_below(rng, 3);
             const mo_remat_op all[4] = {{MO_STEP_OFFLOAD, i, save, light},
                 {MO_STEP_OFFLOAD_WAIT, i, save, light}, {MO_STEP_PREFETCH, i, save, light},
                 {MO_STEP_PREFETCH_WAIT, i, save, light}};
@@ -196,8 +201,8 @@ enum { NUMBER_X = 0, NUMBER_DX = 100, NUMBER_TENSOR = 200 };
 /* Where tensor i of a stage must be usable in this op: 0 = nowhere. */
 static inline int tensor_range(const mo_step *step, const mo_stage_tensor *t, unsigned steps,
     unsigned *first, unsigned *last, int *is_written) {
-    int kept = t->role == MO_TENSOR_SAVED || (t->role == MO_TENSOR_CHEAP && !step->light);
-    int is_backward = step->op == MO_STEP_BACKWARD;
+    int kept = keeps_tensor(t, step->light), is_backward = step->op == MO_STEP_BACKWARD;
+    if (t->role == MO_TENSOR_CODES && !(kept && (is_backward || step->save))) return 0;
     if (t->size == 0 || t->role == (is_backward ? MO_TENSOR_FORWARD : MO_TENSOR_BACKWARD)) return 0;
     *is_written = is_backward && kept;
     *first = is_backward ? (kept ? 0 : t->backward_first) : t->forward_first;

@@ -107,6 +107,31 @@ static void text_shows_what_moves(void **state) {
         "           128          256 from store 0\n"));
 }
 
+static void text_shows_the_codes_of_compressed_tensors(void **state) {
+    (void)state;
+    static const mo_stage_tensor tensors[] = {
+        {"wide", 256, MO_TENSOR_WIDE, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+        {"codes", 64, MO_TENSOR_CODES, MO_CATEGORY_OTHER, 0, 0, 0, 0}};
+    mo_stage stages[2];
+    const mo_chain chain = {0, stages, 2};
+    mo_plan_desc desc = {0};
+    mo_plan *plan;
+    memset(stages, 0, sizeof stages);
+    stages[0].name = "block";
+    stages[0].tensors = tensors;
+    stages[0].n_tensors = 2;
+    desc.chain = &chain;
+    desc.remat.compress = 1;
+    test_ok(mo_plan_create(&plan, &desc));
+    assert_non_null(strstr(written(plan, mo_plan_write_text),
+        "step 0: forward 0 block save compressed\n"
+        "             0          256 activation block.wide until step 0\n"
+        "           256           64 activation block.codes until step 2\n"
+        "step 1: loss 1 stage\n"
+        "step 2: backward 0 block compressed\n"
+        "             0          256 activation block.wide until step 2\n"));
+}
+
 static void a_long_name_is_written_whole(void **state) {
     (void)state;
     char name[1500];
@@ -128,19 +153,25 @@ static void json_holds_the_whole_plan(void **state) {
         "\"fixed\":[{\"name\":\"weights\",\"category\":\"param\",\"offset\":0,\"size\":128}],"
         "\"steps\":["
         "{\"op\":\"forward\",\"stage\":0,\"name\":\"b\\\"\\\\?\",\"save\":true,\"light\":true,"
+        "\"compressed\":false,"
         "\"first\":0,\"last\":0,\"copies\":[]},"
         "{\"op\":\"offload\",\"stage\":0,\"name\":\"b\\\"\\\\?\",\"save\":true,\"light\":true,"
+        "\"compressed\":false,"
         "\"first\":1,\"last\":1,\"copies\":[{\"offset\":128,\"size\":256,\"store_offset\":0}]},"
         "{\"op\":\"offload_wait\",\"stage\":0,\"name\":\"b\\\"\\\\?\",\"save\":true,\"light\":true,"
+        "\"compressed\":false,"
         "\"first\":2,\"last\":2,\"copies\":[{\"offset\":128,\"size\":256,\"store_offset\":0}]},"
         "{\"op\":\"loss\",\"stage\":1,\"name\":\"loss\",\"save\":false,\"light\":false,"
+        "\"compressed\":false,"
         "\"first\":3,\"last\":3,\"copies\":[]},"
         "{\"op\":\"prefetch\",\"stage\":0,\"name\":\"b\\\"\\\\?\",\"save\":true,\"light\":true,"
+        "\"compressed\":false,"
         "\"first\":4,\"last\":4,\"copies\":[{\"offset\":128,\"size\":256,\"store_offset\":0}]},"
         "{\"op\":\"prefetch_wait\",\"stage\":0,\"name\":\"b\\\"\\\\?\",\"save\":true,\"light\":"
-        "true,"
+        "true,\"compressed\":false,"
         "\"first\":5,\"last\":5,\"copies\":[{\"offset\":128,\"size\":256,\"store_offset\":0}]},"
         "{\"op\":\"backward\",\"stage\":0,\"name\":\"b\\\"\\\\?\",\"save\":false,\"light\":true,"
+        "\"compressed\":false,"
         "\"first\":6,\"last\":6,\"copies\":[]}"
         "],\"tensors\":["
         "{\"name\":\"b\\\"\\\\?.output\",\"category\":\"activation\",\"offset\":640,\"size\":64,"
@@ -239,6 +270,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_shows_steps_and_addresses),
         cmocka_unit_test(text_shows_what_moves),
+        cmocka_unit_test(text_shows_the_codes_of_compressed_tensors),
         cmocka_unit_test(a_long_name_is_written_whole),
         cmocka_unit_test(json_holds_the_whole_plan),
         cmocka_unit_test(json_costs_that_are_no_numbers_are_null),

@@ -36,23 +36,26 @@ static mo_chain make_chain(mo_stage *stages, size_t n_blocks) {
     return chain;
 }
 
-/* "F0s" forward saving, "R1sl" recompute saving light, "L3" loss, "B2l" backward light; "O1"
- * offload of x[1], "o1" its wait, "P1s" prefetch of what stage 1 saved, "p1s" its wait. */
+/* "F0s" forward saving, "R1sl" recompute saving light, "L3" loss, "B2l" backward light, "B2c"
+ * compressed; "O1" offload of x[1], "o1" its wait, "P1s" prefetch of what stage 1 saved, "p1s" its
+ * wait. */
 static const char letters[] = "FRLBOoPp";
 
 static const char *schedule_text(const mo_remat_op *ops, size_t n) {
     static char text[MAX_OPS * 8];
+    static const char *const levels[] = {"", "l", "c"};
     size_t at = 0;
     for (size_t i = 0; i < n; i++)
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%c%zu%s%s", i ? " " : "",
-            letters[ops[i].op], ops[i].stage, ops[i].save ? "s" : "", ops[i].light ? "l" : "");
+            letters[ops[i].op], ops[i].stage, ops[i].save ? "s" : "", levels[ops[i].light]);
     return text;
 }
 
+/* keep_cheap & 2: compress */
 static const char *schedule_of(const mo_chain *chain, mo_remat_policy policy, size_t n_segments,
     int keep_cheap, double *cost) {
     static mo_remat_op ops[MAX_OPS];
-    mo_remat_desc desc = {policy, n_segments, keep_cheap};
+    mo_remat_desc desc = {policy, n_segments, keep_cheap & 1, keep_cheap & 2};
     size_t n = 0, capacity = mo_remat_schedule_capacity(chain, &desc);
     assert_true(capacity <= MAX_OPS);
     test_ok(mo_remat_schedule(chain, &desc, ops, capacity, &n));
@@ -133,11 +136,51 @@ static void costs_add_up(void **state) {
     assert_true(cost == 13);
 }
 
+static void the_compressed_level_is_one_of_its_own(void **state) {
+    (void)state;
+    static const mo_stage_tensor tensors[] = {
+        {"wide", 400, MO_TENSOR_WIDE, MO_CATEGORY_OTHER, 0, 0, 0, 0},
+        {"codes", 100, MO_TENSOR_CODES, MO_CATEGORY_OTHER, 0, 0, 0, 0}};
+    mo_stage stages[4];
+    mo_chain chain = make_chain(stages, 3);
+    test_log text;
+    mo_log log = test_log_begin(&text);
+    mo_remat_op mixed[] = {{MO_STEP_FORWARD, 0, 1, MO_LEVEL_COMPRESSED}, {MO_STEP_LOSS, 1, 0, 0},
+        {MO_STEP_BACKWARD, 0, 0, MO_LEVEL_LIGHT}};
+    mo_remat_op move = {MO_STEP_OFFLOAD, 0, 1, MO_LEVEL_LIGHT};
+    double cost;
+    for (size_t i = 0; i < 3; i++) {
+        stages[i].tensors = tensors;
+        stages[i].n_tensors = 2;
+        stages[i].compress_s = 0.5;
+    }
+    assert_string_equal(
+        schedule_of(&chain, MO_REMAT_NONE, 0, 2, &cost), "F0sc F1sc F2sc L3 B2c B1c B0c");
+    assert_true(cost == 39 + 3 * (0.25 + 0.5));
+    assert_string_equal(
+        schedule_of(&chain, MO_REMAT_SQRT, 2, 3, NULL), "F0 F1 F2sc L3 B2c R0sc R1sc B1c B0c");
+    assert_int_equal(mo_remat_copy_bytes(&chain, &move), 400);
+    move.light = MO_LEVEL_COMPRESSED;
+    assert_int_equal(mo_remat_copy_bytes(&chain, &move), 100);
+    chain = make_chain(stages, 1);
+    stages[0].tensors = tensors;
+    stages[0].n_tensors = 2;
+    assert_int_equal(mo_remat_check(&chain, mixed, 3, &log), MO_E_INVALID);
+    assert_string_equal(text.text,
+        "schedule: op 2 (backward of stage 0): saved at another level than backward expects");
+    stages[1].tensors = tensors + 1; /* the loss has no backward that could read codes */
+    stages[1].n_tensors = 1;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+    stages[1].n_tensors = 0;
+    stages[0].compress_s = -1;
+    assert_int_equal(mo_chain_check(&chain, &log), MO_E_INVALID);
+}
+
 static void the_number_of_segments_is_near_the_square_root(void **state) {
     (void)state;
     mo_stage stages[MAX_STAGES];
     mo_chain chain = make_chain(stages, 36);
-    mo_remat_desc desc = {MO_REMAT_SQRT, 0, 1};
+    mo_remat_desc desc = {MO_REMAT_SQRT, 0, 1, 0};
     size_t n = mo_remat_desc_defaults(&desc, &chain).n_segments;
     assert_in_range(n, 9, 18); /* sqrt(36 * (100 + 500) / 100) = 14.7 */
     for (size_t i = 0; i < 36; i++) stages[i].output_size = 1;
@@ -375,7 +418,7 @@ static void the_first_mistake_of_a_long_schedule_is_named(void **state) {
     static mo_stage stages[N + 1];
     static mo_remat_op ops[2 * N + 1];
     mo_chain chain = make_chain(stages, N);
-    mo_remat_desc desc = {MO_REMAT_NONE, 0, 1};
+    mo_remat_desc desc = {MO_REMAT_NONE, 0, 1, 0};
     test_log text;
     mo_log log = test_log_begin(&text);
     size_t n;
@@ -401,7 +444,7 @@ static void a_schedule_reports_too_little_space(void **state) {
     (void)state;
     mo_stage stages[4];
     mo_chain chain = make_chain(stages, 3);
-    mo_remat_desc desc = {MO_REMAT_BLOCK, 0, 0};
+    mo_remat_desc desc = {MO_REMAT_BLOCK, 0, 0, 0};
     mo_remat_op ops[10];
     size_t n = 77;
     assert_int_equal(mo_remat_schedule_capacity(&chain, &desc), 10);
@@ -421,6 +464,7 @@ int main(void) {
         cmocka_unit_test(a_stage_that_keeps_nothing_is_not_recomputed),
         cmocka_unit_test(a_chain_may_be_the_loss_alone),
         cmocka_unit_test(costs_add_up),
+        cmocka_unit_test(the_compressed_level_is_one_of_its_own),
         cmocka_unit_test(the_number_of_segments_is_near_the_square_root),
         cmocka_unit_test(every_schedule_of_a_random_chain_is_valid),
         cmocka_unit_test(wrong_chains_are_named),

@@ -13,7 +13,7 @@ typedef struct detailed {
 static void random_tensor(
     test_rng *rng, const mo_stage *stage, int is_loss, mo_stage_tensor *tensor) {
     tensor->size = test_below(rng, 5) ? 1 + test_below(rng, 4000) : 0;
-    tensor->role = (mo_tensor_role)test_below(rng, is_loss ? 3 : 4);
+    tensor->role = (mo_tensor_role)test_below(rng, is_loss ? 3 : 6);
     tensor->forward_first = (unsigned)test_below(rng, stage->forward_steps);
     tensor->forward_last = tensor->forward_first +
         (unsigned)test_below(rng, stage->forward_steps - tensor->forward_first);
@@ -39,6 +39,7 @@ static void random_detailed(test_rng *rng, detailed *d, size_t n_stages) {
         stage->backward_s = 1 + 2 * test_uniform(rng);
         stage->light_s = 0.3 * test_uniform(rng);
         stage->output_s = 0.5 * test_uniform(rng);
+        stage->compress_s = 0.2 * test_uniform(rng);
         stage->tensors = d->tensors[i];
         stage->n_tensors = test_below(rng, MAX_TENSORS + 1);
         for (size_t j = 0; j < stage->n_tensors; j++)
@@ -84,6 +85,41 @@ static void the_levels_and_their_transients_follow_from_the_sub_steps(void **sta
     assert_int_equal(block->options[1].backward_tmp, 0);
     assert_int_equal(flat.stages[1].forward_tmp, 7); /* the loss's output beside its gradient */
     mo_remat_flat_free(&flat, NULL);
+}
+
+/* Full, light and compressed, or without what is CHEAP full and compressed: the last option. */
+static void the_compressed_level_is_the_last_option(void **state) {
+    (void)state;
+    static detailed d;
+    memset(&d, 0, sizeof d);
+    d.chain.stages = d.stages;
+    d.chain.n_stages = 2;
+    const mo_stage_tensor tensors[] = {{"wide", 80, MO_TENSOR_WIDE, 0, 0, 0, 0, 0},
+        {"codes", 10, MO_TENSOR_CODES, 0, 0, 0, 0, 0},
+        {"cheap", 4, MO_TENSOR_CHEAP, 0, 0, 0, 0, 0}};
+    d.stages[0].tensors = tensors;
+    d.stages[0].light_s = 1;
+    d.stages[0].compress_s = 2;
+    for (size_t n_tensors = 2; n_tensors <= 3; n_tensors++) {
+        mo_flat_chain flat;
+        const mo_flat_op ops[] = {{0, MO_FLAT_SAVE, (unsigned)n_tensors - 1}, {1, MO_FLAT_LOSS, 0},
+            {0, MO_FLAT_BACKWARD, (unsigned)n_tensors - 1}};
+        mo_remat_op out[3];
+        size_t n;
+        d.stages[0].n_tensors = n_tensors;
+        test_ok(mo_remat_flatten(&d.chain, NULL, NULL, &flat));
+        const mo_flat_option *last = &flat.stages[0].options[n_tensors - 1];
+        assert_int_equal(flat.stages[0].n_options, n_tensors);
+        assert_int_equal(last->kept, 10);
+        assert_int_equal(last->forward_tmp, n_tensors == 3 ? 84 : 80);
+        assert_int_equal(last->backward_tmp, n_tensors == 3 ? 84 : 80);
+        assert_true(last->extra_s == 3);
+        test_ok(mo_remat_unflatten(&d.chain, ops, 3, NULL, out, &n));
+        assert_int_equal(n, 3);
+        assert_int_equal(out[0].light, MO_LEVEL_COMPRESSED);
+        assert_int_equal(out[2].light, MO_LEVEL_COMPRESSED);
+        mo_remat_flat_free(&flat, NULL);
+    }
 }
 
 /* What the flat chain says of a schedule, against the plan of that schedule. */
@@ -179,6 +215,7 @@ static void every_failed_allocation_leaves_nothing(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_compressed_level_is_the_last_option),
         cmocka_unit_test(the_levels_and_their_transients_follow_from_the_sub_steps),
         cmocka_unit_test(no_plan_has_more_live_bytes_than_the_flat_chain_counts),
         cmocka_unit_test(what_does_not_fit_is_reported),

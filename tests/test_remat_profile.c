@@ -34,12 +34,14 @@ static void run_step(void *self, const mo_step *step) {
     case MO_STEP_BACKWARD: seconds = w->backward[i] + (step->light ? w->light[i] : 0); break;
     default: break;
     }
+    if (step->light == MO_LEVEL_COMPRESSED) seconds += step->save ? 0.125 : 0.375;
     w->n_steps++;
     if (w->disturb && w->n_steps % w->disturb == 0) seconds *= 10;
     if (!w->stuck) w->now += seconds;
 }
 
-static void open_world(world *w, mo_remat_policy policy) {
+/* compress: everything is saved at that level, where encoding takes 0.125 and decoding 0.375. */
+static void open_world(world *w, mo_remat_policy policy, int compress) {
     memset(w, 0, sizeof *w);
     w->tensors[0] = (mo_stage_tensor){.name = "saved", .size = 64};
     w->tensors[1] = (mo_stage_tensor){.name = "cheap", .size = 64, .role = MO_TENSOR_CHEAP};
@@ -56,7 +58,7 @@ static void open_world(world *w, mo_remat_policy policy) {
     }
     w->chain.stages = w->stages;
     w->chain.n_stages = N_STAGES;
-    mo_plan_desc desc = {.chain = &w->chain, .remat = {.policy = policy}};
+    mo_plan_desc desc = {.chain = &w->chain, .remat = {.policy = policy, .compress = compress}};
     test_ok(mo_plan_create(&w->plan, &desc));
     mo_arena_desc arena = {.size = mo_plan_describe(w->plan).peak_bytes};
     test_ok(mo_arena_init(&w->arena, &arena));
@@ -77,10 +79,10 @@ static mo_profile_desc desc_of(world *w) {
 
 static int near(double a, double b) { return fabs(a - b) < 1e-9; /* sums of doubles */ }
 
-/* Profiles a plan of one policy with the world's costs. */
+/* Profiles a plan of one policy with the world's costs; disturb below 0: compressed. */
 static void profile_policy(world *w, mo_profile *profile, mo_remat_policy policy, int disturb) {
-    open_world(w, policy);
-    w->disturb = disturb;
+    open_world(w, policy, disturb < 0);
+    w->disturb = disturb > 0 ? disturb : 0;
     mo_profile_desc desc = desc_of(w);
     desc.min_repeats = 5;
     test_ok(mo_profile_run(profile, &desc));
@@ -125,6 +127,27 @@ static void a_plan_that_recomputes_shows_what_output_costs(void **state) {
         /* BLOCK saves at the light level: the sum of both is split 20 : 5 */
         assert_true(near(w.stages[i].backward_s, 0.8 * (w.backward[i] + w.light[i])));
         assert_true(near(w.stages[i].light_s, 0.2 * (w.backward[i] + w.light[i])));
+    }
+    mo_profile_free(&profile);
+    close_world(&w);
+}
+
+static void a_compressed_plan_shows_what_its_level_takes(void **state) {
+    (void)state;
+    world w;
+    mo_profile profile = new_profile();
+    profile_policy(&w, &profile, MO_REMAT_NONE, -1);
+    assert_int_equal(mo_profile_fill(&profile, w.stages), MO_E_STATE);
+    close_world(&w);
+    profile_policy(&w, &profile, MO_REMAT_LIGHT, 0);
+    close_world(&w);
+    profile_policy(&w, &profile, MO_REMAT_NONE, 0);
+    test_ok(mo_profile_fill(&profile, w.stages));
+    for (int i = 0; i + 1 < N_STAGES; i++) {
+        assert_true(near(w.stages[i].forward_s, w.forward[i]));
+        assert_true(near(w.stages[i].backward_s, w.backward[i]));
+        assert_true(near(w.stages[i].light_s, w.light[i]));
+        assert_true(near(w.stages[i].compress_s, 0.5));
     }
     mo_profile_free(&profile);
     close_world(&w);
@@ -180,7 +203,7 @@ static void disturbances_do_not_reach_the_median(void **state) {
 static int passes_of(double limit_s, size_t min_repeats, size_t max_repeats) {
     world w;
     mo_profile profile;
-    open_world(&w, MO_REMAT_NONE);
+    open_world(&w, MO_REMAT_NONE, 0);
     test_ok(mo_profile_init(&profile, N_STAGES, max_repeats, NULL));
     mo_profile_desc desc = desc_of(&w);
     desc.limit_s = limit_s;
@@ -209,7 +232,7 @@ static void a_full_profile_forgets_the_oldest(void **state) {
     world w;
     mo_profile profile;
     test_ok(mo_profile_init(&profile, N_STAGES, 3, NULL));
-    open_world(&w, MO_REMAT_NONE);
+    open_world(&w, MO_REMAT_NONE, 0);
     mo_profile_desc desc = desc_of(&w);
     for (int round = 0; round < 4; round++) {
         for (int i = 0; i < N_STAGES; i++) w.forward[i] = 1 + round;
@@ -272,7 +295,7 @@ static void wrong_arguments_are_refused(void **state) {
     double speed;
     assert_int_equal(mo_profile_init(&small, 0, 0, NULL), MO_E_INVALID);
     assert_int_equal(mo_profile_init(&small, SIZE_MAX / 2, 0, NULL), MO_E_OVERFLOW);
-    open_world(&w, MO_REMAT_NONE);
+    open_world(&w, MO_REMAT_NONE, 0);
     mo_profile_desc desc = desc_of(&w);
     assert_int_equal(mo_profile_fill(&profile, w.stages), MO_E_STATE); /* nothing has run */
     assert_true(w.stages[0].forward_s == 10);
@@ -315,6 +338,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_plan_that_keeps_all_shows_forward_and_backward),
         cmocka_unit_test(a_plan_that_recomputes_shows_what_output_costs),
+        cmocka_unit_test(a_compressed_plan_shows_what_its_level_takes),
         cmocka_unit_test(two_plans_show_everything),
         cmocka_unit_test(an_inference_plan_scales_backward),
         cmocka_unit_test(disturbances_do_not_reach_the_median),

@@ -37,6 +37,7 @@ typedef struct strategy {
     size_t accum; // a batch is split into so many micro-batches
     mo_optim_precision optim;
     size_t loss_rows;     // rows of logits at a time, 0 = all
+    int act;              // bits of saved activations: 8, 4, 0 = all
     bool offload;         // optimal may also move activations to host memory
     bool release;         // parameters are updated inside backward, and gradients end there
     mo_release_clip clip; // how they are clipped then
@@ -165,11 +166,12 @@ bool gpt_gradient_is_local(const mo_params *params, size_t i);
 
 // Tensors of a stage: of half a block, of a whole block, which has those of both halves and what
 // lies between them, and of the head.
-enum { LN1, STATS1, QKV, LSE, ATT, DATT, DQKV, DLN1, N_ATTENTION_TENSORS };
-enum { LN2, STATS2, FC, ACT, DFC, DLN2, N_MLP_TENSORS };
+enum { LN1, STATS1, QKV, LSE, ATT, DATT, DQKV, DLN1, QKV_CODES, ATT_CODES, N_ATTENTION_TENSORS };
+enum { LN2, STATS2, FC, ACT, DFC, DLN2, FC_CODES, N_MLP_TENSORS };
 enum {
     BLOCK_MLP = N_ATTENTION_TENSORS,
     BLOCK_RESIDUAL = BLOCK_MLP + N_MLP_TENSORS,
+    BLOCK_RESIDUAL_CODES,
     N_BLOCK_TENSORS
 };
 enum { HEAD_LNF, HEAD_STATS, HEAD_LOGITS, HEAD_DLNF, N_HEAD_TENSORS };
@@ -183,9 +185,9 @@ typedef struct gpt_chain {
 } gpt_chain;
 
 // Seconds of one stage: forward; of it what only makes the output; backward; what the light level
-// adds to it.
+// adds to it, and what the compressed one adds to both.
 typedef struct stage_costs {
-    double forward, output, backward, light;
+    double forward, output, backward, light, compress;
 } stage_costs;
 
 // Seconds of the stages of a micro-batch of so many rows (tokens), and of an update.
@@ -210,6 +212,7 @@ typedef struct gpt_chain_desc {
     size_t layers, batch, loss_rows;
     bool halves, distill;      // distill: with a teacher's logits beside the student's
     const mo_params *released; // NULL = gradients lie elsewhere
+    int act;                   // bits of what is kept at the compressed level, 0 = there is none
 } gpt_chain_desc;
 
 void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d);
@@ -246,6 +249,11 @@ struct gpt_kernels {
     void (*swiglu_backward)(const gpt_run *run, const mo_swiglu_desc *d, const float *gate_up,
         const float *dy, float *dgate_up);
     void (*rope)(const gpt_run *run, const mo_rope_desc *d, bool back, float *x);
+    // n numbers to mo_compress_size bytes of codes, and back
+    void (*compress)(
+        const gpt_run *run, const mo_compress_desc *d, const float *x, size_t n, void *codes);
+    void (*expand)(
+        const gpt_run *run, const mo_compress_desc *d, const void *codes, size_t n, float *x);
     // of run->inputs: y = wte[token] (+ wpe[position], where there is one); gradients of both
     void (*embedding_forward)(const gpt_run *run, float *y);
     void (*embedding_backward)(const gpt_run *run, const float *dy);
@@ -271,6 +279,8 @@ struct gpt_run {
     const gpt_config *config;
     const mo_params *params;
     size_t batch;    // sequences in a micro-batch
+    int act;         // bits of codes
+    uint64_t seed;   // of the step
     size_t n_blocks; // that the chain has
     bool halves;     // stages are halves of them
     bool fresh;      // gradients of matrices are written, not added to
@@ -296,6 +306,11 @@ typedef struct stage_params {
 stage_params gpt_stage_params(const gpt_run *run, const mo_step *step);
 // Weight and bias of a norm, gradients, and where its stats are.
 mo_layernorm_desc gpt_norm(const gpt_run *run, const mo_param *w, float *stats);
+
+// A saved tensor of n numbers becomes codes, and is made of them again. codes NULL: the stage is
+// not at the compressed level, and nothing happens. which: another number for each of a stage.
+void gpt_compress(const gpt_run *run, int which, const float *x, size_t n, void *codes);
+void gpt_expand(const gpt_run *run, const void *codes, size_t n, float *x);
 
 // Text from the model, one token at a time with cached keys and values in the given memory.
 void gpt_sample(const gpt_config *c, const mo_params *params, size_t n_tokens, uint64_t seed,
@@ -425,9 +440,9 @@ void trainer_fixed_close(fixed_layout *f);
 // seconds, of a micro-batch, may be NULL.
 mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, double *seconds);
 // A few blocks in halves alone, for measuring what their parts cost, and plans of them: each half
-// runs again before its backward; or everything is kept; or whatever needs least. NULL when the
-// plan needs more than the budget, 0 = none.
-typedef enum part_plan { PART_AGAIN, PART_KEPT, PART_LEAST } part_plan;
+// runs again before its backward; or everything is kept; or in codes; or whatever needs least. NULL
+// when the plan needs more than the budget, 0 = none.
+typedef enum part_plan { PART_AGAIN, PART_KEPT, PART_COMPRESSED, PART_LEAST } part_plan;
 size_t trainer_part_blocks(const trainer *t);
 void trainer_part_chain(const trainer *t, const strategy *s, gpt_chain *g);
 mo_plan *trainer_part_plan(const trainer *t, const strategy *s, part_plan kind, uint64_t budget);
@@ -471,6 +486,7 @@ typedef struct session {
     double *square_sums; // [params.n]
     int32_t *inputs, *targets;
     uint64_t budget;
+    uint64_t pass;      // number of the plan's next pass
     double predicted_s; // of an update, 0 = not known
     page_figures paged; // before the first step
     double started_s, *step_s;

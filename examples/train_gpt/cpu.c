@@ -172,6 +172,20 @@ static void attention_backward(
     check(mo_attention_backward(&d, t), "mo_attention_backward");
 }
 
+static void compress(
+    const gpt_run *run, const mo_compress_desc *desc, const float *x, size_t n, void *codes) {
+    mo_compress_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(mo_compress_encode(&d, x, n, codes), "mo_compress_encode");
+}
+
+static void expand(
+    const gpt_run *run, const mo_compress_desc *desc, const void *codes, size_t n, float *x) {
+    mo_compress_desc d = *desc;
+    d.parallel = run->env.parallel;
+    check(mo_compress_decode(&d, codes, n, x), "mo_compress_decode");
+}
+
 static void gelu_forward(const gpt_run *run, const float *x, float *y, size_t n) {
     mo_gelu_forward(x, y, n, run->env.parallel);
 }
@@ -237,6 +251,8 @@ static const gpt_kernels kernels = {.bias_forward = bias_forward,
     .swiglu_forward = swiglu_forward,
     .swiglu_backward = swiglu_backward,
     .rope = rope,
+    .compress = compress,
+    .expand = expand,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
     .linear_ce_workspace_size = mo_linear_ce_workspace_size,

@@ -200,6 +200,22 @@ static void attention_backward(
     check(mo_cl_attention_backward(&d->cl, &a, &tensors), "mo_cl_attention_backward");
 }
 
+static void compress(
+    const gpt_run *run, const mo_compress_desc *desc, const float *x, size_t n, void *codes) {
+    device *d = run->device;
+    check(mo_cl_compress_encode(&d->cl, desc, device_floats(d, x, n), n,
+              device_at(d, codes, mo_compress_size(desc, n))),
+        "mo_cl_compress_encode");
+}
+
+static void expand(
+    const gpt_run *run, const mo_compress_desc *desc, const void *codes, size_t n, float *x) {
+    device *d = run->device;
+    check(mo_cl_compress_decode(&d->cl, desc, device_at(d, codes, mo_compress_size(desc, n)), n,
+              device_floats(d, x, n)),
+        "mo_cl_compress_decode");
+}
+
 static void gelu_forward(const gpt_run *run, const float *x, float *y, size_t n) {
     device *d = run->device;
     check(mo_cl_gelu_forward(&d->cl, device_floats(d, x, n), device_floats(d, y, n), n),
@@ -337,6 +353,8 @@ const gpt_kernels device_kernels = {.bias_forward = bias_forward,
     .swiglu_forward = swiglu_forward,
     .swiglu_backward = swiglu_backward,
     .rope = rope,
+    .compress = compress,
+    .expand = expand,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
     .linear_ce_workspace_size = linear_ce_workspace_size,

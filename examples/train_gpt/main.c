@@ -10,7 +10,7 @@
 // sample.c   text from the model   checkpoint.c  save and resume
 // pages.c    paged states          release.c     updates inside backward
 // report.c   tables, JSON, pictures
-// teacher.c  distillation
+// teacher.c  distillation          compress.c    activations in few bits
 #include "app.h"
 
 #include <errno.h>

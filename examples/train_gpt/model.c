@@ -7,7 +7,8 @@
 // ---- the chain --------------------------------------------------------------------------------
 
 // Tensors of the two halves of a block, in the order of app.h's names; lifetimes are the sub-steps
-// that ops.c numbers. Sizes: rows of so many numbers, or (WIDTH_NONE) set below.
+// that ops.c numbers. Sizes: rows of so many numbers, of codes those of so many, or (WIDTH_NONE) set
+// below.
 typedef struct half_tensor {
     const char *name;
     mo_tensor_role role;
@@ -18,22 +19,25 @@ typedef struct half_tensor {
 static const half_tensor attention_tensors[N_ATTENTION_TENSORS] = {
     {"ln1", MO_TENSOR_CHEAP, WIDTH_CHANNELS, 0, 1, 2, 2},
     {"stats1", MO_TENSOR_SAVED, WIDTH_NONE, 0, 0, 0, 4},
-    {"qkv", MO_TENSOR_SAVED, WIDTH_QKV, 1, 2, 0, 1},
+    {"qkv", MO_TENSOR_WIDE, WIDTH_QKV, 1, 2, 1, 1},
     {"lse", MO_TENSOR_SAVED, WIDTH_NONE, 2, 2, 0, 1},
-    {"attention", MO_TENSOR_SAVED, WIDTH_CHANNELS, 2, 3, 0, 1},
+    {"attention", MO_TENSOR_WIDE, WIDTH_CHANNELS, 2, 3, 0, 1},
     {"dattention", MO_TENSOR_BACKWARD, WIDTH_CHANNELS, 0, 0, 0, 1},
     {"dqkv", MO_TENSOR_BACKWARD, WIDTH_QKV, 0, 0, 1, 3},
     {"dln1", MO_TENSOR_BACKWARD, WIDTH_CHANNELS, 0, 0, 3, 4},
+    {"qkv_codes", MO_TENSOR_CODES, WIDTH_QKV, 2, 2, 1, 1},
+    {"attention_codes", MO_TENSOR_CODES, WIDTH_CHANNELS, 3, 3, 0, 0},
 };
 enum { ATTENTION_FORWARD_STEPS = 4, ATTENTION_BACKWARD_STEPS = 5 };
 
 static const half_tensor mlp_tensors[N_MLP_TENSORS] = {
     {"ln2", MO_TENSOR_CHEAP, WIDTH_CHANNELS, 0, 1, 3, 3},
     {"stats2", MO_TENSOR_SAVED, WIDTH_NONE, 0, 0, 0, 5},
-    {"fc", MO_TENSOR_SAVED, WIDTH_WIDE, 1, 2, 0, 2},
+    {"fc", MO_TENSOR_WIDE, WIDTH_WIDE, 1, 2, 0, 2},
     {"activation", MO_TENSOR_CHEAP, WIDTH_HIDDEN, 2, 3, 0, 0},
     {"dfc", MO_TENSOR_BACKWARD, WIDTH_WIDE, 0, 0, 1, 4},
     {"dln2", MO_TENSOR_BACKWARD, WIDTH_CHANNELS, 0, 0, 4, 5},
+    {"fc_codes", MO_TENSOR_CODES, WIDTH_WIDE, 2, 2, 0, 0},
 };
 enum { MLP_FORWARD_STEPS = 4, MLP_BACKWARD_STEPS = 6 };
 
@@ -42,8 +46,14 @@ static size_t stats_size(const gpt_config *c, size_t rows) {
     return (c->arch->llama ? 1 : 2) * rows * sizeof(float);
 }
 
+// Bytes of the codes of n numbers; 0 = there are none.
+static size_t codes_size(int act, size_t n) {
+    const mo_compress_desc d = {.bits = act};
+    return act ? mo_compress_size(&d, n) : 0;
+}
+
 // Where forward and backward of the half begin within its stage.
-static void build_half_tensors(mo_stage_tensor *t, const gpt_config *c, size_t rows,
+static void build_half_tensors(mo_stage_tensor *t, const gpt_config *c, size_t rows, int act,
     const half_tensor *from, size_t n, unsigned forward, unsigned backward) {
     for (size_t i = 0; i < n; i++) {
         t[i] = (mo_stage_tensor){.name = from[i].name,
@@ -55,20 +65,31 @@ static void build_half_tensors(mo_stage_tensor *t, const gpt_config *c, size_t r
             .backward_last = from[i].b1 + backward};
         if (strncmp(from[i].name, "stats", 5) == 0) t[i].size = stats_size(c, rows);
         if (strcmp(from[i].name, "lse") == 0) t[i].size = rows * c->heads * sizeof(float);
+        if (from[i].role == MO_TENSOR_CODES)
+            t[i].size = codes_size(act, rows * gpt_width(c, from[i].width));
     }
 }
 
 // A whole block: forward of the attention first, backward of the MLP first.
-static void build_block_tensors(mo_stage_tensor *t, const gpt_config *c, size_t rows) {
-    build_half_tensors(t, c, rows, attention_tensors, N_ATTENTION_TENSORS, 0, MLP_BACKWARD_STEPS);
+static void build_block_tensors(mo_stage_tensor *t, const gpt_config *c, size_t rows, int act) {
     build_half_tensors(
-        t + BLOCK_MLP, c, rows, mlp_tensors, N_MLP_TENSORS, ATTENTION_FORWARD_STEPS, 0);
+        t, c, rows, act, attention_tensors, N_ATTENTION_TENSORS, 0, MLP_BACKWARD_STEPS);
+    build_half_tensors(
+        t + BLOCK_MLP, c, rows, act, mlp_tensors, N_MLP_TENSORS, ATTENTION_FORWARD_STEPS, 0);
     t[BLOCK_RESIDUAL] = (mo_stage_tensor){.name = "residual",
         .size = rows * c->channels * sizeof(float),
-        .role = MO_TENSOR_SAVED,
+        .role = MO_TENSOR_WIDE,
         .forward_first = ATTENTION_FORWARD_STEPS - 1,
         .forward_last = ATTENTION_FORWARD_STEPS + MLP_FORWARD_STEPS - 1,
+        .backward_first = 3,
         .backward_last = MLP_BACKWARD_STEPS - 1};
+    t[BLOCK_RESIDUAL_CODES] = (mo_stage_tensor){.name = "residual_codes",
+        .size = codes_size(act, rows * c->channels),
+        .role = MO_TENSOR_CODES,
+        .forward_first = ATTENTION_FORWARD_STEPS + MLP_FORWARD_STEPS - 1,
+        .forward_last = ATTENTION_FORWARD_STEPS + MLP_FORWARD_STEPS - 1,
+        .backward_first = 3,
+        .backward_last = 3};
 }
 
 // Gradients of n parameters until their stage's backward ends.
@@ -130,8 +151,10 @@ static size_t build_head_tensors(mo_stage_tensor *t, const gpt_chain_desc *d, si
     return N_HEAD_TENSORS + n;
 }
 
-static stage_costs typical(double flops, double output_flops, double light_bytes) {
-    return (stage_costs){flops * 1e-11, output_flops * 1e-11, 2e-11 * flops, light_bytes * 1e-10};
+static stage_costs typical(
+    double flops, double output_flops, double light_bytes, double compressed) {
+    return (stage_costs){
+        flops * 1e-11, output_flops * 1e-11, 2e-11 * flops, light_bytes * 1e-10, compressed * 1e-9};
 }
 
 gpt_costs gpt_typical_costs(const gpt_config *c, size_t n_rows, size_t n_params) {
@@ -139,13 +162,13 @@ gpt_costs gpt_typical_costs(const gpt_config *c, size_t n_rows, size_t n_params)
     const double square = rows * width * width, qkv = (double)gpt_width(c, WIDTH_QKV);
     const double hidden = (double)c->hidden, wide = (double)gpt_width(c, WIDTH_WIDE);
     return (gpt_costs){.rows = rows,
-        .embedding = typical(rows * width, 0, 0),
+        .embedding = typical(rows * width, 0, 0, 0),
         .attention =
             typical(2 * rows * width * qkv + 2 * square + 2 * rows * width * (double)c->seq,
-                2 * square, 8 * rows * width),
+                2 * square, 8 * rows * width, rows * (qkv + width)),
         .mlp = typical(2 * rows * width * (wide + hidden), 2 * rows * width * hidden,
-            rows * (8 * width + 4 * (wide + hidden))),
-        .head = typical(2 * rows * width * (double)c->vocab, 0, 0),
+            rows * (8 * width + 4 * (wide + hidden)), rows * wide),
+        .head = typical(2 * rows * width * (double)c->vocab, 0, 0, 0),
         .update = 3.6e-9 * (double)n_params,
         .copy_bytes_per_s = 5e9};
 }
@@ -155,6 +178,7 @@ static void set_costs(mo_stage *s, const stage_costs *costs, double scale) {
     s->output_s = costs->output * scale;
     s->backward_s = costs->backward * scale;
     s->light_s = costs->light * scale;
+    s->compress_s = costs->compress * scale;
 }
 
 // What the builders below share; scale: from the costs' rows to this micro-batch's.
@@ -173,8 +197,9 @@ static void build_halves(const builder *b, gpt_chain *g) {
     mo_stage_tensor *mlp = attention + n_attention;
     const size_t n_mlp = N_MLP_TENSORS +
         build_part_gradients(mlp + N_MLP_TENSORS, b->d, NORM2, FROM_HIDDEN, 0, MLP_BACKWARD_STEPS);
-    build_half_tensors(attention, c, b->rows, attention_tensors, N_ATTENTION_TENSORS, 0, 0);
-    build_half_tensors(mlp, c, b->rows, mlp_tensors, N_MLP_TENSORS, 0, 0);
+    const int act = b->d->act;
+    build_half_tensors(attention, c, b->rows, act, attention_tensors, N_ATTENTION_TENSORS, 0, 0);
+    build_half_tensors(mlp, c, b->rows, act, mlp_tensors, N_MLP_TENSORS, 0, 0);
     for (size_t i = 0; i < 2 * b->d->layers; i++) {
         const bool second = i % 2 != 0;
         mo_stage *s = &g->stages[1 + i];
@@ -193,13 +218,13 @@ static void build_halves(const builder *b, gpt_chain *g) {
 
 static void build_blocks(const builder *b, gpt_chain *g) {
     const stage_costs *x = &b->d->costs->attention, *y = &b->d->costs->mlp;
-    const stage_costs both = {
-        x->forward + y->forward, y->output, x->backward + y->backward, x->light + y->light};
+    const stage_costs both = {x->forward + y->forward, y->output, x->backward + y->backward,
+        x->light + y->light, x->compress + y->compress};
     const unsigned steps = MLP_BACKWARD_STEPS + ATTENTION_BACKWARD_STEPS;
     const size_t n_tensors = N_BLOCK_TENSORS +
         build_part_gradients(
             g->tensors + N_BLOCK_TENSORS, b->d, NORM1, FROM_HIDDEN, MLP_BACKWARD_STEPS, steps);
-    build_block_tensors(g->tensors, b->d->config, b->rows);
+    build_block_tensors(g->tensors, b->d->config, b->rows, b->d->act);
     for (size_t i = 0; i < b->d->layers; i++) {
         mo_stage *s = &g->stages[1 + i];
         snprintf(g->names[i], sizeof *g->names, "h.%zu", i);

@@ -146,7 +146,9 @@ static mo_attention_desc attention_desc(const gpt_run *run) {
 
 // Forward and backward of the halves of a block, t: their tensors; the numbers are the sub-steps of
 // model.c. y NULL: a recompute whose output nobody reads; what backward computes again itself is
-// left out then. dx may be where dy is.
+// left out then. dx may be where dy is. At the compressed level what backward needs becomes codes
+// after its last use.
+enum { OF_QKV = 1, OF_ATT, OF_FC, OF_RESIDUAL }; // seeds of their codes
 
 static void attention_forward(
     const gpt_run *run, size_t layer, const float *x, float *const *t, float *y) {
@@ -161,7 +163,9 @@ static void attention_forward(
     linear_forward(run, &to_qkv, t[LN1], NULL, t[QKV]); // 1
     rotate(run, false, t[QKV]);
     run->kernels->attention_forward(run, &attention, &qkv); // 2
-    if (y) linear_forward(run, &project, t[ATT], x, y);     // 3
+    gpt_compress(run, OF_QKV, t[QKV], to_qkv.rows * to_qkv.out, t[QKV_CODES]);
+    if (y) linear_forward(run, &project, t[ATT], x, y); // 3
+    gpt_compress(run, OF_ATT, t[ATT], project.rows * project.in, t[ATT_CODES]);
 }
 
 static void mlp_forward(
@@ -172,7 +176,8 @@ static void mlp_forward(
     run->kernels->norm_forward(run, &norm, x, t[LN2]); // 0
     linear_forward(run, &fc, t[LN2], NULL, t[FC]);     // 1
     if (y || !light) activate(run, t[FC], t[ACT]);     // 2
-    if (y) linear_forward(run, &out, t[ACT], x, y);    // 3
+    gpt_compress(run, OF_FC, t[FC], fc.rows * fc.out, t[FC_CODES]);
+    if (y) linear_forward(run, &out, t[ACT], x, y); // 3
 }
 
 // dx = dy, to which the rest of the gradient is added
@@ -181,18 +186,21 @@ static void pass_on(const gpt_run *run, const float *dy, float *dx) {
         run->kernels->copy(run, dy, dx, run->batch * run->config->seq * run->config->channels);
 }
 
-static void mlp_backward(const gpt_run *run, size_t layer, int light, const float *x,
+// x_codes NULL: x is there.
+static void mlp_backward(const gpt_run *run, size_t layer, int light, float *x, const void *x_codes,
     const float *dy, float *const *t, float *dx) {
     mo_layernorm_desc norm = block_norm(run, layer, NORM2, t[STATS2]);
     const linear fc = block_linear(run, layer, TO_HIDDEN);
     const linear out = block_linear(run, layer, FROM_HIDDEN);
     norm.add = 1;
 
-    if (light) activate(run, t[FC], t[ACT]); // 0
+    gpt_expand(run, t[FC_CODES], fc.rows * fc.out, t[FC]); // 0
+    if (light) activate(run, t[FC], t[ACT]);
     linear_backward_weight(run, &out, t[ACT], dy);
-    linear_backward_input(run, &out, dy, t[DFC], fc.out);       // 1
-    activate_backward(run, t[FC], t[DFC]);                      // 2
-    if (light) run->kernels->norm_apply(run, &norm, x, t[LN2]); // 3
+    linear_backward_input(run, &out, dy, t[DFC], fc.out); // 1
+    activate_backward(run, t[FC], t[DFC]);                // 2
+    gpt_expand(run, x_codes, fc.rows * fc.in, x);         // 3
+    if (light) run->kernels->norm_apply(run, &norm, x, t[LN2]);
     linear_backward_weight(run, &fc, t[LN2], t[DFC]);
     linear_backward_input(run, &fc, t[DFC], t[DLN2], 0); // 4
     pass_on(run, dy, dx);                                // 5
@@ -217,8 +225,10 @@ static void attention_backward(const gpt_run *run, size_t layer, int light, cons
     const linear project = block_linear(run, layer, PROJECT);
     norm.add = 1;
 
-    linear_backward_weight(run, &project, t[ATT], dy); // 0
+    gpt_expand(run, t[ATT_CODES], project.rows * project.in, t[ATT]); // 0
+    linear_backward_weight(run, &project, t[ATT], dy);
     linear_backward_input(run, &project, dy, t[DATT], 0);
+    gpt_expand(run, t[QKV_CODES], to_qkv.rows * to_qkv.out, t[QKV]);
     run->kernels->attention_backward(run, &attention, &qkv); // 1
     rotate(run, true, t[DQKV]);
     if (light) run->kernels->norm_apply(run, &norm, x, t[LN1]); // 2
@@ -274,6 +284,8 @@ static void stage_forward(const gpt_run *run, const mo_step *s) {
     if (!run->halves) {
         attention_forward(run, i, s->x, t, t[BLOCK_RESIDUAL]);
         mlp_forward(run, i, s->light, t[BLOCK_RESIDUAL], t + BLOCK_MLP, s->y);
+        gpt_compress(run, OF_RESIDUAL, t[BLOCK_RESIDUAL],
+            run->batch * run->config->seq * run->config->channels, t[BLOCK_RESIDUAL_CODES]);
     } else if (i % 2 == 0) attention_forward(run, i / 2, s->x, t, s->y);
     else mlp_forward(run, i / 2, s->light, s->x, t, s->y);
 }
@@ -282,10 +294,11 @@ static void stage_backward(const gpt_run *run, const mo_step *s) {
     float *const *t = (float *const *)s->tensors;
     const size_t i = s->stage - 1;
     if (!run->halves) {
-        mlp_backward(run, i, s->light, t[BLOCK_RESIDUAL], s->dy, t + BLOCK_MLP, s->dx);
+        mlp_backward(run, i, s->light, t[BLOCK_RESIDUAL], t[BLOCK_RESIDUAL_CODES], s->dy,
+            t + BLOCK_MLP, s->dx);
         attention_backward(run, i, s->light, s->x, s->dx, t, s->dx);
     } else if (i % 2 == 0) attention_backward(run, i / 2, s->light, s->x, s->dy, t, s->dx);
-    else mlp_backward(run, i / 2, s->light, s->x, s->dy, t, s->dx);
+    else mlp_backward(run, i / 2, s->light, (float *)(uintptr_t)s->x, NULL, s->dy, t, s->dx);
 }
 
 stage_params gpt_stage_params(const gpt_run *run, const mo_step *step) {
@@ -302,6 +315,7 @@ stage_params gpt_stage_params(const gpt_run *run, const mo_step *step) {
 }
 
 void gpt_step(gpt_run *run, const mo_step *step) {
+    run->seed = step->seed;
     switch (step->op) {
     case MO_STEP_FORWARD:
     case MO_STEP_RECOMPUTE:

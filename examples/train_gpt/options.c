@@ -52,6 +52,9 @@ static const char *const usage[] = {
     "fits\n"
     "        offload                            optimal, which may also move activations to host\n"
     "                                           memory outside the budget; auto never does\n"
+    "        act=8|4                            keep saved activations in so many bits, rounded\n"
+    "                                           stochastically, and compute again what is cheap;\n"
+    "                                           optimal: where that is faster\n"
     "        accum=N                            split each batch into N micro-batches\n"
     "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
     "        precision=f32|bf16                 matrices of the blocks; bf16 is rounded at\n"
@@ -301,6 +304,9 @@ static void strategy_item(options *o, const char *item, size_t n) {
         s->release = true;
         s->clip = key == n ? MO_RELEASE_NONE : release_find(value, size);
         if (s->clip != MO_RELEASE_CLIP_COUNT) return;
+    } else if (match(item, key, "act")) {
+        s->act = match(value, size, "8") ? 8 : match(value, size, "4") ? 4 : 0;
+        if (s->act) return;
     } else if (match(item, key, "paged") && (key == n || size)) {
         name_field(o, OPEN_PAGED);
         strategy_paged(o, value, size);
@@ -348,7 +354,8 @@ static void parse_strategy(options *o, const char *text) {
 }
 
 void strategy_format(const strategy *s, char *text, size_t size) {
-    char rows[24] = "full", paged[40] = "", release[24] = "", share[32] = "";
+    char rows[24] = "full", paged[40] = "", release[24] = "", share[32] = "", act[8] = "";
+    if (s->act) snprintf(act, sizeof act, ",act=%d", s->act);
     if (s->paged) snprintf(paged, sizeof paged, ",paged");
     if (s->paged && s->resident)
         snprintf(paged, sizeof paged, ",paged=%llu", (unsigned long long)s->resident);
@@ -357,8 +364,8 @@ void strategy_format(const strategy *s, char *text, size_t size) {
         snprintf(release, sizeof release, ",release%s%s", s->clip == MO_RELEASE_NONE ? "" : "=",
             s->clip == MO_RELEASE_NONE ? "" : release_name(s->clip));
     if (s->loss_rows != 0) snprintf(rows, sizeof rows, "%zu", s->loss_rows);
-    snprintf(text, size, "checkpoint=%s%s,accum=%zu,optim=%s,loss=%s%s%s%s%s",
-        checkpoints[s->checkpoint], s->offload ? ",offload" : "", s->accum,
+    snprintf(text, size, "checkpoint=%s%s%s,accum=%zu,optim=%s,loss=%s%s%s%s%s",
+        checkpoints[s->checkpoint], s->offload ? ",offload" : "", act, s->accum,
         precision_name(s->optim), rows, share, s->bf16 ? ",precision=bf16" : "", release, paged);
 }
 

@@ -157,6 +157,7 @@ static mo_plan_desc plan_desc(const trainer *t, const gpt_chain *g, const fixed_
         .n_fixed = fixed->n_blocks,
         .align = t->backend->align(t),
         .piece = t->backend->piece(t),
+        .seed = t->o->seed,
         .log = &app_log};
 }
 
@@ -170,6 +171,7 @@ static void build_chain(
         .batch = micro_batch(t, s),
         .loss_rows = s->loss_rows,
         .halves = halves,
+        .act = s->act,
         .released = s->release ? &t->params : NULL,
         .distill = t->teacher != NULL};
     gpt_chain_build(g, &desc);
@@ -188,6 +190,7 @@ mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, doub
         plan = build(&desc, budget, s->offload ? costs_of(t, s).copy_bytes_per_s : 0, &found);
     } else {
         desc.remat.policy = (mo_remat_policy)s->checkpoint;
+        desc.remat.compress = s->act != 0;
         check(mo_plan_create(&plan, &desc), "mo_plan_create");
         found.cost_s = mo_plan_describe(plan).cost_s;
     }
@@ -211,7 +214,8 @@ mo_plan *trainer_part_plan(const trainer *t, const strategy *s, part_plan kind, 
     trainer_fixed_open(t, s, &fixed);
     trainer_part_chain(t, s, &g);
     mo_plan_desc desc = plan_desc(t, &g, &fixed);
-    desc.remat.policy = kind == PART_KEPT ? MO_REMAT_NONE : MO_REMAT_BLOCK;
+    desc.remat.policy = kind == PART_AGAIN ? MO_REMAT_BLOCK : MO_REMAT_NONE;
+    desc.remat.compress = kind == PART_COMPRESSED;
     if (kind == PART_LEAST) plan = build(&desc, budget, 0, &found);
     else check(mo_plan_create(&plan, &desc), "mo_plan_create");
     gpt_chain_free(&g);
@@ -267,6 +271,7 @@ static bool can_win(const search *f, strategy s) {
     double seconds;
     if (f->best.cost == 0) return true;
     s.checkpoint = CHECKPOINT_NONE;
+    s.act = 0;
     mo_plan_destroy(trainer_plan(f->t, &s, 0, &seconds));
     return trainer_update_s(f->t, &s, seconds) < f->best.cost;
 }

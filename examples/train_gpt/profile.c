@@ -62,7 +62,7 @@ static bool profile_plan(mo_profile *profile, trainer *t, const strategy *s, mo_
 }
 
 static stage_costs costs_of(const mo_stage *s) {
-    return (stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s};
+    return (stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s, s->compress_s};
 }
 
 // Bytes a second of a copy to other memory, such as the transfer's. No plan has memory then: both
@@ -88,10 +88,13 @@ void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
     check(mo_profile_init(&profile, g.chain.n_stages, 0, NULL), "mo_profile_init");
     bool done = profile_plan(
         &profile, t, s, trainer_part_plan(t, s, PART_AGAIN, budget), &update_s, &teacher_s);
-    if (done)
+    if (done) {
         (void)profile_plan(
             &profile, t, s, trainer_part_plan(t, s, PART_KEPT, budget), NULL, &teacher_s);
-    else
+        if (s->act)
+            (void)profile_plan(
+                &profile, t, s, trainer_part_plan(t, s, PART_COMPRESSED, budget), NULL, &teacher_s);
+    } else
         done = profile_plan(
             &profile, t, s, trainer_part_plan(t, s, PART_LEAST, budget), &update_s, &teacher_s);
     if (done) {

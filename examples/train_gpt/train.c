@@ -186,6 +186,7 @@ static void bind_run(session *x, const fixed_layout *f, size_t n_blocks, bool ha
         .config = &t->config,
         .params = &t->params,
         .batch = trainer_rows(t, x->s) / t->config.seq,
+        .act = x->s->act,
         .n_blocks = n_blocks,
         .halves = halves,
         .inputs = x->inputs,
@@ -374,7 +375,7 @@ static void read_tokens(session *x, mo_loader *loader, size_t rows) {
 
 static double run_plan(session *x) {
     mo_step step;
-    mo_plan_begin(x->plan);
+    mo_plan_begin_pass(x->plan, x->pass); // a run that is resumed has the seeds of the whole one
     while (mo_plan_next(x->plan, &step)) session_step(x, &step);
     return x->run.kernels->loss(&x->run);
 }
@@ -383,6 +384,7 @@ static double train_step(session *x) {
     trainer *t = x->t;
     const size_t rows = trainer_rows(t, x->s), n = x->s->accum * t->o->accum;
     double loss = 0;
+    x->pass = t->step * n;
     if (x->s->release) {
         read_tokens(x, &x->loader, rows);
         teacher_forward(x);
@@ -393,6 +395,7 @@ static double train_step(session *x) {
             read_tokens(x, &x->loader, rows);
             teacher_forward(x);
             loss += run_plan(x);
+            x->pass++;
         }
         session_update(x);
     }

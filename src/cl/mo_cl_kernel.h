@@ -16,6 +16,8 @@
     X(memory, prelude)                                                                             \
     X(accum, codec)                                                                                \
     X(act, math)                                                                                   \
+    X(mask, codec)                                                                                 \
+    X(compress, codec)                                                                             \
     X(columns, math)                                                                               \
     X(norm, math)                                                                                  \
     X(rmsnorm, math)                                                                               \
@@ -55,6 +57,9 @@
     X(act, mo_cl_gelu_backward)                                                                    \
     X(act, mo_cl_swiglu_forward)                                                                   \
     X(act, mo_cl_swiglu_backward)                                                                  \
+    X(mask, mo_cl_mask_run)                                                                        \
+    X(compress, mo_cl_compress_encode)                                                             \
+    X(compress, mo_cl_compress_decode)                                                             \
     X(columns, mo_cl_columns_sum)                                                                  \
     X(columns, mo_cl_columns_norm)                                                                 \
     X(columns, mo_cl_columns_rmsnorm)                                                              \
@@ -64,6 +69,7 @@
     X(rmsnorm, mo_cl_rmsnorm_forward)                                                              \
     X(rmsnorm, mo_cl_rmsnorm_dx)                                                                   \
     X(rope, mo_cl_rope_turn)                                                                       \
+    X(norm, mo_cl_layernorm_restore)                                                               \
     X(embedding, mo_cl_embedding_forward)                                                          \
     X(embedding, mo_cl_embedding_dwte)                                                             \
     X(embedding, mo_cl_embedding_dwpe)                                                             \

@@ -112,6 +112,24 @@ mo_status mo_cl_layernorm_backward(
     return status == MO_OK ? moi_cl_layernorm_dx(cl, desc, &x, &dy, &dx) : status;
 }
 
+mo_status mo_cl_layernorm_restore(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem y, mo_cl_mem x) {
+    size_t n;
+    if (!cl || !desc) return MO_E_INVALID;
+    mo_status status = moi_cl_matrix(desc->n, desc->channels, &n);
+    if (status != MO_OK) return status;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_layernorm_restore, NULL);
+    moi_cl_mem_arg(&call, &y, sizeof(float), n);
+    moi_cl_mem_arg(&call, &desc->weight, sizeof(float), desc->channels);
+    moi_cl_mem_arg(&call, &desc->bias, sizeof(float), desc->channels);
+    moi_cl_mem_arg(&call, &desc->mean, sizeof(float), desc->n);
+    moi_cl_mem_arg(&call, &desc->rstd, sizeof(float), desc->n);
+    moi_cl_mem_arg(&call, &x, sizeof(float), n);
+    moi_cl_u64_arg(&call, desc->n);
+    moi_cl_u32_arg(&call, (uint32_t)desc->channels);
+    return moi_cl_run(&call, moi_cl_row_groups(cl, desc->n));
+}
+
 /* ---- RMSNorm --------------------------------------------------------------------------------- */
 
 size_t mo_cl_rmsnorm_workspace_size(const mo_cl *cl, const mo_cl_rmsnorm_desc *desc) {

@@ -72,6 +72,23 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_apply(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_backward(
     mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
 
+/* mo_cl_layernorm_restore - the input from the output, for a normalization in place.
+ *
+ *   x = (y - bias) / weight / rstd + mean
+ *
+ * y  in   [n x channels] of the forward with this weight, bias, mean and rstd
+ * x  out  [n x channels]; may be y
+ *
+ * The weights are not looked at: a caller checks them as mo_layernorm_restore says.
+ *
+ * Memory:  none
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, channels 0, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not
+ *          build), what OpenCL says; n may be 0
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_layernorm_restore(
+    mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem y, mo_cl_mem x);
+
 /* mo_cl_rmsnorm_desc - one normalization of n rows of channels by their root mean square; all
  * memory holds floats.
  *

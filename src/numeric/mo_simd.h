@@ -41,6 +41,7 @@ MOI_ALWAYS_INLINE float moi_vmin_scalar(float a, float b) { return a < b ? a : b
 MOI_ALWAYS_INLINE int moi_vlt_scalar(float a, float b) { return a < b; }
 MOI_ALWAYS_INLINE int moi_visnan_scalar(float a) { return a != a; }
 MOI_ALWAYS_INLINE float moi_vselect_scalar(int m, float a, float b) { return m ? a : b; }
+MOI_ALWAYS_INLINE uint32_t moi_vmbits_scalar(int m) { return m != 0; }
 MOI_ALWAYS_INLINE float moi_vsum_scalar(float a) { return a; }
 MOI_ALWAYS_INLINE float moi_vmaxall_scalar(float a) { return a; }
 MOI_ALWAYS_INLINE uint32_t moi_bits_scalar(float a) { return moi_float_bits(a); }
@@ -154,6 +155,7 @@ MOI_INLINE_avx2 __m256 moi_visnan_avx2(__m256 a) { return _mm256_cmp_ps(a, a, _C
 MOI_INLINE_avx2 __m256 moi_vselect_avx2(__m256 m, __m256 a, __m256 b) {
     return _mm256_blendv_ps(b, a, m);
 }
+MOI_INLINE_avx2 uint32_t moi_vmbits_avx2(__m256 m) { return (uint32_t)_mm256_movemask_ps(m); }
 MOI_INLINE_avx2 float moi_vsum_avx2(__m256 a) {
     __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -308,6 +310,7 @@ MOI_INLINE_avx512 __mmask16 moi_vlt_avx512(__m512 a, __m512 b) {
 MOI_INLINE_avx512 __mmask16 moi_visnan_avx512(__m512 a) {
     return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
 }
+MOI_INLINE_avx512 uint32_t moi_vmbits_avx512(__mmask16 m) { return (uint32_t)m; }
 MOI_INLINE_avx512 __m512 moi_vselect_avx512(__mmask16 m, __m512 a, __m512 b) {
     return _mm512_mask_blend_ps(m, b, a);
 }
@@ -454,6 +457,10 @@ MOI_ALWAYS_INLINE float32x4_t moi_vmin_neon(float32x4_t a, float32x4_t b) {
 }
 MOI_ALWAYS_INLINE uint32x4_t moi_vlt_neon(float32x4_t a, float32x4_t b) { return vcltq_f32(a, b); }
 MOI_ALWAYS_INLINE uint32x4_t moi_visnan_neon(float32x4_t a) { return vmvnq_u32(vceqq_f32(a, a)); }
+MOI_ALWAYS_INLINE uint32_t moi_vmbits_neon(uint32x4_t m) {
+    static const uint32_t lane[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(m, vld1q_u32(lane)));
+}
 MOI_ALWAYS_INLINE float32x4_t moi_vselect_neon(uint32x4_t m, float32x4_t a, float32x4_t b) {
     return vbslq_f32(m, a, b);
 }
@@ -599,6 +606,7 @@ MOI_ALWAYS_INLINE void moi_store_nibbles_neon(uint8_t *p, uint32x4_t a, uint32x4
 #define MOI_LT(a, b)          MOI_CAT(moi_vlt, MOI_ISA)(a, b)
 #define MOI_ISNAN(a)          MOI_CAT(moi_visnan, MOI_ISA)(a)
 #define MOI_SELECT(m, a, b)   MOI_CAT(moi_vselect, MOI_ISA)(m, a, b) /* m ? a : b */
+#define MOI_MASK_BITS(m)      MOI_CAT(moi_vmbits, MOI_ISA)(m)        /* bit i: lane i */
 #define MOI_SUM(a)            MOI_CAT(moi_vsum, MOI_ISA)(a)
 #define MOI_D16               MOI_CAT(moi_d16, MOI_ISA) /* like double[16] in memory */
 #define MOI_D16_SQUARES(s, p) MOI_CAT(moi_d16_squares, MOI_ISA)(s, p) /* s[i] += p[i]^2 */

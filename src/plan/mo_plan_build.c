@@ -49,7 +49,8 @@ static mo_status moi_build_try(
     return MO_OK;
 }
 
-static mo_status moi_build_policy(moi_build *b, mo_remat_policy policy, int keep_cheap) {
+static mo_status moi_build_policy(
+    moi_build *b, mo_remat_policy policy, int keep_cheap, int compress) {
     mo_plan_desc desc = b->desc->plan;
     size_t peak_bytes;
     desc.ops = NULL;
@@ -57,16 +58,26 @@ static mo_status moi_build_policy(moi_build *b, mo_remat_policy policy, int keep
     memset(&desc.remat, 0, sizeof desc.remat);
     desc.remat.policy = policy;
     desc.remat.keep_cheap = keep_cheap;
+    desc.remat.compress = compress;
     return moi_build_try(b, &desc, 0, &peak_bytes);
 }
 
+static int moi_build_compresses(const mo_chain *chain) {
+    for (size_t i = 0; i < chain->n_stages; i++)
+        if (moi_flat_has(&chain->stages[i], MO_TENSOR_CODES)) return 1;
+    return 0;
+}
+
 static mo_status moi_build_policies(moi_build *b) {
-    mo_status status = moi_build_policy(b, MO_REMAT_LIGHT, 0);
+    mo_status status = moi_build_policy(b, MO_REMAT_LIGHT, 0, 0);
     for (int keep = 0; keep < 2 && status == MO_OK; keep++) {
-        status = moi_build_policy(b, MO_REMAT_BLOCK, keep);
-        if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_SQRT, keep);
+        status = moi_build_policy(b, MO_REMAT_BLOCK, keep, 0);
+        if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_SQRT, keep, 0);
     }
-    return status;
+    if (status != MO_OK || !moi_build_compresses(b->desc->plan.chain)) return status;
+    status = moi_build_policy(b, MO_REMAT_LIGHT, 0, 1);
+    if (status == MO_OK) status = moi_build_policy(b, MO_REMAT_BLOCK, 0, 1);
+    return status == MO_OK ? moi_build_policy(b, MO_REMAT_SQRT, 0, 1) : status;
 }
 
 static mo_remat_table_desc moi_build_table_desc(const moi_build *b, size_t budget) {
@@ -212,7 +223,7 @@ static mo_status moi_build_solve(moi_build *b) {
 }
 
 static mo_status moi_build_run(moi_build *b) {
-    mo_status status = moi_build_policy(b, MO_REMAT_NONE, 0);
+    mo_status status = moi_build_policy(b, MO_REMAT_NONE, 0, 0);
     if (status != MO_OK || b->result.fits) return status; /* nothing is faster */
     const size_t fixed_bytes = mo_plan_describe(b->best).fixed_bytes;
     b->for_stages = b->budget > fixed_bytes ? b->budget - fixed_bytes : 0;

@@ -175,14 +175,13 @@ static void moi_check_add_tensor(
     size_t id = c->first_ids[step->stage] + i;
     const void *address = step->tensors[i];
     int is_kept = moi_remat_kept(t, step->light);
+    if (!moi_remat_has(t, step->op == MO_STEP_BACKWARD, step->save, step->light)) return;
     if (step->op == MO_STEP_BACKWARD) {
-        if (t->role == MO_TENSOR_FORWARD) return;
         size_t end = (size_t)t->backward_last + 1;
         if (is_kept) moi_check_add_input(c, name, id, address, t->size, end);
         else moi_check_add(c, name, id, address, t->size, t->backward_first, end);
         return;
     }
-    if (t->role == MO_TENSOR_BACKWARD) return;
     moi_check_add(c, name, id, address, t->size, t->forward_first,
         step->save && is_kept ? n_steps : (size_t)t->forward_last + 1);
 }

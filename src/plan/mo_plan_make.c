@@ -167,15 +167,15 @@ static size_t moi_plan_extend_life(mo_plan *plan, size_t slot, size_t last) {
 
 static mo_category moi_plan_category(const mo_stage_tensor *tensor) {
     if (tensor->category != MO_CATEGORY_OTHER) return tensor->category;
-    return tensor->role == MO_TENSOR_SAVED || tensor->role == MO_TENSOR_CHEAP
-        ? MO_CATEGORY_ACTIVATION
-        : MO_CATEGORY_WORKSPACE;
+    return tensor->role == MO_TENSOR_FORWARD || tensor->role == MO_TENSOR_BACKWARD
+        ? MO_CATEGORY_WORKSPACE
+        : MO_CATEGORY_ACTIVATION;
 }
 
 /* Backward extends the life that is kept, and no other: a stage may run again between the two. */
 static size_t moi_plan_forward_tensor(mo_plan *plan, size_t slot, const mo_stage_tensor *tensor,
     const moi_plan_op *span, const mo_remat_op *op) {
-    if (tensor->role == MO_TENSOR_BACKWARD) return 0;
+    if (!moi_remat_has(tensor, 0, op->save, op->light)) return 0;
     size_t life = moi_plan_begin_life(plan, slot, tensor->size, moi_plan_category(tensor),
         span->begin + tensor->forward_first, span->begin + tensor->forward_last);
     if (op->save && moi_remat_kept(tensor, op->light)) plan->slots[slot].life = life;
@@ -184,7 +184,7 @@ static size_t moi_plan_forward_tensor(mo_plan *plan, size_t slot, const mo_stage
 
 static size_t moi_plan_backward_tensor(
     mo_plan *plan, size_t slot, const mo_stage_tensor *tensor, const moi_plan_op *span, int light) {
-    if (tensor->role == MO_TENSOR_FORWARD) return 0;
+    if (!moi_remat_has(tensor, 1, 0, light)) return 0;
     if (moi_remat_kept(tensor, light))
         return moi_plan_extend_life(plan, slot, span->begin + tensor->backward_last);
     return moi_plan_begin_life(plan, slot, tensor->size, moi_plan_category(tensor),

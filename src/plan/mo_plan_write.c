@@ -49,11 +49,12 @@ static void moi_plan_text_step(moi_track_out *out, const mo_plan *plan, size_t k
     const mo_remat_op *op = &plan->ops[k];
     const moi_plan_op *span = &plan->spans[k];
     const mo_stage *stage = &plan->stages[op->stage];
+    static const char *const levels[] = {"", " light", " compressed"};
     moi_track_print(out, "step %zu: %s %zu ", k, moi_remat_op_name(op->op), op->stage);
     moi_track_put(out, stage->name, strlen(stage->name));
     if (op->op >= MO_STEP_OFFLOAD) moi_track_print(out, "%s", op->save ? " saved" : " x");
     else moi_track_print(out, "%s", op->save ? " save" : "");
-    moi_track_print(out, "%s\n", op->light ? " light" : "");
+    moi_track_print(out, "%s\n", levels[moi_remat_level(op->light)]);
     for (size_t i = 0; i < MOI_PLAN_TENSORS + stage->n_tensors; i++) {
         size_t index = plan->table[span->row + i];
         const moi_plan_life *life = &plan->lives[index];
@@ -126,8 +127,10 @@ static void moi_plan_json_step(moi_track_out *out, const mo_plan *plan, size_t k
     moi_track_print(
         out, "%s{\"op\":\"%s\",\"stage\":%zu,", k ? "," : "", moi_remat_op_name(op->op), op->stage);
     moi_plan_json_name(out, plan->stages[op->stage].name);
-    moi_track_print(out, ",\"save\":%s,\"light\":%s,\"first\":%zu,\"last\":%zu,\"copies\":[",
-        op->save ? "true" : "false", op->light ? "true" : "false", span->begin, span->end);
+    moi_track_print(out, ",\"save\":%s,\"light\":%s,\"compressed\":%s,\"first\":%zu,\"last\":%zu",
+        op->save ? "true" : "false", op->light ? "true" : "false",
+        op->light == MO_LEVEL_COMPRESSED ? "true" : "false", span->begin, span->end);
+    moi_track_print(out, ",\"copies\":[");
     for (size_t i = 0; i < span->n_copies; i++) {
         const moi_plan_copy *copy = &plan->copies[span->copy + i];
         moi_track_print(out, "%s{\"offset\":%zu,\"size\":%zu,\"store_offset\":%zu}", i ? "," : "",

@@ -21,7 +21,7 @@ MEMOPT_API mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *wr
  *      "cost_s": .., "ideal_s": .., "peak_step": .., "bytes": {"param": .., ..},
  *      "fixed": [{"name": .., "category": .., "offset": .., "size": ..}, ..],
  *      "steps": [{"op": "forward", "stage": 0, "name": .., "save": true, "light": false,
- *                 "first": 0, "last": 3,
+ *                 "compressed": false, "first": 0, "last": 3,
  *                 "copies": [{"offset": .., "size": .., "store_offset": ..}, ..]}, ..],
  *      "tensors": [{"name": .., "category": .., "offset": .., "size": .., "first": .., "last": ..,
  *                   "first_step": .., "last_step": ..}, ..]}

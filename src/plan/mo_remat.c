@@ -15,10 +15,31 @@ static size_t moi_remat_x_size(const mo_chain *chain, size_t i) {
     return i == 0 ? chain->input_size : chain->stages[i - 1].output_size;
 }
 
+static int moi_remat_level(int light) {
+    if (light == MO_LEVEL_COMPRESSED) return MO_LEVEL_COMPRESSED;
+    return light ? MO_LEVEL_LIGHT : MO_LEVEL_FULL;
+}
+
 /* Whether saving at this level keeps the tensor until backward. */
 static int moi_remat_kept(const mo_stage_tensor *tensor, int light) {
+    const int level = moi_remat_level(light);
     if (tensor->size == 0) return 0;
-    return tensor->role == MO_TENSOR_SAVED || (tensor->role == MO_TENSOR_CHEAP && !light);
+    switch (tensor->role) {
+    case MO_TENSOR_SAVED: return 1;
+    case MO_TENSOR_CHEAP: return level == MO_LEVEL_FULL;
+    case MO_TENSOR_WIDE: return level != MO_LEVEL_COMPRESSED;
+    case MO_TENSOR_CODES: return level == MO_LEVEL_COMPRESSED;
+    case MO_TENSOR_FORWARD:
+    case MO_TENSOR_BACKWARD: break;
+    }
+    return 0;
+}
+
+/* Whether the tensor is there in an op: codes are where they are saved, and where they are read. */
+static int moi_remat_has(const mo_stage_tensor *tensor, int is_backward, int save, int light) {
+    if (tensor->role == (is_backward ? MO_TENSOR_FORWARD : MO_TENSOR_BACKWARD)) return 0;
+    if (tensor->role != MO_TENSOR_CODES) return 1;
+    return (is_backward || save) && moi_remat_level(light) == MO_LEVEL_COMPRESSED;
 }
 
 /* Whether saving at this level keeps anything. */
@@ -48,9 +69,9 @@ static mo_status moi_remat_check_range(const mo_log *log, const mo_stage *stage,
 static mo_status moi_remat_check_tensor(
     const mo_log *log, const mo_stage *stage, const mo_stage_tensor *tensor, int is_loss) {
     mo_status status = MO_OK;
-    if ((unsigned)tensor->role > MO_TENSOR_BACKWARD ||
+    if ((unsigned)tensor->role > MO_TENSOR_CODES ||
         (unsigned)tensor->category >= MO_CATEGORY_COUNT ||
-        (is_loss && tensor->role == MO_TENSOR_BACKWARD)) {
+        (is_loss && (tensor->role == MO_TENSOR_BACKWARD || tensor->role == MO_TENSOR_CODES))) {
         moi_log(log, MO_LOG_ERROR, "chain: %s.%s: role %d or category %d is not allowed here",
             moi_remat_stage_name(stage), moi_remat_tensor_name(tensor), (int)tensor->role,
             (int)tensor->category);
@@ -80,7 +101,7 @@ static mo_status moi_remat_check_stage(const mo_log *log, const mo_stage *stage,
         return MO_E_INVALID;
     }
     if (!(stage->forward_s >= 0 && stage->backward_s >= 0 && stage->light_s >= 0 &&
-            stage->output_s >= 0)) {
+            stage->output_s >= 0 && stage->compress_s >= 0)) {
         moi_log(log, MO_LOG_ERROR, "chain: %s: a cost is negative", moi_remat_stage_name(stage));
         return MO_E_INVALID;
     }
@@ -118,7 +139,8 @@ typedef enum moi_remat_phase {
 /* Which tensors come and go within one op, while those of their stage that are kept stay. */
 static int moi_remat_is_transient(const mo_stage_tensor *tensor, moi_remat_phase phase, int light) {
     if (phase == MOI_REMAT_LOSS) return 1;
-    if (tensor->role == MO_TENSOR_CHEAP) return light;
+    if (tensor->role == MO_TENSOR_CHEAP || tensor->role == MO_TENSOR_WIDE)
+        return !moi_remat_kept(tensor, light);
     return tensor->role == (phase == MOI_REMAT_BACKWARD ? MO_TENSOR_BACKWARD : MO_TENSOR_FORWARD);
 }
 
@@ -230,11 +252,18 @@ static size_t moi_remat_best_segments(const mo_chain *chain, int light) {
     return best.n_segments;
 }
 
+static int moi_remat_desc_level(const mo_remat_desc *desc) {
+    if (desc->compress) return MO_LEVEL_COMPRESSED;
+    if (desc->policy == MO_REMAT_NONE) return MO_LEVEL_FULL;
+    return desc->policy == MO_REMAT_LIGHT || !desc->keep_cheap ? MO_LEVEL_LIGHT : MO_LEVEL_FULL;
+}
+
 mo_remat_desc mo_remat_desc_defaults(const mo_remat_desc *desc, const mo_chain *chain) {
-    mo_remat_desc full = {MO_REMAT_NONE, 0, 0};
+    mo_remat_desc full = {MO_REMAT_NONE, 0, 0, 0};
     if (desc) full = *desc;
     if (full.policy != MO_REMAT_SQRT || mo_chain_check(chain, NULL) != MO_OK) return full;
-    if (full.n_segments == 0) full.n_segments = moi_remat_best_segments(chain, !full.keep_cheap);
+    if (full.n_segments == 0)
+        full.n_segments = moi_remat_best_segments(chain, moi_remat_desc_level(&full));
     full.n_segments = moi_max(1, moi_min(full.n_segments, chain->n_stages - 1));
     return full;
 }
@@ -254,7 +283,7 @@ static void moi_remat_emit(moi_remat_writer *w, mo_step_op op, size_t stage, int
     entry.op = op;
     entry.stage = stage;
     entry.save = save;
-    entry.light = (save || op == MO_STEP_BACKWARD) && w->light;
+    entry.light = save || op == MO_STEP_BACKWARD ? w->light : MO_LEVEL_FULL;
     if (w->n < w->capacity) w->ops[w->n] = entry;
     w->n++;
 }
@@ -309,10 +338,10 @@ size_t mo_remat_schedule_capacity(const mo_chain *chain, const mo_remat_desc *de
 
 mo_status mo_remat_schedule(const mo_chain *chain, const mo_remat_desc *desc, mo_remat_op *ops,
     size_t capacity, size_t *n_ops) {
-    moi_remat_writer w = {chain, ops, 0, capacity, 0};
+    moi_remat_writer w = {chain, ops, 0, capacity, MO_LEVEL_FULL};
     if (!n_ops || (!ops && capacity) || mo_chain_check(chain, NULL) != MO_OK) return MO_E_INVALID;
     mo_remat_desc full = mo_remat_desc_defaults(desc, chain);
-    w.light = full.policy == MO_REMAT_NONE ? 0 : full.policy == MO_REMAT_LIGHT || !full.keep_cheap;
+    w.light = moi_remat_desc_level(&full);
     switch (full.policy) {
     case MO_REMAT_NONE:
     case MO_REMAT_LIGHT: moi_remat_emit_all(&w); break;
@@ -381,7 +410,7 @@ static const char *moi_remat_check_save(moi_remat_progress *p, const mo_remat_op
     if (!state) return NULL;
     if (state->is_saved) return "saved more than once";
     state->is_saved = 1;
-    state->light = op->light != 0;
+    state->light = (unsigned char)moi_remat_level(op->light);
     return NULL;
 }
 
@@ -411,7 +440,7 @@ static const char *moi_remat_check_loss(moi_remat_progress *p, const mo_remat_op
 /* The tensors must be there: saved at the level that backward expects, and not in the store. */
 static const char *moi_remat_check_backward(moi_remat_progress *p, const mo_remat_op *op) {
     const moi_remat_state *state = moi_remat_state_of(p, op->stage);
-    int light = op->light != 0;
+    int light = moi_remat_level(op->light);
     if (op->stage + 1 != p->n_backward || p->n_backward == p->chain->n_stages)
         return "backward must follow the loss, once per stage, in reverse order";
     p->n_backward--;
@@ -431,7 +460,8 @@ static const char *moi_remat_check_moved(
     if (!op->save) return p->n_forward < moi_max(op->stage, 1) ? "its x is not there yet" : NULL;
     if (op->stage >= p->n_backward) return "moves for a backward that has run";
     if (!state->is_saved) return "moves what is not saved";
-    return state->light != (op->light != 0) ? "saved at another level than it says" : NULL;
+    return state->light != moi_remat_level(op->light) ? "saved at another level than it says"
+                                                      : NULL;
 }
 
 static const char *moi_remat_check_move(moi_remat_progress *p, const mo_remat_op *op) {
@@ -571,6 +601,13 @@ static double moi_remat_unread(
     return cost;
 }
 
+/* What backward, and the forward that saved for it, take more at a level. */
+static double moi_remat_level_cost(const mo_stage *stage, int light) {
+    const int level = moi_remat_level(light);
+    if (level == MO_LEVEL_FULL) return 0;
+    return stage->light_s + (level == MO_LEVEL_COMPRESSED ? stage->compress_s : 0);
+}
+
 double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops) {
     double cost = 0;
     for (size_t i = 0; i < n_ops; i++) {
@@ -580,7 +617,7 @@ double mo_remat_cost(const mo_chain *chain, const mo_remat_op *ops, size_t n_ops
         case MO_STEP_RECOMPUTE: cost += stage->forward_s; break;
         case MO_STEP_LOSS: cost += stage->forward_s + stage->backward_s; break;
         case MO_STEP_BACKWARD:
-            cost += stage->backward_s + (ops[i].light ? stage->light_s : 0);
+            cost += stage->backward_s + moi_remat_level_cost(stage, ops[i].light);
             break;
         case MO_STEP_OFFLOAD:
         case MO_STEP_OFFLOAD_WAIT:

@@ -14,20 +14,33 @@ typedef enum mo_tensor_role {
     MO_TENSOR_CHEAP,     /* as SAVED at the full level; at the light level it lives only inside
                             forward, and backward computes it again */
     MO_TENSOR_FORWARD,   /* temporary of forward, and of a recompute */
-    MO_TENSOR_BACKWARD   /* temporary of backward */
+    MO_TENSOR_BACKWARD,  /* temporary of backward */
+    MO_TENSOR_WIDE,      /* as SAVED at the full and the light level; at the compressed level it
+                            lives only inside forward, which encodes it, and again inside backward,
+                            which decodes it */
+    MO_TENSOR_CODES      /* at the compressed level, as SAVED: what a WIDE tensor is encoded to; at
+                            the others there is none, its address is NULL */
 } mo_tensor_role;
+
+/* At which level a stage is saved: each keeps fewer bytes than the one before, for more time. */
+typedef enum mo_remat_level {
+    MO_LEVEL_FULL = 0,
+    MO_LEVEL_LIGHT,     /* without CHEAP tensors */
+    MO_LEVEL_COMPRESSED /* nor WIDE ones, but with their CODES */
+} mo_remat_level;
 
 /* mo_stage_tensor - one tensor inside a stage.
  *
  * name            for reports; NULL = "tensor"
  * size            bytes; 0 = none, its address is NULL
- * category        0 = activation for SAVED and CHEAP, workspace for the others. A gradient that an
- *                 update inside backward uses up is BACKWARD, of category GRAD
+ * category        0 = workspace for FORWARD and BACKWARD, activation for the others. A gradient that
+ *                 an update inside backward uses up is BACKWARD, of category GRAD
  * forward_first   sub-steps of the stage's forward in which it is live, inclusive; unused by
  * forward_last    BACKWARD. A saved tensor is live from forward_first until the stage's backward
  * backward_first  sub-steps of the stage's backward, inclusive; unused by FORWARD. A saved tensor
  * backward_last   is live until backward_last; backward_first is where the light level writes it
- *                 again */
+ *                 again, and the compressed one a WIDE tensor. CODES are written in forward_first,
+ *                 where their WIDE tensor must be live, and read in its backward_first */
 typedef struct mo_stage_tensor {
     const char *name;
     size_t size;
@@ -46,13 +59,15 @@ typedef struct mo_stage_tensor {
  * output_first    sub-step of forward that writes x[i + 1] first; 0 = live during the whole op
  * gradient_first  sub-step of backward (of the loss: of forward) that writes dx[i] first
  * tensors         [n_tensors]; of the loss they live in its forward sub-steps, whatever their role,
- *                 and none may be BACKWARD
+ *                 and none may be BACKWARD or CODES
  * forward_s       costs in seconds, or in any other unit; the loss's op costs forward_s +
  *                 backward_s
  * backward_s
  * light_s         what backward takes more at the light level
  * output_s        part of forward_s that only makes x[i + 1]: a recompute whose x[i + 1] nobody
  *                 reads leaves it out
+ * compress_s      what encoding in forward and decoding in backward take together, at the
+ *                 compressed level; light_s is added to it
  * in_place        not 0 = backward may write dx[i] over dx[i + 1]: one address for both, where they
  *                 have the same size */
 typedef struct mo_stage {
@@ -64,6 +79,7 @@ typedef struct mo_stage {
     size_t n_tensors;
     double forward_s, backward_s, light_s, output_s;
     int in_place;
+    double compress_s;
 } mo_stage;
 
 /* mo_chain - the network.
@@ -92,11 +108,13 @@ typedef enum mo_remat_policy {
  * policy      0 = MO_REMAT_NONE
  * n_segments  of MO_REMAT_SQRT; more than there are stages = one stage each; 0 = the number with
  *             the lowest estimated peak, around sqrt(stages)
- * keep_cheap  of BLOCK and SQRT: not 0 = keep at the full level, so CHEAP tensors too; 0 = light */
+ * keep_cheap  of BLOCK and SQRT: not 0 = keep at the full level, so CHEAP tensors too; 0 = light
+ * compress    not 0 = keep at the compressed level, whatever keep_cheap and the policy say */
 typedef struct mo_remat_desc {
     mo_remat_policy policy;
     size_t n_segments;
     int keep_cheap;
+    int compress;
 } mo_remat_desc;
 
 /* What a step does. The last four move bytes between the memory that is planned and another, larger
@@ -116,8 +134,9 @@ typedef enum mo_step_op {
  *
  * save   FORWARD, RECOMPUTE: keep the tensors that backward needs. OFFLOAD, PREFETCH and their
  *        WAITs: not 0 = what the stage saved is moved, 0 = x[stage]. Both are two ops
- * light  with save: at the light level; BACKWARD: the level at which this stage was saved, so not 0
- *        means that backward computes the CHEAP tensors again */
+ * light  with save: the mo_remat_level; BACKWARD: the level at which this stage was saved, so not 0
+ *        means that backward computes the CHEAP tensors again, and MO_LEVEL_COMPRESSED that it
+ *        decodes the WIDE ones. Any other number counts as MO_LEVEL_LIGHT */
 typedef struct mo_remat_op {
     mo_step_op op;
     size_t stage;
@@ -157,8 +176,8 @@ MEMOPT_API size_t mo_remat_schedule_capacity(const mo_chain *chain, const mo_rem
  * capacity  see mo_remat_schedule_capacity
  * n_ops     out
  *
- * A stage of which nothing is kept at the level asked for (no SAVED tensor; at the full level no
- * CHEAP one either) is not run again for its own backward.
+ * A stage of which nothing is kept at the level asked for (at the light level: no SAVED nor WIDE
+ * tensor; at the full level no CHEAP one either) is not run again for its own backward.
  *
  * Memory:  none
  * Threads: safe

@@ -267,12 +267,11 @@ typedef struct moi_flat_view {
 
 static int moi_flat_is_live(
     const moi_flat_view *view, const mo_stage_tensor *tensor, unsigned step) {
-    int kept = moi_remat_kept(tensor, view->light);
-    if (view->phase == MOI_FLAT_BACKWARD) {
-        if (tensor->role == MO_TENSOR_FORWARD || step > tensor->backward_last) return 0;
-        return kept || tensor->backward_first <= step;
-    }
-    if (tensor->role == MO_TENSOR_BACKWARD || step < tensor->forward_first) return 0;
+    int kept = moi_remat_kept(tensor, view->light), is_backward = view->phase == MOI_FLAT_BACKWARD;
+    if (!moi_remat_has(tensor, is_backward, view->phase == MOI_FLAT_SAVE, view->light)) return 0;
+    if (is_backward)
+        return step <= tensor->backward_last && (kept || tensor->backward_first <= step);
+    if (step < tensor->forward_first) return 0;
     return (kept && view->phase == MOI_FLAT_SAVE) || step <= tensor->forward_last;
 }
 
@@ -315,6 +314,8 @@ static size_t moi_flat_beyond(size_t most, size_t counted) {
     return most > counted ? most - counted : 0;
 }
 
+enum { MOI_FLAT_OPTIONS = 3 }; /* of a stage, at most */
+
 static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *option) {
     const mo_stage *stage = view->stage;
     size_t most, counted;
@@ -324,7 +325,7 @@ static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *
         if (moi_remat_kept(&stage->tensors[i], light) &&
             !moi_add(option->kept, stage->tensors[i].size, &option->kept))
             return 0;
-    option->extra_s = light ? stage->light_s : 0;
+    option->extra_s = moi_remat_level_cost(stage, light);
     option->unread_s =
         moi_remat_keeps(stage, light) ? fmin(stage->output_s, stage->forward_s) : stage->forward_s;
     view->phase = MOI_FLAT_SAVE;
@@ -337,10 +338,26 @@ static int moi_flat_make_option(moi_flat_view *view, int light, mo_flat_option *
     return 1;
 }
 
-static int moi_flat_has_cheap(const mo_stage *stage) {
+static int moi_flat_has(const mo_stage *stage, mo_tensor_role role) {
     for (size_t i = 0; i < stage->n_tensors; i++)
-        if (stage->tensors[i].role == MO_TENSOR_CHEAP && stage->tensors[i].size) return 1;
+        if (stage->tensors[i].role == role && stage->tensors[i].size) return 1;
     return 0;
+}
+
+/* The levels that differ for a stage, by option; how many. */
+static unsigned moi_flat_levels(const mo_stage *stage, int *levels) {
+    unsigned n = 0;
+    levels[n++] = MO_LEVEL_FULL;
+    if (moi_flat_has(stage, MO_TENSOR_CHEAP)) levels[n++] = MO_LEVEL_LIGHT;
+    if (moi_flat_has(stage, MO_TENSOR_CODES)) levels[n++] = MO_LEVEL_COMPRESSED;
+    return n;
+}
+
+/* The level of an option; light for one that the stage does not have. */
+static int moi_flat_level(const mo_stage *stage, size_t option) {
+    int levels[MOI_FLAT_OPTIONS];
+    if (option == 0) return MO_LEVEL_FULL;
+    return option < moi_flat_levels(stage, levels) ? levels[option] : MO_LEVEL_LIGHT;
 }
 
 static int moi_flat_make_stage(
@@ -348,6 +365,7 @@ static int moi_flat_make_stage(
     const mo_stage *from = &chain->stages[i];
     int is_loss = i + 1 == chain->n_stages;
     moi_flat_view view = {from, MOI_FLAT_RUN, is_loss, 0, moi_remat_x_size(chain, i)};
+    int levels[MOI_FLAT_OPTIONS];
     size_t most;
     memset(to, 0, sizeof *to);
     to->name = from->name;
@@ -358,12 +376,13 @@ static int moi_flat_make_stage(
     to->forward_tmp = moi_flat_beyond(most, is_loss ? view.input_size : from->output_size);
     if (is_loss) return 1;
     to->options = options;
-    to->n_options = moi_flat_has_cheap(from) ? 2 : 1;
-    return moi_flat_make_option(&view, 0, &options[0]) &&
-        (to->n_options == 1 || moi_flat_make_option(&view, 1, &options[1]));
+    to->n_options = moi_flat_levels(from, levels);
+    for (unsigned k = 0; k < to->n_options; k++)
+        if (!moi_flat_make_option(&view, levels[k], &options[k])) return 0;
+    return 1;
 }
 
-enum { MOI_FLAT_STAGE_BYTES = sizeof(mo_flat_stage) + 2 * sizeof(mo_flat_option) };
+enum { MOI_FLAT_STAGE_BYTES = sizeof(mo_flat_stage) + MOI_FLAT_OPTIONS * sizeof(mo_flat_option) };
 
 mo_status mo_remat_flatten(
     const mo_chain *chain, const mo_allocator *allocator, const mo_log *log, mo_flat_chain *flat) {
@@ -375,7 +394,7 @@ mo_status mo_remat_flatten(
     if (!stages) return MO_E_NO_MEMORY;
     mo_flat_option *options = (mo_flat_option *)(void *)(stages + n);
     for (size_t i = 0; i < n; i++) {
-        if (moi_flat_make_stage(chain, i, &stages[i], options + 2 * i)) continue;
+        if (moi_flat_make_stage(chain, i, &stages[i], options + MOI_FLAT_OPTIONS * i)) continue;
         moi_log(log, MO_LOG_ERROR, "flat chain: stage %zu (%s) has more bytes than size_t counts",
             i, moi_remat_stage_name(&chain->stages[i]));
         moi_free_array(allocator, stages, n, MOI_FLAT_STAGE_BYTES);
@@ -397,11 +416,12 @@ void mo_remat_flat_free(mo_flat_chain *flat, const mo_allocator *allocator) {
 
 /* ---- back to it ---------------------------------------------------------------------------- */
 
-static mo_remat_op moi_flat_detailed_op(const mo_flat_op *op, unsigned char *has_run) {
+static mo_remat_op moi_flat_detailed_op(
+    const mo_chain *chain, const mo_flat_op *op, unsigned char *has_run) {
     mo_remat_op out;
     out.stage = op->stage;
     out.save = op->kind == MO_FLAT_SAVE || op->kind == MO_FLAT_SAVE_DROP;
-    out.light = op->option != 0;
+    out.light = moi_flat_level(&chain->stages[op->stage], op->option);
     if (op->kind == MO_FLAT_LOSS) out.op = MO_STEP_LOSS;
     else if (op->kind == MO_FLAT_BACKWARD) out.op = MO_STEP_BACKWARD;
     else {
@@ -439,7 +459,7 @@ mo_status mo_remat_unflatten(const mo_chain *chain, const mo_flat_op *ops, size_
     unsigned char *flags = (unsigned char *)moi_alloc_array(allocator, chain->n_stages, 1);
     if (!flags) return MO_E_NO_MEMORY;
     memset(flags, 0, chain->n_stages);
-    for (size_t k = 0; k < n_ops; k++) out[k] = moi_flat_detailed_op(&ops[k], flags);
+    for (size_t k = 0; k < n_ops; k++) out[k] = moi_flat_detailed_op(chain, &ops[k], flags);
     memset(flags, 0, chain->n_stages);
     *n_out = moi_flat_leave_out(chain, out, n_ops, flags);
     moi_free_array(allocator, flags, chain->n_stages, 1);

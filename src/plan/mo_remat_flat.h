@@ -129,8 +129,9 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_remat_flat_simulate(const mo_flat_chain
  * Since:   0.1 */
 MEMOPT_API double mo_remat_flat_ideal(const mo_flat_chain *chain, size_t first);
 
-/* mo_remat_flatten - the flat chain of a detailed one. Option 0 of a stage keeps SAVED and CHEAP
- * tensors; option 1, where there are CHEAP ones, is the light level. The tmp of an op follows from
+/* mo_remat_flatten - the flat chain of a detailed one. Option 0 of a stage is the full level;
+ * where there are CHEAP tensors the next one is the light level, and where there are CODES the last
+ * one the compressed level. The tmp of an op follows from
  * the sub-steps in which its tensors live: no op has more bytes live in a plan of the schedule than
  * the flat chain counts. It counts more where x[i + 1] is dropped before backward of stage i.
  *

@@ -296,20 +296,6 @@ void mo_offload_solution_free(mo_offload_solution *solution) {
 
 /* ---- for the detailed chain ---------------------------------------------------------------- */
 
-static mo_remat_op moi_offload_detailed_run(const mo_flat_op *flat, unsigned char *has_run) {
-    mo_remat_op op;
-    op.stage = flat->stage;
-    op.save = flat->kind == MO_FLAT_SAVE || flat->kind == MO_FLAT_SAVE_DROP;
-    op.light = flat->option != 0;
-    if (flat->kind == MO_FLAT_LOSS) op.op = MO_STEP_LOSS;
-    else if (flat->kind == MO_FLAT_BACKWARD) op.op = MO_STEP_BACKWARD;
-    else {
-        op.op = has_run[flat->stage] ? MO_STEP_RECOMPUTE : MO_STEP_FORWARD;
-        has_run[flat->stage] = 1;
-    }
-    return op;
-}
-
 /* What the stage keeps, and its output: two ops, or fewer where one is empty. */
 static size_t moi_offload_detailed_move(
     const mo_chain *chain, const mo_offload_op *move, mo_remat_op *out) {
@@ -320,7 +306,7 @@ static size_t moi_offload_detailed_move(
     op.op = kinds[move->kind - MO_OFFLOAD_OUT];
     op.stage = move->flat.stage;
     op.save = 1;
-    op.light = move->flat.option != 0;
+    op.light = moi_flat_level(&chain->stages[op.stage], move->flat.option);
     if (move->flat.kind == MO_FLAT_SAVE && moi_remat_keeps(&chain->stages[op.stage], op.light))
         out[n++] = op;
     if (chain->stages[op.stage].output_size == 0) return n;
@@ -367,7 +353,8 @@ mo_status mo_remat_offload_unflatten(const mo_chain *chain, const mo_offload_op 
     if (!flags) return MO_E_NO_MEMORY;
     memset(flags, 0, chain->n_stages);
     for (size_t k = 0; k < n_ops; k++)
-        if (ops[k].kind == MO_OFFLOAD_RUN) out[n++] = moi_offload_detailed_run(&ops[k].flat, flags);
+        if (ops[k].kind == MO_OFFLOAD_RUN)
+            out[n++] = moi_flat_detailed_op(chain, &ops[k].flat, flags);
         else n += moi_offload_detailed_move(chain, &ops[k], out + n);
     memset(flags, 0, chain->n_stages);
     *n_out = moi_offload_leave_out(chain, out, n, flags);

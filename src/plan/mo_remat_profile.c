@@ -5,7 +5,9 @@ typedef enum moi_profile_kind {
     MOI_PROFILE_FORWARD,
     MOI_PROFILE_UNREAD, /* a recompute whose output nobody reads */
     MOI_PROFILE_BACKWARD,
-    MOI_PROFILE_LIGHT, /* a backward at the light level */
+    MOI_PROFILE_LIGHT,  /* a backward at the light level */
+    MOI_PROFILE_ENCODE, /* a forward, and a backward, at the compressed level */
+    MOI_PROFILE_DECODE,
     MOI_PROFILE_LOSS,
     MOI_PROFILE_KINDS
 } moi_profile_kind;
@@ -84,11 +86,16 @@ static double moi_profile_now(const mo_profile_clock *clock) {
 
 /* -1 for steps that are no cost of a stage. */
 static int moi_profile_kind_of(const mo_step *step) {
+    const int is_compressed = step->light == MO_LEVEL_COMPRESSED;
     switch (step->op) {
-    case MO_STEP_FORWARD: return MOI_PROFILE_FORWARD;
-    case MO_STEP_RECOMPUTE: return step->y ? MOI_PROFILE_FORWARD : MOI_PROFILE_UNREAD;
+    case MO_STEP_FORWARD:
+    case MO_STEP_RECOMPUTE:
+        if (step->save && is_compressed) return step->y ? MOI_PROFILE_ENCODE : -1;
+        return step->y || step->op == MO_STEP_FORWARD ? MOI_PROFILE_FORWARD : MOI_PROFILE_UNREAD;
     case MO_STEP_LOSS: return MOI_PROFILE_LOSS;
-    case MO_STEP_BACKWARD: return step->light ? MOI_PROFILE_LIGHT : MOI_PROFILE_BACKWARD;
+    case MO_STEP_BACKWARD:
+        if (is_compressed) return MOI_PROFILE_DECODE;
+        return step->light ? MOI_PROFILE_LIGHT : MOI_PROFILE_BACKWARD;
     default: return -1;
     }
 }
@@ -165,6 +172,17 @@ static void moi_profile_fill_backward(
     }
 }
 
+/* What the compressed level takes more, where both its steps and others have been measured. */
+static void moi_profile_fill_compress(
+    const mo_profile *profile, size_t i, mo_stage *stage, double forward_was) {
+    const double encode = moi_profile_median(profile, i, MOI_PROFILE_ENCODE);
+    const double decode = moi_profile_median(profile, i, MOI_PROFILE_DECODE);
+    stage->compress_s = moi_profile_scaled(stage->compress_s, forward_was, stage->forward_s);
+    if (encode >= 0 && decode >= 0)
+        stage->compress_s = fmax(0, encode - stage->forward_s) +
+            fmax(0, decode - stage->backward_s - stage->light_s);
+}
+
 static int moi_profile_has_run(const mo_profile *profile, size_t i) {
     if (moi_profile_median(profile, i, MOI_PROFILE_FORWARD) >= 0) return 1;
     return i + 1 == profile->n_stages && moi_profile_median(profile, i, MOI_PROFILE_LOSS) >= 0;
@@ -178,6 +196,7 @@ mo_status mo_profile_fill(const mo_profile *profile, mo_stage *stages) {
         double forward_was = stages[i].forward_s;
         moi_profile_fill_forward(profile, i, &stages[i]);
         moi_profile_fill_backward(profile, i, &stages[i], forward_was);
+        moi_profile_fill_compress(profile, i, &stages[i], forward_was);
     }
     moi_profile_fill_loss(profile, profile->n_stages - 1, &stages[profile->n_stages - 1]);
     return MO_OK;

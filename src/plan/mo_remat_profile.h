@@ -60,7 +60,7 @@ typedef struct mo_profile {
  * max_repeats  samples that are kept of each step, the latest ones; 0 = 16
  * allocator    copied; NULL = heap
  *
- * Memory:  44 bytes per stage and repeat
+ * Memory:  60 bytes per stage and repeat
  * Threads: one at a time, as everything here
  * Errors:  MO_E_INVALID (NULL, 0 stages), MO_E_OVERFLOW, MO_E_NO_MEMORY
  * Since:   0.1 */
@@ -81,20 +81,23 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_run(
 
 /* mo_profile_fill - write the medians as costs of the stages.
  *
- * stages  in and out  [n_stages] forward_s, backward_s, light_s, output_s
+ * stages  in and out  [n_stages] forward_s, backward_s, light_s, output_s, compress_s
  *
  *   forward_s   = time of FORWARD
  *   output_s    = forward_s - time of a RECOMPUTE whose output nobody reads
  *   backward_s  = time of BACKWARD; light_s = what it takes more at the light level
+ *   compress_s  = what FORWARD and BACKWARD take more at the compressed level, beside light_s;
+ *                 such steps count for nothing else
  *   the loss:     forward_s + backward_s = time of LOSS
  *
  * What no plan has shown keeps its ratio to the rest: light_s and output_s to the cost that they
- * are a part of, and a sum of two that was measured is split as they were before. Estimates of any
- * unit may so stand in the stages before.
+ * are a part of, compress_s to forward_s, and a sum of two that was measured is split as they were
+ * before. Estimates of any unit may so stand in the stages before.
  *
  * Memory:  none
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a stage has not run; no stage is changed)
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a stage has not run, or at the compressed level
+ *          alone; no stage is changed)
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_profile_fill(const mo_profile *profile, mo_stage *stages);
 

@@ -29,6 +29,11 @@ static void moi_norm_forward_rows(const void *context, size_t begin, size_t end)
     MOI_DISPATCH(moi_norm_forward, (&job->desc, job->stats, job->x, job->out, begin, end));
 }
 
+static void moi_norm_restore_rows(const void *context, size_t begin, size_t end) {
+    const moi_norm_job *job = (const moi_norm_job *)context;
+    MOI_DISPATCH(moi_norm_restore, (&job->desc, job->x, job->out, begin, end));
+}
+
 static void moi_norm_dx_rows(const void *context, size_t begin, size_t end) {
     const moi_norm_job *job = (const moi_norm_job *)context;
     MOI_DISPATCH(moi_norm_dx, (&job->desc, job->x, job->dy, job->out, begin, end));
@@ -77,6 +82,17 @@ mo_status mo_layernorm_backward(
     if (desc->dweight)
         mo_parallel_for(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
     mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
+    return MO_OK;
+}
+
+mo_status mo_layernorm_restore(const mo_layernorm_desc *desc, const float *y, float *x) {
+    if (!moi_norm_valid(desc, y, x)) return MO_E_INVALID;
+    for (size_t i = 0; i < desc->channels; i++) {
+        const float weight = fabsf(desc->weight[i]);
+        if (!(weight > 0 && weight >= fabsf(desc->bias[i]) * 0.000244140625f)) return MO_E_STATE;
+    }
+    moi_norm_job job = moi_norm_job_of(desc, y, x);
+    mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_restore_rows, &job);
     return MO_OK;
 }
 

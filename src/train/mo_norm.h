@@ -55,6 +55,27 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_apply(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx);
 
+/* mo_layernorm_restore - the input from the output, for a normalization in place: forward writes y
+ * over x, which nobody keeps then; before mo_layernorm_backward this writes x over y again.
+ *
+ *   x = (y - bias) / weight / rstd + mean
+ *
+ * y  in   [n x channels] of the forward with this weight, bias, mean and rstd
+ * x  out  [n x channels]; may be y
+ *
+ * The output knows (x - mean) rstd only up to its own rounding: the error of x is
+ * 2^-24 (1 + |bias / weight|) / rstd. A weight of 0 would lose its channel, so it is an error, as
+ * is one so small that the bias leaves fewer than 11 bits: |weight| < 2^-12 |bias|. A caller checks
+ * this before forward (n = 0 does that alone), and keeps x where it fails.
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL), MO_E_STATE (a weight is 0, or too small beside its bias);
+ *          nothing is written then
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_layernorm_restore(
+    const mo_layernorm_desc *desc, const float *y, float *x);
+
 /* mo_rmsnorm_desc - one normalization of n rows of channels by their root mean square.
  *
  * n, channels  shape of x, y, dx, dy

@@ -142,3 +142,23 @@ MO_KERNEL void mo_cl_layernorm_dx(__global const float *restrict x, ulong x_off,
         }
     }
 }
+
+/* x = (y - bias) / weight / rstd + mean; x may be y. */
+MO_KERNEL void mo_cl_layernorm_restore(__global const float *y, ulong y_off,
+    __global const float *restrict weight, ulong weight_off, __global const float *restrict bias,
+    ulong bias_off, __global const float *restrict mean, ulong mean_off,
+    __global const float *restrict rstd, ulong rstd_off, __global float *x, ulong x_off, ulong rows,
+    uint n) {
+    const ulong begin = (ulong)get_group_id(0) * MO_ROWS;
+    const uint n_rows = (uint)min(rows - begin, (ulong)MO_ROWS);
+    weight += weight_off;
+    bias += bias_off;
+    for (uint k = 0; k < n_rows; k++) {
+        const ulong row = begin + k;
+        const float m = mean[mean_off + row], r = rstd[rstd_off + row];
+        __global const float *from = y + y_off + row * n;
+        __global float *to = x + x_off + row * n;
+        for (uint i = (uint)get_local_id(0); i < n; i += MEMOPT_WG)
+            to[i] = (from[i] - bias[i]) / weight[i] / r + m;
+    }
+}
