@@ -1388,11 +1388,11 @@ MEMOPT_API mo_status mo_chart_write_pareto(
  * writer     gets bytes, so its file is opened as binary
  *
  * Each block has its category, and one frame: file and line, or its category and name. What was
- * live before the events kept begins with them. Failed allocations are events; marks and stages are
- * not in the format. Addresses are the blocks' keys; where these cannot be addresses, as live blocks
- * would overlap, first-fit addresses from 0 on. Ranges up to 64 KiB apart are one segment. Names are
- * written as ASCII, other characters as '?'. Blocks of 0 bytes, and those that found the table full,
- * are left out. Category other is called unknown, which the viewer wants to be there.
+ * live before the events kept begins with them. Failed allocations are events; marks and stages
+ * are not in the format. Addresses are the blocks' keys; where these cannot be addresses, as live
+ * blocks would overlap, first-fit addresses from 0 on. Ranges up to 64 KiB apart are one segment.
+ * Names are written as ASCII, other characters as '?'. Blocks of 0 bytes, and those that found the
+ * table full, are left out. Category other is called unknown, which the viewer wants to be there.
  *
  * Memory:  80 bytes per event kept, 96 per live block
  * Threads: one at a time; the track must not change meanwhile
