@@ -860,6 +860,17 @@ test_held_out_text_has_the_loss_that_training_on_it_begins_with() {
     refuses 1 "fewer than one update reads" --text whole "${small[@]}" --valid 150
 }
 
+test_held_out_text_changes_no_weight() {
+    local s
+    head -c 161 "$self" > whole
+    head -c 96 whole > seen
+    for s in none release; do
+        train seen --text seen "${small[@]}" --steps 3 --strategy "$s" --save a.st
+        train valid --text whole "${small[@]}" --steps 3 --strategy "$s" --save b.st --valid 65
+        cmp a.st b.st
+    done
+}
+
 # The teacher's file is the model itself: nothing is left to learn, and the last norm and the head
 # agree to the bit.
 test_a_teacher_that_is_the_student_has_nothing_to_say() {
@@ -1342,6 +1353,8 @@ test_device_is_taught_as_the_cpu_is() {
     train run --text text "${small[@]}" --steps 4 --lr 1e-2 --distill t.st --valid 0.2 "${on[@]}"
     within 1e-5 "$(losses cpu.json)" "$(losses run.json)"
     within 1e-5 "$(number cpu.json valid_loss)" "$(number run.json valid_loss)"
+}
+
 test_device_releases_gradients_without_changing_a_bit() {
     device
     local s

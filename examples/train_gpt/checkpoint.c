@@ -248,14 +248,18 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume) {
 void checkpoint_read_teacher(trainer *t, const char *path) {
     mo_safetensors st;
     gpt_config *c = &t->config;
-    checkpoint_read_config(t, path, false);
     open_file(&st, path);
-    c->heads = c->channels / 64 ? c->channels / 64 : 1; // GPT-2's of any size
+    const size_t channels = (size_t)dim(&st, path, arch_of(t, &st, path)->embedding, 1);
+    c->heads = channels / 64 ? channels / 64 : 1; // GPT-2's of any size
     if (mo_safetensors_metadata(&st, "memopt.heads"))
         c->heads = (size_t)number(&st, path, "memopt.heads", 1);
+    c->share = 1;
+    if (mo_safetensors_metadata(&st, "memopt.share"))
+        c->share = (size_t)number(&st, path, "memopt.share", 1);
     take_theta(t, &st, path);
     c->rope_theta = t->own.rope_theta;
     mo_safetensors_close(&st);
+    checkpoint_read_config(t, path, false);
 }
 
 // fp32 or bf16, whatever the parameter is.

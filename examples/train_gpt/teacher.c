@@ -12,6 +12,7 @@ void teacher_open(trainer *t) {
     h->own = *t->o;
     h->own.given = 0; // the flags are about the student's sizes
     h->own.arch = NULL;
+    h->own.kv_heads = 0;
     h->like = *t;
     h->like.o = &h->own;
     h->like.teacher = NULL;
