@@ -8,7 +8,8 @@
 # memopt_cl.h on each axis of cl_axis.sh.
 set -u
 cd "$(dirname "$0")/.."
-isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act rope compress quant quant4 int8}
+isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act rope compress quant quant4 \
+    int8}
 # The slowest run in two variants, which have all between them: both sources, with and without
 # sanitizers. Of those whose time goes into a driver, with sanitizers only.
 long_tests="cl_faults cl_gemm cl_optim optim plan plan_build replay_runs remat_optimal layout"

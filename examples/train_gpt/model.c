@@ -7,8 +7,7 @@
 // ---- the chain --------------------------------------------------------------------------------
 
 // Tensors of the two halves of a block, in the order of app.h's names; lifetimes are the sub-steps
-// that ops.c numbers. Sizes: rows of so many numbers, of codes those of so many, or (WIDTH_NONE) set
-// below.
+// that ops.c numbers. Sizes: rows of so many numbers, or of their codes, or (WIDTH_NONE) set below.
 typedef struct half_tensor {
     const char *name;
     mo_tensor_role role;

@@ -58,7 +58,7 @@ static const char *const usage[] = {
     "        accum=N                            split each batch into N micro-batches\n"
     "        optim=f32|bf16|8bit|4bit           AdamW's states\n"
     "        precision=f32|bf16                 matrices of the blocks; bf16 is rounded at\n"
-    "                                           random in each update; the rest stays f32\n"
+    "                                           random in each update; the rest stays f32\n",
     "        share=N                            each block is applied N times in a row;\n"
     "                                           --layers counts them all\n"
     "        release[=none|tensor|previous|exact]\n"

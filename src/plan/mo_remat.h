@@ -33,8 +33,8 @@ typedef enum mo_remat_level {
  *
  * name            for reports; NULL = "tensor"
  * size            bytes; 0 = none, its address is NULL
- * category        0 = workspace for FORWARD and BACKWARD, activation for the others. A gradient that
- *                 an update inside backward uses up is BACKWARD, of category GRAD
+ * category        0 = workspace for FORWARD and BACKWARD, activation for the others. A gradient
+ *                 that an update inside backward uses up is BACKWARD, of category GRAD
  * forward_first   sub-steps of the stage's forward in which it is live, inclusive; unused by
  * forward_last    BACKWARD. A saved tensor is live from forward_first until the stage's backward
  * backward_first  sub-steps of the stage's backward, inclusive; unused by FORWARD. A saved tensor
