@@ -51,6 +51,7 @@ int main(void) {
  *   int8         8-bit integers with one scale per row, outliers kept apart
  *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
  *                hook for your BLAS
+ *   weight       a frozen matrix in 32, 16, 8 or 4 bits a number, read by products as it is stored
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
@@ -59,6 +60,7 @@ int main(void) {
  *   qkv          the projection to queries, keys and values as one product, and its gradients
  *   loss         cross-entropy without the logits of the whole batch; distill: a teacher, or its
  *                largest log-probabilities; dpo: preferences between answers
+ *   lora         low-rank adapters on frozen weights of any format; merged into them
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        fourteen optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   release      updates inside backward, and clipping there
@@ -1959,6 +1961,96 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm_mixed(const mo_gemm_env *env,
     const mo_gemm_desc *desc, const mo_gemm_operand *a, const mo_gemm_operand *b, float *c);
 
 #endif
+/* mo_weight.h - a frozen matrix in the memory that its format takes: float, 16, 8 or 4 bits, and
+ * the scales of 4 bits in 8 bits too. Products read it as it is stored. */
+#ifndef MEMOPT_WEIGHT_H
+#define MEMOPT_WEIGHT_H
+
+/* mo_weight - rows x columns numbers, row-major.
+ *
+ * type     see mo_gemm.h
+ * block    NF4, FP4: numbers per scale, a power of two, 32..4096; 0 = 64
+ * nested   NF4, FP4: not 0: scales are 8-bit codes (mo_quant_nested_encode); 4.13 bits a number
+ *          instead of 4.5
+ * data     float, uint16_t, int8_t, or bytes of two codes each
+ * absmax   INT8: [rows]; NF4, FP4: [blocks], NULL when nested
+ * codes    nested: [blocks]
+ * absmax2  nested: [ceil(blocks / 256)]
+ * offset   nested: the mean of the scales
+ *
+ * blocks = ceil(rows * columns / block). The pointers are the caller's, or set by mo_weight_place.
+ * Since: 0.1 */
+typedef struct mo_weight {
+    mo_gemm_type type;
+    size_t rows, columns, block;
+    int nested;
+    void *data;
+    float *absmax;
+    uint8_t *codes;
+    float *absmax2;
+    float offset;
+} mo_weight;
+
+/* mo_weight_size - bytes of data and scales; 0 when type, sizes or block are wrong or do not fit.
+ * mo_weight_place - let the pointers stand for places in a block of memory; nothing is written.
+ *
+ * w       in out  type, rows, columns, block, nested; place sets the pointers
+ * memory  in      [size] aligned to 64 bytes; the caller's, valid as long as it is used
+ * size    in      at least mo_weight_size
+ *
+ * Each array begins at a multiple of 64 bytes: data first.
+ *
+ * Threads: safe for distinct weights
+ * Errors:  MO_E_INVALID (NULL, type, sizes, block), MO_E_NO_SPACE (size)
+ * Since:   0.1 */
+MEMOPT_API size_t mo_weight_size(const mo_weight *w);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_weight_place(mo_weight *w, void *memory, size_t size);
+
+/* mo_weight_workspace_size - bytes that mo_weight_encode and mo_weight_operand need: a float for
+ * each scale when they are nested, else 0. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_weight_workspace_size(const mo_weight *w);
+
+/* mo_weight_encode - all numbers, as mo_half_encode (to nearest), mo_int8_encode, mo_quant4_encode
+ * and mo_quant_nested_encode give them.
+ *
+ * w               in out  what its pointers point to, and offset, are written
+ * x               in      [rows x columns] finite
+ * workspace       scratch of workspace_size bytes, 64-byte aligned; NULL where none is needed
+ * parallel        NULL = default
+ *
+ * Memory:  the workspace
+ * Threads: safe for distinct weights and workspaces
+ * Errors:  MO_E_INVALID (NULL, type, sizes, block), MO_E_NO_SPACE (workspace)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_weight_encode(mo_weight *w, const float *x,
+    void *workspace, size_t workspace_size, const mo_parallel *parallel);
+
+/* mo_weight_decode - rows first .. first + n - 1 as float.
+ *
+ * x         out  [n x columns]
+ * parallel  NULL = default
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, type, sizes, block, rows outside)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_weight_decode(
+    const mo_weight *w, size_t first, size_t n, float *x, const mo_parallel *parallel);
+
+/* mo_weight_operand - what mo_gemm_mixed reads. Nested scales are decoded into the workspace, which
+ * has to stay as it is until the product is done.
+ *
+ * workspace  scratch of workspace_size bytes, 64-byte aligned; NULL where none is needed
+ * operand    out
+ *
+ * Memory:  the workspace
+ * Threads: safe for distinct workspaces
+ * Errors:  as mo_weight_encode
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_weight_operand(
+    const mo_weight *w, void *workspace, size_t workspace_size, mo_gemm_operand *operand);
+
+#endif
 /* mo_params.h - the list of a model's parameters: where each one's numbers and gradient are, which
  * are trained, and which share one tensor. */
 #ifndef MEMOPT_PARAMS_H
@@ -3491,6 +3583,137 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_dpo_log_probs(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_dpo(const mo_linear_dpo_desc *desc,
     const mo_linear_ce_tensors *tensors, const double *reference, double *log_probs, double *loss);
+
+#endif
+/* mo_lora.h - low-rank adapters on a frozen weight, which may be stored in 16, 8 or 4 bits and is
+ * never expanded: only the adapters have gradients and optimizer states. */
+#ifndef MEMOPT_LORA_H
+#define MEMOPT_LORA_H
+
+/* mo_lora_desc - an adapted linear layer from in to out features.
+ *
+ * rows            of x and y
+ * rank            of the adapter
+ * alpha           its share is s = alpha / rank; 0 = rank, so s = 1
+ * rslora          not 0: s = alpha / sqrt(rank)
+ * in_out          0: the weight is [out x in], as a Linear of PyTorch; not 0: [in x out], as a
+ *                 Conv1D of GPT-2 (PEFT's fan_in_fan_out)
+ * add             not 0: forward adds to y and backward to dx instead of writing it
+ * dropout         0..1, below 1: chance of a number of x to be 0 for the adapter; the others are
+ *                 divided by 1 - dropout
+ * seed            of the dropout: another one in each step and for each layer, but the same in
+ *                 forward and backward of a step
+ * chunk_rows      rows for which the adapter is computed at a time; 0 = 256
+ * env             products and threads. A cblas takes those of floats only: with a weight that is
+ *                 not F32 the workspace of the built-in kernel is needed too
+ * workspace       mo_lora_workspace_size bytes, or mo_lora_merge_workspace_size for merging;
+ *                 64-byte aligned
+ * workspace_size  bytes
+ * Since: 0.1 */
+typedef struct mo_lora_desc {
+    size_t rows, rank;
+    float alpha;
+    int rslora, in_out, add;
+    float dropout;
+    uint64_t seed;
+    size_t chunk_rows;
+    const mo_gemm_env *env;
+    void *workspace;
+    size_t workspace_size;
+} mo_lora_desc;
+
+/* mo_lora_tensors - the weight and its adapter, which is laid out as PEFT's.
+ *
+ * weight  in      frozen; says what in and out are
+ * a       in      [rank x in]
+ * b       in      [out x rank]
+ * da, db  in out  gradients, added to; NULL = not wanted
+ * Since: 0.1 */
+typedef struct mo_lora_tensors {
+    const mo_weight *weight;
+    const float *a, *b;
+    float *da, *db;
+} mo_lora_tensors;
+
+/* mo_lora_scale - s of desc. Threads: safe. Since: 0.1 */
+MEMOPT_API float mo_lora_scale(const mo_lora_desc *desc);
+
+/* mo_lora_init - an adapter that changes nothing yet.
+ *
+ *   a[i] = (2 u - 1) / sqrt(in),  u = (r >> 8) / 2^24        b[i] = 0
+ *
+ * a     out  [rank x in] uniform: Kaiming's with a slope of sqrt(5), as PyTorch begins a Linear. r
+ *            are the random bits of mo_half_encode for number i under seed
+ * b     out  [out x rank]
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, a size of 0), MO_E_OVERFLOW
+ * Source:  Hu et al. 2021, arXiv:2106.09685, section 4.1
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_init(
+    size_t in, size_t out, size_t rank, uint64_t seed, float *a, float *b);
+
+/* mo_lora_workspace_size - bytes that forward and backward need: 2 rank floats for each row of a
+ * chunk, with dropout in floats more, and a float for each nested scale of the weight; 0 when the
+ * sizes do not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weight *weight);
+
+/* mo_lora_forward - y = x W^T + s B (A drop(x)); W is [out x in] here, however it is stored.
+ * mo_lora_backward - gradients; A drop(x) is computed again, so that forward leaves nothing behind.
+ *
+ *   d = s dy B,  da += d^T drop(x),  db += s dy^T (A drop(x)),  dx = dy W + drop(d A)
+ *
+ * x   in      [rows x in]
+ * dy  in      [rows x out]
+ * y   out     [rows x out], in out when desc.add
+ * dx  out     [rows x in], in out when desc.add; NULL = not wanted
+ *
+ * Number i of x is dropped where its 32 random bits (see mo_half_encode) are below dropout 2^32.
+ * The weight is decoded panel by panel, as mo_gemm_mixed says. Results are the same for any number
+ * of threads; da and db depend on chunk_rows in their last bits.
+ *
+ * Memory:  the workspaces of desc and env
+ * Threads: one at a time per workspace
+ * Errors:  MO_E_INVALID (NULL, a size of 0, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspaces)
+ * Cost:    4 rank (in + out) more operations a row than the weight alone, backward 6
+ * Source:  Hu et al. 2021, arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314; rslora:
+ *          Kalajdzievski 2023, arXiv:2312.03732
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_forward(
+    const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x, float *y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_backward(const mo_lora_desc *desc,
+    const mo_lora_tensors *tensors, const float *x, const float *dy, float *dx);
+
+/* mo_lora_merge_workspace_size - bytes that merging needs: about a MiB, or a row of the weight and
+ * a block where that is more, and a float for each nested scale; 0 when the sizes do not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_lora_merge_workspace_size(const mo_lora_desc *desc, const mo_weight *weight);
+
+/* mo_lora_merge - W += s B A, so that the adapter is no longer needed.
+ * mo_lora_unmerge - W -= s B A.
+ *
+ * desc    in      rank, alpha, rslora, in_out, env, workspace
+ * weight  in out  decoded, added to and encoded again, a few rows at a time
+ * a, b    in
+ *
+ * Lossy: the sum is rounded to what the weight is stored in. In F32 unmerging gives the weight back
+ * up to a rounding; in the other formats each call changes numbers by up to half a step of the
+ * format, and nested scales too, so a weight that is to come back exactly has to be kept.
+ *
+ * Memory:  the workspaces of desc and env
+ * Threads: one at a time per workspace
+ * Errors:  MO_E_INVALID (NULL, a size of 0), MO_E_OVERFLOW, MO_E_NO_SPACE (workspaces)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_merge(
+    const mo_lora_desc *desc, mo_weight *weight, const float *a, const float *b);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_unmerge(
+    const mo_lora_desc *desc, mo_weight *weight, const float *a, const float *b);
 
 #endif
 
@@ -16555,6 +16778,194 @@ mo_status mo_gemm(
     const mo_gemm_operand from_a = moi_gemm_floats_at(a), from_b = moi_gemm_floats_at(b);
     return mo_gemm_mixed(env, desc, &from_a, &from_b, c);
 }
+/* mo_weight.c - see mo_weight.h. */
+
+/* Bytes of each array, rounded up to a cache line, and how many scales there are. */
+typedef struct moi_weight_sizes {
+    size_t n, block, scales;
+    size_t data, absmax, codes, absmax2, total;
+} moi_weight_sizes;
+
+static int moi_weight_is_4bit(const mo_weight *w) { return w->type >= MO_GEMM_NF4; }
+static int moi_weight_is_nested(const mo_weight *w) { return moi_weight_is_4bit(w) && w->nested; }
+
+static int moi_weight_bytes(size_t n, size_t width, size_t *bytes, size_t *total) {
+    return moi_mul(n, width, bytes) && moi_align_up(*bytes, MOI_CACHE_LINE, bytes) &&
+        moi_add(*total, *bytes, total);
+}
+
+/* 0 when something is wrong or does not fit. */
+static int moi_weight_measure(const mo_weight *w, moi_weight_sizes *s) {
+    static const size_t width[MO_GEMM_TYPE_COUNT] = {4, 2, 2, 1, 1, 1};
+    memset(s, 0, sizeof *s);
+    if (!w || (unsigned)w->type >= MO_GEMM_TYPE_COUNT || w->rows == 0 || w->columns == 0) return 0;
+    if (!moi_mul(w->rows, w->columns, &s->n) || s->n > SIZE_MAX / 8) return 0;
+    s->block = w->block == 0 ? 64 : w->block;
+    if (w->type == MO_GEMM_INT8) s->scales = w->rows;
+    if (moi_weight_is_4bit(w)) {
+        if (!moi_is_pow2(s->block) || s->block < 32 || s->block > 4096) return 0;
+        s->scales = moi_ceil_div(s->n, s->block);
+    }
+    const size_t stored = moi_weight_is_4bit(w) ? moi_ceil_div(s->n, 2) : s->n;
+    const int nested = moi_weight_is_nested(w);
+    return moi_weight_bytes(stored, width[w->type], &s->data, &s->total) &&
+        moi_weight_bytes(nested ? 0 : s->scales, sizeof(float), &s->absmax, &s->total) &&
+        moi_weight_bytes(nested ? s->scales : 0, 1, &s->codes, &s->total) &&
+        moi_weight_bytes(nested ? moi_ceil_div(s->scales, moi_nested_block) : 0, sizeof(float),
+            &s->absmax2, &s->total);
+}
+
+size_t mo_weight_size(const mo_weight *w) {
+    moi_weight_sizes s;
+    return moi_weight_measure(w, &s) ? s.total : 0;
+}
+
+size_t mo_weight_workspace_size(const mo_weight *w) {
+    moi_weight_sizes s;
+    size_t bytes = 0, total = 0;
+    if (!moi_weight_measure(w, &s) || !moi_weight_is_nested(w)) return 0;
+    return moi_weight_bytes(s.scales, sizeof(float), &bytes, &total) ? bytes : 0;
+}
+
+mo_status mo_weight_place(mo_weight *w, void *memory, size_t size) {
+    moi_weight_sizes s;
+    unsigned char *at = (unsigned char *)memory;
+    if (!moi_weight_measure(w, &s) || !memory) return MO_E_INVALID;
+    if (size < s.total) return MO_E_NO_SPACE;
+    w->data = at;
+    w->absmax = s.absmax ? (float *)(void *)(at + s.data) : NULL;
+    w->codes = s.codes ? at + s.data + s.absmax : NULL;
+    w->absmax2 = s.absmax2 ? (float *)(void *)(at + s.data + s.absmax + s.codes) : NULL;
+    return MO_OK;
+}
+
+/* Whether everything is there that the type needs. */
+static mo_status moi_weight_check(const mo_weight *w, moi_weight_sizes *s) {
+    if (!moi_weight_measure(w, s) || !w->data) return MO_E_INVALID;
+    if (moi_weight_is_nested(w)) return w->codes && w->absmax2 ? MO_OK : MO_E_INVALID;
+    return s->scales == 0 || w->absmax ? MO_OK : MO_E_INVALID;
+}
+
+/* Scratch for nested scales. */
+static mo_status moi_weight_scratch(
+    const mo_weight *w, const void *workspace, size_t workspace_size) {
+    const size_t bytes = mo_weight_workspace_size(w);
+    if (bytes != 0 && !workspace) return MO_E_NO_SPACE;
+    return workspace_size < bytes ? MO_E_NO_SPACE : MO_OK;
+}
+
+static mo_quant4_desc moi_weight_quant4(const mo_weight *w, const mo_parallel *parallel) {
+    mo_quant4_desc d;
+    d.map = w->type == MO_GEMM_FP4 ? MO_QUANT_FP4 : MO_QUANT_NF4;
+    d.block = w->block;
+    d.parallel = parallel;
+    return d;
+}
+
+static mo_int8_desc moi_weight_int8(const mo_weight *w, size_t rows, const mo_parallel *parallel) {
+    mo_int8_desc d;
+    memset(&d, 0, sizeof d);
+    d.rows = rows;
+    d.columns = w->columns;
+    d.parallel = parallel;
+    return d;
+}
+
+/* Numbers first .. first + n - 1, which begin at a row (INT8) or a block (4 bits) and end at one or
+ * at the end; absmax stands for w's. */
+static mo_status moi_weight_encode_part(const mo_weight *w, float *absmax, size_t first, size_t n,
+    const float *x, const mo_parallel *parallel) {
+    if (moi_weight_is_4bit(w)) {
+        const mo_quant4_desc d = moi_weight_quant4(w, parallel);
+        const size_t block = w->block == 0 ? 64 : w->block;
+        return mo_quant4_encode(&d, x, n, (uint8_t *)w->data + first / 2, absmax + first / block);
+    }
+    if (w->type == MO_GEMM_INT8) {
+        const mo_int8_desc d = moi_weight_int8(w, n / w->columns, parallel);
+        return mo_int8_encode(&d, x, (int8_t *)w->data + first, absmax + first / w->columns, NULL);
+    }
+    if (w->type == MO_GEMM_BF16) mo_f32_to_bf16(x, (uint16_t *)w->data + first, n, parallel);
+    else if (w->type == MO_GEMM_F16) mo_f32_to_f16(x, (uint16_t *)w->data + first, n, parallel);
+    else memcpy((float *)w->data + first, x, n * sizeof *x);
+    return MO_OK;
+}
+
+mo_status mo_weight_encode(mo_weight *w, const float *x, void *workspace, size_t workspace_size,
+    const mo_parallel *parallel) {
+    moi_weight_sizes s;
+    mo_status status = moi_weight_check(w, &s);
+    if (status == MO_OK && !x) status = MO_E_INVALID;
+    if (status == MO_OK) status = moi_weight_scratch(w, workspace, workspace_size);
+    if (status != MO_OK) return status;
+    const int nested = moi_weight_is_nested(w);
+    float *absmax = nested ? (float *)workspace : w->absmax;
+    status = moi_weight_encode_part(w, absmax, 0, s.n, x, parallel);
+    if (status != MO_OK || !nested) return status;
+    return mo_quant_nested_encode(absmax, s.scales, w->codes, w->absmax2, &w->offset);
+}
+
+/* 4-bit numbers by groups of 256 blocks, whose scales are decoded to the stack. */
+static mo_status moi_weight_decode_nested(
+    const mo_weight *w, size_t first, size_t n, float *x, const mo_parallel *parallel) {
+    const mo_quant4_desc d = moi_weight_quant4(w, parallel);
+    const size_t block = w->block == 0 ? 64 : w->block, group = moi_nested_block * block;
+    const size_t end = first + n, scales = moi_ceil_div(w->rows * w->columns, block);
+    float absmax[moi_nested_block];
+    mo_status status = MO_OK;
+    for (size_t at = first; at < end && status == MO_OK;) {
+        const size_t g = at / group, part = moi_min(end, (g + 1) * group) - at;
+        const size_t scale = g * moi_nested_block;
+        status = mo_quant_nested_decode(w->codes + scale, w->absmax2 + g, w->offset,
+            moi_min(moi_nested_block, scales - scale), absmax);
+        if (status == MO_OK)
+            status = mo_quant4_decode(&d, (const uint8_t *)w->data + g * group / 2, absmax,
+                at - g * group, part, x + (at - first));
+        at += part;
+    }
+    return status;
+}
+
+mo_status mo_weight_decode(
+    const mo_weight *w, size_t first, size_t n, float *x, const mo_parallel *parallel) {
+    moi_weight_sizes s;
+    const mo_status status = moi_weight_check(w, &s);
+    if (status != MO_OK) return status;
+    if (!x || first > w->rows || n > w->rows - first) return MO_E_INVALID;
+    const size_t at = first * w->columns, count = n * w->columns;
+    if (n == 0) return MO_OK;
+    if (moi_weight_is_nested(w)) return moi_weight_decode_nested(w, at, count, x, parallel);
+    if (moi_weight_is_4bit(w)) {
+        const mo_quant4_desc d = moi_weight_quant4(w, parallel);
+        return mo_quant4_decode(&d, (const uint8_t *)w->data, w->absmax, at, count, x);
+    }
+    if (w->type == MO_GEMM_INT8) {
+        const mo_int8_desc d = moi_weight_int8(w, n, parallel);
+        return mo_int8_decode(&d, (const int8_t *)w->data + at, w->absmax + first, NULL, x);
+    }
+    if (w->type == MO_GEMM_BF16) mo_bf16_to_f32((const uint16_t *)w->data + at, x, count, parallel);
+    else if (w->type == MO_GEMM_F16)
+        mo_f16_to_f32((const uint16_t *)w->data + at, x, count, parallel);
+    else memcpy(x, (const float *)w->data + at, count * sizeof *x);
+    return MO_OK;
+}
+
+mo_status mo_weight_operand(
+    const mo_weight *w, void *workspace, size_t workspace_size, mo_gemm_operand *operand) {
+    moi_weight_sizes s;
+    mo_status status = moi_weight_check(w, &s);
+    if (status == MO_OK && !operand) status = MO_E_INVALID;
+    if (status == MO_OK) status = moi_weight_scratch(w, workspace, workspace_size);
+    if (status != MO_OK) return status;
+    const int nested = moi_weight_is_nested(w);
+    float *scales = (float *)workspace;
+    if (nested) status = mo_quant_nested_decode(w->codes, w->absmax2, w->offset, s.scales, scales);
+    if (status != MO_OK) return status;
+    operand->type = w->type;
+    operand->data = w->data;
+    operand->absmax = nested ? scales : w->absmax;
+    operand->block = w->block;
+    return MO_OK;
+}
 /* mo_params.c - see mo_params.h. */
 
 void mo_params_init(mo_params *params, const mo_allocator *allocator) {
@@ -26395,6 +26806,339 @@ mo_status mo_linear_dpo(const mo_linear_dpo_desc *desc, const mo_linear_ce_tenso
     if (log_probs) memcpy(log_probs, space.log_probs, 2 * desc->pairs.pairs * sizeof *log_probs);
     *loss = found;
     return MO_OK;
+}
+/* mo_lora.c - see mo_lora.h. The weight's product takes all rows at once, so that it is decoded
+ * once; the adapter's products take chunks of them, so that what lies between A and B is small. */
+
+enum { moi_lora_chunk = 256, moi_lora_piece = 1 << 18 }; /* rows; numbers that are merged at once */
+
+static size_t moi_lora_in(const mo_lora_desc *d, const mo_weight *w) {
+    return d->in_out ? w->rows : w->columns;
+}
+static size_t moi_lora_out(const mo_lora_desc *d, const mo_weight *w) {
+    return d->in_out ? w->columns : w->rows;
+}
+
+float mo_lora_scale(const mo_lora_desc *desc) {
+    const double rank = (double)desc->rank, alpha = (double)desc->alpha;
+    if (desc->alpha == 0.0f) return desc->rslora ? (float)sqrt(rank) : 1.0f;
+    return (float)(alpha / (desc->rslora ? sqrt(rank) : rank));
+}
+
+static uint32_t moi_lora_bits(uint64_t seed, uint64_t i) {
+    return moi_random_mix((uint32_t)i ^ moi_random_key(seed, i >> 32));
+}
+
+mo_status mo_lora_init(size_t in, size_t out, size_t rank, uint64_t seed, float *a, float *b) {
+    size_t n_a, n_b;
+    if (!a || !b || in == 0 || out == 0 || rank == 0) return MO_E_INVALID;
+    if (!moi_mul(in, rank, &n_a) || !moi_mul(out, rank, &n_b)) return MO_E_OVERFLOW;
+    const float bound = (float)(1 / sqrt((double)in));
+    for (size_t i = 0; i < n_a; i++) /* exact up to the last product */
+        a[i] = ((float)(moi_lora_bits(seed, i) >> 8) * 1.1920929e-7f - 1.0f) * bound;
+    for (size_t i = 0; i < n_b; i++) b[i] = 0.0f;
+    return MO_OK;
+}
+
+/* ---- dropout ------------------------------------------------------------------------------- */
+
+/* Which numbers an adapter sees: number i of n is number first + i of x. */
+typedef struct moi_lora_mask {
+    uint64_t seed, first;
+    uint32_t limit;
+    float scale;
+    const float *from;
+    float *to;
+    int add;
+} moi_lora_mask;
+
+static moi_lora_mask moi_lora_mask_of(const mo_lora_desc *d, uint64_t first) {
+    moi_lora_mask mask;
+    memset(&mask, 0, sizeof mask);
+    mask.seed = d->seed;
+    mask.first = first;
+    mask.limit = (uint32_t)((double)d->dropout * 4294967296.0);
+    mask.scale = (float)(1 / (1 - (double)d->dropout));
+    return mask;
+}
+
+/* A run whose indices have the same upper half. */
+static void moi_lora_drop_run(
+    const moi_lora_mask *m, uint32_t low, uint32_t key, size_t begin, size_t n) {
+    const float *MOI_RESTRICT from = m->from + begin;
+    float *MOI_RESTRICT to = m->to + begin;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = moi_random_mix((low + (uint32_t)i) ^ key);
+        const float kept = bits >= m->limit ? from[i] * m->scale : 0.0f;
+        to[i] = m->add ? to[i] + kept : kept;
+    }
+}
+
+static void moi_lora_drop(const void *context, size_t begin, size_t end) {
+    const moi_lora_mask *m = (const moi_lora_mask *)context;
+    while (begin < end) {
+        const uint64_t index = m->first + begin, left = 0x100000000u - (index & 0xffffffffu);
+        const size_t n = end - begin < left ? end - begin : (size_t)left;
+        moi_lora_drop_run(m, (uint32_t)index, moi_random_key(m->seed, index >> 32), begin, n);
+        begin += n;
+    }
+}
+
+/* ---- workspace ----------------------------------------------------------------------------- */
+
+/* Where the parts of the workspace lie, in floats; h and d are [chunk x rank]. */
+typedef struct moi_lora_parts {
+    size_t chunk, h, d, dropped, scales, total;
+} moi_lora_parts;
+
+static int moi_lora_part(size_t n, size_t width, size_t *begin, size_t *total) {
+    size_t floats;
+    *begin = *total;
+    return moi_mul(n, width, &floats) && floats <= SIZE_MAX / 8 &&
+        moi_align_up(floats, MOI_CACHE_LINE / sizeof(float), &floats) &&
+        moi_add(*total, floats, total) && *total <= SIZE_MAX / 8;
+}
+
+static int moi_lora_measure(const mo_lora_desc *d, const mo_weight *w, moi_lora_parts *p) {
+    const size_t scales = mo_weight_workspace_size(w) / sizeof(float);
+    memset(p, 0, sizeof *p);
+    p->chunk = moi_min(d->rows, d->chunk_rows == 0 ? moi_lora_chunk : d->chunk_rows);
+    return moi_lora_part(p->chunk, d->rank, &p->h, &p->total) &&
+        moi_lora_part(p->chunk, d->rank, &p->d, &p->total) &&
+        moi_lora_part(
+            d->dropout > 0.0f ? p->chunk : 0, moi_lora_in(d, w), &p->dropped, &p->total) &&
+        moi_lora_part(scales, 1, &p->scales, &p->total);
+}
+
+size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weight *weight) {
+    moi_lora_parts p;
+    if (!desc || mo_weight_size(weight) == 0 || !moi_lora_measure(desc, weight, &p)) return 0;
+    return p.total * sizeof(float);
+}
+
+/* ---- products ------------------------------------------------------------------------------ */
+
+typedef struct moi_lora_job {
+    const mo_lora_desc *d;
+    const mo_lora_tensors *t;
+    size_t in, out;
+    float scale;
+    moi_lora_parts parts;
+    float *h, *between, *dropped;
+    mo_gemm_operand weight;
+} moi_lora_job;
+
+static mo_status moi_lora_begin(
+    moi_lora_job *job, const mo_lora_desc *d, const mo_lora_tensors *t, const float *x) {
+    if (!d || !t || !d->env || !t->a || !t->b || !x || mo_weight_size(t->weight) == 0)
+        return MO_E_INVALID;
+    if (d->rows == 0 || d->rank == 0 || !(d->dropout >= 0.0f && d->dropout < 1.0f))
+        return MO_E_INVALID;
+    memset(job, 0, sizeof *job);
+    if (!moi_lora_measure(d, t->weight, &job->parts)) return MO_E_OVERFLOW;
+    const size_t bytes = job->parts.total * sizeof(float);
+    if (!d->workspace || d->workspace_size < bytes) return MO_E_NO_SPACE;
+    float *workspace = (float *)d->workspace;
+    job->d = d;
+    job->t = t;
+    job->in = moi_lora_in(d, t->weight);
+    job->out = moi_lora_out(d, t->weight);
+    job->scale = mo_lora_scale(d);
+    job->h = workspace + job->parts.h;
+    job->between = workspace + job->parts.d;
+    job->dropped = workspace + job->parts.dropped;
+    return mo_weight_operand(t->weight, workspace + job->parts.scales,
+        (job->parts.total - job->parts.scales) * sizeof(float), &job->weight);
+}
+
+static mo_gemm_desc moi_lora_product(size_t m, size_t n, size_t k, float alpha, float beta) {
+    mo_gemm_desc g;
+    memset(&g, 0, sizeof g);
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.alpha = alpha;
+    g.beta = beta;
+    return g;
+}
+
+/* x times the weight, or its transpose; a BLAS reads floats only. */
+static mo_status moi_lora_weight(
+    const moi_lora_job *job, int transposed, const float *x, float *y) {
+    const mo_lora_desc *d = job->d;
+    const size_t n = transposed ? job->out : job->in, k = transposed ? job->in : job->out;
+    mo_gemm_desc g = moi_lora_product(d->rows, n, k, 1.0f, d->add ? 1.0f : 0.0f);
+    mo_gemm_env env = *d->env;
+    const mo_gemm_operand from = moi_gemm_floats_at(x);
+    if (job->weight.type != MO_GEMM_F32) env.cblas = NULL;
+    g.trans_b = transposed != (d->in_out != 0);
+    return mo_gemm_mixed(&env, &g, &from, &job->weight, y);
+}
+
+/* What the adapter sees of rows of x from row on. */
+static const float *moi_lora_seen(
+    const moi_lora_job *job, const float *x, size_t row, size_t rows) {
+    const mo_lora_desc *d = job->d;
+    if (d->dropout == 0.0f) return x + row * job->in;
+    moi_lora_mask mask = moi_lora_mask_of(d, (uint64_t)row * job->in);
+    mask.from = x + row * job->in;
+    mask.to = job->dropped;
+    mo_parallel_for(d->env->parallel, rows * job->in, 4096, moi_lora_drop, &mask);
+    return job->dropped;
+}
+
+/* h = seen A^T */
+static mo_status moi_lora_down(const moi_lora_job *job, const float *seen, size_t rows) {
+    mo_gemm_desc g = moi_lora_product(rows, job->d->rank, job->in, 1.0f, 0.0f);
+    g.trans_b = 1;
+    return mo_gemm(job->d->env, &g, seen, job->t->a, job->h);
+}
+
+mo_status mo_lora_forward(
+    const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x, float *y) {
+    moi_lora_job job;
+    mo_status status = moi_lora_begin(&job, desc, tensors, x);
+    if (status == MO_OK) status = y ? moi_lora_weight(&job, 1, x, y) : MO_E_INVALID;
+    for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
+        const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
+        mo_gemm_desc up = moi_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
+        up.trans_b = 1;
+        status = moi_lora_down(&job, moi_lora_seen(&job, x, row, rows), rows);
+        if (status == MO_OK) status = mo_gemm(desc->env, &up, job.h, tensors->b, y + row * job.out);
+    }
+    return status;
+}
+
+/* da += d^T seen and db += s dy^T h */
+static mo_status moi_lora_gradients(
+    const moi_lora_job *job, const float *seen, const float *dy, size_t rows) {
+    const size_t rank = job->d->rank;
+    mo_gemm_desc to_a = moi_lora_product(rank, job->in, rows, 1.0f, 1.0f);
+    mo_gemm_desc to_b = moi_lora_product(job->out, rank, rows, job->scale, 1.0f);
+    mo_status status = MO_OK;
+    to_a.trans_a = to_b.trans_a = 1;
+    if (job->t->da) status = mo_gemm(job->d->env, &to_a, job->between, seen, job->t->da);
+    if (status != MO_OK || !job->t->db) return status;
+    status = moi_lora_down(job, seen, rows);
+    return status == MO_OK ? mo_gemm(job->d->env, &to_b, dy, job->h, job->t->db) : status;
+}
+
+/* dx += drop(d A) for rows of dx from row on; what was seen of x is no longer needed. */
+static mo_status moi_lora_input(const moi_lora_job *job, size_t row, size_t rows, float *dx) {
+    const mo_lora_desc *d = job->d;
+    const int drops = d->dropout != 0.0f;
+    float *to = dx + row * job->in;
+    const mo_gemm_desc g = moi_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
+    const mo_status status =
+        mo_gemm(d->env, &g, job->between, job->t->a, drops ? job->dropped : to);
+    if (status != MO_OK || !drops) return status;
+    moi_lora_mask mask = moi_lora_mask_of(d, (uint64_t)row * job->in);
+    mask.from = job->dropped;
+    mask.to = to;
+    mask.add = 1;
+    mo_parallel_for(d->env->parallel, rows * job->in, 4096, moi_lora_drop, &mask);
+    return MO_OK;
+}
+
+mo_status mo_lora_backward(const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x,
+    const float *dy, float *dx) {
+    moi_lora_job job;
+    mo_status status = moi_lora_begin(&job, desc, tensors, x);
+    if (status == MO_OK && !dy) status = MO_E_INVALID;
+    if (status == MO_OK && dx) status = moi_lora_weight(&job, 0, dy, dx);
+    for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
+        const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
+        const float *from = dy + row * job.out;
+        const mo_gemm_desc down = moi_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        status = mo_gemm(desc->env, &down, from, tensors->b, job.between);
+        if (status == MO_OK)
+            status = moi_lora_gradients(&job, moi_lora_seen(&job, x, row, rows), from, rows);
+        if (status == MO_OK && dx) status = moi_lora_input(&job, row, rows, dx);
+    }
+    return status;
+}
+
+/* ---- merging ------------------------------------------------------------------------------- */
+
+/* Numbers that are encoded at a time: whole rows, or with 4 bits whole blocks, whatever rows they
+ * are in. sum holds all rows that they touch. */
+typedef struct moi_lora_merging {
+    size_t step, rows, sum, scales, total;
+} moi_lora_merging;
+
+static int moi_lora_merge_measure(const mo_weight *w, moi_lora_merging *m) {
+    const size_t unit = moi_weight_is_4bit(w) ? (w->block == 0 ? 64 : w->block) : w->columns;
+    memset(m, 0, sizeof *m);
+    m->step = moi_max((size_t)moi_lora_piece / unit, 1) * unit;
+    m->rows =
+        moi_min(w->rows, moi_weight_is_4bit(w) ? m->step / w->columns + 2 : m->step / w->columns);
+    return moi_lora_part(m->rows, w->columns, &m->sum, &m->total) &&
+        moi_lora_part(mo_weight_workspace_size(w) / sizeof(float), 1, &m->scales, &m->total);
+}
+
+size_t mo_lora_merge_workspace_size(const mo_lora_desc *desc, const mo_weight *weight) {
+    moi_lora_merging m;
+    if (!desc || mo_weight_size(weight) == 0 || !moi_lora_merge_measure(weight, &m)) return 0;
+    return m.total * sizeof(float);
+}
+
+/* sum = rows of the weight from first on + scale times those of B A, or of its transpose */
+static mo_status moi_lora_sum(const mo_lora_desc *d, const mo_weight *w, size_t first, size_t rows,
+    float scale, const float *a, const float *b, float *sum) {
+    mo_gemm_desc g = moi_lora_product(rows, w->columns, d->rank, scale, 1.0f);
+    mo_status status = mo_weight_decode(w, first, rows, sum, d->env->parallel);
+    if (status != MO_OK) return status;
+    if (!d->in_out) return mo_gemm(d->env, &g, b + first * d->rank, a, sum);
+    g.trans_a = g.trans_b = 1;
+    g.lda = w->rows;
+    return mo_gemm(d->env, &g, a + first, b, sum);
+}
+
+/* plain: the weight with its scales as floats */
+static mo_status moi_lora_merge_all(const mo_lora_desc *d, const mo_weight *plain,
+    const moi_lora_merging *m, float scale, const float *a, const float *b) {
+    const size_t n = plain->rows * plain->columns, columns = plain->columns;
+    float *sum = (float *)d->workspace + m->sum;
+    mo_status status = MO_OK;
+    for (size_t at = 0; at < n && status == MO_OK; at += m->step) {
+        const size_t part = moi_min(m->step, n - at), first = at / columns;
+        const size_t rows = moi_ceil_div(at + part, columns) - first;
+        status = moi_lora_sum(d, plain, first, rows, scale, a, b, sum);
+        if (status == MO_OK)
+            status = moi_weight_encode_part(
+                plain, plain->absmax, at, part, sum + (at - first * columns), d->env->parallel);
+    }
+    return status;
+}
+
+static mo_status moi_lora_merge(
+    const mo_lora_desc *d, mo_weight *w, int sign, const float *a, const float *b) {
+    moi_lora_merging m;
+    mo_gemm_operand as_floats;
+    if (!d || !d->env || !a || !b || d->rank == 0 || mo_weight_size(w) == 0) return MO_E_INVALID;
+    if (!moi_lora_merge_measure(w, &m)) return MO_E_OVERFLOW;
+    if (!d->workspace || d->workspace_size < m.total * sizeof(float)) return MO_E_NO_SPACE;
+    float *scales = (float *)d->workspace + m.scales;
+    mo_status status =
+        mo_weight_operand(w, scales, (m.total - m.scales) * sizeof(float), &as_floats);
+    if (status != MO_OK) return status;
+    mo_weight plain = *w;
+    plain.nested = 0;
+    if (moi_weight_is_nested(w)) plain.absmax = scales;
+    status = moi_lora_merge_all(d, &plain, &m, (float)sign * mo_lora_scale(d), a, b);
+    if (status != MO_OK || !moi_weight_is_nested(w)) return status;
+    const size_t block = w->block == 0 ? 64 : w->block;
+    return mo_quant_nested_encode(
+        scales, moi_ceil_div(w->rows * w->columns, block), w->codes, w->absmax2, &w->offset);
+}
+
+mo_status mo_lora_merge(
+    const mo_lora_desc *desc, mo_weight *weight, const float *a, const float *b) {
+    return moi_lora_merge(desc, weight, 1, a, b);
+}
+mo_status mo_lora_unmerge(
+    const mo_lora_desc *desc, mo_weight *weight, const float *a, const float *b) {
+    return moi_lora_merge(desc, weight, -1, a, b);
 }
 
 /* mo_layout_internal.h - what the files of mo_layout share.

@@ -25,6 +25,7 @@
  *   int8         8-bit integers with one scale per row, outliers kept apart
  *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
  *                hook for your BLAS
+ *   weight       a frozen matrix in 32, 16, 8 or 4 bits a number, read by products as it is stored
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
@@ -33,6 +34,7 @@
  *   qkv          the projection to queries, keys and values as one product, and its gradients
  *   loss         cross-entropy without the logits of the whole batch; distill: a teacher, or its
  *                largest log-probabilities; dpo: preferences between answers
+ *   lora         low-rank adapters on frozen weights of any format; merged into them
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        fourteen optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   release      updates inside backward, and clipping there
@@ -158,6 +160,7 @@ extern "C" {
 #include "mo_quant4.h"
 #include "mo_int8.h"
 #include "mo_gemm.h"
+#include "mo_weight.h"
 #include "mo_params.h"
 #include "mo_accum.h"
 #include "mo_optim.h"
@@ -173,6 +176,7 @@ extern "C" {
 #include "mo_loss.h"
 #include "mo_distill.h"
 #include "mo_dpo.h"
+#include "mo_lora.h"
 
 #include "mo_layout.h"
 #include "mo_layout_svg.h"
