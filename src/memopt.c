@@ -141,6 +141,7 @@
 #include "mo_safetensors.c"
 #include "mo_safetensors_writer.c"
 #include "mo_safetensors_shards.c"
+#include "mo_lora_file.c"
 #include "mo_optim_file.c"
 #include "mo_checkpoint_internal.h"
 #include "mo_checkpoint_sum.c"

@@ -58,6 +58,7 @@
  *                hand; the order of what is streamed
  *   safetensors  read and write safetensors files; safetensors_shards: split over several
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
+ *   lora_file    adapters in the files of PEFT
  *   optim_file   optimizer states in them: split, merged, requantized
  *   checkpoint   a whole run in one of them: saved, kept by count, resumed after a kill
  *   page         an array of which a few pages are in memory, the rest in a file
@@ -200,6 +201,7 @@ extern "C" {
 #include "mo_safetensors.h"
 #include "mo_safetensors_writer.h"
 #include "mo_safetensors_shards.h"
+#include "mo_lora_file.h"
 #include "mo_optim_file.h"
 #include "mo_checkpoint.h"
 #include "mo_gguf_type.h"
