@@ -3668,7 +3668,7 @@ MEMOPT_API size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weig
  *
  *   d = s dy B,  da += d^T drop(x),  db += s dy^T (A drop(x)),  dx = dy W + drop(d A)
  *
- * x   in      [rows x in]
+ * x   in      [rows x in]; backward: NULL where neither da nor db is wanted
  * dy  in      [rows x out]
  * y   out     [rows x out], in out when desc.add
  * dx  out     [rows x in], in out when desc.add; NULL = not wanted
@@ -27063,8 +27063,8 @@ typedef struct moi_lora_job {
 } moi_lora_job;
 
 static mo_status moi_lora_begin(
-    moi_lora_job *job, const mo_lora_desc *d, const mo_lora_tensors *t, const float *x) {
-    if (!d || !t || !d->env || !t->a || !t->b || !x || mo_weight_size(t->weight) == 0)
+    moi_lora_job *job, const mo_lora_desc *d, const mo_lora_tensors *t) {
+    if (!d || !t || !d->env || !t->a || !t->b || mo_weight_size(t->weight) == 0)
         return MO_E_INVALID;
     if (d->rows == 0 || d->rank == 0 || !(d->dropout >= 0.0f && d->dropout < 1.0f))
         return MO_E_INVALID;
@@ -27131,8 +27131,8 @@ static mo_status moi_lora_down(const moi_lora_job *job, const float *seen, size_
 mo_status mo_lora_forward(
     const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x, float *y) {
     moi_lora_job job;
-    mo_status status = moi_lora_begin(&job, desc, tensors, x);
-    if (status == MO_OK) status = y ? moi_lora_weight(&job, 1, x, y) : MO_E_INVALID;
+    mo_status status = moi_lora_begin(&job, desc, tensors);
+    if (status == MO_OK) status = x && y ? moi_lora_weight(&job, 1, x, y) : MO_E_INVALID;
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
         const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
         mo_gemm_desc up = moi_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
@@ -27177,15 +27177,16 @@ static mo_status moi_lora_input(const moi_lora_job *job, size_t row, size_t rows
 mo_status mo_lora_backward(const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x,
     const float *dy, float *dx) {
     moi_lora_job job;
-    mo_status status = moi_lora_begin(&job, desc, tensors, x);
-    if (status == MO_OK && !dy) status = MO_E_INVALID;
+    mo_status status = moi_lora_begin(&job, desc, tensors);
+    const int gradients = status == MO_OK && (tensors->da || tensors->db);
+    if (status == MO_OK && (!dy || (gradients && !x))) status = MO_E_INVALID;
     if (status == MO_OK && dx) status = moi_lora_weight(&job, 0, dy, dx);
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
         const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
         const float *from = dy + row * job.out;
         const mo_gemm_desc down = moi_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
         status = mo_gemm(desc->env, &down, from, tensors->b, job.between);
-        if (status == MO_OK)
+        if (status == MO_OK && gradients)
             status = moi_lora_gradients(&job, moi_lora_seen(&job, x, row, rows), from, rows);
         if (status == MO_OK && dx) status = moi_lora_input(&job, row, rows, dx);
     }
@@ -44671,13 +44672,18 @@ static size_t moi_lora_stem(const char *weight) {
     return strcmp(weight + n - MOI_LORA_SUFFIX, moi_lora_suffix) == 0 ? n - MOI_LORA_SUFFIX : 0;
 }
 
+/* weight is one that has a stem, size enough. */
+static void moi_lora_put_name(const char *weight, char which, char *text, size_t size) {
+    snprintf(text, size, "%s%.*s.lora_%c%s", moi_lora_prefix, (int)moi_lora_stem(weight), weight,
+        which, moi_lora_suffix);
+}
+
 mo_status mo_lora_name(const char *weight, char which, char *text, size_t size) {
     if (!weight || !text || (which != 'A' && which != 'B')) return MO_E_INVALID;
     const size_t stem = moi_lora_stem(weight);
-    if (stem == 0) return MO_E_INVALID;
+    if (stem == 0 || stem > 0x7fffffff) return MO_E_INVALID;
     if (size < stem + MOI_LORA_SUFFIX + MOI_LORA_LONGER) return MO_E_NO_SPACE;
-    snprintf(
-        text, size, "%s%.*s.lora_%c%s", moi_lora_prefix, (int)stem, weight, which, moi_lora_suffix);
+    moi_lora_put_name(weight, which, text, size);
     return MO_OK;
 }
 
@@ -45017,7 +45023,7 @@ static char *moi_lora_list(
     const size_t size = strlen(e->name) + MOI_LORA_LONGER;
     mo_safetensors_entry *to = &s->entries[k];
     uint64_t *shape = &s->shapes[2 * k];
-    (void)mo_lora_name(e->name, is_b ? 'B' : 'A', name, size); /* checked before */
+    moi_lora_put_name(e->name, is_b ? 'B' : 'A', name, size);
     shape[0] = is_b ? e->out : rank;
     shape[1] = is_b ? rank : e->in;
     memset(to, 0, sizeof *to);
@@ -45117,7 +45123,7 @@ static mo_status moi_lora_read(
     for (size_t at = 0; at < n && status == MO_OK; at += PIECE) {
         const size_t size = moi_min(n - at, PIECE);
         status = mo_safetensors_read(st, e, at * sizeof *piece, piece, size * sizeof *piece);
-        if (status == MO_OK) status = mo_half_decode(&half, piece, to + at, size);
+        if (status == MO_OK) status = mo_half_decode(&half, piece, size, to + at);
     }
     return status;
 }

@@ -2657,7 +2657,7 @@ MEMOPT_API size_t mo_cl_lora_merge_workspace_size(
 /* mo_cl_lora_forward, mo_cl_lora_backward - as mo_lora_forward and mo_lora_backward; the same
  * numbers are dropped. Products are those of mo_cl_gemm, with its accuracy.
  *
- * x   in      [rows x in] float
+ * x   in      [rows x in] float; backward: {0} where neither da nor db is wanted
  * dy  in      [rows x out] float
  * y   out     [rows x out] float, in out when desc.add
  * dx  out     [rows x in] float, in out when desc.add; {0} = not wanted
@@ -16874,7 +16874,7 @@ static mo_status moi_cl_lora_begin(moi_cl_lora_job *job, const mo_cl_lora_desc *
     job->scale = mo_lora_scale(&like);
     size_t n_x;
     if (!moi_mul(d->rows, job->in, &n_x)) return MO_E_OVERFLOW;
-    if (!moi_cl_has_floats(x, n_x) || !moi_cl_has_floats(&t->a, d->rank * job->in) ||
+    if ((x && !moi_cl_has_floats(x, n_x)) || !moi_cl_has_floats(&t->a, d->rank * job->in) ||
         !moi_cl_has_floats(&t->b, d->rank * job->out))
         return MO_E_INVALID;
     job->h = moi_cl_lora_carve(&rest, job->chunk * d->rank);
@@ -16973,7 +16973,8 @@ static mo_status moi_cl_lora_input(
 mo_status mo_cl_lora_backward(const mo_cl_lora_desc *desc, const mo_cl_lora_tensors *tensors,
     mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx) {
     moi_cl_lora_job job;
-    mo_status status = moi_cl_lora_begin(&job, desc, tensors, &x);
+    const int gradients = tensors && (tensors->da.buffer || tensors->db.buffer);
+    mo_status status = moi_cl_lora_begin(&job, desc, tensors, gradients ? &x : NULL);
     if (status == MO_OK && dx.buffer) status = moi_cl_lora_weight(&job, 0, dy, dx);
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.chunk) {
         const size_t rows = moi_min(job.chunk, desc->rows - row);
@@ -16981,8 +16982,10 @@ mo_status mo_cl_lora_backward(const mo_cl_lora_desc *desc, const mo_cl_lora_tens
         const mo_gemm_desc down = moi_cl_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
         mo_cl_mem seen;
         status = mo_cl_gemm(desc->env, &down, from, tensors->b, job.between);
-        if (status == MO_OK) status = moi_cl_lora_seen(&job, x, row, rows, &seen);
-        if (status == MO_OK) status = moi_cl_lora_gradients(&job, seen, from, rows);
+        if (status == MO_OK && gradients) {
+            status = moi_cl_lora_seen(&job, x, row, rows, &seen);
+            if (status == MO_OK) status = moi_cl_lora_gradients(&job, seen, from, rows);
+        }
         if (status == MO_OK && dx.buffer) status = moi_cl_lora_input(&job, row, rows, dx);
     }
     return status;

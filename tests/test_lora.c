@@ -403,7 +403,11 @@ static void gradients_are_optional(void **state) {
     test_ok(mo_lora_backward(&l.d, &l.t, l.x, l.dy, dx));
     assert_true(memcmp(l.da, da, 16 * sizeof *da) != 0);
     assert_same_bits(l.db, db, 10 * sizeof *db);
-    free(da), free(db), free(dx);
+    float *alone = test_floats(48);
+    l.t.da = NULL; /* dx alone does not depend on x */
+    test_ok(mo_lora_backward(&l.d, &l.t, NULL, l.dy, alone));
+    assert_same_bits(alone, dx, 48 * sizeof *dx);
+    free(da), free(db), free(dx), free(alone);
     layer_end(&l);
 }
 
@@ -447,6 +451,7 @@ static void what_is_wrong_is_refused(void **state) {
     assert_int_equal(mo_lora_forward(&l.d, &l.t, NULL, y), MO_E_INVALID);
     assert_int_equal(mo_lora_forward(&l.d, &l.t, l.x, NULL), MO_E_INVALID);
     assert_int_equal(mo_lora_backward(&l.d, &l.t, l.x, NULL, NULL), MO_E_INVALID);
+    assert_int_equal(mo_lora_backward(&l.d, &l.t, NULL, l.dy, NULL), MO_E_INVALID);
     l.d.rank = 0;
     assert_int_equal(mo_lora_forward(&l.d, &l.t, l.x, y), MO_E_INVALID);
     l.d = good, l.d.dropout = 1;

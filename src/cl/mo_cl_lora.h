@@ -51,7 +51,7 @@ MEMOPT_API size_t mo_cl_lora_merge_workspace_size(
 /* mo_cl_lora_forward, mo_cl_lora_backward - as mo_lora_forward and mo_lora_backward; the same
  * numbers are dropped. Products are those of mo_cl_gemm, with its accuracy.
  *
- * x   in      [rows x in] float
+ * x   in      [rows x in] float; backward: {0} where neither da nor db is wanted
  * dy  in      [rows x out] float
  * y   out     [rows x out] float, in out when desc.add
  * dx  out     [rows x in] float, in out when desc.add; {0} = not wanted

@@ -18,13 +18,18 @@ static size_t moi_lora_stem(const char *weight) {
     return strcmp(weight + n - MOI_LORA_SUFFIX, moi_lora_suffix) == 0 ? n - MOI_LORA_SUFFIX : 0;
 }
 
+/* weight is one that has a stem, size enough. */
+static void moi_lora_put_name(const char *weight, char which, char *text, size_t size) {
+    snprintf(text, size, "%s%.*s.lora_%c%s", moi_lora_prefix, (int)moi_lora_stem(weight), weight,
+        which, moi_lora_suffix);
+}
+
 mo_status mo_lora_name(const char *weight, char which, char *text, size_t size) {
     if (!weight || !text || (which != 'A' && which != 'B')) return MO_E_INVALID;
     const size_t stem = moi_lora_stem(weight);
-    if (stem == 0) return MO_E_INVALID;
+    if (stem == 0 || stem > 0x7fffffff) return MO_E_INVALID;
     if (size < stem + MOI_LORA_SUFFIX + MOI_LORA_LONGER) return MO_E_NO_SPACE;
-    snprintf(
-        text, size, "%s%.*s.lora_%c%s", moi_lora_prefix, (int)stem, weight, which, moi_lora_suffix);
+    moi_lora_put_name(weight, which, text, size);
     return MO_OK;
 }
 
@@ -364,7 +369,7 @@ static char *moi_lora_list(
     const size_t size = strlen(e->name) + MOI_LORA_LONGER;
     mo_safetensors_entry *to = &s->entries[k];
     uint64_t *shape = &s->shapes[2 * k];
-    (void)mo_lora_name(e->name, is_b ? 'B' : 'A', name, size); /* checked before */
+    moi_lora_put_name(e->name, is_b ? 'B' : 'A', name, size);
     shape[0] = is_b ? e->out : rank;
     shape[1] = is_b ? rank : e->in;
     memset(to, 0, sizeof *to);
@@ -464,7 +469,7 @@ static mo_status moi_lora_read(
     for (size_t at = 0; at < n && status == MO_OK; at += PIECE) {
         const size_t size = moi_min(n - at, PIECE);
         status = mo_safetensors_read(st, e, at * sizeof *piece, piece, size * sizeof *piece);
-        if (status == MO_OK) status = mo_half_decode(&half, piece, to + at, size);
+        if (status == MO_OK) status = mo_half_decode(&half, piece, size, to + at);
     }
     return status;
 }

@@ -120,8 +120,8 @@ typedef struct moi_lora_job {
 } moi_lora_job;
 
 static mo_status moi_lora_begin(
-    moi_lora_job *job, const mo_lora_desc *d, const mo_lora_tensors *t, const float *x) {
-    if (!d || !t || !d->env || !t->a || !t->b || !x || mo_weight_size(t->weight) == 0)
+    moi_lora_job *job, const mo_lora_desc *d, const mo_lora_tensors *t) {
+    if (!d || !t || !d->env || !t->a || !t->b || mo_weight_size(t->weight) == 0)
         return MO_E_INVALID;
     if (d->rows == 0 || d->rank == 0 || !(d->dropout >= 0.0f && d->dropout < 1.0f))
         return MO_E_INVALID;
@@ -188,8 +188,8 @@ static mo_status moi_lora_down(const moi_lora_job *job, const float *seen, size_
 mo_status mo_lora_forward(
     const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x, float *y) {
     moi_lora_job job;
-    mo_status status = moi_lora_begin(&job, desc, tensors, x);
-    if (status == MO_OK) status = y ? moi_lora_weight(&job, 1, x, y) : MO_E_INVALID;
+    mo_status status = moi_lora_begin(&job, desc, tensors);
+    if (status == MO_OK) status = x && y ? moi_lora_weight(&job, 1, x, y) : MO_E_INVALID;
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
         const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
         mo_gemm_desc up = moi_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
@@ -234,15 +234,16 @@ static mo_status moi_lora_input(const moi_lora_job *job, size_t row, size_t rows
 mo_status mo_lora_backward(const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x,
     const float *dy, float *dx) {
     moi_lora_job job;
-    mo_status status = moi_lora_begin(&job, desc, tensors, x);
-    if (status == MO_OK && !dy) status = MO_E_INVALID;
+    mo_status status = moi_lora_begin(&job, desc, tensors);
+    const int gradients = status == MO_OK && (tensors->da || tensors->db);
+    if (status == MO_OK && (!dy || (gradients && !x))) status = MO_E_INVALID;
     if (status == MO_OK && dx) status = moi_lora_weight(&job, 0, dy, dx);
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
         const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
         const float *from = dy + row * job.out;
         const mo_gemm_desc down = moi_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
         status = mo_gemm(desc->env, &down, from, tensors->b, job.between);
-        if (status == MO_OK)
+        if (status == MO_OK && gradients)
             status = moi_lora_gradients(&job, moi_lora_seen(&job, x, row, rows), from, rows);
         if (status == MO_OK && dx) status = moi_lora_input(&job, row, rows, dx);
     }

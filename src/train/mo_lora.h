@@ -84,7 +84,7 @@ MEMOPT_API size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weig
  *
  *   d = s dy B,  da += d^T drop(x),  db += s dy^T (A drop(x)),  dx = dy W + drop(d A)
  *
- * x   in      [rows x in]
+ * x   in      [rows x in]; backward: NULL where neither da nor db is wanted
  * dy  in      [rows x out]
  * y   out     [rows x out], in out when desc.add
  * dx  out     [rows x in], in out when desc.add; NULL = not wanted

@@ -145,11 +145,15 @@ static void check_whole(merge *m, const model_tensor *t, const target *to) {
     m->n_replaced++;
 }
 
+// What a checkpoint of train_gpt has beside the adapter.
+static bool is_of_checkpoint(const char *name) {
+    return strncmp(name, "optimizer.", 10) == 0 || strncmp(name, "memopt.", 7) == 0;
+}
+
 static void find_targets(merge *m) {
     m->targets = allocate(m->base.n, sizeof *m->targets);
-    for (size_t i = 0; i < m->adapter.n; i++) // a checkpoint has optimizer states too
-        if (strncmp(m->adapter.tensors[i].name, "optimizer.", 10) != 0)
-            place_tensor(m, &m->adapter.tensors[i]);
+    for (size_t i = 0; i < m->adapter.n; i++)
+        if (!is_of_checkpoint(m->adapter.tensors[i].name)) place_tensor(m, &m->adapter.tensors[i]);
     for (size_t i = 0; i < m->base.n; i++) {
         target *to = &m->targets[i];
         if (to->a || to->b) check_pair(m, &m->base.tensors[i], to);
