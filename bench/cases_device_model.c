@@ -242,6 +242,60 @@ static bool setup_distill(work *w) {
     must(mo_cl_upload(&w->device->heap, MO_CL_COMPUTE, &s->taught.log_probs, 0, pairs + n,
         n * sizeof *pairs, NULL, NULL));
     if (k == 0) w->flops *= 8.0 / 6.0;
+// ---- adapters -------------------------------------------------------------------------------
+
+typedef struct adapted {
+    mo_cl_gemm_env env;
+    mo_cl_weight weight;
+    mo_cl_lora_desc desc;
+    mo_cl_lora_tensors tensors;
+    mo_cl_mem x, dy, y, dx;
+} adapted;
+
+static void lora_forward(void *state) {
+    adapted *s = state;
+    must(mo_cl_lora_forward(&s->desc, &s->tensors, s->x, s->y));
+}
+static void lora_backward(void *state) {
+    adapted *s = state;
+    must(mo_cl_lora_backward(&s->desc, &s->tensors, s->x, s->dy, s->dx));
+}
+
+// As in cases_model.c.
+static bool setup_lora(work *w) {
+    enum { ROWS = 1024, IN = 384, OUT = 1536, RANK = 8 };
+    adapted *s = take(w, sizeof *s);
+    if (!s) return false;
+    memset(s, 0, sizeof *s);
+    mo_cl *cl = &w->device->cl;
+    s->env.cl = cl;
+    s->weight = (mo_cl_weight){.type = MO_GEMM_NF4, .rows = OUT, .columns = IN, .nested = 1};
+    s->desc = (mo_cl_lora_desc){.rows = ROWS, .rank = RANK, .env = &s->env};
+    const mo_gemm_desc largest = {.m = OUT, .n = OUT, .k = OUT};
+    const size_t products = mo_cl_gemm_workspace_size(&s->env, &largest);
+    if (products) s->env.workspace = device_take(w, products);
+    s->desc.workspace = device_take(w, mo_cl_lora_workspace_size(&s->desc, &s->weight));
+    const mo_cl_mem memory = device_take(w, mo_cl_weight_size(&s->weight));
+    const mo_cl_mem scales = device_take(w, mo_cl_weight_workspace_size(&s->weight));
+    const mo_cl_mem numbers = device_take_random(w, (size_t)OUT * IN, 0.1f);
+    s->tensors = (mo_cl_lora_tensors){.weight = &s->weight,
+        .a = device_take_random(w, (size_t)RANK * IN, 0.1f),
+        .b = device_take_random(w, (size_t)OUT * RANK, 0.1f),
+        .da = device_take_random(w, (size_t)RANK * IN, 0),
+        .db = device_take_random(w, (size_t)OUT * RANK, 0)};
+    s->x = device_take_random(w, (size_t)ROWS * IN, 1);
+    s->dy = device_take_random(w, (size_t)ROWS * OUT, 1);
+    s->y = device_take(w, sizeof(float) * ROWS * OUT);
+    s->dx = device_take(w, sizeof(float) * ROWS * IN);
+    const mo_cl_lora_tensors *t = &s->tensors;
+    const mo_cl_mem all[] = {s->desc.workspace, memory, scales, numbers, t->a, t->b, t->da, t->db,
+        s->x, s->dy, s->y, s->dx};
+    if (!device_took(all, sizeof all / sizeof *all)) return false;
+    must(mo_cl_weight_place(&s->weight, memory));
+    must(mo_cl_weight_encode(cl, &s->weight, numbers, scales));
+    w->state = s;
+    w->units = 1;
+    w->flops = 2.0 * ROWS * IN * OUT + w->variant * 2.0 * ROWS * RANK * (IN + OUT);
     return true;
 }
 
@@ -280,6 +334,9 @@ const bench_case cases_device_model[] = {
     {"loss.linear_kd_top32", "pass", "with 32 log-probabilities of it", 0, setup_distill, linear_kd,
         32},
     {0}};
+    {"lora.forward_nf4", "pass", "1024 rows, 384 to 1536 features in NF4, rank 8", 0, setup_lora,
+        lora_forward, 1},
+    {"lora.backward_nf4", "pass", "the same", 0, setup_lora, lora_backward, 3}, {0}};
 #else
 typedef int cases_device_model_is_empty;
 #endif
