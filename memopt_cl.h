@@ -42,7 +42,6 @@
  *   cl_qkv       the projection to queries, keys and values as one product, and its gradients
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows; cl_distill: a
  *                teacher, or its largest log-probabilities; cl_dpo: preferences between answers
- *   cl_loss      cross-entropy fused with the output projection, in chunks of rows
  *   cl_lora      low-rank adapters on frozen weights of any format; merged into them
  *
  * HOW TO USE IT

@@ -10,7 +10,7 @@
 // sample.c   text from the model   checkpoint.c  save and resume
 // pages.c    paged states          release.c     updates inside backward
 // report.c   tables, JSON, pictures
-// teacher.c  distillation
+// teacher.c  distillation          lora.c        adapters
 #include "app.h"
 
 #include <errno.h>
@@ -90,6 +90,7 @@ static void train_plainly(const options *o, result *r, double *losses) {
     if (child < 0) fail(EXIT_BAD, "--compare: %s", strerror(errno));
     if (child == 0) {
         options plain = *o;
+        if (plain.strategy.lora) plain.resume = NULL; // the file has adapters alone
         plain.strategy = (strategy){.accum = 1};
         plain.open = 0;
         plain.named = OPEN_ALL;
