@@ -6756,9 +6756,9 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_target(
  *
  * Memory:  O(n) during the call
  * Threads: safe for distinct folders
- * Errors:  MO_E_INVALID (NULL, a size of 0, alpha or dropout, a name, dtype, n = 0), MO_E_NOT_FOUND (no
- *          such folder), MO_E_IO, MO_E_NO_MEMORY. A failure leaves both files as they were, unless
- *          it comes between the two renames
+ * Errors:  MO_E_INVALID (NULL, a size of 0, alpha or dropout, a name, dtype, n = 0),
+ *          MO_E_NOT_FOUND (no such folder), MO_E_IO, MO_E_NO_MEMORY. A failure leaves both files as
+ *          they were, unless it comes between the two renames
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_save(const char *folder, const mo_lora_config *config,
     const mo_lora_entry *entries, size_t n, const mo_lora_file_desc *desc);

@@ -1,5 +1,5 @@
-// 16_lora.c - a frozen layer in 4 bits learns a new task by an adapter of rank 4, in a fourteenth of
-// the memory that training all of it would take.
+// 16_lora.c - a frozen layer in 4 bits learns a new task by an adapter of rank 4, in a fourteenth
+// of the memory that training all of it would take.
 #include <stdio.h>
 #include <stdlib.h>
 
