@@ -51,6 +51,7 @@ int main(void) {
  *   int8         8-bit integers with one scale per row, outliers kept apart
  *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
  *                hook for your BLAS
+ *   weight       a frozen matrix in 32, 16, 8 or 4 bits a number, read by products as it is stored
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
@@ -61,6 +62,7 @@ int main(void) {
  *   qkv          the projection to queries, keys and values as one product, and its gradients
  *   loss         cross-entropy without the logits of the whole batch; distill: a teacher, or its
  *                largest log-probabilities; dpo: preferences between answers
+ *   lora         low-rank adapters on frozen weights of any format; merged into them
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        fourteen optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   release      updates inside backward, and clipping there
@@ -84,6 +86,7 @@ int main(void) {
  *                hand; the order of what is streamed
  *   safetensors  read and write safetensors files; safetensors_shards: split over several
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
+ *   lora_file    adapters in the files of PEFT
  *   optim_file   optimizer states in them: split, merged, requantized
  *   checkpoint   a whole run in one of them: saved, kept by count, resumed after a kill
  *   page         an array of which a few pages are in memory, the rest in a file
@@ -1961,6 +1964,96 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_gemm_mixed(const mo_gemm_env *env,
     const mo_gemm_desc *desc, const mo_gemm_operand *a, const mo_gemm_operand *b, float *c);
 
 #endif
+/* mo_weight.h - a frozen matrix in the memory that its format takes: float, 16, 8 or 4 bits, and
+ * the scales of 4 bits in 8 bits too. Products read it as it is stored. */
+#ifndef MEMOPT_WEIGHT_H
+#define MEMOPT_WEIGHT_H
+
+/* mo_weight - rows x columns numbers, row-major.
+ *
+ * type     see mo_gemm.h
+ * block    NF4, FP4: numbers per scale, a power of two, 32..4096; 0 = 64
+ * nested   NF4, FP4: not 0: scales are 8-bit codes (mo_quant_nested_encode); 4.13 bits a number
+ *          instead of 4.5
+ * data     float, uint16_t, int8_t, or bytes of two codes each
+ * absmax   INT8: [rows]; NF4, FP4: [blocks], NULL when nested
+ * codes    nested: [blocks]
+ * absmax2  nested: [ceil(blocks / 256)]
+ * offset   nested: the mean of the scales
+ *
+ * blocks = ceil(rows * columns / block). The pointers are the caller's, or set by mo_weight_place.
+ * Since: 0.1 */
+typedef struct mo_weight {
+    mo_gemm_type type;
+    size_t rows, columns, block;
+    int nested;
+    void *data;
+    float *absmax;
+    uint8_t *codes;
+    float *absmax2;
+    float offset;
+} mo_weight;
+
+/* mo_weight_size - bytes of data and scales; 0 when type, sizes or block are wrong or do not fit.
+ * mo_weight_place - let the pointers stand for places in a block of memory; nothing is written.
+ *
+ * w       in out  type, rows, columns, block, nested; place sets the pointers
+ * memory  in      [size] aligned to 64 bytes; the caller's, valid as long as it is used
+ * size    in      at least mo_weight_size
+ *
+ * Each array begins at a multiple of 64 bytes: data first.
+ *
+ * Threads: safe for distinct weights
+ * Errors:  MO_E_INVALID (NULL, type, sizes, block), MO_E_NO_SPACE (size)
+ * Since:   0.1 */
+MEMOPT_API size_t mo_weight_size(const mo_weight *w);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_weight_place(mo_weight *w, void *memory, size_t size);
+
+/* mo_weight_workspace_size - bytes that mo_weight_encode and mo_weight_operand need: a float for
+ * each scale when they are nested, else 0. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_weight_workspace_size(const mo_weight *w);
+
+/* mo_weight_encode - all numbers, as mo_half_encode (to nearest), mo_int8_encode, mo_quant4_encode
+ * and mo_quant_nested_encode give them.
+ *
+ * w               in out  what its pointers point to, and offset, are written
+ * x               in      [rows x columns] finite
+ * workspace       scratch of workspace_size bytes, 64-byte aligned; NULL where none is needed
+ * parallel        NULL = default
+ *
+ * Memory:  the workspace
+ * Threads: safe for distinct weights and workspaces
+ * Errors:  MO_E_INVALID (NULL, type, sizes, block), MO_E_NO_SPACE (workspace)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_weight_encode(mo_weight *w, const float *x,
+    void *workspace, size_t workspace_size, const mo_parallel *parallel);
+
+/* mo_weight_decode - rows first .. first + n - 1 as float.
+ *
+ * x         out  [n x columns]
+ * parallel  NULL = default
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, type, sizes, block, rows outside)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_weight_decode(
+    const mo_weight *w, size_t first, size_t n, float *x, const mo_parallel *parallel);
+
+/* mo_weight_operand - what mo_gemm_mixed reads. Nested scales are decoded into the workspace, which
+ * has to stay as it is until the product is done.
+ *
+ * workspace  scratch of workspace_size bytes, 64-byte aligned; NULL where none is needed
+ * operand    out
+ *
+ * Memory:  the workspace
+ * Threads: safe for distinct workspaces
+ * Errors:  as mo_weight_encode
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_weight_operand(
+    const mo_weight *w, void *workspace, size_t workspace_size, mo_gemm_operand *operand);
+
+#endif
 /* mo_params.h - the list of a model's parameters: where each one's numbers and gradient are, which
  * are trained, and which share one tensor. */
 #ifndef MEMOPT_PARAMS_H
@@ -3513,9 +3606,9 @@ MEMOPT_API size_t mo_linear_kd_workspace_size(const mo_linear_kd_desc *desc);
  * loss  out  in double, summed in the order of the rows
  *
  * With k, all that is not among a row's k counts as one more outcome, whose probability is 1 less
- * the sum of the k on either side: the student is told how much there is beside them, and not where.
- * Where the k sum to more than 1 by rounding, or are the whole vocabulary, they are divided by their
- * sum, and there is no such outcome.
+ * the sum of the k on either side: the student is told how much there is beside them, not where.
+ * Where the k sum to more than 1 by rounding, or are the whole vocabulary, they are divided by
+ * their sum, and there is no such outcome.
  *
  * Memory:  the workspace
  * Threads: one at a time per workspace
@@ -3549,8 +3642,8 @@ typedef struct mo_linear_kd_topk_desc {
  * not fit. Threads: safe. Since: 0.1 */
 MEMOPT_API size_t mo_linear_kd_topk_workspace_size(const mo_linear_kd_topk_desc *desc);
 
-/* mo_linear_kd_topk - the k largest of log(softmax(x w^T / temperature)) in each row, falling; among
- * equal ones those of the lower index.
+/* mo_linear_kd_topk - the k largest of log(softmax(x w^T / temperature)) in each row, falling;
+ * among equal ones those of the lower index.
  *
  * x          in   [rows x channels]
  * w          in   [vocab x channels]
@@ -3654,6 +3747,137 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_dpo_log_probs(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_dpo(const mo_linear_dpo_desc *desc,
     const mo_linear_ce_tensors *tensors, const double *reference, double *log_probs, double *loss);
+
+#endif
+/* mo_lora.h - low-rank adapters on a frozen weight, which may be stored in 16, 8 or 4 bits and is
+ * never expanded: only the adapters have gradients and optimizer states. */
+#ifndef MEMOPT_LORA_H
+#define MEMOPT_LORA_H
+
+/* mo_lora_desc - an adapted linear layer from in to out features.
+ *
+ * rows            of x and y
+ * rank            of the adapter
+ * alpha           its share is s = alpha / rank; 0 = rank, so s = 1
+ * rslora          not 0: s = alpha / sqrt(rank)
+ * in_out          0: the weight is [out x in], as a Linear of PyTorch; not 0: [in x out], as a
+ *                 Conv1D of GPT-2 (PEFT's fan_in_fan_out)
+ * add             not 0: forward adds to y and backward to dx instead of writing it
+ * dropout         0..1, below 1: chance of a number of x to be 0 for the adapter; the others are
+ *                 divided by 1 - dropout
+ * seed            of the dropout: another one in each step and for each layer, but the same in
+ *                 forward and backward of a step
+ * chunk_rows      rows for which the adapter is computed at a time; 0 = 256
+ * env             products and threads. A cblas takes those of floats only: with a weight that is
+ *                 not F32 the workspace of the built-in kernel is needed too
+ * workspace       mo_lora_workspace_size bytes, or mo_lora_merge_workspace_size for merging;
+ *                 64-byte aligned
+ * workspace_size  bytes
+ * Since: 0.1 */
+typedef struct mo_lora_desc {
+    size_t rows, rank;
+    float alpha;
+    int rslora, in_out, add;
+    float dropout;
+    uint64_t seed;
+    size_t chunk_rows;
+    const mo_gemm_env *env;
+    void *workspace;
+    size_t workspace_size;
+} mo_lora_desc;
+
+/* mo_lora_tensors - the weight and its adapter, which is laid out as PEFT's.
+ *
+ * weight  in      frozen; says what in and out are
+ * a       in      [rank x in]
+ * b       in      [out x rank]
+ * da, db  in out  gradients, added to; NULL = not wanted
+ * Since: 0.1 */
+typedef struct mo_lora_tensors {
+    const mo_weight *weight;
+    const float *a, *b;
+    float *da, *db;
+} mo_lora_tensors;
+
+/* mo_lora_scale - s of desc. Threads: safe. Since: 0.1 */
+MEMOPT_API float mo_lora_scale(const mo_lora_desc *desc);
+
+/* mo_lora_init - an adapter that changes nothing yet.
+ *
+ *   a[i] = (2 u - 1) / sqrt(in),  u = (r >> 8) / 2^24        b[i] = 0
+ *
+ * a     out  [rank x in] uniform: Kaiming's with a slope of sqrt(5), as PyTorch begins a Linear. r
+ *            are the random bits of mo_half_encode for number i under seed
+ * b     out  [out x rank]
+ *
+ * Memory:  none
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL, a size of 0), MO_E_OVERFLOW
+ * Source:  Hu et al. 2021, arXiv:2106.09685, section 4.1
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_init(
+    size_t in, size_t out, size_t rank, uint64_t seed, float *a, float *b);
+
+/* mo_lora_workspace_size - bytes that forward and backward need: 2 rank floats for each row of a
+ * chunk, with dropout in floats more, and a float for each nested scale of the weight; 0 when the
+ * sizes do not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weight *weight);
+
+/* mo_lora_forward - y = x W^T + s B (A drop(x)); W is [out x in] here, however it is stored.
+ * mo_lora_backward - gradients; A drop(x) is computed again, so that forward leaves nothing behind.
+ *
+ *   d = s dy B,  da += d^T drop(x),  db += s dy^T (A drop(x)),  dx = dy W + drop(d A)
+ *
+ * x   in      [rows x in]; backward: NULL where neither da nor db is wanted
+ * dy  in      [rows x out]
+ * y   out     [rows x out], in out when desc.add
+ * dx  out     [rows x in], in out when desc.add; NULL = not wanted
+ *
+ * Number i of x is dropped where its 32 random bits (see mo_half_encode) are below dropout 2^32.
+ * The weight is decoded panel by panel, as mo_gemm_mixed says. Results are the same for any number
+ * of threads; da and db depend on chunk_rows in their last bits.
+ *
+ * Memory:  the workspaces of desc and env
+ * Threads: one at a time per workspace
+ * Errors:  MO_E_INVALID (NULL, a size of 0, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspaces)
+ * Cost:    4 rank (in + out) more operations a row than the weight alone, backward 6
+ * Source:  Hu et al. 2021, arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314; rslora:
+ *          Kalajdzievski 2023, arXiv:2312.03732
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_forward(
+    const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x, float *y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_backward(const mo_lora_desc *desc,
+    const mo_lora_tensors *tensors, const float *x, const float *dy, float *dx);
+
+/* mo_lora_merge_workspace_size - bytes that merging needs: about a MiB, or a row of the weight and
+ * a block where that is more, and a float for each nested scale; 0 when the sizes do not fit.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_lora_merge_workspace_size(const mo_lora_desc *desc, const mo_weight *weight);
+
+/* mo_lora_merge - W += s B A, so that the adapter is no longer needed.
+ * mo_lora_unmerge - W -= s B A.
+ *
+ * desc    in      rank, alpha, rslora, in_out, env, workspace
+ * weight  in out  decoded, added to and encoded again, a few rows at a time
+ * a, b    in
+ *
+ * Lossy: the sum is rounded to what the weight is stored in. In F32 unmerging gives the weight back
+ * up to a rounding; in the other formats each call changes numbers by up to half a step of the
+ * format, and nested scales too, so a weight that is to come back exactly has to be kept.
+ *
+ * Memory:  the workspaces of desc and env
+ * Threads: one at a time per workspace
+ * Errors:  MO_E_INVALID (NULL, a size of 0), MO_E_OVERFLOW, MO_E_NO_SPACE (workspaces)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_merge(
+    const mo_lora_desc *desc, mo_weight *weight, const float *a, const float *b);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_unmerge(
+    const mo_lora_desc *desc, mo_weight *weight, const float *a, const float *b);
 
 #endif
 
@@ -6633,6 +6857,139 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_safetensors_shards_commit(mo_safetensor
  * Threads: one at a time
  * Since:   0.1 */
 MEMOPT_API void mo_safetensors_shards_discard(mo_safetensors_shards_writer *w);
+
+#endif
+/* mo_lora_file.h - LoRA adapters in files that PEFT reads, and the other way round.
+ *
+ * An adapter is a folder of adapter_model.safetensors and adapter_config.json. The matrices of the
+ * weight NAME.weight are base_model.model.NAME.lora_A.weight, [rank, in], and
+ * base_model.model.NAME.lora_B.weight, [out, rank]. */
+#ifndef MEMOPT_LORA_FILE_H
+#define MEMOPT_LORA_FILE_H
+
+/* mo_lora_config - what adapter_config.json says: one rank and one alpha for all.
+ *
+ * rank     r
+ * alpha    lora_alpha; 0 = rank
+ * dropout  lora_dropout
+ * rslora   use_rslora
+ * in_out   fan_in_fan_out: the base has its matrices as [in, out]
+ * base     base_model_name_or_path; NULL = null; not read
+ * task     task_type; NULL = CAUSAL_LM; not read
+ * Since: 0.1 */
+typedef struct mo_lora_config {
+    size_t rank;
+    float alpha, dropout;
+    int rslora, in_out;
+    const char *base, *task;
+} mo_lora_config;
+
+/* mo_lora_entry - the adapter of one weight.
+ *
+ * name     of the weight as the model has it: "transformer.h.0.attn.c_attn.weight"
+ * in, out  features
+ * a, b     [rank x in] and [out x rank], the caller's; not read by mo_lora_save_config
+ * Since: 0.1 */
+typedef struct mo_lora_entry {
+    const char *name;
+    size_t in, out;
+    float *a, *b;
+} mo_lora_entry;
+
+/* mo_lora_file_desc
+ *
+ * dtype  of the file: F32, F16 or BF16; 0 = F32
+ * Since: 0.1 */
+typedef struct mo_lora_file_desc {
+    mo_allocator allocator; /* zero = C heap */
+    mo_log log;             /* one line for each failure: file, field, value; zero = none */
+    mo_dtype dtype;
+} mo_lora_file_desc;
+
+/* mo_lora_name - the name of a matrix of a weight's adapter: base_model.model.X.lora_A.weight of
+ * X.weight.
+ *
+ * weight  in   ends with .weight
+ * which   in   'A' or 'B'
+ * text    out  [size] strlen(weight) + 25 bytes are enough
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, another end or letter), MO_E_NO_SPACE (size)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_name(
+    const char *weight, char which, char *text, size_t size);
+
+/* mo_lora_target - the weight that a tensor of an adapter belongs to.
+ *
+ * name    in   base_model.model.X.lora_A.weight, also without what is in front of X, and with the
+ *              adapter's name behind lora_A: X.weight. Other names: what is behind
+ *              base_model.model.
+ * which   out  'A' or 'B'; 0 for other names
+ * text    out  [size] strlen(name) + 1 bytes are enough
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_NO_SPACE (size)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_target(
+    const char *name, char *which, char *text, size_t size);
+
+/* mo_lora_save - write both files of an adapter, or neither.
+ *
+ * folder   there already
+ * config   rank is that of all entries
+ * entries  [n] names differ
+ * desc     NULL = all defaults
+ *
+ * Memory:  O(n) during the call
+ * Threads: safe for distinct folders
+ * Errors:  MO_E_INVALID (NULL, a size of 0, alpha or dropout, a name, dtype, n = 0),
+ *          MO_E_NOT_FOUND (no such folder), MO_E_IO, MO_E_NO_MEMORY. A failure leaves both files as
+ *          they were, unless it comes between the two renames
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_save(const char *folder, const mo_lora_config *config,
+    const mo_lora_entry *entries, size_t n, const mo_lora_file_desc *desc);
+
+/* mo_lora_save_config - adapter_config.json alone, for matrices that are in a checkpoint: its
+ * target_modules are the last parts of the entries' names.
+ *
+ * path  of the file
+ *
+ * Threads: safe for distinct paths
+ * Errors:  as mo_lora_save
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_save_config(const char *path,
+    const mo_lora_config *config, const mo_lora_entry *entries, size_t n,
+    const mo_lora_file_desc *desc);
+
+/* mo_lora_load_config - read adapter_config.json; base and task become NULL.
+ *
+ * path    of the file
+ * config  out  untouched on failure
+ *
+ * Memory:  the file during the call
+ * Threads: safe
+ * Errors:  MO_E_NOT_FOUND, MO_E_IO, MO_E_NO_MEMORY, MO_E_FORMAT (no JSON, no rank or alpha),
+ *          MO_E_UNSUPPORTED (not LoRA; DoRA; several ranks or alphas), MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_load_config(
+    const char *path, mo_lora_config *config, const mo_lora_file_desc *desc);
+
+/* mo_lora_load - the matrices of all entries, from F32, F16 or BF16.
+ *
+ * st       in   an open adapter_model.safetensors
+ * rank     in   of all entries
+ * entries  in   [n] a and b are written; undefined after a failure
+ *
+ * Names in the file are taken as mo_lora_target does, and need not be in the entries' order.
+ *
+ * Memory:  none; 8 KiB on the stack
+ * Threads: safe for distinct outputs
+ * Errors:  MO_E_INVALID (NULL), MO_E_FORMAT (a matrix missing or twice, its shape or type; one that
+ *          belongs to no entry), MO_E_IO; the file's log names tensor and value
+ * Cost:    O(n) comparisons of names for each tensor of the file
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_lora_load(
+    const mo_safetensors *st, size_t rank, const mo_lora_entry *entries, size_t n);
 
 #endif
 /* mo_optim_file.h - optimizer states in safetensors files, in their own precision: what a
@@ -16749,6 +17106,194 @@ mo_status mo_gemm(
     const mo_gemm_operand from_a = moi_gemm_floats_at(a), from_b = moi_gemm_floats_at(b);
     return mo_gemm_mixed(env, desc, &from_a, &from_b, c);
 }
+/* mo_weight.c - see mo_weight.h. */
+
+/* Bytes of each array, rounded up to a cache line, and how many scales there are. */
+typedef struct moi_weight_sizes {
+    size_t n, block, scales;
+    size_t data, absmax, codes, absmax2, total;
+} moi_weight_sizes;
+
+static int moi_weight_is_4bit(const mo_weight *w) { return w->type >= MO_GEMM_NF4; }
+static int moi_weight_is_nested(const mo_weight *w) { return moi_weight_is_4bit(w) && w->nested; }
+
+static int moi_weight_bytes(size_t n, size_t width, size_t *bytes, size_t *total) {
+    return moi_mul(n, width, bytes) && moi_align_up(*bytes, MOI_CACHE_LINE, bytes) &&
+        moi_add(*total, *bytes, total);
+}
+
+/* 0 when something is wrong or does not fit. */
+static int moi_weight_measure(const mo_weight *w, moi_weight_sizes *s) {
+    static const size_t width[MO_GEMM_TYPE_COUNT] = {4, 2, 2, 1, 1, 1};
+    memset(s, 0, sizeof *s);
+    if (!w || (unsigned)w->type >= MO_GEMM_TYPE_COUNT || w->rows == 0 || w->columns == 0) return 0;
+    if (!moi_mul(w->rows, w->columns, &s->n) || s->n > SIZE_MAX / 8) return 0;
+    s->block = w->block == 0 ? 64 : w->block;
+    if (w->type == MO_GEMM_INT8) s->scales = w->rows;
+    if (moi_weight_is_4bit(w)) {
+        if (!moi_is_pow2(s->block) || s->block < 32 || s->block > 4096) return 0;
+        s->scales = moi_ceil_div(s->n, s->block);
+    }
+    const size_t stored = moi_weight_is_4bit(w) ? moi_ceil_div(s->n, 2) : s->n;
+    const int nested = moi_weight_is_nested(w);
+    return moi_weight_bytes(stored, width[w->type], &s->data, &s->total) &&
+        moi_weight_bytes(nested ? 0 : s->scales, sizeof(float), &s->absmax, &s->total) &&
+        moi_weight_bytes(nested ? s->scales : 0, 1, &s->codes, &s->total) &&
+        moi_weight_bytes(nested ? moi_ceil_div(s->scales, moi_nested_block) : 0, sizeof(float),
+            &s->absmax2, &s->total);
+}
+
+size_t mo_weight_size(const mo_weight *w) {
+    moi_weight_sizes s;
+    return moi_weight_measure(w, &s) ? s.total : 0;
+}
+
+size_t mo_weight_workspace_size(const mo_weight *w) {
+    moi_weight_sizes s;
+    size_t bytes = 0, total = 0;
+    if (!moi_weight_measure(w, &s) || !moi_weight_is_nested(w)) return 0;
+    return moi_weight_bytes(s.scales, sizeof(float), &bytes, &total) ? bytes : 0;
+}
+
+mo_status mo_weight_place(mo_weight *w, void *memory, size_t size) {
+    moi_weight_sizes s;
+    unsigned char *at = (unsigned char *)memory;
+    if (!moi_weight_measure(w, &s) || !memory) return MO_E_INVALID;
+    if (size < s.total) return MO_E_NO_SPACE;
+    w->data = at;
+    w->absmax = s.absmax ? (float *)(void *)(at + s.data) : NULL;
+    w->codes = s.codes ? at + s.data + s.absmax : NULL;
+    w->absmax2 = s.absmax2 ? (float *)(void *)(at + s.data + s.absmax + s.codes) : NULL;
+    return MO_OK;
+}
+
+/* Whether everything is there that the type needs. */
+static mo_status moi_weight_check(const mo_weight *w, moi_weight_sizes *s) {
+    if (!moi_weight_measure(w, s) || !w->data) return MO_E_INVALID;
+    if (moi_weight_is_nested(w)) return w->codes && w->absmax2 ? MO_OK : MO_E_INVALID;
+    return s->scales == 0 || w->absmax ? MO_OK : MO_E_INVALID;
+}
+
+/* Scratch for nested scales. */
+static mo_status moi_weight_scratch(
+    const mo_weight *w, const void *workspace, size_t workspace_size) {
+    const size_t bytes = mo_weight_workspace_size(w);
+    if (bytes != 0 && !workspace) return MO_E_NO_SPACE;
+    return workspace_size < bytes ? MO_E_NO_SPACE : MO_OK;
+}
+
+static mo_quant4_desc moi_weight_quant4(const mo_weight *w, const mo_parallel *parallel) {
+    mo_quant4_desc d;
+    d.map = w->type == MO_GEMM_FP4 ? MO_QUANT_FP4 : MO_QUANT_NF4;
+    d.block = w->block;
+    d.parallel = parallel;
+    return d;
+}
+
+static mo_int8_desc moi_weight_int8(const mo_weight *w, size_t rows, const mo_parallel *parallel) {
+    mo_int8_desc d;
+    memset(&d, 0, sizeof d);
+    d.rows = rows;
+    d.columns = w->columns;
+    d.parallel = parallel;
+    return d;
+}
+
+/* Numbers first .. first + n - 1, which begin at a row (INT8) or a block (4 bits) and end at one or
+ * at the end; absmax stands for w's. */
+static mo_status moi_weight_encode_part(const mo_weight *w, float *absmax, size_t first, size_t n,
+    const float *x, const mo_parallel *parallel) {
+    if (moi_weight_is_4bit(w)) {
+        const mo_quant4_desc d = moi_weight_quant4(w, parallel);
+        const size_t block = w->block == 0 ? 64 : w->block;
+        return mo_quant4_encode(&d, x, n, (uint8_t *)w->data + first / 2, absmax + first / block);
+    }
+    if (w->type == MO_GEMM_INT8) {
+        const mo_int8_desc d = moi_weight_int8(w, n / w->columns, parallel);
+        return mo_int8_encode(&d, x, (int8_t *)w->data + first, absmax + first / w->columns, NULL);
+    }
+    if (w->type == MO_GEMM_BF16) mo_f32_to_bf16(x, (uint16_t *)w->data + first, n, parallel);
+    else if (w->type == MO_GEMM_F16) mo_f32_to_f16(x, (uint16_t *)w->data + first, n, parallel);
+    else memcpy((float *)w->data + first, x, n * sizeof *x);
+    return MO_OK;
+}
+
+mo_status mo_weight_encode(mo_weight *w, const float *x, void *workspace, size_t workspace_size,
+    const mo_parallel *parallel) {
+    moi_weight_sizes s;
+    mo_status status = moi_weight_check(w, &s);
+    if (status == MO_OK && !x) status = MO_E_INVALID;
+    if (status == MO_OK) status = moi_weight_scratch(w, workspace, workspace_size);
+    if (status != MO_OK) return status;
+    const int nested = moi_weight_is_nested(w);
+    float *absmax = nested ? (float *)workspace : w->absmax;
+    status = moi_weight_encode_part(w, absmax, 0, s.n, x, parallel);
+    if (status != MO_OK || !nested) return status;
+    return mo_quant_nested_encode(absmax, s.scales, w->codes, w->absmax2, &w->offset);
+}
+
+/* 4-bit numbers by groups of 256 blocks, whose scales are decoded to the stack. */
+static mo_status moi_weight_decode_nested(
+    const mo_weight *w, size_t first, size_t n, float *x, const mo_parallel *parallel) {
+    const mo_quant4_desc d = moi_weight_quant4(w, parallel);
+    const size_t block = w->block == 0 ? 64 : w->block, group = moi_nested_block * block;
+    const size_t end = first + n, scales = moi_ceil_div(w->rows * w->columns, block);
+    float absmax[moi_nested_block];
+    mo_status status = MO_OK;
+    for (size_t at = first; at < end && status == MO_OK;) {
+        const size_t g = at / group, part = moi_min(end, (g + 1) * group) - at;
+        const size_t scale = g * moi_nested_block;
+        status = mo_quant_nested_decode(w->codes + scale, w->absmax2 + g, w->offset,
+            moi_min(moi_nested_block, scales - scale), absmax);
+        if (status == MO_OK)
+            status = mo_quant4_decode(&d, (const uint8_t *)w->data + g * group / 2, absmax,
+                at - g * group, part, x + (at - first));
+        at += part;
+    }
+    return status;
+}
+
+mo_status mo_weight_decode(
+    const mo_weight *w, size_t first, size_t n, float *x, const mo_parallel *parallel) {
+    moi_weight_sizes s;
+    const mo_status status = moi_weight_check(w, &s);
+    if (status != MO_OK) return status;
+    if (!x || first > w->rows || n > w->rows - first) return MO_E_INVALID;
+    const size_t at = first * w->columns, count = n * w->columns;
+    if (n == 0) return MO_OK;
+    if (moi_weight_is_nested(w)) return moi_weight_decode_nested(w, at, count, x, parallel);
+    if (moi_weight_is_4bit(w)) {
+        const mo_quant4_desc d = moi_weight_quant4(w, parallel);
+        return mo_quant4_decode(&d, (const uint8_t *)w->data, w->absmax, at, count, x);
+    }
+    if (w->type == MO_GEMM_INT8) {
+        const mo_int8_desc d = moi_weight_int8(w, n, parallel);
+        return mo_int8_decode(&d, (const int8_t *)w->data + at, w->absmax + first, NULL, x);
+    }
+    if (w->type == MO_GEMM_BF16) mo_bf16_to_f32((const uint16_t *)w->data + at, x, count, parallel);
+    else if (w->type == MO_GEMM_F16)
+        mo_f16_to_f32((const uint16_t *)w->data + at, x, count, parallel);
+    else memcpy(x, (const float *)w->data + at, count * sizeof *x);
+    return MO_OK;
+}
+
+mo_status mo_weight_operand(
+    const mo_weight *w, void *workspace, size_t workspace_size, mo_gemm_operand *operand) {
+    moi_weight_sizes s;
+    mo_status status = moi_weight_check(w, &s);
+    if (status == MO_OK && !operand) status = MO_E_INVALID;
+    if (status == MO_OK) status = moi_weight_scratch(w, workspace, workspace_size);
+    if (status != MO_OK) return status;
+    const int nested = moi_weight_is_nested(w);
+    float *scales = (float *)workspace;
+    if (nested) status = mo_quant_nested_decode(w->codes, w->absmax2, w->offset, s.scales, scales);
+    if (status != MO_OK) return status;
+    operand->type = w->type;
+    operand->data = w->data;
+    operand->absmax = nested ? scales : w->absmax;
+    operand->block = w->block;
+    return MO_OK;
+}
 /* mo_params.c - see mo_params.h. */
 
 void mo_params_init(mo_params *params, const mo_allocator *allocator) {
@@ -26581,8 +27126,8 @@ typedef struct moi_kd_job {
     float temperature, weight;
 } moi_kd_job;
 
-/* What a row of k is made of: the student's sums of e^(logit / T), over all and over the others than
- * the k; the teacher's probabilities are to be divided by norm, and ratio is how much more of the
+/* What a row of k is made of: the student's sums of e^(logit / T), over all and over the others
+ * than the k; the teacher's probabilities are to be divided by norm, and ratio is how much more of the
  * others the teacher has than the student. */
 typedef struct moi_kd_parts {
     float sum, rest, norm, ratio;
@@ -27557,6 +28102,340 @@ mo_status mo_linear_dpo(const mo_linear_dpo_desc *desc, const mo_linear_ce_tenso
     if (log_probs) memcpy(log_probs, space.log_probs, 2 * desc->pairs.pairs * sizeof *log_probs);
     *loss = found;
     return MO_OK;
+}
+/* mo_lora.c - see mo_lora.h. The weight's product takes all rows at once, so that it is decoded
+ * once; the adapter's products take chunks of them, so that what lies between A and B is small. */
+
+enum { moi_lora_chunk = 256, moi_lora_piece = 1 << 18 }; /* rows; numbers that are merged at once */
+
+static size_t moi_lora_in(const mo_lora_desc *d, const mo_weight *w) {
+    return d->in_out ? w->rows : w->columns;
+}
+static size_t moi_lora_out(const mo_lora_desc *d, const mo_weight *w) {
+    return d->in_out ? w->columns : w->rows;
+}
+
+float mo_lora_scale(const mo_lora_desc *desc) {
+    const double rank = (double)desc->rank, alpha = (double)desc->alpha;
+    if (desc->alpha == 0.0f) return desc->rslora ? (float)sqrt(rank) : 1.0f;
+    return (float)(alpha / (desc->rslora ? sqrt(rank) : rank));
+}
+
+static uint32_t moi_lora_bits(uint64_t seed, uint64_t i) {
+    return moi_random_mix((uint32_t)i ^ moi_random_key(seed, i >> 32));
+}
+
+mo_status mo_lora_init(size_t in, size_t out, size_t rank, uint64_t seed, float *a, float *b) {
+    size_t n_a, n_b;
+    if (!a || !b || in == 0 || out == 0 || rank == 0) return MO_E_INVALID;
+    if (!moi_mul(in, rank, &n_a) || !moi_mul(out, rank, &n_b)) return MO_E_OVERFLOW;
+    const float bound = (float)(1 / sqrt((double)in));
+    for (size_t i = 0; i < n_a; i++) /* exact up to the last product */
+        a[i] = ((float)(moi_lora_bits(seed, i) >> 8) * 1.1920929e-7f - 1.0f) * bound;
+    for (size_t i = 0; i < n_b; i++) b[i] = 0.0f;
+    return MO_OK;
+}
+
+/* ---- dropout ------------------------------------------------------------------------------- */
+
+/* Which numbers an adapter sees: number i of n is number first + i of x. */
+typedef struct moi_lora_mask {
+    uint64_t seed, first;
+    uint32_t limit;
+    float scale;
+    const float *from;
+    float *to;
+    int add;
+} moi_lora_mask;
+
+static moi_lora_mask moi_lora_mask_of(const mo_lora_desc *d, uint64_t first) {
+    moi_lora_mask mask;
+    memset(&mask, 0, sizeof mask);
+    mask.seed = d->seed;
+    mask.first = first;
+    mask.limit = (uint32_t)((double)d->dropout * 4294967296.0);
+    mask.scale = (float)(1 / (1 - (double)d->dropout));
+    return mask;
+}
+
+/* A run whose indices have the same upper half. */
+static void moi_lora_drop_run(
+    const moi_lora_mask *m, uint32_t low, uint32_t key, size_t begin, size_t n) {
+    const float *MOI_RESTRICT from = m->from + begin;
+    float *MOI_RESTRICT to = m->to + begin;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t bits = moi_random_mix((low + (uint32_t)i) ^ key);
+        const float kept = bits >= m->limit ? from[i] * m->scale : 0.0f;
+        to[i] = m->add ? to[i] + kept : kept;
+    }
+}
+
+static void moi_lora_drop(const void *context, size_t begin, size_t end) {
+    const moi_lora_mask *m = (const moi_lora_mask *)context;
+    while (begin < end) {
+        const uint64_t index = m->first + begin, left = 0x100000000u - (index & 0xffffffffu);
+        const size_t n = end - begin < left ? end - begin : (size_t)left;
+        moi_lora_drop_run(m, (uint32_t)index, moi_random_key(m->seed, index >> 32), begin, n);
+        begin += n;
+    }
+}
+
+/* ---- workspace ----------------------------------------------------------------------------- */
+
+/* Where the parts of the workspace lie, in floats; h and d are [chunk x rank]. */
+typedef struct moi_lora_parts {
+    size_t chunk, h, d, dropped, scales, total;
+} moi_lora_parts;
+
+static int moi_lora_part(size_t n, size_t width, size_t *begin, size_t *total) {
+    size_t floats;
+    *begin = *total;
+    return moi_mul(n, width, &floats) && floats <= SIZE_MAX / 8 &&
+        moi_align_up(floats, MOI_CACHE_LINE / sizeof(float), &floats) &&
+        moi_add(*total, floats, total) && *total <= SIZE_MAX / 8;
+}
+
+static int moi_lora_measure(const mo_lora_desc *d, const mo_weight *w, moi_lora_parts *p) {
+    const size_t scales = mo_weight_workspace_size(w) / sizeof(float);
+    memset(p, 0, sizeof *p);
+    p->chunk = moi_min(d->rows, d->chunk_rows == 0 ? moi_lora_chunk : d->chunk_rows);
+    return moi_lora_part(p->chunk, d->rank, &p->h, &p->total) &&
+        moi_lora_part(p->chunk, d->rank, &p->d, &p->total) &&
+        moi_lora_part(
+            d->dropout > 0.0f ? p->chunk : 0, moi_lora_in(d, w), &p->dropped, &p->total) &&
+        moi_lora_part(scales, 1, &p->scales, &p->total);
+}
+
+size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weight *weight) {
+    moi_lora_parts p;
+    if (!desc || mo_weight_size(weight) == 0 || !moi_lora_measure(desc, weight, &p)) return 0;
+    return p.total * sizeof(float);
+}
+
+/* ---- products ------------------------------------------------------------------------------ */
+
+typedef struct moi_lora_job {
+    const mo_lora_desc *d;
+    const mo_lora_tensors *t;
+    size_t in, out;
+    float scale;
+    moi_lora_parts parts;
+    float *h, *between, *dropped;
+    mo_gemm_operand weight;
+} moi_lora_job;
+
+static mo_status moi_lora_begin(
+    moi_lora_job *job, const mo_lora_desc *d, const mo_lora_tensors *t) {
+    if (!d || !t || !d->env || !t->a || !t->b || mo_weight_size(t->weight) == 0)
+        return MO_E_INVALID;
+    if (d->rows == 0 || d->rank == 0 || !(d->dropout >= 0.0f && d->dropout < 1.0f))
+        return MO_E_INVALID;
+    memset(job, 0, sizeof *job);
+    if (!moi_lora_measure(d, t->weight, &job->parts)) return MO_E_OVERFLOW;
+    const size_t bytes = job->parts.total * sizeof(float);
+    if (!d->workspace || d->workspace_size < bytes) return MO_E_NO_SPACE;
+    float *workspace = (float *)d->workspace;
+    job->d = d;
+    job->t = t;
+    job->in = moi_lora_in(d, t->weight);
+    job->out = moi_lora_out(d, t->weight);
+    job->scale = mo_lora_scale(d);
+    job->h = workspace + job->parts.h;
+    job->between = workspace + job->parts.d;
+    job->dropped = workspace + job->parts.dropped;
+    return mo_weight_operand(t->weight, workspace + job->parts.scales,
+        (job->parts.total - job->parts.scales) * sizeof(float), &job->weight);
+}
+
+static mo_gemm_desc moi_lora_product(size_t m, size_t n, size_t k, float alpha, float beta) {
+    mo_gemm_desc g;
+    memset(&g, 0, sizeof g);
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.alpha = alpha;
+    g.beta = beta;
+    return g;
+}
+
+/* x times the weight, or its transpose; a BLAS reads floats only. */
+static mo_status moi_lora_weight(
+    const moi_lora_job *job, int transposed, const float *x, float *y) {
+    const mo_lora_desc *d = job->d;
+    const size_t n = transposed ? job->out : job->in, k = transposed ? job->in : job->out;
+    mo_gemm_desc g = moi_lora_product(d->rows, n, k, 1.0f, d->add ? 1.0f : 0.0f);
+    mo_gemm_env env = *d->env;
+    const mo_gemm_operand from = moi_gemm_floats_at(x);
+    if (job->weight.type != MO_GEMM_F32) env.cblas = NULL;
+    g.trans_b = transposed != (d->in_out != 0);
+    return mo_gemm_mixed(&env, &g, &from, &job->weight, y);
+}
+
+/* What the adapter sees of rows of x from row on. */
+static const float *moi_lora_seen(
+    const moi_lora_job *job, const float *x, size_t row, size_t rows) {
+    const mo_lora_desc *d = job->d;
+    if (d->dropout == 0.0f) return x + row * job->in;
+    moi_lora_mask mask = moi_lora_mask_of(d, (uint64_t)row * job->in);
+    mask.from = x + row * job->in;
+    mask.to = job->dropped;
+    mo_parallel_for(d->env->parallel, rows * job->in, 4096, moi_lora_drop, &mask);
+    return job->dropped;
+}
+
+/* h = seen A^T */
+static mo_status moi_lora_down(const moi_lora_job *job, const float *seen, size_t rows) {
+    mo_gemm_desc g = moi_lora_product(rows, job->d->rank, job->in, 1.0f, 0.0f);
+    g.trans_b = 1;
+    return mo_gemm(job->d->env, &g, seen, job->t->a, job->h);
+}
+
+mo_status mo_lora_forward(
+    const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x, float *y) {
+    moi_lora_job job;
+    mo_status status = moi_lora_begin(&job, desc, tensors);
+    if (status == MO_OK) status = x && y ? moi_lora_weight(&job, 1, x, y) : MO_E_INVALID;
+    for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
+        const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
+        mo_gemm_desc up = moi_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
+        up.trans_b = 1;
+        status = moi_lora_down(&job, moi_lora_seen(&job, x, row, rows), rows);
+        if (status == MO_OK) status = mo_gemm(desc->env, &up, job.h, tensors->b, y + row * job.out);
+    }
+    return status;
+}
+
+/* da += d^T seen and db += s dy^T h */
+static mo_status moi_lora_gradients(
+    const moi_lora_job *job, const float *seen, const float *dy, size_t rows) {
+    const size_t rank = job->d->rank;
+    mo_gemm_desc to_a = moi_lora_product(rank, job->in, rows, 1.0f, 1.0f);
+    mo_gemm_desc to_b = moi_lora_product(job->out, rank, rows, job->scale, 1.0f);
+    mo_status status = MO_OK;
+    to_a.trans_a = to_b.trans_a = 1;
+    if (job->t->da) status = mo_gemm(job->d->env, &to_a, job->between, seen, job->t->da);
+    if (status != MO_OK || !job->t->db) return status;
+    status = moi_lora_down(job, seen, rows);
+    return status == MO_OK ? mo_gemm(job->d->env, &to_b, dy, job->h, job->t->db) : status;
+}
+
+/* dx += drop(d A) for rows of dx from row on; what was seen of x is no longer needed. */
+static mo_status moi_lora_input(const moi_lora_job *job, size_t row, size_t rows, float *dx) {
+    const mo_lora_desc *d = job->d;
+    const int drops = d->dropout != 0.0f;
+    float *to = dx + row * job->in;
+    const mo_gemm_desc g = moi_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
+    const mo_status status =
+        mo_gemm(d->env, &g, job->between, job->t->a, drops ? job->dropped : to);
+    if (status != MO_OK || !drops) return status;
+    moi_lora_mask mask = moi_lora_mask_of(d, (uint64_t)row * job->in);
+    mask.from = job->dropped;
+    mask.to = to;
+    mask.add = 1;
+    mo_parallel_for(d->env->parallel, rows * job->in, 4096, moi_lora_drop, &mask);
+    return MO_OK;
+}
+
+mo_status mo_lora_backward(const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x,
+    const float *dy, float *dx) {
+    moi_lora_job job;
+    mo_status status = moi_lora_begin(&job, desc, tensors);
+    const int gradients = status == MO_OK && (tensors->da || tensors->db);
+    if (status == MO_OK && (!dy || (gradients && !x))) status = MO_E_INVALID;
+    if (status == MO_OK && dx) status = moi_lora_weight(&job, 0, dy, dx);
+    for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
+        const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
+        const float *from = dy + row * job.out;
+        const mo_gemm_desc down = moi_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        status = mo_gemm(desc->env, &down, from, tensors->b, job.between);
+        if (status == MO_OK && gradients)
+            status = moi_lora_gradients(&job, moi_lora_seen(&job, x, row, rows), from, rows);
+        if (status == MO_OK && dx) status = moi_lora_input(&job, row, rows, dx);
+    }
+    return status;
+}
+
+/* ---- merging ------------------------------------------------------------------------------- */
+
+/* Numbers that are encoded at a time: whole rows, or with 4 bits whole blocks, whatever rows they
+ * are in. sum holds all rows that they touch. */
+typedef struct moi_lora_merging {
+    size_t step, rows, sum, scales, total;
+} moi_lora_merging;
+
+static int moi_lora_merge_measure(const mo_weight *w, moi_lora_merging *m) {
+    const size_t unit = moi_weight_is_4bit(w) ? (w->block == 0 ? 64 : w->block) : w->columns;
+    memset(m, 0, sizeof *m);
+    m->step = moi_max((size_t)moi_lora_piece / unit, 1) * unit;
+    m->rows =
+        moi_min(w->rows, moi_weight_is_4bit(w) ? m->step / w->columns + 2 : m->step / w->columns);
+    return moi_lora_part(m->rows, w->columns, &m->sum, &m->total) &&
+        moi_lora_part(mo_weight_workspace_size(w) / sizeof(float), 1, &m->scales, &m->total);
+}
+
+size_t mo_lora_merge_workspace_size(const mo_lora_desc *desc, const mo_weight *weight) {
+    moi_lora_merging m;
+    if (!desc || mo_weight_size(weight) == 0 || !moi_lora_merge_measure(weight, &m)) return 0;
+    return m.total * sizeof(float);
+}
+
+/* sum = rows of the weight from first on + scale times those of B A, or of its transpose */
+static mo_status moi_lora_sum(const mo_lora_desc *d, const mo_weight *w, size_t first, size_t rows,
+    float scale, const float *a, const float *b, float *sum) {
+    mo_gemm_desc g = moi_lora_product(rows, w->columns, d->rank, scale, 1.0f);
+    mo_status status = mo_weight_decode(w, first, rows, sum, d->env->parallel);
+    if (status != MO_OK) return status;
+    if (!d->in_out) return mo_gemm(d->env, &g, b + first * d->rank, a, sum);
+    g.trans_a = g.trans_b = 1;
+    g.lda = w->rows;
+    return mo_gemm(d->env, &g, a + first, b, sum);
+}
+
+/* plain: the weight with its scales as floats */
+static mo_status moi_lora_merge_all(const mo_lora_desc *d, const mo_weight *plain,
+    const moi_lora_merging *m, float scale, const float *a, const float *b) {
+    const size_t n = plain->rows * plain->columns, columns = plain->columns;
+    float *sum = (float *)d->workspace + m->sum;
+    mo_status status = MO_OK;
+    for (size_t at = 0; at < n && status == MO_OK; at += m->step) {
+        const size_t part = moi_min(m->step, n - at), first = at / columns;
+        const size_t rows = moi_ceil_div(at + part, columns) - first;
+        status = moi_lora_sum(d, plain, first, rows, scale, a, b, sum);
+        if (status == MO_OK)
+            status = moi_weight_encode_part(
+                plain, plain->absmax, at, part, sum + (at - first * columns), d->env->parallel);
+    }
+    return status;
+}
+
+static mo_status moi_lora_merge(
+    const mo_lora_desc *d, mo_weight *w, int sign, const float *a, const float *b) {
+    moi_lora_merging m;
+    mo_gemm_operand as_floats;
+    if (!d || !d->env || !a || !b || d->rank == 0 || mo_weight_size(w) == 0) return MO_E_INVALID;
+    if (!moi_lora_merge_measure(w, &m)) return MO_E_OVERFLOW;
+    if (!d->workspace || d->workspace_size < m.total * sizeof(float)) return MO_E_NO_SPACE;
+    float *scales = (float *)d->workspace + m.scales;
+    mo_status status =
+        mo_weight_operand(w, scales, (m.total - m.scales) * sizeof(float), &as_floats);
+    if (status != MO_OK) return status;
+    mo_weight plain = *w;
+    plain.nested = 0;
+    if (moi_weight_is_nested(w)) plain.absmax = scales;
+    status = moi_lora_merge_all(d, &plain, &m, (float)sign * mo_lora_scale(d), a, b);
+    if (status != MO_OK || !moi_weight_is_nested(w)) return status;
+    const size_t block = w->block == 0 ? 64 : w->block;
+    return mo_quant_nested_encode(
+        scales, moi_ceil_div(w->rows * w->columns, block), w->codes, w->absmax2, &w->offset);
+}
+
+mo_status mo_lora_merge(
+    const mo_lora_desc *desc, mo_weight *weight, const float *a, const float *b) {
+    return moi_lora_merge(desc, weight, 1, a, b);
+}
+mo_status mo_lora_unmerge(
+    const mo_lora_desc *desc, mo_weight *weight, const float *a, const float *b) {
+    return moi_lora_merge(desc, weight, -1, a, b);
 }
 
 /* mo_layout_internal.h - what the files of mo_layout share.
@@ -45010,6 +45889,533 @@ mo_status mo_safetensors_shards_commit(mo_safetensors_shards_writer *w) {
         if (status == MO_OK) status = moi_shards_publish(w, &index);
     }
     return moi_shards_end(w, status);
+}
+/* mo_lora_file.c - see mo_lora_file.h. */
+
+static const char moi_lora_prefix[] = "base_model.model.", moi_lora_suffix[] = ".weight";
+enum {
+    MOI_LORA_PREFIX = sizeof moi_lora_prefix - 1,
+    MOI_LORA_SUFFIX = sizeof moi_lora_suffix - 1,
+    MOI_LORA_LONGER = 25, /* bytes that a name has more than its weight's, and the 0 */
+    MOI_LORA_NAME_SIZE = 512,
+    MOI_LORA_CONFIG_LIMIT = 1 << 24
+};
+
+/* ---- names ---------------------------------------------------------------------------------- */
+
+/* Bytes of a weight's name before its end; 0 when it has another end. */
+static size_t moi_lora_stem(const char *weight) {
+    const size_t n = strlen(weight);
+    if (n <= MOI_LORA_SUFFIX) return 0;
+    return strcmp(weight + n - MOI_LORA_SUFFIX, moi_lora_suffix) == 0 ? n - MOI_LORA_SUFFIX : 0;
+}
+
+/* weight is one that has a stem, size enough. */
+static void moi_lora_put_name(const char *weight, char which, char *text, size_t size) {
+    snprintf(text, size, "%s%.*s.lora_%c%s", moi_lora_prefix, (int)moi_lora_stem(weight), weight,
+        which, moi_lora_suffix);
+}
+
+mo_status mo_lora_name(const char *weight, char which, char *text, size_t size) {
+    if (!weight || !text || (which != 'A' && which != 'B')) return MO_E_INVALID;
+    const size_t stem = moi_lora_stem(weight);
+    if (stem == 0 || stem > 0x7fffffff) return MO_E_INVALID;
+    if (size < stem + MOI_LORA_SUFFIX + MOI_LORA_LONGER) return MO_E_NO_SPACE;
+    moi_lora_put_name(weight, which, text, size);
+    return MO_OK;
+}
+
+/* Where ".lora_A.weight" or ".lora_A.default.weight" begins; NULL. */
+static const char *moi_lora_mark(const char *name) {
+    const char *at = strstr(name, ".lora_");
+    if (!at || (at[6] != 'A' && at[6] != 'B') || at[7] != '.') return NULL;
+    return strcmp(strrchr(at, '.'), moi_lora_suffix) == 0 ? at : NULL;
+}
+
+static const char *moi_lora_strip(const char *name) {
+    return strncmp(name, moi_lora_prefix, MOI_LORA_PREFIX) == 0 ? name + MOI_LORA_PREFIX : name;
+}
+
+mo_status mo_lora_target(const char *name, char *which, char *text, size_t size) {
+    if (!name || !which || !text) return MO_E_INVALID;
+    const char *stem = moi_lora_strip(name), *mark = moi_lora_mark(stem);
+    const size_t n = mark ? (size_t)(mark - stem) : strlen(stem);
+    const char *end = mark ? moi_lora_suffix : "";
+    if (size <= n + strlen(end)) return MO_E_NO_SPACE;
+    memcpy(text, stem, n);
+    memcpy(text + n, end, strlen(end) + 1);
+    *which = '\0';
+    if (mark) *which = mark[6];
+    return MO_OK;
+}
+
+/* ---- adapter_config.json -------------------------------------------------------------------- */
+
+/* The last part of a weight's module: c_attn of transformer.h.0.attn.c_attn.weight. */
+static moi_json_text moi_lora_module(const char *weight) {
+    moi_json_text module;
+    const size_t stem = moi_lora_stem(weight);
+    size_t begin = stem;
+    while (begin > 0 && weight[begin - 1] != '.') begin--;
+    module.begin = weight + begin;
+    module.size = stem - begin;
+    return module;
+}
+
+static int moi_lora_module_is_new(const mo_lora_entry *entries, size_t i) {
+    const moi_json_text module = moi_lora_module(entries[i].name);
+    for (size_t k = 0; k < i; k++) {
+        const moi_json_text other = moi_lora_module(entries[k].name);
+        if (other.size == module.size && memcmp(other.begin, module.begin, module.size) == 0)
+            return 0;
+    }
+    return 1;
+}
+
+static void moi_lora_put_text(moi_sink *sink, const char *key, const char *text) {
+    moi_sink_text(sink, "  ");
+    moi_sink_json(sink, key);
+    moi_sink_text(sink, ": ");
+    if (text) moi_sink_json(sink, text);
+    else moi_sink_text(sink, "null");
+    moi_sink_text(sink, ",\n");
+}
+
+static void moi_lora_put_real(moi_sink *sink, const char *key, float x) {
+    char text[40];
+    snprintf(text, sizeof text, "  \"%s\": %.9g,\n", key, (double)x);
+    moi_sink_text(sink, text);
+}
+
+static void moi_lora_put_flag(moi_sink *sink, const char *key, int flag) {
+    char text[48];
+    snprintf(text, sizeof text, "  \"%s\": %s,\n", key, flag ? "true" : "false");
+    moi_sink_text(sink, text);
+}
+
+static void moi_lora_put_modules(moi_sink *sink, const mo_lora_entry *entries, size_t n) {
+    char escaped[6];
+    moi_sink_text(sink, "  \"target_modules\": [");
+    for (size_t i = 0; i < n; i++) {
+        if (!moi_lora_module_is_new(entries, i)) continue;
+        const moi_json_text module = moi_lora_module(entries[i].name);
+        moi_sink_text(sink, i ? ", \"" : "\"");
+        for (size_t k = 0; k < module.size; k++)
+            moi_sink_put(sink, escaped, moi_json_escape(module.begin[k], escaped));
+        moi_sink_text(sink, "\"");
+    }
+    moi_sink_text(sink, "],\n");
+}
+
+static void moi_lora_put_config(
+    moi_sink *sink, const mo_lora_config *config, const mo_lora_entry *entries, size_t n) {
+    const float alpha = config->alpha == 0.0f ? (float)config->rank : config->alpha;
+    moi_sink_text(sink, "{\n");
+    moi_lora_put_text(sink, "peft_type", "LORA");
+    moi_lora_put_text(sink, "task_type", config->task ? config->task : "CAUSAL_LM");
+    moi_lora_put_text(sink, "base_model_name_or_path", config->base);
+    moi_sink_text(sink, "  \"r\": ");
+    moi_sink_u64(sink, config->rank);
+    moi_sink_text(sink, ",\n");
+    moi_lora_put_real(sink, "lora_alpha", alpha);
+    moi_lora_put_real(sink, "lora_dropout", config->dropout);
+    moi_lora_put_flag(sink, "use_rslora", config->rslora);
+    moi_lora_put_flag(sink, "fan_in_fan_out", config->in_out);
+    moi_lora_put_modules(sink, entries, n);
+    moi_lora_put_text(sink, "bias", "none");
+    moi_sink_text(sink, "  \"inference_mode\": true\n}\n");
+}
+
+/* Finite and within the range of either. */
+static int moi_lora_config_valid(const mo_lora_config *c) {
+    return c->rank != 0 && c->alpha >= 0.0f && c->alpha <= 3e38f && c->dropout >= 0.0f &&
+        c->dropout < 1.0f && (!c->base || moi_is_text(c->base)) &&
+        (!c->task || moi_is_text(c->task));
+}
+
+static mo_status moi_lora_check(const char *path, const mo_lora_config *config,
+    const mo_lora_entry *entries, size_t n, const mo_log *log) {
+    if (!moi_lora_config_valid(config))
+        return moi_file_fail(log, path, MO_E_INVALID, "adapter of rank %llu, alpha %g, dropout %g",
+            (unsigned long long)config->rank, (double)config->alpha, (double)config->dropout);
+    for (size_t i = 0; i < n; i++) {
+        const mo_lora_entry *e = &entries[i];
+        if (!e->name || !moi_is_text(e->name) || moi_lora_stem(e->name) == 0 || e->in == 0 ||
+            e->out == 0)
+            return moi_file_fail(log, path, MO_E_INVALID,
+                "adapter %llu has no weight with a name and sizes", (unsigned long long)i);
+    }
+    return MO_OK;
+}
+
+/* The text under a temporary name. */
+static mo_status moi_lora_write_config(mo_output *out, const char *path,
+    const mo_lora_config *config, const mo_lora_entry *entries, size_t n,
+    const mo_lora_file_desc *desc) {
+    moi_sink sink;
+    memset(out, 0, sizeof *out);
+    out->allocator = desc->allocator;
+    out->log = desc->log;
+    moi_sink_begin(&sink, NULL);
+    moi_lora_put_config(&sink, config, entries, n);
+    mo_status status = moi_output_create(out, path, sink.size);
+    if (status != MO_OK) return status;
+    moi_sink_begin(&sink, out);
+    moi_lora_put_config(&sink, config, entries, n);
+    status = moi_sink_end(&sink);
+    return status == MO_OK ? moi_output_seal(out) : status;
+}
+
+mo_status mo_lora_save_config(const char *path, const mo_lora_config *config,
+    const mo_lora_entry *entries, size_t n, const mo_lora_file_desc *desc) {
+    mo_lora_file_desc none;
+    mo_output out;
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    if (!path || !config || !entries || n == 0) return MO_E_INVALID;
+    mo_status status = moi_lora_check(path, config, entries, n, &desc->log);
+    if (status == MO_OK) status = moi_lora_write_config(&out, path, config, entries, n, desc);
+    return status == MO_OK ? moi_output_publish(&out, 1) : status;
+}
+
+/* ---- reading it ----------------------------------------------------------------------------- */
+
+/* What is of no kind that the formulas here cover; NULL = fine. */
+typedef struct moi_lora_parser {
+    moi_json json;
+    mo_lora_config config;
+    const char *unsupported;
+    int has_alpha;
+} moi_lora_parser;
+
+/* The text of a value, whatever it is; white space around it is cut. */
+static int moi_lora_value(moi_json *j, moi_json_text *value) {
+    while (j->at < j->size && strchr(" \n\t\r", j->text[j->at])) j->at++;
+    value->begin = j->text + j->at;
+    if (!moi_json_skip(j)) return 0;
+    value->size = (size_t)(j->text + j->at - value->begin);
+    return 1;
+}
+
+static int moi_lora_real(moi_json *j, float *x) {
+    moi_json_text value;
+    char text[40], *end;
+    if (!moi_lora_value(j, &value)) return 0;
+    if (value.size == 0 || value.size >= sizeof text) return moi_json_fail(j, "expected a number");
+    memcpy(text, value.begin, value.size);
+    text[value.size] = '\0';
+    const double number = strtod(text, &end);
+    if (*end || !(fabs(number) <= 3e38)) return moi_json_fail(j, "expected a number");
+    *x = (float)number;
+    return 1;
+}
+
+/* Whether the value is true; false, null and {} are not. */
+static int moi_lora_flag(moi_json *j, int *flag) {
+    moi_json_text value;
+    if (!moi_lora_value(j, &value)) return 0;
+    *flag = moi_json_is(value, "true");
+    return *flag || moi_json_is(value, "false") || moi_json_is(value, "null")
+        ? 1
+        : moi_json_fail(j, "expected true or false");
+}
+
+/* A value that has to be empty. */
+static int moi_lora_nothing(moi_lora_parser *p, const char *what) {
+    moi_json_text value;
+    if (!moi_lora_value(&p->json, &value)) return 0;
+    size_t i = 1;
+    while (i + 1 < value.size && strchr(" \n\t\r", value.begin[i])) i++;
+    const int empty = value.size >= 2 && *value.begin == '{' && i + 1 == value.size;
+    if (!empty && !moi_json_is(value, "null")) p->unsupported = what;
+    return 1;
+}
+
+static int moi_lora_kind(moi_lora_parser *p) {
+    moi_json_text value;
+    if (!moi_lora_value(&p->json, &value)) return 0;
+    if (!moi_json_is(value, "\"LORA\"")) p->unsupported = "peft_type is not LORA";
+    return 1;
+}
+
+static int moi_lora_parse_field(moi_lora_parser *p, moi_json_text key) {
+    moi_json *j = &p->json;
+    uint64_t rank = 0;
+    int dora = 0;
+    if (moi_json_is(key, "peft_type")) return moi_lora_kind(p);
+    if (moi_json_is(key, "r")) {
+        if (!moi_json_u64(j, &rank)) return 0;
+        p->config.rank = (size_t)rank;
+        return rank == 0 || rank > SIZE_MAX / 8 ? moi_json_fail(j, "r is no rank") : 1;
+    }
+    if (moi_json_is(key, "lora_alpha")) {
+        p->has_alpha = 1;
+        return moi_lora_real(j, &p->config.alpha);
+    }
+    if (moi_json_is(key, "lora_dropout")) return moi_lora_real(j, &p->config.dropout);
+    if (moi_json_is(key, "use_rslora")) return moi_lora_flag(j, &p->config.rslora);
+    if (moi_json_is(key, "fan_in_fan_out")) return moi_lora_flag(j, &p->config.in_out);
+    if (moi_json_is(key, "rank_pattern")) return moi_lora_nothing(p, "rank_pattern");
+    if (moi_json_is(key, "alpha_pattern")) return moi_lora_nothing(p, "alpha_pattern");
+    if (!moi_json_is(key, "use_dora")) return moi_json_skip(j);
+    if (!moi_lora_flag(j, &dora)) return 0;
+    if (dora) p->unsupported = "use_dora";
+    return 1;
+}
+
+static int moi_lora_parse(moi_lora_parser *p) {
+    moi_json *j = &p->json;
+    moi_json_text key;
+    if (!moi_json_open(j, '{')) return 0;
+    for (size_t i = 0; moi_json_item(j, '}', i); i++)
+        if (!moi_json_key(j, &key) || !moi_lora_parse_field(p, key)) return 0;
+    if (j->error || !moi_json_end(j)) return 0;
+    if (p->config.rank == 0) return moi_json_fail(j, "r is missing");
+    return p->has_alpha && moi_lora_config_valid(&p->config)
+        ? 1
+        : moi_json_fail(j, "lora_alpha or lora_dropout is no number that fits");
+}
+
+static mo_status moi_lora_parse_text(
+    const char *path, const char *text, size_t size, mo_lora_config *config, const mo_log *log) {
+    moi_lora_parser p;
+    memset(&p, 0, sizeof p);
+    p.json.text = text;
+    p.json.size = size;
+    if (moi_utf8_prefix(text, size) < size)
+        return moi_file_fail(log, path, MO_E_FORMAT, "not UTF-8");
+    if (!moi_lora_parse(&p))
+        return moi_file_fail(
+            log, path, MO_E_FORMAT, "byte %llu: %s", (unsigned long long)p.json.at, p.json.error);
+    if (p.unsupported)
+        return moi_file_fail(log, path, MO_E_UNSUPPORTED, "%s is not supported", p.unsupported);
+    *config = p.config;
+    return MO_OK;
+}
+
+mo_status mo_lora_load_config(
+    const char *path, mo_lora_config *config, const mo_lora_file_desc *desc) {
+    mo_lora_file_desc none;
+    mo_input in;
+    memset(&none, 0, sizeof none);
+    if (!desc) desc = &none;
+    if (!path || !config) return MO_E_INVALID;
+    memset(&in, 0, sizeof in);
+    mo_status status = moi_input_open(&in, path, &desc->allocator, &desc->log);
+    if (status != MO_OK) return status;
+    const uint64_t bytes = in.size;
+    char *text = NULL;
+    if (bytes == 0 || bytes > MOI_LORA_CONFIG_LIMIT)
+        status = moi_file_fail(&desc->log, path, MO_E_FORMAT, "%llu bytes are no configuration",
+            (unsigned long long)bytes);
+    const size_t size = status == MO_OK ? (size_t)bytes : 0;
+    if (status == MO_OK) {
+        text = (char *)moi_alloc_array(&desc->allocator, size, 1);
+        if (!text)
+            status = moi_file_fail(&desc->log, path, MO_E_NO_MEMORY, "out of memory for its text");
+    }
+    if (status == MO_OK) status = moi_input_read(&in, &desc->log, 0, text, size);
+    if (status == MO_OK) status = moi_lora_parse_text(path, text, size, config, &desc->log);
+    moi_free_array(&desc->allocator, text, size, 1);
+    moi_input_close(&in, &desc->allocator);
+    return status;
+}
+
+/* ---- writing the matrices ------------------------------------------------------------------- */
+
+/* What mo_lora_save needs while it runs: all of it in one block. */
+typedef struct moi_lora_saving {
+    mo_safetensors_entry *entries; /* [2 n] */
+    uint64_t *shapes;              /* [4 n] */
+    char *names, *paths[2];
+    size_t size; /* of the block, which begins with the entries */
+} moi_lora_saving;
+
+static const char moi_lora_model_file[] = "adapter_model.safetensors",
+                  moi_lora_config_file[] = "adapter_config.json";
+
+static mo_status moi_lora_saving_begin(moi_lora_saving *s, const char *folder,
+    const mo_lora_entry *entries, size_t n, const mo_allocator *allocator) {
+    const size_t length = strlen(folder) + 2;
+    size_t n_names = 0, head = 0;
+    memset(s, 0, sizeof *s);
+    for (size_t i = 0; i < n; i++) n_names += 2 * (strlen(entries[i].name) + MOI_LORA_LONGER);
+    if (!moi_mul(n, 2 * sizeof *s->entries + 4 * sizeof *s->shapes, &head)) return MO_E_NO_MEMORY;
+    s->size = head + n_names + 2 * (length + sizeof moi_lora_model_file);
+    s->entries = (mo_safetensors_entry *)moi_alloc_array(allocator, s->size, 1);
+    if (!s->entries) return MO_E_NO_MEMORY;
+    s->shapes = (uint64_t *)(void *)(s->entries + 2 * n);
+    s->names = (char *)(s->shapes + 4 * n);
+    for (int i = 0; i < 2; i++) {
+        s->paths[i] = s->names + n_names + (size_t)i * (length + sizeof moi_lora_model_file);
+        snprintf(s->paths[i], length + sizeof moi_lora_model_file, "%s/%s", folder,
+            i == 0 ? moi_lora_model_file : moi_lora_config_file);
+    }
+    return MO_OK;
+}
+
+/* The entry and name of a matrix: number 2 i is A of entry i, 2 i + 1 its B. */
+static char *moi_lora_list(
+    moi_lora_saving *s, size_t k, const mo_lora_entry *e, size_t rank, mo_dtype dtype, char *name) {
+    const int is_b = (int)(k % 2);
+    const size_t size = strlen(e->name) + MOI_LORA_LONGER;
+    mo_safetensors_entry *to = &s->entries[k];
+    uint64_t *shape = &s->shapes[2 * k];
+    moi_lora_put_name(e->name, is_b ? 'B' : 'A', name, size);
+    shape[0] = is_b ? e->out : rank;
+    shape[1] = is_b ? rank : e->in;
+    memset(to, 0, sizeof *to);
+    to->name = name;
+    to->dtype = dtype;
+    to->n_dims = 2;
+    to->shape = shape;
+    return name + size;
+}
+
+static mo_status moi_lora_write_model(const moi_lora_saving *s, mo_safetensors_writer *w,
+    size_t rank, const mo_lora_entry *entries, size_t n, const mo_lora_file_desc *desc) {
+    static const mo_safetensors_pair format = {"format", "pt"};
+    mo_safetensors_writer_desc writer;
+    writer.allocator = desc->allocator;
+    writer.log = desc->log;
+    writer.metadata = &format;
+    writer.n_metadata = 1;
+    mo_status status = mo_safetensors_create(w, s->paths[0], s->entries, 2 * n, &writer);
+    for (size_t i = 0; i < n && status == MO_OK; i++) {
+        const mo_lora_entry *e = &entries[i];
+        status = mo_safetensors_write_f32(w, desc->dtype, e->a, rank * e->in);
+        if (status == MO_OK) status = mo_safetensors_write_f32(w, desc->dtype, e->b, e->out * rank);
+    }
+    return status == MO_OK ? moi_stw_seal(w) : status;
+}
+
+/* Both on disk under temporary names, then the names. */
+static mo_status moi_lora_write(const moi_lora_saving *s, const mo_lora_config *config,
+    const mo_lora_entry *entries, size_t n, const mo_lora_file_desc *desc) {
+    mo_safetensors_writer w;
+    mo_output out;
+    memset(&w, 0, sizeof w);
+    mo_status status = moi_lora_write_config(&out, s->paths[1], config, entries, n, desc);
+    if (status != MO_OK) return status;
+    status = moi_lora_write_model(s, &w, config->rank, entries, n, desc);
+    if (status == MO_OK) status = moi_output_publish(&w.output, 0);
+    if (status == MO_OK) status = moi_output_publish(&out, 1);
+    mo_safetensors_discard(&w);
+    moi_output_discard(&out);
+    return status;
+}
+
+static int moi_lora_is_float(mo_dtype dtype) {
+    return dtype == MO_DTYPE_F32 || dtype == MO_DTYPE_F16 || dtype == MO_DTYPE_BF16;
+}
+
+static int moi_lora_has_matrices(const mo_lora_entry *entries, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!entries[i].a || !entries[i].b) return 0;
+    return 1;
+}
+
+mo_status mo_lora_save(const char *folder, const mo_lora_config *config,
+    const mo_lora_entry *entries, size_t n, const mo_lora_file_desc *desc) {
+    mo_lora_file_desc d;
+    moi_lora_saving s;
+    memset(&d, 0, sizeof d);
+    if (desc) d = *desc;
+    if (d.dtype == (mo_dtype)0) d.dtype = MO_DTYPE_F32;
+    if (!folder || !config || !entries || n == 0 || !moi_lora_has_matrices(entries, n) ||
+        !moi_lora_is_float(d.dtype))
+        return MO_E_INVALID;
+    mo_status status = moi_lora_check(folder, config, entries, n, &d.log);
+    if (status != MO_OK) return status;
+    status = moi_lora_saving_begin(&s, folder, entries, n, &d.allocator);
+    if (status != MO_OK)
+        return moi_file_fail(&d.log, folder, status, "out of memory for the names");
+    char *name = s.names;
+    for (size_t k = 0; k < 2 * n; k++)
+        name = moi_lora_list(&s, k, &entries[k / 2], config->rank, d.dtype, name);
+    status = moi_lora_write(&s, config, entries, n, &d);
+    moi_free_array(&d.allocator, s.entries, s.size, 1);
+    return status;
+}
+
+/* ---- reading the matrices ------------------------------------------------------------------- */
+
+/* The matrix of this name, in the entry that it belongs to; n when there is none. */
+static size_t moi_lora_find(const char *name, const mo_lora_entry *entries, size_t n, char *which) {
+    char target[MOI_LORA_NAME_SIZE];
+    size_t i = 0;
+    if (mo_lora_target(name, which, target, sizeof target) != MO_OK || !*which) return n;
+    while (i < n && strcmp(moi_lora_strip(entries[i].name), target) != 0) i++;
+    return i;
+}
+
+static mo_status moi_lora_read(
+    const mo_safetensors *st, const mo_safetensors_entry *e, float *to, size_t n) {
+    enum { PIECE = 4096 };
+    uint16_t piece[PIECE];
+    mo_half_desc half;
+    mo_status status = MO_OK;
+    if (e->dtype == MO_DTYPE_F32) return mo_safetensors_read(st, e, 0, to, n * sizeof *to);
+    memset(&half, 0, sizeof half);
+    half.format = e->dtype == MO_DTYPE_BF16 ? MO_HALF_BF16 : MO_HALF_F16;
+    for (size_t at = 0; at < n && status == MO_OK; at += PIECE) {
+        const size_t size = moi_min(n - at, PIECE);
+        status = mo_safetensors_read(st, e, at * sizeof *piece, piece, size * sizeof *piece);
+        if (status == MO_OK) status = mo_half_decode(&half, piece, size, to + at);
+    }
+    return status;
+}
+
+static mo_status moi_lora_load_matrix(const mo_safetensors *st, const mo_safetensors_entry *e,
+    size_t rank, const mo_lora_entry *entry, char which) {
+    char name[MOI_ST_NAME_SIZE];
+    const size_t rows = which == 'A' ? rank : entry->out;
+    const size_t columns = which == 'A' ? entry->in : rank;
+    const char *path = st->input.path;
+    moi_st_printable_name(e->name, name);
+    if (!moi_lora_is_float(e->dtype))
+        return moi_file_fail(&st->log, path, MO_E_FORMAT, "tensor '%s' is %s, not F32, F16 or BF16",
+            name, mo_dtype_name(e->dtype));
+    if (e->n_dims != 2 || e->shape[0] != rows || e->shape[1] != columns)
+        return moi_file_fail(&st->log, path, MO_E_FORMAT, "tensor '%s': shape is not [%llu, %llu]",
+            name, (unsigned long long)rows, (unsigned long long)columns);
+    return moi_lora_read(st, e, which == 'A' ? entry->a : entry->b, rows * columns);
+}
+
+/* How many matrices of an entry the file has. */
+static int moi_lora_count(const mo_safetensors *st, const mo_lora_entry *entry, char wanted) {
+    int n = 0;
+    for (size_t k = 0; k < st->n; k++) {
+        char which;
+        n += moi_lora_find(st->entries[k].name, entry, 1, &which) == 0 && which == wanted;
+    }
+    return n;
+}
+
+mo_status mo_lora_load(
+    const mo_safetensors *st, size_t rank, const mo_lora_entry *entries, size_t n) {
+    char text[MOI_ST_NAME_SIZE];
+    mo_status status = MO_OK;
+    if (!st || rank == 0 || !entries || !moi_lora_has_matrices(entries, n)) return MO_E_INVALID;
+    for (size_t i = 0; i < n; i++)
+        for (char which = 'A'; which <= 'B'; which++) {
+            const int count = moi_lora_count(st, &entries[i], which);
+            if (count != 1)
+                return moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
+                    "lora_%c of '%s' is there %d times", which,
+                    moi_st_printable_name(entries[i].name, text), count);
+        }
+    for (size_t k = 0; k < st->n && status == MO_OK; k++) {
+        const mo_safetensors_entry *e = &st->entries[k];
+        char which = '\0';
+        const size_t i = moi_lora_find(e->name, entries, n, &which);
+        if (i < n) status = moi_lora_load_matrix(st, e, rank, &entries[i], which);
+        else if (which)
+            status = moi_file_fail(&st->log, st->input.path, MO_E_FORMAT,
+                "tensor '%s' belongs to no weight that was asked for",
+                moi_st_printable_name(e->name, text));
+    }
+    return status;
 }
 /* mo_optim_file.c - see mo_optim_file.h. */
 

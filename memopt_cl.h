@@ -28,6 +28,7 @@
  *   cl_quant     8-bit codes with one scale per block
  *   cl_quant4    4-bit codes, NF4 and FP4, and 8-bit codes for their scales
  *   cl_int8      8-bit integers with one scale per row, and their outliers
+ *   cl_weight    a frozen matrix in 32, 16, 8 or 4 bits a number, read by products as it is stored
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_optim     optimizer steps whose states take half a byte to 4 bytes a number
  *   cl_page_optim  the same with the states in host memory, a page at a time on the device
@@ -43,6 +44,7 @@
  *   cl_qkv       the projection to queries, keys and values as one product, and its gradients
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows; cl_distill: a
  *                teacher, or its largest log-probabilities; cl_dpo: preferences between answers
+ *   cl_lora      low-rank adapters on frozen weights of any format; merged into them
  *
  * HOW TO USE IT
  *
@@ -1450,6 +1452,55 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_int8_decode_f16(mo_cl *cl, const mo_
     mo_cl_mem codes, mo_cl_mem absmax, const mo_cl_int8_outliers *outliers, mo_cl_mem x);
 
 #endif
+/* mo_cl_weight.h - mo_weight.h on a device: a frozen matrix in the memory that its format takes,
+ * bit for bit as on the CPU.
+ *
+ * Commands go to the compute queue in their order and are not waited for, but where nested scales
+ * are encoded. */
+#ifndef MEMOPT_CL_WEIGHT_H
+#define MEMOPT_CL_WEIGHT_H
+
+/* mo_cl_weight - mo_weight with device memory; offset is on the host. Since: 0.1 */
+typedef struct mo_cl_weight {
+    mo_gemm_type type;
+    size_t rows, columns, block;
+    int nested;
+    mo_cl_mem data, absmax, codes, absmax2;
+    float offset;
+} mo_cl_weight;
+
+/* mo_cl_weight_size, mo_cl_weight_place, mo_cl_weight_workspace_size - as those of mo_weight.h; the
+ * bytes lie in memory as they do there, so that either can be copied to the other.
+ *
+ * memory  at least mo_cl_weight_size bytes, at a multiple of 4
+ *
+ * Threads: safe for distinct weights
+ * Errors:  MO_E_INVALID (NULL, type, sizes, block, alignment), MO_E_NO_SPACE (size)
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_weight_size(const mo_cl_weight *w);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_weight_place(mo_cl_weight *w, mo_cl_mem memory);
+MEMOPT_API size_t mo_cl_weight_workspace_size(const mo_cl_weight *w);
+
+/* mo_cl_weight_encode - all numbers, as mo_weight_encode.
+ * mo_cl_weight_decode - rows first .. first + n - 1 as float, as mo_weight_decode.
+ * mo_cl_weight_operand - what mo_cl_gemm_mixed reads, as mo_weight_operand.
+ *
+ * x          encode: in, [rows x columns] float; decode: out, [n x columns] float
+ * workspace  mo_cl_weight_workspace_size bytes; {0} where none is needed. Here decode needs it too
+ *
+ * Memory:  the workspace; encoding nested scales: see mo_cl_quant_nested_encode
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, type, sizes, block, rows outside), MO_E_NO_SPACE (workspace),
+ *          MO_E_UNSUPPORTED (does not build), MO_E_NO_MEMORY, what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_weight_encode(
+    mo_cl *cl, mo_cl_weight *w, mo_cl_mem x, mo_cl_mem workspace);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_weight_decode(
+    mo_cl *cl, const mo_cl_weight *w, size_t first, size_t n, mo_cl_mem x, mo_cl_mem workspace);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_weight_operand(
+    mo_cl *cl, const mo_cl_weight *w, mo_cl_mem workspace, mo_cl_gemm_operand *operand);
+
+#endif
 /* mo_cl_accum.h - mo_accum.h on a device: what happens to gradients between backward and the step.
  *
  * Commands go to the compute queue in their order and are not waited for, unless a function hands
@@ -2627,7 +2678,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_dpo_log_probs(
 
 /* mo_cl_linear_dpo - loss of mo_dpo_pairs, and where asked for the gradients.
  *
- * tensors    in   as for mo_cl_linear_ce; weights is {0}, and losses are what the sweeps leave there
+ * tensors    in   as for mo_cl_linear_ce; weights is {0}, losses are what the sweeps leave there
  * reference  in   [2 pairs] of the host
  * log_probs  out  [2 pairs] of the host: the policy's
  * loss       out
@@ -2642,6 +2693,83 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_dpo_log_probs(
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_dpo(const mo_cl_linear_dpo_desc *desc,
     const mo_cl_linear_ce_tensors *tensors, const double *reference, double *log_probs,
     double *loss);
+
+#endif
+/* mo_cl_lora.h - mo_lora.h on a device: low-rank adapters on a frozen weight of any format.
+ *
+ * Commands go to the compute queue in their order and are not waited for, but where merging encodes
+ * nested scales. */
+#ifndef MEMOPT_CL_LORA_H
+#define MEMOPT_CL_LORA_H
+
+/* mo_cl_lora_desc - as mo_lora_desc.
+ *
+ * env        products
+ * workspace  mo_cl_lora_workspace_size bytes, or mo_cl_lora_merge_workspace_size for merging
+ * Since: 0.1 */
+typedef struct mo_cl_lora_desc {
+    size_t rows, rank;
+    float alpha;
+    int rslora, in_out, add;
+    float dropout;
+    uint64_t seed;
+    size_t chunk_rows;
+    const mo_cl_gemm_env *env;
+    mo_cl_mem workspace;
+} mo_cl_lora_desc;
+
+/* mo_cl_lora_tensors - as mo_lora_tensors; da, db {0} = not wanted. Since: 0.1 */
+typedef struct mo_cl_lora_tensors {
+    const mo_cl_weight *weight;
+    mo_cl_mem a, b, da, db;
+} mo_cl_lora_tensors;
+
+/* mo_cl_lora_init - as mo_lora_init, to the bit.
+ *
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, sizes), MO_E_OVERFLOW, MO_E_UNSUPPORTED (does not build), what
+ *          OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_lora_init(
+    mo_cl *cl, size_t in, size_t out, size_t rank, uint64_t seed, mo_cl_mem a, mo_cl_mem b);
+
+/* mo_cl_lora_workspace_size, mo_cl_lora_merge_workspace_size - as those of mo_lora.h.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_cl_lora_workspace_size(
+    const mo_cl_lora_desc *desc, const mo_cl_weight *weight);
+MEMOPT_API size_t mo_cl_lora_merge_workspace_size(
+    const mo_cl_lora_desc *desc, const mo_cl_weight *weight);
+
+/* mo_cl_lora_forward, mo_cl_lora_backward - as mo_lora_forward and mo_lora_backward; the same
+ * numbers are dropped. Products are those of mo_cl_gemm, with its accuracy.
+ *
+ * x   in      [rows x in] float; backward: {0} where neither da nor db is wanted
+ * dy  in      [rows x out] float
+ * y   out     [rows x out] float, in out when desc.add
+ * dx  out     [rows x in] float, in out when desc.add; {0} = not wanted
+ *
+ * Memory:  the workspaces of desc and env
+ * Threads: one at a time
+ * Errors:  MO_E_INVALID (NULL, sizes, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace),
+ *          MO_E_UNSUPPORTED (does not build), what OpenCL says
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_lora_forward(
+    const mo_cl_lora_desc *desc, const mo_cl_lora_tensors *tensors, mo_cl_mem x, mo_cl_mem y);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_lora_backward(const mo_cl_lora_desc *desc,
+    const mo_cl_lora_tensors *tensors, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx);
+
+/* mo_cl_lora_merge, mo_cl_lora_unmerge - as mo_lora_merge and mo_lora_unmerge, as lossy as they.
+ *
+ * Memory:  the workspaces of desc and env; nested scales: see mo_cl_quant_nested_encode
+ * Threads: one at a time
+ * Errors:  as mo_cl_lora_forward; MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_lora_merge(
+    const mo_cl_lora_desc *desc, mo_cl_weight *weight, mo_cl_mem a, mo_cl_mem b);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_lora_unmerge(
+    const mo_cl_lora_desc *desc, mo_cl_weight *weight, mo_cl_mem a, mo_cl_mem b);
 
 #endif
 
@@ -4606,6 +4734,7 @@ static void moi_cl_record_free(mo_cl *cl);
     X(quant8, codec)                                                                               \
     X(quant4, codec)                                                                               \
     X(int8, codec)                                                                                 \
+    X(lora, codec)                                                                                 \
     X(optim_update, double)                                                                        \
     X(optim, optim_update)                                                                         \
     X(optim_blocks, optim_update)                                                                  \
@@ -4672,6 +4801,8 @@ static void moi_cl_record_free(mo_cl *cl);
     X(optim_low, mo_cl_low_orthonormal)                                                            \
     X(optim_low_step, mo_cl_low_scaled)                                                            \
     X(optim_low_step, mo_cl_low_back)                                                              \
+    X(lora, mo_cl_lora_drop)                                                                       \
+    X(lora, mo_cl_lora_init)                                                                       \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)                                                                     \
     X(quant8, mo_cl_quant8_encode)                                                                 \
@@ -9151,6 +9282,50 @@ static const char *const moi_cl_int8_lines[] = {
 "        const ulong row = from[0], column = from[1];\n",
 "        if (row < rows && column < columns)\n",
 "            x[x_off + row * columns + column] = mo_out(as_float(from[2]));\n",
+"    }\n",
+"}\n",
+};
+
+static const char *const moi_cl_lora_lines[] = {
+"/* lora.cl - what adapters need beside products, see mo_lora.h. Behind codec.cl.\n",
+" *\n",
+" * groups  ceil(n / MO_TILE)\n",
+" *\n",
+" * MO_ADD  of mo_cl_lora_drop: 1 adds to the result\n",
+" *\n",
+" * check: -DMO_ADD=0\n",
+" * check: -DMO_ADD=1 */\n",
+"\n",
+"/* to[i] = from[i] scale, or 0 where the random bits of index first + i are below limit */\n",
+"MO_KERNEL void mo_cl_lora_drop(__global const float *from, ulong from_off, __global float *to,\n",
+"    ulong to_off, ulong n, ulong seed, ulong first, uint limit, float scale) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE, index = first + tile;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const uint low = (uint)index, high = (uint)(index >> 32);\n",
+"    const uint key = mo_random_key(seed, high), next = mo_random_key(seed, high + 1u);\n",
+"    __global const float *x = from + from_off + tile;\n",
+"    __global float *y = to + to_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float kept = mo_random_at(low, i, key, next) >= limit ? x[i] * scale : 0.0f;\n",
+"#if MO_ADD\n",
+"        y[i] += kept;\n",
+"#else\n",
+"        y[i] = kept;\n",
+"#endif\n",
+"    }\n",
+"}\n",
+"\n",
+"/* a[i] = (2 u - 1) bound, u from the upper 24 random bits of index i */\n",
+"MO_KERNEL void mo_cl_lora_init(\n",
+"    __global float *a, ulong a_off, ulong n, ulong seed, float bound) {\n",
+"    const ulong tile = (ulong)get_group_id(0) * MO_TILE;\n",
+"    const uint size = (uint)min(n - tile, (ulong)MO_TILE);\n",
+"    const uint low = (uint)tile, high = (uint)(tile >> 32);\n",
+"    const uint key = mo_random_key(seed, high), next = mo_random_key(seed, high + 1u);\n",
+"    __global float *to = a + a_off + tile;\n",
+"    for (uint i = (uint)get_local_id(0); i < size; i += MEMOPT_WG) {\n",
+"        const float u = (float)(mo_random_at(low, i, key, next) >> 8);\n",
+"        to[i] = (u * 1.1920929e-7f - 1.0f) * bound;\n",
 "    }\n",
 "}\n",
 };
@@ -14159,6 +14334,191 @@ mo_status mo_cl_int8_decode_f16(mo_cl *cl, const mo_int8_desc *desc, mo_cl_mem c
     mo_cl_mem absmax, const mo_cl_int8_outliers *outliers, mo_cl_mem x) {
     return moi_cl_int8_decode(cl, desc, &codes, &absmax, outliers, "-DMO_OUT=2", 2, &x);
 }
+/* mo_cl_weight.c - see mo_cl_weight.h. */
+
+/* The same weight on the host, placed from address 64 on: its addresses say where the arrays lie
+ * in a block, and are not used otherwise. */
+static mo_weight moi_cl_weight_like(const mo_cl_weight *w) {
+    mo_weight like;
+    memset(&like, 0, sizeof like);
+    like.type = w->type;
+    like.rows = w->rows;
+    like.columns = w->columns;
+    like.block = w->block;
+    like.nested = w->nested;
+    return like;
+}
+
+static int moi_cl_weight_is_4bit(const mo_cl_weight *w) { return w->type >= MO_GEMM_NF4; }
+static int moi_cl_weight_is_nested(const mo_cl_weight *w) {
+    return moi_cl_weight_is_4bit(w) && w->nested;
+}
+static size_t moi_cl_weight_block(const mo_cl_weight *w) { return w->block == 0 ? 64 : w->block; }
+static size_t moi_cl_weight_scales(const mo_cl_weight *w) {
+    const size_t block = moi_cl_weight_block(w);
+    return (w->rows * w->columns + block - 1) / block;
+}
+
+size_t mo_cl_weight_size(const mo_cl_weight *w) {
+    if (!w) return 0;
+    const mo_weight like = moi_cl_weight_like(w);
+    return mo_weight_size(&like);
+}
+
+size_t mo_cl_weight_workspace_size(const mo_cl_weight *w) {
+    if (!w) return 0;
+    const mo_weight like = moi_cl_weight_like(w);
+    return mo_weight_workspace_size(&like);
+}
+
+/* The part of a block from one address to another; {0} where there is no array. */
+static mo_cl_mem moi_cl_weight_part(
+    const mo_cl_mem *memory, uintptr_t base, const void *begin, uintptr_t end) {
+    mo_cl_mem none;
+    memset(&none, 0, sizeof none);
+    if (!begin) return none;
+    return mo_cl_part(memory, (uintptr_t)begin - base, end - (uintptr_t)begin);
+}
+
+mo_status mo_cl_weight_place(mo_cl_weight *w, mo_cl_mem memory) {
+    const uintptr_t base = 64;
+    const size_t size = mo_cl_weight_size(w);
+    if (size == 0 || !memory.buffer || memory.off % sizeof(float) != 0) return MO_E_INVALID;
+    if (memory.size < size) return MO_E_NO_SPACE;
+    mo_weight like = moi_cl_weight_like(w);
+    const mo_status status = mo_weight_place(&like, (void *)base, size);
+    if (status != MO_OK) return status;
+    const uintptr_t end = base + size;
+    const uintptr_t absmax2 = like.absmax2 ? (uintptr_t)like.absmax2 : end;
+    const uintptr_t codes = like.codes ? (uintptr_t)like.codes : absmax2;
+    const uintptr_t absmax = like.absmax ? (uintptr_t)like.absmax : codes;
+    w->data = moi_cl_weight_part(&memory, base, like.data, absmax);
+    w->absmax = moi_cl_weight_part(&memory, base, like.absmax, codes);
+    w->codes = moi_cl_weight_part(&memory, base, like.codes, absmax2);
+    w->absmax2 = moi_cl_weight_part(&memory, base, like.absmax2, end);
+    return MO_OK;
+}
+
+/* Whether everything is there that the type needs, and scratch for nested scales; the kernels look
+ * at the sizes. */
+static mo_status moi_cl_weight_check(
+    const mo_cl *cl, const mo_cl_weight *w, const mo_cl_mem *workspace) {
+    if (!cl || mo_cl_weight_size(w) == 0 || !w->data.buffer) return MO_E_INVALID;
+    if (w->type < MO_GEMM_INT8) return MO_OK;
+    if (!moi_cl_weight_is_nested(w)) return w->absmax.buffer ? MO_OK : MO_E_INVALID;
+    if (!w->codes.buffer || !w->absmax2.buffer) return MO_E_INVALID;
+    return moi_cl_has_floats(workspace, moi_cl_weight_scales(w)) ? MO_OK : MO_E_NO_SPACE;
+}
+
+static mo_quant4_desc moi_cl_weight_quant4(const mo_cl_weight *w) {
+    mo_quant4_desc d;
+    memset(&d, 0, sizeof d);
+    d.map = w->type == MO_GEMM_FP4 ? MO_QUANT_FP4 : MO_QUANT_NF4;
+    d.block = w->block;
+    return d;
+}
+
+static mo_int8_desc moi_cl_weight_int8(const mo_cl_weight *w, size_t rows) {
+    mo_int8_desc d;
+    memset(&d, 0, sizeof d);
+    d.rows = rows;
+    d.columns = w->columns;
+    return d;
+}
+
+static mo_status moi_cl_weight_copy(mo_cl *cl, mo_cl_mem from, mo_cl_mem to, size_t n) {
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_copy_u32, NULL);
+    moi_cl_mem_arg(&call, &from, sizeof(float), n);
+    moi_cl_mem_arg(&call, &to, sizeof(float), n);
+    moi_cl_u64_arg(&call, n);
+    return moi_cl_run(&call, moi_cl_tiles(cl, n));
+}
+
+/* What follows of a block of memory from a place on. */
+static mo_cl_mem moi_cl_weight_from(mo_cl_mem mem, uint64_t off) {
+    return mo_cl_part(&mem, off, off < mem.size ? mem.size - off : 0);
+}
+
+/* Numbers first .. first + n - 1, which begin at a row (INT8) or a block (4 bits) and end at one or
+ * at the end; absmax stands for w's. */
+static mo_status moi_cl_weight_encode_part(
+    mo_cl *cl, const mo_cl_weight *w, mo_cl_mem absmax, size_t first, size_t n, mo_cl_mem x) {
+    if (moi_cl_weight_is_4bit(w)) {
+        const mo_quant4_desc d = moi_cl_weight_quant4(w);
+        const size_t scale = first / moi_cl_weight_block(w);
+        return mo_cl_quant4_encode(cl, &d, x, n, moi_cl_weight_from(w->data, first / 2),
+            moi_cl_weight_from(absmax, scale * sizeof(float)));
+    }
+    if (w->type == MO_GEMM_INT8) {
+        const mo_int8_desc d = moi_cl_weight_int8(w, n / w->columns);
+        const size_t row = first / w->columns;
+        return mo_cl_int8_encode(cl, &d, x, moi_cl_weight_from(w->data, first),
+            moi_cl_weight_from(absmax, row * sizeof(float)), NULL);
+    }
+    const size_t width = w->type == MO_GEMM_F32 ? sizeof(float) : sizeof(uint16_t);
+    const mo_cl_mem to = moi_cl_weight_from(w->data, first * width);
+    if (w->type == MO_GEMM_BF16) return mo_cl_f32_to_bf16(cl, x, to, n);
+    if (w->type == MO_GEMM_F16) return mo_cl_f32_to_f16(cl, x, to, n);
+    return moi_cl_weight_copy(cl, x, to, n);
+}
+
+mo_status mo_cl_weight_encode(mo_cl *cl, mo_cl_weight *w, mo_cl_mem x, mo_cl_mem workspace) {
+    mo_status status = moi_cl_weight_check(cl, w, &workspace);
+    if (status != MO_OK) return status;
+    const int nested = moi_cl_weight_is_nested(w);
+    const mo_cl_mem absmax = nested ? workspace : w->absmax;
+    status = moi_cl_weight_encode_part(cl, w, absmax, 0, w->rows * w->columns, x);
+    if (status != MO_OK || !nested) return status;
+    return mo_cl_quant_nested_encode(
+        cl, absmax, moi_cl_weight_scales(w), w->codes, w->absmax2, &w->offset);
+}
+
+/* absmax stands for w's. */
+static mo_status moi_cl_weight_decode_part(
+    mo_cl *cl, const mo_cl_weight *w, mo_cl_mem absmax, size_t first, size_t n, mo_cl_mem x) {
+    const size_t at = first * w->columns, count = n * w->columns;
+    if (moi_cl_weight_is_4bit(w)) {
+        const mo_quant4_desc d = moi_cl_weight_quant4(w);
+        return mo_cl_quant4_decode(cl, &d, w->data, absmax, at, count, x);
+    }
+    if (w->type == MO_GEMM_INT8) {
+        const mo_int8_desc d = moi_cl_weight_int8(w, n);
+        return mo_cl_int8_decode(cl, &d, moi_cl_weight_from(w->data, at),
+            moi_cl_weight_from(absmax, first * sizeof(float)), NULL, x);
+    }
+    const size_t width = w->type == MO_GEMM_F32 ? sizeof(float) : sizeof(uint16_t);
+    const mo_cl_mem from = moi_cl_weight_from(w->data, at * width);
+    if (w->type == MO_GEMM_BF16) return mo_cl_bf16_to_f32(cl, from, x, count);
+    if (w->type == MO_GEMM_F16) return mo_cl_f16_to_f32(cl, from, x, count);
+    return moi_cl_weight_copy(cl, from, x, count);
+}
+
+mo_status mo_cl_weight_decode(
+    mo_cl *cl, const mo_cl_weight *w, size_t first, size_t n, mo_cl_mem x, mo_cl_mem workspace) {
+    mo_cl_gemm_operand plain;
+    const mo_status status = mo_cl_weight_operand(cl, w, workspace, &plain);
+    if (status != MO_OK) return status;
+    if (first > w->rows || n > w->rows - first) return MO_E_INVALID;
+    if (!moi_cl_has_floats(&x, n * w->columns)) return MO_E_INVALID;
+    return n == 0 ? MO_OK : moi_cl_weight_decode_part(cl, w, plain.absmax, first, n, x);
+}
+
+mo_status mo_cl_weight_operand(
+    mo_cl *cl, const mo_cl_weight *w, mo_cl_mem workspace, mo_cl_gemm_operand *operand) {
+    mo_status status = moi_cl_weight_check(cl, w, &workspace);
+    if (status == MO_OK && !operand) status = MO_E_INVALID;
+    if (status != MO_OK) return status;
+    const int nested = moi_cl_weight_is_nested(w);
+    if (nested)
+        status = mo_cl_quant_nested_decode(
+            cl, w->codes, w->absmax2, w->offset, moi_cl_weight_scales(w), workspace);
+    if (status != MO_OK) return status;
+    operand->type = w->type;
+    operand->data = w->data;
+    operand->absmax = nested ? workspace : w->absmax;
+    operand->block = w->block;
+    return MO_OK;
+}
 /* mo_cl_accum.c - see mo_cl_accum.h. */
 
 mo_status mo_cl_accum_add(mo_cl *cl, mo_cl_mem grad, float scale, mo_cl_mem sum, size_t n) {
@@ -16940,6 +17300,299 @@ mo_status mo_cl_linear_dpo(const mo_cl_linear_dpo_desc *desc,
     if (status == MO_OK && gradients) status = moi_cl_dpo_sweep(desc, tensors, 1);
     if (status == MO_OK) *loss = found;
     return status;
+}
+/* mo_cl_lora.c - see mo_cl_lora.h. Rows are cut as mo_lora.c cuts them. */
+
+/* The same on the host, for sizes and the scale; what is there alone stays 0. */
+static mo_lora_desc moi_cl_lora_like(const mo_cl_lora_desc *d) {
+    mo_lora_desc like;
+    memset(&like, 0, sizeof like);
+    like.rows = d->rows;
+    like.rank = d->rank;
+    like.alpha = d->alpha;
+    like.rslora = d->rslora;
+    like.in_out = d->in_out;
+    like.dropout = d->dropout;
+    like.chunk_rows = d->chunk_rows;
+    return like;
+}
+
+size_t mo_cl_lora_workspace_size(const mo_cl_lora_desc *desc, const mo_cl_weight *weight) {
+    if (!desc || !weight) return 0;
+    const mo_lora_desc like = moi_cl_lora_like(desc);
+    const mo_weight w = moi_cl_weight_like(weight);
+    return mo_lora_workspace_size(&like, &w);
+}
+
+size_t mo_cl_lora_merge_workspace_size(const mo_cl_lora_desc *desc, const mo_cl_weight *weight) {
+    if (!desc || !weight) return 0;
+    const mo_lora_desc like = moi_cl_lora_like(desc);
+    const mo_weight w = moi_cl_weight_like(weight);
+    return mo_lora_merge_workspace_size(&like, &w);
+}
+
+/* ---- kernels ------------------------------------------------------------------------------- */
+
+mo_status mo_cl_lora_init(
+    mo_cl *cl, size_t in, size_t out, size_t rank, uint64_t seed, mo_cl_mem a, mo_cl_mem b) {
+    size_t n_a, n_b;
+    if (!cl || in == 0 || out == 0 || rank == 0) return MO_E_INVALID;
+    if (!moi_mul(in, rank, &n_a) || !moi_mul(out, rank, &n_b)) return MO_E_OVERFLOW;
+    if (!moi_cl_has_floats(&a, n_a) || !moi_cl_has_floats(&b, n_b)) return MO_E_INVALID;
+    moi_cl_call uniform = moi_cl_begin(cl, MOI_CL_mo_cl_lora_init, "-DMO_ADD=0");
+    moi_cl_mem_arg(&uniform, &a, sizeof(float), n_a);
+    moi_cl_u64_arg(&uniform, n_a);
+    moi_cl_u64_arg(&uniform, seed);
+    moi_cl_f32_arg(&uniform, (float)(1 / sqrt((double)in)));
+    const mo_status status = moi_cl_run(&uniform, moi_cl_tiles(cl, n_a));
+    if (status != MO_OK) return status;
+    moi_cl_call zero = moi_cl_begin(cl, MOI_CL_mo_cl_fill_u32, NULL);
+    moi_cl_mem_arg(&zero, &b, sizeof(float), n_b);
+    moi_cl_u32_arg(&zero, 0);
+    moi_cl_u64_arg(&zero, n_b);
+    return moi_cl_run(&zero, moi_cl_tiles(cl, n_b));
+}
+
+/* Rows of x from row on as the adapter sees them, or what comes back from it added to them. */
+static mo_status moi_cl_lora_drop(const mo_cl_lora_desc *d, int add, size_t in, size_t row,
+    size_t rows, mo_cl_mem from, mo_cl_mem to) {
+    mo_cl *cl = d->env->cl;
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_lora_drop, add ? "-DMO_ADD=1" : "-DMO_ADD=0");
+    moi_cl_mem_arg(&call, &from, sizeof(float), rows * in);
+    moi_cl_mem_arg(&call, &to, sizeof(float), rows * in);
+    moi_cl_u64_arg(&call, rows * in);
+    moi_cl_u64_arg(&call, d->seed);
+    moi_cl_u64_arg(&call, (uint64_t)row * in);
+    moi_cl_u32_arg(&call, (uint32_t)((double)d->dropout * 4294967296.0));
+    moi_cl_f32_arg(&call, (float)(1 / (1 - (double)d->dropout)));
+    return moi_cl_run(&call, moi_cl_tiles(cl, rows * in));
+}
+
+/* ---- forward and backward ------------------------------------------------------------------ */
+
+typedef struct moi_cl_lora_job {
+    const mo_cl_lora_desc *d;
+    const mo_cl_lora_tensors *t;
+    size_t in, out, chunk;
+    float scale;
+    mo_cl_mem h, between, dropped;
+    mo_cl_gemm_operand weight;
+} moi_cl_lora_job;
+
+/* So many floats at the beginning of rest, which moves behind them. */
+static mo_cl_mem moi_cl_lora_carve(mo_cl_mem *rest, size_t n) {
+    const size_t bytes = (n * sizeof(float) + MOI_CACHE_LINE - 1) & ~(size_t)(MOI_CACHE_LINE - 1);
+    const mo_cl_mem part = mo_cl_part(rest, 0, bytes);
+    *rest = moi_cl_weight_from(*rest, bytes);
+    return part;
+}
+
+static mo_cl_mem moi_cl_lora_rows(mo_cl_mem mem, size_t row, size_t columns) {
+    return moi_cl_weight_from(mem, (uint64_t)row * columns * sizeof(float));
+}
+
+static mo_status moi_cl_lora_begin(moi_cl_lora_job *job, const mo_cl_lora_desc *d,
+    const mo_cl_lora_tensors *t, const mo_cl_mem *x) {
+    if (!d || !t || !d->env || !d->env->cl || mo_cl_weight_size(t->weight) == 0)
+        return MO_E_INVALID;
+    if (d->rows == 0 || d->rank == 0 || !(d->dropout >= 0.0f && d->dropout < 1.0f))
+        return MO_E_INVALID;
+    const mo_lora_desc like = moi_cl_lora_like(d);
+    const size_t bytes = mo_cl_lora_workspace_size(d, t->weight);
+    mo_cl_mem rest = d->workspace;
+    if (bytes == 0) return MO_E_OVERFLOW;
+    if (!moi_cl_has_floats(&rest, bytes / sizeof(float))) return MO_E_NO_SPACE;
+    memset(job, 0, sizeof *job);
+    job->d = d;
+    job->t = t;
+    job->in = d->in_out ? t->weight->rows : t->weight->columns;
+    job->out = d->in_out ? t->weight->columns : t->weight->rows;
+    job->chunk = d->chunk_rows == 0 ? 256 : d->chunk_rows;
+    if (job->chunk > d->rows) job->chunk = d->rows;
+    job->scale = mo_lora_scale(&like);
+    size_t n_x;
+    if (!moi_mul(d->rows, job->in, &n_x)) return MO_E_OVERFLOW;
+    if ((x && !moi_cl_has_floats(x, n_x)) || !moi_cl_has_floats(&t->a, d->rank * job->in) ||
+        !moi_cl_has_floats(&t->b, d->rank * job->out))
+        return MO_E_INVALID;
+    job->h = moi_cl_lora_carve(&rest, job->chunk * d->rank);
+    job->between = moi_cl_lora_carve(&rest, job->chunk * d->rank);
+    if (d->dropout != 0.0f) job->dropped = moi_cl_lora_carve(&rest, job->chunk * job->in);
+    return mo_cl_weight_operand(d->env->cl, t->weight, rest, &job->weight);
+}
+
+static mo_gemm_desc moi_cl_lora_product(size_t m, size_t n, size_t k, float alpha, float beta) {
+    mo_gemm_desc g;
+    memset(&g, 0, sizeof g);
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.alpha = alpha;
+    g.beta = beta;
+    return g;
+}
+
+/* x times the weight, or its transpose */
+static mo_status moi_cl_lora_weight(
+    const moi_cl_lora_job *job, int transposed, mo_cl_mem x, mo_cl_mem y) {
+    const mo_cl_lora_desc *d = job->d;
+    const size_t n = transposed ? job->out : job->in, k = transposed ? job->in : job->out;
+    mo_gemm_desc g = moi_cl_lora_product(d->rows, n, k, 1.0f, d->add ? 1.0f : 0.0f);
+    mo_cl_gemm_operand from;
+    memset(&from, 0, sizeof from);
+    from.data = x;
+    g.trans_b = transposed != (d->in_out != 0);
+    return mo_cl_gemm_mixed(d->env, &g, &from, &job->weight, y);
+}
+
+/* What the adapter sees of rows of x from row on. */
+static mo_status moi_cl_lora_seen(
+    const moi_cl_lora_job *job, mo_cl_mem x, size_t row, size_t rows, mo_cl_mem *seen) {
+    *seen = moi_cl_lora_rows(x, row, job->in);
+    if (job->d->dropout == 0.0f) return MO_OK;
+    const mo_status status = moi_cl_lora_drop(job->d, 0, job->in, row, rows, *seen, job->dropped);
+    *seen = job->dropped;
+    return status;
+}
+
+/* h = seen A^T */
+static mo_status moi_cl_lora_down(const moi_cl_lora_job *job, mo_cl_mem seen, size_t rows) {
+    mo_gemm_desc g = moi_cl_lora_product(rows, job->d->rank, job->in, 1.0f, 0.0f);
+    g.trans_b = 1;
+    return mo_cl_gemm(job->d->env, &g, seen, job->t->a, job->h);
+}
+
+mo_status mo_cl_lora_forward(
+    const mo_cl_lora_desc *desc, const mo_cl_lora_tensors *tensors, mo_cl_mem x, mo_cl_mem y) {
+    moi_cl_lora_job job;
+    mo_status status = moi_cl_lora_begin(&job, desc, tensors, &x);
+    if (status == MO_OK) status = moi_cl_lora_weight(&job, 1, x, y);
+    for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.chunk) {
+        const size_t rows = moi_min(job.chunk, desc->rows - row);
+        mo_gemm_desc up = moi_cl_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
+        mo_cl_mem seen;
+        up.trans_b = 1;
+        status = moi_cl_lora_seen(&job, x, row, rows, &seen);
+        if (status == MO_OK) status = moi_cl_lora_down(&job, seen, rows);
+        if (status == MO_OK)
+            status =
+                mo_cl_gemm(desc->env, &up, job.h, tensors->b, moi_cl_lora_rows(y, row, job.out));
+    }
+    return status;
+}
+
+/* da += d^T seen and db += s dy^T h */
+static mo_status moi_cl_lora_gradients(
+    const moi_cl_lora_job *job, mo_cl_mem seen, mo_cl_mem dy, size_t rows) {
+    const size_t rank = job->d->rank;
+    mo_gemm_desc to_a = moi_cl_lora_product(rank, job->in, rows, 1.0f, 1.0f);
+    mo_gemm_desc to_b = moi_cl_lora_product(job->out, rank, rows, job->scale, 1.0f);
+    mo_status status = MO_OK;
+    to_a.trans_a = to_b.trans_a = 1;
+    if (job->t->da.buffer) status = mo_cl_gemm(job->d->env, &to_a, job->between, seen, job->t->da);
+    if (status != MO_OK || !job->t->db.buffer) return status;
+    status = moi_cl_lora_down(job, seen, rows);
+    return status == MO_OK ? mo_cl_gemm(job->d->env, &to_b, dy, job->h, job->t->db) : status;
+}
+
+/* dx += drop(d A) for rows of dx from row on; what was seen of x is no longer needed. */
+static mo_status moi_cl_lora_input(
+    const moi_cl_lora_job *job, size_t row, size_t rows, mo_cl_mem dx) {
+    const mo_cl_lora_desc *d = job->d;
+    const int drops = d->dropout != 0.0f;
+    const mo_cl_mem to = moi_cl_lora_rows(dx, row, job->in);
+    const mo_gemm_desc g = moi_cl_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
+    const mo_status status =
+        mo_cl_gemm(d->env, &g, job->between, job->t->a, drops ? job->dropped : to);
+    if (status != MO_OK || !drops) return status;
+    return moi_cl_lora_drop(d, 1, job->in, row, rows, job->dropped, to);
+}
+
+mo_status mo_cl_lora_backward(const mo_cl_lora_desc *desc, const mo_cl_lora_tensors *tensors,
+    mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx) {
+    moi_cl_lora_job job;
+    const int gradients = tensors && (tensors->da.buffer || tensors->db.buffer);
+    mo_status status = moi_cl_lora_begin(&job, desc, tensors, gradients ? &x : NULL);
+    if (status == MO_OK && dx.buffer) status = moi_cl_lora_weight(&job, 0, dy, dx);
+    for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.chunk) {
+        const size_t rows = moi_min(job.chunk, desc->rows - row);
+        const mo_cl_mem from = moi_cl_lora_rows(dy, row, job.out);
+        const mo_gemm_desc down = moi_cl_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        mo_cl_mem seen;
+        status = mo_cl_gemm(desc->env, &down, from, tensors->b, job.between);
+        if (status == MO_OK && gradients) {
+            status = moi_cl_lora_seen(&job, x, row, rows, &seen);
+            if (status == MO_OK) status = moi_cl_lora_gradients(&job, seen, from, rows);
+        }
+        if (status == MO_OK && dx.buffer) status = moi_cl_lora_input(&job, row, rows, dx);
+    }
+    return status;
+}
+
+/* ---- merging ------------------------------------------------------------------------------- */
+
+enum { moi_cl_lora_piece = 1 << 18 }; /* as in mo_lora.c */
+
+/* sum = rows of the weight from first on + scale times those of B A, or of its transpose */
+static mo_status moi_cl_lora_sum(const mo_cl_lora_desc *d, const mo_cl_weight *w, size_t first,
+    size_t rows, float scale, mo_cl_mem a, mo_cl_mem b, mo_cl_mem sum) {
+    mo_gemm_desc g = moi_cl_lora_product(rows, w->columns, d->rank, scale, 1.0f);
+    mo_status status = moi_cl_weight_decode_part(d->env->cl, w, w->absmax, first, rows, sum);
+    if (status != MO_OK) return status;
+    if (!d->in_out) return mo_cl_gemm(d->env, &g, moi_cl_lora_rows(b, first, d->rank), a, sum);
+    g.trans_a = g.trans_b = 1;
+    g.lda = w->rows;
+    return mo_cl_gemm(d->env, &g, moi_cl_lora_rows(a, first, 1), b, sum);
+}
+
+/* plain: the weight with its scales as floats */
+static mo_status moi_cl_lora_merge_all(const mo_cl_lora_desc *d, const mo_cl_weight *plain,
+    float scale, mo_cl_mem a, mo_cl_mem b, mo_cl_mem sum) {
+    const size_t n = plain->rows * plain->columns, columns = plain->columns;
+    const size_t unit = moi_cl_weight_is_4bit(plain) ? moi_cl_weight_block(plain) : columns;
+    const size_t step = moi_max((size_t)moi_cl_lora_piece / unit, 1) * unit;
+    mo_status status = MO_OK;
+    for (size_t at = 0; at < n && status == MO_OK; at += step) {
+        const size_t part = moi_min(step, n - at), first = at / columns;
+        const size_t rows = (at + part + columns - 1) / columns - first;
+        status = moi_cl_lora_sum(d, plain, first, rows, scale, a, b, sum);
+        if (status == MO_OK)
+            status = moi_cl_weight_encode_part(d->env->cl, plain, plain->absmax, at, part,
+                moi_cl_lora_rows(sum, at - first * columns, 1));
+    }
+    return status;
+}
+
+static mo_status moi_cl_lora_merge(
+    const mo_cl_lora_desc *d, mo_cl_weight *w, int sign, mo_cl_mem a, mo_cl_mem b) {
+    mo_cl_gemm_operand as_floats;
+    if (!d || !d->env || !d->env->cl || d->rank == 0 || mo_cl_weight_size(w) == 0)
+        return MO_E_INVALID;
+    const size_t bytes = mo_cl_lora_merge_workspace_size(d, w);
+    const size_t scales = mo_cl_weight_workspace_size(w);
+    if (bytes == 0) return MO_E_OVERFLOW;
+    if (!moi_cl_has_floats(&d->workspace, bytes / sizeof(float))) return MO_E_NO_SPACE;
+    const mo_cl_mem sum = mo_cl_part(&d->workspace, 0, bytes - scales);
+    const mo_cl_mem scratch = mo_cl_part(&d->workspace, bytes - scales, scales);
+    mo_status status = mo_cl_weight_operand(d->env->cl, w, scratch, &as_floats);
+    if (status != MO_OK) return status;
+    const mo_lora_desc like = moi_cl_lora_like(d);
+    mo_cl_weight plain = *w;
+    plain.nested = 0;
+    plain.absmax = as_floats.absmax;
+    status = moi_cl_lora_merge_all(d, &plain, (float)sign * mo_lora_scale(&like), a, b, sum);
+    if (status != MO_OK || !moi_cl_weight_is_nested(w)) return status;
+    return mo_cl_quant_nested_encode(
+        d->env->cl, scratch, moi_cl_weight_scales(w), w->codes, w->absmax2, &w->offset);
+}
+
+mo_status mo_cl_lora_merge(
+    const mo_cl_lora_desc *desc, mo_cl_weight *weight, mo_cl_mem a, mo_cl_mem b) {
+    return moi_cl_lora_merge(desc, weight, 1, a, b);
+}
+mo_status mo_cl_lora_unmerge(
+    const mo_cl_lora_desc *desc, mo_cl_weight *weight, mo_cl_mem a, mo_cl_mem b) {
+    return moi_cl_lora_merge(desc, weight, -1, a, b);
 }
 
 #if defined(__GNUC__) || defined(__clang__)

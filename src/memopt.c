@@ -51,6 +51,7 @@
 #include "mo_int8.c"
 #include "mo_gemm_internal.h"
 #include "mo_gemm.c"
+#include "mo_weight.c"
 #include "mo_params.c"
 #include "mo_accum.c"
 #include "mo_optim_rules.h"
@@ -78,6 +79,7 @@
 #include "mo_loss.c"
 #include "mo_distill.c"
 #include "mo_dpo.c"
+#include "mo_lora.c"
 
 #include "mo_layout_internal.h"
 #include "mo_layout.c"
@@ -141,6 +143,7 @@
 #include "mo_safetensors.c"
 #include "mo_safetensors_writer.c"
 #include "mo_safetensors_shards.c"
+#include "mo_lora_file.c"
 #include "mo_optim_file.c"
 #include "mo_checkpoint_internal.h"
 #include "mo_checkpoint_sum.c"

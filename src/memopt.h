@@ -25,6 +25,7 @@
  *   int8         8-bit integers with one scale per row, outliers kept apart
  *   gemm         the one matrix product that the rest uses, also on 16-, 8- and 4-bit matrices; a
  *                hook for your BLAS
+ *   weight       a frozen matrix in 32, 16, 8 or 4 bits a number, read by products as it is stored
  *   params       the list of parameters: name, shape, data, gradient, ties
  *   norm, act    LayerNorm, RMSNorm, GELU and SwiGLU whose output need not be kept
  *   rope         rotary position embedding, in place
@@ -35,6 +36,7 @@
  *   qkv          the projection to queries, keys and values as one product, and its gradients
  *   loss         cross-entropy without the logits of the whole batch; distill: a teacher, or its
  *                largest log-probabilities; dpo: preferences between answers
+ *   lora         low-rank adapters on frozen weights of any format; merged into them
  *   accum        gradient accumulation, clipping, loss scaling
  *   optim        fourteen optimizers over fp32, bf16, 8-bit or (AdamW) 4-bit states
  *   release      updates inside backward, and clipping there
@@ -58,6 +60,7 @@
  *                hand; the order of what is streamed
  *   safetensors  read and write safetensors files; safetensors_shards: split over several
  *   gguf         read and write GGUF files; gguf_type: their element types, to and from floats
+ *   lora_file    adapters in the files of PEFT
  *   optim_file   optimizer states in them: split, merged, requantized
  *   checkpoint   a whole run in one of them: saved, kept by count, resumed after a kill
  *   page         an array of which a few pages are in memory, the rest in a file
@@ -160,6 +163,7 @@ extern "C" {
 #include "mo_quant4.h"
 #include "mo_int8.h"
 #include "mo_gemm.h"
+#include "mo_weight.h"
 #include "mo_params.h"
 #include "mo_accum.h"
 #include "mo_optim.h"
@@ -177,6 +181,7 @@ extern "C" {
 #include "mo_loss.h"
 #include "mo_distill.h"
 #include "mo_dpo.h"
+#include "mo_lora.h"
 
 #include "mo_layout.h"
 #include "mo_layout_svg.h"
@@ -200,6 +205,7 @@ extern "C" {
 #include "mo_safetensors.h"
 #include "mo_safetensors_writer.h"
 #include "mo_safetensors_shards.h"
+#include "mo_lora_file.h"
 #include "mo_optim_file.h"
 #include "mo_checkpoint.h"
 #include "mo_gguf_type.h"

@@ -81,6 +81,7 @@
 #include "mo_cl_quant.c"
 #include "mo_cl_quant4.c"
 #include "mo_cl_int8.c"
+#include "mo_cl_weight.c"
 #include "mo_cl_accum.c"
 #include "mo_cl_optim.c"
 #include "mo_cl_optim_low.c"
@@ -100,6 +101,7 @@
 #include "mo_cl_loss.c"
 #include "mo_cl_distill.c"
 #include "mo_cl_dpo.c"
+#include "mo_cl_lora.c"
 
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop

@@ -27,6 +27,7 @@
  *   cl_quant     8-bit codes with one scale per block
  *   cl_quant4    4-bit codes, NF4 and FP4, and 8-bit codes for their scales
  *   cl_int8      8-bit integers with one scale per row, and their outliers
+ *   cl_weight    a frozen matrix in 32, 16, 8 or 4 bits a number, read by products as it is stored
  *   cl_accum     gradients: sums over micro-batches, norms, clipping
  *   cl_optim     optimizer steps whose states take half a byte to 4 bytes a number
  *   cl_page_optim  the same with the states in host memory, a page at a time on the device
@@ -42,6 +43,7 @@
  *   cl_qkv       the projection to queries, keys and values as one product, and its gradients
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows; cl_distill: a
  *                teacher, or its largest log-probabilities; cl_dpo: preferences between answers
+ *   cl_lora      low-rank adapters on frozen weights of any format; merged into them
  *
  * HOW TO USE IT
  *
@@ -116,6 +118,7 @@ extern "C" {
 #include "mo_cl_quant.h"
 #include "mo_cl_quant4.h"
 #include "mo_cl_int8.h"
+#include "mo_cl_weight.h"
 #include "mo_cl_accum.h"
 #include "mo_cl_optim.h"
 #include "mo_cl_page_optim.h"
@@ -133,6 +136,7 @@ extern "C" {
 #include "mo_cl_loss.h"
 #include "mo_cl_distill.h"
 #include "mo_cl_dpo.h"
+#include "mo_cl_lora.h"
 
 #ifdef __cplusplus
 }

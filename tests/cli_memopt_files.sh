@@ -636,6 +636,17 @@ test_merge_lora_adds_the_product() {
     [ "$(last_bytes out.safetensors 16)" = 0000e040000050410000104100008841 ]
 }
 
+test_merge_lora_passes_over_what_a_checkpoint_has_beside_adapters() {
+    tensor base x.weight F32 2,2 16 '\0\0\x80\x3f\0\0\x80\x3f\0\0\x80\x3f\0\0\x80\x3f' # ones
+    model lora "{\"x.lora_A.weight\":{\"dtype\":\"F32\",\"shape\":[1,2],\"data_offsets\":[0,8]},\
+\"x.lora_B.weight\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[8,16]},\
+\"optimizer.x.lora_A.weight.m\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[16,20]},\
+\"memopt.checksum\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[20,24]}}" \
+        '\0\0\x80\x3f\0\0\0\x40\0\0\x40\x40\0\0\x80\x40\0\0\0\0\0\0\0\0'
+    ends 0 merge-lora base lora out.safetensors --alpha 2
+    [ "$(last_bytes out.safetensors 16)" = 0000e040000050410000104100008841 ]
+}
+
 test_merge_lora_reads_the_folder_of_peft() {
     mkdir a
     tensor base x.weight F32 2,2 16 '\0\0\x80\x3f\0\0\x80\x3f\0\0\x80\x3f\0\0\x80\x3f'

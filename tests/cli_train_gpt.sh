@@ -720,6 +720,70 @@ test_shared_blocks_are_saved_once_and_resumed_bit_for_bit() {
     train m "${from[@]}" --init whole.st --strategy none # two blocks are a network too
 }
 
+# ---- adapters ---------------------------------------------------------------------------------
+
+test_lora_trains_adapters_alone() {
+    local base n
+    train f32 "${tiny[@]}" --strategy lora=4,base=f32 --save f32.st
+    header_of f32.st > header
+    # Of each block four pairs, A [4, in] and B [out, 4] of weights from 3, 1, 4 to 1, 1, 4 widths.
+    n=$(grep -o '"base_model.model.transformer.h.[0-9]*.[a-z_.]*.lora_[AB].weight":' header | wc -l)
+    [ $((n % 8)) = 0 ] && [ "$n" -ge 8 ] || say "f32.st has $n adapters"
+    if grep -q '"wte.weight"\|"h.0.attn.c_attn.weight"' header; then say "weights are saved"; fi
+    [ "$(number f32.json optimizer)" = $((2 * $(number f32.json grad))) ]
+    for base in bf16 f16 int8 nf4 fp4; do
+        train $base "${tiny[@]}" --strategy lora=4,base=$base
+        [ "$(number $base.json param)" -lt "$(number f32.json param)" ] ||
+            say "$base is no smaller than f32"
+        within 0.05 "$(losses f32.json)" "$(losses $base.json)"
+    done
+    losses f32.json | awk '{ exit !($NF < $1) }' || say "nothing is learned"
+}
+
+test_lora_begins_as_the_model() {
+    train a "${plain[@]}" --steps 1
+    train b "${plain[@]}" --steps 1 --strategy lora=2
+    within 1e-5 "$(losses a.json)" "$(losses b.json)"
+}
+
+test_lora_checkpoints_and_chunks_as_others_do() {
+    local more
+    train a "${tiny[@]}" --strategy lora=2,base=nf4 --steps 4 --clip 0.5
+    for more in checkpoint=block checkpoint=optimal paged loss=7; do
+        train b "${tiny[@]}" --strategy "lora=2,base=nf4,$more" --steps 4 --clip 0.5
+        within 1e-5 "$(losses a.json)" "$(losses b.json)"
+    done
+}
+
+test_lora_resumes_bit_for_bit() {
+    local lora=(--strategy lora=2,base=nf4)
+    train whole "${tiny[@]}" "${lora[@]}" --steps 6 --save whole.st
+    train first "${tiny[@]}" "${lora[@]}" --steps 3 --save part.st
+    train second "${tokens[@]}" "${init[@]}" --threads 1 --resume part.st "${lora[@]}" --steps 3 \
+        --save both.st
+    same "$(last_losses whole.json 4)" "$(losses second.json)"
+    cmp whole.st both.st || say "the files differ"
+    refuses 2 "--resume: lora needs the --init" "${tokens[@]}" --resume part.st "${lora[@]}"
+    refuses 1 "adapters on base=nf4, not base=int8" "${tokens[@]}" "${init[@]}" --resume part.st \
+        --strategy lora=2,base=int8
+}
+
+test_lora_saves_what_peft_reads() {
+    mkdir a
+    train a "${tiny[@]}" --strategy lora=2 --steps 1 --save a/adapter_model.safetensors --half
+    header_of a/adapter_model.safetensors | grep -q '.lora_A.weight":{"dtype":"F16","shape":\[2,'
+    grep -q '"r": 2,' a/adapter_config.json
+    grep -q '"lora_alpha": 4,' a/adapter_config.json
+    grep -q '"target_modules": \["c_attn", "c_proj", "c_fc"\]' a/adapter_config.json
+}
+
+test_lora_that_cannot_be_is_refused() {
+    refuses 2 "base=nf4 needs lora=R" "${tiny[@]}" --strategy base=nf4
+    refuses 2 "unknown 'base=x'" "${tiny[@]}" --strategy lora=1,base=x
+    refuses 2 "lora=0 is not a whole number" "${tiny[@]}" --strategy lora=0
+    refuses 2 "lora excludes" "${tiny[@]}" --strategy lora=1,release
+}
+
 # ---- save, resume, init ------------------------------------------------------------------------
 
 # continues NAME FIRST SECOND: 12 steps under FIRST are 6 under FIRST and 6 more under SECOND.
@@ -1384,6 +1448,13 @@ test_device_trains_bf16_parameters() {
     train second "${tokens[@]}" --batch 3 --steps 6 --lr 1e-3 --threads 1 --resume at.st
     train whole "${plain[@]}" --strategy precision=bf16,optim=8bit
     within 2e-3 "$(last_losses whole.json 7)" "$(losses second.json)"
+}
+
+test_device_trains_adapters_as_the_cpu() {
+    device
+    train a "${tiny[@]}" --strategy lora=2,base=nf4 --steps 3
+    train b "${tiny[@]}" --strategy lora=2,base=nf4 --steps 3 "${on[@]}"
+    within 1e-4 "$(losses a.json)" "$(losses b.json)"
 }
 
 # Schedules and copies to the host change no bit: the same kernels run on the same numbers.

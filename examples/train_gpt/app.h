@@ -45,6 +45,8 @@ typedef struct strategy {
     bool bf16;            // matrices of blocks are; norms, biases and embeddings stay fp32
     bool paged;           // states are in pages, of which not all are resident
     uint64_t resident;    // most bytes that are; 0 = an eighth of the states
+    size_t lora;          // rank of adapters, which alone are trained; 0 = none
+    mo_gemm_type base;    // of the weights that have adapters
 } strategy;
 
 enum {
@@ -87,6 +89,9 @@ void strategy_format(const strategy *s, char *text, size_t size);
 // "f32", "8bit", ... and back; MO_OPTIM_PRECISION_COUNT for another word of n characters
 const char *precision_name(mo_optim_precision precision);
 mo_optim_precision precision_find(const char *word, size_t n);
+// "f32", "nf4", ... and back; MO_GEMM_TYPE_COUNT for another word
+const char *base_name(mo_gemm_type type);
+mo_gemm_type base_find(const char *word, size_t n);
 void format_mib(uint64_t bytes, char *text, size_t size);
 
 // ---- tokens -----------------------------------------------------------------------------------
@@ -221,6 +226,11 @@ void gpt_chain_free(gpt_chain *g);
 // What the stages compute with. On a device the addresses stand for bytes there, and a call returns
 // before it is done. Workspaces and threads of the descs are left to the kernels.
 typedef struct gpt_run gpt_run;
+// A frozen weight and the two matrices of its adapter.
+typedef struct gpt_adapted {
+    const mo_weight *weight;
+    const mo_param *a, *b;
+} gpt_adapted;
 struct gpt_kernels {
     // y = bias (+ residual, when it is not NULL) in every row; dbias += sums of the columns of dy
     void (*bias_forward)(const gpt_run *run, const float *bias, const float *residual, size_t rows,
@@ -229,6 +239,13 @@ struct gpt_kernels {
         const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias);
     void (*gemm)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const float *b, float *c);
+    // y += x weight and the adapter's share; gradients of the adapter; dx
+    void (*lora_forward)(
+        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, float *y);
+    void (*lora_backward_adapter)(
+        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, const float *dy);
+    void (*lora_backward_input)(
+        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *dy, float *dx);
     // b: a parameter as it is stored; bf16 is decoded by panels, and never stands there as fp32
     void (*gemm_param)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const mo_param *b, float *c);
@@ -278,12 +295,14 @@ struct gpt_run {
     struct device *device; // NULL = the CPU
     const gpt_config *config;
     const mo_params *params;
-    size_t batch;    // sequences in a micro-batch
-    int act;         // bits of codes
-    uint64_t seed;   // of the step
-    size_t n_blocks; // that the chain has
-    bool halves;     // stages are halves of them
-    bool fresh;      // gradients of matrices are written, not added to
+    const mo_weight *weights;       // NULL = no adapters
+    size_t rank, n_base, lora_size; // of them: rank, first, bytes at the end of the workspace
+    size_t batch;                   // sequences in a micro-batch
+    int act;                        // bits of codes
+    uint64_t seed;                  // of the step
+    size_t n_blocks;                // that the chain has
+    bool halves;                    // stages are halves of them
+    bool fresh;                     // gradients of matrices are written, not added to
     const int32_t *inputs, *targets;
     const float *rope_table; // NULL = none
     size_t loss_rows;
@@ -378,6 +397,8 @@ struct trainer {
     gpt_config config;
     corpus corpus;
     mo_params params;
+    size_t n_base;      // without adapters
+    mo_weight *weights; // [n_base] where rows is not 0: frozen in the format of base=
     mo_optim_desc optim;
     const backend *backend;
     device *device;
@@ -450,6 +471,25 @@ double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_
 // The strategy to run: as given, or the fastest that fits the budget. Fails when none does. Says
 // why on stderr.
 strategy trainer_choose(const trainer *t, uint64_t budget, bool say);
+
+// Whether parameter i has a gradient under this strategy; the bytes that its numbers take.
+bool trainer_trains(const trainer *t, const strategy *s, size_t i);
+size_t trainer_param_bytes(const trainer *t, const strategy *s, size_t i);
+
+// ---- adapters ---------------------------------------------------------------------------------
+
+void lora_add_params(trainer *t); // behind the model's; nothing without lora=
+void lora_bind(trainer *t);       // weights to the addresses of their parameters
+void lora_init(trainer *t);       // first values of the adapters
+// Whether parameter i is in the format of base=; then what writes it, and what reads it.
+bool lora_stores(const trainer *t, size_t i);
+void lora_store(trainer *t, size_t i, const float *x);
+float *lora_merged(const trainer *t, size_t i);
+mo_lora_desc lora_desc(size_t rank, size_t rows);
+size_t lora_workspace_size(const trainer *t, const strategy *s);
+gpt_adapted lora_linear(const gpt_run *run, size_t layer, int which);
+mo_lora_tensors lora_tensors(const gpt_adapted *l, bool gradients);
+void lora_save_config(const trainer *t, const char *path);
 
 // ---- paged states -----------------------------------------------------------------------------
 
@@ -555,6 +595,7 @@ void checkpoint_find(trainer *t); // the file that --resume means
 void checkpoint_read_config(trainer *t, const char *path, bool resume);
 // As of --init, and what the file says of heads and rotary positions.
 void checkpoint_read_teacher(trainer *t, const char *path);
+void checkpoint_read_settings(trainer *t, const char *path); // of a run to resume, without shapes
 void checkpoint_check_params(const trainer *t, const char *path);
 void checkpoint_load(trainer *t, const char *path, bool resume);
 void checkpoint_save(const trainer *t, const char *path);

@@ -122,7 +122,7 @@ const mo_param *gpt_part(const gpt_config *c, const mo_params *params, size_t la
 }
 
 const mo_param *gpt_last_norm(const gpt_config *c, const mo_params *params) {
-    return &params->items[params->n - 1 - gpt_head_params(c)];
+    return &params->items[gpt_front(c) + c->layers * c->arch->n_params];
 }
 
 // ---- first values -----------------------------------------------------------------------------

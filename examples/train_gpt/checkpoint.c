@@ -132,6 +132,10 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     take_setting(t, st, path, "--seed", "memopt.seed");
     const char *optim = mo_safetensors_metadata(st, "memopt.optim");
     const char *norm = mo_safetensors_metadata(st, "memopt.norm");
+    const char *base = mo_safetensors_metadata(st, "memopt.base");
+    if (t->o->strategy.lora && (!base || strcmp(base, base_name(t->o->strategy.base)) != 0))
+        fail(EXIT_BAD, "%s: adapters on base=%s, not base=%s", path, base ? base : "(none)",
+            base_name(t->o->strategy.base));
     t->step = number(st, path, "memopt.step", 0);
     t->position = number(st, path, "memopt.position", 0);
     if (mo_safetensors_metadata(st, "memopt.epoch")) t->epoch = number(st, path, "memopt.epoch", 0);
@@ -222,6 +226,20 @@ static void take_share(trainer *t, const mo_safetensors *st, const char *path) {
     t->config.share = t->own.strategy.share = (size_t)share;
 }
 
+static void check_seq(const gpt_config *c, const char *path) {
+    if (c->seq > c->positions)
+        fail(EXIT_BAD, "%s: --seq is %zu, but '%s' has %zu positions", path, c->seq,
+            c->arch->positions, c->positions);
+}
+
+void checkpoint_read_settings(trainer *t, const char *path) {
+    mo_safetensors st;
+    open_file(&st, path);
+    read_resume(t, &st, path);
+    check_seq(&t->config, path);
+    mo_safetensors_close(&st);
+}
+
 void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     mo_safetensors st;
     gpt_config *c = &t->config;
@@ -239,9 +257,7 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     if (resume) read_resume(t, &st, path);
     c->kv_heads = t->o->kv_heads ? t->o->kv_heads : c->heads;
     if (arch->llama) read_kv_heads(t, &st, path);
-    if (c->seq > c->positions)
-        fail(EXIT_BAD, "%s: --seq is %zu, but '%s' has %zu positions", path, c->seq,
-            arch->positions, c->positions);
+    check_seq(c, path);
     mo_safetensors_close(&st);
 }
 
@@ -271,7 +287,24 @@ static const mo_safetensors_entry *need_param(
     return need(st, path, p->name, dtype, shape, p->n_dims);
 }
 
-static void load_param(const trainer *t, mo_safetensors *st, const char *path, const mo_param *p) {
+static void load_stored(trainer *t, mo_safetensors *st, const char *path, size_t i) {
+    const mo_param *p = &t->params.items[i];
+    const mo_safetensors_entry *e = need_param(st, path, p);
+    const size_t stored = (size_t)(e->end - e->begin);
+    float *x = allocate(p->n * sizeof *x);
+    void *from = e->dtype == MO_DTYPE_BF16 ? allocate(stored) : x;
+    if (mo_safetensors_read(st, e, 0, from, stored) != MO_OK) exit(EXIT_BAD);
+    if (from != x) mo_bf16_to_f32(from, x, p->n, &t->parallel), free(from);
+    lora_store(t, i, x);
+    free(x);
+}
+
+static void load_param(trainer *t, mo_safetensors *st, const char *path, size_t i) {
+    const mo_param *p = &t->params.items[i];
+    if (lora_stores(t, i)) {
+        load_stored(t, st, path, i);
+        return;
+    }
     const mo_safetensors_entry *e = need_param(st, path, p);
     const bool is_bf16 = e->dtype == MO_DTYPE_BF16, same = is_bf16 == (p->is_bf16 != 0);
     const size_t size = mo_param_bytes(p), stored = (size_t)(e->end - e->begin);
@@ -287,7 +320,7 @@ static void load_param(const trainer *t, mo_safetensors *st, const char *path, c
 void checkpoint_check_params(const trainer *t, const char *path) {
     mo_safetensors st;
     open_file(&st, path);
-    for (size_t i = 0; i < t->params.n; i++) {
+    for (size_t i = 0; i < (t->n_base ? t->n_base : t->params.n); i++) {
         const mo_param *p = &t->params.items[i];
         if (p->tied_to == i) need_param(&st, path, p);
     }
@@ -297,9 +330,10 @@ void checkpoint_check_params(const trainer *t, const char *path) {
 static void load_weights(trainer *t, const char *path) {
     mo_safetensors st;
     open_file(&st, path);
-    for (size_t i = 0; i < t->params.n; i++)
-        if (t->params.items[i].tied_to == i) load_param(t, &st, path, &t->params.items[i]);
+    for (size_t i = 0; i < (t->n_base ? t->n_base : t->params.n); i++)
+        if (t->params.items[i].tied_to == i) load_param(t, &st, path, i);
     mo_safetensors_close(&st);
+    lora_init(t);
 }
 
 // ---- a whole run ------------------------------------------------------------------------------
@@ -321,13 +355,16 @@ enum {
     ARCH,
     NORM,
     SHARE,
-    ROPE_THETA, // the last: of llama alone
+    LAST, // these, then one of llama's or of adapters
+    ROPE_THETA = LAST,
+    BASE = LAST,
     N_VALUES
 };
 typedef struct whole_run {
     mo_checkpoint run;
     mo_checkpoint_desc desc;
     mo_checkpoint_value values[N_VALUES];
+    mo_params params; // those that are saved: with lora the adapters alone
     mo_optim_state *states;
     char texts[N_VALUES][32];
 } whole_run;
@@ -375,17 +412,30 @@ static void put_values(whole_run *w, const trainer *t) {
     put_real(w, NORM, "norm", t->norm);
     put_number(w, SHARE, "share", t->config.share);
     put_text(w, ARCH, "arch", t->config.arch->name);
-    put_real(w, ROPE_THETA, "rope_theta", t->config.rope_theta);
+    if (t->o->strategy.lora) put_text(w, BASE, "base", base_name(t->o->strategy.base));
+    else put_real(w, ROPE_THETA, "rope_theta", t->config.rope_theta);
+}
+
+// What is saved, as a list of its own.
+static void list_saved(whole_run *w, const trainer *t) {
+    const size_t begin = t->o->strategy.lora ? t->n_base : 0;
+    w->params.n = t->params.n - begin;
+    w->params.items = allocate(w->params.n * sizeof *w->params.items);
+    for (size_t i = 0; i < w->params.n; i++) {
+        w->params.items[i] = t->params.items[begin + i];
+        w->params.items[i].tied_to -= begin;
+    }
 }
 
 static void whole_open(whole_run *w, const trainer *t) {
     mo_checkpoint_state *states = allocate(t->params.n * sizeof *states);
     size_t n = 0;
     memset(w, 0, sizeof *w);
+    list_saved(w, t);
     w->states = allocate(t->params.n * sizeof *w->states);
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        if (p->tied_to != i) continue;
+        if (!trainer_trains(t, &t->o->strategy, i)) continue;
         check(mo_optim_state_attach(&t->optim, p->n, t->state_at[i],
                   mo_optim_state_size(&t->optim, p->n), &w->states[n]),
             p->name);
@@ -395,11 +445,11 @@ static void whole_open(whole_run *w, const trainer *t) {
     }
     put_values(w, t);
     w->run = (mo_checkpoint){.step = t->step,
-        .params = &t->params,
+        .params = &w->params,
         .states = states,
         .n_states = n,
         .values = w->values,
-        .n_values = t->config.arch->llama ? N_VALUES : ROPE_THETA};
+        .n_values = t->config.arch->llama || t->o->strategy.lora ? N_VALUES : LAST};
     w->desc.log = app_log;
     w->desc.keep = t->o->keep;
     w->desc.trusted = t->verified;
@@ -410,6 +460,7 @@ static void whole_open(whole_run *w, const trainer *t) {
 static void whole_close(whole_run *w) {
     free((void *)(uintptr_t)w->run.states);
     free(w->states);
+    free(w->params.items);
 }
 
 void checkpoint_find(trainer *t) {
@@ -459,6 +510,9 @@ static mo_status write_half(const trainer *t, mo_safetensors_writer *w, const mo
     return status;
 }
 
+// With lora the adapters alone.
+static bool is_saved(const trainer *t, size_t i) { return trainer_trains(t, &t->o->strategy, i); }
+
 void checkpoint_save_half(const trainer *t, const char *path) {
     static const mo_safetensors_pair format = {"format", "pt"};
     const mo_safetensors_writer_desc desc = {.log = app_log, .metadata = &format, .n_metadata = 1};
@@ -468,14 +522,14 @@ void checkpoint_save_half(const trainer *t, const char *path) {
     size_t n = 0;
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        if (p->tied_to != i) continue;
+        if (!is_saved(t, i)) continue;
         shapes[n][0] = p->shape[0], shapes[n][1] = p->shape[1];
         entries[n] = (mo_safetensors_entry){p->name, MO_DTYPE_F16, p->n_dims, shapes[n], 0, 0};
         n++;
     }
     mo_status status = mo_safetensors_create(&w, path, entries, n, &desc);
     for (size_t i = 0; i < t->params.n && status == MO_OK; i++)
-        if (t->params.items[i].tied_to == i) status = write_half(t, &w, &t->params.items[i]);
+        if (is_saved(t, i)) status = write_half(t, &w, &t->params.items[i]);
     if (status == MO_OK) status = mo_safetensors_commit(&w);
     mo_safetensors_discard(&w);
     free(entries), free(shapes);

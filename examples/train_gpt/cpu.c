@@ -152,6 +152,42 @@ static void norm_backward(
         "norm");
 }
 
+// Products and an adapter share the workspace: its part is at the end.
+static mo_lora_desc adapter_desc(const gpt_run *run, size_t rows, mo_gemm_env *env) {
+    mo_lora_desc d = lora_desc(run->rank, rows);
+    *env = run->env;
+    env->workspace_size -= run->lora_size;
+    d.env = env;
+    d.workspace = (char *)run->workspace + env->workspace_size;
+    d.workspace_size = run->lora_size;
+    return d;
+}
+
+static void lora_forward(
+    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, float *y) {
+    const mo_lora_tensors tensors = lora_tensors(l, false);
+    mo_gemm_env env;
+    mo_lora_desc d = adapter_desc(run, rows, &env);
+    d.add = 1;
+    check(mo_lora_forward(&d, &tensors, x, y), "mo_lora_forward");
+}
+
+static void lora_backward_adapter(
+    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, const float *dy) {
+    const mo_lora_tensors tensors = lora_tensors(l, true);
+    mo_gemm_env env;
+    const mo_lora_desc d = adapter_desc(run, rows, &env);
+    check(mo_lora_backward(&d, &tensors, x, dy, NULL), "mo_lora_backward");
+}
+
+static void lora_backward_input(
+    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *dy, float *dx) {
+    const mo_lora_tensors tensors = lora_tensors(l, false);
+    mo_gemm_env env;
+    const mo_lora_desc d = adapter_desc(run, rows, &env);
+    check(mo_lora_backward(&d, &tensors, NULL, dy, dx), "mo_lora_backward");
+}
+
 static mo_attention_desc attention_desc(const gpt_run *run, const mo_attention_desc *desc) {
     mo_attention_desc d = *desc;
     d.workspace = run->workspace;
@@ -244,6 +280,9 @@ static const gpt_kernels kernels = {.bias_forward = bias_forward,
     .norm_forward = norm_forward,
     .norm_apply = norm_apply,
     .norm_backward = norm_backward,
+    .lora_forward = lora_forward,
+    .lora_backward_adapter = lora_backward_adapter,
+    .lora_backward_input = lora_backward_input,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .gelu_forward = gelu_forward,
@@ -299,8 +338,10 @@ static size_t workspace_size(const trainer *t, const strategy *s) {
         .head_size = c->channels / c->heads,
         .parallel = &t->parallel,
         .kv_heads = c->kv_heads};
-    const size_t product =
-        t->cblas && !s->bf16 ? 0 : mo_gemm_workspace_size(&t->parallel, &largest);
+    const size_t product = (t->cblas && !s->bf16 && s->base == MO_GEMM_F32
+                                   ? 0
+                                   : mo_gemm_workspace_size(&t->parallel, &largest)) +
+        lora_workspace_size(t, s);
     const size_t attention = mo_attention_workspace_size(&d);
     return product > attention ? product : attention;
 }
@@ -409,7 +450,9 @@ static void square_sums(const trainer *t, size_t first, size_t n, void *workspac
     (void)workspace;
     for (size_t i = 0; i < n; i++) {
         const mo_param *p = &t->params.items[first + i];
-        sums[i] = p->tied_to == first + i ? mo_accum_square_sum(p->grad, p->n, &t->parallel) : 0;
+        sums[i] = p->tied_to == first + i && p->grad
+            ? mo_accum_square_sum(p->grad, p->n, &t->parallel)
+            : 0;
     }
 }
 

@@ -187,7 +187,7 @@ static void square_sums(const trainer *t, size_t first, size_t n, void *workspac
     size_t n_own = 0;
     for (size_t i = first; i < first + n; i++) {
         const mo_param *p = &t->params.items[i];
-        if (p->tied_to != i) continue;
+        if (p->tied_to != i || !p->grad) continue;
         check(mo_cl_accum_square_parts(&d->cl, device_floats(d, p->grad, p->n), p->n,
                   device_at(d, parts + n_own * bytes, bytes)),
             "mo_cl_accum_square_parts");

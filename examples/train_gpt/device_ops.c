@@ -12,7 +12,7 @@ static mo_cl_mem workspace(const gpt_run *run) {
     return device_at(run->device, run->workspace, run->workspace_size);
 }
 
-// ---- linear layers, embedding -----------------------------------------------------------------
+// ---- linear layers -----------------------------------------------------------------------------
 
 static void bias_forward(const gpt_run *run, const float *bias, const float *residual, size_t rows,
     size_t columns, float *y) {
@@ -60,6 +60,81 @@ static void gemm_param(
     check(mo_cl_gemm_mixed(&env, desc, &left, &right, matrix(d, c, m, n, 0, desc->ldc)),
         "mo_cl_gemm_mixed");
 }
+
+// ---- adapters ---------------------------------------------------------------------------------
+
+// The device's side of a frozen weight, whose addresses are the plan's.
+static mo_cl_weight weight_at(const device *d, const mo_weight *w) {
+    mo_cl_weight on = {.type = w->type,
+        .rows = w->rows,
+        .columns = w->columns,
+        .block = w->block,
+        .nested = w->nested,
+        .offset = w->offset};
+    check(mo_cl_weight_place(&on, device_at(d, w->data, mo_weight_size(w))), "mo_cl_weight_place");
+    return on;
+}
+
+typedef struct adapter {
+    mo_cl_gemm_env env;
+    mo_cl_weight weight;
+    mo_cl_lora_desc desc;
+    mo_cl_lora_tensors tensors;
+    size_t n_x, n_y;
+} adapter;
+
+// Products and an adapter share the workspace: its part is at the end.
+static void adapter_at(
+    const gpt_run *run, const gpt_adapted *l, size_t rows, bool gradients, adapter *at) {
+    device *d = run->device;
+    const mo_lora_desc like = lora_desc(run->rank, rows);
+    const mo_lora_tensors t = lora_tensors(l, gradients);
+    const mo_cl_mem all = workspace(run);
+    const size_t rest = run->workspace_size - run->lora_size;
+    at->weight = weight_at(d, l->weight);
+    at->env = (mo_cl_gemm_env){.cl = &d->cl, .workspace = mo_cl_part(&all, 0, rest)};
+    at->desc = (mo_cl_lora_desc){.rows = rows,
+        .rank = like.rank,
+        .alpha = like.alpha,
+        .in_out = like.in_out,
+        .env = &at->env,
+        .workspace = mo_cl_part(&all, rest, run->lora_size)};
+    at->tensors = (mo_cl_lora_tensors){&at->weight, device_floats(d, t.a, l->a->n),
+        device_floats(d, t.b, l->b->n), device_floats(d, t.da, l->a->n),
+        device_floats(d, t.db, l->b->n)};
+    at->n_x = rows * l->weight->rows;
+    at->n_y = rows * l->weight->columns;
+}
+
+static void lora_forward(
+    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, float *y) {
+    adapter at;
+    adapter_at(run, l, rows, false, &at);
+    at.desc.add = 1;
+    check(mo_cl_lora_forward(&at.desc, &at.tensors, device_floats(run->device, x, at.n_x),
+              device_floats(run->device, y, at.n_y)),
+        "mo_cl_lora_forward");
+}
+
+static void lora_backward_adapter(
+    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, const float *dy) {
+    adapter at;
+    adapter_at(run, l, rows, true, &at);
+    check(mo_cl_lora_backward(&at.desc, &at.tensors, device_floats(run->device, x, at.n_x),
+              device_floats(run->device, dy, at.n_y), (mo_cl_mem){0}),
+        "mo_cl_lora_backward");
+}
+
+static void lora_backward_input(
+    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *dy, float *dx) {
+    adapter at;
+    adapter_at(run, l, rows, false, &at);
+    check(mo_cl_lora_backward(&at.desc, &at.tensors, (mo_cl_mem){0},
+              device_floats(run->device, dy, at.n_y), device_floats(run->device, dx, at.n_x)),
+        "mo_cl_lora_backward");
+}
+
+// ---- embedding --------------------------------------------------------------------------------
 
 static mo_cl_embedding_desc embedding_desc(const gpt_run *run) {
     const gpt_config *c = run->config;
@@ -346,6 +421,9 @@ const gpt_kernels device_kernels = {.bias_forward = bias_forward,
     .norm_forward = norm_forward,
     .norm_apply = norm_apply,
     .norm_backward = norm_backward,
+    .lora_forward = lora_forward,
+    .lora_backward_adapter = lora_backward_adapter,
+    .lora_backward_input = lora_backward_input,
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .gelu_forward = gelu_forward,
@@ -382,12 +460,14 @@ size_t device_workspace_size(const trainer *t, const strategy *s) {
         .heads = c->heads,
         .head_size = c->channels / c->heads,
         .kv_heads = c->kv_heads};
-    size_t size = mo_cl_gemm_workspace_size(&env, &largest);
+    // whole cache lines, so that an adapter's part begins at one
+    size_t size =
+        (mo_cl_gemm_workspace_size(&env, &largest) + 63) / 64 * 64 + lora_workspace_size(t, s);
     size = larger(size, mo_cl_attention_workspace_size(&attention));
     size = larger(size, mo_cl_layernorm_workspace_size(cl, &norm));
     size = larger(size, mo_cl_bias_workspace_size(cl, rows, wide));
     size = larger(size, mo_cl_bias_workspace_size(cl, rows, 3 * c->channels));
     size = larger(size, mo_cl_bias_workspace_size(cl, rows, c->channels));
-    return larger(size, t->params.n * MO_CL_ACCUM_PARTS_BYTES);
+    return (larger(size, t->params.n * MO_CL_ACCUM_PARTS_BYTES) + 63) / 64 * 64;
 }
 #endif

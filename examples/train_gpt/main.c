@@ -11,6 +11,7 @@
 // pages.c    paged states          release.c     updates inside backward
 // report.c   tables, JSON, pictures
 // teacher.c  distillation          compress.c    activations in few bits
+// lora.c     adapters
 #include "app.h"
 
 #include <errno.h>
@@ -90,6 +91,7 @@ static void train_plainly(const options *o, result *r, double *losses) {
     if (child < 0) fail(EXIT_BAD, "--compare: %s", strerror(errno));
     if (child == 0) {
         options plain = *o;
+        if (plain.strategy.lora) plain.resume = NULL; // the file has adapters alone
         plain.strategy = (strategy){.accum = 1};
         plain.open = 0;
         plain.named = OPEN_ALL;

@@ -10,6 +10,7 @@ typedef struct linear {
     size_t rows, in, out, n;
     const mo_param *weights, *bias; // [n]; NULL = none
     bool out_in;                    // weights are [out x in], else [in x out]
+    gpt_adapted adapted;            // weight NULL = none; else n is 1
 } linear;
 
 static size_t columns_of(const linear *l, size_t i) {
@@ -26,6 +27,7 @@ static linear block_linear(const gpt_run *run, size_t layer, int part) {
         .bias = c->arch->llama ? NULL : w + 1,
         .out_in = c->arch->llama};
     for (size_t i = 0; i < l.n; i++) l.out += columns_of(&l, i);
+    if (run->weights) l.adapted = lora_linear(run, layer, part);
     return l;
 }
 
@@ -34,6 +36,10 @@ static void linear_forward(
     const gpt_run *run, const linear *l, const float *x, const float *residual, float *y) {
     if (l->bias) run->kernels->bias_forward(run, l->bias->data, residual, l->rows, l->out, y);
     else if (residual && residual != y) run->kernels->copy(run, residual, y, l->rows * l->out);
+    if (l->adapted.weight) {
+        run->kernels->lora_forward(run, &l->adapted, l->rows, x, y);
+        return;
+    }
     for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
         const mo_gemm_desc d = {.m = l->rows,
             .n = columns_of(l, i),
@@ -45,9 +51,13 @@ static void linear_forward(
     }
 }
 
-// dweight += x^T dy, or dy^T x; dbias += sum of dy
+// dweight += x^T dy, or dy^T x; dbias += sum of dy; or the same for an adapter alone
 static void linear_backward_weight(
     const gpt_run *run, const linear *l, const float *x, const float *dy) {
+    if (l->adapted.weight) {
+        run->kernels->lora_backward_adapter(run, &l->adapted, l->rows, x, dy);
+        return;
+    }
     if (l->bias) run->kernels->bias_backward(run, dy, l->rows, l->out, l->bias->grad);
     for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
         mo_gemm_desc d = {.m = l->in, .n = columns_of(l, i), .k = l->rows, .trans_a = 1};
@@ -65,6 +75,10 @@ static void linear_backward_weight(
 // dx = dy weight^T, in rows that are ld apart
 static void linear_backward_input(
     const gpt_run *run, const linear *l, const float *dy, float *dx, size_t ld) {
+    if (l->adapted.weight) {
+        run->kernels->lora_backward_input(run, &l->adapted, l->rows, dy, dx);
+        return;
+    }
     for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
         const mo_gemm_desc d = {.m = l->rows,
             .n = l->in,
@@ -255,7 +269,7 @@ static void head_distill(
 static void head_step(gpt_run *run, const float *x, float *const *t, float *dx) {
     const size_t rows = run->batch * run->config->seq, width = run->config->channels;
     const mo_param *w = gpt_last_norm(run->config, run->params);
-    const mo_param *head = &run->params->items[run->params->n - 1];
+    const mo_param *head = w + gpt_head_params(run->config); // behind the norm
     const mo_layernorm_desc norm = gpt_norm(run, w, t[HEAD_STATS]);
     mo_linear_ce_desc ce = {.rows = rows,
         .channels = width,
@@ -324,8 +338,8 @@ void gpt_step(gpt_run *run, const mo_step *step) {
         break;
     case MO_STEP_LOSS: head_step(run, step->x, (float *const *)step->tensors, step->dx); break;
     case MO_STEP_BACKWARD:
-        if (step->stage == 0) run->kernels->embedding_backward(run, step->dy);
-        else stage_backward(run, step);
+        if (step->stage != 0) stage_backward(run, step);
+        else if (!run->weights) run->kernels->embedding_backward(run, step->dy);
         break;
     default: break; // copies: the kernels' owner
     }

@@ -72,7 +72,11 @@ static const char *const usage[] = {
     "a\n"
     "                                           device; auto only when nothing else fits\n"
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
-    "256)\n",
+    "256)\n"
+    "        lora=R                             train adapters of rank R alone, alpha 2 R, on the\n"
+    "                                           blocks' matrices; --save writes a file for PEFT,\n"
+    "                                           and --resume needs --init too\n"
+    "        base=f32|bf16|f16|int8|nf4|fp4     how lora keeps those matrices\n",
     "  --page-dir DIR         where the file of paged states goes (TMPDIR, or /tmp)\n"
     "  --page-direct          read and write it past the system's cache, where DIR allows it\n"
     "  --save FILE            weights, optimizer and position, as safetensors, at the end, and "
@@ -314,6 +318,12 @@ static void strategy_item(options *o, const char *item, size_t n) {
     } else if (match(item, key, "distill") && size) {
         strategy_distill(o, value, size);
         return;
+    } else if (match(item, key, "lora")) {
+        s->lora = strategy_count("lora", value, size);
+        return;
+    } else if (match(item, key, "base")) {
+        s->base = base_find(value, size);
+        if (s->base != MO_GEMM_TYPE_COUNT) return;
     } else if (match(item, key, "accum")) {
         name_field(o, OPEN_ACCUM);
         s->accum = strategy_count("accum", value, size);
@@ -345,6 +355,8 @@ static void parse_strategy(options *o, const char *text) {
         size_t n = strcspn(at, ",");
         if (!match(at, n, "auto")) strategy_item(o, at, n);
     }
+    if (o->strategy.base != MO_GEMM_F32 && o->strategy.lora == 0)
+        fail(EXIT_USAGE, "--strategy: base=%s needs lora=R", base_name(o->strategy.base));
     if (!o->strategy.offload || o->strategy.checkpoint == CHECKPOINT_OPTIMAL) return;
     if (o->named & OPEN_CHECKPOINT)
         fail(EXIT_USAGE, "--strategy: offload needs checkpoint=optimal, not checkpoint=%s",
@@ -355,7 +367,9 @@ static void parse_strategy(options *o, const char *text) {
 
 void strategy_format(const strategy *s, char *text, size_t size) {
     char rows[24] = "full", paged[40] = "", release[24] = "", share[32] = "", act[8] = "";
+    char lora[40] = "";
     if (s->act) snprintf(act, sizeof act, ",act=%d", s->act);
+    if (s->lora) snprintf(lora, sizeof lora, ",lora=%zu,base=%s", s->lora, base_name(s->base));
     if (s->paged) snprintf(paged, sizeof paged, ",paged");
     if (s->paged && s->resident)
         snprintf(paged, sizeof paged, ",paged=%llu", (unsigned long long)s->resident);
@@ -364,9 +378,10 @@ void strategy_format(const strategy *s, char *text, size_t size) {
         snprintf(release, sizeof release, ",release%s%s", s->clip == MO_RELEASE_NONE ? "" : "=",
             s->clip == MO_RELEASE_NONE ? "" : release_name(s->clip));
     if (s->loss_rows != 0) snprintf(rows, sizeof rows, "%zu", s->loss_rows);
-    snprintf(text, size, "checkpoint=%s%s%s,accum=%zu,optim=%s,loss=%s%s%s%s%s",
+    snprintf(text, size, "checkpoint=%s%s%s,accum=%zu,optim=%s,loss=%s%s%s%s%s%s",
         checkpoints[s->checkpoint], s->offload ? ",offload" : "", act, s->accum,
-        precision_name(s->optim), rows, share, s->bf16 ? ",precision=bf16" : "", release, paged);
+        precision_name(s->optim), rows, share, s->bf16 ? ",precision=bf16" : "", release, paged,
+        lora);
 }
 
 void format_mib(uint64_t bytes, char *text, size_t size) {
@@ -440,5 +455,8 @@ void options_parse(options *o, int argc, const char *const *argv) {
         fail(EXIT_USAGE, "--distill-weight: needs --distill");
     if (!o->distill && options_given(o, "--distill-temperature"))
         fail(EXIT_USAGE, "--distill-temperature: needs --distill");
-    if (o->init && o->resume) fail(EXIT_USAGE, "--init and --resume exclude each other");
+    if (o->resume && o->strategy.lora && !o->init)
+        fail(EXIT_USAGE, "--resume: lora needs the --init of the run too");
+    if (o->init && o->resume && !o->strategy.lora)
+        fail(EXIT_USAGE, "--init and --resume exclude each other");
 }

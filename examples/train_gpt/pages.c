@@ -25,7 +25,7 @@ static void list_tensors(
     p->tensor_of = allocate(t->params.n * sizeof *p->tensor_of);
     for (size_t k = 0; k < t->params.n; k++) {
         const size_t i = s->release ? t->params.n - 1 - k : k;
-        if (t->params.items[i].tied_to != i) continue;
+        if (!trainer_trains(t, s, i)) continue;
         p->tensor_of[i] = p->n_tensors;
         p->descs[p->n_tensors] = *optim;
         p->n[p->n_tensors++] = t->params.items[i].n;
@@ -81,7 +81,7 @@ void pages_open(trainer *t, const strategy *s, void *const *slots, size_t n_slot
     list_tensors(t, s, &t->optim, p);
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *param = &t->params.items[i];
-        if (param->tied_to == i) size += mo_optim_state_size(&t->optim, param->n);
+        if (trainer_trains(t, s, i)) size += mo_optim_state_size(&t->optim, param->n);
     }
     const mo_arena_desc tokens = {.size = size + 64, .log = &app_log};
     p->size = size;
@@ -89,7 +89,7 @@ void pages_open(trainer *t, const strategy *s, void *const *slots, size_t n_slot
     char *at = (char *)p->tokens.base;
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *param = &t->params.items[i];
-        if (param->tied_to != i) continue;
+        if (!trainer_trains(t, s, i)) continue;
         t->state_at[i] = at;
         at += mo_optim_state_size(&t->optim, param->n);
     }

@@ -22,10 +22,12 @@ static size_t tensor_size(
     const trainer *t, const strategy *s, const mo_optim_desc *optim, int kind, size_t i) {
     const mo_param *p = &t->params.items[i];
     const size_t align = t->backend->align(t);
-    size_t size = p->n * sizeof(float);
-    if (p->tied_to != i) return 0;
+    size_t size = trainer_param_bytes(t, s, i);
+    const bool of_training = kind == TENSOR_GRAD || kind == TENSOR_STATE;
+    if (of_training && !trainer_trains(t, s, i)) return 0;
     if (kind == TENSOR_GRAD && release_has(t, s, i)) return 0;
-    if (kind == TENSOR_PARAM && trainer_is_bf16(t, s, i)) size = p->n * sizeof(uint16_t);
+    if (kind == TENSOR_PARAM && size != 0 && trainer_is_bf16(t, s, i))
+        size = p->n * sizeof(uint16_t);
     if (kind == TENSOR_STATE) size = mo_optim_state_size(optim, p->n);
     return (size + align - 1) / align * align;
 }

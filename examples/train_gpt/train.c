@@ -83,15 +83,14 @@ void trainer_open(trainer *t, const options *o) {
     t->device = device_open(o->device, &t->backend);
     t->shuffle = o->shuffle;
     corpus_open(&t->corpus, o);
-    if (o->resume) {
-        checkpoint_find(t);
-        from = t->resume;
-    }
-    if (from) checkpoint_read_config(t, from, o->resume != NULL);
+    if (o->resume) checkpoint_find(t);
+    if (o->resume && !from) from = t->resume; // with lora the weights are in --init
+    if (from) checkpoint_read_config(t, from, from == t->resume);
     else {
         t->config.vocab = t->corpus.vocab;
         t->config.hidden = gpt_default_hidden(t->config.arch, o->channels);
     }
+    if (o->resume && from != t->resume) checkpoint_read_settings(t, t->resume);
     t->config.rope_theta = o->rope_theta;
     teacher_open(t);
     check_config(t);
@@ -102,6 +101,7 @@ void trainer_open(trainer *t, const options *o) {
     if (o->blas) open_blas(t, o->blas);
     mo_params_init(&t->params, NULL);
     gpt_add_params(&t->config, &t->params);
+    lora_add_params(t);
     if (from) checkpoint_check_params(t, from);
     t->state_at = allocate(t->params.n * sizeof *t->state_at);
 }
@@ -110,6 +110,7 @@ void trainer_close(trainer *t) {
     teacher_close(t);
     device_close(t->device);
     free(t->state_at);
+    free(t->weights);
     mo_params_free(&t->params);
     corpus_close(&t->corpus);
 }
@@ -141,7 +142,7 @@ static void bind_params(session *x, const fixed_layout *f) {
         p->data = p->is_bf16 ? NULL : (float *)data;
         p->bf16 = p->is_bf16 ? (uint16_t *)data : NULL;
         p->grad = (float *)place_address(x, f, TENSOR_GRAD, i);
-        if (p->tied_to == i && !f->n_slots) t->backend->state_begin(t, i);
+        if (trainer_trains(t, x->s, i) && !f->n_slots) t->backend->state_begin(t, i);
     }
     for (size_t i = 0; i < t->params.n; i++) {
         mo_param *p = &t->params.items[i];
@@ -150,6 +151,7 @@ static void bind_params(session *x, const fixed_layout *f) {
         p->bf16 = t->params.items[p->tied_to].bf16;
         p->grad = t->params.items[p->tied_to].grad;
     }
+    if (x->s->lora) lora_bind(t);
 }
 
 float *rope_begin(const trainer *t, void *memory) {
@@ -185,6 +187,10 @@ static void bind_run(session *x, const fixed_layout *f, size_t n_blocks, bool ha
         .device = t->device,
         .config = &t->config,
         .params = &t->params,
+        .weights = x->s->lora ? t->weights : NULL,
+        .rank = x->s->lora,
+        .n_base = t->n_base,
+        .lora_size = lora_workspace_size(t, x->s),
         .batch = trainer_rows(t, x->s) / t->config.seq,
         .act = x->s->act,
         .n_blocks = n_blocks,
@@ -251,15 +257,19 @@ static void init_params(trainer *t) {
     uint64_t seed = t->o->seed;
     for (size_t i = 0; i < t->params.n; i++) {
         const mo_param *p = &t->params.items[i];
-        if (p->tied_to != i) continue;
+        if (p->tied_to != i || i >= t->n_base) continue;
         void *data = mo_param_data(p);
         const size_t size = mo_param_bytes(p);
-        void *host = t->backend->host_begin(t, data, size, false);
-        float *values = p->is_bf16 ? allocate(p->n * sizeof *values) : host;
+        const bool stored = lora_stores(t, i);
+        void *host = stored ? NULL : t->backend->host_begin(t, data, size, false);
+        float *values = p->is_bf16 || stored ? allocate(p->n * sizeof *values) : host;
         gpt_init_param(&t->config, p, values, &seed);
-        if (p->is_bf16) mo_f32_to_bf16(values, host, p->n, &t->parallel), free(values);
-        t->backend->host_end(t, data, host, size, true);
+        if (stored) lora_store(t, i, values);
+        if (p->is_bf16) mo_f32_to_bf16(values, host, p->n, &t->parallel);
+        if (values != host) free(values);
+        if (!stored) t->backend->host_end(t, data, host, size, true);
     }
+    lora_init(t);
 }
 
 // A plan without a budget may be more than a device has.
@@ -288,7 +298,6 @@ static void open_loader(session *x) {
 }
 
 static void session_open(session *x, trainer *t, const strategy *s) {
-    const char *from = t->o->resume ? t->resume : t->o->init;
     double seconds;
     memset(x, 0, sizeof *x);
     x->t = t;
@@ -307,8 +316,9 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     check_room(x);
     session_bind(x, t->config.layers, s->checkpoint == CHECKPOINT_OPTIMAL);
     teacher_load(t);
-    if (from) checkpoint_load(t, from, t->o->resume != NULL);
-    else init_params(t);
+    if (t->o->init) checkpoint_load(t, t->o->init, false);
+    if (t->o->resume) checkpoint_load(t, t->resume, true);
+    if (!t->o->init && !t->o->resume) init_params(t);
     if (t->pages) t->backend->pages_figures(t, &x->paged);
     if (t->o->steps != 0) open_loader(x);
     x->started_s = now_s();
@@ -339,7 +349,7 @@ void session_update(session *x) {
     t->step++;
     if (t->o->clip > 0) clip(x);
     for (size_t i = 0; i < t->params.n; i++) {
-        if (t->params.items[i].tied_to != i) continue;
+        if (!trainer_trains(t, x->s, i)) continue;
         if (t->pages) pages_step(t, i);
         else t->backend->update(t, i);
     }
@@ -525,9 +535,10 @@ static void sample(session *x) {
     memcpy(host.items, t->params.items, host.n * sizeof *host.items);
     for (size_t i = 0; i < host.n; i++) {
         const mo_param *p = &t->params.items[i];
-        void *data = p->tied_to == i
-            ? t->backend->host_begin(t, mo_param_data(p), mo_param_bytes(p), true)
-            : mo_param_data(&host.items[p->tied_to]);
+        void *data = p->tied_to != i ? mo_param_data(&host.items[p->tied_to])
+            : lora_stores(t, i)
+            ? lora_merged(t, i)
+            : t->backend->host_begin(t, mo_param_data(p), mo_param_bytes(p), true);
         if (p->is_bf16) host.items[i].bf16 = data;
         else host.items[i].data = data;
     }
@@ -539,7 +550,8 @@ static void sample(session *x) {
     if (t->device) free(memory);
     for (size_t i = 0; i < host.n; i++) {
         const mo_param *p = &t->params.items[i];
-        if (p->tied_to == i)
+        if (lora_stores(t, i)) free(host.items[i].data);
+        else if (p->tied_to == i)
             t->backend->host_end(
                 t, mo_param_data(p), mo_param_data(&host.items[i]), mo_param_bytes(p), false);
     }
@@ -567,6 +579,7 @@ static void save(session *x) {
     if (x->has_saved && x->saved == x->t->step) return;
     if (x->t->o->half) checkpoint_save_half(x->t, x->t->o->save);
     else checkpoint_save(x->t, x->t->o->save);
+    if (x->s->lora) lora_save_config(x->t, x->t->o->save);
     x->saved = x->t->step;
     x->has_saved = true;
 }

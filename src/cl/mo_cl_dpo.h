@@ -37,7 +37,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_linear_dpo_log_probs(
 
 /* mo_cl_linear_dpo - loss of mo_dpo_pairs, and where asked for the gradients.
  *
- * tensors    in   as for mo_cl_linear_ce; weights is {0}, and losses are what the sweeps leave there
+ * tensors    in   as for mo_cl_linear_ce; weights is {0}, losses are what the sweeps leave there
  * reference  in   [2 pairs] of the host
  * log_probs  out  [2 pairs] of the host: the policy's
  * loss       out

@@ -40,6 +40,7 @@
     X(quant8, codec)                                                                               \
     X(quant4, codec)                                                                               \
     X(int8, codec)                                                                                 \
+    X(lora, codec)                                                                                 \
     X(optim_update, double)                                                                        \
     X(optim, optim_update)                                                                         \
     X(optim_blocks, optim_update)                                                                  \
@@ -106,6 +107,8 @@
     X(optim_low, mo_cl_low_orthonormal)                                                            \
     X(optim_low_step, mo_cl_low_scaled)                                                            \
     X(optim_low_step, mo_cl_low_back)                                                              \
+    X(lora, mo_cl_lora_drop)                                                                       \
+    X(lora, mo_cl_lora_init)                                                                       \
     X(half, mo_cl_half_encode)                                                                     \
     X(half, mo_cl_half_decode)                                                                     \
     X(quant8, mo_cl_quant8_encode)                                                                 \

@@ -52,9 +52,9 @@ MEMOPT_API size_t mo_linear_kd_workspace_size(const mo_linear_kd_desc *desc);
  * loss  out  in double, summed in the order of the rows
  *
  * With k, all that is not among a row's k counts as one more outcome, whose probability is 1 less
- * the sum of the k on either side: the student is told how much there is beside them, and not where.
- * Where the k sum to more than 1 by rounding, or are the whole vocabulary, they are divided by their
- * sum, and there is no such outcome.
+ * the sum of the k on either side: the student is told how much there is beside them, not where.
+ * Where the k sum to more than 1 by rounding, or are the whole vocabulary, they are divided by
+ * their sum, and there is no such outcome.
  *
  * Memory:  the workspace
  * Threads: one at a time per workspace
@@ -88,8 +88,8 @@ typedef struct mo_linear_kd_topk_desc {
  * not fit. Threads: safe. Since: 0.1 */
 MEMOPT_API size_t mo_linear_kd_topk_workspace_size(const mo_linear_kd_topk_desc *desc);
 
-/* mo_linear_kd_topk - the k largest of log(softmax(x w^T / temperature)) in each row, falling; among
- * equal ones those of the lower index.
+/* mo_linear_kd_topk - the k largest of log(softmax(x w^T / temperature)) in each row, falling;
+ * among equal ones those of the lower index.
  *
  * x          in   [rows x channels]
  * w          in   [vocab x channels]

@@ -76,11 +76,6 @@ static void read_config(merge *m) {
 
 // ---- what belongs to what -----------------------------------------------------------------------
 
-static const char *strip(const char *name) {
-    static const char prefix[] = "base_model.model.";
-    return strncmp(name, prefix, sizeof prefix - 1) == 0 ? name + sizeof prefix - 1 : name;
-}
-
 // The base's tensor of this name, or of its end behind a dot: files of the bare model lack the
 // prefix, such as "transformer.", that names of the adapter have.
 static size_t find_base(const merge *m, const char *whole) {
@@ -95,20 +90,14 @@ static size_t find_base(const merge *m, const char *whole) {
 // "x.lora_A.weight" and "x.lora_A.default.weight" belong to "x.weight". which becomes 'A' or 'B',
 // or 0 where the name is none of them.
 static char *target_name(const char *name, char *which) {
-    const char *at = strstr(name, ".lora_");
-    *which = 0;
-    char *text = allocate(strlen(name) + 8, 1);
-    strcpy(text, name);
-    if (!at || (at[6] != 'A' && at[6] != 'B') || at[7] != '.') return text;
-    const char *last = strrchr(at, '.');
-    if (strcmp(last, ".weight") != 0) return text;
-    *which = at[6];
-    strcpy(text + (at - name), ".weight");
+    const size_t size = strlen(name) + 1;
+    char *text = allocate(size, 1);
+    check(mo_lora_target(name, which, text, size), name);
     return text;
 }
 
 static void place_tensor(merge *m, const model_tensor *t) {
-    char which, *name = target_name(strip(t->name), &which);
+    char which, *name = target_name(t->name, &which);
     const bool is_other = !which && strstr(t->name, "lora_");
     if (is_other) fail(EXIT_USAGE, "%s: '%s' is not supported", m->adapter_path, t->name);
     if (!elements_are_float(t->type.dtype))
@@ -156,9 +145,15 @@ static void check_whole(merge *m, const model_tensor *t, const target *to) {
     m->n_replaced++;
 }
 
+// What a checkpoint of train_gpt has beside the adapter.
+static bool is_of_checkpoint(const char *name) {
+    return strncmp(name, "optimizer.", 10) == 0 || strncmp(name, "memopt.", 7) == 0;
+}
+
 static void find_targets(merge *m) {
     m->targets = allocate(m->base.n, sizeof *m->targets);
-    for (size_t i = 0; i < m->adapter.n; i++) place_tensor(m, &m->adapter.tensors[i]);
+    for (size_t i = 0; i < m->adapter.n; i++)
+        if (!is_of_checkpoint(m->adapter.tensors[i].name)) place_tensor(m, &m->adapter.tensors[i]);
     for (size_t i = 0; i < m->base.n; i++) {
         target *to = &m->targets[i];
         if (to->a || to->b) check_pair(m, &m->base.tensors[i], to);

@@ -1,0 +1,212 @@
+// lora.c - strategy lora=R: adapters on the four matrices of a block, whose weights are frozen in
+// the format of base=; embedding, norms and biases are frozen as floats.
+#include "app.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_ADAPTED = 4 };
+static const int adapted[N_ADAPTED] = {TO_QKV, PROJECT, TO_HIDDEN, FROM_HIDDEN};
+
+static const char *const bases[MO_GEMM_TYPE_COUNT] = {"f32", "bf16", "f16", "int8", "nf4", "fp4"};
+
+const char *base_name(mo_gemm_type type) { return bases[type]; }
+
+mo_gemm_type base_find(const char *word, size_t n) {
+    int i = 0;
+    while (i < MO_GEMM_TYPE_COUNT && (strlen(bases[i]) != n || memcmp(word, bases[i], n) != 0)) i++;
+    return (mo_gemm_type)i;
+}
+
+// ---- parameters -------------------------------------------------------------------------------
+
+// Of the only matrix of a part: lora is for GPT-2's kind.
+static size_t index_of(const gpt_config *c, const mo_params *params, size_t layer, int part) {
+    return (size_t)(gpt_part(c, params, layer, part) - params->items);
+}
+
+static void add_matrix(trainer *t, const char *name, size_t rows, size_t columns) {
+    const size_t shape[2] = {rows, columns};
+    check(mo_params_add(&t->params, name, shape, 2, NULL), name);
+}
+
+// A and B of a weight, under PEFT's names, behind all other parameters.
+static void add_adapter(trainer *t, size_t rank, size_t weight) {
+    const size_t in = t->params.items[weight].shape[0], out = t->params.items[weight].shape[1];
+    char from[96], name[160];
+    snprintf(from, sizeof from, "transformer.%s", t->params.items[weight].name);
+    check(mo_lora_name(from, 'A', name, sizeof name), from);
+    add_matrix(t, name, rank, in);
+    check(mo_lora_name(from, 'B', name, sizeof name), from);
+    add_matrix(t, name, out, rank);
+}
+
+void lora_add_params(trainer *t) {
+    const strategy *s = &t->o->strategy;
+    t->n_base = t->params.n;
+    t->weights = allocate(t->params.n * sizeof *t->weights);
+    if (s->lora == 0) return;
+    if (t->config.arch->llama || t->config.share > 1 || s->bf16 || s->release)
+        fail(EXIT_USAGE,
+            "--strategy: lora excludes --arch llama, share, precision=bf16 and release");
+    for (size_t i = 0; i < t->n_base; i++) t->params.items[i].frozen = 1;
+    for (size_t layer = 0; layer < t->config.layers; layer++)
+        for (int k = 0; k < N_ADAPTED; k++) {
+            const size_t i = index_of(&t->config, &t->params, layer, adapted[k]);
+            const mo_param *p = &t->params.items[i];
+            t->weights[i] = (mo_weight){.type = s->base,
+                .rows = p->shape[0],
+                .columns = p->shape[1],
+                .nested = s->base >= MO_GEMM_NF4};
+            add_adapter(t, s->lora, i);
+        }
+}
+
+// The adapters' A of a weight; its B is next to it. Weights come in the order of the adapters.
+static size_t adapter_of(const trainer *t, size_t weight) {
+    size_t at = t->n_base;
+    for (size_t i = 0; i < weight; i++)
+        if (t->weights[i].rows) at += 2;
+    return at;
+}
+
+// A teacher has no adapters, and has not counted.
+static size_t n_base(const trainer *t) { return t->n_base ? t->n_base : t->params.n; }
+
+bool trainer_trains(const trainer *t, const strategy *s, size_t i) {
+    return t->params.items[i].tied_to == i && (s->lora != 0) == (i >= n_base(t));
+}
+
+size_t trainer_param_bytes(const trainer *t, const strategy *s, size_t i) {
+    const mo_param *p = &t->params.items[i];
+    if (p->tied_to != i || (s->lora == 0 && i >= n_base(t))) return 0;
+    if (s->lora == 0 || !lora_stores(t, i)) return p->n * sizeof(float);
+    return mo_weight_size(&t->weights[i]);
+}
+
+bool lora_stores(const trainer *t, size_t i) { return i < t->n_base && t->weights[i].rows != 0; }
+
+void lora_bind(trainer *t) {
+    for (size_t i = 0; i < t->n_base; i++)
+        if (lora_stores(t, i))
+            check(mo_weight_place(
+                      &t->weights[i], t->params.items[i].data, mo_weight_size(&t->weights[i])),
+                t->params.items[i].name);
+}
+
+void lora_init(trainer *t) {
+    for (size_t i = 0; i < t->n_base; i++) {
+        if (!lora_stores(t, i)) continue;
+        const mo_weight *w = &t->weights[i];
+        const mo_param *a = &t->params.items[adapter_of(t, i)], *b = a + 1;
+        const size_t a_size = a->n * sizeof(float), b_size = b->n * sizeof(float);
+        float *host_a = t->backend->host_begin(t, a->data, a_size, false);
+        float *host_b = t->backend->host_begin(t, b->data, b_size, false);
+        check(
+            mo_lora_init(w->rows, w->columns, t->o->strategy.lora, t->o->seed + i, host_a, host_b),
+            a->name);
+        t->backend->host_end(t, a->data, host_a, a_size, true);
+        t->backend->host_end(t, b->data, host_b, b_size, true);
+    }
+}
+
+// ---- weights ----------------------------------------------------------------------------------
+
+// The same weight in host memory.
+static mo_weight on_host(const trainer *t, size_t i, void *host) {
+    mo_weight w = t->weights[i];
+    check(mo_weight_place(&w, host, mo_weight_size(&w)), t->params.items[i].name);
+    return w;
+}
+
+void lora_store(trainer *t, size_t i, const float *x) {
+    const size_t size = mo_weight_size(&t->weights[i]);
+    const size_t scratch = mo_weight_workspace_size(&t->weights[i]);
+    void *memory = allocate(scratch), *address = t->params.items[i].data;
+    void *host = t->backend->host_begin(t, address, size, false);
+    memset(host, 0, size); // what lies between the arrays too
+    mo_weight w = on_host(t, i, host);
+    check(mo_weight_encode(&w, x, memory, scratch, &t->parallel), t->params.items[i].name);
+    t->weights[i].offset = w.offset;
+    t->backend->host_end(t, address, host, size, true);
+    free(memory);
+}
+
+mo_lora_desc lora_desc(size_t rank, size_t rows) {
+    return (mo_lora_desc){.rows = rows, .rank = rank, .alpha = 2 * (float)rank, .in_out = 1};
+}
+
+size_t lora_workspace_size(const trainer *t, const strategy *s) {
+    const mo_lora_desc d = lora_desc(s->lora, trainer_rows(t, s));
+    size_t most = 0;
+    for (size_t i = 0; s->lora && i < t->n_base; i++) {
+        if (!lora_stores(t, i)) continue;
+        const size_t size = mo_lora_workspace_size(&d, &t->weights[i]);
+        if (size > most) most = size;
+    }
+    return most;
+}
+
+// As floats, with the adapter in it; free() it.
+float *lora_merged(const trainer *t, size_t i) {
+    const mo_param *p = &t->params.items[i], *a = &t->params.items[adapter_of(t, i)], *b = a + 1;
+    const size_t size = mo_weight_size(&t->weights[i]);
+    mo_gemm_env env = {.parallel = &t->parallel};
+    mo_lora_desc d = lora_desc(t->o->strategy.lora, 1);
+    mo_weight sum = {.rows = p->shape[0], .columns = p->shape[1]};
+    float *x = allocate(p->n * sizeof *x);
+    void *host = t->backend->host_begin(t, p->data, size, true);
+    const mo_weight w = on_host(t, i, host);
+    check(mo_weight_decode(&w, 0, w.rows, x, &t->parallel), p->name);
+    t->backend->host_end(t, p->data, host, size, false);
+    sum.data = x;
+    d.env = &env;
+    d.workspace_size = mo_lora_merge_workspace_size(&d, &sum);
+    env.workspace_size = mo_gemm_workspace_size(&t->parallel, NULL);
+    d.workspace = mo_alloc(NULL, d.workspace_size, 64);
+    env.workspace = mo_alloc(NULL, env.workspace_size, 64);
+    if (!d.workspace || !env.workspace) fail(EXIT_BAD, "out of memory for a merged weight");
+    float *host_a = t->backend->host_begin(t, a->data, a->n * sizeof(float), true);
+    float *host_b = t->backend->host_begin(t, b->data, b->n * sizeof(float), true);
+    check(mo_lora_merge(&d, &sum, host_a, host_b), p->name);
+    t->backend->host_end(t, a->data, host_a, a->n * sizeof(float), false);
+    t->backend->host_end(t, b->data, host_b, b->n * sizeof(float), false);
+    mo_free(NULL, d.workspace, d.workspace_size, 64);
+    mo_free(NULL, env.workspace, env.workspace_size, 64);
+    return x;
+}
+
+// ---- steps ------------------------------------------------------------------------------------
+
+gpt_adapted lora_linear(const gpt_run *run, size_t layer, int which) {
+    int k = 0;
+    while (adapted[k] != which) k++;
+    const mo_param *a = &run->params->items[run->n_base + 2 * (layer * N_ADAPTED + (size_t)k)];
+    return (gpt_adapted){&run->weights[index_of(run->config, run->params, layer, which)], a, a + 1};
+}
+
+mo_lora_tensors lora_tensors(const gpt_adapted *l, bool gradients) {
+    return (mo_lora_tensors){l->weight, l->a->data, l->b->data, gradients ? l->a->grad : NULL,
+        gradients ? l->b->grad : NULL};
+}
+
+// ---- files ------------------------------------------------------------------------------------
+
+// adapter_config.json in the folder of --save, so that PEFT and memopt merge-lora read the file.
+void lora_save_config(const trainer *t, const char *path) {
+    const char *slash = strrchr(path, '/');
+    const size_t folder = slash ? (size_t)(slash - path) + 1 : 0, rank = t->o->strategy.lora;
+    const mo_lora_file_desc desc = {.log = app_log};
+    const mo_lora_config config = {
+        .rank = rank, .alpha = lora_desc(rank, 1).alpha, .in_out = 1, .base = t->o->init};
+    mo_lora_entry entries[N_ADAPTED];
+    char *file = allocate(folder + 32);
+    memcpy(file, path, folder);
+    strcpy(file + folder, "adapter_config.json");
+    for (int k = 0; k < N_ADAPTED; k++) {
+        const mo_param *p = &t->params.items[index_of(&t->config, &t->params, 0, adapted[k])];
+        entries[k] = (mo_lora_entry){.name = p->name, .in = p->shape[0], .out = p->shape[1]};
+    }
+    if (mo_lora_save_config(file, &config, entries, N_ADAPTED, &desc) != MO_OK) exit(EXIT_BAD);
+    free(file);
+}
