@@ -27127,8 +27127,8 @@ typedef struct moi_kd_job {
 } moi_kd_job;
 
 /* What a row of k is made of: the student's sums of e^(logit / T), over all and over the others
- * than the k; the teacher's probabilities are to be divided by norm, and ratio is how much more of the
- * others the teacher has than the student. */
+ * than the k; the teacher's probabilities are to be divided by norm, and ratio is how much more of
+ * the others the teacher has than the student. */
 typedef struct moi_kd_parts {
     float sum, rest, norm, ratio;
 } moi_kd_parts;
