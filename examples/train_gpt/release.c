@@ -74,6 +74,11 @@ static void begin_gradients(session *x, const mo_step *step, bool all) {
     }
 }
 
+static void end_gradients(session *x, const stage_params *of) {
+    for (size_t i = of->first; i < of->first + of->n; i++)
+        if (release_has(x->t, x->s, i)) x->t->params.items[i].grad = NULL;
+}
+
 void release_before(session *x, const mo_step *step) {
     if (is_backward(step)) begin_gradients(x, step, false);
 }
@@ -106,8 +111,7 @@ void release_after(session *x, const mo_step *step) {
         for (size_t i = of.first + of.n; i-- > of.first && mo_release_updates(&x->release);)
             if (t->params.items[i].tied_to == i) update(x, i);
     }
-    for (size_t i = of.first; i < of.first + of.n; i++)
-        if (release_has(t, x->s, i)) t->params.items[i].grad = NULL;
+    end_gradients(x, &of);
 }
 
 double release_update(session *x, double (*pass)(session *x)) {
@@ -133,5 +137,6 @@ void release_rehearse(session *x) {
         begin_gradients(x, &step, true);
         for (size_t i = of.first + of.n; i-- > of.first;)
             if (x->t->params.items[i].tied_to == i) update(x, i);
+        end_gradients(x, &of);
     }
 }
