@@ -242,100 +242,105 @@ static bool setup_distill(work *w) {
     must(mo_cl_upload(&w->device->heap, MO_CL_COMPUTE, &s->taught.log_probs, 0, pairs + n,
         n * sizeof *pairs, NULL, NULL));
     if (k == 0) w->flops *= 8.0 / 6.0;
-    // ---- adapters -------------------------------------------------------------------------------
+    return true;
+}
 
-    typedef struct adapted {
-        mo_cl_gemm_env env;
-        mo_cl_weight weight;
-        mo_cl_lora_desc desc;
-        mo_cl_lora_tensors tensors;
-        mo_cl_mem x, dy, y, dx;
-    } adapted;
+// ---- adapters -------------------------------------------------------------------------------
 
-    static void lora_forward(void *state) {
-        adapted *s = state;
-        must(mo_cl_lora_forward(&s->desc, &s->tensors, s->x, s->y));
-    }
-    static void lora_backward(void *state) {
-        adapted *s = state;
-        must(mo_cl_lora_backward(&s->desc, &s->tensors, s->x, s->dy, s->dx));
-    }
+typedef struct adapted {
+    mo_cl_gemm_env env;
+    mo_cl_weight weight;
+    mo_cl_lora_desc desc;
+    mo_cl_lora_tensors tensors;
+    mo_cl_mem x, dy, y, dx;
+} adapted;
 
-    // As in cases_model.c.
-    static bool setup_lora(work * w) {
-        enum { ROWS = 1024, IN = 384, OUT = 1536, RANK = 8 };
-        adapted *s = take(w, sizeof *s);
-        if (!s) return false;
-        memset(s, 0, sizeof *s);
-        mo_cl *cl = &w->device->cl;
-        s->env.cl = cl;
-        s->weight = (mo_cl_weight){.type = MO_GEMM_NF4, .rows = OUT, .columns = IN, .nested = 1};
-        s->desc = (mo_cl_lora_desc){.rows = ROWS, .rank = RANK, .env = &s->env};
-        const mo_gemm_desc largest = {.m = OUT, .n = OUT, .k = OUT};
-        const size_t products = mo_cl_gemm_workspace_size(&s->env, &largest);
-        if (products) s->env.workspace = device_take(w, products);
-        s->desc.workspace = device_take(w, mo_cl_lora_workspace_size(&s->desc, &s->weight));
-        const mo_cl_mem memory = device_take(w, mo_cl_weight_size(&s->weight));
-        const mo_cl_mem scales = device_take(w, mo_cl_weight_workspace_size(&s->weight));
-        const mo_cl_mem numbers = device_take_random(w, (size_t)OUT * IN, 0.1f);
-        s->tensors = (mo_cl_lora_tensors){.weight = &s->weight,
-            .a = device_take_random(w, (size_t)RANK * IN, 0.1f),
-            .b = device_take_random(w, (size_t)OUT * RANK, 0.1f),
-            .da = device_take_random(w, (size_t)RANK * IN, 0),
-            .db = device_take_random(w, (size_t)OUT * RANK, 0)};
-        s->x = device_take_random(w, (size_t)ROWS * IN, 1);
-        s->dy = device_take_random(w, (size_t)ROWS * OUT, 1);
-        s->y = device_take(w, sizeof(float) * ROWS * OUT);
-        s->dx = device_take(w, sizeof(float) * ROWS * IN);
-        const mo_cl_lora_tensors *t = &s->tensors;
-        const mo_cl_mem all[] = {s->desc.workspace, memory, scales, numbers, t->a, t->b, t->da,
-            t->db, s->x, s->dy, s->y, s->dx};
-        if (!device_took(all, sizeof all / sizeof *all)) return false;
-        must(mo_cl_weight_place(&s->weight, memory));
-        must(mo_cl_weight_encode(cl, &s->weight, numbers, scales));
-        w->state = s;
-        w->units = 1;
-        w->flops = 2.0 * ROWS * IN * OUT + w->variant * 2.0 * ROWS * RANK * (IN + OUT);
-        return true;
-    }
+static void lora_forward(void *state) {
+    adapted *s = state;
+    must(mo_cl_lora_forward(&s->desc, &s->tensors, s->x, s->y));
+}
+static void lora_backward(void *state) {
+    adapted *s = state;
+    must(mo_cl_lora_backward(&s->desc, &s->tensors, s->x, s->dy, s->dx));
+}
 
-    const bench_case cases_device_model[] = {
-        {"gemm.1024", "product", "1024 x 1024 x 1024", 0, setup_gemm, multiply, 0},
-        {"gemm.gpt_qkv", "product", "m 1024, n 1152, k 384", 0, setup_gemm, multiply, 1},
-        {"gemm.gpt_fc", "product", "m 1024, n 1536, k 384", 0, setup_gemm, multiply, 2},
-        {"gemm.gpt_fc_dw", "product", "m 384, n 1536, k 1024, A transposed", 0, setup_gemm,
-            multiply, 3},
-        {"gemm.gpt_fc_dx", "product", "m 1024, n 384, k 1536, B transposed", 0, setup_gemm,
-            multiply, 4},
-        {"gemm.nf4", "product", "m 1024, n 384, k 1536, B transposed, NF4", 0, setup_gemm_nf4,
-            multiply_nf4, 4},
-        {"attention.forward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
-            setup_attention_forward, attention_forward, 256},
-        {"attention.forward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
-            setup_attention_forward, attention_forward, 1024},
-        {"attention.backward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
-            setup_attention_backward, attention_backward, 256},
-        {"attention.backward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
-            setup_attention_backward, attention_backward, 1024},
-        {"attention.gqa", "pass", "1024, 6 heads of 64 on 2 of keys; forward and backward", 0,
-            setup_attention_gqa, attention_both, 0},
-        {"attention.4096", "pass", "4096, 6 heads of 64, causal; forward and backward", 0,
-            setup_attention_window, attention_both, 0},
-        {"attention.window", "pass", "the same, each position sees the last 512", 0,
-            setup_attention_window, attention_both, 512},
-        {"attention.linear", "pass", "4096, 6 heads of 64, linear; forward and backward", 0,
-            setup_attention_linear, linear_attention_both, 0},
-        {"loss.linear_ce", "pass", "1024 rows, 256 channels, 4096 words, all logits at once", 0,
-            setup_loss, linear_ce, 0},
-        {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,
-            linear_ce, 256},
-        {"loss.linear_kd_256", "pass", "with a teacher of the same size", 0, setup_distill,
-            linear_kd, 0},
-        {"loss.linear_kd_top32", "pass", "with 32 log-probabilities of it", 0, setup_distill,
-            linear_kd, 32},
-        {"lora.forward_nf4", "pass", "1024 rows, 384 to 1536 features in NF4, rank 8", 0,
-            setup_lora, lora_forward, 1},
-        {"lora.backward_nf4", "pass", "the same", 0, setup_lora, lora_backward, 3}, {0}};
+// As in cases_model.c.
+static bool setup_lora(work *w) {
+    enum { ROWS = 1024, IN = 384, OUT = 1536, RANK = 8 };
+    adapted *s = take(w, sizeof *s);
+    if (!s) return false;
+    memset(s, 0, sizeof *s);
+    mo_cl *cl = &w->device->cl;
+    s->env.cl = cl;
+    s->weight = (mo_cl_weight){.type = MO_GEMM_NF4, .rows = OUT, .columns = IN, .nested = 1};
+    s->desc = (mo_cl_lora_desc){.rows = ROWS, .rank = RANK, .env = &s->env};
+    const mo_gemm_desc largest = {.m = OUT, .n = OUT, .k = OUT};
+    const size_t products = mo_cl_gemm_workspace_size(&s->env, &largest);
+    if (products) s->env.workspace = device_take(w, products);
+    s->desc.workspace = device_take(w, mo_cl_lora_workspace_size(&s->desc, &s->weight));
+    const mo_cl_mem memory = device_take(w, mo_cl_weight_size(&s->weight));
+    const mo_cl_mem scales = device_take(w, mo_cl_weight_workspace_size(&s->weight));
+    const mo_cl_mem numbers = device_take_random(w, (size_t)OUT * IN, 0.1f);
+    s->tensors = (mo_cl_lora_tensors){.weight = &s->weight,
+        .a = device_take_random(w, (size_t)RANK * IN, 0.1f),
+        .b = device_take_random(w, (size_t)OUT * RANK, 0.1f),
+        .da = device_take_random(w, (size_t)RANK * IN, 0),
+        .db = device_take_random(w, (size_t)OUT * RANK, 0)};
+    s->x = device_take_random(w, (size_t)ROWS * IN, 1);
+    s->dy = device_take_random(w, (size_t)ROWS * OUT, 1);
+    s->y = device_take(w, sizeof(float) * ROWS * OUT);
+    s->dx = device_take(w, sizeof(float) * ROWS * IN);
+    const mo_cl_lora_tensors *t = &s->tensors;
+    const mo_cl_mem all[] = {s->desc.workspace, memory, scales, numbers, t->a, t->b, t->da, t->db,
+        s->x, s->dy, s->y, s->dx};
+    if (!device_took(all, sizeof all / sizeof *all)) return false;
+    must(mo_cl_weight_place(&s->weight, memory));
+    must(mo_cl_weight_encode(cl, &s->weight, numbers, scales));
+    w->state = s;
+    w->units = 1;
+    w->flops = 2.0 * ROWS * IN * OUT + w->variant * 2.0 * ROWS * RANK * (IN + OUT);
+    return true;
+}
+
+const bench_case cases_device_model[] = {
+    {"gemm.1024", "product", "1024 x 1024 x 1024", 0, setup_gemm, multiply, 0},
+    {"gemm.gpt_qkv", "product", "m 1024, n 1152, k 384", 0, setup_gemm, multiply, 1},
+    {"gemm.gpt_fc", "product", "m 1024, n 1536, k 384", 0, setup_gemm, multiply, 2},
+    {"gemm.gpt_fc_dw", "product", "m 384, n 1536, k 1024, A transposed", 0, setup_gemm, multiply,
+        3},
+    {"gemm.gpt_fc_dx", "product", "m 1024, n 384, k 1536, B transposed", 0, setup_gemm, multiply,
+        4},
+    {"gemm.nf4", "product", "m 1024, n 384, k 1536, B transposed, NF4", 0, setup_gemm_nf4,
+        multiply_nf4, 4},
+    {"attention.forward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
+        setup_attention_forward, attention_forward, 256},
+    {"attention.forward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
+        setup_attention_forward, attention_forward, 1024},
+    {"attention.backward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
+        setup_attention_backward, attention_backward, 256},
+    {"attention.backward_1024", "pass", "1 sequence of 1024, 6 heads of 64, causal", 0,
+        setup_attention_backward, attention_backward, 1024},
+    {"attention.gqa", "pass", "1024, 6 heads of 64 on 2 of keys; forward and backward", 0,
+        setup_attention_gqa, attention_both, 0},
+    {"attention.4096", "pass", "4096, 6 heads of 64, causal; forward and backward", 0,
+        setup_attention_window, attention_both, 0},
+    {"attention.window", "pass", "the same, each position sees the last 512", 0,
+        setup_attention_window, attention_both, 512},
+    {"attention.linear", "pass", "4096, 6 heads of 64, linear; forward and backward", 0,
+        setup_attention_linear, linear_attention_both, 0},
+    {"loss.linear_ce", "pass", "1024 rows, 256 channels, 4096 words, all logits at once", 0,
+        setup_loss, linear_ce, 0},
+    {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,
+        linear_ce, 256},
+    {"loss.linear_kd_256", "pass", "with a teacher of the same size", 0, setup_distill, linear_kd,
+        0},
+    {"loss.linear_kd_top32", "pass", "with 32 log-probabilities of it", 0, setup_distill, linear_kd,
+        32},
+    {"lora.forward_nf4", "pass", "1024 rows, 384 to 1536 features in NF4, rank 8", 0, setup_lora,
+        lora_forward, 1},
+    {"lora.backward_nf4", "pass", "the same", 0, setup_lora, lora_backward, 3},
+    {0},
+};
 #else
 typedef int cases_device_model_is_empty;
 #endif

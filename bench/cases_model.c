@@ -298,89 +298,94 @@ static bool setup_distill(work *w) {
         indices[i] = (uint16_t)(i * 61 % d->vocab), log_probs[i] = 0xc500; // -5
     s->taught = (mo_linear_kd_tensors){s->tensors, s->tensors.x, s->tensors.w, indices, log_probs};
     if (k == 0) w->flops *= 8.0 / 6.0;
-    // ---- adapters -------------------------------------------------------------------------------
+    return true;
+}
 
-    typedef struct adapted {
-        mo_gemm_env env;
-        mo_weight weight;
-        mo_lora_desc desc;
-        mo_lora_tensors tensors;
-        float *x, *dy, *y, *dx;
-    } adapted;
+// ---- adapters -------------------------------------------------------------------------------
 
-    static void lora_forward(void *state) {
-        adapted *s = state;
-        must(mo_lora_forward(&s->desc, &s->tensors, s->x, s->y));
-    }
-    static void lora_backward(void *state) {
-        adapted *s = state;
-        must(mo_lora_backward(&s->desc, &s->tensors, s->x, s->dy, s->dx));
-    }
+typedef struct adapted {
+    mo_gemm_env env;
+    mo_weight weight;
+    mo_lora_desc desc;
+    mo_lora_tensors tensors;
+    float *x, *dy, *y, *dx;
+} adapted;
 
-    // 1024 rows through a weight [1536 x 384] in NF4, its scales in 8 bits, rank 8.
-    static bool setup_lora(work * w) {
-        enum { ROWS = 1024, IN = 384, OUT = 1536, RANK = 8 };
-        adapted *s = take(w, sizeof *s);
-        if (!s) return false;
-        memset(s, 0, sizeof *s);
-        s->weight = (mo_weight){.type = MO_GEMM_NF4, .rows = OUT, .columns = IN, .nested = 1};
-        s->desc = (mo_lora_desc){.rows = ROWS, .rank = RANK, .env = &s->env};
-        const size_t size = mo_weight_size(&s->weight);
-        const size_t scratch = mo_weight_workspace_size(&s->weight);
-        void *memory = take(w, size), *scales = take(w, scratch);
-        const float *numbers = take_random(w, (size_t)OUT * IN, 0.1f);
-        s->env.parallel = w->parallel;
-        s->env.workspace_size = mo_gemm_workspace_size(w->parallel, NULL);
-        s->env.workspace = take(w, s->env.workspace_size);
-        s->desc.workspace_size = mo_lora_workspace_size(&s->desc, &s->weight);
-        s->desc.workspace = take(w, s->desc.workspace_size);
-        s->tensors = (mo_lora_tensors){.weight = &s->weight,
-            .a = take_random(w, (size_t)RANK * IN, 0.1f),
-            .b = take_random(w, (size_t)OUT * RANK, 0.1f),
-            .da = take_random(w, (size_t)RANK * IN, 0),
-            .db = take_random(w, (size_t)OUT * RANK, 0)};
-        s->x = take_random(w, (size_t)ROWS * IN, 1);
-        s->dy = take_random(w, (size_t)ROWS * OUT, 1);
-        s->y = take_random(w, (size_t)ROWS * OUT, 0);
-        s->dx = take_random(w, (size_t)ROWS * IN, 0);
-        const mo_lora_tensors *t = &s->tensors;
-        if (!memory || !scales || !numbers || !s->env.workspace || !s->desc.workspace || !t->a ||
-            !t->b || !t->da || !t->db || !s->x || !s->dy || !s->y || !s->dx)
-            return false;
-        must(mo_weight_place(&s->weight, memory, size));
-        must(mo_weight_encode(&s->weight, numbers, scales, scratch, w->parallel));
-        w->state = s;
-        w->units = 1;
-        w->flops = 2.0 * ROWS * IN * OUT + w->variant * 2.0 * ROWS * RANK * (IN + OUT);
-        add_extra(w, "weight_mib", (double)size / 0x1p20);
-        return true;
-    }
+static void lora_forward(void *state) {
+    adapted *s = state;
+    must(mo_lora_forward(&s->desc, &s->tensors, s->x, s->y));
+}
+static void lora_backward(void *state) {
+    adapted *s = state;
+    must(mo_lora_backward(&s->desc, &s->tensors, s->x, s->dy, s->dx));
+}
 
-    const bench_case cases_model[] = {
-        {"attention.forward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
-            setup_attention_forward, attention_forward, 256},
-        {"attention.forward_1024", "pass", "1 sequence of 1024; rival: the matrix in memory", 0,
-            setup_attention_forward, attention_forward, 1024},
-        {"attention.backward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
-            setup_attention_backward, attention_backward, 256},
-        {"attention.backward_1024", "pass", "1 sequence of 1024; rival: the matrix in memory", 0,
-            setup_attention_backward, attention_backward, 1024},
-        {"attention.gqa", "pass", "1024, 6 heads of 64 on 2 of keys; forward and backward", 0,
-            setup_attention_gqa, attention_both, 0},
-        {"attention.4096", "pass", "4096, 6 heads of 64, causal; forward and backward", 0,
-            setup_attention_window, attention_both, 0},
-        {"attention.window", "pass", "the same, each position sees the last 512", 0,
-            setup_attention_window, attention_both, 512},
-        {"attention.linear", "pass", "4096, 6 heads of 64, linear; forward and backward", 0,
-            setup_attention_linear, linear_attention_both, 0},
-        {"loss.linear_ce", "pass", "1024 rows, 256 channels, 4096 words, all logits at once", 0,
-            setup_loss, linear_ce, 0},
-        {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,
-            linear_ce, 256},
-        {"loss.linear_kd_256", "pass", "with a teacher of the same size", 0, setup_distill,
-            linear_kd, 0},
-        {"loss.linear_kd_top32", "pass", "with 32 log-probabilities of it", 0, setup_distill,
-            linear_kd, 32},
-        {"lora.forward_nf4", "pass", "1024 rows, 384 to 1536 features in NF4, rank 8", 0,
-            setup_lora, lora_forward, 1},
-        {"lora.backward_nf4", "pass", "the same", 0, setup_lora, lora_backward, 3}, {0}};
+// 1024 rows through a weight [1536 x 384] in NF4, its scales in 8 bits, rank 8.
+static bool setup_lora(work *w) {
+    enum { ROWS = 1024, IN = 384, OUT = 1536, RANK = 8 };
+    adapted *s = take(w, sizeof *s);
+    if (!s) return false;
+    memset(s, 0, sizeof *s);
+    s->weight = (mo_weight){.type = MO_GEMM_NF4, .rows = OUT, .columns = IN, .nested = 1};
+    s->desc = (mo_lora_desc){.rows = ROWS, .rank = RANK, .env = &s->env};
+    const size_t size = mo_weight_size(&s->weight);
+    const size_t scratch = mo_weight_workspace_size(&s->weight);
+    void *memory = take(w, size), *scales = take(w, scratch);
+    const float *numbers = take_random(w, (size_t)OUT * IN, 0.1f);
+    s->env.parallel = w->parallel;
+    s->env.workspace_size = mo_gemm_workspace_size(w->parallel, NULL);
+    s->env.workspace = take(w, s->env.workspace_size);
+    s->desc.workspace_size = mo_lora_workspace_size(&s->desc, &s->weight);
+    s->desc.workspace = take(w, s->desc.workspace_size);
+    s->tensors = (mo_lora_tensors){.weight = &s->weight,
+        .a = take_random(w, (size_t)RANK * IN, 0.1f),
+        .b = take_random(w, (size_t)OUT * RANK, 0.1f),
+        .da = take_random(w, (size_t)RANK * IN, 0),
+        .db = take_random(w, (size_t)OUT * RANK, 0)};
+    s->x = take_random(w, (size_t)ROWS * IN, 1);
+    s->dy = take_random(w, (size_t)ROWS * OUT, 1);
+    s->y = take_random(w, (size_t)ROWS * OUT, 0);
+    s->dx = take_random(w, (size_t)ROWS * IN, 0);
+    const mo_lora_tensors *t = &s->tensors;
+    if (!memory || !scales || !numbers || !s->env.workspace || !s->desc.workspace || !t->a ||
+        !t->b || !t->da || !t->db || !s->x || !s->dy || !s->y || !s->dx)
+        return false;
+    must(mo_weight_place(&s->weight, memory, size));
+    must(mo_weight_encode(&s->weight, numbers, scales, scratch, w->parallel));
+    w->state = s;
+    w->units = 1;
+    w->flops = 2.0 * ROWS * IN * OUT + w->variant * 2.0 * ROWS * RANK * (IN + OUT);
+    add_extra(w, "weight_mib", (double)size / 0x1p20);
+    return true;
+}
+
+const bench_case cases_model[] = {
+    {"attention.forward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
+        setup_attention_forward, attention_forward, 256},
+    {"attention.forward_1024", "pass", "1 sequence of 1024; rival: the matrix in memory", 0,
+        setup_attention_forward, attention_forward, 1024},
+    {"attention.backward_256", "pass", "4 sequences of 256, 6 heads of 64, causal", 0,
+        setup_attention_backward, attention_backward, 256},
+    {"attention.backward_1024", "pass", "1 sequence of 1024; rival: the matrix in memory", 0,
+        setup_attention_backward, attention_backward, 1024},
+    {"attention.gqa", "pass", "1024, 6 heads of 64 on 2 of keys; forward and backward", 0,
+        setup_attention_gqa, attention_both, 0},
+    {"attention.4096", "pass", "4096, 6 heads of 64, causal; forward and backward", 0,
+        setup_attention_window, attention_both, 0},
+    {"attention.window", "pass", "the same, each position sees the last 512", 0,
+        setup_attention_window, attention_both, 512},
+    {"attention.linear", "pass", "4096, 6 heads of 64, linear; forward and backward", 0,
+        setup_attention_linear, linear_attention_both, 0},
+    {"loss.linear_ce", "pass", "1024 rows, 256 channels, 4096 words, all logits at once", 0,
+        setup_loss, linear_ce, 0},
+    {"loss.linear_ce_256", "pass", "the same, 256 rows of logits at a time", 0, setup_loss,
+        linear_ce, 256},
+    {"loss.linear_kd_256", "pass", "with a teacher of the same size", 0, setup_distill, linear_kd,
+        0},
+    {"loss.linear_kd_top32", "pass", "with 32 log-probabilities of it", 0, setup_distill, linear_kd,
+        32},
+    {"lora.forward_nf4", "pass", "1024 rows, 384 to 1536 features in NF4, rank 8", 0, setup_lora,
+        lora_forward, 1},
+    {"lora.backward_nf4", "pass", "the same", 0, setup_lora, lora_backward, 3},
+    {0},
+};
