@@ -847,7 +847,7 @@ MEMOPT_API mo_cl_mem mo_cl_arena_at(const mo_cl_arena *arena, const void *addres
 /* What computes products of float. CLBlast is there where the implementation was compiled with
  * MEMOPT_CL_CLBLAST, and linked with -lclblast. */
 typedef enum mo_cl_gemm_use {
-    MO_CL_GEMM_AUTO = 0, /* CPUs: the own kernel, others: CLBlast where it is there */
+    MO_CL_GEMM_AUTO = 0, /* CPUs, and groups below 256: the own kernel; others: CLBlast */
     MO_CL_GEMM_OWN,
     MO_CL_GEMM_CLBLAST,
     MO_CL_GEMM_USE_COUNT
@@ -13284,9 +13284,11 @@ static size_t moi_cl_clblast_most(mo_cl *cl, const mo_gemm_desc *largest) {
 #endif
 /* mo_cl_gemm.c - see mo_cl_gemm.h. */
 
+/* CLBlast's kernels want groups of up to 256; where they are refused, it leaks a program. */
 static int moi_cl_gemm_by_clblast(const mo_cl_gemm_env *env) {
-    const int is_cpu = (env->cl->info.type & CL_DEVICE_TYPE_CPU) != 0;
-    return env->use == MO_CL_GEMM_CLBLAST || (env->use == MO_CL_GEMM_AUTO && !is_cpu);
+    const mo_cl_info *info = &env->cl->info;
+    if (env->use != MO_CL_GEMM_AUTO) return env->use == MO_CL_GEMM_CLBLAST;
+    return !(info->type & CL_DEVICE_TYPE_CPU) && info->max_work_group >= 256;
 }
 
 static mo_status moi_cl_gemm_valid(const mo_cl_gemm_env *env) {

@@ -196,10 +196,11 @@ static void swiglu_and_rope_refuse_what_does_not_fit(void **state) {
     test_cl *t = test_cl_of(state);
     float x[64] = {0};
     const mo_cl_mem a = test_cl_put(t, x, sizeof x, 0), none = {0};
+    const mo_cl_mem b = test_cl_put(t, x, sizeof x, 0);
     mo_swiglu_desc s = {2, 16, 48, 0, NULL};
     mo_rope_desc r = {.batch = 1, .seq = 4, .heads = 2, .head_size = 8};
-    test_ok(mo_cl_swiglu_forward(&t->cl, &s, a, a, a));
-    test_ok(mo_cl_rope_forward(&t->cl, &r, a, a));
+    test_ok(mo_cl_swiglu_forward(&t->cl, &s, a, a, b));
+    test_ok(mo_cl_rope_forward(&t->cl, &r, a, b));
     assert_int_equal(mo_cl_swiglu_forward(&t->cl, &s, a, none, a), MO_E_INVALID);
     assert_int_equal(mo_cl_swiglu_forward(NULL, &s, a, a, a), MO_E_INVALID);
     assert_int_equal(mo_cl_swiglu_forward(&t->cl, NULL, a, a, a), MO_E_INVALID);

@@ -1,8 +1,10 @@
 /* mo_cl_gemm.c - see mo_cl_gemm.h. */
 
+/* CLBlast's kernels want groups of up to 256; where they are refused, it leaks a program. */
 static int moi_cl_gemm_by_clblast(const mo_cl_gemm_env *env) {
-    const int is_cpu = (env->cl->info.type & CL_DEVICE_TYPE_CPU) != 0;
-    return env->use == MO_CL_GEMM_CLBLAST || (env->use == MO_CL_GEMM_AUTO && !is_cpu);
+    const mo_cl_info *info = &env->cl->info;
+    if (env->use != MO_CL_GEMM_AUTO) return env->use == MO_CL_GEMM_CLBLAST;
+    return !(info->type & CL_DEVICE_TYPE_CPU) && info->max_work_group >= 256;
 }
 
 static mo_status moi_cl_gemm_valid(const mo_cl_gemm_env *env) {

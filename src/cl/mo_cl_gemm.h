@@ -8,7 +8,7 @@
 /* What computes products of float. CLBlast is there where the implementation was compiled with
  * MEMOPT_CL_CLBLAST, and linked with -lclblast. */
 typedef enum mo_cl_gemm_use {
-    MO_CL_GEMM_AUTO = 0, /* CPUs: the own kernel, others: CLBlast where it is there */
+    MO_CL_GEMM_AUTO = 0, /* CPUs, and groups below 256: the own kernel; others: CLBlast */
     MO_CL_GEMM_OWN,
     MO_CL_GEMM_CLBLAST,
     MO_CL_GEMM_USE_COUNT
