@@ -12391,8 +12391,8 @@ static const char *const moi_report_style[] = {
     "th:first-child,td:first-child,th.left,td.left{text-align:left}\n",
     "td svg{display:inline-block;margin-right:7px}\n",
     "tfoot td{font-weight:600;border-bottom:0}\n",
-    "section{overflow-x:auto;margin-top:20px}h2+section{margin-top:0}pre{margin:0 "
-    "24px;overflow-x:auto;font-size:12px}\n",
+    "section{overflow-x:auto;margin-top:20px}h2+section{margin-top:0}\n",
+    "pre{margin:0 24px;overflow-x:auto;font-size:12px}\n",
     "@media(prefers-color-scheme:dark){body{background:#0d1117;color:#f0f6fc}\n",
     "th,td{border-color:#3d444d}}\n",
     "</style>\n",
@@ -28198,7 +28198,7 @@ static int moi_lora_part(size_t n, size_t width, size_t *begin, size_t *total) {
 static int moi_lora_measure(const mo_lora_desc *d, const mo_weight *w, moi_lora_parts *p) {
     const size_t scales = mo_weight_workspace_size(w) / sizeof(float);
     memset(p, 0, sizeof *p);
-    p->chunk = moi_min(d->rows, d->chunk_rows == 0 ? moi_lora_chunk : d->chunk_rows);
+    p->chunk = moi_min(d->rows, d->chunk_rows == 0 ? (size_t)moi_lora_chunk : d->chunk_rows);
     return moi_lora_part(p->chunk, d->rank, &p->h, &p->total) &&
         moi_lora_part(p->chunk, d->rank, &p->d, &p->total) &&
         moi_lora_part(

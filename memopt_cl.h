@@ -16703,11 +16703,12 @@ static mo_status moi_cl_qkv_check(const mo_cl_qkv_desc *d, size_t *width) {
 
 mo_status mo_cl_qkv_forward(const mo_cl_qkv_desc *desc, const mo_cl_qkv_tensors *tensors) {
     const mo_cl_qkv_tensors *t = tensors;
-    const mo_cl_mem none = {0};
+    mo_cl_mem none;
     size_t width;
     mo_status status = moi_cl_qkv_check(desc, &width);
     if (status != MO_OK) return status;
     if (!desc->env || !t) return MO_E_INVALID;
+    memset(&none, 0, sizeof none);
     const int bias = t->bias.buffer != NULL;
     if (bias) status = mo_cl_bias_forward(desc->env->cl, t->bias, none, desc->rows, width, t->qkv);
     const mo_gemm_desc product = {

@@ -17,8 +17,8 @@ static const char *const moi_report_style[] = {
     "th:first-child,td:first-child,th.left,td.left{text-align:left}\n",
     "td svg{display:inline-block;margin-right:7px}\n",
     "tfoot td{font-weight:600;border-bottom:0}\n",
-    "section{overflow-x:auto;margin-top:20px}h2+section{margin-top:0}pre{margin:0 "
-    "24px;overflow-x:auto;font-size:12px}\n",
+    "section{overflow-x:auto;margin-top:20px}h2+section{margin-top:0}\n",
+    "pre{margin:0 24px;overflow-x:auto;font-size:12px}\n",
     "@media(prefers-color-scheme:dark){body{background:#0d1117;color:#f0f6fc}\n",
     "th,td{border-color:#3d444d}}\n",
     "</style>\n",

@@ -93,7 +93,7 @@ static int moi_lora_part(size_t n, size_t width, size_t *begin, size_t *total) {
 static int moi_lora_measure(const mo_lora_desc *d, const mo_weight *w, moi_lora_parts *p) {
     const size_t scales = mo_weight_workspace_size(w) / sizeof(float);
     memset(p, 0, sizeof *p);
-    p->chunk = moi_min(d->rows, d->chunk_rows == 0 ? moi_lora_chunk : d->chunk_rows);
+    p->chunk = moi_min(d->rows, d->chunk_rows == 0 ? (size_t)moi_lora_chunk : d->chunk_rows);
     return moi_lora_part(p->chunk, d->rank, &p->h, &p->total) &&
         moi_lora_part(p->chunk, d->rank, &p->d, &p->total) &&
         moi_lora_part(
