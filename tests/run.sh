@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act rope compress quant quant4 \
     int8}
 # The slowest run in two variants, which have all between them: both sources, with and without
-# sanitizers. Of those whose time goes into a driver, with sanitizers only.
+# sanitizers. Those whose time goes into a driver run with sanitizers for SLOW_TESTS=1 only.
 long_tests="cl_faults cl_gemm cl_optim optim plan plan_build replay_runs remat_optimal layout"
 driver_tests="cl_faults cl_optim cl_quant cl_attention"
 tsan_tests=${TSAN_TESTS:-base pool queue page stream loader}
@@ -65,7 +65,7 @@ start_tests() {
     for test in $TESTS; do
         for side in src-plain src-asan header-plain; do
             case $side in src-plain) has "$test" "$long_tests" && continue ;; esac
-            case $side in header-plain) has "$test" "$driver_tests" && continue ;; esac
+            case $side${SLOW_TESTS:-} in src-asan) has "$test" "$driver_tests" && continue ;; esac
             start cmocka "$side/$test" "build/test/$side/test_$test"
         done
         has "$test" "$tsan_tests" &&
