@@ -50,8 +50,9 @@ static void check_config(const trainer *t) {
             "--heads: %zu of %zu channels have an odd size, which --arch llama cannot turn",
             c->heads, c->channels);
     if ((double)t->corpus.training.n < need) // a product of sizes may not fit a size_t
-        fail(EXIT_BAD, "%s: %llu tokens are fewer than one update reads: %.0f", t->corpus.name,
-            (unsigned long long)t->corpus.training.n, need);
+        fail(EXIT_BAD, "%s: %llu tokens%s are fewer than one update reads: %.0f", t->corpus.name,
+            (unsigned long long)t->corpus.training.n, t->o->valid > 0 ? " beside --valid" : "",
+            need);
     if (t->corpus.vocab > c->vocab)
         fail(EXIT_BAD, "%s: token %u is outside the vocabulary of %zu", t->corpus.name,
             t->corpus.vocab - 1, c->vocab);
