@@ -35,7 +35,7 @@ CLBLAST := $(CLBLAST)
 LIBS     = -lm -ldl -lpthread
 WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wundef -Wstrict-prototypes
 
-layers   = base memory numeric train plan store
+layers   = base memory numeric train plan store advise
 include  = -Isrc $(layers:%=-Isrc/%)
 clblast  = $(if $(CLBLAST),-DMEMOPT_CL_CLBLAST)
 cl       = $(include) -Ibuild/cl -Isrc/cl $(clblast)

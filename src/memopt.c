@@ -160,6 +160,7 @@
 #include "mo_tokens_internal.h"
 #include "mo_tokens.c"
 #include "mo_loader.c"
+#include "mo_model.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

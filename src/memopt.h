@@ -68,6 +68,7 @@
  *   stream       layers of a model larger than memory through a small window, read ahead
  *   tokens       the tokens of a training text, in files of llm.c or as bytes
  *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
+ *   model        sizes of a transformer, and how many numbers that makes
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -216,6 +217,8 @@ extern "C" {
 #include "mo_stream.h"
 #include "mo_tokens.h"
 #include "mo_loader.h"
+
+#include "mo_model.h"
 
 #ifdef __cplusplus
 }

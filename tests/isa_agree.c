@@ -2,7 +2,7 @@
  * test framework, so that it can be cross-compiled and run under an emulator:
  *
  *   aarch64-linux-gnu-gcc -static -O2 -Isrc -Isrc/base -Isrc/memory -Isrc/numeric -Isrc/train \
- *       -Isrc/plan -Isrc/store tests/isa_agree.c src/memopt.c -lm -o isa_agree
+ *       -Isrc/plan -Isrc/store -Isrc/advise tests/isa_agree.c src/memopt.c -lm -o isa_agree
  *   qemu-aarch64-static ./isa_agree [PREFIX OF NAMES]
  *
  * Prints "name set ok|FAIL n": n is the number of outputs that differ in any bit, or, for kernels
