@@ -8447,7 +8447,7 @@ MEMOPT_API uint64_t mo_loader_permute(uint64_t seed, uint64_t epoch, uint64_t n,
 
 #endif
 
-/* mo_model.h - sizes of a decoder-only transformer: what estimates, plans and searches start from. */
+/* mo_model.h - sizes of a decoder-only transformer: what estimates and plans start from. */
 #ifndef MEMOPT_MODEL_H
 #define MEMOPT_MODEL_H
 

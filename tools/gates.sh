@@ -10,7 +10,8 @@
 set -u
 cd "$(dirname "$0")/.."
 CC=${CC:-cc} CXX=${CXX:-c++}
-includes="-Isrc -Isrc/base -Isrc/memory -Isrc/numeric -Isrc/train -Isrc/plan -Isrc/store -Isrc/advise"
+includes="-Isrc -Isrc/base -Isrc/memory -Isrc/numeric -Isrc/train -Isrc/plan -Isrc/store"
+includes+=" -Isrc/advise"
 cl_includes="$includes -Ibuild/cl -Isrc/cl"
 c_warnings="-Wall -Wextra -Wpedantic -Wshadow -Wundef -Wstrict-prototypes -Werror"
 cxx_warnings="-Wall -Wextra -Wpedantic -Werror"

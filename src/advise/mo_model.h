@@ -1,4 +1,4 @@
-/* mo_model.h - sizes of a decoder-only transformer: what estimates, plans and searches start from. */
+/* mo_model.h - sizes of a decoder-only transformer: what estimates and plans start from. */
 #ifndef MEMOPT_MODEL_H
 #define MEMOPT_MODEL_H
 
