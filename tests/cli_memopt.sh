@@ -229,6 +229,19 @@ test_five_buffers_fit_into_twelve_bytes() {
     [ "$(measure out)" = '12 12' ]
 }
 
+test_a_layout_as_json_is_the_one_of_the_rows() {
+    five > five.csv
+    ends 0 plan five.csv --json -o rows.csv
+    [ "$(wc -l < out)" -eq 1 ]
+    grep -q '^{"file":"five.csv","lower_bound":12,"peak":12,"proved":true,"capacity":0,' out
+    grep -q ',"fits":true,' out
+    [ "$(tr '{' '\n' < out | sed -n 's/.*"offset":\([0-9]*\)}.*/\1/p')" = \
+        "$(tail -n +2 rows.csv | sed 's/.*,//')" ]
+    ends 1 plan five.csv --capacity 11 --json
+    grep -q '"capacity":11,"fits":false,' out
+    refuses 2 '--json and -o - both write to standard output' plan five.csv --json -o -
+}
+
 test_eleven_bytes_are_too_few_and_it_says_why() {
     five > five.csv
     ends 1 plan five.csv --capacity 11

@@ -10,6 +10,7 @@ typedef struct plan {
     size_t capacity; // 0 = as small as possible
     double seconds;
     const char *svg, *out;
+    bool json;
     size_t *offsets;
     mo_layout_result result;
     double took_s;
@@ -100,6 +101,23 @@ static void write_offsets(const plan *p) {
     output_close(&o);
 }
 
+static void print_json(const plan *p) {
+    const mo_layout_result *r = &p->result;
+    fputs("{\"file\":", stdout);
+    json_string(stdout, p->l.table.path);
+    printf(",\"lower_bound\":%zu,\"peak\":%zu,\"proved\":%s,\"capacity\":%zu,\"fits\":%s,"
+           "\"seconds\":%.3f,\"buffers\":[",
+        r->lower_bound, r->peak, r->proved ? "true" : "false", p->capacity,
+        p->capacity == 0 || r->peak <= p->capacity ? "true" : "false", p->took_s);
+    for (size_t i = 0; i < p->l.n; i++) {
+        fputs(i ? ",{\"id\":" : "{\"id\":", stdout);
+        json_string(stdout, lifetimes_name(&p->l, i));
+        printf(",\"size\":%zu,\"offset\":%zu}", p->l.items[i].size, p->offsets[i]);
+    }
+    fputs("]}\n", stdout);
+    flush_stdout();
+}
+
 static void summarize(const plan *p) {
     const mo_layout_result *r = &p->result;
     fprintf(stderr, "%zu buffer%s, lower bound %zu, peak %zu (%s), ratio %.4f, %s, %.3f s\n",
@@ -141,23 +159,28 @@ static void solve(plan *p) {
 }
 
 static int run(const command *self, int argc, const char *const *argv) {
-    plan p = {.seconds = 10, .out = "-"};
+    plan p = {.seconds = 10};
     const char *file;
     const flag flags[] = {
         {"--capacity", FLAG_BYTES, &p.capacity},
         {"--time", FLAG_REAL, &p.seconds},
         {"--svg", FLAG_TEXT, &p.svg},
         {"-o", FLAG_TEXT, &p.out},
+        {"--json", FLAG_SWITCH, &p.json},
     };
     flags_parse(self, argc, argv, flags, sizeof flags / sizeof *flags, &file, 1);
-    if (p.svg && strcmp(p.svg, p.out) == 0)
+    if (!p.out && !p.json) p.out = "-";
+    if (p.svg && p.out && strcmp(p.svg, p.out) == 0)
         fail(EXIT_USAGE, "--svg and -o are the same file: %s", p.out);
     if (!lifetimes_read(&p.l, file)) fail(EXIT_USAGE, "%s", p.l.table.error);
-    output_check(p.out);
+    if (p.json && p.out && strcmp(p.out, "-") == 0)
+        fail(EXIT_USAGE, "--json and -o - both write to standard output");
+    if (p.out) output_check(p.out);
     if (p.svg) output_check(p.svg);
     solve(&p);
     const bool fits = p.capacity == 0 || p.result.peak <= p.capacity;
-    write_offsets(&p);
+    if (p.out) write_offsets(&p);
+    if (p.json) print_json(&p);
     if (p.svg) write_svg(&p);
     if (!fits) report_misfit(&p);
     summarize(&p);
@@ -175,6 +198,7 @@ const command plan_command = {
     "  --time S          end the search after S seconds (10); what was found by then is written\n"
     "  -o FILE           write the rows with their offsets there, not to standard output\n"
     "  --svg FILE        draw the layout: addresses over steps\n"
+    "  --json            one object on standard output: peak, bound, offsets; rows only with -o\n"
     "\n"
     "FILE.csv has a header and one row for each buffer; - is standard input. Columns, in any "
     "order:\n"
