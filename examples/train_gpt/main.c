@@ -2,8 +2,8 @@
 // the flags.
 //
 // options.c  command line          corpus.c      tokens
-// arch.c     parameters            model.c       stages
-// ops.c      what they compute     plan.c        plan and search
+// arch.c     sizes, first values   plan.c        what the library plans, and the search
+// ops.c      what stages compute
 // train.c    the loop              profile.c     what the stages cost here
 // cpu.c      memory and kernels of the CPU
 // device.c   an OpenCL device      transfer.c    activations in host memory
