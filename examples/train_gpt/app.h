@@ -14,6 +14,7 @@
 enum { EXIT_BAD = 1, EXIT_USAGE = 2, EXIT_EARLY = 3 };
 _Noreturn void fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void check(mo_status status, const char *what);
+void check_said(mo_status status, const char *what); // adds nothing to what app_log has said
 void *allocate(size_t size); // zeroed heap memory; fails the program when there is none
 double now_s(void);
 uint64_t now_ns(void);       // of the trace

@@ -48,11 +48,19 @@ double now_s(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static size_t n_logged;
+
 static void write_log(void *self, mo_log_level level, const char *text) {
     (void)self, (void)level;
+    n_logged++;
     fprintf(stderr, "train_gpt: %s\n", text);
 }
 const mo_log app_log = {write_log, NULL};
+
+void check_said(mo_status status, const char *what) {
+    if (status != MO_OK && n_logged != 0) exit(EXIT_BAD);
+    check(status, what);
+}
 
 static void train(const options *o, result *r, double *losses) {
     trainer t;

@@ -37,20 +37,20 @@ bool trainer_trains(const trainer *t, const strategy *s, size_t i) {
 
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
     const mo_training x = trainer_training(t, s);
-    check(mo_training_fixed_init(f, &x), "the plan's fixed memory");
+    check_said(mo_training_fixed_init(f, &x), "the plan's fixed memory");
 }
 
 double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_s) {
     const mo_training x = trainer_training(t, s);
     double seconds = 0;
-    check(mo_training_update_s(&x, micro_batch_s, &seconds), "seconds of an update");
+    check_said(mo_training_update_s(&x, micro_batch_s, &seconds), "seconds of an update");
     return seconds;
 }
 
 mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, double *seconds) {
     const mo_training x = trainer_training(t, s);
     mo_plan *plan = NULL;
-    check(mo_training_plan(&plan, &x, budget, seconds), "the plan");
+    check_said(mo_training_plan(&plan, &x, budget, seconds), "the plan");
     return plan;
 }
 

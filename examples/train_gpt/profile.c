@@ -83,7 +83,7 @@ static double copy_speed(uint64_t budget) {
 
 static mo_plan *part_plan(const mo_training *of, mo_training_part part, uint64_t budget) {
     mo_plan *plan = NULL;
-    check(mo_training_part_plan(&plan, of, part, budget), "the plan of a few stages");
+    check_said(mo_training_part_plan(&plan, of, part, budget), "the plan of a few stages");
     return plan;
 }
 
