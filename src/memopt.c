@@ -161,6 +161,13 @@
 #include "mo_tokens.c"
 #include "mo_loader.c"
 #include "mo_model.c"
+#include "mo_model_params.c"
+#include "mo_strategy.c"
+#include "mo_training_internal.h"
+#include "mo_training.c"
+#include "mo_training_fixed.c"
+#include "mo_training_chain.c"
+#include "mo_training_plan.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

@@ -69,6 +69,9 @@
  *   tokens       the tokens of a training text, in files of llm.c or as bytes
  *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *   model        sizes of a transformer, and how many numbers that makes
+ *   model_params  its tensors: names, shapes, which are one
+ *   strategy     what a training run trades for memory, as a value and as a line of text
+ *   training     the plan of a training run by a strategy: bytes, places and seconds
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -219,6 +222,9 @@ extern "C" {
 #include "mo_loader.h"
 
 #include "mo_model.h"
+#include "mo_model_params.h"
+#include "mo_strategy.h"
+#include "mo_training.h"
 
 #ifdef __cplusplus
 }
