@@ -219,6 +219,7 @@ extern "C" {
 #include "mo_loader.h"
 
 #include "mo_model.h"
+#include "mo_model_params.h"
 
 #ifdef __cplusplus
 }
