@@ -162,6 +162,9 @@
 #include "mo_loader.c"
 #include "mo_model.c"
 #include "mo_model_params.c"
+#include "mo_model_config.c"
+#include "mo_model_file.c"
+#include "mo_footprint.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

@@ -69,6 +69,8 @@
  *   tokens       the tokens of a training text, in files of llm.c or as bytes
  *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *   model        sizes of a transformer, and how many numbers that makes
+ *   model_file   these sizes from a config.json, safetensors or GGUF
+ *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -220,6 +222,8 @@ extern "C" {
 
 #include "mo_model.h"
 #include "mo_model_params.h"
+#include "mo_model_file.h"
+#include "mo_footprint.h"
 
 #ifdef __cplusplus
 }
