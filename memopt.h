@@ -8652,7 +8652,7 @@ enum { MO_MODEL_FILE_TYPES = 40 }; /* as many as there are */
  * context       the longest sequence that it is made for; 0 = unknown
  * rope_theta    base of rotary positions; 0 = unknown
  * dtype         torch_dtype of a config.json; MO_DTYPE_COUNT = unknown
- * heads_unsure  1 = heads are a guess of 64 channels each; a warning has said so
+ * heads_unsure  1 = heads are a guess, of 64 channels each or one alone; a warning has said so
  * types         [n_types] of the weights, as they are stored, in the order of the file; n_types is
  *               0 where there is only a config.json
  * numbers       in all tensors of the file
@@ -8678,7 +8678,8 @@ typedef struct mo_model_file_info {
  *   NAME.json              Hugging Face's config.json of model_type gpt2, llama, mistral or qwen2
  *   NAME.safetensors       sizes from names and shapes of the tensors, with or without the prefix
  *                          "transformer."; the heads from a config.json beside it, or the metadata
- *                          of files of train_gpt, or a guess of 64 channels each, which is said
+ *                          of files of train_gpt, or a guess, 64 channels each or one alone, which
+ *                          is said
  *   NAME.index.json        the same, split over files
  *   any file of "GGUF"     of the architectures gpt2, llama and qwen2
  *   a folder               of a config.json, whose weights count into info where they are there as
@@ -52260,16 +52261,13 @@ static mo_status moi_model_heads(moi_model_tensors *f, uint64_t rows) {
     moi_model_reading *r = f->reading;
     mo_status status = moi_model_metadata(f, "memopt.heads", &r->model.heads);
     if (status != MO_OK || r->model.heads != 0) return status;
-    if (rows % MOI_MODEL_HEAD_SIZE != 0)
-        return moi_file_fail(&r->log, r->path, MO_E_FORMAT,
-            "%llu channels of queries are no heads of 64, and there is no config.json beside it",
-            (unsigned long long)rows);
-    r->model.heads = (size_t)(rows / MOI_MODEL_HEAD_SIZE);
+    r->model.heads = rows % MOI_MODEL_HEAD_SIZE == 0 ? (size_t)(rows / MOI_MODEL_HEAD_SIZE) : 1;
     r->info.heads_unsure = 1;
     moi_log(&r->log, MO_LOG_WARN,
-        "%s: heads are not in the file: taken as %zu of 64 channels (a config.json beside it says "
+        "%s: heads are not in the file: taken as %zu of %llu channels (a config.json beside it "
+        "says "
         "them)",
-        r->path, r->model.heads);
+        r->path, r->model.heads, (unsigned long long)rows / r->model.heads);
     return MO_OK;
 }
 

@@ -170,16 +170,13 @@ static mo_status moi_model_heads(moi_model_tensors *f, uint64_t rows) {
     moi_model_reading *r = f->reading;
     mo_status status = moi_model_metadata(f, "memopt.heads", &r->model.heads);
     if (status != MO_OK || r->model.heads != 0) return status;
-    if (rows % MOI_MODEL_HEAD_SIZE != 0)
-        return moi_file_fail(&r->log, r->path, MO_E_FORMAT,
-            "%llu channels of queries are no heads of 64, and there is no config.json beside it",
-            (unsigned long long)rows);
-    r->model.heads = (size_t)(rows / MOI_MODEL_HEAD_SIZE);
+    r->model.heads = rows % MOI_MODEL_HEAD_SIZE == 0 ? (size_t)(rows / MOI_MODEL_HEAD_SIZE) : 1;
     r->info.heads_unsure = 1;
     moi_log(&r->log, MO_LOG_WARN,
-        "%s: heads are not in the file: taken as %zu of 64 channels (a config.json beside it says "
+        "%s: heads are not in the file: taken as %zu of %llu channels (a config.json beside it "
+        "says "
         "them)",
-        r->path, r->model.heads);
+        r->path, r->model.heads, (unsigned long long)rows / r->model.heads);
     return MO_OK;
 }
 

@@ -34,7 +34,7 @@ enum { MO_MODEL_FILE_TYPES = 40 }; /* as many as there are */
  * context       the longest sequence that it is made for; 0 = unknown
  * rope_theta    base of rotary positions; 0 = unknown
  * dtype         torch_dtype of a config.json; MO_DTYPE_COUNT = unknown
- * heads_unsure  1 = heads are a guess of 64 channels each; a warning has said so
+ * heads_unsure  1 = heads are a guess, of 64 channels each or one alone; a warning has said so
  * types         [n_types] of the weights, as they are stored, in the order of the file; n_types is
  *               0 where there is only a config.json
  * numbers       in all tensors of the file
@@ -60,7 +60,8 @@ typedef struct mo_model_file_info {
  *   NAME.json              Hugging Face's config.json of model_type gpt2, llama, mistral or qwen2
  *   NAME.safetensors       sizes from names and shapes of the tensors, with or without the prefix
  *                          "transformer."; the heads from a config.json beside it, or the metadata
- *                          of files of train_gpt, or a guess of 64 channels each, which is said
+ *                          of files of train_gpt, or a guess, 64 channels each or one alone, which
+ *                          is said
  *   NAME.index.json        the same, split over files
  *   any file of "GGUF"     of the architectures gpt2, llama and qwen2
  *   a folder               of a config.json, whose weights count into info where they are there as
