@@ -168,6 +168,9 @@
 #include "mo_training_fixed.c"
 #include "mo_training_chain.c"
 #include "mo_training_plan.c"
+#include "mo_model_config.c"
+#include "mo_model_file.c"
+#include "mo_footprint.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

@@ -72,6 +72,8 @@
  *   model_params  its tensors: names, shapes, which are one
  *   strategy     what a training run trades for memory, as a value and as a line of text
  *   training     the plan of a training run by a strategy: bytes, places and seconds
+ *   model_file   these sizes from a config.json, safetensors or GGUF
+ *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -225,6 +227,8 @@ extern "C" {
 #include "mo_model_params.h"
 #include "mo_strategy.h"
 #include "mo_training.h"
+#include "mo_model_file.h"
+#include "mo_footprint.h"
 
 #ifdef __cplusplus
 }
