@@ -171,6 +171,7 @@
 #include "mo_model_config.c"
 #include "mo_model_file.c"
 #include "mo_footprint.c"
+#include "mo_estimate.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

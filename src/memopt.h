@@ -74,6 +74,7 @@
  *   training     the plan of a training run by a strategy: bytes, places and seconds
  *   model_file   these sizes from a config.json, safetensors or GGUF
  *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
+ *   estimate     what a training run by a strategy takes, line by line, from its plan
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -229,6 +230,7 @@ extern "C" {
 #include "mo_training.h"
 #include "mo_model_file.h"
 #include "mo_footprint.h"
+#include "mo_estimate.h"
 
 #ifdef __cplusplus
 }
