@@ -247,34 +247,31 @@ static moi_estimate_group moi_estimate_largest(moi_estimate_tally *t) {
     return found;
 }
 
-/* "n 4 T w = 6 x 4096 x 1152 qkv + ... + 320 of others": as many as there is room for. */
+/* "4 T n w, 4 T = 4096: 6 x 1152 qkv + ... + 2 x 320 bytes stats + 32 bytes of others": as many as
+ * there is room for. */
 static void moi_estimate_put_live(moi_estimate *x, moi_estimate_kind kind, const char *name) {
     moi_estimate_tally *t = &x->tallies[kind];
-    char *text, item[128];
-    uint64_t left = t->bytes;
-    size_t at;
-    if (t->bytes == 0) return;
     const size_t width = sizeof(float) * mo_training_rows(&x->t);
-    mo_footprint_line *line = moi_estimate_put(
-        x, name, t->bytes, "%s", kind == MOI_ESTIMATE_RELEASED ? "4 n =" : "n 4 T w =");
-    text = line->formula;
-    at = strlen(text);
+    char item[128];
+    uint64_t left = t->bytes;
+    if (t->bytes == 0) return;
+    mo_footprint_line *line =
+        moi_estimate_put(x, name, t->bytes, "4 T n w, 4 T = %llu:", (moi_footprint_n)width);
+    char *text = line->formula;
+    size_t at = strlen(text);
     for (;;) {
         const moi_estimate_group g = moi_estimate_largest(t);
-        const char *plus = left == t->bytes ? "" : " +";
+        const int whole = g.size % width == 0;
         if (g.n == 0) break;
-        if (g.size % width == 0)
-            snprintf(item, sizeof item, "%s %llu x %llu x %llu %.40s", plus, (moi_footprint_n)g.n,
-                (moi_footprint_n)width, (moi_footprint_n)(g.size / width), g.name);
-        else
-            snprintf(item, sizeof item, "%s %llu x %llu %.40s", plus, (moi_footprint_n)g.n,
-                (moi_footprint_n)g.size, g.name);
+        snprintf(item, sizeof item, "%s %llu x %llu%s %.40s", left == t->bytes ? "" : " +",
+            (moi_footprint_n)g.n, (moi_footprint_n)(whole ? g.size / width : g.size),
+            whole ? "" : " bytes", g.name);
         if (at + strlen(item) + 40 > sizeof line->formula) break;
         at += (size_t)snprintf(text + at, sizeof line->formula - at, "%s", item);
         left -= (uint64_t)g.n * g.size;
     }
     if (left != 0)
-        snprintf(text + at, sizeof line->formula - at, "%s %llu of others",
+        snprintf(text + at, sizeof line->formula - at, "%s %llu bytes of others",
             left == t->bytes ? "" : " +", (moi_footprint_n)left);
 }
 
@@ -282,11 +279,15 @@ static void moi_estimate_put_live(moi_estimate *x, moi_estimate_kind kind, const
 static void moi_estimate_put_logits(moi_estimate *x) {
     const mo_plan *plan = x->plan;
     const mo_stage *head = &plan->stages[plan->chain.n_stages - 1];
-    const size_t rows = mo_training_rows(&x->t), chunk = x->t.strategy.loss_rows;
-    mo_footprint_line *line = moi_estimate_put(x, "logits", head->tensors[MO_TRAINING_LOGITS].size,
-        "%s= 4 x %llu rows x (%llu words + 1)", x->t.teacher ? "of both models, " : "4 R (V + 1) ",
-        (moi_footprint_n)(chunk == 0 ? rows : moi_min(chunk, rows)),
-        (moi_footprint_n)x->t.model.vocab);
+    const size_t all = mo_training_rows(&x->t), chunk = x->t.strategy.loss_rows;
+    const size_t rows = chunk == 0 ? all : moi_min(chunk, all);
+    const size_t size = head->tensors[MO_TRAINING_LOGITS].size;
+    mo_footprint_line *line = x->t.teacher || x->t.target.ce_size
+        ? moi_estimate_put(x, "logits", size, "%s of %llu rows, %llu words = %llu",
+              x->t.teacher ? "of both models, with targets," : "as the device's loss needs them,",
+              (moi_footprint_n)rows, (moi_footprint_n)x->t.model.vocab, (moi_footprint_n)size)
+        : moi_estimate_put(x, "logits", size, "4 R (V + 1) = 4 x %llu x (%llu + 1), in whole %d",
+              (moi_footprint_n)rows, (moi_footprint_n)x->t.model.vocab, MOI_CACHE_LINE);
     line->apart = x->tallies[MOI_ESTIMATE_LOGITS].bytes == 0;
 }
 
@@ -328,6 +329,14 @@ static mo_status moi_estimate_pages(const moi_estimate *x, mo_page_desc *pages) 
     return status;
 }
 
+/* Where everything is kept, other costs change nothing. */
+static uint64_t moi_estimate_most(const moi_estimate *x, uint64_t budget) {
+    const mo_plan_info *info = &x->e.plan;
+    const int by_costs = x->t.strategy.checkpoint == MO_STRATEGY_OPTIMAL && !x->e.measured &&
+        (info->store_bytes != 0 || info->cost_s > info->ideal_s * (1 + 1e-9));
+    return by_costs && budget > info->peak_bytes ? budget : info->peak_bytes;
+}
+
 static mo_status moi_estimate_make(moi_estimate *x, uint64_t budget) {
     mo_page_desc pages;
     double micro_s = 0;
@@ -340,6 +349,7 @@ static mo_status moi_estimate_make(moi_estimate *x, uint64_t budget) {
     if (status != MO_OK) return status;
     x->e.measured = x->t.costs.rows > 0;
     x->e.plan = mo_plan_describe(x->plan);
+    x->e.most_bytes = moi_estimate_most(x, budget);
     x->e.store_bytes = x->e.plan.store_bytes;
     moi_estimate_put_kept(x, &pages);
     moi_estimate_put_live(x, MOI_ESTIMATE_ACTIVATIONS, "activations");

@@ -29,6 +29,8 @@ typedef struct mo_estimate_stage {
  *              Logits that end before the peak are apart. total is the peak, to the byte; count and
  *              trained are numbers of parameters
  * plan         of it, mo_plan_describe
+ * most_bytes   what a run may take whose stages cost otherwise: the budget where OPTIMAL computes
+ *              again or moves by costs that were not measured, else the peak
  * stages       [n_stages] embedding, blocks or halves of them, head
  * store_bytes  beside the arena: activations that are moved there; paged_bytes: states in the file
  * seconds      of an update, see mo_training_update_s
@@ -39,7 +41,7 @@ typedef struct mo_estimate {
     mo_plan_info plan;
     mo_estimate_stage *stages;
     size_t n_stages;
-    uint64_t store_bytes, paged_bytes;
+    uint64_t most_bytes, store_bytes, paged_bytes;
     double seconds;
     int measured;
     mo_allocator allocator;
@@ -56,7 +58,7 @@ typedef struct mo_estimate {
  *                head is not tied) + L (h (q + 2 k) + q h + 3 h f + 2 h) + h; in bytes as stored
  *   gradients    4 bytes a number, but for those that are released
  *   optimizer    8 N_t of AdamW in fp32; else by mo_optim_state_size; paged: the resident pages
- *   activations  n 4 T w: n stages that hold a tensor of width w at the peak
+ *   activations  4 T n w: n stages hold a tensor of width w at the peak
  *
  * e       out  untouched on failure
  * budget  bytes of the arena, for MO_STRATEGY_OPTIMAL; 0 = no limit
