@@ -8695,8 +8695,8 @@ typedef struct mo_model_file_info {
  *
  * Threads: safe for distinct objects
  * Errors:  MO_E_UNSUPPORTED (another architecture, a mixture of experts, biases in the MLP), which
- *          is named; MO_E_FORMAT (not JSON, a field that is missing, there twice or no size, tensors
- *          that are missing or do not fit), MO_E_INVALID (NULL; sizes that mo_model_complete
+ *          is named; MO_E_FORMAT (not JSON, a field that is missing, there twice or no size,
+ *          tensors that are missing or do not fit), MO_E_INVALID (NULL; sizes that mo_model_complete
  *          refuses), MO_E_NOT_FOUND, MO_E_IO, MO_E_NO_MEMORY
  * Source:  huggingface/transformers, configuration_gpt2.py, configuration_llama.py,
  *          configuration_mistral.py, configuration_qwen2.py; ggml-org/ggml, docs/gguf.md
@@ -8851,8 +8851,8 @@ typedef struct mo_footprint {
 
 /* mo_footprint_estimate - bytes of a training step, or of generating text.
  *
- * With N numbers, L layers, h channels, q and k channels of all queries and keys, a heads, f hidden,
- * V words, s seq, b batch, e bytes of compute, m = 2 (GPT-2's kind) or 3 (Llama's), D devices:
+ * With N numbers, L layers, h channels, q and k channels of all queries and keys, a heads, f
+ * hidden, V words, s seq, b batch, e bytes of compute, m = 2 (GPT-2's kind) or 3 (Llama's), D devices:
  *
  *   weights        N w, in formats as above
  *   adapters       N_t = sum of rank (in + out) over their matrices, of every block
