@@ -161,6 +161,7 @@
 #include "mo_tokens.c"
 #include "mo_loader.c"
 #include "mo_model.c"
+#include "mo_recover.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

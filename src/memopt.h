@@ -69,6 +69,7 @@
  *   tokens       the tokens of a training text, in files of llm.c or as bytes
  *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *   model        sizes of a transformer, and how many numbers that makes
+ *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -219,6 +220,7 @@ extern "C" {
 #include "mo_loader.h"
 
 #include "mo_model.h"
+#include "mo_recover.h"
 
 #ifdef __cplusplus
 }
