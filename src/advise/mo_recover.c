@@ -363,7 +363,7 @@ mo_status mo_retry_step(mo_retry *retry) {
         if (!moi_retry_down(retry, &t)) return moi_retry_give_up(retry, &t);
         if (t.applied) return MO_OK;
         if (retry->desc.max_attempts != 0 && t.n_tried >= retry->desc.max_attempts) {
-            moi_log(&retry->desc.log, MO_LOG_ERROR, "step %llu: %llu configs tried, as many as may",
+            moi_log(&retry->desc.log, MO_LOG_ERROR, "step %llu: given up after %llu configs",
                 (unsigned long long)t.step, (unsigned long long)t.n_tried);
             return moi_retry_give_up(retry, &t);
         }

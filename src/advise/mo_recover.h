@@ -15,7 +15,24 @@
  * batch * accum is the same on all rungs, and steps 1 to 4 and 7 give the same update, but for the
  * order in which sums are rounded in 1 and 2: as long as a sample's loss does not depend on the
  * others (no batch norm), and micro-batches are weighed alike (loss scale 1 / (batch * accum)). 5
- * and 6 change the result, so they are never taken unasked. */
+ * and 6 change the result, so they are never taken unasked.
+ *
+ * THE DRIVER
+ *
+ *     mo_retry_desc desc = {0};
+ *     desc.config.batch = 32;
+ *     desc.calls.self = &run;
+ *     desc.calls.prepare = prepare;                 allocates what a step with a config needs
+ *     desc.calls.step = step;                       forward and backward, then the update
+ *     desc.calls.release = release;                 frees what prepare allocated
+ *     desc.ladder.steps = MO_RECOVER_BATCH;         what these can do
+ *     if (mo_retry_init(&retry, &desc) != MO_OK) ...
+ *     while (retry.stats.n_steps < n_steps)
+ *         if (mo_retry_step(&retry) != MO_OK) ...
+ *     mo_retry_free(&retry);
+ *
+ * Where the system promises more memory than it has, as Linux does by default, it ends the process
+ * instead of refusing an allocation: give the arena, the track or the device's heap a budget. */
 #ifndef MEMOPT_RECOVER_H
 #define MEMOPT_RECOVER_H
 
@@ -32,8 +49,10 @@ typedef enum mo_recover_step {
     MO_RECOVER_8BIT = 16,
     MO_RECOVER_4BIT = 32,
     MO_RECOVER_PAGED = 64,
-    MO_RECOVER_SAME = 79, /* those that keep the result: all but 8BIT and 4BIT */
-    MO_RECOVER_ALL = 127
+    /* Those that keep the result, and all. */
+    MO_RECOVER_SAME =
+        MO_RECOVER_BATCH | MO_RECOVER_LOSS | MO_RECOVER_LIGHT | MO_RECOVER_BLOCK | MO_RECOVER_PAGED,
+    MO_RECOVER_ALL = MO_RECOVER_SAME | MO_RECOVER_8BIT | MO_RECOVER_4BIT
 } mo_recover_step;
 
 /* What backward computes again, from the most memory to the least. */
