@@ -72,6 +72,7 @@
  *   model_params  its tensors: names, shapes, which are one
  *   strategy     what a training run trades for memory, as a value and as a line of text
  *   training     the plan of a training run by a strategy: bytes, places and seconds
+ *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -225,6 +226,7 @@ extern "C" {
 #include "mo_model_params.h"
 #include "mo_strategy.h"
 #include "mo_training.h"
+#include "mo_recover.h"
 
 #ifdef __cplusplus
 }
