@@ -95,8 +95,12 @@ int main(void) {
  *   tokens       the tokens of a training text, in files of llm.c or as bytes
  *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *   model        sizes of a transformer, and how many numbers that makes
+ *   model_params  its tensors: names, shapes, which are one
  *   model_file   these sizes from a config.json, safetensors or GGUF
  *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
+ *   strategy     what a training run trades for memory, as a value and as a line of text
+ *   training     the plan of a training run by a strategy: bytes, places and seconds
+ *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -8489,6 +8493,9 @@ typedef struct mo_model {
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_model_complete(mo_model *model, const mo_log *log);
 
+/* mo_model_default_hidden - what hidden is where it is 0. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_model_default_hidden(mo_model_arch arch, size_t channels);
+
 /* mo_model_count - numbers in all tensors of a complete model; shared and tied ones count once.
  *
  * GPT-2's kind: V h + P h + L (12 h^2 + 13 h) + 2 h, where hidden is 4 h; 124,439,808 for GPT-2.
@@ -8696,8 +8703,8 @@ typedef struct mo_model_file_info {
  * Threads: safe for distinct objects
  * Errors:  MO_E_UNSUPPORTED (another architecture, a mixture of experts, biases in the MLP), which
  *          is named; MO_E_FORMAT (not JSON, a field that is missing, there twice or no size,
- *          tensors that are missing or do not fit), MO_E_INVALID (NULL; sizes that mo_model_complete
- *          refuses), MO_E_NOT_FOUND, MO_E_IO, MO_E_NO_MEMORY
+ *          tensors that are missing or do not fit), MO_E_INVALID (NULL; sizes that
+ *          mo_model_complete refuses), MO_E_NOT_FOUND, MO_E_IO, MO_E_NO_MEMORY
  * Source:  huggingface/transformers, configuration_gpt2.py, configuration_llama.py,
  *          configuration_mistral.py, configuration_qwen2.py; ggml-org/ggml, docs/gguf.md
  * Since:   0.1 */
@@ -8852,7 +8859,8 @@ typedef struct mo_footprint {
 /* mo_footprint_estimate - bytes of a training step, or of generating text.
  *
  * With N numbers, L layers, h channels, q and k channels of all queries and keys, a heads, f
- * hidden, V words, s seq, b batch, e bytes of compute, m = 2 (GPT-2's kind) or 3 (Llama's), D devices:
+ * hidden, V words, s seq, b batch, e bytes of compute, m = 2 (GPT-2's kind) or 3 (Llama's), D
+ * devices:
  *
  *   weights        N w, in formats as above
  *   adapters       N_t = sum of rank (in + out) over their matrices, of every block
@@ -8894,6 +8902,739 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_footprint_estimate(
  * Since:   0.1 */
 MEMOPT_API const char *mo_footprint_format_name(mo_footprint_format format);
 MEMOPT_API mo_footprint_format mo_footprint_format_find(const char *name, mo_gguf_type *gguf);
+
+#endif
+/* mo_strategy.h - what a training run trades for memory, as a value and as a line of text. */
+#ifndef MEMOPT_STRATEGY_H
+#define MEMOPT_STRATEGY_H
+
+/* mo_strategy_checkpoint - what backward computes again: a policy of mo_remat.h, or the fastest
+ * schedule of halves of blocks within the budget. Since: 0.1 */
+typedef enum mo_strategy_checkpoint {
+    MO_STRATEGY_NONE = MO_REMAT_NONE,
+    MO_STRATEGY_LIGHT = MO_REMAT_LIGHT,
+    MO_STRATEGY_BLOCK = MO_REMAT_BLOCK,
+    MO_STRATEGY_SQRT = MO_REMAT_SQRT,
+    MO_STRATEGY_OPTIMAL,
+    MO_STRATEGY_CHECKPOINT_COUNT
+} mo_strategy_checkpoint;
+
+/* mo_strategy - zero is the plain one. The order of the fields is that of the text.
+ *
+ * checkpoint  see above
+ * accum       a batch is split into so many micro-batches; 0 = 1
+ * optim       precision of the optimizer's states
+ * loss_rows   rows of logits that exist at a time; 0 = all
+ * act         bits that saved activations are kept in: 8, 4; 0 = all
+ * offload     not 0: OPTIMAL may also move activations to other memory
+ * release     not 0: parameters are updated inside backward, and gradients end there
+ * clip        how they are clipped then
+ * share       each block is applied so many times in a row; 0 = 1. Part of the model too:
+ *             mo_model.share is what plans read
+ * bf16        not 0: matrices of blocks are; norms, biases and embeddings stay fp32
+ * paged       not 0: optimizer states are in pages, of which not all are resident
+ * resident    most bytes that are; 0 = an eighth of the states
+ * lora        rank of adapters, which alone are trained; 0 = none
+ * base        how the weights that have adapters are stored
+ * Since: 0.1 */
+typedef struct mo_strategy {
+    mo_strategy_checkpoint checkpoint;
+    size_t accum;
+    mo_optim_precision optim;
+    size_t loss_rows;
+    int act, offload, release;
+    mo_release_clip clip;
+    size_t share;
+    int bf16, paged;
+    uint64_t resident;
+    size_t lora;
+    mo_gemm_type base;
+} mo_strategy;
+
+/* Fields that a search may choose (ALL), and two that a model's file decides. */
+enum {
+    MO_STRATEGY_OPEN_CHECKPOINT = 1,
+    MO_STRATEGY_OPEN_ACCUM = 2,
+    MO_STRATEGY_OPEN_OPTIM = 4,
+    MO_STRATEGY_OPEN_LOSS = 8,
+    MO_STRATEGY_OPEN_PAGED = 16,
+    MO_STRATEGY_OPEN_ALL = 31,
+    MO_STRATEGY_OPEN_PRECISION = 32,
+    MO_STRATEGY_OPEN_SHARE = 64
+};
+
+/* mo_strategy_text - what a text says beside the values.
+ *
+ * open          MO_STRATEGY_OPEN_*: what "auto" leaves to a search
+ * named         MO_STRATEGY_OPEN_*: what the text says itself
+ * distill       [distill_size] the file of a teacher, in the text; NULL = none
+ * Since: 0.1 */
+typedef struct mo_strategy_text {
+    unsigned open, named;
+    const char *distill;
+    size_t distill_size;
+} mo_strategy_text;
+
+/* mo_strategy_parse - from text.
+ *
+ *   none                       plain
+ *   auto                       open is ALL but for what the rest of the list names
+ *   checkpoint=none|light|block|sqrt|optimal     offload           act=8|4
+ *   accum=N    optim=f32|bf16|8bit|4bit          precision=f32|bf16
+ *   share=N    release[=none|tensor|previous|exact]                paged[=SIZE]
+ *   loss=full|chunked|ROWS     lora=R            base=f32|bf16|f16|int8|nf4|fp4
+ *   distill=FILE               the file goes to asked
+ *
+ * text   in   items with commas between; what none names is plain; chunked is 256 rows
+ * s      out
+ * asked  out  NULL = not wanted
+ * log    in   told word and value of what is wrong; NULL = silent
+ *
+ * Memory:  none; asked points into text
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, an unknown item or value; what mo_strategy_check refuses)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_strategy_parse(
+    const char *text, mo_strategy *s, mo_strategy_text *asked, const mo_log *log);
+
+/* mo_strategy_format - as mo_strategy_parse reads it, without what is plain in most runs.
+ *
+ * text  out  [size] cut where it does not fit; 192 are enough for every strategy
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API void mo_strategy_format(const mo_strategy *s, char *text, size_t size);
+
+/* mo_strategy_check - whether its parts go together: base needs lora, offload needs OPTIMAL,
+ * release excludes accum, lora excludes bf16.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID, with a line in log (NULL = silent): NULL, a value out of range, two parts
+ *          that exclude each other
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_strategy_check(const mo_strategy *s, const mo_log *log);
+
+/* Words of the text, and back from one of n characters: the COUNT for another word.
+ *
+ * mo_strategy_checkpoint_name   "none", "light", ...
+ * mo_strategy_optim_name        "f32", "8bit", ...
+ * mo_strategy_base_name         "f32", "nf4", ...
+ * mo_strategy_clip_name         "none", "tensor", ...
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API const char *mo_strategy_checkpoint_name(mo_strategy_checkpoint checkpoint);
+MEMOPT_API const char *mo_strategy_optim_name(mo_optim_precision precision);
+MEMOPT_API const char *mo_strategy_base_name(mo_gemm_type type);
+MEMOPT_API const char *mo_strategy_clip_name(mo_release_clip clip);
+MEMOPT_API mo_strategy_checkpoint mo_strategy_checkpoint_find(const char *word, size_t n);
+MEMOPT_API mo_optim_precision mo_strategy_optim_find(const char *word, size_t n);
+MEMOPT_API mo_gemm_type mo_strategy_base_find(const char *word, size_t n);
+MEMOPT_API mo_release_clip mo_strategy_clip_find(const char *word, size_t n);
+
+/* mo_parse_bytes - the number of bytes in 300, 300K, 1.5G, 2GiB (1024); 0 = it is none.
+ *
+ * text  in  of n characters, all of which belong to it
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API uint64_t mo_parse_bytes(const char *text, size_t n);
+
+#endif
+/* mo_training.h - the plan of a training run of a transformer, before anything is allocated: what a
+ * strategy needs to the byte, where every tensor lies, and how long an update takes. A program that
+ * trains takes the same plan, so an estimate is what it uses.
+ *
+ *     mo_training t = {0};
+ *     t.model = ...;                                complete, see mo_model_complete
+ *     t.batch = 8, t.seq = 256;
+ *     mo_plan *plan;
+ *     double seconds;
+ *     if (mo_training_plan(&plan, &t, budget, &seconds) != MO_OK) ...
+ *     mo_plan_describe(plan).peak_bytes
+ */
+#ifndef MEMOPT_TRAINING_H
+#define MEMOPT_TRAINING_H
+
+/* mo_training_sizes - what the workspace of a micro-batch depends on.
+ *
+ * rows      tokens
+ * lora      bytes that adapters need at the end of it
+ * n_params  of the list
+ * mixed     not 0: some products read stored matrices of few bits
+ * model     complete
+ * Since: 0.1 */
+typedef struct mo_training_sizes {
+    size_t rows, seq, lora, n_params;
+    int mixed;
+    const mo_model *model;
+} mo_training_sizes;
+
+/* mo_training_target - where a run computes; zero is the CPU.
+ *
+ * align, piece    of its memory, as in mo_plan_desc
+ * keeps_losses    not 0: of each row, behind the tokens
+ * has_blas        not 0: products of floats need no workspace
+ * parallel        the CPU's threads; NULL = default
+ * workspace_size  bytes that all kernels share; NULL = the CPU's
+ * self            the first argument of that
+ * ce_size         bytes of the loss; NULL = mo_linear_ce_workspace_size
+ * kd_size         with a teacher; NULL = mo_linear_kd_workspace_size
+ * Since: 0.1 */
+typedef struct mo_training_target {
+    size_t align, piece;
+    int keeps_losses, has_blas;
+    const mo_parallel *parallel;
+    size_t (*workspace_size)(void *self, const mo_training_sizes *sizes);
+    void *self;
+    size_t (*ce_size)(const mo_linear_ce_desc *desc);
+    size_t (*kd_size)(const mo_linear_kd_desc *desc);
+} mo_training_target;
+
+/* mo_stage_costs - seconds of one stage: forward; of it what only makes the output; backward; what
+ * the light level adds to it, and what the compressed one adds to both. Since: 0.1 */
+typedef struct mo_stage_costs {
+    double forward, output, backward, light, compress;
+} mo_stage_costs;
+
+/* mo_training_costs - seconds of the stages of a micro-batch of so many rows (tokens), and of an
+ * update.
+ *
+ * rows              0 = not measured: those of a core with 100 GFLOP/s and 10 GB/s, where only how
+ *                   they compare means something
+ * teacher           its forward
+ * copy_bytes_per_s  to other memory and back
+ * Since: 0.1 */
+typedef struct mo_training_costs {
+    double rows;
+    mo_stage_costs embedding, attention, mlp, head;
+    double update, teacher, copy_bytes_per_s;
+} mo_training_costs;
+
+/* mo_training - a run.
+ *
+ * model           complete
+ * strategy        what is traded for memory; share is the model's
+ * batch, seq      sequences in a batch, tokens in a sequence
+ * accum           batches in an update, each split by strategy.accum; 0 = 1
+ * teacher         complete, a model that is learned from; NULL = none
+ * target          where it runs
+ * costs           what stages take
+ * optim           kind and settings of the optimizer; its precision is the strategy's
+ * seed            of the plan's steps
+ * params          mo_training_add_params of it; teacher_params: mo_model_add_params of the teacher.
+ *                 NULL = they are made for each call
+ * allocator       of plans and lists; NULL = heap
+ * log             NULL = silent
+ * Since: 0.1 */
+typedef struct mo_training {
+    mo_model model;
+    mo_strategy strategy;
+    size_t batch, seq, accum;
+    const mo_model *teacher;
+    mo_training_target target;
+    mo_training_costs costs;
+    mo_optim_desc optim;
+    uint64_t seed;
+    const mo_params *params, *teacher_params;
+    const mo_allocator *allocator;
+    const mo_log *log;
+} mo_training;
+
+/* mo_training_check - whether model, strategy and sizes go together.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID, with a line in log: NULL, a size of 0, seq beyond the learned positions,
+ *          accum that does not divide batch, what mo_strategy_check refuses
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_check(const mo_training *t);
+
+/* mo_training_rows - tokens of a micro-batch. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_training_rows(const mo_training *t);
+
+/* ---- parameters ------------------------------------------------------------------------------ */
+
+/* mo_training_add_params - append the model's parameters and behind them, with lora, A and B for
+ * every matrix of the blocks, under PEFT's names.
+ *
+ * Threads: one at a time
+ * Errors:  as mo_model_add_params
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_add_params(
+    const mo_training *t, mo_params *params);
+
+/* mo_training_trains - whether parameter i of the list has a gradient and states of its own.
+ * mo_training_is_bf16 - whether it is kept in bf16.
+ * mo_training_weight - whether it has an adapter and is stored as the strategy's base; *w has its
+ * type and sizes then, no pointers (NULL = not wanted).
+ * mo_training_param_bytes - of its numbers; 0 where it is tied to another.
+ * mo_training_releases - whether its gradient has no memory of its own, but is one of the tensors
+ * of its stage's backward.
+ * mo_training_adapter - the place of the A of the model's parameter i, its B is next to it. Where i
+ * has no adapter, that of the next one which has.
+ * mo_training_lora - an adapter's desc without workspace.
+ * mo_training_lora_size - bytes of workspace that adapters need.
+ *
+ * params  in  of mo_training_add_params; it may have adapters that the strategy does not use
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API int mo_training_trains(const mo_training *t, const mo_params *params, size_t i);
+MEMOPT_API int mo_training_is_bf16(const mo_training *t, size_t i);
+MEMOPT_API int mo_training_weight(
+    const mo_training *t, const mo_params *params, size_t i, mo_weight *w);
+MEMOPT_API size_t mo_training_param_bytes(const mo_training *t, const mo_params *params, size_t i);
+MEMOPT_API int mo_training_releases(const mo_training *t, const mo_params *params, size_t i);
+MEMOPT_API size_t mo_training_adapter(const mo_model *model, size_t i);
+MEMOPT_API mo_lora_desc mo_training_lora(const mo_model *model, size_t rank, size_t rows);
+MEMOPT_API size_t mo_training_lora_size(const mo_training *t, const mo_params *params);
+
+/* mo_training_states - tensors that have optimizer states, in the order of their updates: with
+ * release from the last one, since backward comes to it first.
+ *
+ * descs      [n_tensors] with the strategy's precision
+ * n          [n_tensors] numbers
+ * param_of   [n_tensors] whose they are
+ * tensor_of  [n_params] and back; 0 where there is none
+ * Since: 0.1 */
+typedef struct mo_training_states {
+    mo_optim_desc *descs;
+    size_t *n, *param_of, *tensor_of;
+    size_t n_tensors, n_params;
+    mo_allocator allocator;
+} mo_training_states;
+
+/* mo_training_states_init - the list. mo_training_states_free - give it back.
+ * mo_training_pages - how its states are paged: size, page_bytes, resident_bytes. Where resident is
+ * 0, an eighth of the states, or what two pages need where that is more.
+ *
+ * Threads: safe for distinct lists
+ * Errors:  MO_E_INVALID (NULL, nothing is trained), MO_E_NO_MEMORY; pages: MO_E_NO_SPACE (no two
+ *          pages fit what may be resident; the log says so)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_states_init(
+    mo_training_states *states, const mo_training *t, const mo_params *params);
+MEMOPT_API void mo_training_states_free(mo_training_states *states);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_pages(
+    const mo_training_states *states, const mo_training *t, mo_page_desc *pages);
+
+/* ---- fixed memory ---------------------------------------------------------------------------- */
+
+enum {
+    MO_TRAINING_PARAM,
+    MO_TRAINING_GRAD,
+    MO_TRAINING_STATE,
+    MO_TRAINING_TEACHER,
+    MO_TRAINING_KIND_COUNT
+};
+
+/* mo_training_place - where a tensor lies in a fixed block; size 0 = none. Since: 0.1 */
+typedef struct mo_training_place {
+    size_t block, off, size;
+} mo_training_place;
+
+/* mo_training_fixed - what lives during the whole run: parameters, gradients and states in as few
+ * blocks as the memory's pieces allow, and one block each for the rest.
+ *
+ * blocks     [n_blocks] of [n_room]
+ * places     [n_places] by parameter; of states that are paged, by resident page
+ * n_slots    resident pages; 0 = not paged
+ * tokens, workspace, rope, teacher   blocks; 0 = none
+ * Since: 0.1 */
+typedef struct mo_training_fixed {
+    mo_plan_fixed *blocks;
+    size_t n_blocks, n_room;
+    mo_training_place *places[MO_TRAINING_KIND_COUNT];
+    size_t n_places[MO_TRAINING_KIND_COUNT];
+    size_t n_slots;
+    size_t tokens, workspace, rope, teacher;
+    mo_allocator allocator;
+} mo_training_fixed;
+
+/* mo_training_fixed_init - the layout. mo_training_fixed_free - give it back.
+ *
+ * Threads: safe for distinct layouts
+ * Errors:  those of mo_training_check and mo_training_pages, MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_fixed_init(
+    mo_training_fixed *fixed, const mo_training *t);
+MEMOPT_API void mo_training_fixed_free(mo_training_fixed *fixed);
+
+/* mo_training_teacher - where the activations of a teacher lie, bytes from the beginning: those of
+ * one sequence and half a block, and the output of all sequences.
+ *
+ * ln, stats, qkv, lse, att, wide, activation   from half
+ * Since: 0.1 */
+typedef struct mo_training_teacher {
+    size_t x, y, half, rope, hidden, end;
+    size_t ln, stats, qkv, lse, att, wide, activation;
+} mo_training_teacher;
+MEMOPT_API mo_training_teacher mo_training_teacher_space(const mo_training *t);
+
+/* ---- the chain ------------------------------------------------------------------------------- */
+
+/* Tensors of a stage, in the order of its list: of half a block; of a whole block, which has those
+ * of both halves and what lies between them; of the head. Gradients that are released come behind
+ * them, one for each parameter of the stage. */
+enum {
+    MO_TRAINING_LN1,
+    MO_TRAINING_STATS1,
+    MO_TRAINING_QKV,
+    MO_TRAINING_LSE,
+    MO_TRAINING_ATT,
+    MO_TRAINING_DATT,
+    MO_TRAINING_DQKV,
+    MO_TRAINING_DLN1,
+    MO_TRAINING_QKV_CODES,
+    MO_TRAINING_ATT_CODES,
+    MO_TRAINING_N_ATTENTION
+};
+enum {
+    MO_TRAINING_LN2,
+    MO_TRAINING_STATS2,
+    MO_TRAINING_FC,
+    MO_TRAINING_ACT,
+    MO_TRAINING_DFC,
+    MO_TRAINING_DLN2,
+    MO_TRAINING_FC_CODES,
+    MO_TRAINING_N_MLP
+};
+enum {
+    MO_TRAINING_MLP = MO_TRAINING_N_ATTENTION, /* of a block: where the MLP's begin */
+    MO_TRAINING_RESIDUAL = MO_TRAINING_MLP + MO_TRAINING_N_MLP,
+    MO_TRAINING_RESIDUAL_CODES,
+    MO_TRAINING_N_BLOCK
+};
+enum {
+    MO_TRAINING_LNF,
+    MO_TRAINING_HEAD_STATS,
+    MO_TRAINING_LOGITS,
+    MO_TRAINING_DLNF,
+    MO_TRAINING_N_HEAD
+};
+
+/* mo_training_chain - embedding, blocks or halves of blocks, head with loss: what the planner works
+ * on. Since: 0.1 */
+typedef struct mo_training_chain {
+    mo_chain chain;
+    mo_stage *stages;
+    mo_stage_tensor *tensors;
+    char (*names)[32]; /* of the blocks */
+    size_t n_tensors, n_names;
+    mo_allocator allocator;
+} mo_training_chain;
+
+/* mo_training_chain_init - the chain. mo_training_chain_free - give it back.
+ *
+ * layers  of the model the chain has so many
+ * halves  not 0: halves of blocks are stages, else blocks are
+ *
+ * Memory:  its tensors' names are those of the parameters and of the library
+ * Threads: safe for distinct chains
+ * Errors:  those of mo_training_check, MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_chain_init(
+    mo_training_chain *chain, const mo_training *t, size_t layers, int halves);
+MEMOPT_API void mo_training_chain_free(mo_training_chain *chain);
+
+/* ---- plans and seconds ----------------------------------------------------------------------- */
+
+/* mo_training_plan - the plan of one micro-batch; OPTIMAL: the fastest schedule within the budget,
+ * or what needs least where nothing fits.
+ *
+ * budget   bytes of the arena; 0 = no limit
+ * seconds  out  of a micro-batch; NULL = not wanted
+ *
+ * Memory:  what mo_plan_create and mo_plan_build take
+ * Threads: safe for distinct plans
+ * Errors:  those of mo_training_fixed_init, mo_plan_create and mo_plan_build
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_plan(
+    mo_plan **plan, const mo_training *t, uint64_t budget, double *seconds);
+
+/* Plans of a few blocks in halves, for measuring what their parts cost: each half runs again before
+ * its backward; or everything is kept; or in codes; or whatever needs least. Since: 0.1 */
+typedef enum mo_training_part {
+    MO_TRAINING_PART_AGAIN,
+    MO_TRAINING_PART_KEPT,
+    MO_TRAINING_PART_COMPRESSED,
+    MO_TRAINING_PART_LEAST
+} mo_training_part;
+
+/* mo_training_part_blocks - how many blocks those plans have: 3 at most.
+ * mo_training_part_plan - one of them; *plan is NULL where it needs more than the budget (0 = no
+ * limit).
+ *
+ * Threads: safe for distinct plans
+ * Errors:  as mo_training_plan
+ * Since:   0.1 */
+MEMOPT_API size_t mo_training_part_blocks(const mo_training *t);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_part_plan(
+    mo_plan **plan, const mo_training *t, mo_training_part part, uint64_t budget);
+
+/* mo_training_update_s - seconds of an update whose micro-batches take so long.
+ *
+ *   strategy.accum * accum * passes * (micro_batch_s + teacher) + update
+ *
+ * passes is 2 where gradients that are released are clipped exactly.
+ *
+ * seconds  out
+ *
+ * Threads: safe
+ * Errors:  those of mo_training_check, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_update_s(
+    const mo_training *t, double micro_batch_s, double *seconds);
+
+#endif
+/* mo_recover.h - what a training run does when memory runs out: the next cheaper config of a fixed
+ * ladder, and a driver that goes down it and does the same step again.
+ *
+ * THE LADDER, from its first step on; a step that is not allowed or changes nothing is passed over
+ *
+ *   1  BATCH  half the micro-batch, twice the accumulation, as often as it goes; from an odd
+ *             micro-batch to the next smaller number that divides batch * accum
+ *   2  LOSS   logits of some rows at a time
+ *   3  LIGHT  backward computes again what is cheap, such as activation functions
+ *   4  BLOCK  backward computes whole blocks again
+ *   5  8BIT   optimizer states of 8 bits a number         only where the caller allows it
+ *   6  4BIT   of 4 bits                                   only where the caller allows it
+ *   7  PAGED  optimizer states in pages, most of them in host memory or a file
+ *
+ * batch * accum is the same on all rungs, and steps 1 to 4 and 7 give the same update, but for the
+ * order in which sums are rounded in 1 and 2: as long as a sample's loss does not depend on the
+ * others (no batch norm), and micro-batches are weighed alike (loss scale 1 / (batch * accum)). 5
+ * and 6 change the result, so they are never taken unasked.
+ *
+ * THE DRIVER
+ *
+ *     mo_retry_desc desc = {0};
+ *     desc.config.batch = 32;
+ *     desc.calls.self = &run;
+ *     desc.calls.prepare = prepare;                 allocates what a step with a config needs
+ *     desc.calls.step = step;                       forward and backward, then the update
+ *     desc.calls.release = release;                 frees what prepare allocated
+ *     desc.ladder.steps = MO_RECOVER_BATCH;         what these can do
+ *     if (mo_retry_init(&retry, &desc) != MO_OK) ...
+ *     while (retry.stats.n_steps < n_steps)
+ *         if (mo_retry_step(&retry) != MO_OK) ...
+ *     mo_retry_free(&retry);
+ *
+ * Where the system promises more memory than it has, as Linux does by default, it ends the process
+ * instead of refusing an allocation: give the arena, the track or the device's heap a budget. */
+#ifndef MEMOPT_RECOVER_H
+#define MEMOPT_RECOVER_H
+
+/* The steps, as bits; 0 = nothing is left. */
+typedef enum mo_recover_step {
+    MO_RECOVER_NONE = 0,
+    MO_RECOVER_BATCH = 1,
+    MO_RECOVER_LOSS = 2,
+    MO_RECOVER_LIGHT = 4,
+    MO_RECOVER_BLOCK = 8,
+    MO_RECOVER_8BIT = 16,
+    MO_RECOVER_4BIT = 32,
+    MO_RECOVER_PAGED = 64,
+    /* Those that keep the result, and all. */
+    MO_RECOVER_SAME =
+        MO_RECOVER_BATCH | MO_RECOVER_LOSS | MO_RECOVER_LIGHT | MO_RECOVER_BLOCK | MO_RECOVER_PAGED,
+    MO_RECOVER_ALL = MO_RECOVER_SAME | MO_RECOVER_8BIT | MO_RECOVER_4BIT
+} mo_recover_step;
+
+/* What backward computes again, from the most memory to the least. */
+typedef enum mo_recover_recompute {
+    MO_RECOVER_KEEP_ALL = 0,
+    MO_RECOVER_KEEP_LIGHT, /* what is cheap is not kept */
+    MO_RECOVER_KEEP_BLOCK, /* the input of each block is kept */
+    MO_RECOVER_KEEP_COUNT
+} mo_recover_recompute;
+
+/* mo_recover_config - what may change when memory runs out. {0} is a plain run of batch 1.
+ *
+ * batch      samples in a micro-batch; 0 = 1
+ * accum      micro-batches in a step; 0 = 1
+ * loss_rows  rows of logits that exist at a time: mo_linear_ce_desc.chunk_rows; 0 = all
+ * recompute  see above
+ * precision  of optimizer states
+ * paged      not 0: optimizer states are in pages
+ * Since: 0.1 */
+typedef struct mo_recover_config {
+    size_t batch, accum, loss_rows;
+    mo_recover_recompute recompute;
+    mo_optim_precision precision;
+    int paged;
+} mo_recover_config;
+
+/* mo_recover_desc - the ladder of a program.
+ *
+ * steps      bits of mo_recover_step that the program can do and its user wants; 0 = SAME
+ * min_batch  BATCH does not go below it; 0 = 1
+ * loss_rows  of LOSS; 0 = 256
+ * Since: 0.1 */
+typedef struct mo_recover_desc {
+    unsigned steps;
+    size_t min_batch, loss_rows;
+} mo_recover_desc;
+
+/* mo_recover_next - the next cheaper config: one rung down the ladder.
+ *
+ * desc    in   NULL = all defaults
+ * config  in
+ * next    out  untouched when nothing is left; may be config
+ * step    out  which step it is; MO_RECOVER_NONE: nothing is left. NULL = not wanted
+ *
+ * From any config, NONE comes after at most log2(batch) + 6 calls where batch is a power of two,
+ * and always after fewer than batch + 6.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, steps, recompute, precision), MO_E_OVERFLOW (batch * accum)
+ * Cost:    up to batch divisions
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_recover_next(const mo_recover_desc *desc,
+    const mo_recover_config *config, mo_recover_config *next, mo_recover_step *step);
+
+/* mo_recover_text - what changes between two configs, for a log: "batch 8 x 1 -> 4 x 2", with a
+ * comma between changes; "" where nothing does. from NULL: all of to, "batch 4 x 2, loss rows all,
+ * recompute none, states f32 resident".
+ *
+ * text  out  [size] terminated, cut where it does not fit; 128 bytes are enough for one rung, 256
+ *            for any two configs. May be NULL when size is 0
+ *
+ * returns the length of the whole text
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_recover_text(
+    const mo_recover_config *from, const mo_recover_config *to, char *text, size_t size);
+
+/* mo_recover_is_oom - whether a status says that memory ran out: host memory (MO_E_NO_MEMORY),
+ * device memory (MO_E_NO_DEVICE_MEMORY), or a block or budget (MO_E_NO_SPACE). Threads: safe.
+ * Since: 0.1 */
+MEMOPT_API int mo_recover_is_oom(mo_status status);
+
+/* ---- the driver ----------------------------------------------------------------------------- */
+
+/* mo_retry_turn - the step that is to be done.
+ *
+ * config  to do it with; micro-batch i < accum has the samples first + i * batch and the next
+ *         batch - 1 ones
+ * step    from 0; the t of mo_optim_step is step + 1
+ * first   number of the first sample: step * batch * accum
+ * Since: 0.1 */
+typedef struct mo_retry_turn {
+    mo_recover_config config;
+    uint64_t step, first;
+} mo_retry_turn;
+
+/* mo_retry_calls - what the program does. Memory that runs out is reported by a status for which
+ * mo_recover_is_oom holds; any other error ends mo_retry_step, which returns it.
+ *
+ * convert   make the optimizer states of config to: from those of config from, whose precision or
+ *           paged differs, or, where from is NULL, the first ones, zero. Called while nothing is
+ *           prepared. When it fails, the states of from are as they were: it makes the new ones
+ *           beside them (mo_optim_state_copy), and frees the old ones last. NULL: the states are
+ *           the program's affair, and steps that change them are not taken
+ * prepare   take what a step with this config needs and no step leaves anything in: activations,
+ *           gradients, workspaces
+ * step      do the step: set the gradients to zero, run turn->config.accum micro-batches, update.
+ *           Where it fails it must not have updated anything, or else everything: *applied = 1,
+ *           which is to be set right behind the update, says so. So what the update itself needs is
+ *           taken before its first tensor; one inside backward (mo_release) needs all of it before
+ *           backward. A repeated step is the whole step: it reads the same samples, and random
+ *           numbers such as dropout's depend on turn->step and the sample alone
+ * release   give back all that prepare and a failed step took. Called once after each prepare, also
+ *           one that failed in the middle. On a device: wait for its queues first
+ * estimate  bytes that a config needs, against budget_bytes; 0 = not known. Configs that need more,
+ *           or no less than one that failed, are not tried. NULL = nothing is known
+ * self      first argument of all
+ *
+ * mo_cl_heap_alloc returns MO_E_UNSUPPORTED for a block larger than any that the device has: where
+ * a smaller config may help, return MO_E_NO_SPACE instead.
+ * Since: 0.1 */
+typedef struct mo_retry_calls {
+    mo_status (*convert)(void *self, const mo_recover_config *from, const mo_recover_config *to);
+    mo_status (*prepare)(void *self, const mo_recover_config *config);
+    mo_status (*step)(void *self, const mo_retry_turn *turn, int *applied);
+    void (*release)(void *self);
+    uint64_t (*estimate)(void *self, const mo_recover_config *config);
+    void *self;
+} mo_retry_calls;
+
+/* mo_retry_desc
+ *
+ * ladder        see mo_recover_desc
+ * config        to begin with
+ * calls         see above
+ * budget_bytes  for estimate; 0 = none
+ * max_attempts  configs that one mo_retry_step tries; 0 = as many as the ladder has
+ * first_step    number of the first step, of a run that is resumed
+ * log           a warning for each rung, "step 12: out of host memory: batch 8 x 1 -> 4 x 2"; an
+ *               error when nothing is left; zero = none
+ * Since: 0.1 */
+typedef struct mo_retry_desc {
+    mo_recover_desc ladder;
+    mo_recover_config config;
+    mo_retry_calls calls;
+    uint64_t budget_bytes;
+    size_t max_attempts;
+    uint64_t first_step;
+    mo_log log;
+} mo_retry_desc;
+
+/* mo_retry_stats
+ *
+ * n_steps        applied, each once
+ * n_attempts     configs tried, a successful one for each step
+ * n_failed       of them those that ran out of memory
+ * n_skipped      configs not tried, since the estimate says that they do not fit
+ * n_rungs        taken in all; last: the last of them
+ * missing_bytes  when nothing is left: what the last config needs beyond the budget, or beyond what
+ *                has been seen to fail, by the estimate; else, or where it is not known, 0
+ * Since: 0.1 */
+typedef struct mo_retry_stats {
+    uint64_t n_steps, n_attempts, n_failed, n_skipped, n_rungs;
+    mo_recover_step last;
+    uint64_t missing_bytes;
+} mo_retry_stats;
+
+/* mo_retry - owned by the caller; config and stats may be read, the rest is private.
+ *
+ * config  that the next step is done with
+ * Since: 0.1 */
+typedef struct mo_retry {
+    mo_recover_config config;
+    mo_retry_stats stats;
+    mo_retry_desc desc;
+    mo_recover_config states; /* what the optimizer states are, when has_states */
+    int has_states, prepared;
+    uint64_t limit_bytes; /* estimates above it are not tried */
+} mo_retry;
+
+/* mo_retry_init - nothing is called yet. mo_retry_free - release what is prepared; parameters and
+ * optimizer states are the caller's. Also of a zeroed one.
+ *
+ * Memory:  none
+ * Threads: one at a time, as everything here
+ * Errors:  MO_E_INVALID (NULL, no prepare, step or release; those of mo_recover_next),
+ *          MO_E_OVERFLOW (batch * accum)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_retry_init(mo_retry *retry, const mo_retry_desc *desc);
+MEMOPT_API void mo_retry_free(mo_retry *retry);
+
+/* mo_retry_step - do the next step, once: with the config of the last one, which is prepared only
+ * when it has changed; when memory runs out, release, take the next config, convert, prepare, and
+ * do the same step again.
+ *
+ * A step that ran out of memory behind its update (*applied) is not done again: the next one has a
+ * cheaper config. No config is ever taken back.
+ *
+ * Memory:  what the calls take
+ * Threads: one at a time; the calls run on the caller's thread
+ * Errors:  MO_E_INVALID (NULL), what the calls return; the last out-of-memory status when nothing
+ *          is left or max_attempts are reached, and MO_E_NO_SPACE when the estimate rules out all
+ *          configs. Nothing is lost: called again, it goes on with the step that is not applied
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_retry_step(mo_retry *retry);
 
 #endif
 
@@ -51595,8 +52336,8 @@ static mo_status moi_model_divides(
     return MO_E_INVALID;
 }
 
-static size_t moi_model_hidden(const mo_model *m) {
-    return m->arch == MO_MODEL_LLAMA ? (8 * m->channels / 3 + 31) / 32 * 32 : 4 * m->channels;
+size_t mo_model_default_hidden(mo_model_arch arch, size_t channels) {
+    return arch == MO_MODEL_LLAMA ? (8 * channels / 3 + 31) / 32 * 32 : 4 * channels;
 }
 
 mo_status mo_model_complete(mo_model *model, const mo_log *log) {
@@ -51610,7 +52351,7 @@ mo_status mo_model_complete(mo_model *model, const mo_log *log) {
     if (m.share == 0) m.share = 1;
     if (m.kv_heads == 0) m.kv_heads = m.heads;
     if (m.head_size == 0) m.head_size = m.channels / m.heads;
-    if (m.hidden == 0) m.hidden = moi_model_hidden(&m);
+    if (m.hidden == 0) m.hidden = mo_model_default_hidden(m.arch, m.channels);
     status = moi_model_divides(log, "kv_heads", m.kv_heads, "heads", m.heads);
     if (status == MO_OK) status = moi_model_divides(log, "share", m.share, "layers", m.layers);
     if (status != MO_OK) return status;
@@ -53082,6 +53823,1792 @@ mo_status mo_footprint_estimate(
     if (x.failed) return MO_E_OVERFLOW;
     *f = x.f;
     return MO_OK;
+}
+/* mo_strategy.c - see mo_strategy.h. */
+
+/* ---- words ---------------------------------------------------------------------------------- */
+
+static const char *const moi_strategy_checkpoints[] = {"none", "light", "block", "sqrt", "optimal"};
+static const char *const moi_strategy_optims[] = {"f32", "8bit", "bf16", "4bit"};
+static const char *const moi_strategy_bases[] = {"f32", "bf16", "f16", "int8", "nf4", "fp4"};
+static const char *const moi_strategy_clips[] = {"none", "tensor", "previous", "exact"};
+
+static int moi_strategy_is(const char *item, size_t n, const char *word) {
+    return strlen(word) == n && memcmp(item, word, n) == 0;
+}
+
+static int moi_strategy_find(const char *word, size_t n, const char *const *words, int count) {
+    int i = 0;
+    while (i < count && !moi_strategy_is(word, n, words[i])) i++;
+    return i;
+}
+
+static const char *moi_strategy_word(int i, const char *const *words, int count) {
+    return i >= 0 && i < count ? words[i] : "?";
+}
+
+const char *mo_strategy_checkpoint_name(mo_strategy_checkpoint checkpoint) {
+    return moi_strategy_word(
+        (int)checkpoint, moi_strategy_checkpoints, (int)MO_STRATEGY_CHECKPOINT_COUNT);
+}
+const char *mo_strategy_optim_name(mo_optim_precision precision) {
+    return moi_strategy_word((int)precision, moi_strategy_optims, (int)MO_OPTIM_PRECISION_COUNT);
+}
+const char *mo_strategy_base_name(mo_gemm_type type) {
+    return moi_strategy_word((int)type, moi_strategy_bases, (int)MO_GEMM_TYPE_COUNT);
+}
+const char *mo_strategy_clip_name(mo_release_clip clip) {
+    return moi_strategy_word((int)clip, moi_strategy_clips, (int)MO_RELEASE_CLIP_COUNT);
+}
+
+mo_strategy_checkpoint mo_strategy_checkpoint_find(const char *word, size_t n) {
+    return (mo_strategy_checkpoint)moi_strategy_find(
+        word, n, moi_strategy_checkpoints, (int)MO_STRATEGY_CHECKPOINT_COUNT);
+}
+mo_optim_precision mo_strategy_optim_find(const char *word, size_t n) {
+    return (mo_optim_precision)moi_strategy_find(
+        word, n, moi_strategy_optims, (int)MO_OPTIM_PRECISION_COUNT);
+}
+mo_gemm_type mo_strategy_base_find(const char *word, size_t n) {
+    return (mo_gemm_type)moi_strategy_find(word, n, moi_strategy_bases, (int)MO_GEMM_TYPE_COUNT);
+}
+mo_release_clip mo_strategy_clip_find(const char *word, size_t n) {
+    return (mo_release_clip)moi_strategy_find(
+        word, n, moi_strategy_clips, (int)MO_RELEASE_CLIP_COUNT);
+}
+
+/* ---- numbers -------------------------------------------------------------------------------- */
+
+/* Digits alone up to 2^64; with a fraction or a unit up to 2^60. */
+uint64_t mo_parse_bytes(const char *text, size_t n) {
+    static const char units[] = "KMGT";
+    char copy[32], *end;
+    double unit = 1;
+    if (n == 0 || n >= sizeof copy || *text < '0' || *text > '9') return 0;
+    memcpy(copy, text, n);
+    copy[n] = 0;
+    if (strspn(copy, "0123456789") == n) {
+        uint64_t whole = 0;
+        for (size_t i = 0; i < n; i++) {
+            const uint64_t digit = (uint64_t)(copy[i] - '0');
+            if (whole > (UINT64_MAX - digit) / 10) return 0;
+            whole = 10 * whole + digit;
+        }
+        return whole;
+    }
+    const double x = strtod(copy, &end);
+    if ((size_t)(end - copy) > strspn(copy, "0123456789.")) return 0; /* 0x10, 1e9 */
+    const int letter = *end >= 'a' && *end <= 'z' ? *end - 'a' + 'A' : *end;
+    const char *at = letter ? strchr(units, letter) : NULL;
+    if (at) {
+        for (const char *u = units; u <= at; u++) unit *= 1024;
+        end++;
+        if (*end == 'i') end++;
+        if (*end == 'B' || *end == 'b') end++;
+    }
+    return *end || !(x * unit >= 1) || x * unit > 1152921504606846976.0 ? 0 : (uint64_t)(x * unit);
+}
+
+static mo_status moi_strategy_count(
+    const char *key, const char *value, size_t n, size_t *count, const mo_log *log) {
+    size_t x = 0, i = 0;
+    while (i < n && value[i] >= '0' && value[i] <= '9' && x <= 1u << 20)
+        x = 10 * x + (size_t)(value[i++] - '0');
+    if (i < n || x == 0 || x > 1u << 20) {
+        moi_log(log, MO_LOG_ERROR, "%s=%.*s is not a whole number from 1 to 1048576", key, (int)n,
+            value);
+        return MO_E_INVALID;
+    }
+    *count = x;
+    return MO_OK;
+}
+
+/* ---- parse ---------------------------------------------------------------------------------- */
+
+/* An item of the list: its key, and the value behind the sign. */
+typedef struct moi_strategy_item {
+    const char *key, *value;
+    size_t key_size, size; /* of the value */
+    int has_value;
+} moi_strategy_item;
+
+/* What the list has said so far. */
+typedef struct moi_strategy_list {
+    mo_strategy s;
+    mo_strategy_text asked;
+    const mo_log *log;
+} moi_strategy_list;
+
+static mo_status moi_strategy_unknown(const moi_strategy_list *l, const moi_strategy_item *item) {
+    moi_log(l->log, MO_LOG_ERROR, "unknown '%.*s' (see --help)",
+        (int)(item->key_size + item->size + (item->has_value ? 1 : 0)), item->key);
+    return MO_E_INVALID;
+}
+
+static void moi_strategy_name(moi_strategy_list *l, unsigned field) {
+    l->asked.open &= ~field;
+    l->asked.named |= field;
+}
+
+/* A word, or none with a count. */
+static mo_status moi_strategy_loss(moi_strategy_list *l, const moi_strategy_item *item) {
+    moi_strategy_name(l, MO_STRATEGY_OPEN_LOSS);
+    if (moi_strategy_is(item->value, item->size, "chunked")) l->s.loss_rows = 256;
+    else if (moi_strategy_is(item->value, item->size, "full")) l->s.loss_rows = 0;
+    else return moi_strategy_count("loss", item->value, item->size, &l->s.loss_rows, l->log);
+    return MO_OK;
+}
+
+/* With the limit of what is resident or not. */
+static mo_status moi_strategy_paged(moi_strategy_list *l, const moi_strategy_item *item) {
+    if (item->has_value && item->size == 0) return moi_strategy_unknown(l, item);
+    moi_strategy_name(l, MO_STRATEGY_OPEN_PAGED);
+    l->s.paged = 1;
+    l->s.resident = mo_parse_bytes(item->value, item->size);
+    if (item->size == 0 || l->s.resident != 0) return MO_OK;
+    moi_log(l->log, MO_LOG_ERROR, "paged=%.*s is not a size such as 30M or 2G", (int)item->size,
+        item->value);
+    return MO_E_INVALID;
+}
+
+static mo_status moi_strategy_release(moi_strategy_list *l, const moi_strategy_item *item) {
+    l->s.release = 1;
+    l->s.clip = item->has_value ? mo_strategy_clip_find(item->value, item->size) : MO_RELEASE_NONE;
+    return l->s.clip == MO_RELEASE_CLIP_COUNT ? moi_strategy_unknown(l, item) : MO_OK;
+}
+
+static mo_status moi_strategy_act(moi_strategy_list *l, const moi_strategy_item *item) {
+    const int bits = moi_strategy_is(item->value, item->size, "8") ? 8
+        : moi_strategy_is(item->value, item->size, "4")            ? 4
+                                                                   : 0;
+    l->s.act = bits;
+    return bits ? MO_OK : moi_strategy_unknown(l, item);
+}
+
+static mo_status moi_strategy_checkpoint_item(moi_strategy_list *l, const moi_strategy_item *item) {
+    moi_strategy_name(l, MO_STRATEGY_OPEN_CHECKPOINT);
+    l->s.checkpoint = mo_strategy_checkpoint_find(item->value, item->size);
+    return l->s.checkpoint == MO_STRATEGY_CHECKPOINT_COUNT ? moi_strategy_unknown(l, item) : MO_OK;
+}
+
+static mo_status moi_strategy_precision(moi_strategy_list *l, const moi_strategy_item *item) {
+    moi_strategy_name(l, MO_STRATEGY_OPEN_PRECISION);
+    l->s.bf16 = moi_strategy_is(item->value, item->size, "bf16");
+    if (l->s.bf16 || moi_strategy_is(item->value, item->size, "f32")) return MO_OK;
+    return moi_strategy_unknown(l, item);
+}
+
+static mo_status moi_strategy_optim(moi_strategy_list *l, const moi_strategy_item *item) {
+    moi_strategy_name(l, MO_STRATEGY_OPEN_OPTIM);
+    l->s.optim = mo_strategy_optim_find(item->value, item->size);
+    return l->s.optim == MO_OPTIM_PRECISION_COUNT ? moi_strategy_unknown(l, item) : MO_OK;
+}
+
+static mo_status moi_strategy_base(moi_strategy_list *l, const moi_strategy_item *item) {
+    l->s.base = mo_strategy_base_find(item->value, item->size);
+    return l->s.base == MO_GEMM_TYPE_COUNT ? moi_strategy_unknown(l, item) : MO_OK;
+}
+
+static mo_status moi_strategy_distill(moi_strategy_list *l, const moi_strategy_item *item) {
+    if (item->size == 0) return moi_strategy_unknown(l, item);
+    l->asked.distill = item->value;
+    l->asked.distill_size = item->size;
+    return MO_OK;
+}
+
+static mo_status moi_strategy_accum(moi_strategy_list *l, const moi_strategy_item *item) {
+    moi_strategy_name(l, MO_STRATEGY_OPEN_ACCUM);
+    return moi_strategy_count("accum", item->value, item->size, &l->s.accum, l->log);
+}
+
+static mo_status moi_strategy_share(moi_strategy_list *l, const moi_strategy_item *item) {
+    moi_strategy_name(l, MO_STRATEGY_OPEN_SHARE);
+    return moi_strategy_count("share", item->value, item->size, &l->s.share, l->log);
+}
+
+static mo_status moi_strategy_lora(moi_strategy_list *l, const moi_strategy_item *item) {
+    return moi_strategy_count("lora", item->value, item->size, &l->s.lora, l->log);
+}
+
+static mo_status moi_strategy_offload(moi_strategy_list *l, const moi_strategy_item *item) {
+    if (item->has_value) return moi_strategy_unknown(l, item);
+    l->s.offload = 1;
+    return MO_OK;
+}
+
+static mo_status moi_strategy_add(moi_strategy_list *l, const char *text, size_t n) {
+    static const struct {
+        const char *key;
+        mo_status (*add)(moi_strategy_list *l, const moi_strategy_item *item);
+    } keys[] = {{"checkpoint", moi_strategy_checkpoint_item}, {"offload", moi_strategy_offload},
+        {"act", moi_strategy_act}, {"accum", moi_strategy_accum}, {"optim", moi_strategy_optim},
+        {"precision", moi_strategy_precision}, {"share", moi_strategy_share},
+        {"release", moi_strategy_release}, {"paged", moi_strategy_paged},
+        {"loss", moi_strategy_loss}, {"lora", moi_strategy_lora}, {"base", moi_strategy_base},
+        {"distill", moi_strategy_distill}};
+    const char *equals = (const char *)memchr(text, '=', n);
+    moi_strategy_item item = {text, "", n, 0, equals != NULL};
+    if (equals) {
+        item.key_size = (size_t)(equals - text);
+        item.value = equals + 1;
+        item.size = n - item.key_size - 1;
+    }
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (moi_strategy_is(item.key, item.key_size, keys[i].key)) return keys[i].add(l, &item);
+    return moi_strategy_unknown(l, &item);
+}
+
+/* The item that begins at text, and the one behind it; NULL = that was the last. */
+static const char *moi_strategy_next(const char *text) {
+    const char *comma = strchr(text, ',');
+    return comma ? comma + 1 : NULL;
+}
+
+static int moi_strategy_is_auto(const char *text) {
+    return moi_strategy_is(text, strcspn(text, ","), "auto");
+}
+
+/* Offload asks for the checkpoints that it needs, where the text names no other ones. */
+static void moi_strategy_imply(moi_strategy_list *l) {
+    if (!l->s.offload || l->asked.named & MO_STRATEGY_OPEN_CHECKPOINT) return;
+    l->s.checkpoint = MO_STRATEGY_OPTIMAL;
+    moi_strategy_name(l, MO_STRATEGY_OPEN_CHECKPOINT);
+}
+
+mo_status mo_strategy_parse(
+    const char *text, mo_strategy *s, mo_strategy_text *asked, const mo_log *log) {
+    moi_strategy_list l;
+    memset(&l, 0, sizeof l);
+    l.s.accum = 1;
+    l.log = log;
+    if (!text || !s) return MO_E_INVALID;
+    const int none = strcmp(text, "none") == 0;
+    if (none) l.asked.named = MO_STRATEGY_OPEN_ALL;
+    for (const char *at = text; at && !none; at = moi_strategy_next(at))
+        if (moi_strategy_is_auto(at)) l.asked.open = MO_STRATEGY_OPEN_ALL;
+    for (const char *at = text; at && !none; at = moi_strategy_next(at)) {
+        if (moi_strategy_is_auto(at)) continue;
+        const mo_status status = moi_strategy_add(&l, at, strcspn(at, ","));
+        if (status != MO_OK) return status;
+    }
+    moi_strategy_imply(&l);
+    const mo_status status = mo_strategy_check(&l.s, log);
+    if (status != MO_OK) return status;
+    *s = l.s;
+    if (asked) *asked = l.asked;
+    return MO_OK;
+}
+
+/* ---- check ---------------------------------------------------------------------------------- */
+
+static int moi_strategy_in_range(const mo_strategy *s) {
+    return s->checkpoint >= MO_STRATEGY_NONE && s->checkpoint < MO_STRATEGY_CHECKPOINT_COUNT &&
+        s->optim >= MO_OPTIM_F32 && s->optim < MO_OPTIM_PRECISION_COUNT &&
+        s->clip >= MO_RELEASE_NONE && s->clip < MO_RELEASE_CLIP_COUNT && s->base >= MO_GEMM_F32 &&
+        s->base < MO_GEMM_TYPE_COUNT && (s->act == 0 || s->act == 8 || s->act == 4);
+}
+
+mo_status mo_strategy_check(const mo_strategy *s, const mo_log *log) {
+    if (!s) return MO_E_INVALID;
+    if (!moi_strategy_in_range(s)) moi_log(log, MO_LOG_ERROR, "a value is out of range");
+    else if (s->base != MO_GEMM_F32 && s->lora == 0)
+        moi_log(log, MO_LOG_ERROR, "base=%s needs lora=R", mo_strategy_base_name(s->base));
+    else if (s->offload && s->checkpoint != MO_STRATEGY_OPTIMAL)
+        moi_log(log, MO_LOG_ERROR, "offload needs checkpoint=optimal, not checkpoint=%s",
+            mo_strategy_checkpoint_name(s->checkpoint));
+    else if (s->release && s->accum > 1)
+        moi_log(log, MO_LOG_ERROR,
+            "release and accum=%zu exclude each other: every backward updates", s->accum);
+    else if (s->lora && s->bf16)
+        moi_log(log, MO_LOG_ERROR,
+            "lora and precision=bf16 exclude each other: base=bf16 keeps the frozen weights so");
+    else return MO_OK;
+    return MO_E_INVALID;
+}
+
+/* ---- format --------------------------------------------------------------------------------- */
+
+/* A text that grows, and is cut where it does not fit. */
+typedef struct moi_strategy_out {
+    char *text;
+    size_t size, at;
+} moi_strategy_out;
+
+MOI_PRINTF(2) static void moi_strategy_put(moi_strategy_out *o, const char *format, ...) {
+    va_list args;
+    if (o->at >= o->size) return;
+    va_start(args, format);
+    const int n = vsnprintf(o->text + o->at, o->size - o->at, format, args);
+    va_end(args);
+    if (n > 0) o->at += (size_t)n;
+}
+
+void mo_strategy_format(const mo_strategy *s, char *text, size_t size) {
+    moi_strategy_out o = {text, size, 0};
+    moi_strategy_put(&o, "checkpoint=%s", mo_strategy_checkpoint_name(s->checkpoint));
+    if (s->offload) moi_strategy_put(&o, ",offload");
+    if (s->act) moi_strategy_put(&o, ",act=%d", s->act);
+    moi_strategy_put(
+        &o, ",accum=%zu,optim=%s", moi_max(s->accum, 1), mo_strategy_optim_name(s->optim));
+    if (s->loss_rows) moi_strategy_put(&o, ",loss=%zu", s->loss_rows);
+    else moi_strategy_put(&o, ",loss=full");
+    if (s->share > 1) moi_strategy_put(&o, ",share=%zu", s->share);
+    if (s->bf16) moi_strategy_put(&o, ",precision=bf16");
+    if (s->release) moi_strategy_put(&o, ",release");
+    if (s->release && s->clip != MO_RELEASE_NONE)
+        moi_strategy_put(&o, "=%s", mo_strategy_clip_name(s->clip));
+    if (s->paged) moi_strategy_put(&o, ",paged");
+    if (s->paged && s->resident) moi_strategy_put(&o, "=%llu", (unsigned long long)s->resident);
+    if (s->lora) moi_strategy_put(&o, ",lora=%zu,base=%s", s->lora, mo_strategy_base_name(s->base));
+}
+/* mo_training_internal.h - private: a training run with its lists of parameters. */
+#ifndef MEMOPT_TRAINING_INTERNAL_H
+#define MEMOPT_TRAINING_INTERNAL_H
+
+/* params, teacher  the run's lists, or own ones; teacher NULL: there is none */
+typedef struct moi_training_job {
+    const mo_training *t;
+    const mo_params *params, *teacher;
+    mo_params own, own_teacher;
+} moi_training_job;
+
+/* A list that was made is freed by close, which open that fails does itself. */
+static mo_status moi_training_open(moi_training_job *job, const mo_training *t);
+static void moi_training_close(moi_training_job *job);
+
+static size_t moi_training_align(const mo_training *t);
+/* Sequences of a micro-batch. */
+static size_t moi_training_batch(const mo_training *t);
+static size_t moi_training_n_trained(const mo_training *t, const mo_params *params);
+static mo_optim_desc moi_training_optim(const mo_training *t, const mo_param *p);
+/* Bytes of released gradients that the stage of the model's parameter i has for it. */
+static size_t moi_training_released(const mo_training *t, const mo_params *params, size_t i);
+/* Of the workspace that a model's micro-batch needs. */
+static size_t moi_training_workspace(
+    const mo_training *t, const mo_model *model, size_t n_params, size_t lora);
+
+static mo_status moi_training_place_all(const moi_training_job *job, mo_training_fixed *f);
+static mo_status moi_training_build(
+    const moi_training_job *job, size_t layers, int halves, mo_training_chain *g);
+static mo_training_costs moi_training_costs_of(const moi_training_job *job);
+
+#endif
+/* mo_training.c - see mo_training.h: the parameters of a run, and what they take. */
+
+/* ---- the run -------------------------------------------------------------------------------- */
+
+static size_t moi_training_align(const mo_training *t) {
+    return t->target.align ? t->target.align : MOI_CACHE_LINE;
+}
+
+static size_t moi_training_batch(const mo_training *t) {
+    return t->batch / moi_max(t->strategy.accum, 1);
+}
+
+size_t mo_training_rows(const mo_training *t) { return moi_training_batch(t) * t->seq; }
+
+static mo_status moi_training_check_model(const mo_training *t, const mo_model *m, const char *of) {
+    size_t n;
+    if (!mo_model_layout_of(m) || m->layers == 0 || m->share == 0 || m->head_size == 0 ||
+        m->heads == 0 || m->kv_heads == 0 || m->hidden == 0 || mo_model_count(m) == 0)
+        moi_log(t->log, MO_LOG_ERROR, "training: the %s is not complete", of);
+    else if (m->arch == MO_MODEL_GPT2 && t->seq > m->positions)
+        moi_log(t->log, MO_LOG_ERROR, "training: seq is %zu, but the %s has %zu positions", t->seq,
+            of, m->positions);
+    else if (!moi_mul(mo_training_rows(t), m->vocab, &n) || !moi_mul(n, sizeof(double), &n) ||
+        !moi_mul(mo_training_rows(t), mo_model_size(m, MO_MODEL_WIDTH_WIDE), &n) ||
+        !moi_mul(n, 4 * sizeof(double), &n) ||
+        !moi_mul(mo_training_rows(t), mo_model_size(m, MO_MODEL_WIDTH_QKV), &n) ||
+        !moi_mul(n, 4 * sizeof(double), &n))
+        moi_log(
+            t->log, MO_LOG_ERROR, "training: a batch of %zu of the %s is too large", t->batch, of);
+    else return MO_OK;
+    return MO_E_INVALID;
+}
+
+mo_status mo_training_check(const mo_training *t) {
+    size_t rows;
+    if (!t) return MO_E_INVALID;
+    const size_t accum = moi_max(t->strategy.accum, 1);
+    mo_status status = mo_strategy_check(&t->strategy, t->log);
+    if (status != MO_OK) return status;
+    if (t->batch == 0 || t->seq == 0 || !moi_mul(t->batch, t->seq, &rows)) {
+        moi_log(t->log, MO_LOG_ERROR, "training: batch is %zu, seq %zu", t->batch, t->seq);
+        return MO_E_INVALID;
+    }
+    if (t->batch % accum != 0) {
+        moi_log(
+            t->log, MO_LOG_ERROR, "accum=%zu does not divide the batch of %zu", accum, t->batch);
+        return MO_E_INVALID;
+    }
+    status = moi_training_check_model(t, &t->model, "model");
+    return status == MO_OK && t->teacher ? moi_training_check_model(t, t->teacher, "teacher")
+                                         : status;
+}
+
+static void moi_training_close(moi_training_job *job) {
+    mo_params_free(&job->own);
+    mo_params_free(&job->own_teacher);
+}
+
+static mo_status moi_training_open(moi_training_job *job, const mo_training *t) {
+    mo_status status = mo_training_check(t);
+    if (status != MO_OK) return status;
+    mo_params_init(&job->own, t->allocator);
+    mo_params_init(&job->own_teacher, t->allocator);
+    job->t = t;
+    job->params = t->params ? t->params : &job->own;
+    job->teacher = NULL;
+    if (!t->params) status = mo_training_add_params(t, &job->own);
+    if (t->teacher) job->teacher = t->teacher_params ? t->teacher_params : &job->own_teacher;
+    if (status == MO_OK && t->teacher && !t->teacher_params)
+        status = mo_model_add_params(t->teacher, &job->own_teacher);
+    if (status != MO_OK) moi_training_close(job);
+    return status;
+}
+
+/* ---- parameters ----------------------------------------------------------------------------- */
+
+/* Of the parameters of a block, those before the given one that are matrices. */
+static size_t moi_training_n_matrices(const mo_model_layout *layout, size_t end) {
+    size_t n = 0;
+    for (size_t i = 0; i < end; i++)
+        if (layout->params[i].columns != MO_MODEL_WIDTH_NONE) n++;
+    return n;
+}
+
+size_t mo_training_adapter(const mo_model *model, size_t i) {
+    const mo_model_layout *layout = mo_model_layout_of(model);
+    const size_t n = layout->n_params, front = mo_model_front(layout);
+    const size_t at = i < front ? 0 : moi_min(i - front, mo_model_n_block_params(model));
+    return mo_model_n_params(model) +
+        2 * (at / n * moi_training_n_matrices(layout, n) + moi_training_n_matrices(layout, at % n));
+}
+
+/* Under PEFT's name; a matrix that is another one's has its adapter too. first: of the model's
+ * parameters in the list. */
+static mo_status moi_training_add_adapter(const mo_training *t, mo_params *params, size_t first,
+    size_t weight, char which, size_t rows, size_t columns) {
+    const size_t shape[2] = {rows, columns}, owner = params->items[weight].tied_to;
+    const char *prefix = t->model.arch == MO_MODEL_LLAMA ? "" : "transformer.";
+    char from[160], name[200];
+    snprintf(from, sizeof from, "%s%s", prefix, params->items[owner].name);
+    mo_status status = mo_lora_name(from, which, name, sizeof name);
+    const size_t at = params->n, end = status == MO_OK ? strlen(name) : 0;
+    if (owner != weight) snprintf(name + end, sizeof name - end, "@%zu", weight);
+    if (status == MO_OK) status = mo_params_add(params, name, shape, 2, NULL);
+    if (status != MO_OK || owner == weight) return status;
+    const size_t with = mo_training_adapter(&t->model, owner - first) + (which == 'B' ? 1 : 0);
+    return mo_params_tie(params, at, first + with);
+}
+
+mo_status mo_training_add_params(const mo_training *t, mo_params *params) {
+    if (!t || !params) return MO_E_INVALID;
+    const size_t first = params->n, rank = t->strategy.lora;
+    mo_status status = mo_model_add_params(&t->model, params);
+    if (status != MO_OK || rank == 0) return status;
+    const size_t n = params->n - first;
+    const int in_out = t->model.arch != MO_MODEL_LLAMA;
+    for (size_t i = 0; i < n; i++) params->items[first + i].frozen = 1;
+    for (size_t i = 0; i < n && status == MO_OK; i++) {
+        if (!mo_model_is_block_matrix(&t->model, i)) continue;
+        const size_t rows = params->items[first + i].shape[0];
+        const size_t columns = params->items[first + i].shape[1];
+        status = moi_training_add_adapter(
+            t, params, first, first + i, 'A', rank, in_out ? rows : columns);
+        if (status == MO_OK)
+            status = moi_training_add_adapter(
+                t, params, first, first + i, 'B', in_out ? columns : rows, rank);
+    }
+    return status;
+}
+
+int mo_training_trains(const mo_training *t, const mo_params *params, size_t i) {
+    const int is_adapter = i >= mo_model_n_params(&t->model);
+    return params->items[i].tied_to == i && (t->strategy.lora != 0) == is_adapter;
+}
+
+int mo_training_is_bf16(const mo_training *t, size_t i) {
+    return t->strategy.bf16 && mo_model_is_block_matrix(&t->model, i);
+}
+
+int mo_training_weight(const mo_training *t, const mo_params *params, size_t i, mo_weight *w) {
+    const mo_param *p = &params->items[i];
+    if (t->strategy.lora == 0 || p->tied_to != i || !mo_model_is_block_matrix(&t->model, i))
+        return 0;
+    if (!w) return 1;
+    memset(w, 0, sizeof *w);
+    w->type = t->strategy.base;
+    w->rows = p->shape[0];
+    w->columns = p->shape[1];
+    w->nested = t->strategy.base >= MO_GEMM_NF4;
+    return 1;
+}
+
+size_t mo_training_param_bytes(const mo_training *t, const mo_params *params, size_t i) {
+    const mo_param *p = &params->items[i];
+    mo_weight w;
+    if (p->tied_to != i || (t->strategy.lora == 0 && i >= mo_model_n_params(&t->model))) return 0;
+    if (mo_training_weight(t, params, i, &w)) return mo_weight_size(&w);
+    return p->n * (mo_training_is_bf16(t, i) ? sizeof(uint16_t) : sizeof(float));
+}
+
+int mo_training_releases(const mo_training *t, const mo_params *params, size_t i) {
+    return t->strategy.release && mo_training_trains(t, params, i) &&
+        mo_model_gradient_is_local(params, i);
+}
+
+/* Of its own one; with lora those of its adapters, each aligned. */
+static size_t moi_training_released(const mo_training *t, const mo_params *params, size_t i) {
+    const size_t align = moi_training_align(t);
+    size_t size = 0;
+    if (t->strategy.lora == 0)
+        return mo_training_releases(t, params, i) ? params->items[i].n * sizeof(float) : 0;
+    const size_t end = mo_training_adapter(&t->model, i + 1);
+    for (size_t k = mo_training_adapter(&t->model, i); k < end; k++)
+        if (mo_training_releases(t, params, k))
+            size += moi_ceil_div(params->items[k].n * sizeof(float), align) * align;
+    return size;
+}
+
+static size_t moi_training_n_trained(const mo_training *t, const mo_params *params) {
+    size_t n = 0;
+    for (size_t i = 0; i < params->n; i++)
+        if (mo_training_trains(t, params, i)) n += params->items[i].n;
+    return n;
+}
+
+mo_lora_desc mo_training_lora(const mo_model *model, size_t rank, size_t rows) {
+    mo_lora_desc d;
+    memset(&d, 0, sizeof d);
+    d.rows = rows;
+    d.rank = rank;
+    d.alpha = 2 * (float)rank;
+    d.in_out = model->arch != MO_MODEL_LLAMA;
+    return d;
+}
+
+size_t mo_training_lora_size(const mo_training *t, const mo_params *params) {
+    const mo_lora_desc d = mo_training_lora(&t->model, t->strategy.lora, mo_training_rows(t));
+    const size_t n = mo_model_n_params(&t->model);
+    size_t most = 0;
+    mo_weight w;
+    for (size_t i = 0; t->strategy.lora && i < n; i++)
+        if (mo_training_weight(t, params, i, &w))
+            most = moi_max(most, mo_lora_workspace_size(&d, &w));
+    return most;
+}
+
+/* ---- states --------------------------------------------------------------------------------- */
+
+/* Kinds that keep numbers for rows or columns see the matrix. */
+static mo_optim_desc moi_training_optim(const mo_training *t, const mo_param *p) {
+    mo_optim_desc d = t->optim;
+    d.precision = t->strategy.optim;
+    if (p->n_dims == 2 && d.kind != MO_OPTIM_ADAMW) d.columns = p->shape[1];
+    return d;
+}
+
+mo_status mo_training_states_init(
+    mo_training_states *states, const mo_training *t, const mo_params *params) {
+    mo_training_states x;
+    memset(&x, 0, sizeof x);
+    if (!states || !t || !params || params->n == 0) return MO_E_INVALID;
+    const size_t n = params->n;
+    x.n_params = n;
+    x.allocator = t->allocator ? *t->allocator : mo_allocator_heap();
+    x.descs = (mo_optim_desc *)moi_alloc_array(&x.allocator, n, sizeof *x.descs);
+    x.n = (size_t *)moi_alloc_array(&x.allocator, n, sizeof *x.n);
+    x.param_of = (size_t *)moi_alloc_array(&x.allocator, n, sizeof *x.param_of);
+    x.tensor_of = (size_t *)moi_alloc_array(&x.allocator, n, sizeof *x.tensor_of);
+    if (!x.descs || !x.n || !x.param_of || !x.tensor_of) {
+        mo_training_states_free(&x);
+        return MO_E_NO_MEMORY;
+    }
+    memset(x.tensor_of, 0, n * sizeof *x.tensor_of);
+    for (size_t k = 0; k < n; k++) {
+        const size_t i = t->strategy.release ? n - 1 - k : k;
+        if (!mo_training_trains(t, params, i)) continue;
+        x.tensor_of[i] = x.n_tensors;
+        x.param_of[x.n_tensors] = i;
+        x.descs[x.n_tensors] = moi_training_optim(t, &params->items[i]);
+        x.n[x.n_tensors++] = params->items[i].n;
+    }
+    *states = x;
+    return MO_OK;
+}
+
+void mo_training_states_free(mo_training_states *x) {
+    if (!x) return;
+    moi_free_array(&x->allocator, x->descs, x->n_params, sizeof *x->descs);
+    moi_free_array(&x->allocator, x->n, x->n_params, sizeof *x->n);
+    moi_free_array(&x->allocator, x->param_of, x->n_params, sizeof *x->param_of);
+    moi_free_array(&x->allocator, x->tensor_of, x->n_params, sizeof *x->tensor_of);
+    memset(x, 0, sizeof *x);
+}
+
+/* An eighth of the states, or what two pages need where that is more. */
+static mo_status moi_training_eighth(mo_page_optim_desc *desc, mo_page_desc *found) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < desc->n_tensors; i++)
+        bytes += mo_optim_state_size(&desc->tensors[i], desc->n[i]);
+    mo_status status = MO_E_NO_SPACE;
+    for (size_t limit = bytes / 8; status == MO_E_NO_SPACE && limit <= 2 * bytes;
+         limit += limit / 8 + 1) {
+        desc->pages.resident_bytes = limit;
+        status = mo_page_optim_pages(desc, found);
+    }
+    return status;
+}
+
+mo_status mo_training_pages(
+    const mo_training_states *states, const mo_training *t, mo_page_desc *pages) {
+    mo_page_optim_desc desc;
+    memset(&desc, 0, sizeof desc);
+    if (!states || !t || !pages) return MO_E_INVALID;
+    desc.tensors = states->descs;
+    desc.n = states->n;
+    desc.n_tensors = states->n_tensors;
+    desc.pages.resident_bytes = (size_t)t->strategy.resident;
+    const mo_status status = t->strategy.resident ? mo_page_optim_pages(&desc, pages)
+                                                  : moi_training_eighth(&desc, pages);
+    if (status == MO_E_NO_SPACE)
+        moi_log(t->log, MO_LOG_ERROR, "paged=%llu: no two pages of states fit",
+            (unsigned long long)t->strategy.resident);
+    return status;
+}
+/* mo_training_fixed.c - see mo_training.h: what lives during the whole run. */
+
+/* ---- workspace ------------------------------------------------------------------------------ */
+
+/* Products and attention never run at the same time, so they share one workspace. */
+static size_t moi_training_cpu_workspace(
+    const mo_training_target *target, const mo_training_sizes *sizes) {
+    const mo_model *m = sizes->model;
+    mo_gemm_desc largest;
+    mo_attention_desc d;
+    memset(&largest, 0, sizeof largest);
+    memset(&d, 0, sizeof d);
+    size_t side = moi_max(moi_max(sizes->rows, m->hidden), moi_max(m->channels, m->vocab));
+    side = moi_max(side, mo_model_size(m, MO_MODEL_WIDTH_QUERY));
+    largest.m = largest.n = largest.k = side;
+    d.batch = sizes->rows / sizes->seq;
+    d.seq = sizes->seq;
+    d.heads = m->heads;
+    d.head_size = m->head_size;
+    d.parallel = target->parallel;
+    d.kv_heads = m->kv_heads;
+    const size_t product =
+        (target->has_blas && !sizes->mixed ? 0
+                                           : mo_gemm_workspace_size(target->parallel, &largest)) +
+        sizes->lora;
+    return moi_max(product, mo_attention_workspace_size(&d));
+}
+
+static size_t moi_training_workspace(
+    const mo_training *t, const mo_model *model, size_t n_params, size_t lora) {
+    mo_training_sizes sizes;
+    memset(&sizes, 0, sizeof sizes);
+    sizes.rows = mo_training_rows(t);
+    sizes.seq = t->seq;
+    sizes.lora = lora;
+    sizes.n_params = n_params;
+    sizes.mixed = t->strategy.bf16 || t->strategy.base != MO_GEMM_F32;
+    sizes.model = model;
+    if (t->target.workspace_size) return t->target.workspace_size(t->target.self, &sizes);
+    return moi_training_cpu_workspace(&t->target, &sizes);
+}
+
+/* ---- the teacher ---------------------------------------------------------------------------- */
+
+static size_t moi_training_behind(const mo_training *t, size_t *at, size_t n_floats) {
+    const size_t align = moi_training_align(t), begin = *at;
+    *at += moi_ceil_div(n_floats * sizeof(float), align) * align;
+    return begin;
+}
+
+/* Halves of a block run one after the other, so that their tensors may be in the same place. */
+mo_training_teacher mo_training_teacher_space(const mo_training *t) {
+    const mo_model *m = t->teacher;
+    const size_t rows = t->seq, width = m->channels;
+    size_t attention, mlp, half = 0;
+    mo_training_teacher at;
+    memset(&at, 0, sizeof at);
+    at.ln = moi_training_behind(t, &half, rows * width);
+    at.stats = moi_training_behind(t, &half, 2 * rows);
+    attention = mlp = half;
+    at.qkv = moi_training_behind(t, &attention, rows * mo_model_size(m, MO_MODEL_WIDTH_QKV));
+    at.lse = moi_training_behind(t, &attention, rows * m->heads);
+    at.att = moi_training_behind(t, &attention, rows * mo_model_size(m, MO_MODEL_WIDTH_QUERY));
+    at.wide = moi_training_behind(t, &mlp, rows * mo_model_size(m, MO_MODEL_WIDTH_WIDE));
+    at.activation = moi_training_behind(t, &mlp, rows * m->hidden);
+    half = moi_max(attention, mlp);
+    at.x = moi_training_behind(t, &at.end, rows * width);
+    at.y = moi_training_behind(t, &at.end, rows * width);
+    at.half = moi_training_behind(t, &at.end, half / sizeof(float));
+    at.rope = at.end;
+    if (m->arch == MO_MODEL_LLAMA)
+        moi_training_behind(t, &at.end, mo_rope_table_size(m->head_size, rows) / sizeof(float));
+    at.hidden = moi_training_behind(t, &at.end, mo_training_rows(t) * width);
+    return at;
+}
+
+/* ---- the layout ----------------------------------------------------------------------------- */
+
+/* What a layout is made with. */
+typedef struct moi_training_layout {
+    const moi_training_job *job;
+    mo_training_fixed *f;
+    size_t begin; /* the first block of the kind that is placed */
+} moi_training_layout;
+
+/* *size rounded up so that the next tensor is aligned. */
+static mo_status moi_training_tensor_size(
+    const moi_training_job *job, int kind, size_t i, size_t *size) {
+    const mo_training *t = job->t;
+    const mo_param *p =
+        kind == MO_TRAINING_TEACHER ? &job->teacher->items[i] : &job->params->items[i];
+    size_t bytes = 0;
+    if (kind == MO_TRAINING_TEACHER) bytes = p->tied_to == i ? p->n * sizeof(float) : 0;
+    else if (kind == MO_TRAINING_PARAM) bytes = mo_training_param_bytes(t, job->params, i);
+    else if (!mo_training_trains(t, job->params, i)) bytes = 0;
+    else if (kind == MO_TRAINING_GRAD)
+        bytes = mo_training_releases(t, job->params, i) ? 0 : p->n * sizeof(float);
+    else {
+        const mo_optim_desc optim = moi_training_optim(t, p);
+        bytes = mo_optim_state_size(&optim, p->n);
+    }
+    return moi_align_up(bytes, moi_training_align(t), size) ? MO_OK : MO_E_OVERFLOW;
+}
+
+/* Behind the tensor before, in the last block where that stays within a piece. */
+static mo_status moi_training_place(
+    const moi_training_layout *l, size_t size, const mo_plan_fixed *like, mo_training_place *at) {
+    const mo_training *t = l->job->t;
+    const size_t piece = t->target.piece;
+    const size_t most = piece ? piece - moi_training_align(t) : SIZE_MAX;
+    mo_training_fixed *f = l->f;
+    at->block = at->off = at->size = 0;
+    if (size == 0) return MO_OK;
+    if (f->n_blocks == l->begin || size > most || f->blocks[f->n_blocks - 1].size > most - size)
+        f->blocks[f->n_blocks++] = *like;
+    mo_plan_fixed *last = &f->blocks[f->n_blocks - 1];
+    at->block = f->n_blocks - 1;
+    at->off = last->size;
+    at->size = size;
+    return moi_add(last->size, size, &last->size) ? MO_OK : MO_E_OVERFLOW;
+}
+
+static mo_status moi_training_add_places(mo_training_fixed *f, int kind, size_t n) {
+    f->places[kind] = (mo_training_place *)moi_alloc_array(&f->allocator, n, sizeof **f->places);
+    f->n_places[kind] = f->places[kind] ? n : 0;
+    return f->places[kind] ? MO_OK : MO_E_NO_MEMORY;
+}
+
+static const mo_plan_fixed moi_training_kinds[MO_TRAINING_KIND_COUNT] = {
+    {"parameters", 0, MO_CATEGORY_PARAM}, {"gradients", 0, MO_CATEGORY_GRAD},
+    {"optimizer", 0, MO_CATEGORY_OPTIMIZER}, {"teacher", 0, MO_CATEGORY_PARAM}};
+
+static mo_status moi_training_place_kind(
+    const moi_training_job *job, mo_training_fixed *f, int kind) {
+    const moi_training_layout l = {job, f, f->n_blocks};
+    const size_t n = kind == MO_TRAINING_TEACHER ? job->teacher->n : job->params->n;
+    mo_status status = moi_training_add_places(f, kind, n);
+    for (size_t i = 0; i < n && status == MO_OK; i++) {
+        size_t size;
+        status = moi_training_tensor_size(job, kind, i, &size);
+        if (status == MO_OK)
+            status = moi_training_place(&l, size, &moi_training_kinds[kind], &f->places[kind][i]);
+    }
+    return status;
+}
+
+static mo_status moi_training_place_slots(
+    const moi_training_job *job, mo_training_fixed *f, size_t page_bytes) {
+    const moi_training_layout l = {job, f, f->n_blocks};
+    mo_status status = moi_training_add_places(f, MO_TRAINING_STATE, f->n_slots);
+    for (size_t i = 0; i < f->n_slots && status == MO_OK; i++)
+        status = moi_training_place(&l, page_bytes, &moi_training_kinds[MO_TRAINING_STATE],
+            &f->places[MO_TRAINING_STATE][i]);
+    return status;
+}
+
+/* A block of its own; its number. */
+static size_t moi_training_block(
+    mo_training_fixed *f, const char *name, size_t size, mo_category category) {
+    mo_plan_fixed *block = &f->blocks[f->n_blocks];
+    block->name = name;
+    block->size = size;
+    block->category = category;
+    return f->n_blocks++;
+}
+
+/* Products of both sides run one after the other. */
+static size_t moi_training_all_workspace(const moi_training_job *job) {
+    const mo_training *t = job->t;
+    const size_t lora = mo_training_lora_size(t, job->params);
+    const size_t own = moi_training_workspace(t, &t->model, job->params->n, lora);
+    if (!t->teacher) return own;
+    return moi_max(own, moi_training_workspace(t, t->teacher, job->teacher->n, 0));
+}
+
+static mo_status moi_training_place_rest(const moi_training_job *job, mo_training_fixed *f) {
+    const mo_training *t = job->t;
+    const size_t row = 2 * sizeof(int32_t) + (t->target.keeps_losses ? sizeof(float) : 0);
+    f->tokens = moi_training_block(f, "tokens", row * mo_training_rows(t), MO_CATEGORY_INPUT);
+    f->workspace =
+        moi_training_block(f, "workspace", moi_training_all_workspace(job), MO_CATEGORY_WORKSPACE);
+    if (t->teacher) {
+        const mo_status status = moi_training_place_kind(job, f, MO_TRAINING_TEACHER);
+        if (status != MO_OK) return status;
+        f->teacher = moi_training_block(
+            f, "teacher's activations", mo_training_teacher_space(t).end, MO_CATEGORY_WORKSPACE);
+    }
+    if (t->model.arch == MO_MODEL_LLAMA)
+        f->rope = moi_training_block(f, "rotary embedding",
+            mo_rope_table_size(t->model.head_size, t->seq), MO_CATEGORY_INPUT);
+    return MO_OK;
+}
+
+/* Pages come first: they are aligned to the system's. */
+static mo_status moi_training_place_all(const moi_training_job *job, mo_training_fixed *f) {
+    const mo_training *t = job->t;
+    mo_training_states states;
+    mo_page_desc pages;
+    mo_status status = MO_OK;
+    memset(f, 0, sizeof *f);
+    f->allocator = t->allocator ? *t->allocator : mo_allocator_heap();
+    if (t->strategy.paged) {
+        status = mo_training_states_init(&states, t, job->params);
+        if (status != MO_OK) return status;
+        status = mo_training_pages(&states, t, &pages);
+        mo_training_states_free(&states);
+        if (status != MO_OK) return status;
+        f->n_slots = pages.resident_bytes / pages.page_bytes;
+    }
+    f->n_room = 3 * job->params->n + (job->teacher ? job->teacher->n : 0) + f->n_slots + 4;
+    f->blocks = (mo_plan_fixed *)moi_alloc_array(&f->allocator, f->n_room, sizeof *f->blocks);
+    if (!f->blocks) status = MO_E_NO_MEMORY;
+    if (status == MO_OK && t->strategy.paged)
+        status = moi_training_place_slots(job, f, pages.page_bytes);
+    if (status == MO_OK) status = moi_training_place_kind(job, f, MO_TRAINING_PARAM);
+    if (status == MO_OK) status = moi_training_place_kind(job, f, MO_TRAINING_GRAD);
+    if (status == MO_OK && !t->strategy.paged)
+        status = moi_training_place_kind(job, f, MO_TRAINING_STATE);
+    if (status == MO_OK) status = moi_training_place_rest(job, f);
+    if (status != MO_OK) mo_training_fixed_free(f);
+    return status;
+}
+
+mo_status mo_training_fixed_init(mo_training_fixed *fixed, const mo_training *t) {
+    moi_training_job job;
+    if (!fixed) return MO_E_INVALID;
+    mo_training_fixed f;
+    mo_status status = moi_training_open(&job, t);
+    if (status != MO_OK) return status;
+    status = moi_training_place_all(&job, &f);
+    moi_training_close(&job);
+    if (status == MO_OK) *fixed = f;
+    return status;
+}
+
+void mo_training_fixed_free(mo_training_fixed *f) {
+    if (!f) return;
+    for (int kind = 0; kind < MO_TRAINING_KIND_COUNT; kind++)
+        moi_free_array(&f->allocator, f->places[kind], f->n_places[kind], sizeof **f->places);
+    moi_free_array(&f->allocator, f->blocks, f->n_room, sizeof *f->blocks);
+    memset(f, 0, sizeof *f);
+}
+/* mo_training_chain.c - see mo_training.h: the stages of a transformer as the planner sees them. */
+
+/* ---- tensors -------------------------------------------------------------------------------- */
+
+/* How a tensor's size follows: rows of so many numbers; their mean and rstd, or rstd alone; one
+ * number for each head. */
+typedef enum moi_chain_count { MOI_CHAIN_WIDTH, MOI_CHAIN_STATS, MOI_CHAIN_HEADS } moi_chain_count;
+
+/* Tensors of the two halves of a block, in the order of mo_training.h's names; lifetimes are the
+ * sub-steps of forward and backward of the half. */
+typedef struct moi_half_tensor {
+    const char *name;
+    mo_tensor_role role;
+    moi_chain_count count;
+    mo_model_width width;
+    unsigned f0, f1, b0, b1;
+} moi_half_tensor;
+
+/* Forward: 0 norm, 1 q, k and v, 2 attention, 3 projection. Backward: 0 projection, 1 attention,
+ * 2 gradients of q, k and v's matrices, 3 of their input, 4 norm. */
+static const moi_half_tensor moi_attention_half[MO_TRAINING_N_ATTENTION] = {
+    {"ln1", MO_TENSOR_CHEAP, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_CHANNELS, 0, 1, 2, 2},
+    {"stats1", MO_TENSOR_SAVED, MOI_CHAIN_STATS, MO_MODEL_WIDTH_NONE, 0, 0, 0, 4},
+    {"qkv", MO_TENSOR_WIDE, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_QKV, 1, 2, 1, 1},
+    {"lse", MO_TENSOR_SAVED, MOI_CHAIN_HEADS, MO_MODEL_WIDTH_NONE, 2, 2, 0, 1},
+    {"attention", MO_TENSOR_WIDE, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_QUERY, 2, 3, 0, 1},
+    {"dattention", MO_TENSOR_BACKWARD, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_QUERY, 0, 0, 0, 1},
+    {"dqkv", MO_TENSOR_BACKWARD, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_QKV, 0, 0, 1, 3},
+    {"dln1", MO_TENSOR_BACKWARD, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_CHANNELS, 0, 0, 3, 4},
+    {"qkv_codes", MO_TENSOR_CODES, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_QKV, 2, 2, 1, 1},
+    {"attention_codes", MO_TENSOR_CODES, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_QUERY, 3, 3, 0, 0},
+};
+enum { MOI_ATTENTION_FORWARD_STEPS = 4, MOI_ATTENTION_BACKWARD_STEPS = 5 };
+
+/* Forward: 0 norm, 1 first product, 2 activation, 3 second product. Backward: 0 gradient of the
+ * second matrix, 1 of its input, 2 activation, 3 gradient of the first matrix, 4 of its input,
+ * 5 norm. */
+static const moi_half_tensor moi_mlp_half[MO_TRAINING_N_MLP] = {
+    {"ln2", MO_TENSOR_CHEAP, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_CHANNELS, 0, 1, 3, 3},
+    {"stats2", MO_TENSOR_SAVED, MOI_CHAIN_STATS, MO_MODEL_WIDTH_NONE, 0, 0, 0, 5},
+    {"fc", MO_TENSOR_WIDE, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_WIDE, 1, 2, 0, 2},
+    {"activation", MO_TENSOR_CHEAP, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_HIDDEN, 2, 3, 0, 0},
+    {"dfc", MO_TENSOR_BACKWARD, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_WIDE, 0, 0, 1, 4},
+    {"dln2", MO_TENSOR_BACKWARD, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_CHANNELS, 0, 0, 4, 5},
+    {"fc_codes", MO_TENSOR_CODES, MOI_CHAIN_WIDTH, MO_MODEL_WIDTH_WIDE, 2, 2, 0, 0},
+};
+enum { MOI_MLP_FORWARD_STEPS = 4, MOI_MLP_BACKWARD_STEPS = 6 };
+
+/* What the builders share; scale: from the costs' rows to this micro-batch's. */
+typedef struct moi_chain_builder {
+    const moi_training_job *job;
+    const mo_training *t;
+    const mo_model_layout *layout;
+    mo_training_costs costs;
+    mo_training_chain *g;
+    size_t layers, rows, row_bytes, n_layer_tensors;
+    double scale;
+} moi_chain_builder;
+
+static size_t moi_chain_stats_size(const moi_chain_builder *b) {
+    return (b->layout->llama ? 1 : 2) * b->rows * sizeof(float);
+}
+
+/* Bytes of the codes of n numbers; 0 = there are none. */
+static size_t moi_chain_codes_size(const moi_chain_builder *b, size_t n) {
+    mo_compress_desc d;
+    memset(&d, 0, sizeof d);
+    d.bits = b->t->strategy.act;
+    return d.bits ? mo_compress_size(&d, n) : 0;
+}
+
+static size_t moi_chain_half_size(const moi_chain_builder *b, const moi_half_tensor *from) {
+    const size_t n = b->rows * mo_model_size(&b->t->model, from->width);
+    if (from->count == MOI_CHAIN_STATS) return moi_chain_stats_size(b);
+    if (from->count == MOI_CHAIN_HEADS) return b->rows * b->t->model.heads * sizeof(float);
+    return from->role == MO_TENSOR_CODES ? moi_chain_codes_size(b, n) : n * sizeof(float);
+}
+
+/* forward, backward: where those of the half begin within its stage. */
+static void moi_chain_half(const moi_chain_builder *b, mo_stage_tensor *t,
+    const moi_half_tensor *from, size_t n, unsigned forward, unsigned backward) {
+    for (size_t i = 0; i < n; i++) {
+        memset(&t[i], 0, sizeof t[i]);
+        t[i].name = from[i].name;
+        t[i].size = moi_chain_half_size(b, &from[i]);
+        t[i].role = from[i].role;
+        t[i].forward_first = from[i].f0 + forward;
+        t[i].forward_last = from[i].f1 + forward;
+        t[i].backward_first = from[i].b0 + backward;
+        t[i].backward_last = from[i].b1 + backward;
+    }
+}
+
+/* A whole block: forward of the attention first, backward of the MLP first. */
+static void moi_chain_block(const moi_chain_builder *b, mo_stage_tensor *t) {
+    const unsigned last = MOI_ATTENTION_FORWARD_STEPS + MOI_MLP_FORWARD_STEPS - 1;
+    mo_stage_tensor *residual = &t[MO_TRAINING_RESIDUAL];
+    mo_stage_tensor *codes = &t[MO_TRAINING_RESIDUAL_CODES];
+    moi_chain_half(b, t, moi_attention_half, MO_TRAINING_N_ATTENTION, 0, MOI_MLP_BACKWARD_STEPS);
+    moi_chain_half(
+        b, t + MO_TRAINING_MLP, moi_mlp_half, MO_TRAINING_N_MLP, MOI_ATTENTION_FORWARD_STEPS, 0);
+    memset(residual, 0, 2 * sizeof *residual); /* and the codes */
+    residual->name = "residual";
+    residual->size = b->row_bytes;
+    residual->role = MO_TENSOR_WIDE;
+    residual->forward_first = MOI_ATTENTION_FORWARD_STEPS - 1;
+    residual->forward_last = last;
+    residual->backward_first = 3;
+    residual->backward_last = MOI_MLP_BACKWARD_STEPS - 1;
+    codes->name = "residual_codes";
+    codes->size = moi_chain_codes_size(b, b->rows * b->t->model.channels);
+    codes->role = MO_TENSOR_CODES;
+    codes->forward_first = codes->forward_last = last;
+    codes->backward_first = codes->backward_last = 3;
+}
+
+/* ---- gradients ------------------------------------------------------------------------------ */
+
+/* Of parameter i, until its stage's backward ends. */
+static void moi_chain_gradient(
+    const moi_chain_builder *b, mo_stage_tensor *t, const char *name, size_t i) {
+    memset(t, 0, sizeof *t);
+    t->name = name;
+    t->size = moi_training_released(b->t, b->job->params, i);
+    t->role = MO_TENSOR_BACKWARD;
+    t->category = MO_CATEGORY_GRAD;
+}
+
+/* The sub-step of its half's backward that writes the gradients of a part's matrices. Those of
+ * vectors, which are small and added to, are set to zero before the first one, and adapters too. */
+static unsigned moi_chain_gradient_first(int part, unsigned attention) {
+    const unsigned first = part == MO_MODEL_TO_QKV ? 2 : part == MO_MODEL_TO_HIDDEN ? 3 : 0;
+    return first + (part < MO_MODEL_NORM2 ? attention : 0);
+}
+
+/* Of parts first..last of a layer; attention: where that half's backward begins in the stage. */
+static size_t moi_chain_part_gradients(const moi_chain_builder *b, mo_stage_tensor *t, size_t layer,
+    int first, int last, unsigned attention, unsigned steps) {
+    const mo_model_layout *l = b->layout;
+    const size_t begin = l->parts[first].first;
+    const size_t end = last + 1 < MO_MODEL_PART_COUNT ? l->parts[last + 1].first : l->n_params;
+    int part = first;
+    if (!b->t->strategy.release) return 0;
+    for (size_t i = begin; i < end; i++) {
+        mo_stage_tensor *g = &t[i - begin];
+        if (part < last && i == l->parts[part + 1].first) part++;
+        moi_chain_gradient(b, g, l->params[i].name, mo_model_front(l) + layer * l->n_params + i);
+        if (l->params[i].columns != MO_MODEL_WIDTH_NONE && b->t->strategy.lora == 0)
+            g->backward_first = moi_chain_gradient_first(part, attention);
+        g->backward_last = steps - 1;
+    }
+    return end - begin;
+}
+
+static size_t moi_chain_front_gradients(const moi_chain_builder *b, mo_stage_tensor *t) {
+    if (!b->t->strategy.release) return 0;
+    moi_chain_gradient(b, &t[0], b->layout->embedding, 0);
+    if (b->layout->positions) moi_chain_gradient(b, &t[1], b->layout->positions, 1);
+    return mo_model_front(b->layout);
+}
+
+/* Of the norm, and of a matrix that is not the embedding. */
+static size_t moi_chain_head_gradients(const moi_chain_builder *b, mo_stage_tensor *t) {
+    const size_t first = mo_model_front(b->layout) + mo_model_n_block_params(&b->t->model);
+    const char *names[3] = {b->layout->last_norm, b->layout->last_bias, "lm_head.weight"};
+    size_t n = mo_model_n_norm_params(b->layout);
+    if (!b->t->strategy.release) return 0;
+    if (b->t->model.untied_head) n++;
+    if (!b->layout->last_bias) names[1] = names[2];
+    for (size_t i = 0; i < n; i++) {
+        moi_chain_gradient(b, &t[i], names[i], first + i);
+        t[i].role = MO_TENSOR_FORWARD;
+        t[i].forward_last = 2;
+    }
+    return n;
+}
+
+/* ---- the head ------------------------------------------------------------------------------- */
+
+static size_t moi_chain_logits_size(const moi_chain_builder *b) {
+    const mo_training_target *target = &b->t->target;
+    mo_linear_kd_desc kd;
+    memset(&kd, 0, sizeof kd);
+    kd.ce.rows = b->rows;
+    kd.ce.channels = b->t->model.channels;
+    kd.ce.vocab = b->t->model.vocab;
+    kd.ce.chunk_rows = b->t->strategy.loss_rows;
+    if (b->t->teacher)
+        return target->kd_size ? target->kd_size(&kd) : mo_linear_kd_workspace_size(&kd);
+    return target->ce_size ? target->ce_size(&kd.ce) : mo_linear_ce_workspace_size(&kd.ce);
+}
+
+static size_t moi_chain_head(const moi_chain_builder *b, mo_stage_tensor *t) {
+    const mo_stage_tensor head[MO_TRAINING_N_HEAD] = {
+        {"lnf", b->row_bytes, MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 1, 0, 0},
+        {"stats", moi_chain_stats_size(b), MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 0, 2, 0, 0},
+        {"logits", moi_chain_logits_size(b), MO_TENSOR_FORWARD, MO_CATEGORY_ACTIVATION, 1, 1, 0, 0},
+        {"dlnf", b->row_bytes, MO_TENSOR_FORWARD, MO_CATEGORY_OTHER, 1, 2, 0, 0},
+    };
+    memcpy(t, head, sizeof head);
+    return MO_TRAINING_N_HEAD + moi_chain_head_gradients(b, t + MO_TRAINING_N_HEAD);
+}
+
+/* ---- stages --------------------------------------------------------------------------------- */
+
+static void moi_chain_set_costs(mo_stage *s, const mo_stage_costs *costs, double scale) {
+    s->forward_s = costs->forward * scale;
+    s->output_s = costs->output * scale;
+    s->backward_s = costs->backward * scale;
+    s->light_s = costs->light * scale;
+    s->compress_s = costs->compress * scale;
+}
+
+static mo_stage moi_chain_stage(const char *name, mo_stage_tensor *tensors, size_t n_tensors) {
+    mo_stage s;
+    memset(&s, 0, sizeof s);
+    s.name = name;
+    s.tensors = tensors;
+    s.n_tensors = n_tensors;
+    return s;
+}
+
+static void moi_chain_halves(const moi_chain_builder *b) {
+    const size_t first_half = MO_TRAINING_N_ATTENTION + b->layout->parts[MO_MODEL_NORM2].first;
+    for (size_t i = 0; i < 2 * b->layers; i++) {
+        const int mlp = i % 2 != 0;
+        const unsigned steps = mlp ? MOI_MLP_BACKWARD_STEPS : MOI_ATTENTION_BACKWARD_STEPS;
+        size_t n = mlp ? MO_TRAINING_N_MLP : MO_TRAINING_N_ATTENTION;
+        mo_stage_tensor *t = b->g->tensors + i / 2 * b->n_layer_tensors + (mlp ? first_half : 0);
+        moi_chain_half(b, t, mlp ? moi_mlp_half : moi_attention_half, n, 0, 0);
+        n += moi_chain_part_gradients(b, t + n, i / 2, mlp ? MO_MODEL_NORM2 : MO_MODEL_NORM1,
+            mlp ? MO_MODEL_FROM_HIDDEN : MO_MODEL_PROJECT, 0, steps);
+        snprintf(b->g->names[i], sizeof *b->g->names, "h.%zu.%s", i / 2, mlp ? "mlp" : "attn");
+        mo_stage *s = &b->g->stages[1 + i];
+        *s = moi_chain_stage(b->g->names[i], t, n);
+        s->output_size = b->row_bytes;
+        s->forward_steps = mlp ? MOI_MLP_FORWARD_STEPS : MOI_ATTENTION_FORWARD_STEPS;
+        s->backward_steps = steps;
+        s->output_first = 3;
+        s->in_place = 1;
+        moi_chain_set_costs(s, mlp ? &b->costs.mlp : &b->costs.attention, b->scale);
+    }
+}
+
+static void moi_chain_blocks(const moi_chain_builder *b) {
+    const mo_stage_costs *x = &b->costs.attention, *y = &b->costs.mlp;
+    const mo_stage_costs both = {x->forward + y->forward, y->output, x->backward + y->backward,
+        x->light + y->light, x->compress + y->compress};
+    const unsigned steps = MOI_MLP_BACKWARD_STEPS + MOI_ATTENTION_BACKWARD_STEPS;
+    for (size_t i = 0; i < b->layers; i++) {
+        mo_stage_tensor *t = b->g->tensors + i * b->n_layer_tensors;
+        moi_chain_block(b, t);
+        const size_t n = moi_chain_part_gradients(b, t + MO_TRAINING_N_BLOCK, i, MO_MODEL_NORM1,
+            MO_MODEL_FROM_HIDDEN, MOI_MLP_BACKWARD_STEPS, steps);
+        snprintf(b->g->names[i], sizeof *b->g->names, "h.%zu", i);
+        mo_stage *s = &b->g->stages[1 + i];
+        *s = moi_chain_stage(b->g->names[i], t, MO_TRAINING_N_BLOCK + n);
+        s->output_size = b->row_bytes;
+        s->forward_steps = MOI_ATTENTION_FORWARD_STEPS + MOI_MLP_FORWARD_STEPS;
+        s->backward_steps = steps;
+        s->output_first = MOI_ATTENTION_FORWARD_STEPS + MOI_MLP_FORWARD_STEPS - 1;
+        s->in_place = 1;
+        moi_chain_set_costs(s, &both, b->scale);
+    }
+}
+
+static void moi_chain_ends(const moi_chain_builder *b, size_t n_middle) {
+    mo_stage_tensor *of_head = b->g->tensors + b->layers * b->n_layer_tensors;
+    mo_stage_tensor *of_embedding = of_head + MO_TRAINING_N_HEAD + 3;
+    mo_stage *s = &b->g->stages[0], *head = &b->g->stages[n_middle + 1];
+    *s = moi_chain_stage("embedding", of_embedding, moi_chain_front_gradients(b, of_embedding));
+    s->output_size = b->row_bytes;
+    moi_chain_set_costs(s, &b->costs.embedding, b->scale);
+    *head = moi_chain_stage("head", of_head, moi_chain_head(b, of_head));
+    head->forward_steps = 3;
+    head->gradient_first = 2;
+    moi_chain_set_costs(head, &b->costs.head, b->scale);
+}
+
+static mo_status moi_training_build(
+    const moi_training_job *job, size_t layers, int halves, mo_training_chain *g) {
+    const mo_training *t = job->t;
+    const size_t n = (halves ? 2 : 1) * layers, rows = mo_training_rows(t);
+    moi_chain_builder b;
+    memset(g, 0, sizeof *g);
+    b.job = job;
+    b.t = t;
+    b.layout = mo_model_layout_of(&t->model);
+    b.costs = moi_training_costs_of(job);
+    b.g = g;
+    b.layers = layers;
+    b.rows = rows;
+    b.row_bytes = rows * t->model.channels * sizeof(float);
+    b.n_layer_tensors = MO_TRAINING_N_BLOCK + b.layout->n_params;
+    b.scale = (double)rows / b.costs.rows;
+    g->allocator = t->allocator ? *t->allocator : mo_allocator_heap();
+    g->n_names = n + 2;
+    g->n_tensors = layers * b.n_layer_tensors + MO_TRAINING_N_HEAD + 3 + 2;
+    g->stages = (mo_stage *)moi_alloc_array(&g->allocator, n + 2, sizeof *g->stages);
+    g->names = (char(*)[32])moi_alloc_array(&g->allocator, g->n_names, sizeof *g->names);
+    g->tensors =
+        (mo_stage_tensor *)moi_alloc_array(&g->allocator, g->n_tensors, sizeof *g->tensors);
+    if (!g->stages || !g->names || !g->tensors) {
+        mo_training_chain_free(g);
+        return MO_E_NO_MEMORY;
+    }
+    if (halves) moi_chain_halves(&b);
+    else moi_chain_blocks(&b);
+    moi_chain_ends(&b, n);
+    g->chain.stages = g->stages;
+    g->chain.n_stages = n + 2;
+    return MO_OK;
+}
+
+mo_status mo_training_chain_init(
+    mo_training_chain *chain, const mo_training *t, size_t layers, int halves) {
+    moi_training_job job;
+    mo_training_chain g;
+    if (!chain || !t || layers == 0 || layers > t->model.layers) return MO_E_INVALID;
+    mo_status status = moi_training_open(&job, t);
+    if (status != MO_OK) return status;
+    status = moi_training_build(&job, layers, halves, &g);
+    moi_training_close(&job);
+    if (status == MO_OK) *chain = g;
+    return status;
+}
+
+void mo_training_chain_free(mo_training_chain *g) {
+    if (!g) return;
+    moi_free_array(&g->allocator, g->stages, g->n_names, sizeof *g->stages);
+    moi_free_array(&g->allocator, g->names, g->n_names, sizeof *g->names);
+    moi_free_array(&g->allocator, g->tensors, g->n_tensors, sizeof *g->tensors);
+    memset(g, 0, sizeof *g);
+}
+/* mo_training_plan.c - see mo_training.h: seconds and plans. */
+
+/* ---- seconds -------------------------------------------------------------------------------- */
+
+static mo_stage_costs moi_costs_typical(
+    double flops, double output_flops, double light_bytes, double compressed) {
+    const mo_stage_costs costs = {
+        flops * 1e-11, output_flops * 1e-11, 2e-11 * flops, light_bytes * 1e-10, compressed * 1e-9};
+    return costs;
+}
+
+/* Of a core with 100 GFLOP/s and 10 GB/s: what matters is how they compare. */
+static mo_training_costs moi_costs_all_typical(const moi_training_job *job) {
+    const mo_model *m = &job->t->model;
+    const double rows = (double)mo_training_rows(job->t), width = (double)m->channels;
+    const double query = (double)mo_model_size(m, MO_MODEL_WIDTH_QUERY);
+    const double square = rows * width * query;
+    const double qkv = (double)mo_model_size(m, MO_MODEL_WIDTH_QKV);
+    const double wide = (double)mo_model_size(m, MO_MODEL_WIDTH_WIDE), hidden = (double)m->hidden;
+    mo_training_costs c;
+    memset(&c, 0, sizeof c);
+    c.rows = rows;
+    c.embedding = moi_costs_typical(rows * width, 0, 0, 0);
+    c.attention = moi_costs_typical(
+        2 * rows * width * qkv + 2 * square + 2 * rows * query * (double)job->t->seq, 2 * square,
+        8 * rows * width, rows * (qkv + query));
+    c.mlp = moi_costs_typical(2 * rows * width * (wide + hidden), 2 * rows * width * hidden,
+        rows * (8 * width + 4 * (wide + hidden)), rows * wide);
+    c.head = moi_costs_typical(2 * rows * width * (double)m->vocab, 0, 0, 0);
+    c.update = 3.6e-9 * (double)moi_training_n_trained(job->t, job->params);
+    c.copy_bytes_per_s = 5e9;
+    if (job->teacher)
+        c.teacher = 2e-11 * rows * (double)mo_params_count(job->teacher, MO_PARAMS_ALL);
+    return c;
+}
+
+static mo_training_costs moi_training_costs_of(const moi_training_job *job) {
+    return job->t->costs.rows > 0 ? job->t->costs : moi_costs_all_typical(job);
+}
+
+/* Typical stages leave out that gradients are added to, by chunks. */
+static double moi_costs_gradients(const moi_training_job *job) {
+    const mo_training *t = job->t;
+    const double n = (double)moi_training_n_trained(t, job->params);
+    const double head = (double)t->model.vocab * (double)t->model.channels;
+    const double rows = (double)mo_training_rows(t);
+    const size_t chunk = t->strategy.loss_rows;
+    const double chunks = chunk == 0 ? 1 : ceil(rows / (double)chunk);
+    return (8 * n + 16 * head * chunks) * 1e-10;
+}
+
+static double moi_training_update(const moi_training_job *job, double micro_batch_s) {
+    const mo_training *t = job->t;
+    const mo_training_costs costs = moi_training_costs_of(job);
+    double micro = micro_batch_s;
+    if (!(t->costs.rows > 0)) micro += moi_costs_gradients(job);
+    if (t->teacher) micro += costs.teacher * (double)mo_training_rows(t) / costs.rows;
+    const double n_passes = t->strategy.release && t->strategy.clip == MO_RELEASE_EXACT ? 2.0 : 1.0;
+    const size_t n = moi_max(t->strategy.accum, 1) * moi_max(t->accum, 1);
+    return (double)n * n_passes * micro + costs.update;
+}
+
+mo_status mo_training_update_s(const mo_training *t, double micro_batch_s, double *seconds) {
+    moi_training_job job;
+    if (!seconds) return MO_E_INVALID;
+    const mo_status status = moi_training_open(&job, t);
+    if (status != MO_OK) return status;
+    *seconds = moi_training_update(&job, micro_batch_s);
+    moi_training_close(&job);
+    return MO_OK;
+}
+
+/* ---- plans ---------------------------------------------------------------------------------- */
+
+static void moi_training_plan_desc(const mo_training *t, const mo_training_chain *g,
+    const mo_training_fixed *fixed, mo_plan_desc *d) {
+    memset(d, 0, sizeof *d);
+    d->chain = &g->chain;
+    d->fixed = fixed->blocks;
+    d->n_fixed = fixed->n_blocks;
+    d->align = moi_training_align(t);
+    d->piece = t->target.piece;
+    d->seed = t->seed;
+    d->allocator = t->allocator;
+    d->log = t->log;
+}
+
+/* copy_bytes_per_s 0: nothing is moved. */
+static mo_status moi_training_fastest(const mo_plan_desc *desc, uint64_t budget,
+    double copy_bytes_per_s, mo_plan **plan, double *seconds) {
+    mo_plan_build_desc d;
+    mo_plan_build_result found;
+    memset(&d, 0, sizeof d);
+    d.plan = *desc;
+    d.budget = budget > SIZE_MAX ? SIZE_MAX : (size_t)budget;
+    d.link.out_bytes_per_s = copy_bytes_per_s;
+    const mo_status status = mo_plan_build(plan, &d, &found);
+    if (status == MO_OK) *seconds = found.cost_s;
+    return status;
+}
+
+static mo_status moi_training_policy(
+    mo_plan_desc *desc, mo_remat_policy policy, int compress, mo_plan **plan, double *seconds) {
+    desc->remat.policy = policy;
+    desc->remat.compress = compress;
+    const mo_status status = mo_plan_create(plan, desc);
+    if (status == MO_OK) *seconds = mo_plan_describe(*plan).cost_s;
+    return status;
+}
+
+/* Chain and layout, which the plan copies. */
+typedef struct moi_training_draft {
+    moi_training_job job;
+    mo_training_fixed fixed;
+    mo_training_chain chain;
+    mo_plan_desc desc;
+} moi_training_draft;
+
+static void moi_training_draft_free(moi_training_draft *d) {
+    mo_training_chain_free(&d->chain);
+    mo_training_fixed_free(&d->fixed);
+    moi_training_close(&d->job);
+}
+
+static mo_status moi_training_draft_init(
+    moi_training_draft *d, const mo_training *t, size_t layers, int halves) {
+    mo_status status = moi_training_open(&d->job, t);
+    if (status != MO_OK) return status;
+    status = moi_training_place_all(&d->job, &d->fixed);
+    if (status != MO_OK) {
+        moi_training_close(&d->job);
+        return status;
+    }
+    status = moi_training_build(&d->job, layers, halves, &d->chain);
+    if (status != MO_OK) moi_training_draft_free(d);
+    else moi_training_plan_desc(t, &d->chain, &d->fixed, &d->desc);
+    return status;
+}
+
+mo_status mo_training_plan(mo_plan **plan, const mo_training *t, uint64_t budget, double *seconds) {
+    moi_training_draft d;
+    mo_plan *made = NULL;
+    double cost_s = 0;
+    if (!plan || !t) return MO_E_INVALID;
+    const int optimal = t->strategy.checkpoint == MO_STRATEGY_OPTIMAL;
+    mo_status status = moi_training_draft_init(&d, t, t->model.layers, optimal);
+    if (status != MO_OK) return status;
+    if (optimal) {
+        const double speed =
+            t->strategy.offload ? moi_training_costs_of(&d.job).copy_bytes_per_s : 0;
+        status = moi_training_fastest(&d.desc, budget, speed, &made, &cost_s);
+    } else
+        status = moi_training_policy(
+            &d.desc, (mo_remat_policy)t->strategy.checkpoint, t->strategy.act != 0, &made, &cost_s);
+    moi_training_draft_free(&d);
+    if (status != MO_OK) return status;
+    *plan = made;
+    if (seconds) *seconds = cost_s;
+    return MO_OK;
+}
+
+size_t mo_training_part_blocks(const mo_training *t) { return moi_min(t->model.layers, 3); }
+
+mo_status mo_training_part_plan(
+    mo_plan **plan, const mo_training *t, mo_training_part part, uint64_t budget) {
+    moi_training_draft d;
+    mo_plan *made = NULL;
+    double cost_s = 0;
+    if (!plan || !t) return MO_E_INVALID;
+    mo_status status = moi_training_draft_init(&d, t, mo_training_part_blocks(t), 1);
+    if (status != MO_OK) return status;
+    if (part == MO_TRAINING_PART_LEAST)
+        status = moi_training_fastest(&d.desc, budget, 0, &made, &cost_s);
+    else
+        status = moi_training_policy(&d.desc,
+            part == MO_TRAINING_PART_AGAIN ? MO_REMAT_BLOCK : MO_REMAT_NONE,
+            part == MO_TRAINING_PART_COMPRESSED, &made, &cost_s);
+    moi_training_draft_free(&d);
+    if (status != MO_OK) return status;
+    if (budget != 0 && mo_plan_describe(made).peak_bytes > budget) {
+        mo_plan_destroy(made);
+        made = NULL;
+    }
+    *plan = made;
+    return MO_OK;
+}
+/* mo_recover.c - see mo_recover.h. */
+
+/* ---- the ladder ----------------------------------------------------------------------------- */
+
+/* The config with zeros replaced; where it cannot be one, an error. */
+static mo_status moi_recover_check(const mo_recover_desc *desc, mo_recover_config *config) {
+    size_t samples;
+    if (desc->steps & ~(unsigned)MO_RECOVER_ALL) return MO_E_INVALID;
+    if ((unsigned)config->recompute >= MO_RECOVER_KEEP_COUNT) return MO_E_INVALID;
+    if ((unsigned)config->precision >= MO_OPTIM_PRECISION_COUNT) return MO_E_INVALID;
+    if (config->batch == 0) config->batch = 1;
+    if (config->accum == 0) config->accum = 1;
+    config->paged = config->paged != 0;
+    return moi_mul(config->batch, config->accum, &samples) ? MO_OK : MO_E_OVERFLOW;
+}
+
+static mo_recover_desc moi_recover_defaults(const mo_recover_desc *desc) {
+    mo_recover_desc d;
+    memset(&d, 0, sizeof d);
+    if (desc) d = *desc;
+    if (d.steps == 0) d.steps = MO_RECOVER_SAME;
+    if (d.min_batch == 0) d.min_batch = 1;
+    if (d.loss_rows == 0) d.loss_rows = 256;
+    return d;
+}
+
+/* The next smaller micro-batch, at least min_batch; 0 = none. Halves keep sizes even, as kernels
+ * like them; every micro-batch of a step has the same size, since they are weighed alike. */
+static size_t moi_recover_smaller(size_t batch, size_t accum, size_t min_batch) {
+    size_t d = batch / 2;
+    if (batch % 2 == 0 && d >= min_batch) return d;
+    for (d = batch - 1; d >= min_batch; d--)
+        if (batch * accum % d == 0) return d;
+    return 0;
+}
+
+static mo_recover_step moi_recover_batch(const mo_recover_desc *d, mo_recover_config *config) {
+    const size_t batch = moi_recover_smaller(config->batch, config->accum, d->min_batch);
+    if (batch == 0) return MO_RECOVER_NONE;
+    config->accum = config->batch * config->accum / batch;
+    config->batch = batch;
+    return MO_RECOVER_BATCH;
+}
+
+static mo_recover_step moi_recover_loss(const mo_recover_desc *d, mo_recover_config *config) {
+    if (config->loss_rows != 0 && config->loss_rows <= d->loss_rows) return MO_RECOVER_NONE;
+    config->loss_rows = d->loss_rows;
+    return MO_RECOVER_LOSS;
+}
+
+static mo_recover_step moi_recover_recompute(const mo_recover_desc *d, mo_recover_config *config) {
+    if (config->recompute < MO_RECOVER_KEEP_LIGHT && (d->steps & MO_RECOVER_LIGHT)) {
+        config->recompute = MO_RECOVER_KEEP_LIGHT;
+        return MO_RECOVER_LIGHT;
+    }
+    if (config->recompute < MO_RECOVER_KEEP_BLOCK && (d->steps & MO_RECOVER_BLOCK)) {
+        config->recompute = MO_RECOVER_KEEP_BLOCK;
+        return MO_RECOVER_BLOCK;
+    }
+    return MO_RECOVER_NONE;
+}
+
+static mo_recover_step moi_recover_bits(const mo_recover_desc *d, mo_recover_config *config) {
+    const int wide = config->precision == MO_OPTIM_F32 || config->precision == MO_OPTIM_BF16;
+    if (wide && (d->steps & MO_RECOVER_8BIT)) {
+        config->precision = MO_OPTIM_8BIT;
+        return MO_RECOVER_8BIT;
+    }
+    if (config->precision != MO_OPTIM_4BIT && (d->steps & MO_RECOVER_4BIT)) {
+        config->precision = MO_OPTIM_4BIT;
+        return MO_RECOVER_4BIT;
+    }
+    return MO_RECOVER_NONE;
+}
+
+/* One rung down; config is untouched when there is none. */
+static mo_recover_step moi_recover_down(const mo_recover_desc *d, mo_recover_config *config) {
+    mo_recover_step step = MO_RECOVER_NONE;
+    if (d->steps & MO_RECOVER_BATCH) step = moi_recover_batch(d, config);
+    if (!step && (d->steps & MO_RECOVER_LOSS)) step = moi_recover_loss(d, config);
+    if (!step) step = moi_recover_recompute(d, config);
+    if (!step) step = moi_recover_bits(d, config);
+    if (!step && (d->steps & MO_RECOVER_PAGED) && !config->paged) {
+        config->paged = 1;
+        step = MO_RECOVER_PAGED;
+    }
+    return step;
+}
+
+mo_status mo_recover_next(const mo_recover_desc *desc, const mo_recover_config *config,
+    mo_recover_config *next, mo_recover_step *step) {
+    const mo_recover_desc d = moi_recover_defaults(desc);
+    mo_recover_config c;
+    if (!config || !next) return MO_E_INVALID;
+    c = *config;
+    const mo_status status = moi_recover_check(&d, &c);
+    if (status != MO_OK) return status;
+    const mo_recover_step taken = moi_recover_down(&d, &c);
+    if (taken != MO_RECOVER_NONE) *next = c;
+    if (step) *step = taken;
+    return MO_OK;
+}
+
+int mo_recover_is_oom(mo_status status) {
+    return status == MO_E_NO_MEMORY || status == MO_E_NO_SPACE || status == MO_E_NO_DEVICE_MEMORY;
+}
+
+/* ---- text ----------------------------------------------------------------------------------- */
+
+/* A text that grows in the caller's room; length counts what did not fit, too. */
+typedef struct moi_recover_line {
+    char *text;
+    size_t size, length;
+} moi_recover_line;
+
+MOI_PRINTF(2) static void moi_recover_add(moi_recover_line *line, const char *format, ...) {
+    const size_t at = moi_min(line->length, line->size);
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(line->text ? line->text + at : NULL, line->size - at, format, args);
+    va_end(args);
+    if (n > 0) line->length += (size_t)n;
+}
+
+/* Before a change, or an item of a whole config. */
+static void moi_recover_item(moi_recover_line *line, const char *name) {
+    moi_recover_add(line, "%s%s ", line->length ? ", " : "", name);
+}
+
+static void moi_recover_rows(moi_recover_line *line, size_t rows) {
+    if (rows) moi_recover_add(line, "%llu", (unsigned long long)rows);
+    else moi_recover_add(line, "all");
+}
+
+static const char *moi_recover_kept(mo_recover_recompute recompute) {
+    static const char *const names[MO_RECOVER_KEEP_COUNT] = {"none", "light", "block"};
+    return (unsigned)recompute < MO_RECOVER_KEEP_COUNT ? names[recompute] : "?";
+}
+
+static const char *moi_recover_precision(mo_optim_precision precision) {
+    static const char *const names[MO_OPTIM_PRECISION_COUNT] = {"f32", "8bit", "bf16", "4bit"};
+    return (unsigned)precision < MO_OPTIM_PRECISION_COUNT ? names[precision] : "?";
+}
+
+static void moi_recover_product(moi_recover_line *line, const mo_recover_config *c) {
+    moi_recover_add(line, "%llu x %llu", (unsigned long long)(c->batch ? c->batch : 1),
+        (unsigned long long)(c->accum ? c->accum : 1));
+}
+
+static const char *moi_recover_place(const mo_recover_config *c) {
+    return c->paged ? "paged" : "resident";
+}
+
+static void moi_recover_whole(moi_recover_line *line, const mo_recover_config *c) {
+    moi_recover_item(line, "batch");
+    moi_recover_product(line, c);
+    moi_recover_item(line, "loss rows");
+    moi_recover_rows(line, c->loss_rows);
+    moi_recover_item(line, "recompute");
+    moi_recover_add(line, "%s", moi_recover_kept(c->recompute));
+    moi_recover_item(line, "states");
+    moi_recover_add(line, "%s %s", moi_recover_precision(c->precision), moi_recover_place(c));
+}
+
+static int moi_recover_same_product(const mo_recover_config *a, const mo_recover_config *b) {
+    return moi_max(a->batch, 1) == moi_max(b->batch, 1) &&
+        moi_max(a->accum, 1) == moi_max(b->accum, 1);
+}
+
+static void moi_recover_changes(
+    moi_recover_line *line, const mo_recover_config *from, const mo_recover_config *to) {
+    if (!moi_recover_same_product(from, to)) {
+        moi_recover_item(line, "batch");
+        moi_recover_product(line, from);
+        moi_recover_add(line, " -> ");
+        moi_recover_product(line, to);
+    }
+    if (from->loss_rows != to->loss_rows) {
+        moi_recover_item(line, "loss rows");
+        moi_recover_rows(line, from->loss_rows);
+        moi_recover_add(line, " -> ");
+        moi_recover_rows(line, to->loss_rows);
+    }
+    if (from->recompute != to->recompute) {
+        moi_recover_item(line, "recompute");
+        moi_recover_add(
+            line, "%s -> %s", moi_recover_kept(from->recompute), moi_recover_kept(to->recompute));
+    }
+    if (from->precision != to->precision) {
+        moi_recover_item(line, "states");
+        moi_recover_add(line, "%s -> %s", moi_recover_precision(from->precision),
+            moi_recover_precision(to->precision));
+    }
+    if (!from->paged != !to->paged) {
+        moi_recover_item(line, "states");
+        moi_recover_add(line, "%s -> %s", moi_recover_place(from), moi_recover_place(to));
+    }
+}
+
+size_t mo_recover_text(
+    const mo_recover_config *from, const mo_recover_config *to, char *text, size_t size) {
+    moi_recover_line line = {text, size, 0};
+    if (size) text[0] = 0;
+    if (!to) return 0;
+    if (from) moi_recover_changes(&line, from, to);
+    else moi_recover_whole(&line, to);
+    return line.length;
+}
+
+/* ---- the driver ----------------------------------------------------------------------------- */
+
+mo_status mo_retry_init(mo_retry *retry, const mo_retry_desc *desc) {
+    mo_retry r;
+    if (!retry || !desc) return MO_E_INVALID;
+    if (!desc->calls.prepare || !desc->calls.step || !desc->calls.release) return MO_E_INVALID;
+    memset(&r, 0, sizeof r);
+    r.desc = *desc;
+    r.desc.ladder = moi_recover_defaults(&desc->ladder);
+    r.config = desc->config;
+    const mo_status status = moi_recover_check(&r.desc.ladder, &r.config);
+    if (status != MO_OK) return status;
+    if (!desc->calls.convert)
+        r.desc.ladder.steps &= ~(unsigned)(MO_RECOVER_8BIT | MO_RECOVER_4BIT | MO_RECOVER_PAGED);
+    if (desc->budget_bytes == 0) r.desc.budget_bytes = UINT64_MAX;
+    r.limit_bytes = r.desc.budget_bytes;
+    *retry = r;
+    return MO_OK;
+}
+
+static void moi_retry_release(mo_retry *retry) {
+    if (retry->prepared) retry->desc.calls.release(retry->desc.calls.self);
+    retry->prepared = 0;
+}
+
+void mo_retry_free(mo_retry *retry) {
+    if (!retry) return;
+    moi_retry_release(retry);
+}
+
+static uint64_t moi_retry_estimate(const mo_retry *retry) {
+    const mo_retry_calls *calls = &retry->desc.calls;
+    return calls->estimate ? calls->estimate(calls->self, &retry->config) : 0;
+}
+
+static mo_status moi_retry_convert(mo_retry *retry) {
+    const mo_retry_calls *calls = &retry->desc.calls;
+    const mo_recover_config *states = &retry->states, *config = &retry->config;
+    const int same = retry->has_states && states->precision == config->precision &&
+        states->paged == config->paged;
+    if (!calls->convert || same) return MO_OK;
+    const mo_status status = calls->convert(calls->self, retry->has_states ? states : NULL, config);
+    if (status != MO_OK) return status;
+    retry->states = *config;
+    retry->has_states = 1;
+    return MO_OK;
+}
+
+/* A failure says that what this config needs is not there. */
+static void moi_retry_learn(mo_retry *retry, mo_status status) {
+    const uint64_t bytes = mo_recover_is_oom(status) ? moi_retry_estimate(retry) : 0;
+    if (bytes != 0 && bytes <= retry->limit_bytes) retry->limit_bytes = bytes - 1;
+}
+
+static mo_status moi_retry_prepare(mo_retry *retry) {
+    if (retry->prepared) return MO_OK;
+    mo_status status = moi_retry_convert(retry);
+    if (status != MO_OK) return status;
+    retry->prepared = 1;
+    status = retry->desc.calls.prepare(retry->desc.calls.self, &retry->config);
+    if (status != MO_OK) {
+        moi_retry_release(retry);
+        moi_retry_learn(retry, status);
+    }
+    return status;
+}
+
+/* What became of one config: refused by its estimate, or tried.
+ *
+ * step  that it was tried for
+ * bytes by the estimate, of a config that is refused */
+typedef struct moi_retry_try {
+    mo_status status;
+    int refused, applied;
+    uint64_t step, bytes;
+    size_t n_tried;
+} moi_retry_try;
+
+/* The step with the config that is there; its memory goes when there was not enough. */
+static mo_status moi_retry_run(mo_retry *retry, moi_retry_try *t) {
+    const mo_retry_calls *calls = &retry->desc.calls;
+    mo_retry_turn turn;
+    mo_status status = moi_retry_prepare(retry);
+    if (status != MO_OK) return status;
+    turn.config = retry->config;
+    turn.step = t->step;
+    turn.first = turn.step * turn.config.batch * turn.config.accum;
+    status = calls->step(calls->self, &turn, &t->applied);
+    if (status == MO_OK || t->applied) retry->stats.n_steps++;
+    if (mo_recover_is_oom(status)) {
+        moi_retry_release(retry);
+        moi_retry_learn(retry, status);
+    }
+    return status;
+}
+
+static void moi_retry_attempt(mo_retry *retry, moi_retry_try *t) {
+    const uint64_t bytes = retry->prepared ? 0 : moi_retry_estimate(retry);
+    t->step = retry->desc.first_step + retry->stats.n_steps;
+    t->refused = bytes > retry->limit_bytes;
+    t->bytes = bytes;
+    if (t->refused) {
+        retry->stats.n_skipped++;
+        if (t->status == MO_OK) t->status = MO_E_NO_SPACE; /* else why an earlier one failed */
+        return;
+    }
+    t->n_tried++;
+    retry->stats.n_attempts++;
+    t->status = moi_retry_run(retry, t);
+    if (mo_recover_is_oom(t->status)) retry->stats.n_failed++;
+}
+
+/* "step 12: out of host memory" */
+static void moi_retry_why(const mo_retry *retry, const moi_retry_try *t, moi_recover_line *line) {
+    moi_recover_add(line, "step %llu: ", (unsigned long long)t->step);
+    if (t->refused)
+        moi_recover_add(line, "needs %llu bytes of %llu by the estimate",
+            (unsigned long long)t->bytes, (unsigned long long)retry->limit_bytes);
+    else moi_recover_add(line, "%s", mo_status_text(t->status));
+}
+
+/* Nothing is left, or enough was tried. What failed may fit when the caller comes again. */
+static mo_status moi_retry_give_up(mo_retry *retry, const moi_retry_try *t) {
+    if (t->refused) retry->stats.missing_bytes = t->bytes - retry->limit_bytes;
+    retry->limit_bytes = retry->desc.budget_bytes;
+    return t->status;
+}
+
+/* The next config, and a line in the log; 0 when nothing is left. */
+static int moi_retry_down(mo_retry *retry, const moi_retry_try *t) {
+    char text[512], change[256];
+    moi_recover_line line = {text, sizeof text, 0};
+    mo_recover_config next = retry->config;
+    const mo_recover_step step = moi_recover_down(&retry->desc.ladder, &next);
+    moi_retry_why(retry, t, &line);
+    mo_recover_text(step ? &retry->config : NULL, &next, change, sizeof change);
+    moi_recover_add(&line, "%s: %s", step ? "" : ", and nothing is left", change);
+    moi_log(&retry->desc.log, step ? MO_LOG_WARN : MO_LOG_ERROR, "%s", text);
+    if (!step) return 0;
+    retry->config = next;
+    retry->stats.last = step;
+    retry->stats.n_rungs++;
+    return 1;
+}
+
+mo_status mo_retry_step(mo_retry *retry) {
+    moi_retry_try t;
+    if (!retry) return MO_E_INVALID;
+    memset(&t, 0, sizeof t);
+    retry->stats.missing_bytes = 0;
+    for (;;) {
+        moi_retry_attempt(retry, &t);
+        if (!mo_recover_is_oom(t.status)) return t.status;
+        if (!moi_retry_down(retry, &t)) return moi_retry_give_up(retry, &t);
+        if (t.applied) return MO_OK;
+        if (retry->desc.max_attempts != 0 && t.n_tried >= retry->desc.max_attempts) {
+            moi_log(&retry->desc.log, MO_LOG_ERROR, "step %llu: given up after %llu configs",
+                (unsigned long long)t.step, (unsigned long long)t.n_tried);
+            return moi_retry_give_up(retry, &t);
+        }
+    }
 }
 
 #if defined(__clang__)

@@ -102,6 +102,7 @@
 #include "mo_cl_distill.c"
 #include "mo_cl_dpo.c"
 #include "mo_cl_lora.c"
+#include "mo_cl_training.c"
 
 #if defined(__GNUC__) || defined(__clang__)
 #pragma GCC diagnostic pop

@@ -44,6 +44,7 @@
  *   cl_loss      cross-entropy fused with the output projection, in chunks of rows; cl_distill: a
  *                teacher, or its largest log-probabilities; cl_dpo: preferences between answers
  *   cl_lora      low-rank adapters on frozen weights of any format; merged into them
+ *   cl_training  a device as the place of a planned training run
  *
  * HOW TO USE IT
  *
@@ -137,6 +138,7 @@ extern "C" {
 #include "mo_cl_distill.h"
 #include "mo_cl_dpo.h"
 #include "mo_cl_lora.h"
+#include "mo_cl_training.h"
 
 #ifdef __cplusplus
 }

@@ -14,6 +14,7 @@
 enum { EXIT_BAD = 1, EXIT_USAGE = 2, EXIT_EARLY = 3 };
 _Noreturn void fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void check(mo_status status, const char *what);
+void check_said(mo_status status, const char *what); // adds nothing to what app_log has said
 void *allocate(size_t size); // zeroed heap memory; fails the program when there is none
 double now_s(void);
 uint64_t now_ns(void);       // of the trace
@@ -21,43 +22,17 @@ extern const mo_log app_log; // errors of the library go to stderr, named after 
 
 // ---- options ----------------------------------------------------------------------------------
 
-// What backward computes again: a policy of mo_remat, or the fastest schedule within the budget.
-typedef enum checkpoint {
-    CHECKPOINT_NONE = MO_REMAT_NONE,
-    CHECKPOINT_LIGHT = MO_REMAT_LIGHT,
-    CHECKPOINT_BLOCK = MO_REMAT_BLOCK,
-    CHECKPOINT_SQRT = MO_REMAT_SQRT,
-    CHECKPOINT_OPTIMAL,
-    N_CHECKPOINTS
-} checkpoint;
-
-// What may be traded for memory. The order of the fields is the order in which --strategy prints.
-typedef struct strategy {
-    checkpoint checkpoint;
-    size_t accum; // a batch is split into so many micro-batches
-    mo_optim_precision optim;
-    size_t loss_rows;     // rows of logits at a time, 0 = all
-    int act;              // bits of saved activations: 8, 4, 0 = all
-    bool offload;         // optimal may also move activations to host memory
-    bool release;         // parameters are updated inside backward, and gradients end there
-    mo_release_clip clip; // how they are clipped then
-    size_t share;         // each block is applied so many times in a row; 0 = 1
-    bool bf16;            // matrices of blocks are; norms, biases and embeddings stay fp32
-    bool paged;           // states are in pages, of which not all are resident
-    uint64_t resident;    // most bytes that are; 0 = an eighth of the states
-    size_t lora;          // rank of adapters, which alone are trained; 0 = none
-    mo_gemm_type base;    // of the weights that have adapters
-} strategy;
-
+// What may be traded for memory, and which of it a search may choose: the library's.
+typedef mo_strategy strategy;
 enum {
-    OPEN_CHECKPOINT = 1,
-    OPEN_ACCUM = 2,
-    OPEN_OPTIM = 4,
-    OPEN_LOSS = 8,
-    OPEN_PAGED = 16,
-    OPEN_ALL = 31,
-    OPEN_PRECISION = 32, // of the parameters: never chosen
-    OPEN_SHARE = 64      // neither
+    OPEN_CHECKPOINT = MO_STRATEGY_OPEN_CHECKPOINT,
+    OPEN_ACCUM = MO_STRATEGY_OPEN_ACCUM,
+    OPEN_OPTIM = MO_STRATEGY_OPEN_OPTIM,
+    OPEN_LOSS = MO_STRATEGY_OPEN_LOSS,
+    OPEN_PAGED = MO_STRATEGY_OPEN_PAGED,
+    OPEN_ALL = MO_STRATEGY_OPEN_ALL,
+    OPEN_PRECISION = MO_STRATEGY_OPEN_PRECISION,
+    OPEN_SHARE = MO_STRATEGY_OPEN_SHARE
 };
 
 typedef struct options {
@@ -85,13 +60,6 @@ void options_parse(options *o, int argc, const char *const *argv);
 bool options_given(const options *o, const char *flag);
 // The value of a flag that takes a number, as if it had been given; false when it cannot be.
 bool options_set(options *o, const char *flag, const char *value);
-void strategy_format(const strategy *s, char *text, size_t size);
-// "f32", "8bit", ... and back; MO_OPTIM_PRECISION_COUNT for another word of n characters
-const char *precision_name(mo_optim_precision precision);
-mo_optim_precision precision_find(const char *word, size_t n);
-// "f32", "nf4", ... and back; MO_GEMM_TYPE_COUNT for another word
-const char *base_name(mo_gemm_type type);
-mo_gemm_type base_find(const char *word, size_t n);
 void format_mib(uint64_t bytes, char *text, size_t size);
 
 // ---- tokens -----------------------------------------------------------------------------------
@@ -109,42 +77,31 @@ void corpus_close(corpus *c);
 
 // ---- model ------------------------------------------------------------------------------------
 
-// Sizes that parameters and tensors have: columns of k; of q, k and v together; hidden units of the
-// MLP; what its first product makes, which is gate and up where there are both.
-typedef enum {
-    WIDTH_NONE,
-    WIDTH_CHANNELS,
-    WIDTH_KV,
-    WIDTH_QKV,
-    WIDTH_HIDDEN,
-    WIDTH_WIDE
-} param_width;
-
-typedef struct block_param {
-    const char *name;
-    param_width rows, columns; // WIDTH_NONE columns: a vector
-} block_param;
-
-// Parts of a block that have parameters: where they begin in its list, and how many matrices they
-// have, whose outputs stand side by side. A bias, of all but Llama, comes behind the weight.
-enum { NORM1, TO_QKV, PROJECT, NORM2, TO_HIDDEN, FROM_HIDDEN, N_PARTS };
-typedef struct block_part {
-    size_t first, n;
-} block_part;
+// Sizes, parts and tensors under shorter names.
+typedef mo_model_width param_width;
+enum {
+    WIDTH_NONE = MO_MODEL_WIDTH_NONE,
+    WIDTH_CHANNELS = MO_MODEL_WIDTH_CHANNELS,
+    WIDTH_KV = MO_MODEL_WIDTH_KV,
+    WIDTH_QKV = MO_MODEL_WIDTH_QKV,
+    WIDTH_HIDDEN = MO_MODEL_WIDTH_HIDDEN,
+    WIDTH_WIDE = MO_MODEL_WIDTH_WIDE
+};
+enum {
+    NORM1 = MO_MODEL_NORM1,
+    TO_QKV = MO_MODEL_TO_QKV,
+    PROJECT = MO_MODEL_PROJECT,
+    NORM2 = MO_MODEL_NORM2,
+    TO_HIDDEN = MO_MODEL_TO_HIDDEN,
+    FROM_HIDDEN = MO_MODEL_FROM_HIDDEN
+};
 
 // An architecture, with Hugging Face's names. Llama's way: RMSNorm, SwiGLU, rotary positions, no
 // biases, linear weights [out x in]; else LayerNorm, GELU, learned positions, biases, [in x out].
-typedef struct gpt_arch {
-    const char *name, *embedding, *positions, *last_norm, *last_bias;
-    const block_param *params; // of a block
-    size_t n_params;
-    block_part parts[N_PARTS];
-    bool llama;
-} gpt_arch;
-enum { N_ARCHS = 2 };
-extern const gpt_arch gpt_archs[N_ARCHS]; // the first is the default
+typedef mo_model_layout gpt_arch;
+enum { N_ARCHS = MO_MODEL_ARCH_COUNT };
+const gpt_arch *gpt_arch_at(int i); // the first is the default
 const gpt_arch *gpt_arch_find(const char *name);
-size_t gpt_default_hidden(const gpt_arch *arch, size_t channels);
 
 // layers: share in a row are one block's
 typedef struct gpt_config {
@@ -153,9 +110,8 @@ typedef struct gpt_config {
     double rope_theta;
 } gpt_config;
 
-size_t gpt_width(const gpt_config *c, param_width width);
-void gpt_add_params(const gpt_config *c, mo_params *params);
-void gpt_block_name(const gpt_arch *arch, size_t layer, const char *param, char *name, size_t size);
+mo_model gpt_model(const gpt_config *c); // as the library has it, complete
+size_t gpt_width(const gpt_config *c, int width);
 // First values of parameter i; the parameters in their order share a seed, which moves on.
 void gpt_init_param(const gpt_config *c, const mo_param *p, float *to, uint64_t *seed);
 // The first parameter of a part; of the norm before the head, with the head behind it.
@@ -164,64 +120,44 @@ const mo_param *gpt_last_norm(const gpt_config *c, const mo_params *params);
 // How many parameters come before those of the first block.
 size_t gpt_front(const gpt_config *c);
 size_t gpt_head_params(const gpt_config *c); // the last norm's
-// Whether parameter i is one of the matrices of a block.
-bool gpt_is_block_matrix(const gpt_config *c, const mo_params *params, size_t i);
-// Whether its gradient comes from one stage alone.
-bool gpt_gradient_is_local(const mo_params *params, size_t i);
-
-// Tensors of a stage: of half a block, of a whole block, which has those of both halves and what
-// lies between them, and of the head.
-enum { LN1, STATS1, QKV, LSE, ATT, DATT, DQKV, DLN1, QKV_CODES, ATT_CODES, N_ATTENTION_TENSORS };
-enum { LN2, STATS2, FC, ACT, DFC, DLN2, FC_CODES, N_MLP_TENSORS };
+// Tensors of a stage: see mo_training.h.
 enum {
-    BLOCK_MLP = N_ATTENTION_TENSORS,
-    BLOCK_RESIDUAL = BLOCK_MLP + N_MLP_TENSORS,
-    BLOCK_RESIDUAL_CODES,
-    N_BLOCK_TENSORS
+    LN1 = MO_TRAINING_LN1,
+    STATS1 = MO_TRAINING_STATS1,
+    QKV = MO_TRAINING_QKV,
+    LSE = MO_TRAINING_LSE,
+    ATT = MO_TRAINING_ATT,
+    DATT = MO_TRAINING_DATT,
+    DQKV = MO_TRAINING_DQKV,
+    DLN1 = MO_TRAINING_DLN1,
+    QKV_CODES = MO_TRAINING_QKV_CODES,
+    ATT_CODES = MO_TRAINING_ATT_CODES,
+    N_ATTENTION_TENSORS = MO_TRAINING_N_ATTENTION
 };
-enum { HEAD_LNF, HEAD_STATS, HEAD_LOGITS, HEAD_DLNF, N_HEAD_TENSORS };
-
-// The chain that the planner works on: embedding, blocks or halves of blocks, head with loss.
-typedef struct gpt_chain {
-    mo_chain chain;
-    mo_stage *stages;
-    mo_stage_tensor *tensors;
-    char (*names)[32]; // of the blocks
-} gpt_chain;
-
-// Seconds of one stage: forward; of it what only makes the output; backward; what the light level
-// adds to it, and what the compressed one adds to both.
-typedef struct stage_costs {
-    double forward, output, backward, light, compress;
-} stage_costs;
-
-// Seconds of the stages of a micro-batch of so many rows (tokens), and of an update.
-typedef struct gpt_costs {
-    double rows;
-    stage_costs embedding, attention, mlp, head;
-    double update;
-    double teacher;          // forward of its own
-    double copy_bytes_per_s; // to host memory and back
-} gpt_costs;
-
-// Of a core with 100 GFLOP/s and 10 GB/s: what matters is how they compare.
-gpt_costs gpt_typical_costs(const gpt_config *c, size_t rows, size_t n_params);
-
-// layers: of them the chain has so many; halves: their halves are stages, else they are. released:
-// local gradients are tensors of their stage's backward, behind its other ones.
+enum {
+    LN2 = MO_TRAINING_LN2,
+    STATS2 = MO_TRAINING_STATS2,
+    FC = MO_TRAINING_FC,
+    ACT = MO_TRAINING_ACT,
+    DFC = MO_TRAINING_DFC,
+    DLN2 = MO_TRAINING_DLN2,
+    FC_CODES = MO_TRAINING_FC_CODES,
+    N_MLP_TENSORS = MO_TRAINING_N_MLP
+};
+enum {
+    BLOCK_MLP = MO_TRAINING_MLP,
+    BLOCK_RESIDUAL = MO_TRAINING_RESIDUAL,
+    BLOCK_RESIDUAL_CODES = MO_TRAINING_RESIDUAL_CODES,
+    N_BLOCK_TENSORS = MO_TRAINING_N_BLOCK
+};
+enum {
+    HEAD_LNF = MO_TRAINING_LNF,
+    HEAD_STATS = MO_TRAINING_HEAD_STATS,
+    HEAD_LOGITS = MO_TRAINING_LOGITS,
+    HEAD_DLNF = MO_TRAINING_DLNF,
+    N_HEAD_TENSORS = MO_TRAINING_N_HEAD
+};
 typedef struct gpt_kernels gpt_kernels;
-typedef struct gpt_chain_desc {
-    const gpt_config *config;
-    const gpt_kernels *kernels;
-    const gpt_costs *costs;
-    size_t layers, batch, loss_rows;
-    bool halves, distill;      // distill: with a teacher's logits beside the student's
-    const mo_params *released; // NULL = gradients lie elsewhere
-    int act;                   // bits of what is kept at the compressed level, 0 = there is none
-} gpt_chain_desc;
-
-void gpt_chain_build(gpt_chain *g, const gpt_chain_desc *d);
-void gpt_chain_free(gpt_chain *g);
 
 // What the stages compute with. On a device the addresses stand for bytes there, and a call returns
 // before it is done. Workspaces and threads of the descs are left to the kernels.
@@ -346,12 +282,8 @@ typedef struct page_figures {
 } page_figures;
 typedef struct backend {
     const gpt_kernels *kernels;
-    bool keeps_losses; // of each row, behind the tokens
-    // Alignment of tensors, and pieces that memory comes in (0 = one)
-    size_t (*align)(const trainer *t);
-    size_t (*piece)(const trainer *t);
-    uint64_t (*most)(const trainer *t); // bytes that it can give; 0 = not known
-    size_t (*workspace_size)(const trainer *t, const strategy *s);
+    mo_training_target (*target)(const trainer *t); // for plans
+    uint64_t (*most)(const trainer *t);             // bytes that it can give; 0 = not known
     // Memory for a plan: its arena. Fails when there is not so much. One at a time.
     mo_arena *(*take)(trainer *t, size_t size, uint64_t budget);
     void (*give_back)(trainer *t);
@@ -409,7 +341,7 @@ struct trainer {
     mo_parallel parallel;
     mo_cblas_sgemm *cblas;
     struct teacher *teacher; // NULL = none
-    gpt_costs costs;         // rows = 0: not measured
+    mo_training_costs costs; // rows = 0: not measured
     uint64_t step;           // updates done so far, also by the run that is resumed
     uint64_t epoch;          // of the text
     uint64_t position;       // its tokens that were trained on
@@ -429,7 +361,7 @@ typedef struct result {
     double valid_loss; // of what --valid holds out; -1 = nothing
     size_t steps;      // done
     bool early;        // a signal has ended it
-    char strategy[128], device[160];
+    char strategy[192], device[160];
 } result;
 
 void trainer_open(trainer *t, const options *o);
@@ -442,31 +374,22 @@ void trainer_run(trainer *t, const strategy *s, result *r, double *losses);
 uint64_t trainer_budget(const trainer *t);                           // bytes; 0 = none
 bool trainer_is_bf16(const trainer *t, const strategy *s, size_t i); // parameter i
 size_t trainer_rows(const trainer *t, const strategy *s);            // tokens of a micro-batch
-// Where tensors lie in the plan: parameters, gradients and states in as few fixed blocks as the
-// memory's pieces allow.
-enum { TENSOR_PARAM, TENSOR_GRAD, TENSOR_STATE, TENSOR_TEACHER, N_TENSOR_KINDS };
-typedef struct tensor_place {
-    size_t block, off, size; // size 0 = none
-} tensor_place;
-typedef struct fixed_layout {
-    mo_plan_fixed *blocks;
-    size_t n_blocks;
-    tensor_place *places[N_TENSOR_KINDS];    // [params.n], or [n_slots]
-    size_t n_slots;                          // resident pages; the places of states are theirs then
-    size_t tokens, workspace, rope, teacher; // blocks; 0 = none
-} fixed_layout;
+// The run with this strategy, as the library plans it; it points into the trainer.
+mo_training trainer_training(const trainer *t, const strategy *s);
+// Where tensors lie in the plan.
+enum {
+    TENSOR_PARAM = MO_TRAINING_PARAM,
+    TENSOR_GRAD = MO_TRAINING_GRAD,
+    TENSOR_STATE = MO_TRAINING_STATE,
+    TENSOR_TEACHER = MO_TRAINING_TEACHER,
+    N_TENSOR_KINDS = MO_TRAINING_KIND_COUNT
+};
+typedef mo_training_place tensor_place;
+typedef mo_training_fixed fixed_layout;
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f);
-void trainer_fixed_close(fixed_layout *f);
 // A plan for this strategy, optimal within the budget; nothing but the plan itself is allocated.
 // seconds, of a micro-batch, may be NULL.
 mo_plan *trainer_plan(const trainer *t, const strategy *s, uint64_t budget, double *seconds);
-// A few blocks in halves alone, for measuring what their parts cost, and plans of them: each half
-// runs again before its backward; or everything is kept; or in codes; or whatever needs least. NULL
-// when the plan needs more than the budget, 0 = none.
-typedef enum part_plan { PART_AGAIN, PART_KEPT, PART_COMPRESSED, PART_LEAST } part_plan;
-size_t trainer_part_blocks(const trainer *t);
-void trainer_part_chain(const trainer *t, const strategy *s, gpt_chain *g);
-mo_plan *trainer_part_plan(const trainer *t, const strategy *s, part_plan kind, uint64_t budget);
 double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_s);
 // The strategy to run: as given, or the fastest that fits the budget. Fails when none does. Says
 // why on stderr.
@@ -478,14 +401,14 @@ size_t trainer_param_bytes(const trainer *t, const strategy *s, size_t i);
 
 // ---- adapters ---------------------------------------------------------------------------------
 
-void lora_add_params(trainer *t); // behind the model's; nothing without lora=
+void lora_add_params(trainer *t); // the model's, and adapters behind them where there are any
 void lora_bind(trainer *t);       // weights to the addresses of their parameters
 void lora_init(trainer *t);       // first values of the adapters
 // Whether parameter i is in the format of base=; then what writes it, and what reads it.
 bool lora_stores(const trainer *t, size_t i);
 void lora_store(trainer *t, size_t i, const float *x);
 float *lora_merged(const trainer *t, size_t i);
-mo_lora_desc lora_desc(size_t rank, size_t rows);
+mo_lora_desc lora_desc(const gpt_config *c, size_t rank, size_t rows);
 size_t lora_workspace_size(const trainer *t, const strategy *s);
 gpt_adapted lora_linear(const gpt_run *run, size_t layer, int which);
 mo_lora_tensors lora_tensors(const gpt_adapted *l, bool gradients);
@@ -494,8 +417,6 @@ void lora_save_config(const trainer *t, const char *path);
 // ---- paged states -----------------------------------------------------------------------------
 
 typedef struct paged_states paged_states;
-// Pages of a strategy: size, page_bytes and resident_bytes. Fails when no two pages fit.
-mo_page_desc pages_plan(const trainer *t, const strategy *s);
 void pages_open(trainer *t, const strategy *s, void *const *slots, size_t n_slots);
 void pages_close(trainer *t); // does nothing where none are open
 void pages_step(trainer *t, size_t i);
@@ -563,8 +484,6 @@ void release_after(session *x, const mo_step *step);
 double release_update(session *x, double (*pass)(session *x));
 // The work of an update without gradients: for measuring what it costs.
 void release_rehearse(session *x);
-const char *release_name(mo_release_clip clip);
-mo_release_clip release_find(const char *word, size_t n); // MO_RELEASE_CLIP_COUNT: no such word
 
 // Positions of rotary embedding, written to memory of the plan.
 float *rope_begin(const trainer *t, void *memory);
@@ -574,8 +493,9 @@ float *rope_begin(const trainer *t, void *memory);
 typedef struct teacher {
     options own;
     trainer like; // its sizes and weights, in the place of the run
-    gpt_run run;  // of one sequence
-    float *x[2];  // before and behind half a block
+    mo_model model;
+    gpt_run run; // of one sequence
+    float *x[2]; // before and behind half a block
     void *attention[N_ATTENTION_TENSORS], *mlp[N_MLP_TENSORS];
     float *hidden; // of all sequences of a micro-batch
     distillation distill;
@@ -583,10 +503,9 @@ typedef struct teacher {
 
 void teacher_open(trainer *t); // sizes, from the file; does nothing without --distill
 void teacher_close(trainer *t);
-size_t teacher_space_size(const trainer *t, const strategy *s); // bytes of activations
-void teacher_bind(session *x, char *memory);                    // behind its parameters
-void teacher_load(trainer *t);                                  // weights
-void teacher_forward(session *x);                               // of x->inputs
+void teacher_bind(session *x, char *memory); // behind its parameters
+void teacher_load(trainer *t);               // weights
+void teacher_forward(session *x);            // of x->inputs
 
 // ---- checkpoint -------------------------------------------------------------------------------
 

@@ -59,7 +59,7 @@ static uint64_t dim(const mo_safetensors *st, const char *path, const char *name
 static size_t count_layers(const gpt_arch *arch, const mo_safetensors *st) {
     char name[96];
     for (size_t layer = 0;; layer++) {
-        gpt_block_name(arch, layer, arch->params[0].name, name, sizeof name);
+        mo_model_block_name(arch, layer, arch->params[0].name, name, sizeof name);
         if (!find(st, name)) return layer;
     }
 }
@@ -107,7 +107,7 @@ static void take_theta(trainer *t, const mo_safetensors *st, const char *path) {
 static void take_precision(trainer *t, const mo_safetensors *st, const char *path) {
     const gpt_arch *arch = t->config.arch;
     char name[96];
-    gpt_block_name(arch, 0, arch->params[arch->parts[PROJECT].first].name, name, sizeof name);
+    mo_model_block_name(arch, 0, arch->params[arch->parts[PROJECT].first].name, name, sizeof name);
     const mo_safetensors_entry *e = find(st, name);
     const bool is_bf16 = e && e->dtype == MO_DTYPE_BF16;
     strategy *s = &t->own.strategy;
@@ -133,9 +133,10 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     const char *optim = mo_safetensors_metadata(st, "memopt.optim");
     const char *norm = mo_safetensors_metadata(st, "memopt.norm");
     const char *base = mo_safetensors_metadata(st, "memopt.base");
-    if (t->o->strategy.lora && (!base || strcmp(base, base_name(t->o->strategy.base)) != 0))
+    if (t->o->strategy.lora &&
+        (!base || strcmp(base, mo_strategy_base_name(t->o->strategy.base)) != 0))
         fail(EXIT_BAD, "%s: adapters on base=%s, not base=%s", path, base ? base : "(none)",
-            base_name(t->o->strategy.base));
+            mo_strategy_base_name(t->o->strategy.base));
     t->step = number(st, path, "memopt.step", 0);
     t->position = number(st, path, "memopt.position", 0);
     if (mo_safetensors_metadata(st, "memopt.epoch")) t->epoch = number(st, path, "memopt.epoch", 0);
@@ -145,7 +146,8 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     take(t, path, "--heads", t->o->heads, number(st, path, "memopt.heads", 1), &t->config.heads);
     const size_t seq = (size_t)number(st, path, "memopt.seq", 1);
     if (!options_given(t->o, "--seq")) t->config.seq = seq;
-    t->optim.precision = optim ? precision_find(optim, strlen(optim)) : MO_OPTIM_PRECISION_COUNT;
+    t->optim.precision =
+        optim ? mo_strategy_optim_find(optim, strlen(optim)) : MO_OPTIM_PRECISION_COUNT;
     if (t->optim.precision == MO_OPTIM_PRECISION_COUNT)
         fail(EXIT_BAD, "%s: metadata 'memopt.optim' is '%s', not a precision", path,
             optim ? optim : "missing");
@@ -159,7 +161,7 @@ static const gpt_arch *arch_of(const trainer *t, const mo_safetensors *st, const
     const gpt_arch *arch = NULL;
     const char *saved = mo_safetensors_metadata(st, "memopt.arch");
     for (int i = N_ARCHS; i-- > 0;)
-        if (find(st, gpt_archs[i].embedding)) arch = &gpt_archs[i];
+        if (find(st, gpt_arch_at(i)->embedding)) arch = gpt_arch_at(i);
     if (!arch) arch = t->config.arch; // what it lacks is named below
     if (saved && strcmp(saved, arch->name) != 0)
         fail(EXIT_BAD, "%s: metadata 'memopt.arch' is '%s', but its tensors are those of %s", path,
@@ -208,7 +210,7 @@ static void read_kv_heads(trainer *t, const mo_safetensors *st, const char *path
 
 static void read_gpt2(trainer *t, mo_safetensors *st, const char *path) {
     gpt_config *c = &t->config;
-    c->hidden = gpt_default_hidden(c->arch, c->channels);
+    c->hidden = mo_model_default_hidden(MO_MODEL_GPT2, c->channels);
     c->positions = (size_t)dim(st, path, "wpe.weight", 0);
     if (!options_given(t->o, "--seq")) c->seq = c->seq < c->positions ? c->seq : c->positions;
 }
@@ -250,7 +252,7 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume) {
     take(t, path, "--layers", t->o->layers, c->share * count_layers(arch, &st), &c->layers);
     take(t, path, "--channels", t->o->channels, dim(&st, path, arch->embedding, 1), &c->channels);
     c->vocab = (size_t)dim(&st, path, arch->embedding, 0);
-    gpt_block_name(arch, 0, arch->params[0].name, name, sizeof name);
+    mo_model_block_name(arch, 0, arch->params[0].name, name, sizeof name);
     if (c->layers == 0) fail(EXIT_BAD, "%s: tensor '%s' is missing", path, name);
     if (arch->llama) read_llama(t, &st, path);
     else read_gpt2(t, &st, path);
@@ -405,14 +407,14 @@ static void put_values(whole_run *w, const trainer *t) {
     put_number(w, BATCH, "batch", t->o->batch);
     put_number(w, ACCUM, "accum", t->o->accum);
     put_number(w, SEED, "seed", t->o->seed);
-    put_text(w, OPTIM, "optim", precision_name(t->optim.precision));
+    put_text(w, OPTIM, "optim", mo_strategy_optim_name(t->optim.precision));
     put_real(w, LR, "lr", t->o->lr);
     put_real(w, WEIGHT_DECAY, "weight_decay", t->o->weight_decay);
     put_real(w, CLIP, "clip", t->o->clip);
     put_real(w, NORM, "norm", t->norm);
     put_number(w, SHARE, "share", t->config.share);
     put_text(w, ARCH, "arch", t->config.arch->name);
-    if (t->o->strategy.lora) put_text(w, BASE, "base", base_name(t->o->strategy.base));
+    if (t->o->strategy.lora) put_text(w, BASE, "base", mo_strategy_base_name(t->o->strategy.base));
     else put_real(w, ROPE_THETA, "rope_theta", t->config.rope_theta);
 }
 

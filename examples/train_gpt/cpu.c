@@ -154,7 +154,7 @@ static void norm_backward(
 
 // Products and an adapter share the workspace: its part is at the end.
 static mo_lora_desc adapter_desc(const gpt_run *run, size_t rows, mo_gemm_env *env) {
-    mo_lora_desc d = lora_desc(run->rank, rows);
+    mo_lora_desc d = lora_desc(run->config, run->rank, rows);
     *env = run->env;
     env->workspace_size -= run->lora_size;
     d.env = env;
@@ -310,40 +310,14 @@ struct cpu {
     transfer *transfer;
 };
 
-static size_t align(const trainer *t) {
-    (void)t;
-    return 64;
-}
-
-static size_t piece(const trainer *t) {
-    (void)t;
-    return 0;
+static mo_training_target target(const trainer *t) {
+    return (mo_training_target){
+        .align = 64, .has_blas = t->cblas != NULL, .parallel = &t->parallel};
 }
 
 static uint64_t most(const trainer *t) {
     (void)t;
     return 0;
-}
-
-// Products and attention never run at the same time, so they share one workspace.
-static size_t workspace_size(const trainer *t, const strategy *s) {
-    const gpt_config *c = &t->config;
-    const size_t rows = trainer_rows(t, s), sides[] = {c->hidden, c->channels, c->vocab};
-    size_t side = rows;
-    for (size_t i = 0; i < 3; i++) side = sides[i] > side ? sides[i] : side;
-    const mo_gemm_desc largest = {.m = side, .n = side, .k = side};
-    const mo_attention_desc d = {.batch = rows / c->seq,
-        .seq = c->seq,
-        .heads = c->heads,
-        .head_size = c->channels / c->heads,
-        .parallel = &t->parallel,
-        .kv_heads = c->kv_heads};
-    const size_t product = (t->cblas && !s->bf16 && s->base == MO_GEMM_F32
-                                   ? 0
-                                   : mo_gemm_workspace_size(&t->parallel, &largest)) +
-        lora_workspace_size(t, s);
-    const size_t attention = mo_attention_workspace_size(&d);
-    return product > attention ? product : attention;
 }
 
 static void give_back(trainer *t) {
@@ -469,10 +443,8 @@ static void step_transfer(trainer *t, const mo_step *step) {
 static void close_transfer(trainer *t) { transfer_close(t->cpu->transfer); }
 
 const backend cpu_backend = {.kernels = &kernels,
-    .align = align,
-    .piece = piece,
+    .target = target,
     .most = most,
-    .workspace_size = workspace_size,
     .take = take,
     .give_back = give_back,
     .peak_bytes = peak_bytes,

@@ -45,8 +45,7 @@ mo_cl_mem device_param(const device *d, const mo_param *p) {
     return device_at(d, mo_param_data(p), mo_param_bytes(p));
 }
 
-static size_t align(const trainer *t) { return mo_cl_arena_align(&t->device->cl); }
-static size_t piece(const trainer *t) { return mo_cl_arena_piece(&t->device->cl); }
+static mo_training_target target(const trainer *t) { return mo_cl_training_target(&t->device->cl); }
 
 // What a heap would take by itself.
 static uint64_t most(const trainer *t) {
@@ -60,7 +59,7 @@ static uint64_t most(const trainer *t) {
 
 static mo_arena *take(trainer *t, size_t size, uint64_t budget) {
     device *d = t->device;
-    const mo_cl_arena_desc desc = {.budget_bytes = size, .piece = piece(t)};
+    const mo_cl_arena_desc desc = {.budget_bytes = size, .piece = target(t).piece};
     (void)budget; // the plan is within it
     d->states = allocate(t->params.n * sizeof *d->states);
     if (mo_cl_arena_init(&d->arena, &d->cl, size, &desc) != MO_OK)
@@ -217,11 +216,8 @@ static void transfer_run(trainer *t, const mo_step *step) {
 static void transfer_end(trainer *t) { mo_cl_store_free(&t->device->store); }
 
 static const backend device_backend = {.kernels = &device_kernels,
-    .keeps_losses = true,
-    .align = align,
-    .piece = piece,
+    .target = target,
     .most = most,
-    .workspace_size = device_workspace_size,
     .take = take,
     .give_back = give_back,
     .peak_bytes = peak_bytes,

@@ -20,7 +20,5 @@ mo_cl_mem device_floats(const device *d, const float *address, size_t n);
 mo_cl_mem device_param(const device *d, const mo_param *p);
 
 extern const gpt_kernels device_kernels;
-// Bytes of workspace that the kernels want.
-size_t device_workspace_size(const trainer *t, const strategy *s);
 
 #endif

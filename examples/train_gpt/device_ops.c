@@ -87,7 +87,7 @@ typedef struct adapter {
 static void adapter_at(
     const gpt_run *run, const gpt_adapted *l, size_t rows, bool gradients, adapter *at) {
     device *d = run->device;
-    const mo_lora_desc like = lora_desc(run->rank, rows);
+    const mo_lora_desc like = lora_desc(run->config, run->rank, rows);
     const mo_lora_tensors t = lora_tensors(l, gradients);
     const mo_cl_mem all = workspace(run);
     const size_t rest = run->workspace_size - run->lora_size;
@@ -345,11 +345,6 @@ static mo_cl_linear_ce_desc linear_ce_desc(const mo_linear_ce_desc *from) {
         .scale = from->scale};
 }
 
-static size_t linear_ce_workspace_size(const mo_linear_ce_desc *desc) {
-    const mo_cl_linear_ce_desc ce = linear_ce_desc(desc);
-    return mo_cl_linear_ce_workspace_size(&ce);
-}
-
 static mo_cl_linear_ce_tensors linear_ce_tensors(
     const gpt_run *run, const mo_linear_ce_desc *desc, const mo_linear_ce_tensors *t) {
     const device *d = run->device;
@@ -377,11 +372,6 @@ static mo_cl_linear_kd_desc linear_kd_desc(const mo_linear_kd_desc *from) {
         .teacher_channels = from->teacher_channels,
         .temperature = from->temperature,
         .weight = from->weight};
-}
-
-static size_t linear_kd_workspace_size(const mo_linear_kd_desc *desc) {
-    const mo_cl_linear_kd_desc kd = linear_kd_desc(desc);
-    return mo_cl_linear_kd_workspace_size(&kd);
 }
 
 static void linear_kd(gpt_run *run, const mo_linear_kd_desc *desc, const mo_linear_kd_tensors *t) {
@@ -435,39 +425,10 @@ const gpt_kernels device_kernels = {.bias_forward = bias_forward,
     .expand = expand,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,
-    .linear_ce_workspace_size = linear_ce_workspace_size,
+    .linear_ce_workspace_size = mo_cl_training_ce_size,
     .linear_ce = linear_ce,
-    .linear_kd_workspace_size = linear_kd_workspace_size,
+    .linear_kd_workspace_size = mo_cl_training_kd_size,
     .linear_kd = linear_kd,
     .loss = last_loss,
     .copy = copy};
-
-// ---- workspace --------------------------------------------------------------------------------
-
-static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
-
-// One block for all: they run one after the other.
-size_t device_workspace_size(const trainer *t, const strategy *s) {
-    const gpt_config *c = &t->config;
-    const size_t rows = trainer_rows(t, s), wide = larger(c->hidden, c->channels);
-    mo_cl *cl = &t->device->cl;
-    const size_t side = larger(larger(rows, wide), c->vocab);
-    const mo_gemm_desc largest = {.m = side, .n = side, .k = side};
-    const mo_cl_gemm_env env = {.cl = cl};
-    const mo_cl_layernorm_desc norm = {.n = rows, .channels = c->channels};
-    const mo_cl_attention_desc attention = {.batch = rows / c->seq,
-        .seq = c->seq,
-        .heads = c->heads,
-        .head_size = c->channels / c->heads,
-        .kv_heads = c->kv_heads};
-    // whole cache lines, so that an adapter's part begins at one
-    size_t size =
-        (mo_cl_gemm_workspace_size(&env, &largest) + 63) / 64 * 64 + lora_workspace_size(t, s);
-    size = larger(size, mo_cl_attention_workspace_size(&attention));
-    size = larger(size, mo_cl_layernorm_workspace_size(cl, &norm));
-    size = larger(size, mo_cl_bias_workspace_size(cl, rows, wide));
-    size = larger(size, mo_cl_bias_workspace_size(cl, rows, 3 * c->channels));
-    size = larger(size, mo_cl_bias_workspace_size(cl, rows, c->channels));
-    return (larger(size, t->params.n * MO_CL_ACCUM_PARTS_BYTES) + 63) / 64 * 64;
-}
 #endif

@@ -8,16 +8,6 @@
 enum { N_ADAPTED = 4 };
 static const int adapted[N_ADAPTED] = {TO_QKV, PROJECT, TO_HIDDEN, FROM_HIDDEN};
 
-static const char *const bases[MO_GEMM_TYPE_COUNT] = {"f32", "bf16", "f16", "int8", "nf4", "fp4"};
-
-const char *base_name(mo_gemm_type type) { return bases[type]; }
-
-mo_gemm_type base_find(const char *word, size_t n) {
-    int i = 0;
-    while (i < MO_GEMM_TYPE_COUNT && (strlen(bases[i]) != n || memcmp(word, bases[i], n) != 0)) i++;
-    return (mo_gemm_type)i;
-}
-
 // ---- parameters -------------------------------------------------------------------------------
 
 // Of the only matrix of a part: lora is for GPT-2's kind.
@@ -25,63 +15,28 @@ static size_t index_of(const gpt_config *c, const mo_params *params, size_t laye
     return (size_t)(gpt_part(c, params, layer, part) - params->items);
 }
 
-static void add_matrix(trainer *t, const char *name, size_t rows, size_t columns) {
-    const size_t shape[2] = {rows, columns};
-    check(mo_params_add(&t->params, name, shape, 2, NULL), name);
-}
-
-// A and B of a weight, under PEFT's names, behind all other parameters.
-static void add_adapter(trainer *t, size_t rank, size_t weight) {
-    const size_t in = t->params.items[weight].shape[0], out = t->params.items[weight].shape[1];
-    char from[96], name[160];
-    snprintf(from, sizeof from, "transformer.%s", t->params.items[weight].name);
-    check(mo_lora_name(from, 'A', name, sizeof name), from);
-    add_matrix(t, name, rank, in);
-    check(mo_lora_name(from, 'B', name, sizeof name), from);
-    add_matrix(t, name, out, rank);
-}
-
 void lora_add_params(trainer *t) {
     const strategy *s = &t->o->strategy;
-    t->n_base = t->params.n;
-    t->weights = allocate(t->params.n * sizeof *t->weights);
-    if (s->lora == 0) return;
+    const mo_model model = gpt_model(&t->config);
+    t->n_base = mo_model_n_params(&model);
+    t->weights = allocate(t->n_base * sizeof *t->weights);
+    if (s->lora == 0) {
+        check(mo_model_add_params(&model, &t->params), "parameters");
+        return;
+    }
     if (t->config.arch->llama || t->config.share > 1 || s->bf16 || s->release)
         fail(EXIT_USAGE,
             "--strategy: lora excludes --arch llama, share, precision=bf16 and release");
-    for (size_t i = 0; i < t->n_base; i++) t->params.items[i].frozen = 1;
-    for (size_t layer = 0; layer < t->config.layers; layer++)
-        for (int k = 0; k < N_ADAPTED; k++) {
-            const size_t i = index_of(&t->config, &t->params, layer, adapted[k]);
-            const mo_param *p = &t->params.items[i];
-            t->weights[i] = (mo_weight){.type = s->base,
-                .rows = p->shape[0],
-                .columns = p->shape[1],
-                .nested = s->base >= MO_GEMM_NF4};
-            add_adapter(t, s->lora, i);
-        }
+    const mo_training x = trainer_training(t, s);
+    check(mo_training_add_params(&x, &t->params), "parameters");
+    for (size_t i = 0; i < t->n_base; i++)
+        (void)mo_training_weight(&x, &t->params, i, &t->weights[i]);
 }
 
-// The adapters' A of a weight; its B is next to it. Weights come in the order of the adapters.
+// The adapters' A of a weight; its B is next to it.
 static size_t adapter_of(const trainer *t, size_t weight) {
-    size_t at = t->n_base;
-    for (size_t i = 0; i < weight; i++)
-        if (t->weights[i].rows) at += 2;
-    return at;
-}
-
-// A teacher has no adapters, and has not counted.
-static size_t n_base(const trainer *t) { return t->n_base ? t->n_base : t->params.n; }
-
-bool trainer_trains(const trainer *t, const strategy *s, size_t i) {
-    return t->params.items[i].tied_to == i && (s->lora != 0) == (i >= n_base(t));
-}
-
-size_t trainer_param_bytes(const trainer *t, const strategy *s, size_t i) {
-    const mo_param *p = &t->params.items[i];
-    if (p->tied_to != i || (s->lora == 0 && i >= n_base(t))) return 0;
-    if (s->lora == 0 || !lora_stores(t, i)) return p->n * sizeof(float);
-    return mo_weight_size(&t->weights[i]);
+    const mo_model model = gpt_model(&t->config);
+    return mo_training_adapter(&model, weight);
 }
 
 bool lora_stores(const trainer *t, size_t i) { return i < t->n_base && t->weights[i].rows != 0; }
@@ -132,19 +87,14 @@ void lora_store(trainer *t, size_t i, const float *x) {
     free(memory);
 }
 
-mo_lora_desc lora_desc(size_t rank, size_t rows) {
-    return (mo_lora_desc){.rows = rows, .rank = rank, .alpha = 2 * (float)rank, .in_out = 1};
+mo_lora_desc lora_desc(const gpt_config *c, size_t rank, size_t rows) {
+    const mo_model model = gpt_model(c);
+    return mo_training_lora(&model, rank, rows);
 }
 
 size_t lora_workspace_size(const trainer *t, const strategy *s) {
-    const mo_lora_desc d = lora_desc(s->lora, trainer_rows(t, s));
-    size_t most = 0;
-    for (size_t i = 0; s->lora && i < t->n_base; i++) {
-        if (!lora_stores(t, i)) continue;
-        const size_t size = mo_lora_workspace_size(&d, &t->weights[i]);
-        if (size > most) most = size;
-    }
-    return most;
+    const mo_training x = trainer_training(t, s);
+    return mo_training_lora_size(&x, &t->params);
 }
 
 // As floats, with the adapter in it; free() it.
@@ -152,7 +102,7 @@ float *lora_merged(const trainer *t, size_t i) {
     const mo_param *p = &t->params.items[i], *a = &t->params.items[adapter_of(t, i)], *b = a + 1;
     const size_t size = mo_weight_size(&t->weights[i]);
     mo_gemm_env env = {.parallel = &t->parallel};
-    mo_lora_desc d = lora_desc(t->o->strategy.lora, 1);
+    mo_lora_desc d = lora_desc(&t->config, t->o->strategy.lora, 1);
     mo_weight sum = {.rows = p->shape[0], .columns = p->shape[1]};
     float *x = allocate(p->n * sizeof *x);
     void *host = t->backend->host_begin(t, p->data, size, true);
@@ -197,8 +147,10 @@ void lora_save_config(const trainer *t, const char *path) {
     const char *slash = strrchr(path, '/');
     const size_t folder = slash ? (size_t)(slash - path) + 1 : 0, rank = t->o->strategy.lora;
     const mo_lora_file_desc desc = {.log = app_log};
-    const mo_lora_config config = {
-        .rank = rank, .alpha = lora_desc(rank, 1).alpha, .in_out = 1, .base = t->o->init};
+    const mo_lora_config config = {.rank = rank,
+        .alpha = lora_desc(&t->config, rank, 1).alpha,
+        .in_out = 1,
+        .base = t->o->init};
     mo_lora_entry entries[N_ADAPTED];
     char *file = allocate(folder + 32);
     memcpy(file, path, folder);

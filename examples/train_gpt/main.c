@@ -2,8 +2,8 @@
 // the flags.
 //
 // options.c  command line          corpus.c      tokens
-// arch.c     parameters            model.c       stages
-// ops.c      what they compute     plan.c        plan and search
+// arch.c     sizes, first values   plan.c        what the library plans, and the search
+// ops.c      what stages compute
 // train.c    the loop              profile.c     what the stages cost here
 // cpu.c      memory and kernels of the CPU
 // device.c   an OpenCL device      transfer.c    activations in host memory
@@ -48,11 +48,19 @@ double now_s(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static size_t n_logged;
+
 static void write_log(void *self, mo_log_level level, const char *text) {
     (void)self, (void)level;
+    n_logged++;
     fprintf(stderr, "train_gpt: %s\n", text);
 }
 const mo_log app_log = {write_log, NULL};
+
+void check_said(mo_status status, const char *what) {
+    if (status != MO_OK && n_logged != 0) exit(EXIT_BAD);
+    check(status, what);
+}
 
 static void train(const options *o, result *r, double *losses) {
     trainer t;

@@ -203,20 +203,6 @@ bool options_set(options *o, const char *name, const char *value) {
     return true;
 }
 
-// Bytes, with a unit or not; 0 for anything else.
-static uint64_t parse_size(const char *text) {
-    char *end;
-    double x = strtod(text, &end), unit = 1;
-    if (*end) {
-        const char *at = strchr("KMGT", toupper((unsigned char)*end));
-        if (at) unit = exp2(10.0 * (double)(at - "KMGT" + 1)), end++;
-        if (at && *end == 'i') end++;
-        if (at && (*end == 'B' || *end == 'b')) end++;
-    }
-    const bool good = isdigit((unsigned char)*text) && !*end && x * unit >= 1 && x * unit <= 0x1p60;
-    return good ? (uint64_t)(x * unit) : 0;
-}
-
 static void parse_budget(options *o, const char *text) {
     char *end;
     double x = strtod(text, &end);
@@ -226,162 +212,35 @@ static void parse_budget(options *o, const char *text) {
         o->budget_percent = x;
         return;
     }
-    o->budget = parse_size(text);
+    o->budget = mo_parse_bytes(text, strlen(text));
     if (o->budget == 0)
         fail(EXIT_USAGE, "--budget: '%s' is not a size such as 300M or 2G, nor a percentage", text);
 }
 
-static bool match(const char *item, size_t n, const char *word) {
-    return strlen(word) == n && memcmp(item, word, n) == 0;
+static void write_strategy_log(void *self, mo_log_level level, const char *text) {
+    (void)self, (void)level;
+    fprintf(stderr, "train_gpt: --strategy: %s\n", text);
 }
 
-static size_t strategy_count(const char *key, const char *value, size_t n) {
-    char *end;
-    unsigned long x = strtoul(value, &end, 10);
-    if (!isdigit((unsigned char)*value) || end != value + n || x == 0 || x > 1u << 20)
-        fail(EXIT_USAGE, "--strategy: %s=%.*s is not a whole number from 1 to 1048576", key, (int)n,
-            value);
-    return x;
-}
-
-// paged, with the limit of what is resident or not.
-static void strategy_paged(options *o, const char *value, size_t n) {
-    char text[32] = "";
-    if (n < sizeof text) memcpy(text, value, n);
-    o->strategy.paged = true;
-    o->strategy.resident = parse_size(text);
-    if (n && o->strategy.resident == 0)
-        fail(EXIT_USAGE, "--strategy: paged=%.*s is not a size such as 30M or 2G", (int)n, value);
-}
-
-// The file of a teacher, which is no part of the strategy: the plain run of --compare has it too.
-static void strategy_distill(options *o, const char *value, size_t n) {
+// The file of a teacher is no part of the strategy: the plain run of --compare has it too.
+static void take_distill(options *o, const mo_strategy_text *asked) {
     static char path[4096];
-    if (n >= sizeof path) fail(EXIT_USAGE, "--strategy: distill: the file name is too long");
-    memcpy(path, value, n);
-    path[n] = 0;
+    if (!asked->distill) return;
+    if (asked->distill_size >= sizeof path)
+        fail(EXIT_USAGE, "--strategy: distill: the file name is too long");
+    memcpy(path, asked->distill, asked->distill_size);
+    path[asked->distill_size] = 0;
     o->distill = path;
 }
 
-static const char *const precisions[MO_OPTIM_PRECISION_COUNT] = {"f32", "8bit", "bf16", "4bit"};
-
-const char *precision_name(mo_optim_precision precision) { return precisions[precision]; }
-
-mo_optim_precision precision_find(const char *word, size_t n) {
-    int i = 0;
-    while (i < MO_OPTIM_PRECISION_COUNT && !match(word, n, precisions[i])) i++;
-    return (mo_optim_precision)i;
-}
-
-static const char *const checkpoints[N_CHECKPOINTS] = {"none", "light", "block", "sqrt", "optimal"};
-
-static void name_field(options *o, unsigned field) {
-    o->open &= ~field;
-    o->named |= field;
-}
-
-// One key=value of a list; also marks the key as not open.
-static void strategy_item(options *o, const char *item, size_t n) {
-    strategy *s = &o->strategy;
-    const char *value = memchr(item, '=', n);
-    size_t key = value ? (size_t)(value - item) : n, size = value ? n - key - 1 : 0;
-    value = value ? value + 1 : "";
-    if (match(item, key, "checkpoint")) {
-        name_field(o, OPEN_CHECKPOINT);
-        for (int i = 0; i < N_CHECKPOINTS; i++)
-            if (match(value, size, checkpoints[i])) {
-                s->checkpoint = (checkpoint)i;
-                return;
-            }
-    } else if (match(item, n, "offload")) {
-        s->offload = true;
-        return;
-    } else if (match(item, key, "precision")) {
-        name_field(o, OPEN_PRECISION);
-        s->bf16 = match(value, size, "bf16");
-        if (s->bf16 || match(value, size, "f32")) return;
-    } else if (match(item, key, "share")) {
-        name_field(o, OPEN_SHARE);
-        s->share = strategy_count("share", value, size);
-        return;
-    } else if (match(item, key, "release") && (key == n || size)) {
-        s->release = true;
-        s->clip = key == n ? MO_RELEASE_NONE : release_find(value, size);
-        if (s->clip != MO_RELEASE_CLIP_COUNT) return;
-    } else if (match(item, key, "act")) {
-        s->act = match(value, size, "8") ? 8 : match(value, size, "4") ? 4 : 0;
-        if (s->act) return;
-    } else if (match(item, key, "paged") && (key == n || size)) {
-        name_field(o, OPEN_PAGED);
-        strategy_paged(o, value, size);
-        return;
-    } else if (match(item, key, "distill") && size) {
-        strategy_distill(o, value, size);
-        return;
-    } else if (match(item, key, "lora")) {
-        s->lora = strategy_count("lora", value, size);
-        return;
-    } else if (match(item, key, "base")) {
-        s->base = base_find(value, size);
-        if (s->base != MO_GEMM_TYPE_COUNT) return;
-    } else if (match(item, key, "accum")) {
-        name_field(o, OPEN_ACCUM);
-        s->accum = strategy_count("accum", value, size);
-        return;
-    } else if (match(item, key, "optim")) {
-        name_field(o, OPEN_OPTIM);
-        s->optim = precision_find(value, size);
-        if (s->optim != MO_OPTIM_PRECISION_COUNT) return;
-    } else if (match(item, key, "loss")) {
-        name_field(o, OPEN_LOSS);
-        s->loss_rows = match(value, size, "chunked") ? 256
-            : match(value, size, "full")             ? 0
-                                                     : strategy_count("loss", value, size);
-        return;
-    }
-    fail(EXIT_USAGE, "--strategy: unknown '%.*s' (see --help)", (int)n, item);
-}
-
+// The last --strategy counts, alone.
 static void parse_strategy(options *o, const char *text) {
-    o->strategy = (strategy){.accum = 1}; // the last --strategy counts, alone
-    o->open = o->named = 0;
-    if (strcmp(text, "none") == 0) {
-        o->named = OPEN_ALL;
-        return;
-    }
-    for (const char *at = text; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
-        if (match(at, strcspn(at, ","), "auto")) o->open = OPEN_ALL;
-    for (const char *at = text; at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL) {
-        size_t n = strcspn(at, ",");
-        if (!match(at, n, "auto")) strategy_item(o, at, n);
-    }
-    if (o->strategy.base != MO_GEMM_F32 && o->strategy.lora == 0)
-        fail(EXIT_USAGE, "--strategy: base=%s needs lora=R", base_name(o->strategy.base));
-    if (!o->strategy.offload || o->strategy.checkpoint == CHECKPOINT_OPTIMAL) return;
-    if (o->named & OPEN_CHECKPOINT)
-        fail(EXIT_USAGE, "--strategy: offload needs checkpoint=optimal, not checkpoint=%s",
-            checkpoints[o->strategy.checkpoint]);
-    o->strategy.checkpoint = CHECKPOINT_OPTIMAL;
-    name_field(o, OPEN_CHECKPOINT);
-}
-
-void strategy_format(const strategy *s, char *text, size_t size) {
-    char rows[24] = "full", paged[40] = "", release[24] = "", share[32] = "", act[8] = "";
-    char lora[40] = "";
-    if (s->act) snprintf(act, sizeof act, ",act=%d", s->act);
-    if (s->lora) snprintf(lora, sizeof lora, ",lora=%zu,base=%s", s->lora, base_name(s->base));
-    if (s->paged) snprintf(paged, sizeof paged, ",paged");
-    if (s->paged && s->resident)
-        snprintf(paged, sizeof paged, ",paged=%llu", (unsigned long long)s->resident);
-    if (s->share > 1) snprintf(share, sizeof share, ",share=%zu", s->share);
-    if (s->release)
-        snprintf(release, sizeof release, ",release%s%s", s->clip == MO_RELEASE_NONE ? "" : "=",
-            s->clip == MO_RELEASE_NONE ? "" : release_name(s->clip));
-    if (s->loss_rows != 0) snprintf(rows, sizeof rows, "%zu", s->loss_rows);
-    snprintf(text, size, "checkpoint=%s%s%s,accum=%zu,optim=%s,loss=%s%s%s%s%s%s",
-        checkpoints[s->checkpoint], s->offload ? ",offload" : "", act, s->accum,
-        precision_name(s->optim), rows, share, s->bf16 ? ",precision=bf16" : "", release, paged,
-        lora);
+    static const mo_log log = {write_strategy_log, NULL};
+    mo_strategy_text asked;
+    if (mo_strategy_parse(text, &o->strategy, &asked, &log) != MO_OK) exit(EXIT_USAGE);
+    o->open = asked.open;
+    o->named = asked.named;
+    take_distill(o, &asked);
 }
 
 void format_mib(uint64_t bytes, char *text, size_t size) {

@@ -52,7 +52,8 @@ static bool profile_plan(mo_profile *profile, trainer *t, const strategy *s, mo_
     x.t = t;
     x.s = s;
     x.plan = plan;
-    session_bind(&x, trainer_part_blocks(t), true);
+    const mo_training of = trainer_training(t, s);
+    session_bind(&x, mo_training_part_blocks(&of), true);
     const mo_profile_desc desc = {.plan = plan, .run = run, .self = &x};
     check(mo_profile_run(profile, &desc), "mo_profile_run");
     if (update_s) *update_s = time_update(&x);
@@ -61,8 +62,8 @@ static bool profile_plan(mo_profile *profile, trainer *t, const strategy *s, mo_
     return true;
 }
 
-static stage_costs costs_of(const mo_stage *s) {
-    return (stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s, s->compress_s};
+static mo_stage_costs costs_of(const mo_stage *s) {
+    return (mo_stage_costs){s->forward_s, s->output_s, s->backward_s, s->light_s, s->compress_s};
 }
 
 // Bytes a second of a copy to other memory, such as the transfer's. No plan has memory then: both
@@ -80,27 +81,35 @@ static double copy_speed(uint64_t budget) {
     return bytes_per_s;
 }
 
+static mo_plan *part_plan(const mo_training *of, mo_training_part part, uint64_t budget) {
+    mo_plan *plan = NULL;
+    check_said(mo_training_part_plan(&plan, of, part, budget), "the plan of a few stages");
+    return plan;
+}
+
 void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
     mo_profile profile;
-    gpt_chain g;
+    mo_training_chain g;
+    const mo_training of = trainer_training(t, s);
     double update_s = 0, teacher_s = 0;
-    trainer_part_chain(t, s, &g);
+    check(mo_training_chain_init(&g, &of, mo_training_part_blocks(&of), 1), "a few stages");
     check(mo_profile_init(&profile, g.chain.n_stages, 0, NULL), "mo_profile_init");
     bool done = profile_plan(
-        &profile, t, s, trainer_part_plan(t, s, PART_AGAIN, budget), &update_s, &teacher_s);
+        &profile, t, s, part_plan(&of, MO_TRAINING_PART_AGAIN, budget), &update_s, &teacher_s);
     if (done) {
         (void)profile_plan(
-            &profile, t, s, trainer_part_plan(t, s, PART_KEPT, budget), NULL, &teacher_s);
+            &profile, t, s, part_plan(&of, MO_TRAINING_PART_KEPT, budget), NULL, &teacher_s);
         if (s->act)
-            (void)profile_plan(
-                &profile, t, s, trainer_part_plan(t, s, PART_COMPRESSED, budget), NULL, &teacher_s);
+            (void)profile_plan(&profile, t, s, part_plan(&of, MO_TRAINING_PART_COMPRESSED, budget),
+                NULL, &teacher_s);
     } else
         done = profile_plan(
-            &profile, t, s, trainer_part_plan(t, s, PART_LEAST, budget), &update_s, &teacher_s);
+            &profile, t, s, part_plan(&of, MO_TRAINING_PART_LEAST, budget), &update_s, &teacher_s);
     if (done) {
-        const mo_stage *halves = &g.stages[1 + trainer_part_blocks(t) / 2 * 2]; // in the middle
+        const mo_stage *halves =
+            &g.stages[1 + mo_training_part_blocks(&of) / 2 * 2]; // in the middle
         check(mo_profile_fill(&profile, g.stages), "mo_profile_fill");
-        t->costs = (gpt_costs){.rows = (double)trainer_rows(t, s),
+        t->costs = (mo_training_costs){.rows = (double)trainer_rows(t, s),
             .embedding = costs_of(&g.stages[0]),
             .attention = costs_of(&halves[0]),
             .mlp = costs_of(&halves[1]),
@@ -110,5 +119,5 @@ void measure_costs(trainer *t, const strategy *s, uint64_t budget) {
             .copy_bytes_per_s = s->offload ? copy_speed(budget) : 0};
     }
     mo_profile_free(&profile);
-    gpt_chain_free(&g);
+    mo_training_chain_free(&g);
 }

@@ -5,17 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const names[MO_RELEASE_CLIP_COUNT] = {"none", "tensor", "previous", "exact"};
-
-const char *release_name(mo_release_clip clip) { return names[clip]; }
-
-mo_release_clip release_find(const char *word, size_t n) {
-    int i = 0;
-    while (i < MO_RELEASE_CLIP_COUNT && (strlen(names[i]) != n || memcmp(word, names[i], n) != 0))
-        i++;
-    return (mo_release_clip)i;
-}
-
 void release_check(const trainer *t, const strategy *s) {
     if (!s->release) return;
     if (s->accum > 1 || t->o->accum > 1)
@@ -27,11 +16,12 @@ void release_check(const trainer *t, const strategy *s) {
             "release=exact",
             t->o->clip);
     if (t->o->clip == 0 && s->clip != MO_RELEASE_NONE)
-        fail(EXIT_USAGE, "--strategy: release=%s needs --clip", release_name(s->clip));
+        fail(EXIT_USAGE, "--strategy: release=%s needs --clip", mo_strategy_clip_name(s->clip));
 }
 
 bool release_has(const trainer *t, const strategy *s, size_t i) {
-    return s->release && gpt_gradient_is_local(&t->params, i);
+    const mo_training x = trainer_training(t, s);
+    return mo_training_releases(&x, &t->params, i);
 }
 
 uint64_t release_bytes(const trainer *t, const strategy *s) {

@@ -28,7 +28,8 @@ void teacher_open(trainer *t) {
         fail(EXIT_BAD, "%s: the teacher has a vocabulary of %zu, not %zu", path, c->vocab,
             t->config.vocab);
     mo_params_init(&h->like.params, NULL);
-    gpt_add_params(c, &h->like.params);
+    h->model = gpt_model(c);
+    check(mo_model_add_params(&h->model, &h->like.params), path);
     checkpoint_check_params(&h->like, path);
 }
 
@@ -41,49 +42,11 @@ void teacher_close(trainer *t) {
 
 // ---- memory -----------------------------------------------------------------------------------
 
-// What a forward of one sequence needs, and the output of all of them. Halves of a block run one
-// after the other, so that their tensors may be in the same place.
-typedef struct space {
-    size_t x, y, half, rope, hidden, end;              // bytes from the beginning
-    size_t ln, stats, qkv, lse, att, wide, activation; // from half
-} space;
-
-static size_t behind(const trainer *t, size_t *at, size_t n_floats) {
-    const size_t align = t->backend->align(t), begin = *at;
-    *at += (n_floats * sizeof(float) + align - 1) / align * align;
-    return begin;
-}
-
-static space space_of(const trainer *t, const strategy *s) {
-    const trainer *like = &t->teacher->like;
-    const gpt_config *c = &like->config;
-    const size_t rows = c->seq, width = c->channels;
-    space at = {0};
-    size_t attention, mlp, half = 0;
-    at.ln = behind(t, &half, rows * width);
-    at.stats = behind(t, &half, 2 * rows);
-    attention = mlp = half;
-    at.qkv = behind(t, &attention, rows * gpt_width(c, WIDTH_QKV));
-    at.lse = behind(t, &attention, rows * c->heads);
-    at.att = behind(t, &attention, rows * width);
-    at.wide = behind(t, &mlp, rows * gpt_width(c, WIDTH_WIDE));
-    at.activation = behind(t, &mlp, rows * gpt_width(c, WIDTH_HIDDEN));
-    half = attention > mlp ? attention : mlp;
-    at.x = behind(t, &at.end, rows * width);
-    at.y = behind(t, &at.end, rows * width);
-    at.half = behind(t, &at.end, half / sizeof(float));
-    at.rope = behind(t, &at.end,
-        c->arch->llama ? mo_rope_table_size(width / c->heads, rows) / sizeof(float) : 0);
-    at.hidden = behind(t, &at.end, trainer_rows(like, s) * width);
-    return at;
-}
-
-size_t teacher_space_size(const trainer *t, const strategy *s) { return space_of(t, s).end; }
-
 void teacher_bind(session *x, char *memory) {
     teacher *h = x->t->teacher;
     const gpt_config *c = &h->like.config;
-    const space at = space_of(x->t, x->s);
+    const mo_training of = trainer_training(x->t, x->s);
+    const mo_training_teacher at = mo_training_teacher_space(&of);
     char *half = memory + at.half;
     h->x[0] = (float *)(memory + at.x);
     h->x[1] = (float *)(memory + at.y);

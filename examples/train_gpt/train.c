@@ -70,7 +70,7 @@ void trainer_open(trainer *t, const options *o) {
     memset(t, 0, sizeof *t);
     t->own = *o;
     o = t->o = &t->own;
-    t->config = (gpt_config){.arch = o->arch ? gpt_arch_find(o->arch) : &gpt_archs[0],
+    t->config = (gpt_config){.arch = o->arch ? gpt_arch_find(o->arch) : gpt_arch_at(0),
         .layers = o->layers,
         .share = o->strategy.share ? o->strategy.share : 1,
         .channels = o->channels,
@@ -89,7 +89,8 @@ void trainer_open(trainer *t, const options *o) {
     if (from) checkpoint_read_config(t, from, from == t->resume);
     else {
         t->config.vocab = t->corpus.vocab;
-        t->config.hidden = gpt_default_hidden(t->config.arch, o->channels);
+        const mo_model_arch arch = t->config.arch->llama ? MO_MODEL_LLAMA : MO_MODEL_GPT2;
+        t->config.hidden = mo_model_default_hidden(arch, o->channels);
     }
     if (o->resume && from != t->resume) checkpoint_read_settings(t, t->resume);
     t->config.rope_theta = o->rope_theta;
@@ -101,7 +102,6 @@ void trainer_open(trainer *t, const options *o) {
     if (o->report) report_begin(o->report);
     if (o->blas) open_blas(t, o->blas);
     mo_params_init(&t->params, NULL);
-    gpt_add_params(&t->config, &t->params);
     lora_add_params(t);
     if (from) checkpoint_check_params(t, from);
     t->state_at = allocate(t->params.n * sizeof *t->state_at);
@@ -228,7 +228,7 @@ void session_bind(session *x, size_t n_blocks, bool halves) {
     bind_run(x, &fixed, n_blocks, halves);
     if (t->teacher) bind_teacher(x, &fixed);
     release_open(x);
-    trainer_fixed_close(&fixed);
+    mo_training_fixed_free(&fixed);
 }
 
 void session_free(session *x) {
@@ -241,8 +241,8 @@ void session_free(session *x) {
 }
 
 static void say_plan(const session *x) {
-    char text[128], plan[32], budget[32], time[48] = "";
-    strategy_format(x->s, text, sizeof text);
+    char text[192], plan[32], budget[32], time[48] = "";
+    mo_strategy_format(x->s, text, sizeof text);
     format_mib(mo_plan_describe(x->plan).peak_bytes, plan, sizeof plan);
     format_mib(x->budget, budget, sizeof budget);
     if (x->predicted_s > 0)
@@ -304,7 +304,7 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     x->t = t;
     x->s = s;
     x->budget = trainer_budget(t);
-    if (x->budget != 0 || s->checkpoint == CHECKPOINT_OPTIMAL) measure_costs(t, s, x->budget);
+    if (x->budget != 0 || s->checkpoint == MO_STRATEGY_OPTIMAL) measure_costs(t, s, x->budget);
     x->plan = trainer_plan(t, s, x->budget, &seconds);
     if (x->budget != 0 && mo_plan_describe(x->plan).peak_bytes > x->budget) {
         mo_plan_destroy(x->plan); // what a link can do depends on the costs: back to what fitted
@@ -315,7 +315,7 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     x->step_s = allocate(t->o->steps * sizeof *x->step_s);
     say_plan(x);
     check_room(x);
-    session_bind(x, t->config.layers, s->checkpoint == CHECKPOINT_OPTIMAL);
+    session_bind(x, t->config.layers, s->checkpoint == MO_STRATEGY_OPTIMAL);
     teacher_load(t);
     if (t->o->init) checkpoint_load(t, t->o->init, false);
     if (t->o->resume) checkpoint_load(t, t->resume, true);
@@ -513,7 +513,7 @@ static void fill_result(session *x, result *r, const double *losses) {
     r->steps = steps;
     r->early = steps < x->t->o->steps;
     r->valid_loss = x->t->o->valid > 0 ? validate(x) : -1;
-    strategy_format(x->s, r->strategy, sizeof r->strategy);
+    mo_strategy_format(x->s, r->strategy, sizeof r->strategy);
     snprintf(r->device, sizeof r->device, "%s", device_name(x->t->device));
     if (steps == 0) return;
     qsort(x->step_s + first, steps - first, sizeof *x->step_s, compare_doubles);

@@ -30,8 +30,8 @@ static mo_status moi_model_divides(
     return MO_E_INVALID;
 }
 
-static size_t moi_model_hidden(const mo_model *m) {
-    return m->arch == MO_MODEL_LLAMA ? (8 * m->channels / 3 + 31) / 32 * 32 : 4 * m->channels;
+size_t mo_model_default_hidden(mo_model_arch arch, size_t channels) {
+    return arch == MO_MODEL_LLAMA ? (8 * channels / 3 + 31) / 32 * 32 : 4 * channels;
 }
 
 mo_status mo_model_complete(mo_model *model, const mo_log *log) {
@@ -45,7 +45,7 @@ mo_status mo_model_complete(mo_model *model, const mo_log *log) {
     if (m.share == 0) m.share = 1;
     if (m.kv_heads == 0) m.kv_heads = m.heads;
     if (m.head_size == 0) m.head_size = m.channels / m.heads;
-    if (m.hidden == 0) m.hidden = moi_model_hidden(&m);
+    if (m.hidden == 0) m.hidden = mo_model_default_hidden(m.arch, m.channels);
     status = moi_model_divides(log, "kv_heads", m.kv_heads, "heads", m.heads);
     if (status == MO_OK) status = moi_model_divides(log, "share", m.share, "layers", m.layers);
     if (status != MO_OK) return status;

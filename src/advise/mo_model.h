@@ -40,6 +40,9 @@ typedef struct mo_model {
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_model_complete(mo_model *model, const mo_log *log);
 
+/* mo_model_default_hidden - what hidden is where it is 0. Threads: safe. Since: 0.1 */
+MEMOPT_API size_t mo_model_default_hidden(mo_model_arch arch, size_t channels);
+
 /* mo_model_count - numbers in all tensors of a complete model; shared and tied ones count once.
  *
  * GPT-2's kind: V h + P h + L (12 h^2 + 13 h) + 2 h, where hidden is 4 h; 124,439,808 for GPT-2.

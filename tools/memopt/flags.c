@@ -7,22 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The number of bytes in 300, 300K, 1.5G, 2GiB; 0 = it is none.
-static size_t parse_bytes(const char *text) {
-    char *end;
-    double unit = 1;
-    errno = 0;
-    const size_t whole = strtoull(text, &end, 10);
-    if (!isdigit((unsigned char)*text) || errno == ERANGE) return 0;
-    if (!*end) return whole;
-    const double x = strtod(text, &end);
-    if ((size_t)(end - text) > strspn(text, "0123456789.")) return 0; // 0x10, 1e9
-    const char *at = *end ? strchr("KMGT", toupper((unsigned char)*end)) : NULL;
-    if (at) unit = exp2(10.0 * (double)(at - "KMGT" + 1)), end++;
-    if (at && *end == 'i') end++;
-    if (at && (*end == 'B' || *end == 'b')) end++;
-    return *end || !(x * unit >= 1) || x * unit > 0x1p60 ? 0 : (size_t)(x * unit);
-}
+static size_t parse_bytes(const char *text) { return (size_t)mo_parse_bytes(text, strlen(text)); }
 
 static void set_share(const flag *f, const char *text) {
     share *s = f->value;
