@@ -70,6 +70,8 @@
  *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *   model        sizes of a transformer, and how many numbers that makes
  *   model_params  its tensors: names, shapes, which are one
+ *   model_file   these sizes from a config.json, safetensors or GGUF
+ *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
  *   strategy     what a training run trades for memory, as a value and as a line of text
  *   training     the plan of a training run by a strategy: bytes, places and seconds
  *   recover      when memory runs out: the next cheaper config, and the same step again
@@ -224,6 +226,8 @@ extern "C" {
 
 #include "mo_model.h"
 #include "mo_model_params.h"
+#include "mo_model_file.h"
+#include "mo_footprint.h"
 #include "mo_strategy.h"
 #include "mo_training.h"
 #include "mo_recover.h"

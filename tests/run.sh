@@ -143,6 +143,8 @@ start_programs() {
         tests/cli_kill.sh build/test/src-asan/train_gpt
     start cmocka cli/memopt tests/cli_memopt.sh build/memopt
     start cmocka cli/memopt@asan tests/cli_memopt.sh build/test/src-asan/memopt
+    start cmocka cli/memopt_estimate tests/cli_memopt_estimate.sh build/memopt
+    start cmocka cli/memopt_estimate@asan tests/cli_memopt_estimate.sh build/test/src-asan/memopt
     start cmocka cli/memopt_files tests/cli_memopt_files.sh build/memopt
     start cmocka cli/memopt_files@asan tests/cli_memopt_files.sh build/test/src-asan/memopt
     if [ -e build/examples/09_cl_info ]; then

@@ -59,3 +59,26 @@ static const unsigned char *moi_input_map(mo_input *in, const mo_log *log) {
     if (error) (void)moi_file_fail_error(log, in->path, error);
     return error ? NULL : in->bytes;
 }
+
+enum { MOI_INPUT_TEXT_LIMIT = 1 << 24 };
+
+static mo_status moi_input_text(
+    const char *path, const mo_allocator *allocator, const mo_log *log, char **text, size_t *size) {
+    mo_input in;
+    mo_status status = moi_input_open(&in, path, allocator, log);
+    if (status != MO_OK) return status;
+    char *bytes = NULL;
+    const uint64_t n = in.size;
+    if (n == 0 || n > MOI_INPUT_TEXT_LIMIT)
+        status = moi_file_fail(
+            log, path, MO_E_FORMAT, "%llu bytes are no configuration", (unsigned long long)n);
+    else if (!(bytes = (char *)moi_alloc_array(allocator, (size_t)n, 1)))
+        status = moi_file_fail(log, path, MO_E_NO_MEMORY, "out of memory for its text");
+    else status = moi_input_read(&in, log, 0, bytes, (size_t)n);
+    moi_input_close(&in, allocator);
+    if (status == MO_OK) {
+        *text = bytes;
+        *size = (size_t)n;
+    } else moi_free_array(allocator, bytes, (size_t)n, 1);
+    return status;
+}

@@ -21,4 +21,9 @@ static mo_status moi_input_view(const mo_input *in, const mo_log *log, uint64_t 
  * opened, which every call looks for. */
 static const unsigned char *moi_input_map(mo_input *in, const mo_log *log);
 
+/* A whole file of settings: at least 1 byte, at most 16 MiB. size bytes at text, of the allocator,
+ * without a 0 behind them; both untouched after a failure. */
+static mo_status moi_input_text(
+    const char *path, const mo_allocator *allocator, const mo_log *log, char **text, size_t *size);
+
 #endif

@@ -274,3 +274,33 @@ static int moi_json_skip(moi_json *j) {
     } while (depth > 0);
     return 1;
 }
+
+static int moi_json_value(moi_json *j, moi_json_text *value) {
+    moi_json_peek(j);
+    value->begin = j->text + j->at;
+    if (!moi_json_skip(j)) return 0;
+    value->size = (size_t)(j->text + j->at - value->begin);
+    return 1;
+}
+
+static int moi_json_real(moi_json *j, double *number) {
+    moi_json_text value;
+    char text[40], *end;
+    if (!moi_json_value(j, &value)) return 0;
+    if (value.size == 0 || value.size >= sizeof text) return moi_json_fail(j, "expected a number");
+    memcpy(text, value.begin, value.size);
+    text[value.size] = '\0';
+    const double x = strtod(text, &end);
+    if (*end || !(fabs(x) <= 3e38)) return moi_json_fail(j, "expected a number");
+    *number = x;
+    return 1;
+}
+
+static int moi_json_flag(moi_json *j, int *flag) {
+    moi_json_text value;
+    if (!moi_json_value(j, &value)) return 0;
+    *flag = moi_json_is(value, "true");
+    return *flag || moi_json_is(value, "false") || moi_json_is(value, "null")
+        ? 1
+        : moi_json_fail(j, "expected true or false");
+}

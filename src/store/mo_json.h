@@ -37,6 +37,13 @@ static int moi_json_end(moi_json *j);
 /* Any value; its brackets are matched, at most 64 deep, but numbers and words are not looked at. */
 static int moi_json_skip(moi_json *j);
 
+/* The text of any value, without the white space around it; brackets as moi_json_skip. */
+static int moi_json_value(moi_json *j, moi_json_text *value);
+
+/* A number of at most 3e38 and 39 characters; true or 1, false and null or 0. */
+static int moi_json_real(moi_json *j, double *number);
+static int moi_json_flag(moi_json *j, int *flag);
+
 static int moi_json_is(moi_json_text string, const char *text);
 
 /* Undo the escapes: [string.size] at most, the length is returned. dst may be string.begin. */

@@ -5,8 +5,7 @@ enum {
     MOI_LORA_PREFIX = sizeof moi_lora_prefix - 1,
     MOI_LORA_SUFFIX = sizeof moi_lora_suffix - 1,
     MOI_LORA_LONGER = 25, /* bytes that a name has more than its weight's, and the 0 */
-    MOI_LORA_NAME_SIZE = 512,
-    MOI_LORA_CONFIG_LIMIT = 1 << 24
+    MOI_LORA_NAME_SIZE = 512
 };
 
 /* ---- names ---------------------------------------------------------------------------------- */
@@ -196,42 +195,17 @@ typedef struct moi_lora_parser {
     int has_alpha;
 } moi_lora_parser;
 
-/* The text of a value, whatever it is; white space around it is cut. */
-static int moi_lora_value(moi_json *j, moi_json_text *value) {
-    while (j->at < j->size && strchr(" \n\t\r", j->text[j->at])) j->at++;
-    value->begin = j->text + j->at;
-    if (!moi_json_skip(j)) return 0;
-    value->size = (size_t)(j->text + j->at - value->begin);
-    return 1;
-}
-
 static int moi_lora_real(moi_json *j, float *x) {
-    moi_json_text value;
-    char text[40], *end;
-    if (!moi_lora_value(j, &value)) return 0;
-    if (value.size == 0 || value.size >= sizeof text) return moi_json_fail(j, "expected a number");
-    memcpy(text, value.begin, value.size);
-    text[value.size] = '\0';
-    const double number = strtod(text, &end);
-    if (*end || !(fabs(number) <= 3e38)) return moi_json_fail(j, "expected a number");
+    double number = 0;
+    if (!moi_json_real(j, &number)) return 0;
     *x = (float)number;
     return 1;
-}
-
-/* Whether the value is true; false, null and {} are not. */
-static int moi_lora_flag(moi_json *j, int *flag) {
-    moi_json_text value;
-    if (!moi_lora_value(j, &value)) return 0;
-    *flag = moi_json_is(value, "true");
-    return *flag || moi_json_is(value, "false") || moi_json_is(value, "null")
-        ? 1
-        : moi_json_fail(j, "expected true or false");
 }
 
 /* A value that has to be empty. */
 static int moi_lora_nothing(moi_lora_parser *p, const char *what) {
     moi_json_text value;
-    if (!moi_lora_value(&p->json, &value)) return 0;
+    if (!moi_json_value(&p->json, &value)) return 0;
     size_t i = 1;
     while (i + 1 < value.size && strchr(" \n\t\r", value.begin[i])) i++;
     const int empty = value.size >= 2 && *value.begin == '{' && i + 1 == value.size;
@@ -241,7 +215,7 @@ static int moi_lora_nothing(moi_lora_parser *p, const char *what) {
 
 static int moi_lora_kind(moi_lora_parser *p) {
     moi_json_text value;
-    if (!moi_lora_value(&p->json, &value)) return 0;
+    if (!moi_json_value(&p->json, &value)) return 0;
     if (!moi_json_is(value, "\"LORA\"")) p->unsupported = "peft_type is not LORA";
     return 1;
 }
@@ -261,12 +235,12 @@ static int moi_lora_parse_field(moi_lora_parser *p, moi_json_text key) {
         return moi_lora_real(j, &p->config.alpha);
     }
     if (moi_json_is(key, "lora_dropout")) return moi_lora_real(j, &p->config.dropout);
-    if (moi_json_is(key, "use_rslora")) return moi_lora_flag(j, &p->config.rslora);
-    if (moi_json_is(key, "fan_in_fan_out")) return moi_lora_flag(j, &p->config.in_out);
+    if (moi_json_is(key, "use_rslora")) return moi_json_flag(j, &p->config.rslora);
+    if (moi_json_is(key, "fan_in_fan_out")) return moi_json_flag(j, &p->config.in_out);
     if (moi_json_is(key, "rank_pattern")) return moi_lora_nothing(p, "rank_pattern");
     if (moi_json_is(key, "alpha_pattern")) return moi_lora_nothing(p, "alpha_pattern");
     if (!moi_json_is(key, "use_dora")) return moi_json_skip(j);
-    if (!moi_lora_flag(j, &dora)) return 0;
+    if (!moi_json_flag(j, &dora)) return 0;
     if (dora) p->unsupported = "use_dora";
     return 1;
 }
@@ -304,28 +278,14 @@ static mo_status moi_lora_parse_text(
 mo_status mo_lora_load_config(
     const char *path, mo_lora_config *config, const mo_lora_file_desc *desc) {
     mo_lora_file_desc none;
-    mo_input in;
+    char *text = NULL;
+    size_t size = 0;
     memset(&none, 0, sizeof none);
     if (!desc) desc = &none;
     if (!path || !config) return MO_E_INVALID;
-    memset(&in, 0, sizeof in);
-    mo_status status = moi_input_open(&in, path, &desc->allocator, &desc->log);
-    if (status != MO_OK) return status;
-    const uint64_t bytes = in.size;
-    char *text = NULL;
-    if (bytes == 0 || bytes > MOI_LORA_CONFIG_LIMIT)
-        status = moi_file_fail(&desc->log, path, MO_E_FORMAT, "%llu bytes are no configuration",
-            (unsigned long long)bytes);
-    const size_t size = status == MO_OK ? (size_t)bytes : 0;
-    if (status == MO_OK) {
-        text = (char *)moi_alloc_array(&desc->allocator, size, 1);
-        if (!text)
-            status = moi_file_fail(&desc->log, path, MO_E_NO_MEMORY, "out of memory for its text");
-    }
-    if (status == MO_OK) status = moi_input_read(&in, &desc->log, 0, text, size);
+    mo_status status = moi_input_text(path, &desc->allocator, &desc->log, &text, &size);
     if (status == MO_OK) status = moi_lora_parse_text(path, text, size, config, &desc->log);
     moi_free_array(&desc->allocator, text, size, 1);
-    moi_input_close(&in, &desc->allocator);
     return status;
 }
 

@@ -15,9 +15,9 @@ typedef struct command {
     int (*run)(const struct command *self, int argc, const char *const *argv);
 } command;
 
-extern const command plan_command, remat_command, place_command, inspect_command, verify_command,
-    convert_command, quantize_command, diff_command, merge_lora_command, split_command,
-    merge_command;
+extern const command estimate_command, plan_command, remat_command, place_command, inspect_command,
+    verify_command, convert_command, quantize_command, diff_command, merge_lora_command,
+    split_command, merge_command;
 
 // One line on stderr, with the command in front, then exit. EXIT_NO: the answer is no, or the
 // machine does not allow it; EXIT_USAGE: a bad command line or bad input.

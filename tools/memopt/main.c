@@ -2,6 +2,7 @@
 // commands.
 //
 // csv.c    tables         lifetimes.c  buffers    chain.c   stages
+// estimate.c, model_flags.c, footprint.c   what a model takes
 // flags.c  command line   output.c     files      plan.c, remat.c, place.c   the commands
 // model_file.c    files of tensors, read and written; safetensors_file.c, gguf_file.c, llmc.c   of
 // these formats
@@ -17,9 +18,9 @@
 #include <string.h>
 #include <time.h>
 
-static const command *const commands[] = {&plan_command, &remat_command, &place_command,
-    &inspect_command, &verify_command, &convert_command, &quantize_command, &diff_command,
-    &merge_lora_command, &split_command, &merge_command};
+static const command *const commands[] = {&estimate_command, &plan_command, &remat_command,
+    &place_command, &inspect_command, &verify_command, &convert_command, &quantize_command,
+    &diff_command, &merge_lora_command, &split_command, &merge_command};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static const char *running = ""; // " plan"
