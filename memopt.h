@@ -96,8 +96,11 @@ int main(void) {
  *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *   model        sizes of a transformer, and how many numbers that makes
  *   model_params  its tensors: names, shapes, which are one
+ *   model_file   these sizes from a config.json, safetensors or GGUF
+ *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
  *   strategy     what a training run trades for memory, as a value and as a line of text
  *   training     the plan of a training run by a strategy: bytes, places and seconds
+ *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -8623,6 +8626,284 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_model_add_params(const mo_model *model,
 MEMOPT_API int mo_model_gradient_is_local(const mo_params *params, size_t i);
 
 #endif
+/* mo_model_file.h - the sizes of a model from its files: a config.json, safetensors or GGUF. Only
+ * headers are read. */
+#ifndef MEMOPT_MODEL_FILE_H
+#define MEMOPT_MODEL_FILE_H
+
+typedef struct mo_model_file_desc {
+    mo_allocator allocator; /* for headers and texts, until the call returns; zero = C heap */
+    mo_log log;             /* one line for each failure: file, field, value; and warnings */
+} mo_model_file_desc;
+
+/* What the sizes come from. */
+typedef enum mo_model_file_format {
+    MO_MODEL_FILE_CONFIG,
+    MO_MODEL_FILE_SAFETENSORS,
+    MO_MODEL_FILE_SHARDS,
+    MO_MODEL_FILE_GGUF,
+    MO_MODEL_FILE_FORMAT_COUNT
+} mo_model_file_format;
+
+/* mo_model_file_type - the tensors of one element type: its name, as the file's format has it. */
+typedef struct mo_model_file_type {
+    const char *name;
+    uint64_t n_tensors, numbers, bytes;
+} mo_model_file_type;
+
+enum { MO_MODEL_FILE_TYPES = 40 }; /* as many as there are */
+
+/* mo_model_file_info - what a file says beside the sizes.
+ *
+ * kind          model_type, or general.architecture of GGUF; of tensors alone "gpt2" or "llama"
+ * context       the longest sequence that it is made for; 0 = unknown
+ * rope_theta    base of rotary positions; 0 = unknown
+ * dtype         torch_dtype of a config.json; MO_DTYPE_COUNT = unknown
+ * heads_unsure  1 = heads are a guess, of 64 channels each or one alone; a warning has said so
+ * types         [n_types] of the weights, as they are stored, in the order of the file; n_types is
+ *               0 where there is only a config.json
+ * numbers       in all tensors of the file
+ * bytes         of all tensors of the file
+ * Since: 0.1 */
+typedef struct mo_model_file_info {
+    mo_model_file_format format;
+    char kind[32];
+    size_t context;
+    double rope_theta;
+    mo_dtype dtype;
+    int heads_unsure;
+    size_t n_types;
+    mo_model_file_type types[MO_MODEL_FILE_TYPES];
+    uint64_t numbers, bytes;
+} mo_model_file_info;
+
+/* mo_model_read - the sizes of the model in a file or folder, complete.
+ *
+ * model  out  untouched on failure
+ * info   out  untouched on failure; NULL = not wanted
+ * path   in   one of
+ *   NAME.json              Hugging Face's config.json of model_type gpt2, llama, mistral or qwen2
+ *   NAME.safetensors       sizes from names and shapes of the tensors, with or without the prefix
+ *                          "transformer."; the heads from a config.json beside it, or the metadata
+ *                          of files of train_gpt, or a guess, 64 channels each or one alone, which
+ *                          is said
+ *   NAME.index.json        the same, split over files
+ *   any file of "GGUF"     of the architectures gpt2, llama and qwen2
+ *   a folder               of a config.json, whose weights count into info where they are there as
+ *                          model.safetensors.index.json or model.safetensors; or of these alone
+ * desc   in   NULL = all defaults
+ *
+ * Of config.json: gpt2 n_layer, n_embd, n_head, n_positions or n_ctx, vocab_size, n_inner; the
+ * others num_hidden_layers, hidden_size, num_attention_heads, num_key_value_heads (mistral: 8 where
+ * it is missing, the others all), head_dim, intermediate_size, vocab_size, max_position_embeddings,
+ * rope_theta, attention_bias. Other fields are skipped, null is as missing. With attention_bias
+ * Llama's output projection has a bias too, L h numbers that mo_model does not know; a warning says
+ * so. A config.json beside tensors has to agree with their shapes.
+ *
+ * Threads: safe for distinct objects
+ * Errors:  MO_E_UNSUPPORTED (another architecture, a mixture of experts, biases in the MLP), which
+ *          is named; MO_E_FORMAT (not JSON, a field that is missing, there twice or no size,
+ *          tensors that are missing or do not fit), MO_E_INVALID (NULL; sizes that
+ *          mo_model_complete refuses), MO_E_NOT_FOUND, MO_E_IO, MO_E_NO_MEMORY
+ * Source:  huggingface/transformers, configuration_gpt2.py, configuration_llama.py,
+ *          configuration_mistral.py, configuration_qwen2.py; ggml-org/ggml, docs/gguf.md
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_model_read(
+    mo_model *model, mo_model_file_info *info, const char *path, const mo_model_file_desc *desc);
+
+/* mo_model_read_config - the same for the text of a config.json in memory.
+ *
+ * text  in  [size]; no 0 need follow
+ *
+ * Memory:  none
+ * Threads: safe for distinct objects
+ * Errors:  as mo_model_read; MO_E_INVALID (NULL)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_model_read_config(mo_model *model,
+    mo_model_file_info *info, const char *text, size_t size, const mo_model_file_desc *desc);
+
+#endif
+/* mo_footprint.h - what a model takes by formulas alone, in any precision and on any number of
+ * devices: for sizes that no plan of this library is made for. */
+#ifndef MEMOPT_FOOTPRINT_H
+#define MEMOPT_FOOTPRINT_H
+
+/* mo_footprint_format - how numbers are stored. Formats of less than 16 bits hold the matrices of
+ * blocks; GGUF's embedding and head too. What is left has the format `rest` of the desc.
+ *
+ * MO_FOOTPRINT_DEFAULT    as the field says
+ * MO_FOOTPRINT_F32        4 bytes a number
+ * MO_FOOTPRINT_BF16, F16  2
+ * MO_FOOTPRINT_INT8       1, and 4 for each row
+ * MO_FOOTPRINT_NF4        1/2, 1 for each block of 64, and 4 for 256 of these: nested scales, as in
+ *                         QLoRA
+ * MO_FOOTPRINT_NF4_PLAIN  1/2, and 4 for each block of 64
+ * MO_FOOTPRINT_GGUF       the blocks of desc.gguf; positions, norms and biases in fp32
+ * Since: 0.1 */
+typedef enum mo_footprint_format {
+    MO_FOOTPRINT_DEFAULT = 0,
+    MO_FOOTPRINT_F32,
+    MO_FOOTPRINT_BF16,
+    MO_FOOTPRINT_F16,
+    MO_FOOTPRINT_INT8,
+    MO_FOOTPRINT_NF4,
+    MO_FOOTPRINT_NF4_PLAIN,
+    MO_FOOTPRINT_GGUF,
+    MO_FOOTPRINT_FORMAT_COUNT
+} mo_footprint_format;
+
+/* States of Adam's two moments: 8 bytes a number; 2, and 8 for each block of 256; 1, and 8 for each
+ * block of 128; 4. Tensors of fewer than 4096 numbers have 8 in any case but BF16. */
+typedef enum mo_footprint_optim {
+    MO_FOOTPRINT_ADAM_F32 = 0,
+    MO_FOOTPRINT_ADAM_8BIT,
+    MO_FOOTPRINT_ADAM_4BIT,
+    MO_FOOTPRINT_ADAM_BF16,
+    MO_FOOTPRINT_OPTIM_COUNT
+} mo_footprint_optim;
+
+/* What is computed again in backward: nothing; attention's matrix of scores; whole blocks, of which
+ * the input alone is kept. */
+typedef enum mo_footprint_recompute {
+    MO_FOOTPRINT_KEEP_ALL = 0,
+    MO_FOOTPRINT_SELECTIVE,
+    MO_FOOTPRINT_FULL,
+    MO_FOOTPRINT_RECOMPUTE_COUNT
+} mo_footprint_recompute;
+
+/* What has adapters: queries and values, all of attention, or every matrix of a block. A fused
+ * matrix of queries, keys and values is one. */
+typedef enum mo_footprint_targets {
+    MO_FOOTPRINT_ALL_MATRICES = 0,
+    MO_FOOTPRINT_QV,
+    MO_FOOTPRINT_ATTENTION,
+    MO_FOOTPRINT_TARGETS_COUNT
+} mo_footprint_targets;
+
+/* mo_footprint_desc - zero: training in fp32 on one device, a batch of one sequence.
+ *
+ * infer          1 = a forward pass with a cache of keys and values; nothing of a training
+ * weights        0 = F32
+ * gguf           for weights of MO_FOOTPRINT_GGUF
+ * rest           of what quantized weights leave out, F32, BF16 or F16; 0 = BF16
+ * compute        activations and gradients, F32, BF16 or F16; 0 = F32 for weights in it, else BF16
+ * gradients      F32, BF16 or F16; 0 = as compute
+ * cache          of keys and values, of F32, BF16, F16 or INT8 (1 byte, no scales); 0 = as compute
+ * master         1 = an fp32 copy of trained weights that have 16 bits
+ * optim          states
+ * batch, seq     sequences on a device, tokens in each; 0 = 1, and the model's positions or 2048
+ * prompt         infer: tokens that pass the network at once; 0 = seq
+ * math           1 = attention keeps its seq x seq matrix, as without a fused kernel
+ * dropout        1 = masks of one byte
+ * recompute      see above
+ * chunk          rows of logits at a time, in training; 0 = all
+ * lora_rank      0 = all weights are trained; else adapters alone, on frozen weights
+ * lora_targets   see above
+ * lora_format    of adapters, F32, BF16 or F16; 0 = F32
+ * devices        0 = 1. In training each has a batch of such a size; infer: they share weights
+ *                and cache evenly
+ * zero           what is split over them: 0 nothing, 1 states and master copies, 2 gradients too, 3
+ *                weights too, of which one block is whole at a time
+ * runtime_bytes  context of the device, libraries
+ * slack          share of all that, for fragmentation: 0.05; 0 = a planned arena's
+ * Since: 0.1 */
+typedef struct mo_footprint_desc {
+    int infer;
+    mo_footprint_format weights;
+    mo_gguf_type gguf;
+    mo_footprint_format rest, compute, gradients, cache;
+    int master;
+    mo_footprint_optim optim;
+    size_t batch, seq, prompt;
+    int math, dropout;
+    mo_footprint_recompute recompute;
+    size_t chunk, lora_rank;
+    mo_footprint_targets lora_targets;
+    mo_footprint_format lora_format;
+    size_t devices;
+    int zero;
+    uint64_t runtime_bytes;
+    double slack;
+} mo_footprint_desc;
+
+/* mo_footprint_line - one item of the sum.
+ *
+ * name      "weights", ...
+ * bytes     on each device
+ * apart     1 = at another time than a larger line of that kind: not part of the total
+ * formula   in letters, then with the numbers put in */
+typedef struct mo_footprint_line {
+    const char *name;
+    uint64_t bytes;
+    int apart;
+    char formula[256];
+} mo_footprint_line;
+
+enum { MO_FOOTPRINT_LINES = 16 };
+
+/* mo_footprint - the answer.
+ *
+ * lines    [n] in the order weights, adapters, master copies, gradients, states, gathered weights,
+ *          activations, block being recomputed, gradients in its backward, logits, cache, runtime,
+ *          slack; only those that there are
+ * total    bytes on a device at the peak: the sum of lines that are not apart
+ * count    numbers in the model
+ * trained  of which, or of adapters, there are gradients
+ * Since: 0.1 */
+typedef struct mo_footprint {
+    mo_footprint_line lines[MO_FOOTPRINT_LINES];
+    size_t n;
+    uint64_t total, count, trained;
+} mo_footprint;
+
+/* mo_footprint_estimate - bytes of a training step, or of generating text.
+ *
+ * With N numbers, L layers, h channels, q and k channels of all queries and keys, a heads, f
+ * hidden, V words, s seq, b batch, e bytes of compute, m = 2 (GPT-2's kind) or 3 (Llama's), D
+ * devices:
+ *
+ *   weights        N w, in formats as above
+ *   adapters       N_t = sum of rank (in + out) over their matrices, of every block
+ *   gradients      N g, or N_t
+ *   activations    L (e s b (4 h + 2 q + 2 k + m f) + 16 s b, Llama's 8 s b
+ *                     + attention: 4 a s b; math: e a s^2 b, with dropout (2 e + 1) a s^2 b
+ *                     + dropout: 2 s b h); with 16 bits, dropout, math and f = 4 h that is
+ *                  L s b h (34 + 5 a s / h), and the statistics of norms
+ *                  selective: without s^2; full: L e s b h
+ *   block again    full: one block's, as above without recomputation
+ *   its gradients  e s b (h + m f), math: 2 e a s^2 b - 6 e s b h where that is more
+ *   logits         rows V (4 + e) of a chunk or all s b rows, and e V h for the gradient of a
+ *                  trained head; not at the same time as a block's backward: the larger counts
+ *   gathered       zero 3: the largest of a block and the embedding, (w + g) of it
+ *   cache          2 L b s k e
+ *   infer          activations of one block: e b p (2 h + max(q + 2 k, m f - f)), p = prompt
+ *   infer logits   4 b V
+ *
+ * model  in   complete, or complete but for defaults
+ * f      out  untouched on failure
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, an enum or format out of its range, a negative zero or above 3,
+ *          weights of less than 16 bits that are trained, seq over the positions; sizes that
+ *          mo_model_complete refuses; a line in log names it), MO_E_OVERFLOW
+ * Source:  Korthikanti et al. 2022, arXiv:2205.05198; Rajbhandari et al. 2020, arXiv:1910.02054;
+ *          Dettmers et al. 2023, arXiv:2305.14314
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_footprint_estimate(
+    mo_footprint *f, const mo_model *model, const mo_footprint_desc *desc, const mo_log *log);
+
+/* mo_footprint_format_name - "f32", "bf16", "f16", "int8", "nf4", "nf4-plain", "gguf"; "?".
+ * mo_footprint_format_find - the format of that name, or MO_FOOTPRINT_GGUF and its type for one of
+ *                            GGUF's such as "q4_0", in any case of letters. gguf: out, untouched
+ *                            for other formats. MO_FOOTPRINT_FORMAT_COUNT = there is none.
+ *
+ * Memory:  static strings
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API const char *mo_footprint_format_name(mo_footprint_format format);
+MEMOPT_API mo_footprint_format mo_footprint_format_find(const char *name, mo_gguf_type *gguf);
+
+#endif
 /* mo_strategy.h - what a training run trades for memory, as a value and as a line of text. */
 #ifndef MEMOPT_STRATEGY_H
 #define MEMOPT_STRATEGY_H
@@ -9104,6 +9385,256 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_part_plan(
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_update_s(
     const mo_training *t, double micro_batch_s, double *seconds);
+
+#endif
+/* mo_recover.h - what a training run does when memory runs out: the next cheaper config of a fixed
+ * ladder, and a driver that goes down it and does the same step again.
+ *
+ * THE LADDER, from its first step on; a step that is not allowed or changes nothing is passed over
+ *
+ *   1  BATCH  half the micro-batch, twice the accumulation, as often as it goes; from an odd
+ *             micro-batch to the next smaller number that divides batch * accum
+ *   2  LOSS   logits of some rows at a time
+ *   3  LIGHT  backward computes again what is cheap, such as activation functions
+ *   4  BLOCK  backward computes whole blocks again
+ *   5  8BIT   optimizer states of 8 bits a number         only where the caller allows it
+ *   6  4BIT   of 4 bits                                   only where the caller allows it
+ *   7  PAGED  optimizer states in pages, most of them in host memory or a file
+ *
+ * batch * accum is the same on all rungs, and steps 1 to 4 and 7 give the same update, but for the
+ * order in which sums are rounded in 1 and 2: as long as a sample's loss does not depend on the
+ * others (no batch norm), and micro-batches are weighed alike (loss scale 1 / (batch * accum)). 5
+ * and 6 change the result, so they are never taken unasked.
+ *
+ * THE DRIVER
+ *
+ *     mo_retry_desc desc = {0};
+ *     desc.config.batch = 32;
+ *     desc.calls.self = &run;
+ *     desc.calls.prepare = prepare;                 allocates what a step with a config needs
+ *     desc.calls.step = step;                       forward and backward, then the update
+ *     desc.calls.release = release;                 frees what prepare allocated
+ *     desc.ladder.steps = MO_RECOVER_BATCH;         what these can do
+ *     if (mo_retry_init(&retry, &desc) != MO_OK) ...
+ *     while (retry.stats.n_steps < n_steps)
+ *         if (mo_retry_step(&retry) != MO_OK) ...
+ *     mo_retry_free(&retry);
+ *
+ * Where the system promises more memory than it has, as Linux does by default, it ends the process
+ * instead of refusing an allocation: give the arena, the track or the device's heap a budget. */
+#ifndef MEMOPT_RECOVER_H
+#define MEMOPT_RECOVER_H
+
+/* The steps, as bits; 0 = nothing is left. */
+typedef enum mo_recover_step {
+    MO_RECOVER_NONE = 0,
+    MO_RECOVER_BATCH = 1,
+    MO_RECOVER_LOSS = 2,
+    MO_RECOVER_LIGHT = 4,
+    MO_RECOVER_BLOCK = 8,
+    MO_RECOVER_8BIT = 16,
+    MO_RECOVER_4BIT = 32,
+    MO_RECOVER_PAGED = 64,
+    /* Those that keep the result, and all. */
+    MO_RECOVER_SAME =
+        MO_RECOVER_BATCH | MO_RECOVER_LOSS | MO_RECOVER_LIGHT | MO_RECOVER_BLOCK | MO_RECOVER_PAGED,
+    MO_RECOVER_ALL = MO_RECOVER_SAME | MO_RECOVER_8BIT | MO_RECOVER_4BIT
+} mo_recover_step;
+
+/* What backward computes again, from the most memory to the least. */
+typedef enum mo_recover_recompute {
+    MO_RECOVER_KEEP_ALL = 0,
+    MO_RECOVER_KEEP_LIGHT, /* what is cheap is not kept */
+    MO_RECOVER_KEEP_BLOCK, /* the input of each block is kept */
+    MO_RECOVER_KEEP_COUNT
+} mo_recover_recompute;
+
+/* mo_recover_config - what may change when memory runs out. {0} is a plain run of batch 1.
+ *
+ * batch      samples in a micro-batch; 0 = 1
+ * accum      micro-batches in a step; 0 = 1
+ * loss_rows  rows of logits that exist at a time: mo_linear_ce_desc.chunk_rows; 0 = all
+ * recompute  see above
+ * precision  of optimizer states
+ * paged      not 0: optimizer states are in pages
+ * Since: 0.1 */
+typedef struct mo_recover_config {
+    size_t batch, accum, loss_rows;
+    mo_recover_recompute recompute;
+    mo_optim_precision precision;
+    int paged;
+} mo_recover_config;
+
+/* mo_recover_desc - the ladder of a program.
+ *
+ * steps      bits of mo_recover_step that the program can do and its user wants; 0 = SAME
+ * min_batch  BATCH does not go below it; 0 = 1
+ * loss_rows  of LOSS; 0 = 256
+ * Since: 0.1 */
+typedef struct mo_recover_desc {
+    unsigned steps;
+    size_t min_batch, loss_rows;
+} mo_recover_desc;
+
+/* mo_recover_next - the next cheaper config: one rung down the ladder.
+ *
+ * desc    in   NULL = all defaults
+ * config  in
+ * next    out  untouched when nothing is left; may be config
+ * step    out  which step it is; MO_RECOVER_NONE: nothing is left. NULL = not wanted
+ *
+ * From any config, NONE comes after at most log2(batch) + 6 calls where batch is a power of two,
+ * and always after fewer than batch + 6.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, steps, recompute, precision), MO_E_OVERFLOW (batch * accum)
+ * Cost:    up to batch divisions
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_recover_next(const mo_recover_desc *desc,
+    const mo_recover_config *config, mo_recover_config *next, mo_recover_step *step);
+
+/* mo_recover_text - what changes between two configs, for a log: "batch 8 x 1 -> 4 x 2", with a
+ * comma between changes; "" where nothing does. from NULL: all of to, "batch 4 x 2, loss rows all,
+ * recompute none, states f32 resident".
+ *
+ * text  out  [size] terminated, cut where it does not fit; 128 bytes are enough for one rung, 256
+ *            for any two configs. May be NULL when size is 0
+ *
+ * returns the length of the whole text
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_recover_text(
+    const mo_recover_config *from, const mo_recover_config *to, char *text, size_t size);
+
+/* mo_recover_is_oom - whether a status says that memory ran out: host memory (MO_E_NO_MEMORY),
+ * device memory (MO_E_NO_DEVICE_MEMORY), or a block or budget (MO_E_NO_SPACE). Threads: safe.
+ * Since: 0.1 */
+MEMOPT_API int mo_recover_is_oom(mo_status status);
+
+/* ---- the driver ----------------------------------------------------------------------------- */
+
+/* mo_retry_turn - the step that is to be done.
+ *
+ * config  to do it with; micro-batch i < accum has the samples first + i * batch and the next
+ *         batch - 1 ones
+ * step    from 0; the t of mo_optim_step is step + 1
+ * first   number of the first sample: step * batch * accum
+ * Since: 0.1 */
+typedef struct mo_retry_turn {
+    mo_recover_config config;
+    uint64_t step, first;
+} mo_retry_turn;
+
+/* mo_retry_calls - what the program does. Memory that runs out is reported by a status for which
+ * mo_recover_is_oom holds; any other error ends mo_retry_step, which returns it.
+ *
+ * convert   make the optimizer states of config to: from those of config from, whose precision or
+ *           paged differs, or, where from is NULL, the first ones, zero. Called while nothing is
+ *           prepared. When it fails, the states of from are as they were: it makes the new ones
+ *           beside them (mo_optim_state_copy), and frees the old ones last. NULL: the states are
+ *           the program's affair, and steps that change them are not taken
+ * prepare   take what a step with this config needs and no step leaves anything in: activations,
+ *           gradients, workspaces
+ * step      do the step: set the gradients to zero, run turn->config.accum micro-batches, update.
+ *           Where it fails it must not have updated anything, or else everything: *applied = 1,
+ *           which is to be set right behind the update, says so. So what the update itself needs is
+ *           taken before its first tensor; one inside backward (mo_release) needs all of it before
+ *           backward. A repeated step is the whole step: it reads the same samples, and random
+ *           numbers such as dropout's depend on turn->step and the sample alone
+ * release   give back all that prepare and a failed step took. Called once after each prepare, also
+ *           one that failed in the middle. On a device: wait for its queues first
+ * estimate  bytes that a config needs, against budget_bytes; 0 = not known. Configs that need more,
+ *           or no less than one that failed, are not tried. NULL = nothing is known
+ * self      first argument of all
+ *
+ * mo_cl_heap_alloc returns MO_E_UNSUPPORTED for a block larger than any that the device has: where
+ * a smaller config may help, return MO_E_NO_SPACE instead.
+ * Since: 0.1 */
+typedef struct mo_retry_calls {
+    mo_status (*convert)(void *self, const mo_recover_config *from, const mo_recover_config *to);
+    mo_status (*prepare)(void *self, const mo_recover_config *config);
+    mo_status (*step)(void *self, const mo_retry_turn *turn, int *applied);
+    void (*release)(void *self);
+    uint64_t (*estimate)(void *self, const mo_recover_config *config);
+    void *self;
+} mo_retry_calls;
+
+/* mo_retry_desc
+ *
+ * ladder        see mo_recover_desc
+ * config        to begin with
+ * calls         see above
+ * budget_bytes  for estimate; 0 = none
+ * max_attempts  configs that one mo_retry_step tries; 0 = as many as the ladder has
+ * first_step    number of the first step, of a run that is resumed
+ * log           a warning for each rung, "step 12: out of host memory: batch 8 x 1 -> 4 x 2"; an
+ *               error when nothing is left; zero = none
+ * Since: 0.1 */
+typedef struct mo_retry_desc {
+    mo_recover_desc ladder;
+    mo_recover_config config;
+    mo_retry_calls calls;
+    uint64_t budget_bytes;
+    size_t max_attempts;
+    uint64_t first_step;
+    mo_log log;
+} mo_retry_desc;
+
+/* mo_retry_stats
+ *
+ * n_steps        applied, each once
+ * n_attempts     configs tried, a successful one for each step
+ * n_failed       of them those that ran out of memory
+ * n_skipped      configs not tried, since the estimate says that they do not fit
+ * n_rungs        taken in all; last: the last of them
+ * missing_bytes  when nothing is left: what the last config needs beyond the budget, or beyond what
+ *                has been seen to fail, by the estimate; else, or where it is not known, 0
+ * Since: 0.1 */
+typedef struct mo_retry_stats {
+    uint64_t n_steps, n_attempts, n_failed, n_skipped, n_rungs;
+    mo_recover_step last;
+    uint64_t missing_bytes;
+} mo_retry_stats;
+
+/* mo_retry - owned by the caller; config and stats may be read, the rest is private.
+ *
+ * config  that the next step is done with
+ * Since: 0.1 */
+typedef struct mo_retry {
+    mo_recover_config config;
+    mo_retry_stats stats;
+    mo_retry_desc desc;
+    mo_recover_config states; /* what the optimizer states are, when has_states */
+    int has_states, prepared;
+    uint64_t limit_bytes; /* estimates above it are not tried */
+} mo_retry;
+
+/* mo_retry_init - nothing is called yet. mo_retry_free - release what is prepared; parameters and
+ * optimizer states are the caller's. Also of a zeroed one.
+ *
+ * Memory:  none
+ * Threads: one at a time, as everything here
+ * Errors:  MO_E_INVALID (NULL, no prepare, step or release; those of mo_recover_next),
+ *          MO_E_OVERFLOW (batch * accum)
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_retry_init(mo_retry *retry, const mo_retry_desc *desc);
+MEMOPT_API void mo_retry_free(mo_retry *retry);
+
+/* mo_retry_step - do the next step, once: with the config of the last one, which is prepared only
+ * when it has changed; when memory runs out, release, take the next config, convert, prepare, and
+ * do the same step again.
+ *
+ * A step that ran out of memory behind its update (*applied) is not done again: the next one has a
+ * cheaper config. No config is ever taken back.
+ *
+ * Memory:  what the calls take
+ * Threads: one at a time; the calls run on the caller's thread
+ * Errors:  MO_E_INVALID (NULL), what the calls return; the last out-of-memory status when nothing
+ *          is left or max_attempts are reached, and MO_E_NO_SPACE when the estimate rules out all
+ *          configs. Nothing is lost: called again, it goes on with the step that is not applied
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_retry_step(mo_retry *retry);
 
 #endif
 
@@ -43919,6 +44450,13 @@ static int moi_json_end(moi_json *j);
 /* Any value; its brackets are matched, at most 64 deep, but numbers and words are not looked at. */
 static int moi_json_skip(moi_json *j);
 
+/* The text of any value, without the white space around it; brackets as moi_json_skip. */
+static int moi_json_value(moi_json *j, moi_json_text *value);
+
+/* A number of at most 3e38 and 39 characters; true or 1, false and null or 0. */
+static int moi_json_real(moi_json *j, double *number);
+static int moi_json_flag(moi_json *j, int *flag);
+
 static int moi_json_is(moi_json_text string, const char *text);
 
 /* Undo the escapes: [string.size] at most, the length is returned. dst may be string.begin. */
@@ -44078,6 +44616,11 @@ static mo_status moi_input_view(const mo_input *in, const mo_log *log, uint64_t 
 /* All bytes, mapped by the first call; NULL when the file has changed its size since it was
  * opened, which every call looks for. */
 static const unsigned char *moi_input_map(mo_input *in, const mo_log *log);
+
+/* A whole file of settings: at least 1 byte, at most 16 MiB. size bytes at text, of the allocator,
+ * without a 0 behind them; both untouched after a failure. */
+static mo_status moi_input_text(
+    const char *path, const mo_allocator *allocator, const mo_log *log, char **text, size_t *size);
 
 #endif
 /* mo_output.h - replacing a file as a whole, for the implementation only.
@@ -44402,6 +44945,36 @@ static int moi_json_skip(moi_json *j) {
             while (j->at < j->size && !strchr(" \n\t\r,:{}[]\"", j->text[j->at])) j->at++;
     } while (depth > 0);
     return 1;
+}
+
+static int moi_json_value(moi_json *j, moi_json_text *value) {
+    moi_json_peek(j);
+    value->begin = j->text + j->at;
+    if (!moi_json_skip(j)) return 0;
+    value->size = (size_t)(j->text + j->at - value->begin);
+    return 1;
+}
+
+static int moi_json_real(moi_json *j, double *number) {
+    moi_json_text value;
+    char text[40], *end;
+    if (!moi_json_value(j, &value)) return 0;
+    if (value.size == 0 || value.size >= sizeof text) return moi_json_fail(j, "expected a number");
+    memcpy(text, value.begin, value.size);
+    text[value.size] = '\0';
+    const double x = strtod(text, &end);
+    if (*end || !(fabs(x) <= 3e38)) return moi_json_fail(j, "expected a number");
+    *number = x;
+    return 1;
+}
+
+static int moi_json_flag(moi_json *j, int *flag) {
+    moi_json_text value;
+    if (!moi_json_value(j, &value)) return 0;
+    *flag = moi_json_is(value, "true");
+    return *flag || moi_json_is(value, "false") || moi_json_is(value, "null")
+        ? 1
+        : moi_json_fail(j, "expected true or false");
 }
 /* mo_file.c - see mo_file.h. */
 
@@ -45223,6 +45796,29 @@ static const unsigned char *moi_input_map(mo_input *in, const mo_log *log) {
         error = MOI_FILE_CHANGED;
     if (error) (void)moi_file_fail_error(log, in->path, error);
     return error ? NULL : in->bytes;
+}
+
+enum { MOI_INPUT_TEXT_LIMIT = 1 << 24 };
+
+static mo_status moi_input_text(
+    const char *path, const mo_allocator *allocator, const mo_log *log, char **text, size_t *size) {
+    mo_input in;
+    mo_status status = moi_input_open(&in, path, allocator, log);
+    if (status != MO_OK) return status;
+    char *bytes = NULL;
+    const uint64_t n = in.size;
+    if (n == 0 || n > MOI_INPUT_TEXT_LIMIT)
+        status = moi_file_fail(
+            log, path, MO_E_FORMAT, "%llu bytes are no configuration", (unsigned long long)n);
+    else if (!(bytes = (char *)moi_alloc_array(allocator, (size_t)n, 1)))
+        status = moi_file_fail(log, path, MO_E_NO_MEMORY, "out of memory for its text");
+    else status = moi_input_read(&in, log, 0, bytes, (size_t)n);
+    moi_input_close(&in, allocator);
+    if (status == MO_OK) {
+        *text = bytes;
+        *size = (size_t)n;
+    } else moi_free_array(allocator, bytes, (size_t)n, 1);
+    return status;
 }
 /* mo_output.c - see mo_output.h.
  *
@@ -46558,8 +47154,7 @@ enum {
     MOI_LORA_PREFIX = sizeof moi_lora_prefix - 1,
     MOI_LORA_SUFFIX = sizeof moi_lora_suffix - 1,
     MOI_LORA_LONGER = 25, /* bytes that a name has more than its weight's, and the 0 */
-    MOI_LORA_NAME_SIZE = 512,
-    MOI_LORA_CONFIG_LIMIT = 1 << 24
+    MOI_LORA_NAME_SIZE = 512
 };
 
 /* ---- names ---------------------------------------------------------------------------------- */
@@ -46749,42 +47344,17 @@ typedef struct moi_lora_parser {
     int has_alpha;
 } moi_lora_parser;
 
-/* The text of a value, whatever it is; white space around it is cut. */
-static int moi_lora_value(moi_json *j, moi_json_text *value) {
-    while (j->at < j->size && strchr(" \n\t\r", j->text[j->at])) j->at++;
-    value->begin = j->text + j->at;
-    if (!moi_json_skip(j)) return 0;
-    value->size = (size_t)(j->text + j->at - value->begin);
-    return 1;
-}
-
 static int moi_lora_real(moi_json *j, float *x) {
-    moi_json_text value;
-    char text[40], *end;
-    if (!moi_lora_value(j, &value)) return 0;
-    if (value.size == 0 || value.size >= sizeof text) return moi_json_fail(j, "expected a number");
-    memcpy(text, value.begin, value.size);
-    text[value.size] = '\0';
-    const double number = strtod(text, &end);
-    if (*end || !(fabs(number) <= 3e38)) return moi_json_fail(j, "expected a number");
+    double number = 0;
+    if (!moi_json_real(j, &number)) return 0;
     *x = (float)number;
     return 1;
-}
-
-/* Whether the value is true; false, null and {} are not. */
-static int moi_lora_flag(moi_json *j, int *flag) {
-    moi_json_text value;
-    if (!moi_lora_value(j, &value)) return 0;
-    *flag = moi_json_is(value, "true");
-    return *flag || moi_json_is(value, "false") || moi_json_is(value, "null")
-        ? 1
-        : moi_json_fail(j, "expected true or false");
 }
 
 /* A value that has to be empty. */
 static int moi_lora_nothing(moi_lora_parser *p, const char *what) {
     moi_json_text value;
-    if (!moi_lora_value(&p->json, &value)) return 0;
+    if (!moi_json_value(&p->json, &value)) return 0;
     size_t i = 1;
     while (i + 1 < value.size && strchr(" \n\t\r", value.begin[i])) i++;
     const int empty = value.size >= 2 && *value.begin == '{' && i + 1 == value.size;
@@ -46794,7 +47364,7 @@ static int moi_lora_nothing(moi_lora_parser *p, const char *what) {
 
 static int moi_lora_kind(moi_lora_parser *p) {
     moi_json_text value;
-    if (!moi_lora_value(&p->json, &value)) return 0;
+    if (!moi_json_value(&p->json, &value)) return 0;
     if (!moi_json_is(value, "\"LORA\"")) p->unsupported = "peft_type is not LORA";
     return 1;
 }
@@ -46814,12 +47384,12 @@ static int moi_lora_parse_field(moi_lora_parser *p, moi_json_text key) {
         return moi_lora_real(j, &p->config.alpha);
     }
     if (moi_json_is(key, "lora_dropout")) return moi_lora_real(j, &p->config.dropout);
-    if (moi_json_is(key, "use_rslora")) return moi_lora_flag(j, &p->config.rslora);
-    if (moi_json_is(key, "fan_in_fan_out")) return moi_lora_flag(j, &p->config.in_out);
+    if (moi_json_is(key, "use_rslora")) return moi_json_flag(j, &p->config.rslora);
+    if (moi_json_is(key, "fan_in_fan_out")) return moi_json_flag(j, &p->config.in_out);
     if (moi_json_is(key, "rank_pattern")) return moi_lora_nothing(p, "rank_pattern");
     if (moi_json_is(key, "alpha_pattern")) return moi_lora_nothing(p, "alpha_pattern");
     if (!moi_json_is(key, "use_dora")) return moi_json_skip(j);
-    if (!moi_lora_flag(j, &dora)) return 0;
+    if (!moi_json_flag(j, &dora)) return 0;
     if (dora) p->unsupported = "use_dora";
     return 1;
 }
@@ -46857,28 +47427,14 @@ static mo_status moi_lora_parse_text(
 mo_status mo_lora_load_config(
     const char *path, mo_lora_config *config, const mo_lora_file_desc *desc) {
     mo_lora_file_desc none;
-    mo_input in;
+    char *text = NULL;
+    size_t size = 0;
     memset(&none, 0, sizeof none);
     if (!desc) desc = &none;
     if (!path || !config) return MO_E_INVALID;
-    memset(&in, 0, sizeof in);
-    mo_status status = moi_input_open(&in, path, &desc->allocator, &desc->log);
-    if (status != MO_OK) return status;
-    const uint64_t bytes = in.size;
-    char *text = NULL;
-    if (bytes == 0 || bytes > MOI_LORA_CONFIG_LIMIT)
-        status = moi_file_fail(&desc->log, path, MO_E_FORMAT, "%llu bytes are no configuration",
-            (unsigned long long)bytes);
-    const size_t size = status == MO_OK ? (size_t)bytes : 0;
-    if (status == MO_OK) {
-        text = (char *)moi_alloc_array(&desc->allocator, size, 1);
-        if (!text)
-            status = moi_file_fail(&desc->log, path, MO_E_NO_MEMORY, "out of memory for its text");
-    }
-    if (status == MO_OK) status = moi_input_read(&in, &desc->log, 0, text, size);
+    mo_status status = moi_input_text(path, &desc->allocator, &desc->log, &text, &size);
     if (status == MO_OK) status = moi_lora_parse_text(path, text, size, config, &desc->log);
     moi_free_array(&desc->allocator, text, size, 1);
-    moi_input_close(&in, &desc->allocator);
     return status;
 }
 
@@ -52005,6 +52561,1269 @@ int mo_model_gradient_is_local(const mo_params *params, size_t i) {
         if (k != i && params->items[k].tied_to == i) return 0;
     return params->items[i].tied_to == i;
 }
+/* mo_model_config.c - Hugging Face's config.json; see mo_model_file.h. */
+
+/* What a reading of a model gathers. path NULL: data in memory. */
+typedef struct moi_model_reading {
+    mo_model model;
+    mo_model_file_info info;
+    const char *path;
+    mo_allocator allocator;
+    mo_log log;
+} moi_model_reading;
+
+/* Lines of mo_model_complete, behind the path. */
+static void moi_model_file_write(void *self, mo_log_level level, const char *text) {
+    const moi_model_reading *r = (const moi_model_reading *)self;
+    moi_log(&r->log, level, "%s: %s", r->path ? r->path : "data in memory", text);
+}
+
+static mo_status moi_model_file_complete(moi_model_reading *r) {
+    mo_log log;
+    log.write = moi_model_file_write;
+    log.self = r;
+    return mo_model_complete(&r->model, &log);
+}
+
+static void moi_model_reading_begin(
+    moi_model_reading *r, const char *path, const mo_model_file_desc *desc) {
+    memset(r, 0, sizeof *r);
+    r->path = path;
+    r->info.dtype = MO_DTYPE_COUNT;
+    if (!desc) return;
+    r->allocator = desc->allocator;
+    r->log = desc->log;
+}
+
+/* ---- fields --------------------------------------------------------------------------------- */
+
+/* The fields that count. Those from MOI_CONFIG_REAL on are no sizes. */
+enum {
+    MOI_CONFIG_N_LAYER,
+    MOI_CONFIG_N_EMBD,
+    MOI_CONFIG_N_HEAD,
+    MOI_CONFIG_N_POSITIONS,
+    MOI_CONFIG_N_CTX,
+    MOI_CONFIG_N_INNER,
+    MOI_CONFIG_VOCAB,
+    MOI_CONFIG_LAYERS,
+    MOI_CONFIG_HIDDEN,
+    MOI_CONFIG_HEADS,
+    MOI_CONFIG_KV_HEADS,
+    MOI_CONFIG_HEAD_DIM,
+    MOI_CONFIG_INTERMEDIATE,
+    MOI_CONFIG_CONTEXT,
+    MOI_CONFIG_LOCAL_EXPERTS,
+    MOI_CONFIG_EXPERTS,
+    MOI_CONFIG_ROUTED_EXPERTS,
+    MOI_CONFIG_REAL,
+    MOI_CONFIG_THETA = MOI_CONFIG_REAL,
+    MOI_CONFIG_FLAG,
+    MOI_CONFIG_TIE = MOI_CONFIG_FLAG,
+    MOI_CONFIG_ATTENTION_BIAS,
+    MOI_CONFIG_MLP_BIAS,
+    MOI_CONFIG_TEXT,
+    MOI_CONFIG_TYPE = MOI_CONFIG_TEXT,
+    MOI_CONFIG_TORCH_DTYPE,
+    MOI_CONFIG_DTYPE,
+    MOI_CONFIG_COUNT
+};
+
+static const char *const moi_config_names[MOI_CONFIG_COUNT] = {"n_layer", "n_embd", "n_head",
+    "n_positions", "n_ctx", "n_inner", "vocab_size", "num_hidden_layers", "hidden_size",
+    "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
+    "max_position_embeddings", "num_local_experts", "num_experts", "n_routed_experts", "rope_theta",
+    "tie_word_embeddings", "attention_bias", "mlp_bias", "model_type", "torch_dtype", "dtype"};
+
+typedef struct moi_config {
+    moi_json json;
+    moi_model_reading *reading;
+    mo_status status; /* of a failure that has been said */
+    uint64_t seen;    /* a bit for each field, also one that is null */
+    uint64_t set;     /* of those that are not */
+    uint64_t sizes[MOI_CONFIG_REAL];
+    double theta;
+    int flags[MOI_CONFIG_TEXT - MOI_CONFIG_FLAG];
+    char texts[MOI_CONFIG_COUNT - MOI_CONFIG_TEXT][32];
+} moi_config;
+
+static int moi_config_fail(moi_config *c, int field, moi_json_text value, const char *wanted) {
+    char text[48];
+    const moi_model_reading *r = c->reading;
+    c->status = moi_file_fail(&r->log, r->path, MO_E_FORMAT, "%s is %s, not %s",
+        moi_config_names[field], moi_printable(value.begin, value.size, text, sizeof text), wanted);
+    return 0;
+}
+
+/* Kept as far as it fits: a longer one is none of those that are known. */
+static void moi_config_keep_text(char *to, size_t size, moi_json_text text) {
+    const moi_json_text string = {text.begin + 1, text.size - 2};
+    moi_printable(string.begin, string.size, to, size);
+}
+
+static int moi_config_value(moi_config *c, int field, moi_json_text value) {
+    moi_json part;
+    memset(&part, 0, sizeof part);
+    part.text = value.begin;
+    part.size = value.size;
+    if (field < MOI_CONFIG_REAL) {
+        uint64_t *n = &c->sizes[field];
+        return moi_json_u64(&part, n) && moi_json_end(&part) && *n <= UINT32_MAX
+            ? 1
+            : moi_config_fail(c, field, value, "a whole number below 2^32");
+    }
+    if (field < MOI_CONFIG_FLAG)
+        return moi_json_real(&part, &c->theta) && c->theta > 0
+            ? 1
+            : moi_config_fail(c, field, value, "a number above 0");
+    if (field < MOI_CONFIG_TEXT)
+        return moi_json_flag(&part, &c->flags[field - MOI_CONFIG_FLAG])
+            ? 1
+            : moi_config_fail(c, field, value, "true or false");
+    if (*value.begin != '"') return moi_config_fail(c, field, value, "a string");
+    moi_config_keep_text(c->texts[field - MOI_CONFIG_TEXT], sizeof c->texts[0], value);
+    return 1;
+}
+
+static int moi_config_field(moi_config *c, moi_json_text key) {
+    moi_json_text value;
+    int field = 0;
+    while (field < MOI_CONFIG_COUNT && !moi_json_is(key, moi_config_names[field])) field++;
+    if (field == MOI_CONFIG_COUNT) return moi_json_skip(&c->json);
+    if (!moi_json_value(&c->json, &value)) return 0;
+    if (c->seen >> field & 1) return moi_json_fail(&c->json, "a field is there twice");
+    c->seen |= UINT64_C(1) << field;
+    if (value.size == 4 && memcmp(value.begin, "null", 4) == 0) return 1;
+    c->set |= UINT64_C(1) << field;
+    return moi_config_value(c, field, value);
+}
+
+static int moi_config_parse(moi_config *c) {
+    moi_json *j = &c->json;
+    moi_json_text key;
+    if (!moi_json_open(j, '{')) return 0;
+    for (size_t i = 0; moi_json_item(j, '}', i); i++)
+        if (!moi_json_key(j, &key) || !moi_config_field(c, key)) return 0;
+    return !j->error && moi_json_end(j);
+}
+
+/* ---- from fields to sizes ------------------------------------------------------------------- */
+
+static int moi_config_has(const moi_config *c, int field) { return (int)(c->set >> field & 1); }
+
+/* A size that has to be there. */
+static size_t moi_config_need(moi_config *c, int field) {
+    const moi_model_reading *r = c->reading;
+    if (c->status == MO_OK && !moi_config_has(c, field))
+        c->status =
+            moi_file_fail(&r->log, r->path, MO_E_FORMAT, "%s is missing", moi_config_names[field]);
+    else if (c->status == MO_OK && c->sizes[field] == 0)
+        c->status =
+            moi_file_fail(&r->log, r->path, MO_E_FORMAT, "%s is 0", moi_config_names[field]);
+    return (size_t)c->sizes[field];
+}
+
+static void moi_config_gpt2(moi_config *c) {
+    mo_model *m = &c->reading->model;
+    const int positions =
+        moi_config_has(c, MOI_CONFIG_N_POSITIONS) ? MOI_CONFIG_N_POSITIONS : MOI_CONFIG_N_CTX;
+    m->arch = MO_MODEL_GPT2;
+    m->layers = moi_config_need(c, MOI_CONFIG_N_LAYER);
+    m->channels = moi_config_need(c, MOI_CONFIG_N_EMBD);
+    m->heads = moi_config_need(c, MOI_CONFIG_N_HEAD);
+    if (!moi_config_has(c, positions)) (void)moi_config_need(c, MOI_CONFIG_N_POSITIONS);
+    m->positions = moi_config_need(c, positions);
+    m->hidden = (size_t)c->sizes[MOI_CONFIG_N_INNER];
+    m->untied_head =
+        moi_config_has(c, MOI_CONFIG_TIE) && !c->flags[MOI_CONFIG_TIE - MOI_CONFIG_FLAG];
+    c->reading->info.context = m->positions;
+}
+
+static void moi_config_llama(moi_config *c, const char *type) {
+    moi_model_reading *r = c->reading;
+    mo_model *m = &r->model;
+    m->arch = MO_MODEL_LLAMA;
+    m->layers = moi_config_need(c, MOI_CONFIG_LAYERS);
+    m->channels = moi_config_need(c, MOI_CONFIG_HIDDEN);
+    m->heads = moi_config_need(c, MOI_CONFIG_HEADS);
+    m->hidden = moi_config_need(c, MOI_CONFIG_INTERMEDIATE);
+    m->kv_heads = (size_t)c->sizes[MOI_CONFIG_KV_HEADS];
+    if (!moi_config_has(c, MOI_CONFIG_KV_HEADS) && strcmp(type, "mistral") == 0) m->kv_heads = 8;
+    m->head_size = (size_t)c->sizes[MOI_CONFIG_HEAD_DIM];
+    m->untied_head = !c->flags[MOI_CONFIG_TIE - MOI_CONFIG_FLAG];
+    const int bias = c->flags[MOI_CONFIG_ATTENTION_BIAS - MOI_CONFIG_FLAG];
+    m->qkv_bias = bias || strcmp(type, "qwen2") == 0;
+    if (bias && strcmp(type, "qwen2") != 0)
+        moi_log(&r->log, MO_LOG_WARN,
+            "%s: attention_bias is true: the biases of output projections are not counted",
+            r->path ? r->path : "data in memory");
+    if (c->status == MO_OK && c->flags[MOI_CONFIG_MLP_BIAS - MOI_CONFIG_FLAG])
+        c->status = moi_file_fail(&r->log, r->path, MO_E_UNSUPPORTED,
+            "mlp_bias is true: biases of the MLP are not supported");
+    r->info.context = (size_t)c->sizes[MOI_CONFIG_CONTEXT];
+    r->info.rope_theta = c->theta;
+}
+
+/* More than one expert under any of the names that are in use. */
+static void moi_config_check_experts(moi_config *c, const char *type) {
+    const moi_model_reading *r = c->reading;
+    for (int i = MOI_CONFIG_LOCAL_EXPERTS; i <= MOI_CONFIG_ROUTED_EXPERTS; i++)
+        if (c->status == MO_OK && c->sizes[i] > 1)
+            c->status = moi_file_fail(&r->log, r->path, MO_E_UNSUPPORTED,
+                "model_type '%s' with %s of %llu: mixtures of experts are not supported", type,
+                moi_config_names[i], (unsigned long long)c->sizes[i]);
+}
+
+static mo_dtype moi_config_dtype(const moi_config *c) {
+    static const char *const names[] = {"float32", "float16", "bfloat16"};
+    static const mo_dtype types[] = {MO_DTYPE_F32, MO_DTYPE_F16, MO_DTYPE_BF16};
+    const char *text = c->texts[MOI_CONFIG_TORCH_DTYPE - MOI_CONFIG_TEXT];
+    if (!*text) text = c->texts[MOI_CONFIG_DTYPE - MOI_CONFIG_TEXT];
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, names[i]) == 0) return types[i];
+    return MO_DTYPE_COUNT;
+}
+
+static mo_status moi_config_finish(moi_config *c) {
+    moi_model_reading *r = c->reading;
+    const char *type = c->texts[MOI_CONFIG_TYPE - MOI_CONFIG_TEXT];
+    if (!*type) return moi_file_fail(&r->log, r->path, MO_E_FORMAT, "model_type is missing");
+    moi_config_check_experts(c, type);
+    if (c->status != MO_OK) return c->status;
+    if (strcmp(type, "gpt2") == 0) moi_config_gpt2(c);
+    else if (strcmp(type, "llama") == 0 || strcmp(type, "mistral") == 0 ||
+        strcmp(type, "qwen2") == 0)
+        moi_config_llama(c, type);
+    else
+        return moi_file_fail(&r->log, r->path, MO_E_UNSUPPORTED,
+            "model_type '%s' is not supported: gpt2, llama, mistral and qwen2 are", type);
+    r->model.vocab = moi_config_need(c, MOI_CONFIG_VOCAB);
+    if (c->status != MO_OK) return c->status;
+    r->info.format = MO_MODEL_FILE_CONFIG;
+    r->info.dtype = moi_config_dtype(c);
+    memcpy(r->info.kind, type, sizeof r->info.kind);
+    return moi_model_file_complete(r);
+}
+
+static mo_status moi_config_read(moi_model_reading *r, const char *text, size_t size) {
+    moi_config c;
+    memset(&c, 0, sizeof c);
+    c.reading = r;
+    c.json.text = text;
+    c.json.size = size;
+    if (moi_utf8_prefix(text, size) < size)
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT, "not UTF-8");
+    if (moi_config_parse(&c)) return moi_config_finish(&c);
+    if (c.status != MO_OK) return c.status;
+    return moi_file_fail(&r->log, r->path, MO_E_FORMAT, "byte %llu: %s",
+        (unsigned long long)c.json.at, c.json.error);
+}
+
+mo_status mo_model_read_config(mo_model *model, mo_model_file_info *info, const char *text,
+    size_t size, const mo_model_file_desc *desc) {
+    moi_model_reading r;
+    if (!model || !text) return MO_E_INVALID;
+    moi_model_reading_begin(&r, NULL, desc);
+    const mo_status status = moi_config_read(&r, text, size);
+    if (status != MO_OK) return status;
+    *model = r.model;
+    if (info) *info = r.info;
+    return MO_OK;
+}
+/* mo_model_file.c - see mo_model_file.h; config.json itself is read by mo_model_config.c. */
+
+enum { MOI_MODEL_NAME_SIZE = 128, MOI_MODEL_HEAD_SIZE = 64, MOI_MODEL_LAYERS_MOST = 1 << 20 };
+
+/* ---- tensors of any format ------------------------------------------------------------------ */
+
+typedef struct moi_model_tensors {
+    moi_model_reading *reading;
+    mo_model_file_format format;
+    mo_safetensors st;
+    mo_safetensors_shards shards;
+    mo_gguf gguf;
+    const char *prefix; /* before GPT-2's names; of Llama's kind it is part of them */
+} moi_model_tensors;
+
+/* A tensor as it lies in its file; dims has the slowest dimension first. */
+typedef struct moi_model_tensor {
+    const char *type;
+    size_t n_dims;
+    uint64_t dims[2]; /* the last two */
+    uint64_t numbers, bytes;
+} moi_model_tensor;
+
+static void moi_model_tensor_st(moi_model_tensor *t, const mo_safetensors_entry *e) {
+    memset(t, 0, sizeof *t);
+    t->type = mo_dtype_name(e->dtype);
+    t->n_dims = e->n_dims;
+    t->bytes = e->end - e->begin;
+    t->numbers = 1;
+    for (size_t i = 0; i < e->n_dims; i++) t->numbers *= e->shape[i]; /* the reader's check */
+    for (size_t i = 0; i < moi_min(e->n_dims, 2); i++)
+        t->dims[i] = e->shape[i + (e->n_dims > 2 ? e->n_dims - 2 : 0)];
+}
+
+static void moi_model_tensor_gguf(moi_model_tensor *t, const mo_gguf_entry *e) {
+    memset(t, 0, sizeof *t);
+    t->type = mo_gguf_type_name(e->type);
+    t->n_dims = e->n_dims;
+    t->bytes = e->end - e->begin;
+    t->numbers = mo_gguf_elements(e);
+    t->dims[0] = e->n_dims > 1 ? e->shape[1] : e->shape[0];
+    t->dims[1] = e->n_dims > 1 ? e->shape[0] : 0;
+}
+
+static size_t moi_model_tensors_n(const moi_model_tensors *f) {
+    if (f->format == MO_MODEL_FILE_GGUF) return f->gguf.n;
+    return f->format == MO_MODEL_FILE_SHARDS ? f->shards.n : f->st.n;
+}
+
+static void moi_model_tensors_get(const moi_model_tensors *f, size_t i, moi_model_tensor *t) {
+    if (f->format == MO_MODEL_FILE_GGUF) moi_model_tensor_gguf(t, &f->gguf.entries[i]);
+    else if (f->format == MO_MODEL_FILE_SHARDS) moi_model_tensor_st(t, f->shards.entries[i].entry);
+    else moi_model_tensor_st(t, &f->st.entries[i]);
+}
+
+/* Whether there is one of that name; t may be NULL. */
+static int moi_model_tensors_find(
+    const moi_model_tensors *f, const char *name, moi_model_tensor *t) {
+    moi_model_tensor none;
+    if (!t) t = &none;
+    if (f->format == MO_MODEL_FILE_GGUF) {
+        const mo_gguf_entry *e = mo_gguf_find(&f->gguf, name);
+        if (e) moi_model_tensor_gguf(t, e);
+        return e != NULL;
+    }
+    const mo_safetensors_entry *e = NULL;
+    if (f->format == MO_MODEL_FILE_SHARDS) {
+        const mo_safetensors_shards_entry *s = mo_safetensors_shards_find(&f->shards, name);
+        if (s) e = s->entry;
+    } else e = mo_safetensors_find(&f->st, name);
+    if (e) moi_model_tensor_st(t, e);
+    return e != NULL;
+}
+
+static mo_status moi_model_tensors_open(moi_model_tensors *f, const char *path) {
+    const moi_model_reading *r = f->reading;
+    mo_safetensors_desc desc;
+    mo_gguf_desc gguf;
+    desc.allocator = r->allocator;
+    desc.log = r->log;
+    if (f->format == MO_MODEL_FILE_SHARDS)
+        return mo_safetensors_shards_open(&f->shards, path, &desc);
+    if (f->format == MO_MODEL_FILE_SAFETENSORS) return mo_safetensors_open(&f->st, path, &desc);
+    memset(&gguf, 0, sizeof gguf);
+    gguf.allocator = r->allocator;
+    gguf.log = r->log;
+    return mo_gguf_open(&f->gguf, path, &gguf);
+}
+
+static void moi_model_tensors_close(moi_model_tensors *f) {
+    mo_safetensors_shards_close(&f->shards);
+    mo_safetensors_close(&f->st);
+    mo_gguf_close(&f->gguf);
+}
+
+/* Types in the order in which they come. There are fewer of them than there is room. */
+static void moi_model_tensors_count(const moi_model_tensors *f, mo_model_file_info *info) {
+    const size_t n = moi_model_tensors_n(f);
+    for (size_t i = 0; i < n; i++) {
+        moi_model_tensor t;
+        size_t k = 0;
+        moi_model_tensors_get(f, i, &t);
+        while (k < info->n_types && strcmp(info->types[k].name, t.type) != 0) k++;
+        if (k == MO_MODEL_FILE_TYPES) continue;
+        if (k == info->n_types) info->types[info->n_types++].name = t.type;
+        info->types[k].n_tensors++;
+        info->types[k].numbers += t.numbers;
+        info->types[k].bytes += t.bytes;
+        info->numbers += t.numbers;
+        info->bytes += t.bytes;
+    }
+}
+
+/* ---- sizes of shapes ------------------------------------------------------------------------ */
+
+static mo_status moi_model_need(
+    const moi_model_tensors *f, const char *name, size_t n_dims, moi_model_tensor *t) {
+    const moi_model_reading *r = f->reading;
+    if (!moi_model_tensors_find(f, name, t))
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT, "tensor '%s' is missing", name);
+    if (t->n_dims != n_dims || t->numbers == 0 || t->dims[0] > moi_model_most ||
+        t->dims[1] > moi_model_most)
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT,
+            "tensor '%s' has %llu dimensions and %llu numbers, not a shape that fits", name,
+            (unsigned long long)t->n_dims, (unsigned long long)t->numbers);
+    return MO_OK;
+}
+
+/* "h.0.ln_1.weight" and the like, with what stands before it. */
+static const char *moi_model_block_name(
+    const moi_model_tensors *f, size_t layer, const char *part, char *name) {
+    const size_t n = strlen(f->prefix);
+    memcpy(name, f->prefix, n);
+    mo_model_block_name(
+        mo_model_layout_of(&f->reading->model), layer, part, name + n, MOI_MODEL_NAME_SIZE - n);
+    return name;
+}
+
+static size_t moi_model_count_layers(const moi_model_tensors *f, const char *part) {
+    char name[MOI_MODEL_NAME_SIZE];
+    size_t n = 0;
+    while (n < MOI_MODEL_LAYERS_MOST &&
+        moi_model_tensors_find(f, moi_model_block_name(f, n, part, name), NULL))
+        n++;
+    return n;
+}
+
+/* A number in the metadata of a file of train_gpt; 0 where it is not there. */
+static mo_status moi_model_metadata(const moi_model_tensors *f, const char *key, size_t *number) {
+    const moi_model_reading *r = f->reading;
+    char shown[MOI_ST_NAME_SIZE];
+    moi_json j;
+    uint64_t value = 0;
+    *number = 0;
+    if (f->format != MO_MODEL_FILE_SAFETENSORS) return MO_OK;
+    const char *text = mo_safetensors_metadata(&f->st, key);
+    if (!text) return MO_OK;
+    memset(&j, 0, sizeof j);
+    j.text = text;
+    j.size = strlen(text);
+    if (!moi_json_u64(&j, &value) || !moi_json_end(&j) || value == 0 || value > moi_model_most)
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT, "metadata '%s' is '%s', not a size",
+            key, moi_st_printable_name(text, shown));
+    *number = (size_t)value;
+    return MO_OK;
+}
+
+/* Heads, which no shape tells: the metadata, else a guess. rows: of the matrix of queries. */
+static mo_status moi_model_heads(moi_model_tensors *f, uint64_t rows) {
+    moi_model_reading *r = f->reading;
+    mo_status status = moi_model_metadata(f, "memopt.heads", &r->model.heads);
+    if (status != MO_OK || r->model.heads != 0) return status;
+    r->model.heads = rows % MOI_MODEL_HEAD_SIZE == 0 ? (size_t)(rows / MOI_MODEL_HEAD_SIZE) : 1;
+    r->info.heads_unsure = 1;
+    moi_log(&r->log, MO_LOG_WARN,
+        "%s: heads are not in the file: taken as %zu of %llu channels (a config.json beside it "
+        "says "
+        "them)",
+        r->path, r->model.heads, (unsigned long long)rows / r->model.heads);
+    return MO_OK;
+}
+
+static mo_status moi_model_read_gpt2(moi_model_tensors *f) {
+    mo_model *m = &f->reading->model;
+    char name[MOI_MODEL_NAME_SIZE];
+    moi_model_tensor positions, mlp;
+    snprintf(name, sizeof name, "%swpe.weight", f->prefix);
+    mo_status status = moi_model_need(f, name, 2, &positions);
+    if (status != MO_OK) return status;
+    moi_model_block_name(f, 0, "mlp.c_fc.weight", name);
+    status = moi_model_need(f, name, 2, &mlp);
+    if (status != MO_OK) return status;
+    m->positions = f->reading->info.context = (size_t)positions.dims[0];
+    m->hidden = (size_t)mlp.dims[1];
+    m->layers = moi_model_count_layers(f, "mlp.c_fc.weight");
+    return moi_model_heads(f, m->channels);
+}
+
+static mo_status moi_model_kv_heads(moi_model_tensors *f, uint64_t q_rows, uint64_t k_rows) {
+    const moi_model_reading *r = f->reading;
+    mo_model *m = &f->reading->model;
+    if (q_rows % m->heads == 0) m->head_size = (size_t)(q_rows / m->heads);
+    if (m->head_size == 0 || k_rows % m->head_size != 0)
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT,
+            "%llu channels of queries and %llu of keys are no heads of the %zu that there are",
+            (unsigned long long)q_rows, (unsigned long long)k_rows, m->heads);
+    m->kv_heads = (size_t)(k_rows / m->head_size);
+    return MO_OK;
+}
+
+static mo_status moi_model_read_llama(moi_model_tensors *f) {
+    const moi_model_reading *r = f->reading;
+    mo_model *m = &f->reading->model;
+    char name[MOI_MODEL_NAME_SIZE];
+    moi_model_tensor q, k, gate;
+    if (moi_model_tensors_find(f, "model.layers.0.mlp.gate.weight", NULL) ||
+        moi_model_tensors_find(f, "model.layers.0.block_sparse_moe.gate.weight", NULL))
+        return moi_file_fail(&r->log, r->path, MO_E_UNSUPPORTED,
+            "tensors of a mixture of experts: they are not supported");
+    mo_status status =
+        moi_model_need(f, moi_model_block_name(f, 0, "mlp.gate_proj.weight", name), 2, &gate);
+    if (status == MO_OK)
+        status =
+            moi_model_need(f, moi_model_block_name(f, 0, "self_attn.q_proj.weight", name), 2, &q);
+    if (status == MO_OK)
+        status =
+            moi_model_need(f, moi_model_block_name(f, 0, "self_attn.k_proj.weight", name), 2, &k);
+    if (status == MO_OK) status = moi_model_heads(f, q.dims[0]);
+    if (status != MO_OK) return status;
+    m->hidden = (size_t)gate.dims[0];
+    m->layers = moi_model_count_layers(f, "mlp.gate_proj.weight");
+    m->qkv_bias =
+        moi_model_tensors_find(f, moi_model_block_name(f, 0, "self_attn.q_proj.bias", name), NULL);
+    return moi_model_kv_heads(f, q.dims[0], k.dims[0]);
+}
+
+/* The sizes of safetensors, whose names say the architecture. */
+static mo_status moi_model_read_shapes(moi_model_tensors *f) {
+    moi_model_reading *r = f->reading;
+    moi_model_tensor embedding;
+    size_t share = 0;
+    const int llama = moi_model_tensors_find(f, "model.embed_tokens.weight", NULL);
+    f->prefix = moi_model_tensors_find(f, "transformer.wte.weight", NULL) ? "transformer." : "";
+    mo_status status = moi_model_need(f,
+        llama            ? "model.embed_tokens.weight"
+            : *f->prefix ? "transformer.wte.weight"
+                         : "wte.weight",
+        2, &embedding);
+    if (status != MO_OK) return status;
+    r->model.arch = llama ? MO_MODEL_LLAMA : MO_MODEL_GPT2;
+    r->model.vocab = (size_t)embedding.dims[0];
+    r->model.channels = (size_t)embedding.dims[1];
+    r->model.untied_head = moi_model_tensors_find(f, "lm_head.weight", NULL);
+    snprintf(r->info.kind, sizeof r->info.kind, "%s", llama ? "llama" : "gpt2");
+    status = llama ? moi_model_read_llama(f) : moi_model_read_gpt2(f);
+    if (status == MO_OK) status = moi_model_metadata(f, "memopt.share", &share);
+    if (status != MO_OK) return status;
+    r->model.share = share;
+    if (share > 1 && share <= moi_model_most / r->model.layers) r->model.layers *= share;
+    return moi_model_file_complete(r);
+}
+
+/* What a config.json says has to be what the tensors are. */
+static mo_status moi_model_check_shapes(moi_model_tensors *f) {
+    const moi_model_reading *r = f->reading;
+    const mo_model *m = &r->model;
+    char name[MOI_MODEL_NAME_SIZE];
+    const int llama = m->arch == MO_MODEL_LLAMA;
+    moi_model_tensor embedding;
+    f->prefix = moi_model_tensors_find(f, "transformer.wte.weight", NULL) ? "transformer." : "";
+    if (llama) snprintf(name, sizeof name, "model.embed_tokens.weight");
+    else snprintf(name, sizeof name, "%swte.weight", f->prefix);
+    const mo_status status = moi_model_need(f, name, 2, &embedding);
+    if (status != MO_OK) return status;
+    if (embedding.dims[0] != m->vocab || embedding.dims[1] != m->channels)
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT,
+            "tensor '%s' is [%llu, %llu], but config.json has [%zu, %zu]", name,
+            (unsigned long long)embedding.dims[0], (unsigned long long)embedding.dims[1], m->vocab,
+            m->channels);
+    const size_t layers =
+        moi_model_count_layers(f, llama ? "mlp.down_proj.weight" : "mlp.c_fc.weight");
+    if (layers != m->layers)
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT,
+            "tensors of %zu layers, but config.json has %zu", layers, m->layers);
+    return MO_OK;
+}
+
+/* ---- GGUF ----------------------------------------------------------------------------------- */
+
+/* The size under "ARCHITECTURE.name"; a missing one is 0, or an error. */
+static void moi_model_gguf_size(
+    const moi_model_tensors *f, const char *name, int needed, size_t *size, mo_status *status) {
+    const moi_model_reading *r = f->reading;
+    char key[MOI_MODEL_NAME_SIZE];
+    uint64_t value = 0;
+    if (*status != MO_OK) return;
+    snprintf(key, sizeof key, "%s.%s", r->info.kind, name);
+    *status = mo_gguf_u64(&f->gguf, key, &value);
+    if (*status == MO_E_NOT_FOUND && !needed) *status = MO_OK;
+    else if (*status == MO_E_NOT_FOUND)
+        *status = moi_file_fail(&r->log, r->path, MO_E_FORMAT, "key '%s' is missing", key);
+    else if (*status == MO_OK && (value > moi_model_most || (needed && value == 0)))
+        *status = moi_file_fail(&r->log, r->path, MO_E_FORMAT, "key '%s' is %llu, not a size", key,
+            (unsigned long long)value);
+    if (*status == MO_OK) *size = (size_t)value;
+}
+
+static mo_status moi_model_gguf_keys(moi_model_tensors *f) {
+    moi_model_reading *r = f->reading;
+    mo_model *m = &r->model;
+    mo_status status = MO_OK;
+    char key[MOI_MODEL_NAME_SIZE];
+    size_t experts = 0;
+    moi_model_gguf_size(f, "expert_count", 0, &experts, &status);
+    if (status == MO_OK && experts > 1)
+        return moi_file_fail(&r->log, r->path, MO_E_UNSUPPORTED,
+            "architecture '%s' with %zu experts: mixtures of experts are not supported",
+            r->info.kind, experts);
+    moi_model_gguf_size(f, "block_count", 1, &m->layers, &status);
+    moi_model_gguf_size(f, "embedding_length", 1, &m->channels, &status);
+    moi_model_gguf_size(f, "feed_forward_length", 1, &m->hidden, &status);
+    moi_model_gguf_size(f, "attention.head_count", 1, &m->heads, &status);
+    moi_model_gguf_size(f, "attention.head_count_kv", 0, &m->kv_heads, &status);
+    moi_model_gguf_size(f, "attention.key_length", 0, &m->head_size, &status);
+    moi_model_gguf_size(f, "context_length", 0, &r->info.context, &status);
+    if (status != MO_OK) return status;
+    snprintf(key, sizeof key, "%s.rope.freq_base", r->info.kind);
+    if (mo_gguf_find_key(&f->gguf, key)) status = mo_gguf_f64(&f->gguf, key, &r->info.rope_theta);
+    return status;
+}
+
+static mo_status moi_model_read_gguf(moi_model_tensors *f) {
+    moi_model_reading *r = f->reading;
+    mo_model *m = &r->model;
+    moi_model_tensor t;
+    const char *architecture = mo_gguf_string(&f->gguf, "general.architecture");
+    if (!architecture)
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT, "general.architecture is missing");
+    moi_printable(architecture, strlen(architecture), r->info.kind, sizeof r->info.kind);
+    const int gpt2 = strcmp(architecture, "gpt2") == 0;
+    if (!gpt2 && strcmp(architecture, "llama") != 0 && strcmp(architecture, "qwen2") != 0)
+        return moi_file_fail(&r->log, r->path, MO_E_UNSUPPORTED,
+            "architecture '%s' is not supported: gpt2, llama and qwen2 are", r->info.kind);
+    m->arch = gpt2 ? MO_MODEL_GPT2 : MO_MODEL_LLAMA;
+    mo_status status = moi_model_gguf_keys(f);
+    if (status == MO_OK) status = moi_model_need(f, "token_embd.weight", 2, &t);
+    if (status != MO_OK) return status;
+    m->vocab = (size_t)t.dims[0];
+    if (t.dims[1] != m->channels)
+        return moi_file_fail(&r->log, r->path, MO_E_FORMAT,
+            "tensor 'token_embd.weight' has rows of %llu, but embedding_length is %zu",
+            (unsigned long long)t.dims[1], m->channels);
+    m->untied_head = moi_model_tensors_find(f, "output.weight", NULL);
+    m->qkv_bias = !gpt2 && moi_model_tensors_find(f, "blk.0.attn_q.bias", NULL);
+    if (gpt2) {
+        status = moi_model_need(f, "position_embd.weight", 2, &t);
+        if (status != MO_OK) return status;
+        m->positions = (size_t)t.dims[0];
+    }
+    return moi_model_file_complete(r);
+}
+
+/* ---- files and folders ---------------------------------------------------------------------- */
+
+static int moi_model_ends_with(const char *text, const char *end) {
+    const size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && strcmp(text + n - n_end, end) == 0;
+}
+
+/* Whether a file begins with GGUF's magic; what cannot be read is left to who reads it next. */
+static int moi_model_is_gguf(const char *path) {
+    intptr_t file;
+    uint64_t size = 0;
+    char magic[4] = {0, 0, 0, 0};
+    if (moi_file_open(path, &file, &size)) return 0;
+    const int read = size >= sizeof magic && moi_file_read(file, 0, magic, sizeof magic) == 0;
+    moi_file_close(file);
+    return read && memcmp(magic, "GGUF", sizeof magic) == 0;
+}
+
+static mo_model_file_format moi_model_file_format_of(const char *path) {
+    if (moi_model_is_gguf(path)) return MO_MODEL_FILE_GGUF;
+    if (moi_model_ends_with(path, ".index.json")) return MO_MODEL_FILE_SHARDS;
+    return moi_model_ends_with(path, ".json") ? MO_MODEL_FILE_CONFIG : MO_MODEL_FILE_SAFETENSORS;
+}
+
+/* name in the folder that the first n bytes of path are; 1 where it is a file, 0 where not. */
+static int moi_model_beside(const char *path, size_t n, const char *name, char *found) {
+    intptr_t file;
+    uint64_t size;
+    const size_t slash = n > 0 && path[n - 1] != '/', n_name = strlen(name) + 1;
+    if (n >= MOI_FILE_PATH_SIZE || n + slash + n_name > MOI_FILE_PATH_SIZE) return 0;
+    memcpy(found, path, n);
+    found[n] = '/';
+    memcpy(found + n + slash, name, n_name);
+    if (moi_file_open(found, &file, &size)) return 0;
+    moi_file_close(file);
+    return 1;
+}
+
+static mo_status moi_model_read_text(moi_model_reading *r, const char *path) {
+    char *text = NULL;
+    size_t size = 0;
+    mo_status status = moi_input_text(path, &r->allocator, &r->log, &text, &size);
+    r->path = path;
+    if (status == MO_OK) status = moi_config_read(r, text, size);
+    moi_free_array(&r->allocator, text, size, 1);
+    return status;
+}
+
+/* Weights at path; config: a config.json that has the sizes, NULL = the tensors have them. */
+static mo_status moi_model_read_weights(
+    moi_model_reading *r, const char *path, mo_model_file_format format, const char *config) {
+    moi_model_tensors f;
+    mo_status status = config ? moi_model_read_text(r, config) : MO_OK;
+    if (status != MO_OK) return status;
+    memset(&f, 0, sizeof f);
+    f.reading = r;
+    f.format = format;
+    f.prefix = "";
+    r->path = path;
+    r->info.format = format;
+    status = moi_model_tensors_open(&f, path);
+    if (status == MO_OK && format == MO_MODEL_FILE_GGUF) status = moi_model_read_gguf(&f);
+    else if (status == MO_OK)
+        status = config ? moi_model_check_shapes(&f) : moi_model_read_shapes(&f);
+    if (status == MO_OK) moi_model_tensors_count(&f, &r->info);
+    moi_model_tensors_close(&f);
+    return status;
+}
+
+static mo_status moi_model_read_folder(moi_model_reading *r, const char *path) {
+    char config[MOI_FILE_PATH_SIZE], weights[MOI_FILE_PATH_SIZE];
+    const size_t n = strlen(path);
+    const int has_config = moi_model_beside(path, n, "config.json", config);
+    if (moi_model_beside(path, n, "model.safetensors.index.json", weights))
+        return moi_model_read_weights(r, weights, MO_MODEL_FILE_SHARDS, has_config ? config : NULL);
+    if (moi_model_beside(path, n, "model.safetensors", weights))
+        return moi_model_read_weights(
+            r, weights, MO_MODEL_FILE_SAFETENSORS, has_config ? config : NULL);
+    if (has_config) return moi_model_read_text(r, config);
+    return moi_file_fail(&r->log, path, MO_E_NOT_FOUND,
+        "neither config.json nor model.safetensors.index.json nor model.safetensors in it");
+}
+
+static mo_status moi_model_read_file(moi_model_reading *r, const char *path) {
+    char config[MOI_FILE_PATH_SIZE];
+    const mo_model_file_format format = moi_model_file_format_of(path);
+    if (format == MO_MODEL_FILE_CONFIG) return moi_model_read_text(r, path);
+    const int has_config = format != MO_MODEL_FILE_GGUF &&
+        moi_model_beside(path, moi_file_folder(path), "config.json", config);
+    return moi_model_read_weights(r, path, format, has_config ? config : NULL);
+}
+
+mo_status mo_model_read(
+    mo_model *model, mo_model_file_info *info, const char *path, const mo_model_file_desc *desc) {
+    moi_model_reading r;
+    if (!model || !path) return MO_E_INVALID;
+    moi_model_reading_begin(&r, path, desc);
+    const mo_status status =
+        moi_file_is_folder(path) ? moi_model_read_folder(&r, path) : moi_model_read_file(&r, path);
+    if (status != MO_OK) return status;
+    *model = r.model;
+    if (info) *info = r.info;
+    return MO_OK;
+}
+/* mo_footprint.c - see mo_footprint.h. */
+
+enum {
+    MOI_FOOTPRINT_CODED = 4096, /* smaller tensors keep fp32 states */
+    MOI_FOOTPRINT_NF4_BLOCK = 64,
+    MOI_FOOTPRINT_NESTED_BLOCK = 256,
+    MOI_FOOTPRINT_8BIT_BLOCK = 256,
+    MOI_FOOTPRINT_4BIT_BLOCK = 128
+};
+
+/* One estimate while it is made. */
+typedef struct moi_footprint {
+    const mo_model *m;
+    mo_footprint_desc d; /* complete */
+    mo_footprint f;
+    uint64_t h, q, k, hidden, wide; /* widths; wide: m f */
+    uint64_t tokens, e;             /* s b; bytes of compute */
+    size_t temporary;               /* from this line on they take turns with logits */
+    int failed;                     /* something did not fit 64 bits */
+} moi_footprint;
+
+typedef unsigned long long moi_footprint_n; /* for printf */
+
+static uint64_t moi_footprint_mul(moi_footprint *x, uint64_t a, uint64_t b) {
+    if (a != 0 && b > UINT64_MAX / a) x->failed = 1;
+    return a * b;
+}
+
+static uint64_t moi_footprint_add(moi_footprint *x, uint64_t a, uint64_t b) {
+    if (b > UINT64_MAX - a) x->failed = 1;
+    return a + b;
+}
+
+static uint64_t moi_footprint_up(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
+
+/* A line with its formula so far, to be counted. */
+MOI_PRINTF(4)
+static mo_footprint_line *moi_footprint_put(
+    moi_footprint *x, const char *name, uint64_t bytes, const char *format, ...) {
+    mo_footprint_line *line = &x->f.lines[x->f.n++];
+    va_list args;
+    line->name = name;
+    line->bytes = bytes;
+    va_start(args, format);
+    vsnprintf(line->formula, sizeof line->formula, format, args);
+    va_end(args);
+    return line;
+}
+
+/* What a stage of ZeRO splits over the devices. */
+static void moi_footprint_split(moi_footprint *x, mo_footprint_line *line, int is_split) {
+    const size_t n = strlen(line->formula);
+    if (!is_split || x->d.devices == 1) return;
+    line->bytes = moi_footprint_up(line->bytes, x->d.devices);
+    snprintf(line->formula + n, sizeof line->formula - n, ", / %llu devices",
+        (moi_footprint_n)x->d.devices);
+}
+
+/* ---- formats -------------------------------------------------------------------------------- */
+
+static const char *const moi_footprint_formats[MO_FOOTPRINT_FORMAT_COUNT] = {
+    "default", "f32", "bf16", "f16", "int8", "nf4", "nf4-plain", "gguf"};
+
+const char *mo_footprint_format_name(mo_footprint_format format) {
+    return format > MO_FOOTPRINT_DEFAULT && format < MO_FOOTPRINT_FORMAT_COUNT
+        ? moi_footprint_formats[format]
+        : "?";
+}
+
+mo_footprint_format mo_footprint_format_find(const char *name, mo_gguf_type *gguf) {
+    char upper[32];
+    size_t n = 0;
+    if (!name) return MO_FOOTPRINT_FORMAT_COUNT;
+    for (int i = MO_FOOTPRINT_F32; i < MO_FOOTPRINT_GGUF; i++)
+        if (strcmp(name, moi_footprint_formats[i]) == 0) return (mo_footprint_format)i;
+    for (; name[n] && n + 1 < sizeof upper; n++)
+        upper[n] = (char)(name[n] >= 'a' && name[n] <= 'z' ? name[n] - 'a' + 'A' : name[n]);
+    upper[n] = '\0';
+    const mo_gguf_type type = mo_gguf_type_find(upper);
+    if (name[n] || type == MO_GGUF_TYPE_COUNT) return MO_FOOTPRINT_FORMAT_COUNT;
+    if (gguf) *gguf = type;
+    return MO_FOOTPRINT_GGUF;
+}
+
+static int moi_footprint_is_float(mo_footprint_format format) {
+    return format >= MO_FOOTPRINT_F32 && format <= MO_FOOTPRINT_F16;
+}
+
+/* The name of the weights' format, of GGUF's the type's. */
+static const char *moi_footprint_weights_name(const moi_footprint *x) {
+    return x->d.weights == MO_FOOTPRINT_GGUF ? mo_gguf_type_name(x->d.gguf)
+                                             : mo_footprint_format_name(x->d.weights);
+}
+
+static uint64_t moi_footprint_width(mo_footprint_format format) {
+    return format == MO_FOOTPRINT_F32 ? 4 : format == MO_FOOTPRINT_INT8 ? 1 : 2;
+}
+
+static uint64_t moi_footprint_bytes(
+    moi_footprint *x, mo_footprint_format format, uint64_t n, uint64_t rows) {
+    const uint64_t blocks = moi_footprint_up(n, MOI_FOOTPRINT_NF4_BLOCK);
+    const mo_gguf_type type = x->d.gguf;
+    switch (format) {
+    case MO_FOOTPRINT_INT8: return n + 4 * rows;
+    case MO_FOOTPRINT_NF4:
+        return moi_footprint_up(n, 2) + blocks +
+            4 * moi_footprint_up(blocks, MOI_FOOTPRINT_NESTED_BLOCK);
+    case MO_FOOTPRINT_NF4_PLAIN: return moi_footprint_up(n, 2) + 4 * blocks;
+    case MO_FOOTPRINT_GGUF:
+        return moi_footprint_mul(
+            x, moi_footprint_up(n, mo_gguf_type_block(type)), mo_gguf_type_bytes(type));
+    default: return moi_footprint_mul(x, n, moi_footprint_width(format));
+    }
+}
+
+/* ---- tensors -------------------------------------------------------------------------------- */
+
+typedef enum moi_footprint_place {
+    MOI_FOOTPRINT_BLOCK, /* part of a block */
+    MOI_FOOTPRINT_WORDS, /* embedding and head */
+    MOI_FOOTPRINT_OTHER
+} moi_footprint_place;
+
+/* Numbers and bytes by where they are: in the format of the weights, or the rest's. */
+typedef struct moi_footprint_tally {
+    uint64_t n, bytes, n_rest, rest_bytes;
+    uint64_t n_coded, blocks, n_plain; /* of states */
+    uint64_t in_block, block_bytes;    /* of one block */
+} moi_footprint_tally;
+
+static mo_footprint_format moi_footprint_format_of(
+    const moi_footprint *x, moi_footprint_place place, uint64_t columns) {
+    const mo_footprint_format format = x->d.weights;
+    if (moi_footprint_is_float(format)) return format;
+    if (columns != 0 && place == MOI_FOOTPRINT_BLOCK) return format;
+    if (format != MO_FOOTPRINT_GGUF) return x->d.rest;
+    return columns != 0 && place == MOI_FOOTPRINT_WORDS ? format : MO_FOOTPRINT_F32;
+}
+
+/* States of `times` tensors of n numbers. */
+static void moi_footprint_count_states(
+    moi_footprint *x, moi_footprint_tally *t, uint64_t n, uint64_t times) {
+    const mo_footprint_optim optim = x->d.optim;
+    const int coded = n >= MOI_FOOTPRINT_CODED &&
+        (optim == MO_FOOTPRINT_ADAM_8BIT || optim == MO_FOOTPRINT_ADAM_4BIT);
+    const uint64_t block =
+        optim == MO_FOOTPRINT_ADAM_8BIT ? MOI_FOOTPRINT_8BIT_BLOCK : MOI_FOOTPRINT_4BIT_BLOCK;
+    uint64_t *to = coded ? &t->n_coded : &t->n_plain;
+    *to = moi_footprint_add(x, *to, moi_footprint_mul(x, n, times));
+    if (coded) t->blocks += moi_footprint_up(n, block) * times;
+}
+
+/* columns: 0 for a vector. */
+static void moi_footprint_count(moi_footprint *x, moi_footprint_tally *t, moi_footprint_place place,
+    uint64_t rows, uint64_t columns, uint64_t times) {
+    const mo_footprint_format format = moi_footprint_format_of(x, place, columns);
+    const uint64_t n = moi_footprint_mul(x, rows, columns ? columns : 1);
+    const uint64_t bytes = moi_footprint_bytes(x, format, n, rows);
+    const int rest = format != x->d.weights;
+    uint64_t *to_n = rest ? &t->n_rest : &t->n, *to = rest ? &t->rest_bytes : &t->bytes;
+    *to_n = moi_footprint_add(x, *to_n, moi_footprint_mul(x, n, times));
+    *to = moi_footprint_add(x, *to, moi_footprint_mul(x, bytes, times));
+    if (place == MOI_FOOTPRINT_BLOCK) t->in_block += n, t->block_bytes += bytes;
+    if (!x->d.infer && x->d.lora_rank == 0) moi_footprint_count_states(x, t, n, times);
+}
+
+static moi_footprint_tally moi_footprint_count_all(moi_footprint *x) {
+    const mo_model *m = x->m;
+    const mo_model_layout *layout = mo_model_layout_of(m);
+    moi_footprint_tally t;
+    memset(&t, 0, sizeof t);
+    moi_footprint_count(x, &t, MOI_FOOTPRINT_WORDS, m->vocab, x->h, m->untied_head ? 2 : 1);
+    if (layout->positions) moi_footprint_count(x, &t, MOI_FOOTPRINT_OTHER, m->positions, x->h, 1);
+    for (size_t i = 0; i < layout->n_params; i++)
+        moi_footprint_count(x, &t, MOI_FOOTPRINT_BLOCK, mo_model_size(m, layout->params[i].rows),
+            mo_model_size(m, layout->params[i].columns), m->layers / m->share);
+    moi_footprint_count(x, &t, MOI_FOOTPRINT_OTHER, x->h, 0, mo_model_n_norm_params(layout));
+    return t;
+}
+
+/* ---- adapters ------------------------------------------------------------------------------- */
+
+/* Whether matrix i of a block has an adapter. */
+static int moi_footprint_is_target(const moi_footprint *x, size_t i) {
+    const mo_model_layout *layout = mo_model_layout_of(x->m);
+    const mo_model_block_part *qkv = &layout->parts[MO_MODEL_TO_QKV];
+    const size_t last = layout->parts[MO_MODEL_PROJECT].first;
+    if (layout->params[i].columns == MO_MODEL_WIDTH_NONE) return 0;
+    if (x->d.lora_targets == MO_FOOTPRINT_ALL_MATRICES) return 1;
+    const int is_qkv = i >= qkv->first && i < qkv->first + qkv->n;
+    if (x->d.lora_targets == MO_FOOTPRINT_ATTENTION) return is_qkv || i == last;
+    return is_qkv && (qkv->n == 1 || i != qkv->first + 1);
+}
+
+/* Numbers of all adapters; n: how many a block has. */
+static uint64_t moi_footprint_adapters(moi_footprint *x, moi_footprint_tally *t, uint64_t *n) {
+    const mo_model_layout *layout = mo_model_layout_of(x->m);
+    const uint64_t rank = x->d.lora_rank, blocks = x->m->layers / x->m->share;
+    uint64_t all = 0;
+    *n = 0;
+    for (size_t i = 0; rank != 0 && i < layout->n_params; i++) {
+        if (!moi_footprint_is_target(x, i)) continue;
+        const uint64_t rows = mo_model_size(x->m, layout->params[i].rows);
+        const uint64_t columns = mo_model_size(x->m, layout->params[i].columns);
+        const uint64_t a = moi_footprint_mul(x, rank, rows);
+        const uint64_t b = moi_footprint_mul(x, rank, columns);
+        moi_footprint_count_states(x, t, a, blocks);
+        moi_footprint_count_states(x, t, b, blocks);
+        all = moi_footprint_add(x, all, moi_footprint_mul(x, moi_footprint_add(x, a, b), blocks));
+        ++*n;
+    }
+    return all;
+}
+
+/* ---- what stays ----------------------------------------------------------------------------- */
+
+static void moi_footprint_put_weights(moi_footprint *x, const moi_footprint_tally *t) {
+    const uint64_t bytes = moi_footprint_add(x, t->bytes, t->rest_bytes);
+    mo_footprint_line *line = moi_footprint_is_float(x->d.weights)
+        ? moi_footprint_put(x, "weights", bytes, "N w = %llu x %llu (%s)", (moi_footprint_n)t->n,
+              (moi_footprint_n)moi_footprint_width(x->d.weights), moi_footprint_weights_name(x))
+        : moi_footprint_put(x, "weights", bytes,
+              "N w = %llu in %s of %.4f bytes + %llu others of %llu bytes", (moi_footprint_n)t->n,
+              moi_footprint_weights_name(x), (double)t->bytes / (double)(t->n ? t->n : 1),
+              (moi_footprint_n)t->n_rest,
+              (moi_footprint_n)(t->n_rest ? t->rest_bytes / t->n_rest : 0));
+    moi_footprint_split(x, line, x->d.infer || x->d.zero == 3);
+}
+
+static void moi_footprint_put_states(moi_footprint *x, const moi_footprint_tally *t) {
+    const uint64_t codes = x->d.optim == MO_FOOTPRINT_ADAM_8BIT ? 2 : 1;
+    mo_footprint_line *line;
+    if (x->d.optim == MO_FOOTPRINT_ADAM_F32)
+        line = moi_footprint_put(x, "optimizer", moi_footprint_mul(x, 8, t->n_plain),
+            "8 N_t = 8 x %llu (fp32 m and v)", (moi_footprint_n)t->n_plain);
+    else if (x->d.optim == MO_FOOTPRINT_ADAM_BF16)
+        line = moi_footprint_put(x, "optimizer", moi_footprint_mul(x, 4, t->n_plain),
+            "4 N_t = 4 x %llu (bf16 m and v)", (moi_footprint_n)t->n_plain);
+    else
+        line = moi_footprint_put(x, "optimizer",
+            moi_footprint_add(x, moi_footprint_mul(x, codes, t->n_coded) + 8 * t->blocks,
+                moi_footprint_mul(x, 8, t->n_plain)),
+            "%llu N_t + 8 blocks = %llu x %llu + 8 x %llu, + 8 x %llu of small tensors",
+            (moi_footprint_n)codes, (moi_footprint_n)codes, (moi_footprint_n)t->n_coded,
+            (moi_footprint_n)t->blocks, (moi_footprint_n)t->n_plain);
+    moi_footprint_split(x, line, x->d.zero >= 1);
+}
+
+/* The largest block or the embedding is whole on every device for a moment, with its gradient. */
+static void moi_footprint_put_gathered(moi_footprint *x, const moi_footprint_tally *t) {
+    const uint64_t words = moi_footprint_mul(x, x->m->vocab, x->h);
+    const uint64_t words_bytes = moi_footprint_bytes(
+        x, moi_footprint_format_of(x, MOI_FOOTPRINT_WORDS, x->h), words, x->m->vocab);
+    const int is_words = words_bytes > t->block_bytes;
+    const uint64_t n = is_words ? words : t->in_block;
+    const uint64_t bytes = is_words ? words_bytes : t->block_bytes;
+    const uint64_t g = x->d.lora_rank ? 0 : moi_footprint_width(x->d.gradients);
+    if (x->d.zero != 3 || x->d.devices == 1) return;
+    moi_footprint_put(x, "gathered", moi_footprint_add(x, bytes, moi_footprint_mul(x, g, n)),
+        "%s's weights + g n = %llu + %llu x %llu", is_words ? "embedding" : "block",
+        (moi_footprint_n)bytes, (moi_footprint_n)g, (moi_footprint_n)n);
+}
+
+static void moi_footprint_put_training(moi_footprint *x, moi_footprint_tally *t) {
+    uint64_t per_block = 0;
+    const uint64_t adapters = moi_footprint_adapters(x, t, &per_block);
+    const int lora = x->d.lora_rank != 0;
+    const uint64_t trained = lora ? adapters : x->f.count;
+    const mo_footprint_format format = lora ? x->d.lora_format : x->d.weights;
+    const uint64_t width = moi_footprint_width(x->d.gradients);
+    x->f.trained = trained;
+    if (lora) {
+        const uint64_t w = moi_footprint_width(format);
+        moi_footprint_split(x,
+            moi_footprint_put(x, "adapters", moi_footprint_mul(x, w, adapters),
+                "N_t w = %llu x %llu (rank %llu, %llu a block)", (moi_footprint_n)adapters,
+                (moi_footprint_n)w, (moi_footprint_n)x->d.lora_rank, (moi_footprint_n)per_block),
+            x->d.zero == 3);
+    }
+    if (x->d.master && format != MO_FOOTPRINT_F32)
+        moi_footprint_split(x,
+            moi_footprint_put(x, "master", moi_footprint_mul(x, 4, trained),
+                "4 N_t = 4 x %llu (fp32 copy)", (moi_footprint_n)trained),
+            x->d.zero >= 1);
+    moi_footprint_split(x,
+        moi_footprint_put(x, "gradients", moi_footprint_mul(x, width, trained),
+            "g N_t = %llu x %llu", (moi_footprint_n)width, (moi_footprint_n)trained),
+        x->d.zero >= 2);
+    moi_footprint_put_states(x, t);
+    moi_footprint_put_gathered(x, t);
+}
+
+/* ---- what comes and goes -------------------------------------------------------------------- */
+
+/* e a s^2 b: a matrix of scores. */
+static uint64_t moi_footprint_scores(moi_footprint *x) {
+    const uint64_t rows = moi_footprint_mul(x, x->tokens, x->m->heads);
+    return moi_footprint_mul(x, moi_footprint_mul(x, rows, x->d.seq), x->e);
+}
+
+/* Of one block; scores: with attention's matrices. */
+static uint64_t moi_footprint_block(moi_footprint *x, int scores, uint64_t *elements) {
+    uint64_t ranks = 0;
+    moi_footprint_tally none;
+    memset(&none, 0, sizeof none);
+    (void)moi_footprint_adapters(x, &none, &ranks);
+    const uint64_t n =
+        4 * x->h + 2 * x->q + 2 * x->k + x->wide + moi_footprint_mul(x, ranks, x->d.lora_rank);
+    const uint64_t fixed = (x->m->arch == MO_MODEL_GPT2 ? 16u : 8u) +
+        (x->d.math ? 0 : 4 * (uint64_t)x->m->heads) + (x->d.dropout ? 2 * x->h : 0);
+    uint64_t bytes =
+        moi_footprint_mul(x, x->tokens, moi_footprint_add(x, moi_footprint_mul(x, x->e, n), fixed));
+    if (x->d.math && scores) {
+        const uint64_t matrix = moi_footprint_scores(x);
+        bytes = moi_footprint_add(x, bytes, matrix);
+        if (x->d.dropout) bytes = moi_footprint_add(x, bytes, matrix + matrix / x->e);
+    }
+    *elements = n;
+    return bytes;
+}
+
+static void moi_footprint_put_activations(moi_footprint *x) {
+    const uint64_t layers = x->m->layers;
+    uint64_t n = 0;
+    const int scores = x->d.recompute == MO_FOOTPRINT_KEEP_ALL;
+    const uint64_t block = moi_footprint_block(x, scores, &n);
+    const uint64_t input = moi_footprint_mul(x, moi_footprint_mul(x, x->e, x->tokens), x->h);
+    if (x->d.recompute == MO_FOOTPRINT_FULL) {
+        moi_footprint_put(x, "activations", moi_footprint_mul(x, layers, input),
+            "L e s b h = %llu x %llu x %llu x %llu", (moi_footprint_n)layers, (moi_footprint_n)x->e,
+            (moi_footprint_n)x->tokens, (moi_footprint_n)x->h);
+        x->temporary = x->f.n;
+        moi_footprint_put(x, "recomputed", moi_footprint_block(x, 1, &n),
+            "one block: e s b (4h + 2q + 2k + m f) + ... = %llu x %llu x %llu + ...",
+            (moi_footprint_n)x->e, (moi_footprint_n)x->tokens, (moi_footprint_n)n);
+        return;
+    }
+    moi_footprint_put(x, "activations", moi_footprint_mul(x, layers, block),
+        "L (e s b (4h + 2q + 2k + m f) + %s) = %llu x (%llu x %llu x %llu + %llu)",
+        x->d.math && scores ? "scores, statistics" : "statistics", (moi_footprint_n)layers,
+        (moi_footprint_n)x->e, (moi_footprint_n)x->tokens, (moi_footprint_n)n,
+        (moi_footprint_n)(block - x->e * x->tokens * n));
+    x->temporary = x->f.n;
+}
+
+/* The gradients that a block's backward holds at most. */
+static void moi_footprint_put_backward(moi_footprint *x) {
+    const uint64_t row = x->h + x->wide;
+    uint64_t bytes = moi_footprint_mul(x, moi_footprint_mul(x, x->e, x->tokens), row);
+    if (!x->d.math) {
+        moi_footprint_put(x, "backward", bytes, "e s b (h + m f) = %llu x %llu x %llu",
+            (moi_footprint_n)x->e, (moi_footprint_n)x->tokens, (moi_footprint_n)row);
+        return;
+    }
+    const uint64_t two = moi_footprint_mul(x, 2, moi_footprint_scores(x));
+    const uint64_t less =
+        moi_footprint_mul(x, 6, moi_footprint_mul(x, moi_footprint_mul(x, x->e, x->tokens), x->h));
+    if (two > less && two - less > bytes) bytes = two - less;
+    if (x->d.recompute == MO_FOOTPRINT_SELECTIVE) bytes = moi_footprint_add(x, bytes, two / 2);
+    moi_footprint_put(x, "backward", bytes,
+        "the larger of e s b (h + m f), 2 e a s^2 b - 6 e s b h = %llu x %llu x %llu, %llu - "
+        "%llu%s",
+        (moi_footprint_n)x->e, (moi_footprint_n)x->tokens, (moi_footprint_n)row,
+        (moi_footprint_n)two, (moi_footprint_n)less,
+        x->d.recompute == MO_FOOTPRINT_SELECTIVE ? ", + scores" : "");
+}
+
+/* Logits, and which of them and a block's backward is the peak. */
+static void moi_footprint_put_logits(moi_footprint *x) {
+    const uint64_t vocab = x->m->vocab;
+    const int whole = x->d.chunk == 0 || x->d.chunk >= x->tokens;
+    const uint64_t rows = whole ? x->tokens : (uint64_t)x->d.chunk;
+    const uint64_t head = whole && x->d.lora_rank == 0
+        ? moi_footprint_mul(x, moi_footprint_mul(x, x->e, vocab), x->h)
+        : 0;
+    const uint64_t bytes = moi_footprint_add(
+        x, moi_footprint_mul(x, moi_footprint_mul(x, rows, vocab), 4 + x->e), head);
+    uint64_t others = 0;
+    for (size_t i = x->temporary; i < x->f.n; i++)
+        others = moi_footprint_add(x, others, x->f.lines[i].bytes);
+    for (size_t i = x->temporary; i < x->f.n; i++) x->f.lines[i].apart = bytes > others;
+    mo_footprint_line *line = moi_footprint_put(x, "logits", bytes,
+        "rows V (4 + e) + head's gradient = %llu x %llu x %llu + %llu", (moi_footprint_n)rows,
+        (moi_footprint_n)vocab, (moi_footprint_n)(4 + x->e), (moi_footprint_n)head);
+    line->apart = bytes <= others;
+}
+
+static void moi_footprint_put_inference(moi_footprint *x) {
+    const uint64_t e = moi_footprint_width(x->d.cache), layers = x->m->layers;
+    const uint64_t prompt = moi_footprint_mul(x, x->d.batch, x->d.prompt);
+    const uint64_t up = x->m->arch == MO_MODEL_LLAMA ? 2 * x->hidden : x->hidden;
+    const uint64_t row = 2 * x->h + (x->q + 2 * x->k > up ? x->q + 2 * x->k : up);
+    moi_footprint_put(x, "activations",
+        moi_footprint_mul(x, moi_footprint_mul(x, x->e, prompt), row),
+        "e b p (2h + max(q + 2k, up)) = %llu x %llu x %llu", (moi_footprint_n)x->e,
+        (moi_footprint_n)prompt, (moi_footprint_n)row);
+    moi_footprint_put(x, "logits",
+        moi_footprint_mul(x, 4, moi_footprint_mul(x, x->d.batch, x->m->vocab)),
+        "4 b V = 4 x %llu x %llu", (moi_footprint_n)x->d.batch, (moi_footprint_n)x->m->vocab);
+    moi_footprint_split(x,
+        moi_footprint_put(x, "cache",
+            moi_footprint_mul(
+                x, moi_footprint_mul(x, 2 * layers, x->tokens), moi_footprint_mul(x, x->k, e)),
+            "2 L b s k e = 2 x %llu x %llu x %llu x %llu", (moi_footprint_n)layers,
+            (moi_footprint_n)x->tokens, (moi_footprint_n)x->k, (moi_footprint_n)e),
+        1);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+static mo_status moi_footprint_refuse(const mo_log *log, const char *field, long long value) {
+    moi_log(log, MO_LOG_ERROR, "footprint: %s is %lld", field, value);
+    return MO_E_INVALID;
+}
+
+/* Formats that numbers to compute with can have. */
+static mo_status moi_footprint_check_formats(const mo_footprint_desc *d, const mo_log *log) {
+    const struct {
+        const char *name;
+        mo_footprint_format format;
+    } fields[] = {{"rest", d->rest}, {"compute", d->compute}, {"gradients", d->gradients},
+        {"lora_format", d->lora_format},
+        {"cache", d->cache == MO_FOOTPRINT_INT8 ? MO_FOOTPRINT_DEFAULT : d->cache}};
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].format != MO_FOOTPRINT_DEFAULT && !moi_footprint_is_float(fields[i].format))
+            return moi_footprint_refuse(log, fields[i].name, (long long)fields[i].format);
+    if (d->weights < MO_FOOTPRINT_DEFAULT || d->weights >= MO_FOOTPRINT_FORMAT_COUNT)
+        return moi_footprint_refuse(log, "weights", (long long)d->weights);
+    if (d->weights == MO_FOOTPRINT_GGUF && mo_gguf_type_block(d->gguf) == 0)
+        return moi_footprint_refuse(log, "gguf", (long long)d->gguf);
+    if (d->weights > MO_FOOTPRINT_F16 && !d->infer && d->lora_rank == 0) {
+        moi_log(log, MO_LOG_ERROR, "footprint: weights in %s are trained by adapters alone",
+            mo_footprint_format_name(d->weights));
+        return MO_E_INVALID;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_footprint_check(const mo_footprint_desc *d, const mo_log *log) {
+    if (d->optim < MO_FOOTPRINT_ADAM_F32 || d->optim >= MO_FOOTPRINT_OPTIM_COUNT)
+        return moi_footprint_refuse(log, "optim", (long long)d->optim);
+    if (d->recompute < MO_FOOTPRINT_KEEP_ALL || d->recompute >= MO_FOOTPRINT_RECOMPUTE_COUNT)
+        return moi_footprint_refuse(log, "recompute", (long long)d->recompute);
+    if (d->lora_targets < MO_FOOTPRINT_ALL_MATRICES ||
+        d->lora_targets >= MO_FOOTPRINT_TARGETS_COUNT)
+        return moi_footprint_refuse(log, "lora_targets", (long long)d->lora_targets);
+    if (d->zero < 0 || d->zero > 3) return moi_footprint_refuse(log, "zero", d->zero);
+    if (!(d->slack >= 0 && d->slack <= 10)) {
+        moi_log(log, MO_LOG_ERROR, "footprint: slack is %g, not a share", d->slack);
+        return MO_E_INVALID;
+    }
+    return moi_footprint_check_formats(d, log);
+}
+
+static void moi_footprint_defaults(mo_footprint_desc *d, const mo_model *m) {
+    if (d->weights == MO_FOOTPRINT_DEFAULT) d->weights = MO_FOOTPRINT_F32;
+    if (d->rest == MO_FOOTPRINT_DEFAULT) d->rest = MO_FOOTPRINT_BF16;
+    if (d->compute == MO_FOOTPRINT_DEFAULT)
+        d->compute = d->weights == MO_FOOTPRINT_F32 ? MO_FOOTPRINT_F32 : MO_FOOTPRINT_BF16;
+    if (d->gradients == MO_FOOTPRINT_DEFAULT) d->gradients = d->compute;
+    if (d->cache == MO_FOOTPRINT_DEFAULT) d->cache = d->compute;
+    if (d->lora_format == MO_FOOTPRINT_DEFAULT) d->lora_format = MO_FOOTPRINT_F32;
+    if (d->batch == 0) d->batch = 1;
+    if (d->seq == 0) d->seq = m->arch == MO_MODEL_GPT2 ? m->positions : 2048;
+    if (d->prompt == 0) d->prompt = d->seq;
+    if (d->devices == 0) d->devices = 1;
+}
+
+static void moi_footprint_sizes(moi_footprint *x) {
+    x->h = mo_model_size(x->m, MO_MODEL_WIDTH_CHANNELS);
+    x->q = mo_model_size(x->m, MO_MODEL_WIDTH_QUERY);
+    x->k = mo_model_size(x->m, MO_MODEL_WIDTH_KV);
+    x->hidden = x->m->hidden;
+    x->wide = (x->m->arch == MO_MODEL_GPT2 ? 2 : 3) * x->hidden;
+    x->e = moi_footprint_width(x->d.compute);
+    x->tokens = moi_footprint_mul(x, x->d.batch, x->d.seq);
+}
+
+static void moi_footprint_finish(moi_footprint *x) {
+    const uint64_t runtime = x->d.runtime_bytes;
+    if (runtime > 0)
+        moi_footprint_put(x, "runtime", runtime, "given: %llu", (moi_footprint_n)runtime);
+    for (size_t i = 0; i < x->f.n; i++)
+        if (!x->f.lines[i].apart)
+            x->f.total = moi_footprint_add(x, x->f.total, x->f.lines[i].bytes);
+    if (!(x->d.slack > 0) || x->failed) return;
+    const double slack = x->d.slack * (double)x->f.total;
+    const uint64_t bytes = slack < 9e18 ? (uint64_t)slack : UINT64_MAX;
+    moi_footprint_put(x, "slack", bytes, "%g x %llu", x->d.slack, (moi_footprint_n)x->f.total);
+    x->f.total = moi_footprint_add(x, x->f.total, bytes);
+}
+
+mo_status mo_footprint_estimate(
+    mo_footprint *f, const mo_model *model, const mo_footprint_desc *desc, const mo_log *log) {
+    moi_footprint x;
+    mo_model m;
+    memset(&x, 0, sizeof x);
+    if (!f || !model) return MO_E_INVALID;
+    if (desc) x.d = *desc;
+    m = *model;
+    mo_status status = mo_model_complete(&m, log);
+    if (status == MO_OK) status = moi_footprint_check(&x.d, log);
+    if (status != MO_OK) return status;
+    moi_footprint_defaults(&x.d, &m);
+    if (m.arch == MO_MODEL_GPT2 && x.d.seq > m.positions) {
+        moi_log(log, MO_LOG_ERROR, "footprint: seq is %zu, but the model has %zu positions",
+            x.d.seq, m.positions);
+        return MO_E_INVALID;
+    }
+    x.m = &m;
+    x.f.count = mo_model_count(&m);
+    if (x.f.count == 0 || x.f.count > UINT64_MAX / 64 || m.heads > moi_model_most / m.head_size)
+        return MO_E_OVERFLOW;
+    moi_footprint_sizes(&x);
+    moi_footprint_tally t = moi_footprint_count_all(&x);
+    moi_footprint_put_weights(&x, &t);
+    if (x.d.infer) moi_footprint_put_inference(&x);
+    else {
+        moi_footprint_put_training(&x, &t);
+        moi_footprint_put_activations(&x);
+        moi_footprint_put_backward(&x);
+        moi_footprint_put_logits(&x);
+    }
+    moi_footprint_finish(&x);
+    if (x.failed) return MO_E_OVERFLOW;
+    *f = x.f;
+    return MO_OK;
+}
 /* mo_strategy.c - see mo_strategy.h. */
 
 /* ---- words ---------------------------------------------------------------------------------- */
@@ -53419,6 +55238,377 @@ mo_status mo_training_part_plan(
     }
     *plan = made;
     return MO_OK;
+}
+/* mo_recover.c - see mo_recover.h. */
+
+/* ---- the ladder ----------------------------------------------------------------------------- */
+
+/* The config with zeros replaced; where it cannot be one, an error. */
+static mo_status moi_recover_check(const mo_recover_desc *desc, mo_recover_config *config) {
+    size_t samples;
+    if (desc->steps & ~(unsigned)MO_RECOVER_ALL) return MO_E_INVALID;
+    if ((unsigned)config->recompute >= MO_RECOVER_KEEP_COUNT) return MO_E_INVALID;
+    if ((unsigned)config->precision >= MO_OPTIM_PRECISION_COUNT) return MO_E_INVALID;
+    if (config->batch == 0) config->batch = 1;
+    if (config->accum == 0) config->accum = 1;
+    config->paged = config->paged != 0;
+    return moi_mul(config->batch, config->accum, &samples) ? MO_OK : MO_E_OVERFLOW;
+}
+
+static mo_recover_desc moi_recover_defaults(const mo_recover_desc *desc) {
+    mo_recover_desc d;
+    memset(&d, 0, sizeof d);
+    if (desc) d = *desc;
+    if (d.steps == 0) d.steps = MO_RECOVER_SAME;
+    if (d.min_batch == 0) d.min_batch = 1;
+    if (d.loss_rows == 0) d.loss_rows = 256;
+    return d;
+}
+
+/* The next smaller micro-batch, at least min_batch; 0 = none. Halves keep sizes even, as kernels
+ * like them; every micro-batch of a step has the same size, since they are weighed alike. */
+static size_t moi_recover_smaller(size_t batch, size_t accum, size_t min_batch) {
+    size_t d = batch / 2;
+    if (batch % 2 == 0 && d >= min_batch) return d;
+    for (d = batch - 1; d >= min_batch; d--)
+        if (batch * accum % d == 0) return d;
+    return 0;
+}
+
+static mo_recover_step moi_recover_batch(const mo_recover_desc *d, mo_recover_config *config) {
+    const size_t batch = moi_recover_smaller(config->batch, config->accum, d->min_batch);
+    if (batch == 0) return MO_RECOVER_NONE;
+    config->accum = config->batch * config->accum / batch;
+    config->batch = batch;
+    return MO_RECOVER_BATCH;
+}
+
+static mo_recover_step moi_recover_loss(const mo_recover_desc *d, mo_recover_config *config) {
+    if (config->loss_rows != 0 && config->loss_rows <= d->loss_rows) return MO_RECOVER_NONE;
+    config->loss_rows = d->loss_rows;
+    return MO_RECOVER_LOSS;
+}
+
+static mo_recover_step moi_recover_recompute(const mo_recover_desc *d, mo_recover_config *config) {
+    if (config->recompute < MO_RECOVER_KEEP_LIGHT && (d->steps & MO_RECOVER_LIGHT)) {
+        config->recompute = MO_RECOVER_KEEP_LIGHT;
+        return MO_RECOVER_LIGHT;
+    }
+    if (config->recompute < MO_RECOVER_KEEP_BLOCK && (d->steps & MO_RECOVER_BLOCK)) {
+        config->recompute = MO_RECOVER_KEEP_BLOCK;
+        return MO_RECOVER_BLOCK;
+    }
+    return MO_RECOVER_NONE;
+}
+
+static mo_recover_step moi_recover_bits(const mo_recover_desc *d, mo_recover_config *config) {
+    const int wide = config->precision == MO_OPTIM_F32 || config->precision == MO_OPTIM_BF16;
+    if (wide && (d->steps & MO_RECOVER_8BIT)) {
+        config->precision = MO_OPTIM_8BIT;
+        return MO_RECOVER_8BIT;
+    }
+    if (config->precision != MO_OPTIM_4BIT && (d->steps & MO_RECOVER_4BIT)) {
+        config->precision = MO_OPTIM_4BIT;
+        return MO_RECOVER_4BIT;
+    }
+    return MO_RECOVER_NONE;
+}
+
+/* One rung down; config is untouched when there is none. */
+static mo_recover_step moi_recover_down(const mo_recover_desc *d, mo_recover_config *config) {
+    mo_recover_step step = MO_RECOVER_NONE;
+    if (d->steps & MO_RECOVER_BATCH) step = moi_recover_batch(d, config);
+    if (!step && (d->steps & MO_RECOVER_LOSS)) step = moi_recover_loss(d, config);
+    if (!step) step = moi_recover_recompute(d, config);
+    if (!step) step = moi_recover_bits(d, config);
+    if (!step && (d->steps & MO_RECOVER_PAGED) && !config->paged) {
+        config->paged = 1;
+        step = MO_RECOVER_PAGED;
+    }
+    return step;
+}
+
+mo_status mo_recover_next(const mo_recover_desc *desc, const mo_recover_config *config,
+    mo_recover_config *next, mo_recover_step *step) {
+    const mo_recover_desc d = moi_recover_defaults(desc);
+    mo_recover_config c;
+    if (!config || !next) return MO_E_INVALID;
+    c = *config;
+    const mo_status status = moi_recover_check(&d, &c);
+    if (status != MO_OK) return status;
+    const mo_recover_step taken = moi_recover_down(&d, &c);
+    if (taken != MO_RECOVER_NONE) *next = c;
+    if (step) *step = taken;
+    return MO_OK;
+}
+
+int mo_recover_is_oom(mo_status status) {
+    return status == MO_E_NO_MEMORY || status == MO_E_NO_SPACE || status == MO_E_NO_DEVICE_MEMORY;
+}
+
+/* ---- text ----------------------------------------------------------------------------------- */
+
+/* A text that grows in the caller's room; length counts what did not fit, too. */
+typedef struct moi_recover_line {
+    char *text;
+    size_t size, length;
+} moi_recover_line;
+
+MOI_PRINTF(2) static void moi_recover_add(moi_recover_line *line, const char *format, ...) {
+    const size_t at = moi_min(line->length, line->size);
+    va_list args;
+    va_start(args, format);
+    const int n = vsnprintf(line->text ? line->text + at : NULL, line->size - at, format, args);
+    va_end(args);
+    if (n > 0) line->length += (size_t)n;
+}
+
+/* Before a change, or an item of a whole config. */
+static void moi_recover_item(moi_recover_line *line, const char *name) {
+    moi_recover_add(line, "%s%s ", line->length ? ", " : "", name);
+}
+
+static void moi_recover_rows(moi_recover_line *line, size_t rows) {
+    if (rows) moi_recover_add(line, "%llu", (unsigned long long)rows);
+    else moi_recover_add(line, "all");
+}
+
+static const char *moi_recover_kept(mo_recover_recompute recompute) {
+    static const char *const names[MO_RECOVER_KEEP_COUNT] = {"none", "light", "block"};
+    return (unsigned)recompute < MO_RECOVER_KEEP_COUNT ? names[recompute] : "?";
+}
+
+static const char *moi_recover_precision(mo_optim_precision precision) {
+    static const char *const names[MO_OPTIM_PRECISION_COUNT] = {"f32", "8bit", "bf16", "4bit"};
+    return (unsigned)precision < MO_OPTIM_PRECISION_COUNT ? names[precision] : "?";
+}
+
+static void moi_recover_product(moi_recover_line *line, const mo_recover_config *c) {
+    moi_recover_add(line, "%llu x %llu", (unsigned long long)(c->batch ? c->batch : 1),
+        (unsigned long long)(c->accum ? c->accum : 1));
+}
+
+static const char *moi_recover_place(const mo_recover_config *c) {
+    return c->paged ? "paged" : "resident";
+}
+
+static void moi_recover_whole(moi_recover_line *line, const mo_recover_config *c) {
+    moi_recover_item(line, "batch");
+    moi_recover_product(line, c);
+    moi_recover_item(line, "loss rows");
+    moi_recover_rows(line, c->loss_rows);
+    moi_recover_item(line, "recompute");
+    moi_recover_add(line, "%s", moi_recover_kept(c->recompute));
+    moi_recover_item(line, "states");
+    moi_recover_add(line, "%s %s", moi_recover_precision(c->precision), moi_recover_place(c));
+}
+
+static int moi_recover_same_product(const mo_recover_config *a, const mo_recover_config *b) {
+    return moi_max(a->batch, 1) == moi_max(b->batch, 1) &&
+        moi_max(a->accum, 1) == moi_max(b->accum, 1);
+}
+
+static void moi_recover_changes(
+    moi_recover_line *line, const mo_recover_config *from, const mo_recover_config *to) {
+    if (!moi_recover_same_product(from, to)) {
+        moi_recover_item(line, "batch");
+        moi_recover_product(line, from);
+        moi_recover_add(line, " -> ");
+        moi_recover_product(line, to);
+    }
+    if (from->loss_rows != to->loss_rows) {
+        moi_recover_item(line, "loss rows");
+        moi_recover_rows(line, from->loss_rows);
+        moi_recover_add(line, " -> ");
+        moi_recover_rows(line, to->loss_rows);
+    }
+    if (from->recompute != to->recompute) {
+        moi_recover_item(line, "recompute");
+        moi_recover_add(
+            line, "%s -> %s", moi_recover_kept(from->recompute), moi_recover_kept(to->recompute));
+    }
+    if (from->precision != to->precision) {
+        moi_recover_item(line, "states");
+        moi_recover_add(line, "%s -> %s", moi_recover_precision(from->precision),
+            moi_recover_precision(to->precision));
+    }
+    if (!from->paged != !to->paged) {
+        moi_recover_item(line, "states");
+        moi_recover_add(line, "%s -> %s", moi_recover_place(from), moi_recover_place(to));
+    }
+}
+
+size_t mo_recover_text(
+    const mo_recover_config *from, const mo_recover_config *to, char *text, size_t size) {
+    moi_recover_line line = {text, size, 0};
+    if (size) text[0] = 0;
+    if (!to) return 0;
+    if (from) moi_recover_changes(&line, from, to);
+    else moi_recover_whole(&line, to);
+    return line.length;
+}
+
+/* ---- the driver ----------------------------------------------------------------------------- */
+
+mo_status mo_retry_init(mo_retry *retry, const mo_retry_desc *desc) {
+    mo_retry r;
+    if (!retry || !desc) return MO_E_INVALID;
+    if (!desc->calls.prepare || !desc->calls.step || !desc->calls.release) return MO_E_INVALID;
+    memset(&r, 0, sizeof r);
+    r.desc = *desc;
+    r.desc.ladder = moi_recover_defaults(&desc->ladder);
+    r.config = desc->config;
+    const mo_status status = moi_recover_check(&r.desc.ladder, &r.config);
+    if (status != MO_OK) return status;
+    if (!desc->calls.convert)
+        r.desc.ladder.steps &= ~(unsigned)(MO_RECOVER_8BIT | MO_RECOVER_4BIT | MO_RECOVER_PAGED);
+    if (desc->budget_bytes == 0) r.desc.budget_bytes = UINT64_MAX;
+    r.limit_bytes = r.desc.budget_bytes;
+    *retry = r;
+    return MO_OK;
+}
+
+static void moi_retry_release(mo_retry *retry) {
+    if (retry->prepared) retry->desc.calls.release(retry->desc.calls.self);
+    retry->prepared = 0;
+}
+
+void mo_retry_free(mo_retry *retry) {
+    if (!retry) return;
+    moi_retry_release(retry);
+}
+
+static uint64_t moi_retry_estimate(const mo_retry *retry) {
+    const mo_retry_calls *calls = &retry->desc.calls;
+    return calls->estimate ? calls->estimate(calls->self, &retry->config) : 0;
+}
+
+static mo_status moi_retry_convert(mo_retry *retry) {
+    const mo_retry_calls *calls = &retry->desc.calls;
+    const mo_recover_config *states = &retry->states, *config = &retry->config;
+    const int same = retry->has_states && states->precision == config->precision &&
+        states->paged == config->paged;
+    if (!calls->convert || same) return MO_OK;
+    const mo_status status = calls->convert(calls->self, retry->has_states ? states : NULL, config);
+    if (status != MO_OK) return status;
+    retry->states = *config;
+    retry->has_states = 1;
+    return MO_OK;
+}
+
+/* A failure says that what this config needs is not there. */
+static void moi_retry_learn(mo_retry *retry, mo_status status) {
+    const uint64_t bytes = mo_recover_is_oom(status) ? moi_retry_estimate(retry) : 0;
+    if (bytes != 0 && bytes <= retry->limit_bytes) retry->limit_bytes = bytes - 1;
+}
+
+static mo_status moi_retry_prepare(mo_retry *retry) {
+    if (retry->prepared) return MO_OK;
+    mo_status status = moi_retry_convert(retry);
+    if (status != MO_OK) return status;
+    retry->prepared = 1;
+    status = retry->desc.calls.prepare(retry->desc.calls.self, &retry->config);
+    if (status != MO_OK) {
+        moi_retry_release(retry);
+        moi_retry_learn(retry, status);
+    }
+    return status;
+}
+
+/* What became of one config: refused by its estimate, or tried.
+ *
+ * step  that it was tried for
+ * bytes by the estimate, of a config that is refused */
+typedef struct moi_retry_try {
+    mo_status status;
+    int refused, applied;
+    uint64_t step, bytes;
+    size_t n_tried;
+} moi_retry_try;
+
+/* The step with the config that is there; its memory goes when there was not enough. */
+static mo_status moi_retry_run(mo_retry *retry, moi_retry_try *t) {
+    const mo_retry_calls *calls = &retry->desc.calls;
+    mo_retry_turn turn;
+    mo_status status = moi_retry_prepare(retry);
+    if (status != MO_OK) return status;
+    turn.config = retry->config;
+    turn.step = t->step;
+    turn.first = turn.step * turn.config.batch * turn.config.accum;
+    status = calls->step(calls->self, &turn, &t->applied);
+    if (status == MO_OK || t->applied) retry->stats.n_steps++;
+    if (mo_recover_is_oom(status)) {
+        moi_retry_release(retry);
+        moi_retry_learn(retry, status);
+    }
+    return status;
+}
+
+static void moi_retry_attempt(mo_retry *retry, moi_retry_try *t) {
+    const uint64_t bytes = retry->prepared ? 0 : moi_retry_estimate(retry);
+    t->step = retry->desc.first_step + retry->stats.n_steps;
+    t->refused = bytes > retry->limit_bytes;
+    t->bytes = bytes;
+    if (t->refused) {
+        retry->stats.n_skipped++;
+        if (t->status == MO_OK) t->status = MO_E_NO_SPACE; /* else why an earlier one failed */
+        return;
+    }
+    t->n_tried++;
+    retry->stats.n_attempts++;
+    t->status = moi_retry_run(retry, t);
+    if (mo_recover_is_oom(t->status)) retry->stats.n_failed++;
+}
+
+/* "step 12: out of host memory" */
+static void moi_retry_why(const mo_retry *retry, const moi_retry_try *t, moi_recover_line *line) {
+    moi_recover_add(line, "step %llu: ", (unsigned long long)t->step);
+    if (t->refused)
+        moi_recover_add(line, "needs %llu bytes of %llu by the estimate",
+            (unsigned long long)t->bytes, (unsigned long long)retry->limit_bytes);
+    else moi_recover_add(line, "%s", mo_status_text(t->status));
+}
+
+/* Nothing is left, or enough was tried. What failed may fit when the caller comes again. */
+static mo_status moi_retry_give_up(mo_retry *retry, const moi_retry_try *t) {
+    if (t->refused) retry->stats.missing_bytes = t->bytes - retry->limit_bytes;
+    retry->limit_bytes = retry->desc.budget_bytes;
+    return t->status;
+}
+
+/* The next config, and a line in the log; 0 when nothing is left. */
+static int moi_retry_down(mo_retry *retry, const moi_retry_try *t) {
+    char text[512], change[256];
+    moi_recover_line line = {text, sizeof text, 0};
+    mo_recover_config next = retry->config;
+    const mo_recover_step step = moi_recover_down(&retry->desc.ladder, &next);
+    moi_retry_why(retry, t, &line);
+    mo_recover_text(step ? &retry->config : NULL, &next, change, sizeof change);
+    moi_recover_add(&line, "%s: %s", step ? "" : ", and nothing is left", change);
+    moi_log(&retry->desc.log, step ? MO_LOG_WARN : MO_LOG_ERROR, "%s", text);
+    if (!step) return 0;
+    retry->config = next;
+    retry->stats.last = step;
+    retry->stats.n_rungs++;
+    return 1;
+}
+
+mo_status mo_retry_step(mo_retry *retry) {
+    moi_retry_try t;
+    if (!retry) return MO_E_INVALID;
+    memset(&t, 0, sizeof t);
+    retry->stats.missing_bytes = 0;
+    for (;;) {
+        moi_retry_attempt(retry, &t);
+        if (!mo_recover_is_oom(t.status)) return t.status;
+        if (!moi_retry_down(retry, &t)) return moi_retry_give_up(retry, &t);
+        if (t.applied) return MO_OK;
+        if (retry->desc.max_attempts != 0 && t.n_tried >= retry->desc.max_attempts) {
+            moi_log(&retry->desc.log, MO_LOG_ERROR, "step %llu: given up after %llu configs",
+                (unsigned long long)t.step, (unsigned long long)t.n_tried);
+            return moi_retry_give_up(retry, &t);
+        }
+    }
 }
 
 #if defined(__clang__)

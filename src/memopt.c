@@ -162,16 +162,17 @@
 #include "mo_loader.c"
 #include "mo_model.c"
 #include "mo_model_params.c"
+#include "mo_model_config.c"
+#include "mo_model_file.c"
+#include "mo_footprint.c"
 #include "mo_strategy.c"
 #include "mo_training_internal.h"
 #include "mo_training.c"
 #include "mo_training_fixed.c"
 #include "mo_training_chain.c"
 #include "mo_training_plan.c"
-#include "mo_model_config.c"
-#include "mo_model_file.c"
-#include "mo_footprint.c"
 #include "mo_estimate.c"
+#include "mo_recover.c"
 
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT DEFAULT

@@ -70,11 +70,12 @@
  *   loader       batches of them, shuffled or not, prepared ahead; restartable anywhere
  *   model        sizes of a transformer, and how many numbers that makes
  *   model_params  its tensors: names, shapes, which are one
- *   strategy     what a training run trades for memory, as a value and as a line of text
- *   training     the plan of a training run by a strategy: bytes, places and seconds
  *   model_file   these sizes from a config.json, safetensors or GGUF
  *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
- *   estimate     what a training run by a strategy takes, line by line, from its plan
+ *   strategy     what a training run trades for memory, as a value and as a line of text
+ *   training     the plan of a training run by a strategy: bytes, places and seconds
+ *   estimate     the same line by line with formulas, without running it
+ *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
  * program already has. It does not touch a GPU.
@@ -226,11 +227,12 @@ extern "C" {
 
 #include "mo_model.h"
 #include "mo_model_params.h"
-#include "mo_strategy.h"
-#include "mo_training.h"
 #include "mo_model_file.h"
 #include "mo_footprint.h"
+#include "mo_strategy.h"
+#include "mo_training.h"
 #include "mo_estimate.h"
+#include "mo_recover.h"
 
 #ifdef __cplusplus
 }

@@ -80,7 +80,8 @@ test_help_and_version_go_to_standard_output() {
     ends 0 --version
     grep -qE '^memopt [0-9]+\.[0-9]+\.[0-9]+$' out
     ends 0 --help
-    for command in estimate plan remat place inspect verify convert quantize diff merge-lora split merge; do
+    for command in estimate plan remat place inspect verify convert quantize diff merge-lora \
+        split merge; do
         grep -q "memopt $command " out
         ends 0 $command --help
         grep -q "^memopt $command - " out

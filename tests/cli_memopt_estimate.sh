@@ -38,7 +38,8 @@ test_a_config_is_enough_and_says_the_format() {
 test_flags_replace_what_the_file_says() {
     llama_2_7b > config.json
     ends 0 estimate --config config.json --layers 1 --dtype f32 --infer --seq 100 --cache int8
-    [ "$(bytes weights)" = $((4 * (2 * 32000 * 4096 + 4 * 4096 * 4096 + 3 * 4096 * 11008 + 3 * 4096))) ]
+    local block=$((4 * 4096 * 4096 + 3 * 4096 * 11008 + 2 * 4096))
+    [ "$(bytes weights)" = $((4 * (2 * 32000 * 4096 + block + 4096))) ]
     [ "$(bytes cache)" = $((2 * 100 * 4096)) ]
     ends 0 estimate --config config.json --infer --kv-heads 8 --seq 4096
     [ "$(bytes cache)" = $((2 * 32 * 4096 * 1024 * 2)) ]
@@ -46,10 +47,11 @@ test_flags_replace_what_the_file_says() {
 
 test_sizes_alone_are_a_model_too() {
     ends 0 estimate --layers 12 --channels 768 --heads 12 --positions 1024 --vocab 50257
-    grep -q '^gpt2: 12 layers of 768 channels, 12 heads of 64, 3072 hidden, 50257 words: 124439808' out
+    grep -q '^gpt2: 12 layers of 768 channels, 12 heads of 64, 3072 hidden, 50257 words' out
+    grep -q '124439808 numbers' out
     [ "$(bytes weights)" = $((4 * 124439808)) ]
-    ends 0 estimate --arch llama --layers 32 --channels 4096 --heads 32 --hidden 11008 --vocab 32000 \
-        --untied
+    ends 0 estimate --arch llama --layers 32 --channels 4096 --heads 32 --hidden 11008 \
+        --vocab 32000 --untied
     grep -q 6738415616 out
 }
 
@@ -74,7 +76,8 @@ test_explain_shows_the_formula_with_its_numbers() {
 test_the_lines_add_up_to_the_total() {
     llama_2_7b > config.json
     for flags in '' '--infer --devices 4' '--dtype nf4 --lora 64 --recompute full --seq 512' \
-        '--zero 3 --devices 8 --master --slack 5% --runtime 500M' '--optim 8bit --chunk 64 --math'; do
+        '--zero 3 --devices 8 --master --slack 5% --runtime 500M' \
+        '--optim 8bit --chunk 64 --math'; do
         # shellcheck disable=SC2086
         ends 0 estimate --config config.json $flags
         awk '$1 == "total" { exit !(sum == $4) }
@@ -112,7 +115,8 @@ test_what_is_wrong_is_named() {
     refuses 2 "--optim: unknown '2bit'" estimate --config config.json --optim 2bit
     refuses 2 "--zero: unknown '4'" estimate --config config.json --zero 4
     refuses 2 "--slack: a percentage" estimate --config config.json --slack 5
-    refuses 2 'weights in nf4 are trained by adapters alone' estimate --config config.json --dtype nf4
+    refuses 2 'weights in nf4 are trained by adapters alone' estimate --config config.json \
+        --dtype nf4
     refuses 2 'heads of 7 do not divide channels of 4096' estimate --config config.json --heads 7
     sed 's/"llama"/"gemma2"/' config.json > gemma.json
     refuses 2 "gemma.json: model_type 'gemma2' is not supported" estimate --config gemma.json

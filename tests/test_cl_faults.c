@@ -376,6 +376,125 @@ static void the_heap_fails_where_a_driver_puts_it_off(void **state) {
     layer_clear();
 }
 
+/* ---- and a training loop goes on with less -------------------------------------------------- */
+
+/* A step adds BATCH samples up on the device, a micro-batch at a time in their order, and then the
+ * sum to the total of the host. */
+enum { BATCH = 8, SAMPLE = N / 2, SAMPLE_BYTES = SAMPLE * sizeof(float), N_TURNS = 2 };
+typedef struct adder {
+    work w;
+    float total[SAMPLE];
+} adder;
+
+static const float *sample(uint64_t number) { return input + number * 37 % SAMPLE; }
+
+static mo_status adder_take(work *w, size_t bytes, const char *name) {
+    OR_RETURN(mo_cl_heap_alloc(&w->heap, bytes, MO_CATEGORY_OTHER, name, &w->blocks[w->n_blocks]));
+    w->n_blocks++;
+    return MO_OK;
+}
+static mo_status adder_prepare(void *self, const mo_recover_config *config) {
+    work *w = &((adder *)self)->w;
+    OR_RETURN(adder_take(w, config->batch * SAMPLE_BYTES, "batch"));
+    return adder_take(w, SAMPLE_BYTES, "sum");
+}
+static void adder_release(void *self) {
+    work *w = &((adder *)self)->w;
+    w->status = mo_cl_sync(&w->cl, MO_CL_COMPUTE); /* and forget what failed */
+    while (w->n_blocks > 0) test_ok(mo_cl_heap_dealloc(&w->heap, w->blocks[--w->n_blocks].handle));
+}
+
+static mo_status adder_step(void *self, const mo_retry_turn *turn, int *applied) {
+    adder *a = (adder *)self;
+    work *w = &a->w;
+    const mo_cl_mem batch = w->blocks[0], sum = w->blocks[1];
+    OR_RETURN(mo_cl_fill_u32(&w->heap, MO_CL_COMPUTE, &sum, 0, SAMPLE, 0, NULL, NULL));
+    for (uint64_t i = 0; i < BATCH; i++) {
+        const uint64_t off = i % turn->config.batch * SAMPLE_BYTES;
+        OR_RETURN(mo_cl_upload(&w->heap, MO_CL_COMPUTE, &batch, off, sample(turn->first + i),
+            SAMPLE_BYTES, NULL, NULL));
+        OR_RETURN(
+            mo_cl_accum_add(&w->cl, mo_cl_part(&batch, off, SAMPLE_BYTES), 0.3f, sum, SAMPLE));
+    }
+    OR_RETURN(get(w, &sum, result, SAMPLE_BYTES));
+    OR_RETURN(mo_cl_sync(&w->cl, MO_CL_COMPUTE));
+    mo_accum_add(result, 1, a->total, SAMPLE, NULL);
+    *applied = 1;
+    return MO_OK;
+}
+
+/* The steps, once with what the environment says; the total is that of the CPU. */
+static mo_retry adder_run(adder *a) {
+    mo_retry retry;
+    const mo_retry_desc desc = {.config = {.batch = BATCH},
+        .ladder = {.steps = MO_RECOVER_BATCH},
+        .calls = {
+            .prepare = adder_prepare, .step = adder_step, .release = adder_release, .self = a}};
+    memset(a->total, 0, sizeof a->total);
+    memset(expected, 0, sizeof expected);
+    test_ok(mo_retry_init(&retry, &desc));
+    for (uint64_t t = 0; t < N_TURNS; t++) {
+        test_ok(mo_retry_step(&retry));
+        memset(result, 0, SAMPLE_BYTES);
+        for (uint64_t i = 0; i < BATCH; i++)
+            mo_accum_add(sample(t * BATCH + i), 0.3f, result, SAMPLE, NULL);
+        mo_accum_add(result, 1, expected, SAMPLE, NULL);
+    }
+    mo_retry_free(&retry);
+    assert_memory_equal(a->total, expected, SAMPLE_BYTES);
+    return retry;
+}
+
+static void adder_open(adder *a, uint64_t budget_bytes) {
+    const mo_cl_heap_desc desc = {.budget_bytes = budget_bytes, .buffer_bytes = 16 * 1024};
+    memset(a, 0, sizeof *a);
+    test_open(&a->w.cl, "");
+    test_ok(mo_cl_heap_init(&a->w.heap, &a->w.cl, &desc));
+}
+static void adder_close(adder *a) {
+    mo_cl_heap_free(&a->w.heap);
+    mo_cl_free(&a->w.cl);
+    assert_nothing_live();
+    layer_clear();
+}
+
+/* A budget that is refused, a device that is full, one that is full at the first use. */
+static void a_step_is_done_again_in_smaller_batches_where_memory_ends(void **state) {
+    (void)state;
+    adder a;
+    for (int kind = 0; kind < 3; kind++) {
+        use_layer();
+        adder_open(&a, kind == 0 ? 60000 : MIB);
+        if (kind == 2) layer_set("TEST_LAYER_LAZY", "1");
+        if (kind > 0) layer_number("TEST_LAYER_QUOTA", 60000);
+        const mo_retry retry = adder_run(&a);
+        assert_int_equal(retry.config.batch, 4);
+        assert_int_equal(retry.stats.n_failed, 1);
+        adder_close(&a);
+    }
+}
+
+static void a_step_is_done_again_whichever_call_finds_no_memory(void **state) {
+    (void)state;
+    static const char *const points[] = {"create", "arg", "enqueue", "late"};
+    adder a;
+    char text[32];
+    size_t n_seen = 0;
+    use_layer();
+    adder_open(&a, MIB);
+    adder_run(&a); /* programs are compiled */
+    for (size_t i = 0; i < n_elements(points); i++)
+        for (size_t k = 0, failed = 1; failed; k++) {
+            snprintf(text, sizeof text, "%s:%zu", points[i], k);
+            layer_set("TEST_LAYER_FAIL", text);
+            failed = adder_run(&a).stats.n_failed;
+            assert_true(failed <= 1);
+            n_seen += failed;
+        }
+    assert_true(n_seen > 20);
+    adder_close(&a);
+}
+
 /* ---- a poor device ------------------------------------------------------------------------- */
 
 static void be_poor(void) {
@@ -539,6 +658,8 @@ int main(void) {
         cmocka_unit_test(a_device_that_is_full_at_create_is_a_status),
         cmocka_unit_test(a_device_that_is_full_at_the_first_use_is_a_status),
         cmocka_unit_test(the_heap_fails_where_a_driver_puts_it_off),
+        cmocka_unit_test(a_step_is_done_again_in_smaller_batches_where_memory_ends),
+        cmocka_unit_test(a_step_is_done_again_whichever_call_finds_no_memory),
         cmocka_unit_test(a_poor_device_does_everything),
         cmocka_unit_test(limits_are_those_that_the_device_says),
         cmocka_unit_test(a_heap_is_split_over_buffers_that_the_device_allows),

@@ -52,7 +52,7 @@ static uint64_t bytes_of(const mo_footprint *f, const char *names) {
     return sum;
 }
 
-/* ---- published figures: docs/memory_estimates.md has their sources ------------------------------ */
+/* ---- published figures: docs/memory_estimates.md has their sources --------------------------- */
 
 #define GiB 1073741824.0
 #define GB  1e9
@@ -192,7 +192,7 @@ static void activations_are_those_of_korthikanti(void **state) {
     }
 }
 
-/* ---- formulas by hand ------------------------------------------------------------------------- */
+/* ---- formulas by hand ------------------------------------------------------------------------ */
 
 static void fp32_training_is_16_bytes_a_number_and_activations(void **state) {
     (void)state;
@@ -250,7 +250,7 @@ static void states_of_8_bits_have_a_scale_for_256_numbers(void **state) {
     mo_model m = gpt2(1, 64, 1);
     m.positions = 100, m.vocab = 100;
     const mo_footprint f = estimate(m, (mo_footprint_desc){OPTIM(8BIT)});
-    /* wte and wpe 6400; matrices 12288, 4096, 16384, 16384; vectors 4 64 + 192 + 64 + 256 + 64 + 128 */
+    /* wte and wpe of 6400, matrices of 12288, 4096, 16384, 16384; vectors are small */
     const uint64_t coded = 2 * 6400 + 12288 + 4096 + 2 * 16384, small = f.count - coded;
     assert_int_equal(bytes_of(&f, "optimizer"), 2 * coded + 8 * (coded / 256) + 8 * small);
 }
@@ -295,7 +295,7 @@ static void devices_share_weights_and_cache_of_inference(void **state) {
     assert_int_equal(bytes_of(&one, "gradients,optimizer,backward"), 0);
 }
 
-/* ---- names, and what cannot be ------------------------------------------------------------------ */
+/* ---- names, and what cannot be --------------------------------------------------------------- */
 
 static void formats_are_found_by_name(void **state) {
     (void)state;

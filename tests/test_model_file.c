@@ -43,7 +43,7 @@ static void refuses(const char *file, mo_status status, const char *want) {
     assert_int_equal(m.layers, 0);
 }
 
-/* ---- config.json ------------------------------------------------------------------------------ */
+/* ---- config.json ----------------------------------------------------------------------------- */
 
 static const char gpt2_config[] =
     "{\"activation_function\": \"gelu_new\", \"architectures\": [\"GPT2LMHeadModel\"],\n"
@@ -223,7 +223,7 @@ static void a_cut_text_is_refused_wherever_it_is_cut(void **state) {
     assert_int_equal(mo_model_read_config(&m, NULL, "\"\xff\"", 3, NULL), MO_E_FORMAT);
 }
 
-/* ---- safetensors ------------------------------------------------------------------------------ */
+/* ---- safetensors ----------------------------------------------------------------------------- */
 
 enum { MOST = 32 };
 typedef struct tensors {
@@ -457,7 +457,7 @@ static void tensors_that_are_no_model_are_named(void **state) {
     refuses(save_tensors("a.safetensors", &t, NULL, 0), MO_E_UNSUPPORTED, "mixture of experts");
 }
 
-/* ---- GGUF ------------------------------------------------------------------------------------- */
+/* ---- GGUF ------------------------------------------------------------------------------------ */
 
 typedef struct small_gguf {
     mo_gguf_pair pairs[16];
@@ -587,7 +587,7 @@ static void a_gguf_that_is_wrong_is_named_by_its_key(void **state) {
     refuses(save_gguf(&g), MO_E_FORMAT, "tensor 'token_embd.weight' is missing");
 }
 
-/* ---- files that cannot be read ------------------------------------------------------------------ */
+/* ---- files that cannot be read --------------------------------------------------------------- */
 
 static void files_that_cannot_be_read_are_named(void **state) {
     (void)state;
@@ -619,7 +619,7 @@ static void a_failing_allocation_is_out_of_memory(void **state) {
     }
 }
 
-/* ---- the corpus of the fuzzer -------------------------------------------------------------------- */
+/* ---- the corpus of the fuzzer ---------------------------------------------------------------- */
 
 static void replay(const char *file, const char *name) {
     char text[4096];

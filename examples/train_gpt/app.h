@@ -52,7 +52,7 @@ typedef struct options {
     unsigned open;  // OPEN_*: what the search may choose
     unsigned named; // OPEN_*: what --strategy says itself
     uint64_t given; // a bit for each row of the flags in options.c
-    bool shuffle, compare, json, page_direct, half;
+    bool shuffle, compare, estimate, json, page_direct, half;
 } options;
 
 // Command line to options; fails with a message that names the flag and the value.
@@ -526,6 +526,8 @@ void checkpoint_can_save(const char *path);
 void report_table(FILE *out, const result *runs, size_t n_runs);
 void report_json(FILE *out, const result *r, const double *losses, const result *baseline,
     const double *baseline_losses);
+// What the run would take, instead of running it.
+void report_estimate(FILE *out, const trainer *t, const strategy *s, uint64_t budget);
 // Makes the directory, before the training; then the files, after it.
 void report_begin(const char *dir);
 void report_files(const char *dir, const mo_track *track, const mo_plan *plan);

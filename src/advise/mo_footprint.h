@@ -136,8 +136,9 @@ typedef struct mo_footprint {
 
 /* mo_footprint_estimate - bytes of a training step, or of generating text.
  *
- * With N numbers, L layers, h channels, q and k channels of all queries and keys, a heads, f hidden,
- * V words, s seq, b batch, e bytes of compute, m = 2 (GPT-2's kind) or 3 (Llama's), D devices:
+ * With N numbers, L layers, h channels, q and k channels of all queries and keys, a heads, f
+ * hidden, V words, s seq, b batch, e bytes of compute, m = 2 (GPT-2's kind) or 3 (Llama's), D
+ * devices:
  *
  *   weights        N w, in formats as above
  *   adapters       N_t = sum of rank (in + out) over their matrices, of every block

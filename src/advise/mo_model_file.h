@@ -77,9 +77,9 @@ typedef struct mo_model_file_info {
  *
  * Threads: safe for distinct objects
  * Errors:  MO_E_UNSUPPORTED (another architecture, a mixture of experts, biases in the MLP), which
- *          is named; MO_E_FORMAT (not JSON, a field that is missing, there twice or no size, tensors
- *          that are missing or do not fit), MO_E_INVALID (NULL; sizes that mo_model_complete
- *          refuses), MO_E_NOT_FOUND, MO_E_IO, MO_E_NO_MEMORY
+ *          is named; MO_E_FORMAT (not JSON, a field that is missing, there twice or no size,
+ *          tensors that are missing or do not fit), MO_E_INVALID (NULL; sizes that
+ *          mo_model_complete refuses), MO_E_NOT_FOUND, MO_E_IO, MO_E_NO_MEMORY
  * Source:  huggingface/transformers, configuration_gpt2.py, configuration_llama.py,
  *          configuration_mistral.py, configuration_qwen2.py; ggml-org/ggml, docs/gguf.md
  * Since:   0.1 */
