@@ -1385,7 +1385,7 @@ estimated_runs() {
 --strategy none --channels 96 --heads 2
 --strategy none --heads 1 --seq 3
 --strategy none --heads 32 --seq 100 --batch 1
---strategy none --seq 33 --batch 3
+--strategy none --seq 33 --batch 3 --threads 2
 --strategy none --accum 3
 --strategy accum=2
 --strategy accum=4,loss=5
@@ -1417,7 +1417,7 @@ estimated_runs() {
 --strategy lora=2,base=int8,checkpoint=block --channels 64
 --strategy lora=8,base=bf16,optim=8bit --channels 64
 --strategy none --arch llama
---strategy checkpoint=light --arch llama --kv-heads 2
+--strategy checkpoint=light --arch llama --kv-heads 2 --threads 3
 --strategy checkpoint=sqrt,loss=16 --arch llama --layers 4 --channels 64 --heads 8 --kv-heads 1 --seq 31
 --strategy release,checkpoint=block --arch llama --kv-heads 2
 --strategy act=8,optim=4bit,precision=bf16 --arch llama
@@ -1446,7 +1446,7 @@ is_estimated() {
 
 test_estimates_without_running_are_the_peaks_of_the_runs() {
     local line flags more n=0
-    local small=(--layers 2 --channels 32 --heads 4 --seq 16 --batch 4 --threads 2)
+    local small=(--layers 2 --channels 32 --heads 4 --seq 16 --batch 4 --threads 1)
     head -c 4000 "$root/README.md" > text
     while read -r line; do
         more=${line#*|}

@@ -116,7 +116,8 @@ static void what_a_text_has_wrong_is_named(void **state) {
     static const char *const cases[][2] = {{"checkpoint=some", "checkpoint"},
         {"fast", "unknown 'fast'"}, {"accum=0", "accum=0 is not"}, {"accum=x", "accum=x is not"},
         {"act=5", "act"}, {"optim=2bit", "optim"}, {"paged=lots", "paged=lots is not a size"},
-        {"base=nf4", "base=nf4 needs lora"}, {"offload", "offload needs checkpoint=optimal"},
+        {"base=nf4", "base=nf4 needs lora"},
+        {"checkpoint=light,offload", "offload needs checkpoint=optimal"},
         {"release,accum=2", "release and accum=2"}, {"release=most", "release"},
         {"lora=2,precision=bf16", "lora and precision=bf16"}, {"lora=0", "lora=0 is not"},
         {"share=-1", "share=-1 is not"}, {"precision=f8", "precision"}};

@@ -66,6 +66,7 @@ static void json_run(const mo_training *t, const mo_estimate *e) {
             (unsigned long long)e->stages[i].bytes);
     printf("],\"estimate\":");
     footprint_json(&t->model, &(mo_model_file_info){0}, &e->sum, 1);
+    printf("}\n");
 }
 
 // How much a budget is passed by is an answer too.
