@@ -107,7 +107,7 @@ run=(--layers 4 --channels 32 --heads 4 --vocab 64 --seq 64 --threads 1)
 
 test_a_strategy_makes_it_the_plan_of_a_run() {
     ends 0 estimate "${run[@]}" --strategy none --explain
-    grep -q '^train_gpt --strategy checkpoint=none,accum=1,optim=f32,loss=full: 4 x 64 tokens on 1' out
+    grep -q '^train_gpt --strategy checkpoint=none,.*: 4 x 64 tokens on 1 thread$' out
     [ "$(bytes weights)" = $((4 * (64 * 32 + 64 * 32 + 4 * 12704 + 64))) ]
     grep -qF '(12 h^2 + 13 h) + 2 h = 64 x 32 + 64 x 32 + 4 x 12704 + 2 x 32' out
     awk '$1 == "total" { exit !(sum == $4) }

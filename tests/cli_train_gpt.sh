@@ -1418,7 +1418,7 @@ estimated_runs() {
 --strategy lora=8,base=bf16,optim=8bit --channels 64
 --strategy none --arch llama
 --strategy checkpoint=light --arch llama --kv-heads 2 --threads 3
---strategy checkpoint=sqrt,loss=16 --arch llama --layers 4 --channels 64 --heads 8 --kv-heads 1 --seq 31
+--strategy checkpoint=sqrt,loss=16 --arch llama --channels 64 --heads 8 --kv-heads 1 --seq 31
 --strategy release,checkpoint=block --arch llama --kv-heads 2
 --strategy act=8,optim=4bit,precision=bf16 --arch llama
 END
