@@ -995,6 +995,58 @@ test_compare_prints_both_runs() {
     grep -q '^| = arena peak ' table
     grep -q '^| = budget ' table
     grep -q "% of the plain run's memory at .* times its time" table
+    grep -q '^| none  *| .* | .* | .* | .* | .* |$' table
+    grep -q '^| + [a-z]*=.* | .* | .* | .* | .* | .* |$' table
+    grep -q '^| = saved in all  *| ' table
+}
+
+# rows NAME - of each row of --compare: bytes of the plan, then its strategy. Sums have to be exact.
+rows() {
+    python3 -c 'import json, sys
+j = json.load(open(sys.argv[1]))
+rows = j["compare"]
+assert rows[0]["part"] == "none" and rows[0]["saved_bytes"] == 0
+assert rows[0]["plan_bytes"] == j["baseline"]["plan_bytes"] == rows[0]["peak_bytes"]
+assert rows[-1]["plan_bytes"] == j["plan_bytes"] == rows[-1]["peak_bytes"]
+assert rows[-1]["strategy"] == j["strategy"] and rows[0]["ms_per_step"] > 0
+assert len(rows) == 1 or rows[-1]["ms_per_step"] == j["ms_per_step"]
+for a, b in zip(rows, rows[1:]): assert b["saved_bytes"] == a["plan_bytes"] - b["plan_bytes"]
+total = rows[0]["plan_bytes"] - rows[-1]["plan_bytes"]
+assert sum(r["saved_bytes"] for r in rows) == j["saved_bytes"] == total
+assert all(r["predicted_ms"] > 0 for r in rows)
+for r in rows: print(r["plan_bytes"], r["strategy"], r["part"])' "$1.json"
+}
+
+# Each row is the plan of a run with its strategy.
+test_compare_says_what_each_part_saves() {
+    have python3 || skip "no python3"
+    local bytes strategy part all
+    for all in checkpoint=block,accum=2,optim=8bit,loss=16 lora=2,base=nf4 \
+        checkpoint=light,act=8,optim=bf16,precision=bf16,release,paged share=2,release; do
+        train c "${wide[@]}" --batch 2 --steps 1 --strategy $all --compare --page-dir .
+        rows c > list
+        [ "$(wc -l < list)" = $(($(echo "$all" | tr , '\n' | grep -vc '^base=') + 1)) ]
+        while read -r bytes strategy part; do
+            train r "${wide[@]}" --batch 2 --steps 1 --strategy "$strategy" --page-dir .
+            [ "$(number r.json plan_bytes)" = "$bytes" ] ||
+                say "$part: $(number r.json plan_bytes) bytes, not $bytes: $strategy"
+        done < list
+    done
+}
+
+# What the others leave of the budget decides the optimal schedule.
+test_compare_ends_with_the_optimal_schedule() {
+    have python3 || skip "no python3"
+    train c "${tiny[@]}" --steps 1 --strategy checkpoint=optimal,offload,act=8,optim=8bit \
+        --budget 66% --compare --report report
+    rows c > list
+    [ "$(tail -n 3 list | cut -d ' ' -f 3 | tr '\n' ' ')" = "checkpoint=optimal offload act=8 " ] ||
+        { cat list; say "other rows"; }
+    [ "$(find report -type f | wc -l)" -eq 9 ]
+    grep -q 'what each part saves' report/waterfall.svg
+    grep -q 'checkpoint=optimal' report/waterfall.svg
+    train n "${plain[@]}" --steps 1 --compare
+    [ "$(rows n | wc -l)" = 1 ]
 }
 
 test_compare_as_json_has_a_baseline() {

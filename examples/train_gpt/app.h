@@ -362,6 +362,8 @@ typedef struct result {
     size_t steps;      // done
     bool early;        // a signal has ended it
     char strategy[192], device[160];
+    struct mo_strategy chosen; // the same in fields
+    mo_training_costs costs;   // what predicted_ms is made of
 } result;
 
 void trainer_open(trainer *t, const options *o);
@@ -521,13 +523,39 @@ void checkpoint_save(const trainer *t, const char *path);
 void checkpoint_save_half(const trainer *t, const char *path); // the weights alone
 void checkpoint_can_save(const char *path);
 
+// ---- comparison -------------------------------------------------------------------------------
+
+// The plain strategy, then each part of the one that was run added to those before it.
+enum { MAX_PARTS = 16 };
+typedef struct compared_part {
+    char part[96], strategy[192];
+    uint64_t plan_bytes;
+    double predicted_ms;  // 0 = not predicted
+    const result *result; // of the first and the last one; NULL = only planned
+} compared_part;
+typedef struct comparison {
+    compared_part parts[MAX_PARTS];
+    size_t n;
+} comparison;
+
+// Bytes that measuring costs may take, so that it is no peak of its own.
+uint64_t compare_limit(const trainer *t, const strategy *s);
+// After both runs: plans of what lies between them. Measures again what other kernels cost.
+void compare_parts(trainer *t, const result *plain, const result *run, comparison *c);
+// Bytes that part i needs less than the one before it; negative: more.
+int64_t compare_saved(const comparison *c, size_t i);
+int64_t compare_saved_in_all(const comparison *c);
+
 // ---- report -----------------------------------------------------------------------------------
 
 void report_table(FILE *out, const result *runs, size_t n_runs);
+void report_parts(FILE *out, const comparison *c);
+// c NULL: there is no baseline
 void report_json(FILE *out, const result *r, const double *losses, const result *baseline,
-    const double *baseline_losses);
+    const double *baseline_losses, const comparison *c);
 // Makes the directory, before the training; then the files, after it.
 void report_begin(const char *dir);
 void report_files(const char *dir, const mo_track *track, const mo_plan *plan);
+void report_waterfall(const char *dir, const comparison *c, uint64_t budget);
 
 #endif

@@ -305,6 +305,7 @@ static void session_open(session *x, trainer *t, const strategy *s) {
     x->s = s;
     x->budget = trainer_budget(t);
     if (x->budget != 0 || s->checkpoint == MO_STRATEGY_OPTIMAL) measure_costs(t, s, x->budget);
+    else if (t->o->compare) measure_costs(t, s, compare_limit(t, s));
     x->plan = trainer_plan(t, s, x->budget, &seconds);
     if (x->budget != 0 && mo_plan_describe(x->plan).peak_bytes > x->budget) {
         mo_plan_destroy(x->plan); // what a link can do depends on the costs: back to what fitted
@@ -514,6 +515,8 @@ static void fill_result(session *x, result *r, const double *losses) {
     r->early = steps < x->t->o->steps;
     r->valid_loss = x->t->o->valid > 0 ? validate(x) : -1;
     mo_strategy_format(x->s, r->strategy, sizeof r->strategy);
+    r->chosen = *x->s;
+    r->costs = x->t->costs;
     snprintf(r->device, sizeof r->device, "%s", device_name(x->t->device));
     if (steps == 0) return;
     qsort(x->step_s + first, steps - first, sizeof *x->step_s, compare_doubles);
