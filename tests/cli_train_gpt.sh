@@ -740,6 +740,95 @@ test_lora_trains_adapters_alone() {
     losses f32.json | awk '{ exit !($NF < $1) }' || say "nothing is learned"
 }
 
+test_lora_trains_adapters_of_llama() {
+    local n base
+    yes 'every good boy' | head -n 60 > text
+    train one --text text --arch llama --layers 2 --channels 32 --heads 4 --kv-heads 2 --seq 16 \
+        --batch 2 --steps 8 --lr 1e-2 --strategy lora=4 --save one.st
+    losses one.json | awk '{ exit !($NF < $1 - 0.1) }' || say "nothing is learned: $(losses one.json)"
+    header_of one.st > header
+    n=$(grep -o '"base_model.model.model.layers.[01].[a-z_.]*.lora_[AB].weight":' header | wc -l)
+    [ "$n" = 28 ] || say "one.st has $n adapters"
+    grep -q 'layers.1.self_attn.v_proj.lora_A.weight":{[^[]*[[]4,32]' header
+    grep -q 'layers.1.self_attn.v_proj.lora_B.weight":{[^[]*[[]16,4]' header
+    grep -q '"target_modules": \["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",' \
+        adapter_config.json
+    grep -q '"fan_in_fan_out": false' adapter_config.json
+    train f32 "${llama[@]}" --steps 4 --strategy lora=4
+    for base in bf16 nf4; do
+        train $base "${llama[@]}" --steps 4 --strategy lora=4,base=$base
+        within 0.05 "$(losses f32.json)" "$(losses $base.json)"
+        [ "$(number $base.json param)" -lt "$(number f32.json param)" ]
+    done
+}
+
+# One adapter for all uses of a block, whose gradients add up.
+test_lora_adapts_shared_blocks_once() {
+    local model
+    for model in tiny llama; do
+        local -n flags=$model
+        train once "${flags[@]}" --strategy lora=2 --steps 4
+        train twice "${flags[@]}" --strategy lora=2,share=2 --steps 4 --save twice.st
+        [ "$(number once.json grad)" = "$(number twice.json grad)" ]
+        [ "$(number once.json optimizer)" = "$(number twice.json optimizer)" ]
+        train first "${flags[@]}" --strategy lora=2,share=2 --steps 2 --save part.st
+        train second "${flags[@]}" --strategy lora=2,share=2 --steps 2 --resume part.st \
+            --save both.st
+        cmp twice.st both.st
+        refuses 1 "part.st: has share=2, --strategy share=1" "${flags[@]}" --strategy lora=2 \
+            --resume part.st
+    done
+}
+
+# The gradients are those of a run that keeps them: the losses and the file have the same bits.
+test_lora_releases_gradients_without_changing_a_bit() {
+    local model s c
+    for model in tiny llama; do
+        local -n flags=$model
+        for s in lora=2,base=nf4 lora=2,share=2; do
+            train kept "${flags[@]}" --steps 4 --strategy $s --save kept.st
+            train released "${flags[@]}" --steps 4 --strategy $s,release --save released.st
+            cmp kept.st released.st
+            train kept "${flags[@]}" --steps 4 --strategy $s --clip 0.01
+            train released "${flags[@]}" --steps 4 --strategy $s,release=exact,checkpoint=block,paged \
+                --clip 0.01 --page-dir .
+            same "$(losses kept.json)" "$(losses released.json)"
+            for c in tensor previous; do
+                train clipped "${flags[@]}" --steps 4 --strategy $s,release=$c --clip 0.01
+                within 0.2 "$(losses kept.json)" "$(losses clipped.json)"
+            done
+        done
+        train kept "${flags[@]}" --steps 2 --strategy lora=2
+        train released "${flags[@]}" --steps 2 --strategy lora=2,release
+        [ "$(number released.json released_bytes)" -gt 0 ]
+        [ "$(number released.json grad)" -lt "$(number kept.json grad)" ] || say "$model: no less"
+    done
+}
+
+# memopt merge-lora makes the network that has been trained.
+test_lora_merges_into_the_weights() {
+    local memopt model base s
+    memopt=$(dirname "$program")/memopt
+    [ -x "$memopt" ] || skip "no $memopt"
+    for model in tiny llama; do
+        local -n flags=$model
+        base=$data.safetensors
+        [ $model = tiny ] || base=$llama_data.safetensors
+        for s in lora=2 lora=2,share=2; do
+            local valid=("${flags[@]}" --batch 1 --seq 24 --valid 0.2)
+            train adapted "${valid[@]}" --steps 4 --lr 1e-2 --strategy $s \
+                --save adapter_model.safetensors
+            "$memopt" merge-lora "$base" . merged.st > merged
+            valid+=(--steps 0 --strategy "checkpoint=none${s#lora=2}" --json)
+            "$program" "${valid[@]}" > before.json 2> err
+            "$program" "${valid[@]}" --init merged.st > merged.json 2> err
+            within 1e-5 "$(number adapted.json valid_loss)" "$(number merged.json valid_loss)"
+            [ "$(number before.json valid_loss)" != "$(number merged.json valid_loss)" ]
+            rm merged.st
+        done
+    done
+}
+
 test_lora_begins_as_the_model() {
     train a "${plain[@]}" --steps 1
     train b "${plain[@]}" --steps 1 --strategy lora=2
@@ -781,7 +870,7 @@ test_lora_that_cannot_be_is_refused() {
     refuses 2 "base=nf4 needs lora=R" "${tiny[@]}" --strategy base=nf4
     refuses 2 "unknown 'base=x'" "${tiny[@]}" --strategy lora=1,base=x
     refuses 2 "lora=0 is not a whole number" "${tiny[@]}" --strategy lora=0
-    refuses 2 "lora excludes" "${tiny[@]}" --strategy lora=1,release
+    refuses 2 "base=bf16 keeps the frozen weights so" "${tiny[@]}" --strategy lora=1,precision=bf16
 }
 
 # ---- save, resume, init ------------------------------------------------------------------------
@@ -1507,6 +1596,12 @@ test_device_trains_adapters_as_the_cpu() {
     train a "${tiny[@]}" --strategy lora=2,base=nf4 --steps 3
     train b "${tiny[@]}" --strategy lora=2,base=nf4 --steps 3 "${on[@]}"
     within 1e-4 "$(losses a.json)" "$(losses b.json)"
+    train a "${llama[@]}" --strategy lora=2,share=2,release=exact --steps 3 --clip 0.01
+    train b "${llama[@]}" --strategy lora=2,share=2,release=exact --steps 3 --clip 0.01 "${on[@]}"
+    within 1e-4 "$(losses a.json)" "$(losses b.json)"
+    train a "${llama[@]}" --strategy lora=2,base=nf4 --steps 3 "${on[@]}" --save a.st
+    train b "${llama[@]}" --strategy lora=2,base=nf4,release --steps 3 "${on[@]}" --save b.st
+    cmp a.st b.st
 }
 
 # Schedules and copies to the host change no bit: the same kernels run on the same numbers.

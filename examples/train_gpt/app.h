@@ -162,10 +162,13 @@ typedef struct gpt_kernels gpt_kernels;
 // What the stages compute with. On a device the addresses stand for bytes there, and a call returns
 // before it is done. Workspaces and threads of the descs are left to the kernels.
 typedef struct gpt_run gpt_run;
-// A frozen weight and the two matrices of its adapter.
+// A frozen weight and the two matrices of its adapter; how far rows of y, dy and dx are apart;
+// whether y or dx is added to.
 typedef struct gpt_adapted {
     const mo_weight *weight;
     const mo_param *a, *b;
+    size_t rows, y_stride, dx_stride;
+    bool add;
 } gpt_adapted;
 struct gpt_kernels {
     // y = bias (+ residual, when it is not NULL) in every row; dbias += sums of the columns of dy
@@ -175,13 +178,12 @@ struct gpt_kernels {
         const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias);
     void (*gemm)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const float *b, float *c);
-    // y += x weight and the adapter's share; gradients of the adapter; dx
-    void (*lora_forward)(
-        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, float *y);
+    // y = x weight and the adapter's share; gradients of the adapter; dx
+    void (*lora_forward)(const gpt_run *run, const gpt_adapted *l, const float *x, float *y);
     void (*lora_backward_adapter)(
-        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, const float *dy);
+        const gpt_run *run, const gpt_adapted *l, const float *x, const float *dy);
     void (*lora_backward_input)(
-        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *dy, float *dx);
+        const gpt_run *run, const gpt_adapted *l, const float *dy, float *dx);
     // b: a parameter as it is stored; bf16 is decoded by panels, and never stands there as fp32
     void (*gemm_param)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const mo_param *b, float *c);
@@ -397,8 +399,10 @@ double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_
 // why on stderr.
 strategy trainer_choose(const trainer *t, uint64_t budget, bool say);
 
-// Whether parameter i has a gradient under this strategy; the bytes that its numbers take.
+// Whether parameter i has a gradient under this strategy; numbers of those that do; the bytes that
+// its numbers take.
 bool trainer_trains(const trainer *t, const strategy *s, size_t i);
+size_t trainer_n_trained(const trainer *t, const strategy *s);
 size_t trainer_param_bytes(const trainer *t, const strategy *s, size_t i);
 
 // ---- adapters ---------------------------------------------------------------------------------
@@ -412,7 +416,11 @@ void lora_store(trainer *t, size_t i, const float *x);
 float *lora_merged(const trainer *t, size_t i);
 mo_lora_desc lora_desc(const gpt_config *c, size_t rank, size_t rows);
 size_t lora_workspace_size(const trainer *t, const strategy *s);
-gpt_adapted lora_linear(const gpt_run *run, size_t layer, int which);
+// Matrix i of a part of a block, with its adapter.
+gpt_adapted lora_linear(const gpt_run *run, size_t layer, int part, size_t i);
+// The adapter's A of base parameter i, its B is next to it; of any other parameter, that of the
+// next matrix.
+size_t lora_adapter(const gpt_config *c, size_t i);
 mo_lora_tensors lora_tensors(const gpt_adapted *l, bool gradients);
 void lora_save_config(const trainer *t, const char *path);
 

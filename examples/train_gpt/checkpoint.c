@@ -234,9 +234,19 @@ static void check_seq(const gpt_config *c, const char *path) {
             c->arch->positions, c->positions);
 }
 
+// Adapters of a network that applies its blocks as often.
+static void check_share(const trainer *t, const mo_safetensors *st, const char *path) {
+    const bool has = mo_safetensors_metadata(st, "memopt.share") != NULL;
+    const uint64_t share = has ? number(st, path, "memopt.share", 1) : 1;
+    if (share != t->config.share)
+        fail(EXIT_BAD, "%s: has share=%" PRIu64 ", --strategy share=%zu", path, share,
+            t->config.share);
+}
+
 void checkpoint_read_settings(trainer *t, const char *path) {
     mo_safetensors st;
     open_file(&st, path);
+    check_share(t, &st, path);
     read_resume(t, &st, path);
     check_seq(&t->config, path);
     mo_safetensors_close(&st);
@@ -341,34 +351,15 @@ static void load_weights(trainer *t, const char *path) {
 // ---- a whole run ------------------------------------------------------------------------------
 
 // The run as the library sees it. Addresses are in the plan, which may be on a device.
-enum {
-    POSITION,
-    EPOCH,
-    SHUFFLE,
-    HEADS,
-    SEQ,
-    BATCH,
-    ACCUM,
-    SEED,
-    OPTIM,
-    LR,
-    WEIGHT_DECAY,
-    CLIP,
-    ARCH,
-    NORM,
-    SHARE,
-    LAST, // these, then one of llama's or of adapters
-    ROPE_THETA = LAST,
-    BASE = LAST,
-    N_VALUES
-};
+enum { MAX_VALUES = 24 };
 typedef struct whole_run {
     mo_checkpoint run;
     mo_checkpoint_desc desc;
-    mo_checkpoint_value values[N_VALUES];
+    mo_checkpoint_value values[MAX_VALUES]; // the position comes first
+    size_t n_values;
     mo_params params; // those that are saved: with lora the adapters alone
     mo_optim_state *states;
-    char texts[N_VALUES][32];
+    char texts[MAX_VALUES][32];
 } whole_run;
 
 static mo_status begin_access(void *self, void *address, size_t size, int read, void **host) {
@@ -383,39 +374,41 @@ static mo_status end_access(void *self, void *address, void *host, size_t size, 
     return MO_OK;
 }
 
-static void put_number(whole_run *w, int at, const char *key, uint64_t number) {
-    w->values[at] = (mo_checkpoint_value){.key = key, .number = number};
+static void put_number(whole_run *w, const char *key, uint64_t number) {
+    w->values[w->n_values++] = (mo_checkpoint_value){.key = key, .number = number};
 }
 
-static void put_text(whole_run *w, int at, const char *key, const char *text) {
-    snprintf(w->texts[at], sizeof w->texts[at], "%s", text);
-    w->values[at] = (mo_checkpoint_value){.key = key, .text = w->texts[at], .text_size = 32};
+static void put_text(whole_run *w, const char *key, const char *text) {
+    char *own = w->texts[w->n_values];
+    snprintf(own, sizeof *w->texts, "%s", text);
+    w->values[w->n_values++] =
+        (mo_checkpoint_value){.key = key, .text = own, .text_size = sizeof *w->texts};
 }
 
-static void put_real(whole_run *w, int at, const char *key, double x) {
+static void put_real(whole_run *w, const char *key, double x) {
     char text[32];
     snprintf(text, sizeof text, "%.17g", x);
-    put_text(w, at, key, text);
+    put_text(w, key, text);
 }
 
 static void put_values(whole_run *w, const trainer *t) {
-    put_number(w, POSITION, "position", t->position);
-    put_number(w, EPOCH, "epoch", t->epoch);
-    put_number(w, SHUFFLE, "shuffle", t->shuffle);
-    put_number(w, HEADS, "heads", t->config.heads);
-    put_number(w, SEQ, "seq", t->config.seq);
-    put_number(w, BATCH, "batch", t->o->batch);
-    put_number(w, ACCUM, "accum", t->o->accum);
-    put_number(w, SEED, "seed", t->o->seed);
-    put_text(w, OPTIM, "optim", mo_strategy_optim_name(t->optim.precision));
-    put_real(w, LR, "lr", t->o->lr);
-    put_real(w, WEIGHT_DECAY, "weight_decay", t->o->weight_decay);
-    put_real(w, CLIP, "clip", t->o->clip);
-    put_real(w, NORM, "norm", t->norm);
-    put_number(w, SHARE, "share", t->config.share);
-    put_text(w, ARCH, "arch", t->config.arch->name);
-    if (t->o->strategy.lora) put_text(w, BASE, "base", mo_strategy_base_name(t->o->strategy.base));
-    else put_real(w, ROPE_THETA, "rope_theta", t->config.rope_theta);
+    put_number(w, "position", t->position);
+    put_number(w, "epoch", t->epoch);
+    put_number(w, "shuffle", t->shuffle);
+    put_number(w, "heads", t->config.heads);
+    put_number(w, "seq", t->config.seq);
+    put_number(w, "batch", t->o->batch);
+    put_number(w, "accum", t->o->accum);
+    put_number(w, "seed", t->o->seed);
+    put_text(w, "optim", mo_strategy_optim_name(t->optim.precision));
+    put_real(w, "lr", t->o->lr);
+    put_real(w, "weight_decay", t->o->weight_decay);
+    put_real(w, "clip", t->o->clip);
+    put_real(w, "norm", t->norm);
+    put_number(w, "share", t->config.share);
+    put_text(w, "arch", t->config.arch->name);
+    if (t->o->strategy.lora) put_text(w, "base", mo_strategy_base_name(t->o->strategy.base));
+    if (t->config.arch->llama) put_real(w, "rope_theta", t->config.rope_theta);
 }
 
 // What is saved, as a list of its own.
@@ -451,7 +444,7 @@ static void whole_open(whole_run *w, const trainer *t) {
         .states = states,
         .n_states = n,
         .values = w->values,
-        .n_values = t->config.arch->llama || t->o->strategy.lora ? N_VALUES : LAST};
+        .n_values = w->n_values};
     w->desc.log = app_log;
     w->desc.keep = t->o->keep;
     w->desc.trusted = t->verified;
@@ -488,9 +481,9 @@ void checkpoint_load(trainer *t, const char *path, bool resume) {
         return;
     }
     whole_open(&w, t);
-    w.run.n_values = POSITION + 1;
+    w.run.n_values = 1;
     if (mo_checkpoint_load(path, &w.run, &w.desc) != MO_OK) exit(EXIT_BAD);
-    t->position = w.values[POSITION].number;
+    t->position = w.values[0].number;
     whole_close(&w);
 }
 

@@ -74,8 +74,8 @@ static const char *const usage[] = {
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
     "256)\n"
     "        lora=R                             train adapters of rank R alone, alpha 2 R, on the\n"
-    "                                           blocks' matrices; --save writes a file for PEFT,\n"
-    "                                           and --resume needs --init too\n"
+    "                                           blocks' matrices, shared ones once; --save writes\n"
+    "                                           a file for PEFT, and --resume needs --init too\n"
     "        base=f32|bf16|f16|int8|nf4|fp4     how lora keeps those matrices\n",
     "  --page-dir DIR         where the file of paged states goes (TMPDIR, or /tmp)\n"
     "  --page-direct          read and write it past the system's cache, where DIR allows it\n"
