@@ -2868,7 +2868,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_mezo_step(
  * epsilon          added to the variance; 0 = 1e-5
  * weight, bias     [channels]
  * mean, rstd       [n] each: written by forward, read by apply and backward
- * dweight, dbias   [channels]: added to by backward; both NULL = weight and bias are frozen
+ * dweight, dbias   [channels]: added to by backward; NULL = weight or bias is frozen
  * add              not 0: backward adds to dx instead of writing it (residual connections)
  * parallel         NULL = default
  * Since: 0.1 */
@@ -23875,9 +23875,13 @@ MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const flo
     h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
     dw##k = MOI_FMA(g, h, dw##k);                                                                  \
     db##k = MOI_ADD(db##k, g);
-#define MOI_NORM_ADD(k)                                                                            \
-    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
-    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+#define MOI_NORM_ADD(to, k, by)                                                                    \
+    MOI_STORE(to + k * MOI_LANES, MOI_ADD(MOI_LOAD(to + k * MOI_LANES), by));
+#define MOI_NORM_ADD4(to, by)                                                                      \
+    MOI_NORM_ADD(to, 0, by##0)                                                                     \
+    MOI_NORM_ADD(to, 1, by##1)                                                                     \
+    MOI_NORM_ADD(to, 2, by##2)                                                                     \
+    MOI_NORM_ADD(to, 3, by##3)
 
 /* Four vectors of columns from i on: a row gives whole cache lines. */
 MOI_TARGET static void MOI_FN(moi_norm_dw4)(
@@ -23893,14 +23897,16 @@ MOI_TARGET static void MOI_FN(moi_norm_dw4)(
         MOI_NORM_COLUMNS(2)
         MOI_NORM_COLUMNS(3)
     }
-    float *dw = d->dweight + i, *db = d->dbias + i;
-    MOI_NORM_ADD(0)
-    MOI_NORM_ADD(1)
-    MOI_NORM_ADD(2)
-    MOI_NORM_ADD(3)
+    if (d->dweight) {
+        MOI_NORM_ADD4(d->dweight + i, dw)
+    }
+    if (d->dbias) {
+        MOI_NORM_ADD4(d->dbias + i, db)
+    }
 }
 #undef MOI_NORM_COLUMNS
 #undef MOI_NORM_ADD
+#undef MOI_NORM_ADD4
 
 /* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
 MOI_TARGET static void MOI_FN(moi_norm_dw)(
@@ -23914,8 +23920,8 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
             dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
             db += g;
         }
-        d->dweight[i] += dw;
-        d->dbias[i] += db;
+        if (d->dweight) d->dweight[i] += dw;
+        if (d->dbias) d->dbias[i] += db;
     }
 }
 
@@ -24132,9 +24138,13 @@ MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const flo
     h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
     dw##k = MOI_FMA(g, h, dw##k);                                                                  \
     db##k = MOI_ADD(db##k, g);
-#define MOI_NORM_ADD(k)                                                                            \
-    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
-    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+#define MOI_NORM_ADD(to, k, by)                                                                    \
+    MOI_STORE(to + k * MOI_LANES, MOI_ADD(MOI_LOAD(to + k * MOI_LANES), by));
+#define MOI_NORM_ADD4(to, by)                                                                      \
+    MOI_NORM_ADD(to, 0, by##0)                                                                     \
+    MOI_NORM_ADD(to, 1, by##1)                                                                     \
+    MOI_NORM_ADD(to, 2, by##2)                                                                     \
+    MOI_NORM_ADD(to, 3, by##3)
 
 /* Four vectors of columns from i on: a row gives whole cache lines. */
 MOI_TARGET static void MOI_FN(moi_norm_dw4)(
@@ -24150,14 +24160,16 @@ MOI_TARGET static void MOI_FN(moi_norm_dw4)(
         MOI_NORM_COLUMNS(2)
         MOI_NORM_COLUMNS(3)
     }
-    float *dw = d->dweight + i, *db = d->dbias + i;
-    MOI_NORM_ADD(0)
-    MOI_NORM_ADD(1)
-    MOI_NORM_ADD(2)
-    MOI_NORM_ADD(3)
+    if (d->dweight) {
+        MOI_NORM_ADD4(d->dweight + i, dw)
+    }
+    if (d->dbias) {
+        MOI_NORM_ADD4(d->dbias + i, db)
+    }
 }
 #undef MOI_NORM_COLUMNS
 #undef MOI_NORM_ADD
+#undef MOI_NORM_ADD4
 
 /* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
 MOI_TARGET static void MOI_FN(moi_norm_dw)(
@@ -24171,8 +24183,8 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
             dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
             db += g;
         }
-        d->dweight[i] += dw;
-        d->dbias[i] += db;
+        if (d->dweight) d->dweight[i] += dw;
+        if (d->dbias) d->dbias[i] += db;
     }
 }
 
@@ -24388,9 +24400,13 @@ MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const flo
     h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
     dw##k = MOI_FMA(g, h, dw##k);                                                                  \
     db##k = MOI_ADD(db##k, g);
-#define MOI_NORM_ADD(k)                                                                            \
-    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
-    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+#define MOI_NORM_ADD(to, k, by)                                                                    \
+    MOI_STORE(to + k * MOI_LANES, MOI_ADD(MOI_LOAD(to + k * MOI_LANES), by));
+#define MOI_NORM_ADD4(to, by)                                                                      \
+    MOI_NORM_ADD(to, 0, by##0)                                                                     \
+    MOI_NORM_ADD(to, 1, by##1)                                                                     \
+    MOI_NORM_ADD(to, 2, by##2)                                                                     \
+    MOI_NORM_ADD(to, 3, by##3)
 
 /* Four vectors of columns from i on: a row gives whole cache lines. */
 MOI_TARGET static void MOI_FN(moi_norm_dw4)(
@@ -24406,14 +24422,16 @@ MOI_TARGET static void MOI_FN(moi_norm_dw4)(
         MOI_NORM_COLUMNS(2)
         MOI_NORM_COLUMNS(3)
     }
-    float *dw = d->dweight + i, *db = d->dbias + i;
-    MOI_NORM_ADD(0)
-    MOI_NORM_ADD(1)
-    MOI_NORM_ADD(2)
-    MOI_NORM_ADD(3)
+    if (d->dweight) {
+        MOI_NORM_ADD4(d->dweight + i, dw)
+    }
+    if (d->dbias) {
+        MOI_NORM_ADD4(d->dbias + i, db)
+    }
 }
 #undef MOI_NORM_COLUMNS
 #undef MOI_NORM_ADD
+#undef MOI_NORM_ADD4
 
 /* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
 MOI_TARGET static void MOI_FN(moi_norm_dw)(
@@ -24427,8 +24445,8 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
             dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
             db += g;
         }
-        d->dweight[i] += dw;
-        d->dbias[i] += db;
+        if (d->dweight) d->dweight[i] += dw;
+        if (d->dbias) d->dbias[i] += db;
     }
 }
 
@@ -24646,9 +24664,13 @@ MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const flo
     h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
     dw##k = MOI_FMA(g, h, dw##k);                                                                  \
     db##k = MOI_ADD(db##k, g);
-#define MOI_NORM_ADD(k)                                                                            \
-    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
-    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+#define MOI_NORM_ADD(to, k, by)                                                                    \
+    MOI_STORE(to + k * MOI_LANES, MOI_ADD(MOI_LOAD(to + k * MOI_LANES), by));
+#define MOI_NORM_ADD4(to, by)                                                                      \
+    MOI_NORM_ADD(to, 0, by##0)                                                                     \
+    MOI_NORM_ADD(to, 1, by##1)                                                                     \
+    MOI_NORM_ADD(to, 2, by##2)                                                                     \
+    MOI_NORM_ADD(to, 3, by##3)
 
 /* Four vectors of columns from i on: a row gives whole cache lines. */
 MOI_TARGET static void MOI_FN(moi_norm_dw4)(
@@ -24664,14 +24686,16 @@ MOI_TARGET static void MOI_FN(moi_norm_dw4)(
         MOI_NORM_COLUMNS(2)
         MOI_NORM_COLUMNS(3)
     }
-    float *dw = d->dweight + i, *db = d->dbias + i;
-    MOI_NORM_ADD(0)
-    MOI_NORM_ADD(1)
-    MOI_NORM_ADD(2)
-    MOI_NORM_ADD(3)
+    if (d->dweight) {
+        MOI_NORM_ADD4(d->dweight + i, dw)
+    }
+    if (d->dbias) {
+        MOI_NORM_ADD4(d->dbias + i, db)
+    }
 }
 #undef MOI_NORM_COLUMNS
 #undef MOI_NORM_ADD
+#undef MOI_NORM_ADD4
 
 /* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
 MOI_TARGET static void MOI_FN(moi_norm_dw)(
@@ -24685,8 +24709,8 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
             dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
             db += g;
         }
-        d->dweight[i] += dw;
-        d->dbias[i] += db;
+        if (d->dweight) d->dweight[i] += dw;
+        if (d->dbias) d->dbias[i] += db;
     }
 }
 
@@ -24854,10 +24878,10 @@ mo_status mo_layernorm_apply(const mo_layernorm_desc *desc, const float *x, floa
 
 mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
-    if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight != !desc->dbias) return MO_E_INVALID;
+    if (!moi_norm_valid(desc, x, dx) || !dy) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, dx);
     job.dy = dy;
-    if (desc->dweight)
+    if (desc->dweight || desc->dbias)
         mo_parallel_for(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
     mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
     return MO_OK;
