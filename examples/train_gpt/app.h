@@ -41,6 +41,7 @@ typedef struct options {
     const char *tokens, *init, *resume, *save, *report, *blas, *device, *page_dir;
     const char *arch;    // NULL = the file's, or gpt2
     const char *distill; // the teacher's file; NULL = none
+    const char *freeze;  // patterns with commas between; NULL = none
     size_t layers, channels, heads, kv_heads, seq, batch, accum, steps, threads, sample;
     size_t save_every, keep; // 0 = not given
     double lr, weight_decay, clip, rope_theta, distill_weight, distill_temperature;
@@ -53,6 +54,7 @@ typedef struct options {
     unsigned named; // OPEN_*: what --strategy says itself
     uint64_t given; // a bit for each row of the flags in options.c
     bool shuffle, compare, json, page_direct, half;
+    bool is_plain; // the plain run of --compare
 } options;
 
 // Command line to options; fails with a message that names the flag and the value.
@@ -327,6 +329,7 @@ struct trainer {
     const options *o;  // own
     options own;       // as given, or as they were in the run that is resumed
     char resume[4096]; // the file
+    char *freeze;      // its patterns; NULL = none, or they are given
     bool verified;     // it has been read to its end
     gpt_config config;
     corpus corpus;
@@ -404,6 +407,8 @@ strategy trainer_choose(const trainer *t, uint64_t budget, bool say);
 bool trainer_trains(const trainer *t, const strategy *s, size_t i);
 size_t trainer_n_trained(const trainer *t, const strategy *s);
 size_t trainer_param_bytes(const trainer *t, const strategy *s, size_t i);
+
+void freeze_params(trainer *t); // what --freeze names; fails where a pattern names nothing
 
 // ---- adapters ---------------------------------------------------------------------------------
 

@@ -117,6 +117,18 @@ static void take_precision(trainer *t, const mo_safetensors *st, const char *pat
     s->bf16 = is_bf16;
 }
 
+// What is frozen has no states in the file: it stays so.
+static void take_freeze(trainer *t, const mo_safetensors *st, const char *path) {
+    const char *text = mo_safetensors_metadata(st, "memopt.freeze");
+    const char *given = t->o->freeze;
+    if (options_given(t->o, "--freeze") && (!text || strcmp(text, given) != 0))
+        fail(EXIT_BAD, "%s: --freeze is '%s' there, not '%s'", path, text ? text : "", given);
+    if (!text || given) return;
+    t->freeze = allocate(strlen(text) + 1);
+    strcpy(t->freeze, text);
+    t->own.freeze = t->freeze;
+}
+
 static bool read_norm(const char *text, double *norm) {
     char *end;
     *norm = strtod(text, &end);
@@ -143,6 +155,7 @@ static void read_resume(trainer *t, const mo_safetensors *st, const char *path) 
     if (mo_safetensors_metadata(st, "memopt.shuffle"))
         t->shuffle = t->shuffle || number(st, path, "memopt.shuffle", 0) != 0;
     take_theta(t, st, path);
+    take_freeze(t, st, path);
     take(t, path, "--heads", t->o->heads, number(st, path, "memopt.heads", 1), &t->config.heads);
     const size_t seq = (size_t)number(st, path, "memopt.seq", 1);
     if (!options_given(t->o, "--seq")) t->config.seq = seq;
@@ -409,6 +422,10 @@ static void put_values(whole_run *w, const trainer *t) {
     put_text(w, "arch", t->config.arch->name);
     if (t->o->strategy.lora) put_text(w, "base", mo_strategy_base_name(t->o->strategy.base));
     if (t->config.arch->llama) put_real(w, "rope_theta", t->config.rope_theta);
+    if (t->o->freeze) // is only saved: no load writes it
+        w->values[w->n_values++] = (mo_checkpoint_value){.key = "freeze",
+            .text = (char *)(uintptr_t)t->o->freeze,
+            .text_size = strlen(t->o->freeze) + 1};
 }
 
 // What is saved, as a list of its own.
@@ -506,7 +523,9 @@ static mo_status write_half(const trainer *t, mo_safetensors_writer *w, const mo
 }
 
 // With lora the adapters alone.
-static bool is_saved(const trainer *t, size_t i) { return trainer_trains(t, &t->o->strategy, i); }
+static bool is_saved(const trainer *t, size_t i) {
+    return t->params.items[i].tied_to == i && (t->o->strategy.lora == 0 || i >= t->n_base);
+}
 
 void checkpoint_save_half(const trainer *t, const char *path) {
     static const mo_safetensors_pair format = {"format", "pt"};

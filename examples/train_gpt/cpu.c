@@ -95,11 +95,10 @@ static void embed_backward_columns(const void *context, size_t begin, size_t end
     float *dwpe = e->run->config->arch->positions ? e->run->params->items[1].grad : NULL;
     for (size_t row = 0; row < e->run->batch * seq; row++) {
         const float *restrict dy = e->dy + row * width;
-        float *token = dwte + (size_t)e->run->inputs[row] * width;
-        for (size_t i = begin; i < end; i++) token[i] += dy[i];
-        if (!dwpe) continue;
-        float *place = dwpe + row % seq * width;
-        for (size_t i = begin; i < end; i++) place[i] += dy[i];
+        float *token = dwte ? dwte + (size_t)e->run->inputs[row] * width : NULL;
+        float *place = dwpe ? dwpe + row % seq * width : NULL;
+        for (size_t i = begin; i < end && token; i++) token[i] += dy[i];
+        for (size_t i = begin; i < end && place; i++) place[i] += dy[i];
     }
 }
 

@@ -12,6 +12,7 @@
 // report.c   tables, JSON, pictures
 // teacher.c  distillation          compress.c    activations in few bits
 // lora.c     adapters              compare.c     what each part of a strategy saves
+// freeze.c   what is not trained
 #include "app.h"
 
 #include <errno.h>
@@ -111,6 +112,7 @@ static void train_plainly(const options *o, result *r, double *losses) {
         plain.save = plain.report = NULL;
         plain.save_every = plain.keep = 0;
         plain.sample = 0;
+        plain.is_plain = true;
         train(&plain, r, losses, NULL, NULL);
         pass(ends[1], r, sizeof *r, false);
         pass(ends[1], losses, o->steps * sizeof *losses, false);

@@ -57,16 +57,17 @@ static void linear_forward(
     }
 }
 
-// dweight += x^T dy, or dy^T x; dbias += sum of dy; or the same for an adapter alone
+// dweight += x^T dy, or dy^T x; dbias += sum of dy; or the same for an adapter alone. What is
+// frozen has no gradient.
 static void linear_backward_weight(
     const gpt_run *run, const linear *l, const float *x, const float *dy) {
-    if (l->bias && !l->is_adapted)
+    if (l->bias && l->bias->grad)
         run->kernels->bias_backward(run, dy, l->rows, l->out, l->bias->grad);
     for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
-        if (l->is_adapted) {
-            run->kernels->lora_backward_adapter(run, &l->adapted[i], x, dy + at);
-            continue;
-        }
+        const gpt_adapted *a = &l->adapted[i];
+        if (l->is_adapted && (a->a->grad || a->b->grad))
+            run->kernels->lora_backward_adapter(run, a, x, dy + at);
+        if (!l->weights[i].grad) continue;
         mo_gemm_desc d = {.m = l->in, .n = columns_of(l, i), .k = l->rows, .trans_a = 1};
         d.beta = run->fresh ? 0 : 1;
         if (l->out_in) {
@@ -338,6 +339,11 @@ stage_params gpt_stage_params(const gpt_run *run, const mo_step *step) {
     return (stage_params){first + second, n - second, N_MLP_TENSORS};
 }
 
+static bool trains_embedding(const gpt_run *run) {
+    const mo_param *p = run->params->items;
+    return p[0].grad || (run->config->arch->positions && p[1].grad);
+}
+
 void gpt_step(gpt_run *run, const mo_step *step) {
     run->seed = step->seed;
     switch (step->op) {
@@ -349,7 +355,7 @@ void gpt_step(gpt_run *run, const mo_step *step) {
     case MO_STEP_LOSS: head_step(run, step->x, (float *const *)step->tensors, step->dx); break;
     case MO_STEP_BACKWARD:
         if (step->stage != 0) stage_backward(run, step);
-        else if (!run->weights) run->kernels->embedding_backward(run, step->dy);
+        else if (trains_embedding(run)) run->kernels->embedding_backward(run, step->dy);
         break;
     default: break; // copies: the kernels' owner
     }

@@ -37,6 +37,8 @@ static const char *const usage[] = {
     "                         comma is in the name. The loss is then that of both\n"
     "  --distill-weight X     of the teacher's words, the rest is that of the text (0.5)\n"
     "  --distill-temperature X   divides the logits of both (2)\n"
+    "  --freeze NAME,...      parameters that stay as they are, without gradients and states: the\n"
+    "                         first parts of their names, or a pattern: h.0,wte.weight,*.bias\n"
     "  --valid X              hold out the end of the text, a part of it (0.1) or so many tokens,\n"
     "                         and print its loss at the end\n"
     "  --device D             cpu (default); cl: an OpenCL device, the best one, or the one that\n"
@@ -127,6 +129,7 @@ static const flag flags[] = {
     {"--page-direct", KIND_SWITCH, AT(page_direct), 0, 0},
     {"--arch", KIND_STRING, AT(arch), 0, 0},
     {"--distill", KIND_STRING, AT(distill), 0, 0},
+    {"--freeze", KIND_STRING, AT(freeze), 0, 0},
     {"--distill-weight", KIND_REAL, AT(distill_weight), 0.001, 1},
     {"--distill-temperature", KIND_REAL, AT(distill_temperature), 0.01, 1000},
     {"--valid", KIND_REAL, AT(valid), 1e-6, 1e15},

@@ -103,6 +103,7 @@ void trainer_open(trainer *t, const options *o) {
     if (o->blas) open_blas(t, o->blas);
     mo_params_init(&t->params, NULL);
     lora_add_params(t);
+    freeze_params(t);
     if (from) checkpoint_check_params(t, from);
     t->state_at = allocate(t->params.n * sizeof *t->state_at);
 }
@@ -112,6 +113,7 @@ void trainer_close(trainer *t) {
     device_close(t->device);
     free(t->state_at);
     free(t->weights);
+    free(t->freeze);
     mo_params_free(&t->params);
     corpus_close(&t->corpus);
 }
@@ -241,7 +243,9 @@ void session_free(session *x) {
 }
 
 static void say_plan(const session *x) {
-    char text[192], plan[32], budget[32], time[48] = "";
+    const size_t n = mo_params_count(&x->t->params, MO_PARAMS_ALL);
+    const size_t n_trained = trainer_n_trained(x->t, x->s);
+    char text[192], plan[32], budget[32], time[48] = "", trained[48] = "";
     mo_strategy_format(x->s, text, sizeof text);
     format_mib(mo_plan_describe(x->plan).peak_bytes, plan, sizeof plan);
     format_mib(x->budget, budget, sizeof budget);
@@ -249,9 +253,10 @@ static void say_plan(const session *x) {
         snprintf(time, sizeof time, " | about %.0f ms a step", 1e3 * x->predicted_s);
     if (x->t->device)
         fprintf(stderr, "%s: %s | ", device_name(x->t->device), device_model(x->t->device));
-    fprintf(stderr, "%zu parameters, %llu tokens | %s | plan %s%s%s%s\n",
-        mo_params_count(&x->t->params, MO_PARAMS_ALL), (unsigned long long)x->t->corpus.tokens.n,
-        text, plan, x->budget ? " of budget " : "", x->budget ? budget : "", time);
+    if (n_trained != n) snprintf(trained, sizeof trained, " (%zu trained)", n_trained);
+    fprintf(stderr, "%zu parameters%s, %llu tokens | %s | plan %s%s%s%s\n", n, trained,
+        (unsigned long long)x->t->corpus.tokens.n, text, plan, x->budget ? " of budget " : "",
+        x->budget ? budget : "", time);
 }
 
 static void init_params(trainer *t) {
