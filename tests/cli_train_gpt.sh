@@ -1202,8 +1202,8 @@ for r in rows: print(r["plan_bytes"], r["strategy"], r["part"])' "$1.json"
 test_compare_says_what_each_part_saves() {
     have python3 || skip "no python3"
     local bytes strategy part all
-    for all in checkpoint=block,accum=2,optim=8bit,loss=16 lora=2,base=nf4 \
-        checkpoint=light,act=8,optim=bf16,precision=bf16,release,paged share=2,release; do
+    for all in checkpoint=block,accum=2,optim=8bit,loss=16 lora=2,base=nf4,share=2 \
+        checkpoint=light,act=8,optim=bf16,precision=bf16,release,paged; do
         train c "${wide[@]}" --batch 2 --steps 1 --strategy $all --compare --page-dir .
         rows c > list
         [ "$(wc -l < list)" = $(($(echo "$all" | tr , '\n' | grep -vc '^base=') + 1)) ]
