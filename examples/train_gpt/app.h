@@ -373,6 +373,8 @@ typedef struct result {
 
 void trainer_open(trainer *t, const options *o);
 void trainer_close(trainer *t);
+// Batches of the strategy's size in what --valid holds out.
+size_t trainer_valid_batches(const trainer *t, const strategy *s);
 // Trains; losses is [steps].
 void trainer_run(trainer *t, const strategy *s, result *r, double *losses);
 
@@ -474,9 +476,17 @@ typedef struct session {
 // Arena, states and everything that a step of the plan needs; nothing has a value yet.
 void session_bind(session *x, size_t n_blocks, bool halves);
 void session_free(session *x);
+// A run with its plan, its memory and first values.
+void session_open(session *x, trainer *t, const strategy *s);
+void session_close(session *x);
 void session_step(session *x, const mo_step *step);
+void session_read_tokens(session *x, mo_loader *loader, size_t rows); // of a micro-batch
 void session_clear_gradients(const session *x);
 void session_update(session *x);
+// One line that is written over on a terminal, else a line now and then.
+void session_show_progress(const session *x, size_t done, double loss);
+void session_fill_result(session *x, result *r, const double *losses);
+void session_sample(session *x); // prints it
 // Fails when the sum of squares of a gradient is not finite.
 void session_check_norm(const session *x, double square_sum);
 // Runs the parts of the strategy's micro-batch, and an update, on memory without values; fills
@@ -531,6 +541,7 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume);
 void checkpoint_read_teacher(trainer *t, const char *path);
 void checkpoint_read_settings(trainer *t, const char *path); // of a run to resume, without shapes
 void checkpoint_check_params(const trainer *t, const char *path);
+void checkpoint_load_weights(trainer *t, const char *path);
 void checkpoint_load(trainer *t, const char *path, bool resume);
 void checkpoint_save(const trainer *t, const char *path);
 void checkpoint_save_half(const trainer *t, const char *path); // the weights alone

@@ -3,11 +3,12 @@
 //
 // options.c  command line          corpus.c      tokens
 // arch.c     sizes, first values   plan.c        what the library plans, and the search
-// ops.c      what stages compute
-// train.c    the loop              profile.c     what the stages cost here
+// ops.c      what stages compute   trainer.c     what is known before memory is planned
+// session.c  a run in its memory   train.c       the loop
+// result.c   what is known of it   profile.c     what the stages cost here
 // cpu.c      memory and kernels of the CPU
 // device.c   an OpenCL device      transfer.c    activations in host memory
-// sample.c   text from the model   checkpoint.c  save and resume
+// sample.c   text from the model   checkpoint.c  save and resume; checkpoint_read.c: sizes, weights
 // pages.c    paged states          release.c     updates inside backward
 // report.c   tables, JSON, pictures
 // teacher.c  distillation          compress.c    activations in few bits
