@@ -2869,7 +2869,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_mezo_step(
  * epsilon          added to the variance; 0 = 1e-5
  * weight, bias     [channels]
  * mean, rstd       [n] each: written by forward, read by apply and backward
- * dweight, dbias   [channels]: added to by backward; both NULL = weight and bias are frozen
+ * dweight, dbias   [channels]: added to by backward; NULL = weight or bias is frozen
  * add              not 0: backward adds to dx instead of writing it (residual connections)
  * parallel         NULL = default
  * Since: 0.1 */
@@ -3776,6 +3776,9 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_linear_dpo(const mo_linear_dpo_desc *de
  * seed            of the dropout: another one in each step and for each layer, but the same in
  *                 forward and backward of a step
  * chunk_rows      rows for which the adapter is computed at a time; 0 = 256
+ * y_stride        floats from a row of y and dy to the next, where those of other layers stand
+ *                 beside them; 0 = out
+ * dx_stride       the same of dx; 0 = in
  * env             products and threads. A cblas takes those of floats only: with a weight that is
  *                 not F32 the workspace of the built-in kernel is needed too
  * workspace       mo_lora_workspace_size bytes, or mo_lora_merge_workspace_size for merging;
@@ -3788,7 +3791,7 @@ typedef struct mo_lora_desc {
     int rslora, in_out, add;
     float dropout;
     uint64_t seed;
-    size_t chunk_rows;
+    size_t chunk_rows, y_stride, dx_stride;
     const mo_gemm_env *env;
     void *workspace;
     size_t workspace_size;
@@ -3844,13 +3847,15 @@ MEMOPT_API size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weig
  * y   out     [rows x out], in out when desc.add
  * dx  out     [rows x in], in out when desc.add; NULL = not wanted
  *
- * Number i of x is dropped where its 32 random bits (see mo_half_encode) are below dropout 2^32.
- * The weight is decoded panel by panel, as mo_gemm_mixed says. Results are the same for any number
- * of threads; da and db depend on chunk_rows in their last bits.
+ * Rows of y, dy and dx are as far apart as desc says; what lies between them is left alone. Number
+ * i of x is dropped where its 32 random bits (see mo_half_encode) are below dropout 2^32. The
+ * weight is decoded panel by panel, as mo_gemm_mixed says. Results are the same for any number of
+ * threads; da and db depend on chunk_rows in their last bits.
  *
  * Memory:  the workspaces of desc and env
  * Threads: one at a time per workspace
- * Errors:  MO_E_INVALID (NULL, a size of 0, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspaces)
+ * Errors:  MO_E_INVALID (NULL, a size of 0, dropout, a stride below its row), MO_E_OVERFLOW,
+ *          MO_E_NO_SPACE (workspaces)
  * Cost:    4 rank (in + out) more operations a row than the weight alone, backward 6
  * Source:  Hu et al. 2021, arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314; rslora:
  *          Kalajdzievski 2023, arXiv:2312.03732
@@ -9176,7 +9181,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_add_params(
  * mo_training_lora - an adapter's desc without workspace.
  * mo_training_lora_size - bytes of workspace that adapters need.
  *
- * params  in  of mo_training_add_params; it may have adapters that the strategy does not use
+ * params  in  of mo_training_add_params; it may have adapters that the strategy does not use. What
+ *             is marked as frozen there is never trained
  *
  * Threads: safe
  * Since:   0.1 */
@@ -23942,9 +23948,13 @@ MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const flo
     h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
     dw##k = MOI_FMA(g, h, dw##k);                                                                  \
     db##k = MOI_ADD(db##k, g);
-#define MOI_NORM_ADD(k)                                                                            \
-    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
-    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+#define MOI_NORM_ADD(to, k, by)                                                                    \
+    MOI_STORE(to + k * MOI_LANES, MOI_ADD(MOI_LOAD(to + k * MOI_LANES), by));
+#define MOI_NORM_ADD4(to, by)                                                                      \
+    MOI_NORM_ADD(to, 0, by##0)                                                                     \
+    MOI_NORM_ADD(to, 1, by##1)                                                                     \
+    MOI_NORM_ADD(to, 2, by##2)                                                                     \
+    MOI_NORM_ADD(to, 3, by##3)
 
 /* Four vectors of columns from i on: a row gives whole cache lines. */
 MOI_TARGET static void MOI_FN(moi_norm_dw4)(
@@ -23960,14 +23970,16 @@ MOI_TARGET static void MOI_FN(moi_norm_dw4)(
         MOI_NORM_COLUMNS(2)
         MOI_NORM_COLUMNS(3)
     }
-    float *dw = d->dweight + i, *db = d->dbias + i;
-    MOI_NORM_ADD(0)
-    MOI_NORM_ADD(1)
-    MOI_NORM_ADD(2)
-    MOI_NORM_ADD(3)
+    if (d->dweight) {
+        MOI_NORM_ADD4(d->dweight + i, dw)
+    }
+    if (d->dbias) {
+        MOI_NORM_ADD4(d->dbias + i, db)
+    }
 }
 #undef MOI_NORM_COLUMNS
 #undef MOI_NORM_ADD
+#undef MOI_NORM_ADD4
 
 /* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
 MOI_TARGET static void MOI_FN(moi_norm_dw)(
@@ -23981,8 +23993,8 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
             dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
             db += g;
         }
-        d->dweight[i] += dw;
-        d->dbias[i] += db;
+        if (d->dweight) d->dweight[i] += dw;
+        if (d->dbias) d->dbias[i] += db;
     }
 }
 
@@ -24199,9 +24211,13 @@ MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const flo
     h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
     dw##k = MOI_FMA(g, h, dw##k);                                                                  \
     db##k = MOI_ADD(db##k, g);
-#define MOI_NORM_ADD(k)                                                                            \
-    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
-    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+#define MOI_NORM_ADD(to, k, by)                                                                    \
+    MOI_STORE(to + k * MOI_LANES, MOI_ADD(MOI_LOAD(to + k * MOI_LANES), by));
+#define MOI_NORM_ADD4(to, by)                                                                      \
+    MOI_NORM_ADD(to, 0, by##0)                                                                     \
+    MOI_NORM_ADD(to, 1, by##1)                                                                     \
+    MOI_NORM_ADD(to, 2, by##2)                                                                     \
+    MOI_NORM_ADD(to, 3, by##3)
 
 /* Four vectors of columns from i on: a row gives whole cache lines. */
 MOI_TARGET static void MOI_FN(moi_norm_dw4)(
@@ -24217,14 +24233,16 @@ MOI_TARGET static void MOI_FN(moi_norm_dw4)(
         MOI_NORM_COLUMNS(2)
         MOI_NORM_COLUMNS(3)
     }
-    float *dw = d->dweight + i, *db = d->dbias + i;
-    MOI_NORM_ADD(0)
-    MOI_NORM_ADD(1)
-    MOI_NORM_ADD(2)
-    MOI_NORM_ADD(3)
+    if (d->dweight) {
+        MOI_NORM_ADD4(d->dweight + i, dw)
+    }
+    if (d->dbias) {
+        MOI_NORM_ADD4(d->dbias + i, db)
+    }
 }
 #undef MOI_NORM_COLUMNS
 #undef MOI_NORM_ADD
+#undef MOI_NORM_ADD4
 
 /* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
 MOI_TARGET static void MOI_FN(moi_norm_dw)(
@@ -24238,8 +24256,8 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
             dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
             db += g;
         }
-        d->dweight[i] += dw;
-        d->dbias[i] += db;
+        if (d->dweight) d->dweight[i] += dw;
+        if (d->dbias) d->dbias[i] += db;
     }
 }
 
@@ -24455,9 +24473,13 @@ MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const flo
     h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
     dw##k = MOI_FMA(g, h, dw##k);                                                                  \
     db##k = MOI_ADD(db##k, g);
-#define MOI_NORM_ADD(k)                                                                            \
-    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
-    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+#define MOI_NORM_ADD(to, k, by)                                                                    \
+    MOI_STORE(to + k * MOI_LANES, MOI_ADD(MOI_LOAD(to + k * MOI_LANES), by));
+#define MOI_NORM_ADD4(to, by)                                                                      \
+    MOI_NORM_ADD(to, 0, by##0)                                                                     \
+    MOI_NORM_ADD(to, 1, by##1)                                                                     \
+    MOI_NORM_ADD(to, 2, by##2)                                                                     \
+    MOI_NORM_ADD(to, 3, by##3)
 
 /* Four vectors of columns from i on: a row gives whole cache lines. */
 MOI_TARGET static void MOI_FN(moi_norm_dw4)(
@@ -24473,14 +24495,16 @@ MOI_TARGET static void MOI_FN(moi_norm_dw4)(
         MOI_NORM_COLUMNS(2)
         MOI_NORM_COLUMNS(3)
     }
-    float *dw = d->dweight + i, *db = d->dbias + i;
-    MOI_NORM_ADD(0)
-    MOI_NORM_ADD(1)
-    MOI_NORM_ADD(2)
-    MOI_NORM_ADD(3)
+    if (d->dweight) {
+        MOI_NORM_ADD4(d->dweight + i, dw)
+    }
+    if (d->dbias) {
+        MOI_NORM_ADD4(d->dbias + i, db)
+    }
 }
 #undef MOI_NORM_COLUMNS
 #undef MOI_NORM_ADD
+#undef MOI_NORM_ADD4
 
 /* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
 MOI_TARGET static void MOI_FN(moi_norm_dw)(
@@ -24494,8 +24518,8 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
             dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
             db += g;
         }
-        d->dweight[i] += dw;
-        d->dbias[i] += db;
+        if (d->dweight) d->dweight[i] += dw;
+        if (d->dbias) d->dbias[i] += db;
     }
 }
 
@@ -24713,9 +24737,13 @@ MOI_TARGET static void MOI_FN(moi_norm_dx)(const mo_layernorm_desc *d, const flo
     h = MOI_MUL(MOI_SUB(MOI_LOAD(x + at + k * MOI_LANES), mean), rstd);                            \
     dw##k = MOI_FMA(g, h, dw##k);                                                                  \
     db##k = MOI_ADD(db##k, g);
-#define MOI_NORM_ADD(k)                                                                            \
-    MOI_STORE(dw + k * MOI_LANES, MOI_ADD(MOI_LOAD(dw + k * MOI_LANES), dw##k));                   \
-    MOI_STORE(db + k * MOI_LANES, MOI_ADD(MOI_LOAD(db + k * MOI_LANES), db##k));
+#define MOI_NORM_ADD(to, k, by)                                                                    \
+    MOI_STORE(to + k * MOI_LANES, MOI_ADD(MOI_LOAD(to + k * MOI_LANES), by));
+#define MOI_NORM_ADD4(to, by)                                                                      \
+    MOI_NORM_ADD(to, 0, by##0)                                                                     \
+    MOI_NORM_ADD(to, 1, by##1)                                                                     \
+    MOI_NORM_ADD(to, 2, by##2)                                                                     \
+    MOI_NORM_ADD(to, 3, by##3)
 
 /* Four vectors of columns from i on: a row gives whole cache lines. */
 MOI_TARGET static void MOI_FN(moi_norm_dw4)(
@@ -24731,14 +24759,16 @@ MOI_TARGET static void MOI_FN(moi_norm_dw4)(
         MOI_NORM_COLUMNS(2)
         MOI_NORM_COLUMNS(3)
     }
-    float *dw = d->dweight + i, *db = d->dbias + i;
-    MOI_NORM_ADD(0)
-    MOI_NORM_ADD(1)
-    MOI_NORM_ADD(2)
-    MOI_NORM_ADD(3)
+    if (d->dweight) {
+        MOI_NORM_ADD4(d->dweight + i, dw)
+    }
+    if (d->dbias) {
+        MOI_NORM_ADD4(d->dbias + i, db)
+    }
 }
 #undef MOI_NORM_COLUMNS
 #undef MOI_NORM_ADD
+#undef MOI_NORM_ADD4
 
 /* dweight and dbias of the columns begin..end-1: rows in order, whatever the number of threads */
 MOI_TARGET static void MOI_FN(moi_norm_dw)(
@@ -24752,8 +24782,8 @@ MOI_TARGET static void MOI_FN(moi_norm_dw)(
             dw = moi_vfma_scalar(g, (x[row * d->channels + i] - d->mean[row]) * d->rstd[row], dw);
             db += g;
         }
-        d->dweight[i] += dw;
-        d->dbias[i] += db;
+        if (d->dweight) d->dweight[i] += dw;
+        if (d->dbias) d->dbias[i] += db;
     }
 }
 
@@ -24921,10 +24951,10 @@ mo_status mo_layernorm_apply(const mo_layernorm_desc *desc, const float *x, floa
 
 mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
-    if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight != !desc->dbias) return MO_E_INVALID;
+    if (!moi_norm_valid(desc, x, dx) || !dy) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, dx);
     job.dy = dy;
-    if (desc->dweight)
+    if (desc->dweight || desc->dbias)
         mo_parallel_for(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
     mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
     return MO_OK;
@@ -29481,7 +29511,7 @@ size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weight *weight)
 typedef struct moi_lora_job {
     const mo_lora_desc *d;
     const mo_lora_tensors *t;
-    size_t in, out;
+    size_t in, out, y_stride, dx_stride;
     float scale;
     moi_lora_parts parts;
     float *h, *between, *dropped;
@@ -29503,6 +29533,9 @@ static mo_status moi_lora_begin(
     job->t = t;
     job->in = moi_lora_in(d, t->weight);
     job->out = moi_lora_out(d, t->weight);
+    job->y_stride = d->y_stride == 0 ? job->out : d->y_stride;
+    job->dx_stride = d->dx_stride == 0 ? job->in : d->dx_stride;
+    if (job->y_stride < job->out || job->dx_stride < job->in) return MO_E_INVALID;
     job->scale = mo_lora_scale(d);
     job->h = workspace + job->parts.h;
     job->between = workspace + job->parts.d;
@@ -29532,6 +29565,8 @@ static mo_status moi_lora_weight(
     const mo_gemm_operand from = moi_gemm_floats_at(x);
     if (job->weight.type != MO_GEMM_F32) env.cblas = NULL;
     g.trans_b = transposed != (d->in_out != 0);
+    g.lda = transposed ? 0 : job->y_stride;
+    g.ldc = transposed ? job->y_stride : job->dx_stride;
     return mo_gemm_mixed(&env, &g, &from, &job->weight, y);
 }
 
@@ -29563,8 +29598,10 @@ mo_status mo_lora_forward(
         const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
         mo_gemm_desc up = moi_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
         up.trans_b = 1;
+        up.ldc = job.y_stride;
         status = moi_lora_down(&job, moi_lora_seen(&job, x, row, rows), rows);
-        if (status == MO_OK) status = mo_gemm(desc->env, &up, job.h, tensors->b, y + row * job.out);
+        if (status == MO_OK)
+            status = mo_gemm(desc->env, &up, job.h, tensors->b, y + row * job.y_stride);
     }
     return status;
 }
@@ -29577,27 +29614,36 @@ static mo_status moi_lora_gradients(
     mo_gemm_desc to_b = moi_lora_product(job->out, rank, rows, job->scale, 1.0f);
     mo_status status = MO_OK;
     to_a.trans_a = to_b.trans_a = 1;
+    to_b.lda = job->y_stride;
     if (job->t->da) status = mo_gemm(job->d->env, &to_a, job->between, seen, job->t->da);
     if (status != MO_OK || !job->t->db) return status;
     status = moi_lora_down(job, seen, rows);
     return status == MO_OK ? mo_gemm(job->d->env, &to_b, dy, job->h, job->t->db) : status;
 }
 
+/* dx += drop(what is in job->dropped): all rows at once where they follow each other. */
+static void moi_lora_add_dropped(const moi_lora_job *job, size_t row, size_t rows, float *dx) {
+    const mo_lora_desc *d = job->d;
+    const size_t at_once = job->dx_stride == job->in ? rows : 1;
+    for (size_t i = 0; i < rows; i += at_once) {
+        moi_lora_mask mask = moi_lora_mask_of(d, (uint64_t)(row + i) * job->in);
+        mask.from = job->dropped + i * job->in;
+        mask.to = dx + (row + i) * job->dx_stride;
+        mask.add = 1;
+        mo_parallel_for(d->env->parallel, at_once * job->in, 4096, moi_lora_drop, &mask);
+    }
+}
+
 /* dx += drop(d A) for rows of dx from row on; what was seen of x is no longer needed. */
 static mo_status moi_lora_input(const moi_lora_job *job, size_t row, size_t rows, float *dx) {
     const mo_lora_desc *d = job->d;
     const int drops = d->dropout != 0.0f;
-    float *to = dx + row * job->in;
-    const mo_gemm_desc g = moi_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
-    const mo_status status =
-        mo_gemm(d->env, &g, job->between, job->t->a, drops ? job->dropped : to);
-    if (status != MO_OK || !drops) return status;
-    moi_lora_mask mask = moi_lora_mask_of(d, (uint64_t)row * job->in);
-    mask.from = job->dropped;
-    mask.to = to;
-    mask.add = 1;
-    mo_parallel_for(d->env->parallel, rows * job->in, 4096, moi_lora_drop, &mask);
-    return MO_OK;
+    mo_gemm_desc g = moi_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
+    if (!drops) g.ldc = job->dx_stride;
+    const mo_status status = mo_gemm(
+        d->env, &g, job->between, job->t->a, drops ? job->dropped : dx + row * job->dx_stride);
+    if (status == MO_OK && drops) moi_lora_add_dropped(job, row, rows, dx);
+    return status;
 }
 
 mo_status mo_lora_backward(const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x,
@@ -29609,8 +29655,9 @@ mo_status mo_lora_backward(const mo_lora_desc *desc, const mo_lora_tensors *tens
     if (status == MO_OK && dx) status = moi_lora_weight(&job, 0, dy, dx);
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
         const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
-        const float *from = dy + row * job.out;
-        const mo_gemm_desc down = moi_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        const float *from = dy + row * job.y_stride;
+        mo_gemm_desc down = moi_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        down.lda = job.y_stride;
         status = mo_gemm(desc->env, &down, from, tensors->b, job.between);
         if (status == MO_OK && gradients)
             status = moi_lora_gradients(&job, moi_lora_seen(&job, x, row, rows), from, rows);
@@ -54389,7 +54436,6 @@ mo_status mo_training_add_params(const mo_training *t, mo_params *params) {
     if (status != MO_OK || rank == 0) return status;
     const size_t n = params->n - first;
     const int in_out = t->model.arch != MO_MODEL_LLAMA;
-    for (size_t i = 0; i < n; i++) params->items[first + i].frozen = 1;
     for (size_t i = 0; i < n && status == MO_OK; i++) {
         if (!mo_model_is_block_matrix(&t->model, i)) continue;
         const size_t rows = params->items[first + i].shape[0];
@@ -54404,8 +54450,9 @@ mo_status mo_training_add_params(const mo_training *t, mo_params *params) {
 }
 
 int mo_training_trains(const mo_training *t, const mo_params *params, size_t i) {
+    const mo_param *p = &params->items[i];
     const int is_adapter = i >= mo_model_n_params(&t->model);
-    return params->items[i].tied_to == i && (t->strategy.lora != 0) == is_adapter;
+    return p->tied_to == i && !p->frozen && (t->strategy.lora != 0) == is_adapter;
 }
 
 int mo_training_is_bf16(const mo_training *t, size_t i) {

@@ -2037,7 +2037,7 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_bias_backward(
  * epsilon          added to the variance; 0 = 1e-5
  * weight, bias     [channels]
  * mean, rstd       [n] each: written by forward, read by apply and backward
- * dweight, dbias   [channels]: added to by backward; both {0} = weight and bias are frozen
+ * dweight, dbias   [channels]: added to by backward; {0} = weight or bias is frozen
  * add              not 0: backward adds to dx instead of writing it (residual connections)
  * workspace        for dweight and dbias, mo_cl_layernorm_workspace_size bytes; {0} = none: slower,
  *                  columns alone go to groups
@@ -2714,7 +2714,7 @@ typedef struct mo_cl_lora_desc {
     int rslora, in_out, add;
     float dropout;
     uint64_t seed;
-    size_t chunk_rows;
+    size_t chunk_rows, y_stride, dx_stride;
     const mo_cl_gemm_env *env;
     mo_cl_mem workspace;
 } mo_cl_lora_desc;
@@ -2753,8 +2753,8 @@ MEMOPT_API size_t mo_cl_lora_merge_workspace_size(
  *
  * Memory:  the workspaces of desc and env
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL, sizes, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace),
- *          MO_E_UNSUPPORTED (does not build), what OpenCL says
+ * Errors:  MO_E_INVALID (NULL, sizes, dropout, a stride below its row), MO_E_OVERFLOW,
+ *          MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (does not build), what OpenCL says
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_lora_forward(
     const mo_cl_lora_desc *desc, const mo_cl_lora_tensors *tensors, mo_cl_mem x, mo_cl_mem y);
@@ -7294,11 +7294,20 @@ static const char *const moi_cl_columns_lines[] = {
 " *\n",
 " * check: -DMO_ADD=0 -DMO_RESIDUAL=0\n",
 " * check: -DMO_ADD=1 -DMO_RESIDUAL=1\n",
+" * check: -DMO_ADD=1 -DMO_DW=0\n",
+" * check: -DMO_ADD=1 -DMO_DB=0\n",
 " *\n",
 " * MO_ADD       1: the sums are added to what is there\n",
+" * MO_DW, MO_DB 0: dw or db of mo_cl_columns_norm is not wanted, and neither read nor written\n",
 " * MO_RESIDUAL  1: y is bias and residual, 0: bias */\n",
 "#ifndef MO_ADD\n",
 "#define MO_ADD 0\n",
+"#endif\n",
+"#ifndef MO_DW\n",
+"#define MO_DW 1\n",
+"#endif\n",
+"#ifndef MO_DB\n",
+"#define MO_DB 1\n",
 "#endif\n",
 "#ifndef MO_RESIDUAL\n",
 "#define MO_RESIDUAL 0\n",
@@ -7390,12 +7399,18 @@ static const char *const moi_cl_columns_lines[] = {
 "            sum_w = mo_mad16(g, h, sum_w);\n",
 "            sum_b += g;\n",
 "        }\n",
-"#if MO_ADD\n",
+"#if MO_DW && MO_ADD\n",
 "        sum_w += vload16(0, to_w + i);\n",
+"#endif\n",
+"#if MO_DB && MO_ADD\n",
 "        sum_b += vload16(0, to_b + i);\n",
 "#endif\n",
+"#if MO_DW\n",
 "        vstore16(sum_w, 0, to_w + i);\n",
+"#endif\n",
+"#if MO_DB\n",
 "        vstore16(sum_b, 0, to_b + i);\n",
+"#endif\n",
 "    }\n",
 "#endif\n",
 "    for (; i < end; i += MEMOPT_WG) {\n",
@@ -7405,8 +7420,12 @@ static const char *const moi_cl_columns_lines[] = {
 "            sum_w = mo_mad(g, (at[row * columns + i] - means[row]) * rstds[row], sum_w);\n",
 "            sum_b += g;\n",
 "        }\n",
+"#if MO_DW\n",
 "        mo_columns_store(to_w, i, sum_w);\n",
+"#endif\n",
+"#if MO_DB\n",
 "        mo_columns_store(to_b, i, sum_b);\n",
+"#endif\n",
 "    }\n",
 "}\n",
 "\n",
@@ -16067,20 +16086,23 @@ mo_status mo_cl_layernorm_apply(
     return moi_cl_layernorm_run(cl, desc, "-DMO_STATS=0", &x, &y);
 }
 
-/* dw and db of chunks of chunk_rows rows, or of all of them, added. */
+/* dw and db of chunks of chunk_rows rows, or of all of them, added; one of them may be none. */
 static mo_status moi_cl_layernorm_columns(mo_cl *cl, const mo_cl_layernorm_desc *d,
     const mo_cl_mem *x, const mo_cl_mem *dy, uint64_t chunk_rows, int add, const mo_cl_mem *dw,
     const mo_cl_mem *db) {
     const uint64_t chunks = d->n / chunk_rows + (d->n % chunk_rows != 0);
     const uint64_t n = (add ? 1 : chunks) * d->channels;
-    moi_cl_call call =
-        moi_cl_begin(cl, MOI_CL_mo_cl_columns_norm, add ? "-DMO_ADD=1" : "-DMO_ADD=0");
+    const char *options = !dw->buffer ? "-DMO_ADD=1 -DMO_DW=0"
+        : !db->buffer                 ? "-DMO_ADD=1 -DMO_DB=0"
+        : add                         ? "-DMO_ADD=1"
+                                      : "-DMO_ADD=0";
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_columns_norm, options);
     moi_cl_mem_arg(&call, x, sizeof(float), (uint64_t)d->n * d->channels);
     moi_cl_mem_arg(&call, dy, sizeof(float), (uint64_t)d->n * d->channels);
     moi_cl_mem_arg(&call, &d->mean, sizeof(float), d->n);
     moi_cl_mem_arg(&call, &d->rstd, sizeof(float), d->n);
-    moi_cl_mem_arg(&call, dw, sizeof(float), n);
-    moi_cl_mem_arg(&call, db, sizeof(float), n);
+    moi_cl_mem_arg(&call, dw->buffer ? dw : db, sizeof(float), n);
+    moi_cl_mem_arg(&call, db->buffer ? db : dw, sizeof(float), n);
     moi_cl_u64_arg(&call, d->n);
     moi_cl_u32_arg(&call, (uint32_t)d->channels);
     moi_cl_u64_arg(&call, chunk_rows);
@@ -16095,9 +16117,9 @@ static mo_status moi_cl_layernorm_dw(
     const mo_cl_mem dw = mo_cl_part(&d->workspace, 0, half);
     const mo_cl_mem db = mo_cl_part(&d->workspace, half, half);
     mo_status status = moi_cl_layernorm_columns(cl, d, x, dy, moi_cl_chunk_rows(d->n), 0, &dw, &db);
-    if (status == MO_OK)
+    if (status == MO_OK && d->dweight.buffer)
         status = moi_cl_columns_stage(cl, &dw, chunks, d->channels, chunks, 1, &d->dweight);
-    if (status == MO_OK)
+    if (status == MO_OK && d->dbias.buffer)
         status = moi_cl_columns_stage(cl, &db, chunks, d->channels, chunks, 1, &d->dbias);
     return status;
 }
@@ -16127,10 +16149,11 @@ static mo_status moi_cl_layernorm_check(const mo_cl *cl, const mo_cl_layernorm_d
     if (status != MO_OK) return status;
     if (!moi_cl_has_floats(x, n) || !moi_cl_has_floats(dy, n) || !moi_cl_has_floats(dx, n) ||
         !moi_cl_has_floats(&d->weight, d->channels) || !moi_cl_has_floats(&d->mean, d->n) ||
-        !moi_cl_has_floats(&d->rstd, d->n) || !d->dweight.buffer != !d->dbias.buffer)
+        !moi_cl_has_floats(&d->rstd, d->n))
         return MO_E_INVALID;
-    if (!d->dweight.buffer) return MO_OK;
-    if (!moi_cl_has_floats(&d->dweight, d->channels) || !moi_cl_has_floats(&d->dbias, d->channels))
+    if (!d->dweight.buffer && !d->dbias.buffer) return MO_OK;
+    if ((d->dweight.buffer && !moi_cl_has_floats(&d->dweight, d->channels)) ||
+        (d->dbias.buffer && !moi_cl_has_floats(&d->dbias, d->channels)))
         return MO_E_INVALID;
     const size_t bytes = moi_cl_columns_bytes(d->n, d->channels, 2);
     return d->workspace.buffer && !moi_cl_has_floats(&d->workspace, bytes / sizeof(float))
@@ -16142,7 +16165,7 @@ mo_status mo_cl_layernorm_backward(
     mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx) {
     mo_status status = moi_cl_layernorm_check(cl, desc, &x, &dy, &dx);
     if (status != MO_OK || desc->n == 0) return status;
-    if (desc->dweight.buffer) status = moi_cl_layernorm_dw(cl, desc, &x, &dy);
+    if (desc->dweight.buffer || desc->dbias.buffer) status = moi_cl_layernorm_dw(cl, desc, &x, &dy);
     return status == MO_OK ? moi_cl_layernorm_dx(cl, desc, &x, &dy, &dx) : status;
 }
 
@@ -17401,7 +17424,7 @@ static mo_status moi_cl_lora_drop(const mo_cl_lora_desc *d, int add, size_t in, 
 typedef struct moi_cl_lora_job {
     const mo_cl_lora_desc *d;
     const mo_cl_lora_tensors *t;
-    size_t in, out, chunk;
+    size_t in, out, y_stride, dx_stride, chunk;
     float scale;
     mo_cl_mem h, between, dropped;
     mo_cl_gemm_operand weight;
@@ -17435,6 +17458,9 @@ static mo_status moi_cl_lora_begin(moi_cl_lora_job *job, const mo_cl_lora_desc *
     job->t = t;
     job->in = d->in_out ? t->weight->rows : t->weight->columns;
     job->out = d->in_out ? t->weight->columns : t->weight->rows;
+    job->y_stride = d->y_stride == 0 ? job->out : d->y_stride;
+    job->dx_stride = d->dx_stride == 0 ? job->in : d->dx_stride;
+    if (job->y_stride < job->out || job->dx_stride < job->in) return MO_E_INVALID;
     job->chunk = d->chunk_rows == 0 ? 256 : d->chunk_rows;
     if (job->chunk > d->rows) job->chunk = d->rows;
     job->scale = mo_lora_scale(&like);
@@ -17470,6 +17496,8 @@ static mo_status moi_cl_lora_weight(
     memset(&from, 0, sizeof from);
     from.data = x;
     g.trans_b = transposed != (d->in_out != 0);
+    g.lda = transposed ? 0 : job->y_stride;
+    g.ldc = transposed ? job->y_stride : job->dx_stride;
     return mo_cl_gemm_mixed(d->env, &g, &from, &job->weight, y);
 }
 
@@ -17500,11 +17528,12 @@ mo_status mo_cl_lora_forward(
         mo_gemm_desc up = moi_cl_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
         mo_cl_mem seen;
         up.trans_b = 1;
+        up.ldc = job.y_stride;
         status = moi_cl_lora_seen(&job, x, row, rows, &seen);
         if (status == MO_OK) status = moi_cl_lora_down(&job, seen, rows);
         if (status == MO_OK)
-            status =
-                mo_cl_gemm(desc->env, &up, job.h, tensors->b, moi_cl_lora_rows(y, row, job.out));
+            status = mo_cl_gemm(
+                desc->env, &up, job.h, tensors->b, moi_cl_lora_rows(y, row, job.y_stride));
     }
     return status;
 }
@@ -17517,10 +17546,23 @@ static mo_status moi_cl_lora_gradients(
     mo_gemm_desc to_b = moi_cl_lora_product(job->out, rank, rows, job->scale, 1.0f);
     mo_status status = MO_OK;
     to_a.trans_a = to_b.trans_a = 1;
+    to_b.lda = job->y_stride;
     if (job->t->da.buffer) status = mo_cl_gemm(job->d->env, &to_a, job->between, seen, job->t->da);
     if (status != MO_OK || !job->t->db.buffer) return status;
     status = moi_cl_lora_down(job, seen, rows);
     return status == MO_OK ? mo_cl_gemm(job->d->env, &to_b, dy, job->h, job->t->db) : status;
+}
+
+/* dx += drop(what is in job->dropped): all rows at once where they follow each other. */
+static mo_status moi_cl_lora_add_dropped(
+    const moi_cl_lora_job *job, size_t row, size_t rows, mo_cl_mem dx) {
+    const size_t at_once = job->dx_stride == job->in ? rows : 1;
+    mo_status status = MO_OK;
+    for (size_t i = 0; i < rows && status == MO_OK; i += at_once)
+        status = moi_cl_lora_drop(job->d, 1, job->in, row + i, at_once,
+            moi_cl_lora_rows(job->dropped, i, job->in),
+            moi_cl_lora_rows(dx, row + i, job->dx_stride));
+    return status;
 }
 
 /* dx += drop(d A) for rows of dx from row on; what was seen of x is no longer needed. */
@@ -17528,12 +17570,11 @@ static mo_status moi_cl_lora_input(
     const moi_cl_lora_job *job, size_t row, size_t rows, mo_cl_mem dx) {
     const mo_cl_lora_desc *d = job->d;
     const int drops = d->dropout != 0.0f;
-    const mo_cl_mem to = moi_cl_lora_rows(dx, row, job->in);
-    const mo_gemm_desc g = moi_cl_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
-    const mo_status status =
-        mo_cl_gemm(d->env, &g, job->between, job->t->a, drops ? job->dropped : to);
-    if (status != MO_OK || !drops) return status;
-    return moi_cl_lora_drop(d, 1, job->in, row, rows, job->dropped, to);
+    mo_gemm_desc g = moi_cl_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
+    if (!drops) g.ldc = job->dx_stride;
+    const mo_status status = mo_cl_gemm(d->env, &g, job->between, job->t->a,
+        drops ? job->dropped : moi_cl_lora_rows(dx, row, job->dx_stride));
+    return status == MO_OK && drops ? moi_cl_lora_add_dropped(job, row, rows, dx) : status;
 }
 
 mo_status mo_cl_lora_backward(const mo_cl_lora_desc *desc, const mo_cl_lora_tensors *tensors,
@@ -17544,9 +17585,10 @@ mo_status mo_cl_lora_backward(const mo_cl_lora_desc *desc, const mo_cl_lora_tens
     if (status == MO_OK && dx.buffer) status = moi_cl_lora_weight(&job, 0, dy, dx);
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.chunk) {
         const size_t rows = moi_min(job.chunk, desc->rows - row);
-        const mo_cl_mem from = moi_cl_lora_rows(dy, row, job.out);
-        const mo_gemm_desc down = moi_cl_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        const mo_cl_mem from = moi_cl_lora_rows(dy, row, job.y_stride);
+        mo_gemm_desc down = moi_cl_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
         mo_cl_mem seen;
+        down.lda = job.y_stride;
         status = mo_cl_gemm(desc->env, &down, from, tensors->b, job.between);
         if (status == MO_OK && gradients) {
             status = moi_cl_lora_seen(&job, x, row, rows, &seen);

@@ -124,6 +124,23 @@ replaced() {
     with_header "$1" "${header/"$2"/"$3"}"
 }
 
+# tensors FILE - name, offset in the file and bytes of each tensor.
+tensors() {
+    header_of "$1" | grep -o '"[^"]*":{"dtype"[^}]*' |
+        sed 's/^"\([^"]*\)".*data_offsets":[[]\([0-9]*\),\([0-9]*\).*/\1 \2 \3/' |
+        awk -v begin=$(($(header_length "$1") + 8)) '{ print $1, begin + $2, $3 - $2 }'
+}
+# changed FILE FILE - the tensors of both whose bytes differ.
+changed() {
+    local name at size
+    local -A where
+    while read -r name at size; do where[$name]=$at; done < <(tensors "$1")
+    while read -r name at size; do
+        [ -z "${where[$name]:-}" ] || cmp -s -n "$size" -i "${where[$name]}:$at" "$1" "$2" ||
+            echo "$name"
+    done < <(tensors "$2")
+}
+
 # token_file MAGIC VERSION COUNT [TOKEN]... - a token file, little endian.
 token_file() {
     little_endian 4 "$1" "$2" "$3"
@@ -740,6 +757,95 @@ test_lora_trains_adapters_alone() {
     losses f32.json | awk '{ exit !($NF < $1) }' || say "nothing is learned"
 }
 
+test_lora_trains_adapters_of_llama() {
+    local n base
+    yes 'every good boy' | head -n 60 > text
+    train one --text text --arch llama --layers 2 --channels 32 --heads 4 --kv-heads 2 --seq 16 \
+        --batch 2 --steps 8 --lr 1e-2 --strategy lora=4 --save one.st
+    losses one.json | awk '{ exit !($NF < $1 - 0.1) }' || say "nothing is learned"
+    header_of one.st > header
+    n=$(grep -o '"base_model.model.model.layers.[01].[a-z_.]*.lora_[AB].weight":' header | wc -l)
+    [ "$n" = 28 ] || say "one.st has $n adapters"
+    grep -q 'layers.1.self_attn.v_proj.lora_A.weight":{[^[]*[[]4,32]' header
+    grep -q 'layers.1.self_attn.v_proj.lora_B.weight":{[^[]*[[]16,4]' header
+    grep -q '"target_modules": \["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",' \
+        adapter_config.json
+    grep -q '"fan_in_fan_out": false' adapter_config.json
+    train f32 "${llama[@]}" --steps 4 --strategy lora=4
+    for base in bf16 nf4; do
+        train $base "${llama[@]}" --steps 4 --strategy lora=4,base=$base
+        within 0.05 "$(losses f32.json)" "$(losses $base.json)"
+        [ "$(number $base.json param)" -lt "$(number f32.json param)" ]
+    done
+}
+
+# One adapter for all uses of a block, whose gradients add up.
+test_lora_adapts_shared_blocks_once() {
+    local model
+    for model in tiny llama; do
+        local -n flags=$model
+        train once "${flags[@]}" --strategy lora=2 --steps 4
+        train twice "${flags[@]}" --strategy lora=2,share=2 --steps 4 --save twice.st
+        [ "$(number once.json grad)" = "$(number twice.json grad)" ]
+        [ "$(number once.json optimizer)" = "$(number twice.json optimizer)" ]
+        train first "${flags[@]}" --strategy lora=2,share=2 --steps 2 --save part.st
+        train second "${flags[@]}" --strategy lora=2,share=2 --steps 2 --resume part.st \
+            --save both.st
+        cmp twice.st both.st
+        refuses 1 "part.st: has share=2, --strategy share=1" "${flags[@]}" --strategy lora=2 \
+            --resume part.st
+    done
+}
+
+# The gradients are those of a run that keeps them: the losses and the file have the same bits.
+test_lora_releases_gradients_without_changing_a_bit() {
+    local model s c
+    for model in tiny llama; do
+        local -n flags=$model
+        for s in lora=2,base=nf4 lora=2,share=2; do
+            train kept "${flags[@]}" --steps 4 --strategy $s --save kept.st
+            train released "${flags[@]}" --steps 4 --strategy $s,release --save released.st
+            cmp kept.st released.st
+            train kept "${flags[@]}" --steps 4 --strategy $s --clip 0.01
+            train released "${flags[@]}" --steps 4 --clip 0.01 --page-dir . \
+                --strategy $s,release=exact,checkpoint=block,paged
+            same "$(losses kept.json)" "$(losses released.json)"
+            for c in tensor previous; do
+                train clipped "${flags[@]}" --steps 4 --strategy $s,release=$c --clip 0.01
+                within 0.2 "$(losses kept.json)" "$(losses clipped.json)"
+            done
+        done
+        train kept "${flags[@]}" --steps 2 --strategy lora=2
+        train released "${flags[@]}" --steps 2 --strategy lora=2,release
+        [ "$(number released.json released_bytes)" -gt 0 ]
+        [ "$(number released.json grad)" -lt "$(number kept.json grad)" ] || say "$model: no less"
+    done
+}
+
+# memopt merge-lora makes the network that has been trained.
+test_lora_merges_into_the_weights() {
+    local memopt model base s
+    memopt=$(dirname "$program")/memopt
+    [ -x "$memopt" ] || skip "no $memopt"
+    for model in tiny llama; do
+        local -n flags=$model
+        base=$data.safetensors
+        [ $model = tiny ] || base=$llama_data.safetensors
+        for s in lora=2 lora=2,share=2; do
+            local valid=("${flags[@]}" --batch 1 --seq 24 --valid 0.2)
+            train adapted "${valid[@]}" --steps 4 --lr 1e-2 --strategy $s \
+                --save adapter_model.safetensors
+            "$memopt" merge-lora "$base" . merged.st > merged
+            valid+=(--steps 0 --strategy "checkpoint=none${s#lora=2}" --json)
+            "$program" "${valid[@]}" > before.json 2> err
+            "$program" "${valid[@]}" --init merged.st > merged.json 2> err
+            within 1e-5 "$(number adapted.json valid_loss)" "$(number merged.json valid_loss)"
+            [ "$(number before.json valid_loss)" != "$(number merged.json valid_loss)" ]
+            rm merged.st
+        done
+    done
+}
+
 test_lora_begins_as_the_model() {
     train a "${plain[@]}" --steps 1
     train b "${plain[@]}" --steps 1 --strategy lora=2
@@ -781,7 +887,82 @@ test_lora_that_cannot_be_is_refused() {
     refuses 2 "base=nf4 needs lora=R" "${tiny[@]}" --strategy base=nf4
     refuses 2 "unknown 'base=x'" "${tiny[@]}" --strategy lora=1,base=x
     refuses 2 "lora=0 is not a whole number" "${tiny[@]}" --strategy lora=0
-    refuses 2 "lora excludes" "${tiny[@]}" --strategy lora=1,release
+    refuses 2 "base=bf16 keeps the frozen weights so" "${tiny[@]}" --strategy lora=1,precision=bf16
+}
+
+# ---- frozen parameters ------------------------------------------------------------------------
+
+test_frozen_parameters_keep_their_bits_and_have_no_states() {
+    local frozen all n
+    train plain "${plain[@]}" --steps 1 --save plain.st
+    all=$(number plain.json grad)
+    for frozen in 'h.0 12' 'h.*.ln_[12].weight 4' '*.bias 13' 'wte.weight,h.1.mlp 5' \
+        'wpe,lm_head.weight 2'; do
+        n=${frozen#* }
+        frozen=${frozen% *}
+        train f "${plain[@]}" --steps 1 --freeze "$frozen" --save f.st
+        [ "$(number f.json grad)" -lt "$all" ] || say "$frozen: gradients of all"
+        [ "$(number f.json optimizer)" = $((2 * $(number f.json grad))) ]
+        changed "$data.safetensors" f.st | sort > trained
+        tensors f.st | sed -n 's/^optimizer\.\([^ ]*\)\.m .*/\1/p' | sort | cmp - trained
+        [ "$(wc -l < trained)" = $((28 - n)) ] || say "$frozen: $(wc -l < trained) are trained"
+        # what is trained has the gradients that it has beside the others
+        [ "$(changed plain.st f.st | grep -cv memopt)" = "$n" ] || say "$frozen: other gradients"
+    done
+}
+
+test_frozen_parameters_go_with_every_strategy() {
+    local s model frozen
+    for model in tiny llama; do
+        local -n flags=$model
+        frozen=wte,h.0.attn.c_attn,h.1.ln_1.weight
+        [ $model = tiny ] || frozen='model.layers.0,*.up_proj.weight,model.norm'
+        train kept "${flags[@]}" --steps 4 --strategy none --freeze "$frozen" --clip 0.5
+        for s in checkpoint=block checkpoint=optimal loss=7 release=exact paged \
+            checkpoint=optimal,release=exact,paged; do
+            train s "${flags[@]}" --steps 4 --strategy $s --freeze "$frozen" --clip 0.5 --page-dir .
+            within 1e-5 "$(losses kept.json)" "$(losses s.json)"
+        done
+        train kept "${flags[@]}" --steps 4 --strategy optim=8bit --freeze "$frozen" --save kept.st
+        train s "${flags[@]}" --steps 4 --strategy optim=8bit,release --freeze "$frozen" --save s.st
+        cmp kept.st s.st
+        for s in precision=bf16,release share=2,release accum=3,optim=4bit; do
+            train s "${flags[@]}" --steps 2 --strategy $s --freeze "$frozen"
+        done
+        train kept "${flags[@]}" --steps 3 --strategy lora=2
+        train s "${flags[@]}" --steps 3 --strategy lora=2,release --freeze '*.lora_A.weight' \
+            --save s.st
+        [ "$(number s.json optimizer)" -lt "$(number kept.json optimizer)" ]
+        header_of s.st > header
+        grep -q 'attn[a-z_.]*.lora_A' header
+        if grep -q 'optimizer[a-z_.]*base_model[a-z0-9_.]*lora_A' header; then say "states of A"; fi
+    done
+}
+
+test_frozen_parameters_stay_so_in_a_run_that_is_resumed() {
+    local rest=("${tokens[@]}" --batch 3 --steps 6 --threads 1)
+    train whole "${tiny[@]}" --strategy none --freeze h.0,wpe --save whole.st
+    train first "${tiny[@]}" --strategy none --freeze h.0,wpe --steps 6 --save half.st
+    train second "${rest[@]}" --strategy release --resume half.st --save both.st
+    same "$(last_losses whole.json 7)" "$(losses second.json)"
+    cmp whole.st both.st
+    train second "${rest[@]}" --resume half.st --freeze h.0,wpe
+    refuses 1 "half.st: --freeze is 'h.0,wpe' there, not 'h.0'" "${rest[@]}" --resume half.st \
+        --freeze h.0
+    train first "${tiny[@]}" --steps 1 --save all.st
+    refuses 1 "all.st: --freeze is '' there, not 'h.0'" "${rest[@]}" --resume all.st --freeze h.0
+    train half "${tiny[@]}" --steps 1 --freeze h.0 --save half.st --half
+    [ "$(parameters half.st)" = "$(parameters "$data.safetensors")" ]
+    train c "${tiny[@]}" --steps 1 --freeze h.0 --compare --strategy release
+}
+
+test_patterns_that_freeze_nothing_are_refused() {
+    refuses 2 "--freeze: 'h.7' matches no parameter, such as 'h.0.ln_1.weight'" "${tiny[@]}" \
+        --freeze h.0,h.7
+    refuses 2 "--freeze: 'wt' matches no parameter" "${tiny[@]}" --freeze wt
+    refuses 2 "--freeze: '' matches no parameter" "${tiny[@]}" --freeze h.0,
+    refuses 2 "--freeze: 'h.1.x*' matches no parameter" "${tiny[@]}" --compare --freeze 'h.1.x*'
+    refuses 2 "--freeze *: nothing is left to train" "${tiny[@]}" --freeze '*'
 }
 
 # ---- save, resume, init ------------------------------------------------------------------------
@@ -995,6 +1176,58 @@ test_compare_prints_both_runs() {
     grep -q '^| = arena peak ' table
     grep -q '^| = budget ' table
     grep -q "% of the plain run's memory at .* times its time" table
+    grep -q '^| none  *| .* | .* | .* | .* | .* |$' table
+    grep -q '^| + [a-z]*=.* | .* | .* | .* | .* | .* |$' table
+    grep -q '^| = saved in all  *| ' table
+}
+
+# rows NAME - of each row of --compare: bytes of the plan, then its strategy. Sums have to be exact.
+rows() {
+    python3 -c 'import json, sys
+j = json.load(open(sys.argv[1]))
+rows = j["compare"]
+assert rows[0]["part"] == "none" and rows[0]["saved_bytes"] == 0
+assert rows[0]["plan_bytes"] == j["baseline"]["plan_bytes"] == rows[0]["peak_bytes"]
+assert rows[-1]["plan_bytes"] == j["plan_bytes"] == rows[-1]["peak_bytes"]
+assert rows[-1]["strategy"] == j["strategy"] and rows[0]["ms_per_step"] > 0
+assert len(rows) == 1 or rows[-1]["ms_per_step"] == j["ms_per_step"]
+for a, b in zip(rows, rows[1:]): assert b["saved_bytes"] == a["plan_bytes"] - b["plan_bytes"]
+total = rows[0]["plan_bytes"] - rows[-1]["plan_bytes"]
+assert sum(r["saved_bytes"] for r in rows) == j["saved_bytes"] == total
+assert all(r["predicted_ms"] > 0 for r in rows)
+for r in rows: print(r["plan_bytes"], r["strategy"], r["part"])' "$1.json"
+}
+
+# Each row is the plan of a run with its strategy.
+test_compare_says_what_each_part_saves() {
+    have python3 || skip "no python3"
+    local bytes strategy part all
+    for all in checkpoint=block,accum=2,optim=8bit,loss=16 lora=2,base=nf4,share=2 \
+        checkpoint=light,act=8,optim=bf16,precision=bf16,release,paged; do
+        train c "${wide[@]}" --batch 2 --steps 1 --strategy $all --compare --page-dir .
+        rows c > list
+        [ "$(wc -l < list)" = $(($(echo "$all" | tr , '\n' | grep -vc '^base=') + 1)) ]
+        while read -r bytes strategy part; do
+            train r "${wide[@]}" --batch 2 --steps 1 --strategy "$strategy" --page-dir .
+            [ "$(number r.json plan_bytes)" = "$bytes" ] ||
+                say "$part: $(number r.json plan_bytes) bytes, not $bytes: $strategy"
+        done < list
+    done
+}
+
+# What the others leave of the budget decides the optimal schedule.
+test_compare_ends_with_the_optimal_schedule() {
+    have python3 || skip "no python3"
+    train c "${tiny[@]}" --steps 1 --strategy checkpoint=optimal,offload,act=8,optim=8bit \
+        --budget 66% --compare --report report
+    rows c > list
+    [ "$(tail -n 3 list | cut -d ' ' -f 3 | tr '\n' ' ')" = "checkpoint=optimal offload act=8 " ] ||
+        { cat list; say "other rows"; }
+    [ "$(find report -type f | wc -l)" -eq 9 ]
+    grep -q 'what each part saves' report/waterfall.svg
+    grep -q 'checkpoint=optimal' report/waterfall.svg
+    train n "${plain[@]}" --steps 1 --compare
+    [ "$(rows n | wc -l)" = 1 ]
 }
 
 test_compare_as_json_has_a_baseline() {
@@ -1068,7 +1301,8 @@ test_help_lists_the_flags() {
     [ ! -s err ]
     for flag in arch rope-theta kv-heads text tokens layers channels heads seq batch accum steps \
         lr weight-decay clip seed shuffle init threads blas budget strategy save half resume \
-        sample report compare json distill distill-weight distill-temperature valid; do
+        sample report compare json distill distill-weight distill-temperature valid \
+        freeze; do
         grep -q -- " --$flag " help || say "--$flag is not there"
     done
     [ "$(awk 'length > 100' help | wc -l)" -eq 0 ]
@@ -1554,6 +1788,29 @@ test_device_trains_adapters_as_the_cpu() {
     train a "${tiny[@]}" --strategy lora=2,base=nf4 --steps 3
     train b "${tiny[@]}" --strategy lora=2,base=nf4 --steps 3 "${on[@]}"
     within 1e-4 "$(losses a.json)" "$(losses b.json)"
+    train a "${llama[@]}" --strategy lora=2,share=2,release=exact --steps 3 --clip 0.01
+    train b "${llama[@]}" --strategy lora=2,share=2,release=exact --steps 3 --clip 0.01 "${on[@]}"
+    within 1e-4 "$(losses a.json)" "$(losses b.json)"
+    train a "${llama[@]}" --strategy lora=2,base=nf4 --steps 3 "${on[@]}" --save a.st
+    train b "${llama[@]}" --strategy lora=2,base=nf4,release --steps 3 "${on[@]}" --save b.st
+    cmp a.st b.st
+}
+
+test_device_freezes_parameters() {
+    device
+    local frozen
+    for frozen in h.0 '*.bias' wte 'h.*.ln_?.weight,wpe'; do
+        train cpu "${plain[@]}" --steps 3 --clip 0.5 --freeze "$frozen"
+        train run "${plain[@]}" --steps 3 --clip 0.5 --freeze "$frozen" "${on[@]}" --save kept.st
+        within 1e-5 "$(losses cpu.json)" "$(losses run.json)"
+        train run "${tiny[@]}" --strategy release=exact --steps 3 --clip 0.5 --freeze "$frozen" \
+            "${on[@]}" --save released.st
+        cmp kept.st released.st
+    done
+    [ "$(changed kept.st "$data.safetensors" | grep -c 'ln_1')" = 2 ]
+    train cpu "${llama[@]}" --steps 3 --freeze model.layers.1.mlp,model.norm
+    train run "${llama[@]}" --steps 3 --freeze model.layers.1.mlp,model.norm "${on[@]}"
+    within 1e-5 "$(losses cpu.json)" "$(losses run.json)"
 }
 
 # Schedules and copies to the host change no bit: the same kernels run on the same numbers.

@@ -8,7 +8,7 @@ enum { NESTED = MO_GEMM_TYPE_COUNT, N_KINDS };
 /* ---- one problem on host and device ---------------------------------------------------------- */
 
 typedef struct problem {
-    size_t rows, in, out, rank, n_x, n_y, n_a, n_b, size;
+    size_t rows, in, out, rank, n_x, n_y, n_dx, n_a, n_b, size;
     float *weight, *x, *dy, *a, *b, *da, *db, *y, *dx; /* results of the host */
     void *memory, *scratch;
     mo_weight w;
@@ -63,7 +63,8 @@ static void device_begin(test_cl *t, problem *p) {
         &t->cl, &p->on_w, test_cl_put(t, p->weight, p->in * p->out * 4, 4), p->on_scratch));
     p->on_env.cl = &t->cl;
     p->on_d = (mo_cl_lora_desc){p->d.rows, p->d.rank, p->d.alpha, p->d.rslora, p->d.in_out,
-        p->d.add, p->d.dropout, p->d.seed, p->d.chunk_rows, &p->on_env, {0}};
+        p->d.add, p->d.dropout, p->d.seed, p->d.chunk_rows, p->d.y_stride, p->d.dx_stride,
+        &p->on_env, {0}};
     const size_t bytes = mo_cl_lora_workspace_size(&p->on_d, &p->on_w) +
         mo_cl_lora_merge_workspace_size(&p->on_d, &p->on_w);
     assert_int_equal(bytes, p->d.workspace_size);
@@ -74,7 +75,7 @@ static void device_begin(test_cl *t, problem *p) {
     p->on_x = test_cl_put(t, p->x, p->n_x * 4, 4);
     p->on_dy = test_cl_put(t, p->dy, p->n_y * 4, 8);
     p->on_y = test_cl_put(t, p->y, p->n_y * 4, 4);
-    p->on_dx = test_cl_put(t, p->dx, p->n_x * 4, 20);
+    p->on_dx = test_cl_put(t, p->dx, p->n_dx * 4, 20);
 }
 
 static void problem_begin(test_cl *t, problem *p, int kind, mo_lora_desc d, size_t in, size_t out) {
@@ -82,12 +83,14 @@ static void problem_begin(test_cl *t, problem *p, int kind, mo_lora_desc d, size
     memset(p, 0, sizeof *p);
     p->d = d;
     p->rows = d.rows, p->in = in, p->out = out, p->rank = d.rank;
-    p->n_x = d.rows * in, p->n_y = d.rows * out, p->n_a = d.rank * in, p->n_b = d.rank * out;
+    p->n_x = d.rows * in, p->n_y = d.rows * (d.y_stride ? d.y_stride : out);
+    p->n_dx = d.rows * (d.dx_stride ? d.dx_stride : in);
+    p->n_a = d.rank * in, p->n_b = d.rank * out;
     p->weight = test_normals(r, in * out, 0.2f);
     p->x = test_normals(r, p->n_x, 1), p->dy = test_normals(r, p->n_y, 1);
     p->a = test_normals(r, p->n_a, 0.3f), p->b = test_normals(r, p->n_b, 0.3f);
     p->da = test_normals(r, p->n_a, 1), p->db = test_normals(r, p->n_b, 1);
-    p->y = test_normals(r, p->n_y, 1), p->dx = test_normals(r, p->n_x, 1);
+    p->y = test_normals(r, p->n_y, 1), p->dx = test_normals(r, p->n_dx, 1);
     host_begin(p, kind);
     device_begin(t, p);
 }
@@ -175,6 +178,8 @@ static void forward_and_backward_match_the_cpu(void **state) {
             .add = k & 1,
             .rslora = k & 1,
             .chunk_rows = 32,
+            .y_stride = k % 3 ? 0 : s[2] + 5,
+            .dx_stride = k % 3 ? 0 : s[1] + 2,
             .dropout = k % 4 < 2 ? 0.3f : 0,
             .seed = 99};
         problem p;
@@ -184,7 +189,7 @@ static void forward_and_backward_match_the_cpu(void **state) {
         test_ok(mo_cl_lora_forward(&p.on_d, &p.on_t, p.on_x, p.on_y));
         test_ok(mo_cl_lora_backward(&p.on_d, &p.on_t, p.on_x, p.on_dy, p.on_dx));
         assert_near(t, p.on_y, p.y, p.n_y, 2e-6);
-        assert_near(t, p.on_dx, p.dx, p.n_x, 2e-6);
+        assert_near(t, p.on_dx, p.dx, p.n_dx, 2e-6);
         assert_near(t, p.on_t.da, p.da, p.n_a, 2e-6);
         assert_near(t, p.on_t.db, p.db, p.n_b, 2e-6);
         problem_end(t, &p);
@@ -254,6 +259,8 @@ static void what_is_wrong_is_refused(void **state) {
     assert_int_equal(mo_cl_lora_forward(&p.on_d, &p.on_t, p.on_x, p.on_y), MO_E_NO_SPACE);
     assert_int_equal(mo_cl_lora_merge(&p.on_d, &p.on_w, p.on_t.a, p.on_t.b), MO_E_NO_SPACE);
     p.on_d = good, p.on_d.dropout = 1;
+    assert_int_equal(mo_cl_lora_forward(&p.on_d, &p.on_t, p.on_x, p.on_y), MO_E_INVALID);
+    p.on_d = good, p.on_d.y_stride = 5;
     assert_int_equal(mo_cl_lora_forward(&p.on_d, &p.on_t, p.on_x, p.on_y), MO_E_INVALID);
     p.on_d = good, p.on_d.rank = 0;
     assert_int_equal(mo_cl_lora_forward(&p.on_d, &p.on_t, p.on_x, p.on_y), MO_E_INVALID);

@@ -182,6 +182,29 @@ static void gradients_have_the_same_bits_every_time(void **state) {
     problem_end(t, &p);
 }
 
+/* With a workspace and without; the other gradient has the bits that it has beside it. */
+static void one_gradient_may_be_left_out(void **state) {
+    test_cl *t = test_cl_of(state);
+    for (int k = 0; k < 2; k++) {
+        float both[2][65], alone[65], ones[65];
+        problem p = problem_begin(t, 70, 65, k);
+        const mo_cl_mem grads[2] = {p.d.dweight, p.d.dbias};
+        test_cl_get(t, grads[0], ones, sizeof ones);
+        test_ok(mo_cl_layernorm_forward(&t->cl, &p.d, p.on_x, p.on_y));
+        test_ok(mo_cl_layernorm_backward(&t->cl, &p.d, p.on_x, p.on_dy, p.on_dx));
+        for (int i = 0; i < 2; i++) test_cl_get(t, grads[i], both[i], sizeof both[i]);
+        for (int i = 0; i < 2; i++) {
+            const mo_cl_mem fresh = test_cl_put(t, ones, sizeof ones, 4);
+            p.d.dweight = i == 0 ? fresh : (mo_cl_mem){0};
+            p.d.dbias = i == 1 ? fresh : (mo_cl_mem){0};
+            test_ok(mo_cl_layernorm_backward(&t->cl, &p.d, p.on_x, p.on_dy, p.on_dx));
+            test_cl_get(t, fresh, alone, sizeof alone);
+            assert_same_bits(alone, both[i], sizeof alone);
+        }
+        problem_end(t, &p);
+    }
+}
+
 static void a_workspace_is_asked_for_where_it_helps(void **state) {
     test_cl *t = test_cl_of(state);
     mo_cl_layernorm_desc d = {.n = 64, .channels = 8};
@@ -208,8 +231,8 @@ static void wrong_arguments_are_refused(void **state) {
     bad[3].rstd = none;
     bad[4].n++;
     bad[5].bias = none;
-    bad[6].dweight = none;
-    bad[7].dbias = none;
+    bad[6].dweight.size -= 4;
+    bad[7].dbias.size -= 4;
     bad[8].workspace.size -= 4;
     bad[9].channels = SIZE_MAX / 8;
     for (int i = 0; i < 6; i++)
@@ -368,6 +391,7 @@ int main(void) {
         cmocka_unit_test(apply_and_forward_in_place_have_the_bits_of_forward),
         cmocka_unit_test(the_input_comes_back_from_the_output_in_place),
         cmocka_unit_test(gradients_have_the_same_bits_every_time),
+        cmocka_unit_test(one_gradient_may_be_left_out),
         cmocka_unit_test(a_workspace_is_asked_for_where_it_helps),
         cmocka_unit_test(wrong_arguments_are_refused),
         cmocka_unit_test(rmsnorm_is_that_of_the_cpu),

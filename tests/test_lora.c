@@ -388,6 +388,49 @@ static void results_do_not_depend_on_threads(void **state) {
     for (int i = 0; i < 4; i++) free(first[i]);
 }
 
+static void spread(const float *from, size_t rows, size_t n, size_t stride, float *to) {
+    for (size_t i = 0; i < rows; i++) memcpy(to + i * stride, from + i * n, n * sizeof *to);
+}
+
+/* Layers side by side: the bits of rows that follow each other; what lies between them stays. */
+static void rows_may_lie_apart(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    enum { ROWS = 40, IN = 19, OUT = 23, Y = 31, DX = 22, RANK = 3 };
+    for (int k = 0; k < 4; k++) {
+        const mo_lora_desc d = {.rows = ROWS,
+            .rank = RANK,
+            .in_out = k & 1,
+            .add = k & 1,
+            .dropout = k < 2 ? 0 : 0.4f,
+            .seed = 5,
+            .chunk_rows = 16};
+        layer l = layer_begin(&r, k == 3 ? NESTED : k, d, IN, OUT);
+        layer_bind(&l, 2);
+        float *y = test_normals(&r, ROWS * OUT, 1), *dx = test_normals(&r, ROWS * IN, 1);
+        float *da = test_copy(l.da, RANK * IN), *db = test_copy(l.db, OUT * RANK);
+        float *far_y = test_normals(&r, ROWS * Y, 1), *far_dx = test_normals(&r, ROWS * DX, 1);
+        float *want_y = test_copy(far_y, ROWS * Y), *want_dx = test_copy(far_dx, ROWS * DX);
+        float *far_dy = test_normals(&r, ROWS * Y, 1);
+        spread(y, ROWS, OUT, Y, far_y), spread(dx, ROWS, IN, DX, far_dx);
+        spread(l.dy, ROWS, OUT, Y, far_dy);
+        test_ok(mo_lora_forward(&l.d, &l.t, l.x, y));
+        test_ok(mo_lora_backward(&l.d, &l.t, l.x, l.dy, dx));
+        spread(y, ROWS, OUT, Y, want_y), spread(dx, ROWS, IN, DX, want_dx);
+        l.d.y_stride = Y, l.d.dx_stride = DX;
+        l.t.da = da, l.t.db = db;
+        test_ok(mo_lora_forward(&l.d, &l.t, l.x, far_y));
+        test_ok(mo_lora_backward(&l.d, &l.t, l.x, far_dy, far_dx));
+        assert_same_bits(far_y, want_y, ROWS * Y * sizeof *y);
+        assert_same_bits(far_dx, want_dx, ROWS * DX * sizeof *y);
+        assert_same_bits(da, l.da, RANK * IN * sizeof *y);
+        assert_same_bits(db, l.db, OUT * RANK * sizeof *y);
+        float *all[] = {y, dx, da, db, far_y, far_dy, far_dx, want_y, want_dx};
+        for (size_t i = 0; i < n_elements(all); i++) free(all[i]);
+        layer_end(&l);
+    }
+}
+
 static void gradients_are_optional(void **state) {
     (void)state;
     test_rng r = test_rng_begin(__func__);
@@ -464,6 +507,10 @@ static void what_is_wrong_is_refused(void **state) {
     l.d = good, l.d.rank = SIZE_MAX / 8;
     assert_int_equal(mo_lora_workspace_size(&l.d, &l.base.w), 0);
     assert_int_equal(mo_lora_forward(&l.d, &l.t, l.x, y), MO_E_OVERFLOW);
+    l.d = good, l.d.y_stride = 5;
+    assert_int_equal(mo_lora_forward(&l.d, &l.t, l.x, y), MO_E_INVALID);
+    l.d = good, l.d.dx_stride = 39;
+    assert_int_equal(mo_lora_backward(&l.d, &l.t, l.x, l.dy, NULL), MO_E_INVALID);
     l.d = good, l.base.w.codes = NULL;
     assert_int_equal(mo_lora_forward(&l.d, &l.t, l.x, y), MO_E_INVALID);
     layer_end(&l);
@@ -568,6 +615,7 @@ int main(void) {
         cmocka_unit_test(backward_drops_what_forward_dropped),
         cmocka_unit_test(results_do_not_depend_on_threads),
         cmocka_unit_test(gradients_are_optional),
+        cmocka_unit_test(rows_may_lie_apart),
         cmocka_unit_test(a_blas_works_beside_a_quantized_weight),
         cmocka_unit_test(what_is_wrong_is_refused),
         cmocka_unit_test(merging_adds_the_product),

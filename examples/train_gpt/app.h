@@ -41,6 +41,7 @@ typedef struct options {
     const char *tokens, *init, *resume, *save, *report, *blas, *device, *page_dir;
     const char *arch;    // NULL = the file's, or gpt2
     const char *distill; // the teacher's file; NULL = none
+    const char *freeze;  // patterns with commas between; NULL = none
     size_t layers, channels, heads, kv_heads, seq, batch, accum, steps, threads, sample;
     size_t save_every, keep; // 0 = not given
     double lr, weight_decay, clip, rope_theta, distill_weight, distill_temperature;
@@ -53,6 +54,7 @@ typedef struct options {
     unsigned named; // OPEN_*: what --strategy says itself
     uint64_t given; // a bit for each row of the flags in options.c
     bool shuffle, compare, estimate, json, page_direct, half;
+    bool is_plain; // the plain run of --compare
 } options;
 
 // Command line to options; fails with a message that names the flag and the value.
@@ -162,10 +164,13 @@ typedef struct gpt_kernels gpt_kernels;
 // What the stages compute with. On a device the addresses stand for bytes there, and a call returns
 // before it is done. Workspaces and threads of the descs are left to the kernels.
 typedef struct gpt_run gpt_run;
-// A frozen weight and the two matrices of its adapter.
+// A frozen weight and the two matrices of its adapter; how far rows of y, dy and dx are apart;
+// whether y or dx is added to.
 typedef struct gpt_adapted {
     const mo_weight *weight;
     const mo_param *a, *b;
+    size_t rows, y_stride, dx_stride;
+    bool add;
 } gpt_adapted;
 struct gpt_kernels {
     // y = bias (+ residual, when it is not NULL) in every row; dbias += sums of the columns of dy
@@ -175,13 +180,12 @@ struct gpt_kernels {
         const gpt_run *run, const float *dy, size_t rows, size_t columns, float *dbias);
     void (*gemm)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const float *b, float *c);
-    // y += x weight and the adapter's share; gradients of the adapter; dx
-    void (*lora_forward)(
-        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, float *y);
+    // y = x weight and the adapter's share; gradients of the adapter; dx
+    void (*lora_forward)(const gpt_run *run, const gpt_adapted *l, const float *x, float *y);
     void (*lora_backward_adapter)(
-        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, const float *dy);
+        const gpt_run *run, const gpt_adapted *l, const float *x, const float *dy);
     void (*lora_backward_input)(
-        const gpt_run *run, const gpt_adapted *l, size_t rows, const float *dy, float *dx);
+        const gpt_run *run, const gpt_adapted *l, const float *dy, float *dx);
     // b: a parameter as it is stored; bf16 is decoded by panels, and never stands there as fp32
     void (*gemm_param)(
         const gpt_run *run, const mo_gemm_desc *d, const float *a, const mo_param *b, float *c);
@@ -325,6 +329,7 @@ struct trainer {
     const options *o;  // own
     options own;       // as given, or as they were in the run that is resumed
     char resume[4096]; // the file
+    char *freeze;      // its patterns; NULL = none, or they are given
     bool verified;     // it has been read to its end
     gpt_config config;
     corpus corpus;
@@ -362,10 +367,14 @@ typedef struct result {
     size_t steps;      // done
     bool early;        // a signal has ended it
     char strategy[192], device[160];
+    struct mo_strategy chosen; // the same in fields
+    mo_training_costs costs;   // what predicted_ms is made of
 } result;
 
 void trainer_open(trainer *t, const options *o);
 void trainer_close(trainer *t);
+// Batches of the strategy's size in what --valid holds out.
+size_t trainer_valid_batches(const trainer *t, const strategy *s);
 // Trains; losses is [steps].
 void trainer_run(trainer *t, const strategy *s, result *r, double *losses);
 
@@ -395,9 +404,13 @@ double trainer_update_s(const trainer *t, const strategy *s, double micro_batch_
 // why on stderr.
 strategy trainer_choose(const trainer *t, uint64_t budget, bool say);
 
-// Whether parameter i has a gradient under this strategy; the bytes that its numbers take.
+// Whether parameter i has a gradient under this strategy; numbers of those that do; the bytes that
+// its numbers take.
 bool trainer_trains(const trainer *t, const strategy *s, size_t i);
+size_t trainer_n_trained(const trainer *t, const strategy *s);
 size_t trainer_param_bytes(const trainer *t, const strategy *s, size_t i);
+
+void freeze_params(trainer *t); // what --freeze names; fails where a pattern names nothing
 
 // ---- adapters ---------------------------------------------------------------------------------
 
@@ -410,7 +423,11 @@ void lora_store(trainer *t, size_t i, const float *x);
 float *lora_merged(const trainer *t, size_t i);
 mo_lora_desc lora_desc(const gpt_config *c, size_t rank, size_t rows);
 size_t lora_workspace_size(const trainer *t, const strategy *s);
-gpt_adapted lora_linear(const gpt_run *run, size_t layer, int which);
+// Matrix i of a part of a block, with its adapter.
+gpt_adapted lora_linear(const gpt_run *run, size_t layer, int part, size_t i);
+// The adapter's A of base parameter i, its B is next to it; of any other parameter, that of the
+// next matrix.
+size_t lora_adapter(const gpt_config *c, size_t i);
 mo_lora_tensors lora_tensors(const gpt_adapted *l, bool gradients);
 void lora_save_config(const trainer *t, const char *path);
 
@@ -459,9 +476,17 @@ typedef struct session {
 // Arena, states and everything that a step of the plan needs; nothing has a value yet.
 void session_bind(session *x, size_t n_blocks, bool halves);
 void session_free(session *x);
+// A run with its plan, its memory and first values.
+void session_open(session *x, trainer *t, const strategy *s);
+void session_close(session *x);
 void session_step(session *x, const mo_step *step);
+void session_read_tokens(session *x, mo_loader *loader, size_t rows); // of a micro-batch
 void session_clear_gradients(const session *x);
 void session_update(session *x);
+// One line that is written over on a terminal, else a line now and then.
+void session_show_progress(const session *x, size_t done, double loss);
+void session_fill_result(session *x, result *r, const double *losses);
+void session_sample(session *x); // prints it
 // Fails when the sum of squares of a gradient is not finite.
 void session_check_norm(const session *x, double square_sum);
 // Runs the parts of the strategy's micro-batch, and an update, on memory without values; fills
@@ -516,20 +541,47 @@ void checkpoint_read_config(trainer *t, const char *path, bool resume);
 void checkpoint_read_teacher(trainer *t, const char *path);
 void checkpoint_read_settings(trainer *t, const char *path); // of a run to resume, without shapes
 void checkpoint_check_params(const trainer *t, const char *path);
+void checkpoint_load_weights(trainer *t, const char *path);
 void checkpoint_load(trainer *t, const char *path, bool resume);
 void checkpoint_save(const trainer *t, const char *path);
 void checkpoint_save_half(const trainer *t, const char *path); // the weights alone
 void checkpoint_can_save(const char *path);
 
+// ---- comparison -------------------------------------------------------------------------------
+
+// The plain strategy, then each part of the one that was run added to those before it.
+enum { MAX_PARTS = 16 };
+typedef struct compared_part {
+    char part[96], strategy[192];
+    uint64_t plan_bytes;
+    double predicted_ms;  // 0 = not predicted
+    const result *result; // of the first and the last one; NULL = only planned
+} compared_part;
+typedef struct comparison {
+    compared_part parts[MAX_PARTS];
+    size_t n;
+} comparison;
+
+// Bytes that measuring costs may take, so that it is no peak of its own.
+uint64_t compare_limit(const trainer *t, const strategy *s);
+// After both runs: plans of what lies between them. Measures again what other kernels cost.
+void compare_parts(trainer *t, const result *plain, const result *run, comparison *c);
+// Bytes that part i needs less than the one before it; negative: more.
+int64_t compare_saved(const comparison *c, size_t i);
+int64_t compare_saved_in_all(const comparison *c);
+
 // ---- report -----------------------------------------------------------------------------------
 
 void report_table(FILE *out, const result *runs, size_t n_runs);
+void report_parts(FILE *out, const comparison *c);
+// c NULL: there is no baseline
 void report_json(FILE *out, const result *r, const double *losses, const result *baseline,
-    const double *baseline_losses);
+    const double *baseline_losses, const comparison *c);
 // What the run would take, instead of running it.
 void report_estimate(FILE *out, const trainer *t, const strategy *s, uint64_t budget);
 // Makes the directory, before the training; then the files, after it.
 void report_begin(const char *dir);
 void report_files(const char *dir, const mo_track *track, const mo_plan *plan);
+void report_waterfall(const char *dir, const comparison *c, uint64_t budget);
 
 #endif

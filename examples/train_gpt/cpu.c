@@ -95,11 +95,10 @@ static void embed_backward_columns(const void *context, size_t begin, size_t end
     float *dwpe = e->run->config->arch->positions ? e->run->params->items[1].grad : NULL;
     for (size_t row = 0; row < e->run->batch * seq; row++) {
         const float *restrict dy = e->dy + row * width;
-        float *token = dwte + (size_t)e->run->inputs[row] * width;
-        for (size_t i = begin; i < end; i++) token[i] += dy[i];
-        if (!dwpe) continue;
-        float *place = dwpe + row % seq * width;
-        for (size_t i = begin; i < end; i++) place[i] += dy[i];
+        float *token = dwte ? dwte + (size_t)e->run->inputs[row] * width : NULL;
+        float *place = dwpe ? dwpe + row % seq * width : NULL;
+        for (size_t i = begin; i < end && token; i++) token[i] += dy[i];
+        for (size_t i = begin; i < end && place; i++) place[i] += dy[i];
     }
 }
 
@@ -153,8 +152,11 @@ static void norm_backward(
 }
 
 // Products and an adapter share the workspace: its part is at the end.
-static mo_lora_desc adapter_desc(const gpt_run *run, size_t rows, mo_gemm_env *env) {
-    mo_lora_desc d = lora_desc(run->config, run->rank, rows);
+static mo_lora_desc adapter_desc(const gpt_run *run, const gpt_adapted *l, mo_gemm_env *env) {
+    mo_lora_desc d = lora_desc(run->config, run->rank, l->rows);
+    d.y_stride = l->y_stride;
+    d.dx_stride = l->dx_stride;
+    d.add = l->add;
     *env = run->env;
     env->workspace_size -= run->lora_size;
     d.env = env;
@@ -163,28 +165,26 @@ static mo_lora_desc adapter_desc(const gpt_run *run, size_t rows, mo_gemm_env *e
     return d;
 }
 
-static void lora_forward(
-    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, float *y) {
+static void lora_forward(const gpt_run *run, const gpt_adapted *l, const float *x, float *y) {
     const mo_lora_tensors tensors = lora_tensors(l, false);
     mo_gemm_env env;
-    mo_lora_desc d = adapter_desc(run, rows, &env);
-    d.add = 1;
+    const mo_lora_desc d = adapter_desc(run, l, &env);
     check(mo_lora_forward(&d, &tensors, x, y), "mo_lora_forward");
 }
 
 static void lora_backward_adapter(
-    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, const float *dy) {
+    const gpt_run *run, const gpt_adapted *l, const float *x, const float *dy) {
     const mo_lora_tensors tensors = lora_tensors(l, true);
     mo_gemm_env env;
-    const mo_lora_desc d = adapter_desc(run, rows, &env);
+    const mo_lora_desc d = adapter_desc(run, l, &env);
     check(mo_lora_backward(&d, &tensors, x, dy, NULL), "mo_lora_backward");
 }
 
 static void lora_backward_input(
-    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *dy, float *dx) {
+    const gpt_run *run, const gpt_adapted *l, const float *dy, float *dx) {
     const mo_lora_tensors tensors = lora_tensors(l, false);
     mo_gemm_env env;
-    const mo_lora_desc d = adapter_desc(run, rows, &env);
+    const mo_lora_desc d = adapter_desc(run, l, &env);
     check(mo_lora_backward(&d, &tensors, NULL, dy, dx), "mo_lora_backward");
 }
 

@@ -196,8 +196,10 @@ static void square_sums(const trainer *t, size_t first, size_t n, void *workspac
         check(mo_cl_accum_square_sums(&d->cl, device_at(d, parts, n_own * bytes), n_own, own),
             "mo_cl_accum_square_sums");
     n_own = 0;
-    for (size_t i = 0; i < n; i++)
-        sums[i] = t->params.items[first + i].tied_to == first + i ? own[n_own++] : 0;
+    for (size_t i = 0; i < n; i++) {
+        const mo_param *p = &t->params.items[first + i];
+        sums[i] = p->tied_to == first + i && p->grad ? own[n_own++] : 0;
+    }
     free(own);
 }
 

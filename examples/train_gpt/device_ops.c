@@ -80,57 +80,59 @@ typedef struct adapter {
     mo_cl_weight weight;
     mo_cl_lora_desc desc;
     mo_cl_lora_tensors tensors;
-    size_t n_x, n_y;
+    size_t n_x, n_y, n_dx;
 } adapter;
 
 // Products and an adapter share the workspace: its part is at the end.
-static void adapter_at(
-    const gpt_run *run, const gpt_adapted *l, size_t rows, bool gradients, adapter *at) {
+static void adapter_at(const gpt_run *run, const gpt_adapted *l, bool gradients, adapter *at) {
     device *d = run->device;
-    const mo_lora_desc like = lora_desc(run->config, run->rank, rows);
+    const mo_lora_desc like = lora_desc(run->config, run->rank, l->rows);
     const mo_lora_tensors t = lora_tensors(l, gradients);
     const mo_cl_mem all = workspace(run);
     const size_t rest = run->workspace_size - run->lora_size;
     at->weight = weight_at(d, l->weight);
     at->env = (mo_cl_gemm_env){.cl = &d->cl, .workspace = mo_cl_part(&all, 0, rest)};
-    at->desc = (mo_cl_lora_desc){.rows = rows,
+    at->desc = (mo_cl_lora_desc){.rows = l->rows,
         .rank = like.rank,
         .alpha = like.alpha,
         .in_out = like.in_out,
+        .add = l->add,
+        .y_stride = l->y_stride,
+        .dx_stride = l->dx_stride,
         .env = &at->env,
         .workspace = mo_cl_part(&all, rest, run->lora_size)};
     at->tensors = (mo_cl_lora_tensors){&at->weight, device_floats(d, t.a, l->a->n),
         device_floats(d, t.b, l->b->n), device_floats(d, t.da, l->a->n),
         device_floats(d, t.db, l->b->n)};
-    at->n_x = rows * l->weight->rows;
-    at->n_y = rows * l->weight->columns;
+    const size_t in = l->a->shape[1], out = l->b->shape[0];
+    at->n_x = l->rows * in;
+    at->n_y = (l->rows - 1) * (l->y_stride ? l->y_stride : out) + out;
+    at->n_dx = (l->rows - 1) * (l->dx_stride ? l->dx_stride : in) + in;
 }
 
-static void lora_forward(
-    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, float *y) {
+static void lora_forward(const gpt_run *run, const gpt_adapted *l, const float *x, float *y) {
     adapter at;
-    adapter_at(run, l, rows, false, &at);
-    at.desc.add = 1;
+    adapter_at(run, l, false, &at);
     check(mo_cl_lora_forward(&at.desc, &at.tensors, device_floats(run->device, x, at.n_x),
               device_floats(run->device, y, at.n_y)),
         "mo_cl_lora_forward");
 }
 
 static void lora_backward_adapter(
-    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *x, const float *dy) {
+    const gpt_run *run, const gpt_adapted *l, const float *x, const float *dy) {
     adapter at;
-    adapter_at(run, l, rows, true, &at);
+    adapter_at(run, l, true, &at);
     check(mo_cl_lora_backward(&at.desc, &at.tensors, device_floats(run->device, x, at.n_x),
               device_floats(run->device, dy, at.n_y), (mo_cl_mem){0}),
         "mo_cl_lora_backward");
 }
 
 static void lora_backward_input(
-    const gpt_run *run, const gpt_adapted *l, size_t rows, const float *dy, float *dx) {
+    const gpt_run *run, const gpt_adapted *l, const float *dy, float *dx) {
     adapter at;
-    adapter_at(run, l, rows, false, &at);
+    adapter_at(run, l, false, &at);
     check(mo_cl_lora_backward(&at.desc, &at.tensors, (mo_cl_mem){0},
-              device_floats(run->device, dy, at.n_y), device_floats(run->device, dx, at.n_x)),
+              device_floats(run->device, dy, at.n_y), device_floats(run->device, dx, at.n_dx)),
         "mo_cl_lora_backward");
 }
 

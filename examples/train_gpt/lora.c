@@ -1,19 +1,12 @@
-// lora.c - strategy lora=R: adapters on the four matrices of a block, whose weights are frozen in
-// the format of base=; embedding, norms and biases are frozen as floats.
+// lora.c - strategy lora=R: adapters on the matrices of a block, whose weights are frozen in the
+// format of base=; embedding, norms and biases are frozen as floats. A block that is applied
+// several times has its adapters once.
 #include "app.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_ADAPTED = 4 };
-static const int adapted[N_ADAPTED] = {TO_QKV, PROJECT, TO_HIDDEN, FROM_HIDDEN};
-
 // ---- parameters -------------------------------------------------------------------------------
-
-// Of the only matrix of a part: lora is for GPT-2's kind.
-static size_t index_of(const gpt_config *c, const mo_params *params, size_t layer, int part) {
-    return (size_t)(gpt_part(c, params, layer, part) - params->items);
-}
 
 void lora_add_params(trainer *t) {
     const strategy *s = &t->o->strategy;
@@ -24,19 +17,15 @@ void lora_add_params(trainer *t) {
         check(mo_model_add_params(&model, &t->params), "parameters");
         return;
     }
-    if (t->config.arch->llama || t->config.share > 1 || s->bf16 || s->release)
-        fail(EXIT_USAGE,
-            "--strategy: lora excludes --arch llama, share, precision=bf16 and release");
     const mo_training x = trainer_training(t, s);
     check(mo_training_add_params(&x, &t->params), "parameters");
     for (size_t i = 0; i < t->n_base; i++)
         (void)mo_training_weight(&x, &t->params, i, &t->weights[i]);
 }
 
-// The adapters' A of a weight; its B is next to it.
-static size_t adapter_of(const trainer *t, size_t weight) {
-    const mo_model model = gpt_model(&t->config);
-    return mo_training_adapter(&model, weight);
+size_t lora_adapter(const gpt_config *c, size_t i) {
+    const mo_model model = gpt_model(c);
+    return mo_training_adapter(&model, i);
 }
 
 bool lora_stores(const trainer *t, size_t i) { return i < t->n_base && t->weights[i].rows != 0; }
@@ -52,13 +41,11 @@ void lora_bind(trainer *t) {
 void lora_init(trainer *t) {
     for (size_t i = 0; i < t->n_base; i++) {
         if (!lora_stores(t, i)) continue;
-        const mo_weight *w = &t->weights[i];
-        const mo_param *a = &t->params.items[adapter_of(t, i)], *b = a + 1;
+        const mo_param *a = &t->params.items[lora_adapter(&t->config, i)], *b = a + 1;
         const size_t a_size = a->n * sizeof(float), b_size = b->n * sizeof(float);
         float *host_a = t->backend->host_begin(t, a->data, a_size, false);
         float *host_b = t->backend->host_begin(t, b->data, b_size, false);
-        check(
-            mo_lora_init(w->rows, w->columns, t->o->strategy.lora, t->o->seed + i, host_a, host_b),
+        check(mo_lora_init(a->shape[1], b->shape[0], a->shape[0], t->o->seed + i, host_a, host_b),
             a->name);
         t->backend->host_end(t, a->data, host_a, a_size, true);
         t->backend->host_end(t, b->data, host_b, b_size, true);
@@ -99,7 +86,8 @@ size_t lora_workspace_size(const trainer *t, const strategy *s) {
 
 // As floats, with the adapter in it; free() it.
 float *lora_merged(const trainer *t, size_t i) {
-    const mo_param *p = &t->params.items[i], *a = &t->params.items[adapter_of(t, i)], *b = a + 1;
+    const mo_param *p = &t->params.items[i], *a = &t->params.items[lora_adapter(&t->config, i)],
+                   *b = a + 1;
     const size_t size = mo_weight_size(&t->weights[i]);
     mo_gemm_env env = {.parallel = &t->parallel};
     mo_lora_desc d = lora_desc(&t->config, t->o->strategy.lora, 1);
@@ -128,11 +116,12 @@ float *lora_merged(const trainer *t, size_t i) {
 
 // ---- steps ------------------------------------------------------------------------------------
 
-gpt_adapted lora_linear(const gpt_run *run, size_t layer, int which) {
-    int k = 0;
-    while (adapted[k] != which) k++;
-    const mo_param *a = &run->params->items[run->n_base + 2 * (layer * N_ADAPTED + (size_t)k)];
-    return (gpt_adapted){&run->weights[index_of(run->config, run->params, layer, which)], a, a + 1};
+gpt_adapted lora_linear(const gpt_run *run, size_t layer, int part, size_t i) {
+    const gpt_config *c = run->config;
+    const mo_param *w = gpt_part(c, run->params, layer, part) + i, *all = run->params->items;
+    const mo_param *a = &all[lora_adapter(c, (size_t)(w - all))];
+    return (gpt_adapted){
+        .weight = &run->weights[w->tied_to], .a = a, .b = a + 1, .rows = run->batch * c->seq};
 }
 
 mo_lora_tensors lora_tensors(const gpt_adapted *l, bool gradients) {
@@ -147,18 +136,22 @@ void lora_save_config(const trainer *t, const char *path) {
     const char *slash = strrchr(path, '/');
     const size_t folder = slash ? (size_t)(slash - path) + 1 : 0, rank = t->o->strategy.lora;
     const mo_lora_file_desc desc = {.log = app_log};
-    const mo_lora_config config = {.rank = rank,
-        .alpha = lora_desc(&t->config, rank, 1).alpha,
-        .in_out = 1,
-        .base = t->o->init};
-    mo_lora_entry entries[N_ADAPTED];
+    const gpt_arch *arch = t->config.arch;
+    const mo_lora_desc d = lora_desc(&t->config, rank, 1);
+    const mo_lora_config config = {
+        .rank = rank, .alpha = d.alpha, .in_out = d.in_out, .base = t->o->init};
+    mo_lora_entry *entries = allocate(arch->n_params * sizeof *entries);
+    size_t n = 0;
     char *file = allocate(folder + 32);
     memcpy(file, path, folder);
     strcpy(file + folder, "adapter_config.json");
-    for (int k = 0; k < N_ADAPTED; k++) {
-        const mo_param *p = &t->params.items[index_of(&t->config, &t->params, 0, adapted[k])];
-        entries[k] = (mo_lora_entry){.name = p->name, .in = p->shape[0], .out = p->shape[1]};
+    for (size_t i = 0; i < arch->n_params; i++) { // the first block's
+        const mo_param *p = &t->params.items[gpt_front(&t->config) + i];
+        if (p->n_dims != 2) continue;
+        entries[n++] =
+            (mo_lora_entry){.name = p->name, .in = p->shape[!d.in_out], .out = p->shape[d.in_out]};
     }
-    if (mo_lora_save_config(file, &config, entries, N_ADAPTED, &desc) != MO_OK) exit(EXIT_BAD);
+    if (mo_lora_save_config(file, &config, entries, n, &desc) != MO_OK) exit(EXIT_BAD);
     free(file);
+    free(entries);
 }

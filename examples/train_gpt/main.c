@@ -3,15 +3,17 @@
 //
 // options.c  command line          corpus.c      tokens
 // arch.c     sizes, first values   plan.c        what the library plans, and the search
-// ops.c      what stages compute
-// train.c    the loop              profile.c     what the stages cost here
+// ops.c      what stages compute   trainer.c     what is known before memory is planned
+// session.c  a run in its memory   train.c       the loop
+// result.c   what is known of it   profile.c     what the stages cost here
 // cpu.c      memory and kernels of the CPU
 // device.c   an OpenCL device      transfer.c    activations in host memory
-// sample.c   text from the model   checkpoint.c  save and resume
+// sample.c   text from the model   checkpoint.c  save and resume; checkpoint_read.c: sizes, weights
 // pages.c    paged states          release.c     updates inside backward
 // report.c   tables, JSON, pictures
 // teacher.c  distillation          compress.c    activations in few bits
-// lora.c     adapters              estimate.c    what a run would take
+// lora.c     adapters              compare.c     what each part of a strategy saves
+// freeze.c   what is not trained   estimate.c    what a run would take
 #include "app.h"
 
 #include <errno.h>
@@ -62,11 +64,14 @@ void check_said(mo_status status, const char *what) {
     check(status, what);
 }
 
-static void train(const options *o, result *r, double *losses) {
+// plain, c: NULL = nothing to compare with
+static void train(const options *o, result *r, double *losses, const result *plain, comparison *c) {
     trainer t;
     trainer_open(&t, o);
     const strategy s = trainer_choose(&t, trainer_budget(&t), true);
     trainer_run(&t, &s, r, losses);
+    if (c) compare_parts(&t, plain, r, c);
+    if (c && o->report) report_waterfall(o->report, c, r->budget_bytes);
     trainer_close(&t);
 }
 
@@ -108,7 +113,8 @@ static void train_plainly(const options *o, result *r, double *losses) {
         plain.save = plain.report = NULL;
         plain.save_every = plain.keep = 0;
         plain.sample = 0;
-        train(&plain, r, losses);
+        plain.is_plain = true;
+        train(&plain, r, losses, NULL, NULL);
         pass(ends[1], r, sizeof *r, false);
         pass(ends[1], losses, o->steps * sizeof *losses, false);
         exit(0);
@@ -139,6 +145,7 @@ static void estimate(const options *o) {
 int main(int argc, char **argv) {
     options o;
     result runs[2] = {{0}};
+    comparison parts = {.n = 0}, *c = NULL;
     options_parse(&o, argc, (const char *const *)argv);
     if (o.estimate) {
         estimate(&o);
@@ -149,10 +156,12 @@ int main(int argc, char **argv) {
     if (o.compare) {
         check_budget(&o);
         train_plainly(&o, &runs[0], plain);
+        c = &parts;
     }
-    train(&o, &runs[1], losses);
-    if (o.json) report_json(stdout, &runs[1], losses, o.compare ? &runs[0] : NULL, plain);
-    else report_table(stdout, o.compare ? runs : runs + 1, o.compare ? 2 : 1);
+    train(&o, &runs[1], losses, &runs[0], c);
+    if (o.json) report_json(stdout, &runs[1], losses, &runs[0], plain, c);
+    else report_table(stdout, c ? runs : runs + 1, c ? 2 : 1);
+    if (c && !o.json) report_parts(stdout, c);
     free(losses);
     free(plain);
     if (fflush(stdout) != 0) fail(EXIT_BAD, "standard output: %s", strerror(errno));

@@ -6,11 +6,13 @@
 // ---- linear layers ----------------------------------------------------------------------------
 
 // Matrices side by side: each makes some of the columns of the output.
+enum { MAX_BESIDE = 3 };
 typedef struct linear {
     size_t rows, in, out, n;
     const mo_param *weights, *bias; // [n]; NULL = none
     bool out_in;                    // weights are [out x in], else [in x out]
-    gpt_adapted adapted;            // weight NULL = none; else n is 1
+    bool is_adapted;
+    gpt_adapted adapted[MAX_BESIDE];
 } linear;
 
 static size_t columns_of(const linear *l, size_t i) {
@@ -25,9 +27,13 @@ static linear block_linear(const gpt_run *run, size_t layer, int part) {
         .n = c->arch->parts[part].n,
         .weights = w,
         .bias = c->arch->llama ? NULL : w + 1,
-        .out_in = c->arch->llama};
+        .out_in = c->arch->llama,
+        .is_adapted = run->weights != NULL};
     for (size_t i = 0; i < l.n; i++) l.out += columns_of(&l, i);
-    if (run->weights) l.adapted = lora_linear(run, layer, part);
+    for (size_t i = 0; i < l.n && l.is_adapted; i++) {
+        l.adapted[i] = lora_linear(run, layer, part, i);
+        l.adapted[i].y_stride = l.out;
+    }
     return l;
 }
 
@@ -36,30 +42,32 @@ static void linear_forward(
     const gpt_run *run, const linear *l, const float *x, const float *residual, float *y) {
     if (l->bias) run->kernels->bias_forward(run, l->bias->data, residual, l->rows, l->out, y);
     else if (residual && residual != y) run->kernels->copy(run, residual, y, l->rows * l->out);
-    if (l->adapted.weight) {
-        run->kernels->lora_forward(run, &l->adapted, l->rows, x, y);
-        return;
-    }
+    const bool add = l->bias || residual;
     for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
         const mo_gemm_desc d = {.m = l->rows,
             .n = columns_of(l, i),
             .k = l->in,
             .trans_b = l->out_in,
             .ldc = l->out,
-            .beta = l->bias || residual ? 1 : 0};
-        run->kernels->gemm_param(run, &d, x, &l->weights[i], y + at);
+            .beta = add ? 1 : 0};
+        gpt_adapted a = l->adapted[i];
+        a.add = add;
+        if (l->is_adapted) run->kernels->lora_forward(run, &a, x, y + at);
+        else run->kernels->gemm_param(run, &d, x, &l->weights[i], y + at);
     }
 }
 
-// dweight += x^T dy, or dy^T x; dbias += sum of dy; or the same for an adapter alone
+// dweight += x^T dy, or dy^T x; dbias += sum of dy; or the same for an adapter alone. What is
+// frozen has no gradient.
 static void linear_backward_weight(
     const gpt_run *run, const linear *l, const float *x, const float *dy) {
-    if (l->adapted.weight) {
-        run->kernels->lora_backward_adapter(run, &l->adapted, l->rows, x, dy);
-        return;
-    }
-    if (l->bias) run->kernels->bias_backward(run, dy, l->rows, l->out, l->bias->grad);
+    if (l->bias && l->bias->grad)
+        run->kernels->bias_backward(run, dy, l->rows, l->out, l->bias->grad);
     for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
+        const gpt_adapted *a = &l->adapted[i];
+        if (l->is_adapted && (a->a->grad || a->b->grad))
+            run->kernels->lora_backward_adapter(run, a, x, dy + at);
+        if (!l->weights[i].grad) continue;
         mo_gemm_desc d = {.m = l->in, .n = columns_of(l, i), .k = l->rows, .trans_a = 1};
         d.beta = run->fresh ? 0 : 1;
         if (l->out_in) {
@@ -75,11 +83,14 @@ static void linear_backward_weight(
 // dx = dy weight^T, in rows that are ld apart
 static void linear_backward_input(
     const gpt_run *run, const linear *l, const float *dy, float *dx, size_t ld) {
-    if (l->adapted.weight) {
-        run->kernels->lora_backward_input(run, &l->adapted, l->rows, dy, dx);
-        return;
-    }
     for (size_t i = 0, at = 0; i < l->n; at += columns_of(l, i++)) {
+        gpt_adapted a = l->adapted[i];
+        a.add = i != 0;
+        a.dx_stride = ld;
+        if (l->is_adapted) {
+            run->kernels->lora_backward_input(run, &a, dy + at, dx);
+            continue;
+        }
         const mo_gemm_desc d = {.m = l->rows,
             .n = l->in,
             .k = columns_of(l, i),
@@ -328,6 +339,11 @@ stage_params gpt_stage_params(const gpt_run *run, const mo_step *step) {
     return (stage_params){first + second, n - second, N_MLP_TENSORS};
 }
 
+static bool trains_embedding(const gpt_run *run) {
+    const mo_param *p = run->params->items;
+    return p[0].grad || (run->config->arch->positions && p[1].grad);
+}
+
 void gpt_step(gpt_run *run, const mo_step *step) {
     run->seed = step->seed;
     switch (step->op) {
@@ -339,7 +355,7 @@ void gpt_step(gpt_run *run, const mo_step *step) {
     case MO_STEP_LOSS: head_step(run, step->x, (float *const *)step->tensors, step->dx); break;
     case MO_STEP_BACKWARD:
         if (step->stage != 0) stage_backward(run, step);
-        else if (!run->weights) run->kernels->embedding_backward(run, step->dy);
+        else if (trains_embedding(run)) run->kernels->embedding_backward(run, step->dy);
         break;
     default: break; // copies: the kernels' owner
     }

@@ -37,6 +37,8 @@ static const char *const usage[] = {
     "                         comma is in the name. The loss is then that of both\n"
     "  --distill-weight X     of the teacher's words, the rest is that of the text (0.5)\n"
     "  --distill-temperature X   divides the logits of both (2)\n"
+    "  --freeze NAME,...      parameters that stay as they are, without gradients and states: the\n"
+    "                         first parts of their names, or a pattern: h.0,wte.weight,*.bias\n"
     "  --valid X              hold out the end of the text, a part of it (0.1) or so many tokens,\n"
     "                         and print its loss at the end\n"
     "  --device D             cpu (default); cl: an OpenCL device, the best one, or the one that\n"
@@ -74,8 +76,8 @@ static const char *const usage[] = {
     "        loss=full|chunked|ROWS             rows of logits that exist at a time (chunked: "
     "256)\n"
     "        lora=R                             train adapters of rank R alone, alpha 2 R, on the\n"
-    "                                           blocks' matrices; --save writes a file for PEFT,\n"
-    "                                           and --resume needs --init too\n"
+    "                                           blocks' matrices, shared ones once; --save writes\n"
+    "                                           a file for PEFT, and --resume needs --init too\n"
     "        base=f32|bf16|f16|int8|nf4|fp4     how lora keeps those matrices\n",
     "  --page-dir DIR         where the file of paged states goes (TMPDIR, or /tmp)\n"
     "  --page-direct          read and write it past the system's cache, where DIR allows it\n"
@@ -95,7 +97,9 @@ static const char *const usage[] = {
     "                         trace.json (ui.perfetto.dev), memory.pickle "
     "(pytorch.org/memory_viz)\n"
     "  --estimate             train nothing: print what the run takes, line by line, to the byte\n"
-    "  --compare              train plainly first, then as told; print both side by side\n"
+    "  --compare              train plainly first, then as told; print both side by side, and "
+    "what\n"
+    "                         each part of the strategy saves; with --report as waterfall.svg too\n"
     "  --json                 one JSON object on standard output, progress on standard error\n"
     "  --help\n"
     "\n"
@@ -126,6 +130,7 @@ static const flag flags[] = {
     {"--page-direct", KIND_SWITCH, AT(page_direct), 0, 0},
     {"--arch", KIND_STRING, AT(arch), 0, 0},
     {"--distill", KIND_STRING, AT(distill), 0, 0},
+    {"--freeze", KIND_STRING, AT(freeze), 0, 0},
     {"--distill-weight", KIND_REAL, AT(distill_weight), 0.001, 1},
     {"--distill-temperature", KIND_REAL, AT(distill_temperature), 0.01, 1000},
     {"--valid", KIND_REAL, AT(valid), 1e-6, 1e15},

@@ -35,6 +35,13 @@ bool trainer_trains(const trainer *t, const strategy *s, size_t i) {
     return mo_training_trains(&x, &t->params, i);
 }
 
+size_t trainer_n_trained(const trainer *t, const strategy *s) {
+    size_t n = 0;
+    for (size_t i = 0; i < t->params.n; i++)
+        if (trainer_trains(t, s, i)) n += t->params.items[i].n;
+    return n;
+}
+
 void trainer_fixed_open(const trainer *t, const strategy *s, fixed_layout *f) {
     const mo_training x = trainer_training(t, s);
     check_said(mo_training_fixed_init(f, &x), "the plan's fixed memory");

@@ -24,6 +24,19 @@ bool release_has(const trainer *t, const strategy *s, size_t i) {
     return mo_training_releases(&x, &t->params, i);
 }
 
+// What is trained for n parameters from first on: themselves, or the adapters of their matrices.
+static stage_params trained(const trainer *t, const strategy *s, size_t first, size_t n) {
+    if (s->lora == 0) return (stage_params){.first = first, .n = n};
+    const size_t begin = lora_adapter(&t->config, first);
+    const size_t end = lora_adapter(&t->config, first + n);
+    return (stage_params){.first = begin, .n = end - begin};
+}
+
+static size_t aligned(const trainer *t, size_t size) {
+    const size_t align = t->backend->target(t).align;
+    return (size + align - 1) / align * align;
+}
+
 uint64_t release_bytes(const trainer *t, const strategy *s) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < t->params.n; i++)
@@ -49,24 +62,40 @@ static bool is_backward(const mo_step *step) {
     return step->op == MO_STEP_BACKWARD || step->op == MO_STEP_LOSS;
 }
 
-// all: also those that backward writes without reading.
-static void begin_gradients(session *x, const mo_step *step, bool all) {
+// The gradients of what is trained for a parameter, one behind the other. all: also those that
+// backward writes without reading: a block's matrices, but not their adapters.
+static void begin_gradient(session *x, size_t param, void *memory, bool in_block, bool all) {
     trainer *t = x->t;
+    const stage_params of = trained(t, x->s, param, 1);
+    char *at = memory;
+    for (size_t i = of.first; i < of.first + of.n; i++) {
+        mo_param *p = &t->params.items[i];
+        const bool fresh = in_block && p->n_dims > 1 && x->s->lora == 0;
+        if (!release_has(t, x->s, i)) continue;
+        p->grad = (float *)at;
+        at += aligned(t, p->n * sizeof(float));
+        if (fresh) x->run.fresh = true;
+        if (all || !fresh) t->backend->clear(t, p->grad, p->n * sizeof(float));
+    }
+}
+
+static void begin_gradients(session *x, const mo_step *step, bool all) {
     const stage_params of = gpt_stage_params(&x->run, step);
     const bool in_block = step->op == MO_STEP_BACKWARD && step->stage != 0;
     x->run.fresh = false;
-    for (size_t i = 0; i < of.n; i++) {
-        mo_param *p = &t->params.items[of.first + i];
-        if (!release_has(t, x->s, of.first + i)) continue;
-        p->grad = step->tensors[of.tensor + i];
-        if (in_block && p->n_dims > 1) x->run.fresh = true;
-        if (all || !in_block || p->n_dims == 1) t->backend->clear(t, p->grad, p->n * sizeof(float));
-    }
+    for (size_t i = 0; i < of.n; i++)
+        begin_gradient(x, of.first + i, step->tensors[of.tensor + i], in_block, all);
 }
 
 static void end_gradients(session *x, const stage_params *of) {
     for (size_t i = of->first; i < of->first + of->n; i++)
         if (release_has(x->t, x->s, i)) x->t->params.items[i].grad = NULL;
+}
+
+// What is trained in a step's stage.
+static stage_params stage_trains(const session *x, const mo_step *step) {
+    const stage_params of = gpt_stage_params(&x->run, step);
+    return trained(x->t, x->s, of.first, of.n);
 }
 
 void release_before(session *x, const mo_step *step) {
@@ -95,11 +124,11 @@ static void measure(session *x, const stage_params *of) {
 void release_after(session *x, const mo_step *step) {
     trainer *t = x->t;
     if (!is_backward(step)) return;
-    const stage_params of = gpt_stage_params(&x->run, step);
+    const stage_params of = stage_trains(x, step);
     if (x->release.pass != 0) {
         if (mo_release_needs(&x->release) != MO_RELEASE_NO_NORM) measure(x, &of);
         for (size_t i = of.first + of.n; i-- > of.first && mo_release_updates(&x->release);)
-            if (t->params.items[i].tied_to == i) update(x, i);
+            if (trainer_trains(t, x->s, i)) update(x, i);
     }
     end_gradients(x, &of);
 }
@@ -123,10 +152,10 @@ void release_rehearse(session *x) {
     mo_plan_begin(x->plan);
     while (mo_plan_next(x->plan, &step)) {
         if (!is_backward(&step)) continue;
-        const stage_params of = gpt_stage_params(&x->run, &step);
+        const stage_params of = stage_trains(x, &step);
         begin_gradients(x, &step, true);
         for (size_t i = of.first + of.n; i-- > of.first;)
-            if (x->t->params.items[i].tied_to == i) update(x, i);
+            if (trainer_trains(x->t, x->s, i)) update(x, i);
         end_gradients(x, &of);
     }
 }

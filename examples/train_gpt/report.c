@@ -98,6 +98,33 @@ void report_table(FILE *out, const result *runs, size_t n_runs) {
             runs[1].ms_per_step / runs[0].ms_per_step);
 }
 
+// A number or an empty cell.
+static void print_cell(FILE *out, bool has, double x) {
+    if (has) fprintf(out, " %11.1f |", x);
+    else fprintf(out, " %11s |", "");
+}
+
+void report_parts(FILE *out, const comparison *c) {
+    fprintf(out,
+        "\n| %-32s |    plan MiB |   saves MiB |    used MiB |  ms planned |          ms |\n",
+        "what each part saves");
+    fputs("|----------------------------------|", out);
+    for (int i = 0; i < 5; i++) fputs("------------:|", out);
+    fputc('\n', out);
+    for (size_t i = 0; i < c->n; i++) {
+        const compared_part *p = &c->parts[i];
+        fprintf(out, "| %s%-*s |", i ? "+ " : "", i ? 30 : 32, p->part);
+        print_cell(out, true, mib(p->plan_bytes));
+        print_cell(out, i != 0, (double)compare_saved(c, i) / 0x1p20);
+        print_cell(out, p->result, p->result ? mib(p->result->peak_bytes) : 0);
+        print_cell(out, p->predicted_ms > 0, p->predicted_ms);
+        print_cell(out, p->result, p->result ? p->result->ms_per_step : 0);
+        fputc('\n', out);
+    }
+    fprintf(out, "| %-32s | %11s | %11.1f | %11s | %11s | %11s |\n", "= saved in all", "",
+        (double)compare_saved_in_all(c) / 0x1p20, "", "", "");
+}
+
 // ---- JSON -------------------------------------------------------------------------------------
 
 static void print_page(FILE *out, const page_figures *f) {
@@ -129,16 +156,58 @@ static void print_object(FILE *out, const result *r, const double *losses, const
     fprintf(out, "}%s", end);
 }
 
+static void print_parts(FILE *out, const comparison *c) {
+    fputs(",\"compare\":[", out);
+    for (size_t i = 0; i < c->n; i++) {
+        const compared_part *p = &c->parts[i];
+        fprintf(out, "%s{\"part\":\"%s\",\"strategy\":\"%s\",\"plan_bytes\":%" PRIu64, i ? "," : "",
+            p->part, p->strategy, p->plan_bytes);
+        fprintf(out, ",\"saved_bytes\":%" PRId64, compare_saved(c, i));
+        if (p->predicted_ms > 0) fprintf(out, ",\"predicted_ms\":%.4f", p->predicted_ms);
+        if (p->result)
+            fprintf(out, ",\"peak_bytes\":%" PRIu64 ",\"ms_per_step\":%.4f", p->result->peak_bytes,
+                p->result->ms_per_step);
+        fputc('}', out);
+    }
+    fprintf(out, "],\"saved_bytes\":%" PRId64, compare_saved_in_all(c));
+}
+
 void report_json(FILE *out, const result *r, const double *losses, const result *baseline,
-    const double *baseline_losses) {
-    print_object(out, r, losses, baseline ? ",\"baseline\":" : "}\n");
-    if (baseline) print_object(out, baseline, baseline_losses, "}}\n");
+    const double *baseline_losses, const comparison *c) {
+    print_object(out, r, losses, c ? "" : "}\n");
+    if (!c) return;
+    print_parts(out, c);
+    fputs(",\"baseline\":", out);
+    print_object(out, baseline, baseline_losses, "}}\n");
 }
 
 // ---- files ------------------------------------------------------------------------------------
 
+typedef struct report_file {
+    char path[4096];
+    FILE *file;
+    mo_writer writer;
+} report_file;
+
 static int write_file(void *self, const char *text, size_t size) {
     return fwrite(text, 1, size, self) == size ? 0 : -1;
+}
+
+static report_file open_file(const char *dir, const char *name) {
+    report_file f;
+    snprintf(f.path, sizeof f.path, "%s/%s", dir, name);
+    f.file = fopen(f.path, "wb");
+    if (!f.file) fail(EXIT_BAD, "--report: %s: %s", f.path, strerror(errno));
+    f.writer = (mo_writer){write_file, f.file};
+    return f;
+}
+
+static void close_file(report_file *f, mo_status status) {
+    if (status != MO_OK || fclose(f->file) != 0) {
+        remove(f->path);
+        fail(EXIT_BAD, "--report: %s: %s", f->path, strerror(errno));
+    }
+    fprintf(stderr, "wrote %s\n", f->path);
 }
 
 uint64_t now_ns(void) { return (uint64_t)(1e9 * now_s()); }
@@ -203,16 +272,16 @@ void report_files(const char *dir, const mo_track *track, const mo_plan *plan) {
         {"report.html", write_page}, {"trace.json", write_trace},
         {"memory.pickle", write_snapshot}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/%s", dir, files[i].name);
-        FILE *file = fopen(path, "wb");
-        if (!file) fail(EXIT_BAD, "--report: %s: %s", path, strerror(errno));
-        const mo_writer writer = {write_file, file};
-        const mo_status status = files[i].write(track, plan, &writer);
-        if (status != MO_OK || fclose(file) != 0) {
-            remove(path);
-            fail(EXIT_BAD, "--report: %s: %s", path, strerror(errno));
-        }
-        fprintf(stderr, "wrote %s\n", path);
+        report_file f = open_file(dir, files[i].name);
+        close_file(&f, files[i].write(track, plan, &f.writer));
     }
+}
+
+void report_waterfall(const char *dir, const comparison *c, uint64_t budget) {
+    mo_chart_bar bars[MAX_PARTS];
+    const mo_chart_desc desc = {.title = "train_gpt: what each part saves", .budget_bytes = budget};
+    for (size_t i = 0; i < c->n; i++)
+        bars[i] = (mo_chart_bar){c->parts[i].part, c->parts[i].plan_bytes};
+    report_file f = open_file(dir, "waterfall.svg");
+    close_file(&f, mo_chart_write_waterfall(&desc, bars, c->n, &f.writer));
 }

@@ -114,7 +114,6 @@ mo_status mo_training_add_params(const mo_training *t, mo_params *params) {
     if (status != MO_OK || rank == 0) return status;
     const size_t n = params->n - first;
     const int in_out = t->model.arch != MO_MODEL_LLAMA;
-    for (size_t i = 0; i < n; i++) params->items[first + i].frozen = 1;
     for (size_t i = 0; i < n && status == MO_OK; i++) {
         if (!mo_model_is_block_matrix(&t->model, i)) continue;
         const size_t rows = params->items[first + i].shape[0];
@@ -129,8 +128,9 @@ mo_status mo_training_add_params(const mo_training *t, mo_params *params) {
 }
 
 int mo_training_trains(const mo_training *t, const mo_params *params, size_t i) {
+    const mo_param *p = &params->items[i];
     const int is_adapter = i >= mo_model_n_params(&t->model);
-    return params->items[i].tied_to == i && (t->strategy.lora != 0) == is_adapter;
+    return p->tied_to == i && !p->frozen && (t->strategy.lora != 0) == is_adapter;
 }
 
 int mo_training_is_bf16(const mo_training *t, size_t i) {

@@ -144,7 +144,8 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_training_add_params(
  * mo_training_lora - an adapter's desc without workspace.
  * mo_training_lora_size - bytes of workspace that adapters need.
  *
- * params  in  of mo_training_add_params; it may have adapters that the strategy does not use
+ * params  in  of mo_training_add_params; it may have adapters that the strategy does not use. What
+ *             is marked as frozen there is never trained
  *
  * Threads: safe
  * Since:   0.1 */

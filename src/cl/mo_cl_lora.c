@@ -70,7 +70,7 @@ static mo_status moi_cl_lora_drop(const mo_cl_lora_desc *d, int add, size_t in, 
 typedef struct moi_cl_lora_job {
     const mo_cl_lora_desc *d;
     const mo_cl_lora_tensors *t;
-    size_t in, out, chunk;
+    size_t in, out, y_stride, dx_stride, chunk;
     float scale;
     mo_cl_mem h, between, dropped;
     mo_cl_gemm_operand weight;
@@ -104,6 +104,9 @@ static mo_status moi_cl_lora_begin(moi_cl_lora_job *job, const mo_cl_lora_desc *
     job->t = t;
     job->in = d->in_out ? t->weight->rows : t->weight->columns;
     job->out = d->in_out ? t->weight->columns : t->weight->rows;
+    job->y_stride = d->y_stride == 0 ? job->out : d->y_stride;
+    job->dx_stride = d->dx_stride == 0 ? job->in : d->dx_stride;
+    if (job->y_stride < job->out || job->dx_stride < job->in) return MO_E_INVALID;
     job->chunk = d->chunk_rows == 0 ? 256 : d->chunk_rows;
     if (job->chunk > d->rows) job->chunk = d->rows;
     job->scale = mo_lora_scale(&like);
@@ -139,6 +142,8 @@ static mo_status moi_cl_lora_weight(
     memset(&from, 0, sizeof from);
     from.data = x;
     g.trans_b = transposed != (d->in_out != 0);
+    g.lda = transposed ? 0 : job->y_stride;
+    g.ldc = transposed ? job->y_stride : job->dx_stride;
     return mo_cl_gemm_mixed(d->env, &g, &from, &job->weight, y);
 }
 
@@ -169,11 +174,12 @@ mo_status mo_cl_lora_forward(
         mo_gemm_desc up = moi_cl_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
         mo_cl_mem seen;
         up.trans_b = 1;
+        up.ldc = job.y_stride;
         status = moi_cl_lora_seen(&job, x, row, rows, &seen);
         if (status == MO_OK) status = moi_cl_lora_down(&job, seen, rows);
         if (status == MO_OK)
-            status =
-                mo_cl_gemm(desc->env, &up, job.h, tensors->b, moi_cl_lora_rows(y, row, job.out));
+            status = mo_cl_gemm(
+                desc->env, &up, job.h, tensors->b, moi_cl_lora_rows(y, row, job.y_stride));
     }
     return status;
 }
@@ -186,10 +192,23 @@ static mo_status moi_cl_lora_gradients(
     mo_gemm_desc to_b = moi_cl_lora_product(job->out, rank, rows, job->scale, 1.0f);
     mo_status status = MO_OK;
     to_a.trans_a = to_b.trans_a = 1;
+    to_b.lda = job->y_stride;
     if (job->t->da.buffer) status = mo_cl_gemm(job->d->env, &to_a, job->between, seen, job->t->da);
     if (status != MO_OK || !job->t->db.buffer) return status;
     status = moi_cl_lora_down(job, seen, rows);
     return status == MO_OK ? mo_cl_gemm(job->d->env, &to_b, dy, job->h, job->t->db) : status;
+}
+
+/* dx += drop(what is in job->dropped): all rows at once where they follow each other. */
+static mo_status moi_cl_lora_add_dropped(
+    const moi_cl_lora_job *job, size_t row, size_t rows, mo_cl_mem dx) {
+    const size_t at_once = job->dx_stride == job->in ? rows : 1;
+    mo_status status = MO_OK;
+    for (size_t i = 0; i < rows && status == MO_OK; i += at_once)
+        status = moi_cl_lora_drop(job->d, 1, job->in, row + i, at_once,
+            moi_cl_lora_rows(job->dropped, i, job->in),
+            moi_cl_lora_rows(dx, row + i, job->dx_stride));
+    return status;
 }
 
 /* dx += drop(d A) for rows of dx from row on; what was seen of x is no longer needed. */
@@ -197,12 +216,11 @@ static mo_status moi_cl_lora_input(
     const moi_cl_lora_job *job, size_t row, size_t rows, mo_cl_mem dx) {
     const mo_cl_lora_desc *d = job->d;
     const int drops = d->dropout != 0.0f;
-    const mo_cl_mem to = moi_cl_lora_rows(dx, row, job->in);
-    const mo_gemm_desc g = moi_cl_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
-    const mo_status status =
-        mo_cl_gemm(d->env, &g, job->between, job->t->a, drops ? job->dropped : to);
-    if (status != MO_OK || !drops) return status;
-    return moi_cl_lora_drop(d, 1, job->in, row, rows, job->dropped, to);
+    mo_gemm_desc g = moi_cl_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
+    if (!drops) g.ldc = job->dx_stride;
+    const mo_status status = mo_cl_gemm(d->env, &g, job->between, job->t->a,
+        drops ? job->dropped : moi_cl_lora_rows(dx, row, job->dx_stride));
+    return status == MO_OK && drops ? moi_cl_lora_add_dropped(job, row, rows, dx) : status;
 }
 
 mo_status mo_cl_lora_backward(const mo_cl_lora_desc *desc, const mo_cl_lora_tensors *tensors,
@@ -213,9 +231,10 @@ mo_status mo_cl_lora_backward(const mo_cl_lora_desc *desc, const mo_cl_lora_tens
     if (status == MO_OK && dx.buffer) status = moi_cl_lora_weight(&job, 0, dy, dx);
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.chunk) {
         const size_t rows = moi_min(job.chunk, desc->rows - row);
-        const mo_cl_mem from = moi_cl_lora_rows(dy, row, job.out);
-        const mo_gemm_desc down = moi_cl_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        const mo_cl_mem from = moi_cl_lora_rows(dy, row, job.y_stride);
+        mo_gemm_desc down = moi_cl_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
         mo_cl_mem seen;
+        down.lda = job.y_stride;
         status = mo_cl_gemm(desc->env, &down, from, tensors->b, job.between);
         if (status == MO_OK && gradients) {
             status = moi_cl_lora_seen(&job, x, row, rows, &seen);

@@ -19,7 +19,7 @@ typedef struct mo_cl_lora_desc {
     int rslora, in_out, add;
     float dropout;
     uint64_t seed;
-    size_t chunk_rows;
+    size_t chunk_rows, y_stride, dx_stride;
     const mo_cl_gemm_env *env;
     mo_cl_mem workspace;
 } mo_cl_lora_desc;
@@ -58,8 +58,8 @@ MEMOPT_API size_t mo_cl_lora_merge_workspace_size(
  *
  * Memory:  the workspaces of desc and env
  * Threads: one at a time
- * Errors:  MO_E_INVALID (NULL, sizes, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspace),
- *          MO_E_UNSUPPORTED (does not build), what OpenCL says
+ * Errors:  MO_E_INVALID (NULL, sizes, dropout, a stride below its row), MO_E_OVERFLOW,
+ *          MO_E_NO_SPACE (workspace), MO_E_UNSUPPORTED (does not build), what OpenCL says
  * Since:   0.1 */
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_cl_lora_forward(
     const mo_cl_lora_desc *desc, const mo_cl_lora_tensors *tensors, mo_cl_mem x, mo_cl_mem y);

@@ -33,20 +33,23 @@ mo_status mo_cl_layernorm_apply(
     return moi_cl_layernorm_run(cl, desc, "-DMO_STATS=0", &x, &y);
 }
 
-/* dw and db of chunks of chunk_rows rows, or of all of them, added. */
+/* dw and db of chunks of chunk_rows rows, or of all of them, added; one of them may be none. */
 static mo_status moi_cl_layernorm_columns(mo_cl *cl, const mo_cl_layernorm_desc *d,
     const mo_cl_mem *x, const mo_cl_mem *dy, uint64_t chunk_rows, int add, const mo_cl_mem *dw,
     const mo_cl_mem *db) {
     const uint64_t chunks = d->n / chunk_rows + (d->n % chunk_rows != 0);
     const uint64_t n = (add ? 1 : chunks) * d->channels;
-    moi_cl_call call =
-        moi_cl_begin(cl, MOI_CL_mo_cl_columns_norm, add ? "-DMO_ADD=1" : "-DMO_ADD=0");
+    const char *options = !dw->buffer ? "-DMO_ADD=1 -DMO_DW=0"
+        : !db->buffer                 ? "-DMO_ADD=1 -DMO_DB=0"
+        : add                         ? "-DMO_ADD=1"
+                                      : "-DMO_ADD=0";
+    moi_cl_call call = moi_cl_begin(cl, MOI_CL_mo_cl_columns_norm, options);
     moi_cl_mem_arg(&call, x, sizeof(float), (uint64_t)d->n * d->channels);
     moi_cl_mem_arg(&call, dy, sizeof(float), (uint64_t)d->n * d->channels);
     moi_cl_mem_arg(&call, &d->mean, sizeof(float), d->n);
     moi_cl_mem_arg(&call, &d->rstd, sizeof(float), d->n);
-    moi_cl_mem_arg(&call, dw, sizeof(float), n);
-    moi_cl_mem_arg(&call, db, sizeof(float), n);
+    moi_cl_mem_arg(&call, dw->buffer ? dw : db, sizeof(float), n);
+    moi_cl_mem_arg(&call, db->buffer ? db : dw, sizeof(float), n);
     moi_cl_u64_arg(&call, d->n);
     moi_cl_u32_arg(&call, (uint32_t)d->channels);
     moi_cl_u64_arg(&call, chunk_rows);
@@ -61,9 +64,9 @@ static mo_status moi_cl_layernorm_dw(
     const mo_cl_mem dw = mo_cl_part(&d->workspace, 0, half);
     const mo_cl_mem db = mo_cl_part(&d->workspace, half, half);
     mo_status status = moi_cl_layernorm_columns(cl, d, x, dy, moi_cl_chunk_rows(d->n), 0, &dw, &db);
-    if (status == MO_OK)
+    if (status == MO_OK && d->dweight.buffer)
         status = moi_cl_columns_stage(cl, &dw, chunks, d->channels, chunks, 1, &d->dweight);
-    if (status == MO_OK)
+    if (status == MO_OK && d->dbias.buffer)
         status = moi_cl_columns_stage(cl, &db, chunks, d->channels, chunks, 1, &d->dbias);
     return status;
 }
@@ -93,10 +96,11 @@ static mo_status moi_cl_layernorm_check(const mo_cl *cl, const mo_cl_layernorm_d
     if (status != MO_OK) return status;
     if (!moi_cl_has_floats(x, n) || !moi_cl_has_floats(dy, n) || !moi_cl_has_floats(dx, n) ||
         !moi_cl_has_floats(&d->weight, d->channels) || !moi_cl_has_floats(&d->mean, d->n) ||
-        !moi_cl_has_floats(&d->rstd, d->n) || !d->dweight.buffer != !d->dbias.buffer)
+        !moi_cl_has_floats(&d->rstd, d->n))
         return MO_E_INVALID;
-    if (!d->dweight.buffer) return MO_OK;
-    if (!moi_cl_has_floats(&d->dweight, d->channels) || !moi_cl_has_floats(&d->dbias, d->channels))
+    if (!d->dweight.buffer && !d->dbias.buffer) return MO_OK;
+    if ((d->dweight.buffer && !moi_cl_has_floats(&d->dweight, d->channels)) ||
+        (d->dbias.buffer && !moi_cl_has_floats(&d->dbias, d->channels)))
         return MO_E_INVALID;
     const size_t bytes = moi_cl_columns_bytes(d->n, d->channels, 2);
     return d->workspace.buffer && !moi_cl_has_floats(&d->workspace, bytes / sizeof(float))
@@ -108,7 +112,7 @@ mo_status mo_cl_layernorm_backward(
     mo_cl *cl, const mo_cl_layernorm_desc *desc, mo_cl_mem x, mo_cl_mem dy, mo_cl_mem dx) {
     mo_status status = moi_cl_layernorm_check(cl, desc, &x, &dy, &dx);
     if (status != MO_OK || desc->n == 0) return status;
-    if (desc->dweight.buffer) status = moi_cl_layernorm_dw(cl, desc, &x, &dy);
+    if (desc->dweight.buffer || desc->dbias.buffer) status = moi_cl_layernorm_dw(cl, desc, &x, &dy);
     return status == MO_OK ? moi_cl_layernorm_dx(cl, desc, &x, &dy, &dx) : status;
 }
 

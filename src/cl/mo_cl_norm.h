@@ -12,7 +12,7 @@
  * epsilon          added to the variance; 0 = 1e-5
  * weight, bias     [channels]
  * mean, rstd       [n] each: written by forward, read by apply and backward
- * dweight, dbias   [channels]: added to by backward; both {0} = weight and bias are frozen
+ * dweight, dbias   [channels]: added to by backward; {0} = weight or bias is frozen
  * add              not 0: backward adds to dx instead of writing it (residual connections)
  * workspace        for dweight and dbias, mo_cl_layernorm_workspace_size bytes; {0} = none: slower,
  *                  columns alone go to groups

@@ -112,7 +112,7 @@ size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weight *weight)
 typedef struct moi_lora_job {
     const mo_lora_desc *d;
     const mo_lora_tensors *t;
-    size_t in, out;
+    size_t in, out, y_stride, dx_stride;
     float scale;
     moi_lora_parts parts;
     float *h, *between, *dropped;
@@ -134,6 +134,9 @@ static mo_status moi_lora_begin(
     job->t = t;
     job->in = moi_lora_in(d, t->weight);
     job->out = moi_lora_out(d, t->weight);
+    job->y_stride = d->y_stride == 0 ? job->out : d->y_stride;
+    job->dx_stride = d->dx_stride == 0 ? job->in : d->dx_stride;
+    if (job->y_stride < job->out || job->dx_stride < job->in) return MO_E_INVALID;
     job->scale = mo_lora_scale(d);
     job->h = workspace + job->parts.h;
     job->between = workspace + job->parts.d;
@@ -163,6 +166,8 @@ static mo_status moi_lora_weight(
     const mo_gemm_operand from = moi_gemm_floats_at(x);
     if (job->weight.type != MO_GEMM_F32) env.cblas = NULL;
     g.trans_b = transposed != (d->in_out != 0);
+    g.lda = transposed ? 0 : job->y_stride;
+    g.ldc = transposed ? job->y_stride : job->dx_stride;
     return mo_gemm_mixed(&env, &g, &from, &job->weight, y);
 }
 
@@ -194,8 +199,10 @@ mo_status mo_lora_forward(
         const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
         mo_gemm_desc up = moi_lora_product(rows, job.out, desc->rank, job.scale, 1.0f);
         up.trans_b = 1;
+        up.ldc = job.y_stride;
         status = moi_lora_down(&job, moi_lora_seen(&job, x, row, rows), rows);
-        if (status == MO_OK) status = mo_gemm(desc->env, &up, job.h, tensors->b, y + row * job.out);
+        if (status == MO_OK)
+            status = mo_gemm(desc->env, &up, job.h, tensors->b, y + row * job.y_stride);
     }
     return status;
 }
@@ -208,27 +215,36 @@ static mo_status moi_lora_gradients(
     mo_gemm_desc to_b = moi_lora_product(job->out, rank, rows, job->scale, 1.0f);
     mo_status status = MO_OK;
     to_a.trans_a = to_b.trans_a = 1;
+    to_b.lda = job->y_stride;
     if (job->t->da) status = mo_gemm(job->d->env, &to_a, job->between, seen, job->t->da);
     if (status != MO_OK || !job->t->db) return status;
     status = moi_lora_down(job, seen, rows);
     return status == MO_OK ? mo_gemm(job->d->env, &to_b, dy, job->h, job->t->db) : status;
 }
 
+/* dx += drop(what is in job->dropped): all rows at once where they follow each other. */
+static void moi_lora_add_dropped(const moi_lora_job *job, size_t row, size_t rows, float *dx) {
+    const mo_lora_desc *d = job->d;
+    const size_t at_once = job->dx_stride == job->in ? rows : 1;
+    for (size_t i = 0; i < rows; i += at_once) {
+        moi_lora_mask mask = moi_lora_mask_of(d, (uint64_t)(row + i) * job->in);
+        mask.from = job->dropped + i * job->in;
+        mask.to = dx + (row + i) * job->dx_stride;
+        mask.add = 1;
+        mo_parallel_for(d->env->parallel, at_once * job->in, 4096, moi_lora_drop, &mask);
+    }
+}
+
 /* dx += drop(d A) for rows of dx from row on; what was seen of x is no longer needed. */
 static mo_status moi_lora_input(const moi_lora_job *job, size_t row, size_t rows, float *dx) {
     const mo_lora_desc *d = job->d;
     const int drops = d->dropout != 0.0f;
-    float *to = dx + row * job->in;
-    const mo_gemm_desc g = moi_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
-    const mo_status status =
-        mo_gemm(d->env, &g, job->between, job->t->a, drops ? job->dropped : to);
-    if (status != MO_OK || !drops) return status;
-    moi_lora_mask mask = moi_lora_mask_of(d, (uint64_t)row * job->in);
-    mask.from = job->dropped;
-    mask.to = to;
-    mask.add = 1;
-    mo_parallel_for(d->env->parallel, rows * job->in, 4096, moi_lora_drop, &mask);
-    return MO_OK;
+    mo_gemm_desc g = moi_lora_product(rows, job->in, d->rank, 1.0f, drops ? 0.0f : 1.0f);
+    if (!drops) g.ldc = job->dx_stride;
+    const mo_status status = mo_gemm(
+        d->env, &g, job->between, job->t->a, drops ? job->dropped : dx + row * job->dx_stride);
+    if (status == MO_OK && drops) moi_lora_add_dropped(job, row, rows, dx);
+    return status;
 }
 
 mo_status mo_lora_backward(const mo_lora_desc *desc, const mo_lora_tensors *tensors, const float *x,
@@ -240,8 +256,9 @@ mo_status mo_lora_backward(const mo_lora_desc *desc, const mo_lora_tensors *tens
     if (status == MO_OK && dx) status = moi_lora_weight(&job, 0, dy, dx);
     for (size_t row = 0; status == MO_OK && row < desc->rows; row += job.parts.chunk) {
         const size_t rows = moi_min(job.parts.chunk, desc->rows - row);
-        const float *from = dy + row * job.out;
-        const mo_gemm_desc down = moi_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        const float *from = dy + row * job.y_stride;
+        mo_gemm_desc down = moi_lora_product(rows, desc->rank, job.out, job.scale, 0.0f);
+        down.lda = job.y_stride;
         status = mo_gemm(desc->env, &down, from, tensors->b, job.between);
         if (status == MO_OK && gradients)
             status = moi_lora_gradients(&job, moi_lora_seen(&job, x, row, rows), from, rows);

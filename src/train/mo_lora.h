@@ -21,6 +21,9 @@
  * seed            of the dropout: another one in each step and for each layer, but the same in
  *                 forward and backward of a step
  * chunk_rows      rows for which the adapter is computed at a time; 0 = 256
+ * y_stride        floats from a row of y and dy to the next, where those of other layers stand
+ *                 beside them; 0 = out
+ * dx_stride       the same of dx; 0 = in
  * env             products and threads. A cblas takes those of floats only: with a weight that is
  *                 not F32 the workspace of the built-in kernel is needed too
  * workspace       mo_lora_workspace_size bytes, or mo_lora_merge_workspace_size for merging;
@@ -33,7 +36,7 @@ typedef struct mo_lora_desc {
     int rslora, in_out, add;
     float dropout;
     uint64_t seed;
-    size_t chunk_rows;
+    size_t chunk_rows, y_stride, dx_stride;
     const mo_gemm_env *env;
     void *workspace;
     size_t workspace_size;
@@ -89,13 +92,15 @@ MEMOPT_API size_t mo_lora_workspace_size(const mo_lora_desc *desc, const mo_weig
  * y   out     [rows x out], in out when desc.add
  * dx  out     [rows x in], in out when desc.add; NULL = not wanted
  *
- * Number i of x is dropped where its 32 random bits (see mo_half_encode) are below dropout 2^32.
- * The weight is decoded panel by panel, as mo_gemm_mixed says. Results are the same for any number
- * of threads; da and db depend on chunk_rows in their last bits.
+ * Rows of y, dy and dx are as far apart as desc says; what lies between them is left alone. Number
+ * i of x is dropped where its 32 random bits (see mo_half_encode) are below dropout 2^32. The
+ * weight is decoded panel by panel, as mo_gemm_mixed says. Results are the same for any number of
+ * threads; da and db depend on chunk_rows in their last bits.
  *
  * Memory:  the workspaces of desc and env
  * Threads: one at a time per workspace
- * Errors:  MO_E_INVALID (NULL, a size of 0, dropout), MO_E_OVERFLOW, MO_E_NO_SPACE (workspaces)
+ * Errors:  MO_E_INVALID (NULL, a size of 0, dropout, a stride below its row), MO_E_OVERFLOW,
+ *          MO_E_NO_SPACE (workspaces)
  * Cost:    4 rank (in + out) more operations a row than the weight alone, backward 6
  * Source:  Hu et al. 2021, arXiv:2106.09685; Dettmers et al. 2023, arXiv:2305.14314; rslora:
  *          Kalajdzievski 2023, arXiv:2312.03732

@@ -76,10 +76,10 @@ mo_status mo_layernorm_apply(const mo_layernorm_desc *desc, const float *x, floa
 
 mo_status mo_layernorm_backward(
     const mo_layernorm_desc *desc, const float *x, const float *dy, float *dx) {
-    if (!moi_norm_valid(desc, x, dx) || !dy || !desc->dweight != !desc->dbias) return MO_E_INVALID;
+    if (!moi_norm_valid(desc, x, dx) || !dy) return MO_E_INVALID;
     moi_norm_job job = moi_norm_job_of(desc, x, dx);
     job.dy = dy;
-    if (desc->dweight)
+    if (desc->dweight || desc->dbias)
         mo_parallel_for(desc->parallel, desc->channels, 64, moi_norm_dw_columns, &job);
     mo_parallel_for(desc->parallel, desc->n, 4, moi_norm_dx_rows, &job);
     return MO_OK;

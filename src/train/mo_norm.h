@@ -11,7 +11,7 @@
  * epsilon          added to the variance; 0 = 1e-5
  * weight, bias     [channels]
  * mean, rstd       [n] each: written by forward, read by apply and backward
- * dweight, dbias   [channels]: added to by backward; both NULL = weight and bias are frozen
+ * dweight, dbias   [channels]: added to by backward; NULL = weight or bias is frozen
  * add              not 0: backward adds to dx instead of writing it (residual connections)
  * parallel         NULL = default
  * Since: 0.1 */

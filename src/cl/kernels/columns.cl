@@ -8,11 +8,20 @@
  *
  * check: -DMO_ADD=0 -DMO_RESIDUAL=0
  * check: -DMO_ADD=1 -DMO_RESIDUAL=1
+ * check: -DMO_ADD=1 -DMO_DW=0
+ * check: -DMO_ADD=1 -DMO_DB=0
  *
  * MO_ADD       1: the sums are added to what is there
+ * MO_DW, MO_DB 0: dw or db of mo_cl_columns_norm is not wanted, and neither read nor written
  * MO_RESIDUAL  1: y is bias and residual, 0: bias */
 #ifndef MO_ADD
 #define MO_ADD 0
+#endif
+#ifndef MO_DW
+#define MO_DW 1
+#endif
+#ifndef MO_DB
+#define MO_DB 1
 #endif
 #ifndef MO_RESIDUAL
 #define MO_RESIDUAL 0
@@ -104,12 +113,18 @@ MO_KERNEL void mo_cl_columns_norm(__global const float *restrict x, ulong x_off,
             sum_w = mo_mad16(g, h, sum_w);
             sum_b += g;
         }
-#if MO_ADD
+#if MO_DW && MO_ADD
         sum_w += vload16(0, to_w + i);
+#endif
+#if MO_DB && MO_ADD
         sum_b += vload16(0, to_b + i);
 #endif
+#if MO_DW
         vstore16(sum_w, 0, to_w + i);
+#endif
+#if MO_DB
         vstore16(sum_b, 0, to_b + i);
+#endif
     }
 #endif
     for (; i < end; i += MEMOPT_WG) {
@@ -119,8 +134,12 @@ MO_KERNEL void mo_cl_columns_norm(__global const float *restrict x, ulong x_off,
             sum_w = mo_mad(g, (at[row * columns + i] - means[row]) * rstds[row], sum_w);
             sum_b += g;
         }
+#if MO_DW
         mo_columns_store(to_w, i, sum_w);
+#endif
+#if MO_DB
         mo_columns_store(to_b, i, sum_b);
+#endif
     }
 }
 
