@@ -1650,6 +1650,8 @@ estimated_runs() {
 --strategy lora=4,base=nf4 --channels 64
 --strategy lora=2,base=int8,checkpoint=block --channels 64
 --strategy lora=8,base=bf16,optim=8bit --channels 64
+--strategy lora=4,base=nf4 --channels 64 --arch llama --kv-heads 2
+--strategy lora=4,release --channels 64
 --strategy none --arch llama
 --strategy checkpoint=light --arch llama --kv-heads 2 --threads 3
 --strategy checkpoint=sqrt,loss=16 --arch llama --channels 64 --heads 8 --kv-heads 1 --seq 31
