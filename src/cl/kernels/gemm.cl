@@ -286,7 +286,8 @@ MO_KERNEL void mo_cl_gemm(MO_ARGS) {
 static inline void mo_gemm_slice(const uint type, const int by_lines, const uint width,
     mo_matrix from, uint line0, uint lines, uint depth0, uint depths, __local float *to) {
     const uint item = (uint)get_local_id(0);
-    const uint items = MEMOPT_WG, wide = by_lines ? items / min(items, MO_DEPTH) : min(items, width);
+    const uint items = MEMOPT_WG;
+    const uint wide = by_lines ? items / min(items, MO_DEPTH) : min(items, width);
     const uint deep = items / wide;
     const uint line = by_lines ? item / deep : item % wide;
     const uint depth = by_lines ? item % deep : item / wide;
