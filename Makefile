@@ -1,7 +1,8 @@
 # memopt - GNU make. `make help` lists the targets; everything built lands under build/.
 
+DEMO_STEPS ?= 30
 demo_command = OMP_WAIT_POLICY=passive build/train_gpt --text README.md $(wildcard docs/*.md src/*/*.[ch] examples/*.c) \
-    --batch 16 --steps 30 --budget 25% --compare --sample 200 --report build/demo
+    --batch 16 --steps $(DEMO_STEPS) --budget 25% --compare --sample 200 --report build/demo
 
 # `make deps X` installs, then starts over for X, also with -j: the rest of this file looks at the
 # compiler that deps may have brought.
@@ -166,6 +167,8 @@ build/fuzz/%: fuzz/%.c src/memopt.c $(sources) $(wildcard tools/memopt/*.[ch] fu
 
 TESTS ?= $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c))
 GATES ?=
+# Those that run against src/ without sanitizers.
+PLAIN_TESTS ?= $(TESTS)
 TSAN_TESTS = base pool queue page stream loader
 
 # A variant builds the library and every test in one way, in build/test/SIDE-FLAGS: against src/ or
@@ -231,7 +234,7 @@ $(patsubst %,build/test/$(1)-$(2)/test_%,$(filter cl cl_%,$(3))): build/test/$(1
 $(patsubst %,build/test/$(1)-$(2)/test_%,$(filter cl cl_%,$(3))): LIBS += $(OPENCL) $(CLBLAST)
 endif
 endef
-$(eval $(call variant,src,plain,$(TESTS)))
+$(eval $(call variant,src,plain,$(PLAIN_TESTS)))
 $(eval $(call variant,src,asan,$(TESTS)))
 $(eval $(call variant,src,tsan,$(filter $(TSAN_TESTS),$(TESTS))))
 $(eval $(call variant,header,plain,$(TESTS)))

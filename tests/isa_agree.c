@@ -223,7 +223,7 @@ static void run_nested(output *out) {
 
 /* A threshold also takes NaN and infinities out of the patterns. */
 static void run_int8(output *out) {
-    enum { ROWS = 997, COLUMNS = 1003, SIZE = ROWS * COLUMNS };
+    enum { COLUMNS = 1003, ROWS = N / COLUMNS, SIZE = ROWS * COLUMNS };
     const mo_int8_desc d = {ROWS, COLUMNS, variant ? 0.5f : 0, NULL};
     const float *x = variant ? patterns : numbers;
     mo_int8_outliers outliers = {NULL, 0, 0};
@@ -251,7 +251,7 @@ static void run_int8(output *out) {
 /* steps of one kind: variant = precision, and 4 times 0 for parameters in fp32, 1 in bf16, 2 with
  * a master copy */
 static void train(mo_optim_desc d, output *out) {
-    enum { SIZE = 70004, STEPS = 5 };
+    enum { SIZE = N / 2450 * 172, STEPS = 5 }; /* whole rows */
     mo_optim_state state;
     d.precision = (mo_optim_precision)(variant % 4);
     d.weight_decay = 0.01;

@@ -3,17 +3,15 @@
 # line for each and ends with "N passed, N failed". `make test` calls it and sets:
 #   MAKE, TESTS   names without test_ and .c
 #   ONLY_TESTS    not empty = no examples, no gates
-# SLOW_TESTS=1 runs what a simulator takes minutes for, too.
+# SLOW_TESTS=1 runs what takes minutes, too: see CONTRIBUTING.md.
 # Numeric tests run once more for each instruction set that MEMOPT_CPU can force, those of
 # memopt_cl.h on each axis of cl_axis.sh.
 set -u
 cd "$(dirname "$0")/.."
 isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act rope compress quant quant4 \
     int8}
-# The slowest run in two variants, which have all between them: both sources, with and without
-# sanitizers. Those whose time goes into a driver run with sanitizers for SLOW_TESTS=1 only.
-long_tests="cl_faults cl_gemm cl_optim optim plan plan_build replay_runs remat_optimal layout"
-driver_tests="cl_faults cl_optim cl_quant cl_attention"
+# Those whose time goes into a driver run with sanitizers for SLOW_TESTS=1 only.
+driver_tests="cl_faults cl_gemm cl_optim cl_page_optim cl_quant cl_attention"
 tsan_tests=${TSAN_TESTS:-base pool queue page stream loader}
 limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
@@ -22,6 +20,18 @@ passed=0 failed=0 skipped=0
 keys=()
 
 has() { case " $2 " in *" $1 "*) return 0 ;; esac; return 1; }
+
+# Two variants have all between them: both sources, with and without sanitizers. What is neither
+# repeated on an axis nor for each instruction set needs no third one.
+sides="src-asan header-plain" plain_tests=
+if [ -n "${SLOW_TESTS:-}${ONLY_TESTS:-}" ]; then
+    sides="src-plain $sides" plain_tests=$TESTS
+else
+    for test in $TESTS; do
+        case " $isa_tests " in *" $test "*) plain_tests+=" $test" ;; esac
+        case $test in cl | cl_*) plain_tests+=" $test" ;; esac
+    done
+fi
 
 run_once() {
     local file=$1 rc=0 begin=$SECONDS
@@ -63,8 +73,7 @@ start_tests() {
     local fixed=()
     setarch "$(uname -m)" -R true 2>/dev/null && fixed=(setarch "$(uname -m)" -R)
     for test in $TESTS; do
-        for side in src-plain src-asan header-plain; do
-            case $side in src-plain) has "$test" "$long_tests" && continue ;; esac
+        for side in $sides; do
             case $side${SLOW_TESTS:-} in src-asan) has "$test" "$driver_tests" && continue ;; esac
             start cmocka "$side/$test" "build/test/$side/test_$test"
         done
@@ -89,13 +98,14 @@ axis_tests() {
         case $1:$test in
         *:cl_faults | *:cl_devices) ;; # have their own devices
         rusticl:cl | rusticl:cl_* | poor:cl | poor:cl_*) echo "$test" ;;
-        denorms:cl_accum | denorms:cl_half | denorms:cl_quant | denorms:cl_optim) echo "$test" ;;
+        denorms:cl_accum | denorms:cl_half | denorms:cl_quant) echo "$test" ;;
+        denorms:cl_optim) [ -z "${SLOW_TESTS:-}" ] || echo "$test" ;;
         denorms:cl_compress) echo "$test" ;;
         streams:cl_half | streams:cl_quant | streams:cl_accum) echo "$test" ;;
         streams:* | denorms:* | *:cl | *:cl_heap_*) ;;
         oclgrind:cl_attention | oclgrind:cl_quant | oclgrind:cl_int8 | oclgrind:cl_accum | \
             oclgrind:cl_optim | oclgrind:cl_loss | oclgrind:cl_lora | \
-            oclgrind:cl_linear_attention) # a minute each, or more
+            oclgrind:cl_linear_attention | oclgrind:cl_norm) # a minute each, or more
             [ -z "${SLOW_TESTS:-}" ] || echo "$test" ;;
         oclgrind:cl_page* | oclgrind:cl_store | oclgrind:cl_arena | oclgrind:cl_wrap) ;; # copies
         wg64:cl_* | narrow:cl_* | oclgrind:cl_*) echo "$test" ;;
@@ -205,7 +215,8 @@ goals=build-tests
 [ -n "${ONLY_TESTS:-}" ] || goals="build-tests build-cli-tests build/test/isa_agree all"
 begin=$SECONDS
 # shellcheck disable=SC2086
-${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" $goals ||
+${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" \
+    PLAIN_TESTS="$plain_tests" $goals ||
     { echo "FAILED: some of it does not build"; failed=$((failed + 1)); }
 echo "built in $((SECONDS - begin)) s"
 
@@ -217,9 +228,11 @@ fi
 export POCL_CACHE_DIR=$PWD/build/test/cache/pocl MEMOPT_CL_CACHE=$PWD/build/test/cache/memopt
 mkdir -p "$POCL_CACHE_DIR"
 
-start_tests
+# What takes longest begins first, so that no processor waits for it at the end.
+if [ -z "${ONLY_TESTS:-}" ]; then start_gates; start_programs; fi
 start_axes
-if [ -z "${ONLY_TESTS:-}" ]; then start_programs; start_examples; start_gates; fi
+start_tests
+if [ -z "${ONLY_TESTS:-}" ]; then start_examples; fi
 wait
 for key in "${keys[@]}"; do report "$key"; done
 

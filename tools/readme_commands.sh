@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
 # readme_commands.sh - runs the commands of README.md: the lines of its ```sh blocks that start with
-# `make ` or `build/`, each one test. Left out: those that test, install or clean.
+# `make ` or `build/`, each one test. Left out: those that test, install or clean. What was built
+# for the tests is not built again, and the demo takes a third of its steps, all of them for
+# SLOW_TESTS=1.
 set -u
 cd "$(dirname "$0")/.."
 limit_s=${LIMIT_S:-400}
 passed=0 failed=0
+export WERROR=1
+[ -n "${SLOW_TESTS:-}" ] || export DEMO_STEPS=10
 
 commands() {
     [ -e README.md ] || return 0

@@ -273,45 +273,69 @@ MO_KERNEL void mo_cl_gemm(MO_ARGS) {
 #define MO_COLUMNS (8u * MO_ITEMS_ACROSS)
 #define MO_DEPTH 8u
 
+/* Floats of local memory: both slices, and room for a row of every item. */
+#if MEMOPT_WG <= 256
+#define MO_LOCAL (MO_DEPTH * (MO_ROWS + MO_COLUMNS))
+#else
+#define MO_LOCAL (8u * MEMOPT_WG)
+#endif
+
 /* to[depth][width] = the slice of an operand, zero outside of it. Items side by side read what
- * lies side by side. */
+ * lies side by side. An item goes on by steps that all items share: numbers of its own for each
+ * element would take the registers that the sums need. */
 static inline void mo_gemm_slice(const uint type, const int by_lines, const uint width,
     mo_matrix from, uint line0, uint lines, uint depth0, uint depths, __local float *to) {
-    for (uint i = (uint)get_local_id(0); i < width * MO_DEPTH; i += MEMOPT_WG) {
-        const uint line = by_lines ? i / MO_DEPTH : i % width;
-        const uint depth = by_lines ? i % MO_DEPTH : i / width;
-        float x = 0.0f;
-        if (line0 + line < lines && depth0 + depth < depths) {
-            const uint r = by_lines ? line0 + line : depth0 + depth;
-            const uint column = by_lines ? depth0 + depth : line0 + line;
-            x = mo_gemm_value(type, from, mo_gemm_scale(type, from, r), r * from.ld + column);
+    const uint item = (uint)get_local_id(0);
+    const uint items = MEMOPT_WG;
+    const uint wide = by_lines ? items / min(items, MO_DEPTH) : min(items, width);
+    const uint deep = items / wide;
+    const uint line = by_lines ? item / deep : item % wide;
+    const uint depth = by_lines ? item % deep : item / wide;
+    ulong first = by_lines ? (line0 + line) * from.ld + depth0 + depth
+                           : (depth0 + depth) * from.ld + line0 + line;
+    for (uint l = line; l < width; l += wide) {
+        ulong number = first;
+        for (uint d = depth; d < MO_DEPTH; d += deep) {
+            float x = 0.0f;
+            if (line0 + l < lines && depth0 + d < depths) {
+                const uint r = by_lines ? line0 + l : depth0 + d;
+                x = mo_gemm_value(type, from, mo_gemm_scale(type, from, r), number);
+            }
+            to[d * width + l] = x;
+            number += by_lines ? deep : deep * from.ld;
         }
-        to[depth * width + line] = x;
+        first += by_lines ? wide * from.ld : wide;
     }
 }
 
-static inline void mo_gemm_write4(
-    __global float *c, uint column, uint n, float4 sum, float alpha, float beta) {
-    if (column < n) mo_gemm_write(c + column, sum.s0, alpha, beta);
-    if (column + 1 < n) mo_gemm_write(c + column + 1, sum.s1, alpha, beta);
-    if (column + 2 < n) mo_gemm_write(c + column + 2, sum.s2, alpha, beta);
-    if (column + 3 < n) mo_gemm_write(c + column + 3, sum.s3, alpha, beta);
+/* What every item holds of one of its rows, by way of local memory: items side by side write what
+ * lies side by side. */
+static inline void mo_gemm_write_rows(__local float *rows, float8 sum, uint first, uint m,
+    uint column, uint n, float alpha, float beta, __global float *c, ulong ldc) {
+    const uint item = (uint)get_local_id(0);
+    __local float *to = rows + item / MO_ITEMS_ACROSS * MO_COLUMNS + item % MO_ITEMS_ACROSS * 4u;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    vstore4(sum.lo, 0, to);
+    vstore4(sum.hi, 0, to + MO_COLUMNS / 2);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint i = item; i < MO_ITEMS_DOWN * MO_COLUMNS; i += MEMOPT_WG) {
+        const uint r = first + i / MO_COLUMNS * 4u, at = column + i % MO_COLUMNS;
+        if (r < m && at < n) mo_gemm_write(c + r * ldc + at, rows[i], alpha, beta);
+    }
 }
 
 #define MO_SUMS(S) S(0) S(1) S(2) S(3) S(4) S(5) S(6) S(7)
 #define MO_SUM_ZERO(i) float8 sum##i = 0.0f;
 #define MO_SUM_ADD(i) sum##i = MO_MAC((float8)x.s##i, y, sum##i);
 #define MO_SUM_WRITE(i)                                                                            \
-    if (row + down + (i & 3) + i / 4 * (MO_ROWS / 2) < m) {                                        \
-        __global float *at = c + c_off + (row + down + (i & 3) + i / 4 * (MO_ROWS / 2)) * ldc;     \
-        mo_gemm_write4(at, column + across, n, sum##i.lo, alpha, beta);                            \
-        mo_gemm_write4(at, column + across + MO_COLUMNS / 2, n, sum##i.hi, alpha, beta);           \
-    }
+    mo_gemm_write_rows(slices, sum##i, row + (i & 3) + i / 4 * (MO_ROWS / 2), m, column, n, alpha, \
+        beta, c + c_off, ldc);
 
 /* A band is MO_ROWS x MO_COLUMNS. An item's rows and columns come in two runs of 4, so that the
  * items' reads of local memory and writes of C are side by side. */
 MO_KERNEL void mo_cl_gemm(MO_ARGS) {
-    __local float slice_a[MO_DEPTH * MO_ROWS], slice_b[MO_DEPTH * MO_COLUMNS];
+    __local float slices[MO_LOCAL];
+    __local float *const slice_a = slices, *const slice_b = slices + MO_DEPTH * MO_ROWS;
     MO_OPERANDS
     const uint group = (uint)get_group_id(0), item = (uint)get_local_id(0);
     const uint row = group % n_bands * band_rows, column = group / n_bands * band_columns;

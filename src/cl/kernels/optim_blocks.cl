@@ -4,8 +4,9 @@
  *
  * MO_BLOCK  numbers per scale
  *
- * A block is decoded and updated, then its largest magnitudes are known, then it is encoded: an
- * item keeps its numbers in between.
+ * A block is decoded and updated, then its largest magnitudes are known, then it is encoded. An
+ * item keeps its numbers in between, or, where they are more than registers hold, updates them
+ * again.
  *
  * check: -DMO_KIND=0 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=256
  * check: -DMO_KIND=0 -DMO_STATE=1 -DMO_PARAM=1 -DMO_PLAIN_V=1 -DMO_BLOCK=256
@@ -16,6 +17,8 @@
  * check: -DMO_KIND=4 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=1 -DMO_BLOCK=256
  * check: -DMO_KIND=5 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=64
  * check: -DMO_KIND=6 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=256
+ * check: -DMO_KIND=6 -DMO_STATE=1 -DMO_PARAM=1 -DMO_PLAIN_V=0 -DMO_BLOCK=512
+ * check: -DMO_KIND=6 -DMO_STATE=3 -DMO_PARAM=1 -DMO_PLAIN_V=0 -DMO_BLOCK=4096
  * check: -DMO_KIND=7 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=256
  * check: -DMO_KIND=8 -DMO_STATE=1 -DMO_PARAM=1 -DMO_PLAIN_V=0 -DMO_BLOCK=256
  * check: -DMO_KIND=9 -DMO_STATE=1 -DMO_PARAM=0 -DMO_PLAIN_V=0 -DMO_BLOCK=256 */
@@ -25,17 +28,62 @@
 #define MO_ITEM_RUNS ((MO_BLOCK / MO_RUN + MEMOPT_WG - 1u) / MEMOPT_WG)
 #define MO_ITEM      (MO_ITEM_RUNS * MO_RUN)
 
+/* The numbers that an item keeps: all of them, or those of the run at hand. */
+#define MO_AGAIN  (MEMOPT_WG > 1 && MO_ITEM > 4)
+#define MO_KEPT   (MO_AGAIN ? MO_RUN : MO_ITEM)
+#define MO_PASSES (MO_AGAIN ? MO_ITEM_RUNS : 1)
+
 /* Number k of an item is number MO_AT(k) of the block. */
 #if MEMOPT_WG == 1
-#define MO_AT(k)         (k)
-#define MO_NUMBERS(size) (size)
-#define MO_RUNS(size)    (((size) + MO_RUN - 1u) / MO_RUN)
+#define MO_AT(k)               (k)
+#define MO_NUMBERS(size, most) (size)
+#define MO_RUNS(size)          (((size) + MO_RUN - 1u) / MO_RUN)
 #else
 #define MO_AT(k)                                                                                   \
     (((uint)get_local_id(0) + (k) / MO_RUN * MEMOPT_WG) * MO_RUN + (k) % MO_RUN)
-#define MO_NUMBERS(size) MO_ITEM
-#define MO_RUNS(size)    MO_ITEM_RUNS
+#define MO_NUMBERS(size, most) (most)
+#define MO_RUNS(size)          (MO_KEPT / MO_RUN)
 #endif
+
+/* Number `at` of the block: what is decoded of it, and what is kept as number k. */
+#if MO_HAS_M
+#define MO_M_OLD(x, at) x.m = mo_decoded(m_map, m_codes, at, m_scale);
+#define MO_M_KEEP(x, k) new_m[k] = x.m;
+#else
+#define MO_M_OLD(x, at)
+#define MO_M_KEEP(x, k)
+#endif
+#if MO_HAS_SLOW
+#define MO_SLOW_OLD(x, at) x.slow = mo_decoded(m_map, slow_codes, at, slow_scale);
+#define MO_SLOW_KEEP(x, k) new_slow[k] = x.slow;
+#else
+#define MO_SLOW_OLD(x, at)
+#define MO_SLOW_KEEP(x, k)
+#endif
+#if MO_HAS_V
+#define MO_V_OLD(x, at) x.v = mo_decoded(v_map, v_codes, at, v_scale);
+#define MO_V_KEEP(x, k) new_v[k] = x.v;
+#else
+#define MO_V_OLD(x, at)
+#define MO_V_KEEP(x, k)
+#endif
+#if MO_KIND == MO_ADAM_MINI
+#define MO_DIVISOR_OLD(x, at) x.divisor = MO_DIVISOR(begin + (at));
+#else
+#define MO_DIVISOR_OLD(x, at)
+#endif
+#define MO_UPDATE(x, at)                                                                           \
+    x.p = MO_PARAM_LOAD(begin + (at));                                                             \
+    MO_M_OLD(x, at)                                                                                \
+    MO_SLOW_OLD(x, at)                                                                             \
+    MO_V_OLD(x, at)                                                                                \
+    MO_DIVISOR_OLD(x, at)                                                                          \
+    mo_update(f, g_at[begin + (at)], &x)
+#define MO_KEEP(x, at, k)                                                                          \
+    MO_PARAM_STORE(begin + (at), &noise, x.p);                                                     \
+    MO_M_KEEP(x, k)                                                                                \
+    MO_SLOW_KEEP(x, k)                                                                             \
+    MO_V_KEEP(x, k)
 
 /* What is found of a block, by the bits, as integers are in the order of the numbers. */
 #define MO_MOST_M    0
@@ -76,12 +124,13 @@ static inline float mo_scale_of(float most, int root, __global float *absmax) {
     return usable ? 1.0f / scale : 0.0f;
 }
 
-/* The codes of an item's numbers x. zero: the code of 0. */
+/* The codes of the numbers x that an item keeps, which begin with its run `first`. zero: the code
+ * of 0. */
 static inline void mo_encode(const MO_CELLS *cells, float low, uint zero, uint no_zero,
-    const float *x, float inverse, __global uchar *codes, uint size) {
+    const float *x, float inverse, __global uchar *codes, uint first, uint size) {
     (void)low, (void)no_zero; /* 8 bits */
     for (uint r = 0; r < MO_RUNS(size); r++) {
-        const uint i = MO_AT(r * MO_RUN);
+        const uint i = MO_AT((first + r) * MO_RUN);
         if (MEMOPT_WG > 1 && i >= size) break;
 #if MO_STATE == 1
         codes[i] = (uchar)mo_q8_code(cells, mo_q8_scaled(x[r], inverse, low), zero, no_zero);
@@ -107,19 +156,19 @@ MO_KERNEL void mo_cl_optim_step_blocks(MO_STEP_ARGS, __global const uint *restri
     MO_ROW_USE(tile);
 #endif
 #if MO_HAS_M
-    float new_m[MO_ITEM];
+    float new_m[MO_KEPT];
     __global uchar *m_at = m + m_off + tile * MO_BYTES / 2;
     __global float *m_scales = m_absmax + m_absmax_off + block;
     MO_MAP_USE(m, tables, 0u, 0u);
     MO_CELLS_USE(m, tables, 0u, 0u);
 #endif
 #if MO_HAS_SLOW
-    float new_slow[MO_ITEM];
+    float new_slow[MO_KEPT];
     __global uchar *slow_at = slow + slow_off + tile * MO_BYTES / 2;
     __global float *slow_scales = slow_absmax + slow_absmax_off + block;
 #endif
 #if MO_HAS_V
-    float new_v[MO_ITEM];
+    float new_v[MO_KEPT];
     __global uchar *v_at = v + v_off + tile * MO_BYTES / 2;
     __global float *v_scales = v_absmax + v_absmax_off + block;
     MO_MAP_USE(v, tables, MO_V_MAP, MO_V_NO_ZERO);
@@ -140,36 +189,22 @@ MO_KERNEL void mo_cl_optim_step_blocks(MO_STEP_ARGS, __global const uint *restri
         const float v_scale = v_scales[turn];
         __global uchar *v_codes = v_at + begin * MO_BYTES / 2;
 #endif
-        for (uint k = 0; k < MO_NUMBERS(count); k++) {
-            const uint at = MO_AT(k), i = begin + at;
+        for (uint k = 0; k < MO_NUMBERS(count, MO_ITEM); k++) {
+            const uint at = MO_AT(k);
             if (MEMOPT_WG > 1 && at >= count) break;
             mo_number x;
-            x.p = MO_PARAM_LOAD(i);
+            MO_UPDATE(x, at);
+#if !MO_AGAIN
+            MO_KEEP(x, at, k)
+#endif
 #if MO_HAS_M
-            x.m = mo_decoded(m_map, m_codes, at, m_scale);
-#endif
-#if MO_HAS_SLOW
-            x.slow = mo_decoded(m_map, slow_codes, at, slow_scale);
-#endif
-#if MO_HAS_V
-            x.v = mo_decoded(v_map, v_codes, at, v_scale);
-#endif
-#if MO_KIND == MO_ADAM_MINI
-            x.divisor = MO_DIVISOR(i);
-#endif
-            mo_update(f, g_at[i], &x);
-            MO_PARAM_STORE(i, &noise, x.p);
-#if MO_HAS_M
-            new_m[k] = x.m;
             most[MO_MOST_M] = max(most[MO_MOST_M], mo_magnitude(x.m));
 #endif
 #if MO_HAS_SLOW
-            new_slow[k] = x.slow;
             most[MO_MOST_SLOW] = max(most[MO_MOST_SLOW], mo_magnitude(x.slow));
 #endif
 #if MO_HAS_V
             const uint bits = mo_magnitude(x.v);
-            new_v[k] = x.v;
             most[MO_MOST_V] = max(most[MO_MOST_V], bits);
             most[MO_GAP_V] = max(most[MO_GAP_V], bits ? MO_INFINITY - bits : 0u);
 #endif
@@ -177,23 +212,42 @@ MO_KERNEL void mo_cl_optim_step_blocks(MO_STEP_ARGS, __global const uint *restri
         mo_most_all(most, all, turn);
 #if MO_HAS_M
         const float to_m = mo_scale_of(as_float(most[MO_MOST_M]), 0, m_scales + turn);
-        mo_encode(m_cells, mo_map_value(m_map, 0u), MO_M_ZERO, 0u, new_m, to_m, m_codes, count);
 #endif
 #if MO_HAS_SLOW
         const float to_slow = mo_scale_of(as_float(most[MO_MOST_SLOW]), 0, slow_scales + turn);
-        mo_encode(
-            m_cells, mo_map_value(m_map, 0u), MO_M_ZERO, 0u, new_slow, to_slow, slow_codes, count);
 #endif
 #if MO_HAS_V
         const float most_v = as_float(most[MO_MOST_V]);
         const float least = as_float(MO_INFINITY - most[MO_GAP_V]);
         const int root = MO_STATE == 3 || least < (MO_MAY_ROOT ? most_v * 1e-3f : 0.0f);
-        if (root)
-            for (uint k = 0; k < MO_NUMBERS(count); k++)
-                if (MEMOPT_WG == 1 || MO_AT(k) < count) new_v[k] = sqrt(new_v[k]);
         const float to_v = mo_scale_of(root ? sqrt(most_v) : most_v, root, v_scales + turn);
-        mo_encode(v_cells, mo_map_value(v_map, 0u), MO_V_ZERO, MO_V_NO_ZERO, new_v, to_v, v_codes,
-            count);
 #endif
+        for (uint part = 0; part < MO_PASSES; part++) {
+#if MO_AGAIN
+            for (uint k = 0; k < MO_RUN; k++) {
+                const uint at = MO_AT(part * MO_RUN + k);
+                if (at >= count) break;
+                mo_number x;
+                MO_UPDATE(x, at);
+                MO_KEEP(x, at, k)
+            }
+#endif
+#if MO_HAS_M
+            mo_encode(m_cells, mo_map_value(m_map, 0u), MO_M_ZERO, 0u, new_m, to_m, m_codes, part,
+                count);
+#endif
+#if MO_HAS_SLOW
+            mo_encode(m_cells, mo_map_value(m_map, 0u), MO_M_ZERO, 0u, new_slow, to_slow,
+                slow_codes, part, count);
+#endif
+#if MO_HAS_V
+            if (root)
+                for (uint k = 0; k < MO_NUMBERS(count, MO_KEPT); k++)
+                    if (MEMOPT_WG == 1 || MO_AT(part * MO_RUN + k) < count)
+                        new_v[k] = sqrt(new_v[k]);
+            mo_encode(v_cells, mo_map_value(v_map, 0u), MO_V_ZERO, MO_V_NO_ZERO, new_v, to_v,
+                v_codes, part, count);
+#endif
+        }
     }
 }
