@@ -171,6 +171,7 @@
 #include "mo_training_fixed.c"
 #include "mo_training_chain.c"
 #include "mo_training_plan.c"
+#include "mo_estimate.c"
 #include "mo_recover.c"
 
 #if defined(__clang__)

@@ -74,6 +74,7 @@
  *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
  *   strategy     what a training run trades for memory, as a value and as a line of text
  *   training     the plan of a training run by a strategy: bytes, places and seconds
+ *   estimate     the same line by line with formulas, without running it
  *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
@@ -230,6 +231,7 @@ extern "C" {
 #include "mo_footprint.h"
 #include "mo_strategy.h"
 #include "mo_training.h"
+#include "mo_estimate.h"
 #include "mo_recover.h"
 
 #ifdef __cplusplus

@@ -103,6 +103,40 @@ assert all(" = " in l["formula"] for l in e["lines"])
 END
 }
 
+run=(--layers 4 --channels 32 --heads 4 --vocab 64 --seq 64 --threads 1)
+
+test_a_strategy_makes_it_the_plan_of_a_run() {
+    ends 0 estimate "${run[@]}" --strategy none --explain
+    grep -q '^train_gpt --strategy checkpoint=none,.*: 4 x 64 tokens on 1 thread$' out
+    [ "$(bytes weights)" = $((4 * (64 * 32 + 64 * 32 + 4 * 12704 + 64))) ]
+    grep -qF '(12 h^2 + 13 h) + 2 h = 64 x 32 + 64 x 32 + 4 x 12704 + 2 x 32' out
+    awk '$1 == "total" { exit !(sum == $4) }
+        NR > 2 && /^[a-z]/ && $4 ~ /^[0-9]+$/ && !/not at the peak/ { sum += $4 }' out
+    grep -q '^  h\.3 ' out
+    ends 0 estimate "${run[@]}" --strategy paged,checkpoint=block
+    grep -q '^paged .* in a file beside$' out
+}
+
+test_a_budget_is_kept_or_its_excess_told() {
+    ends 0 estimate "${run[@]}" --strategy checkpoint=optimal --budget 2500K
+    grep -q '^at most .* 2560000  where the run measures other times$' out
+    ends 1 estimate "${run[@]}" --strategy none --budget 1M
+    grep -q '^memopt estimate: does not fit: [0-9]* bytes, the budget is 1048576$' err
+}
+
+test_json_of_a_run_has_stages_and_lines() {
+    have python3 || skip "no python3"
+    ends 0 estimate "${run[@]}" --strategy release,act=8 --json
+    python3 - << 'END'
+import json
+e = json.load(open("out"))
+lines = e["estimate"]["lines"]
+assert sum(l["bytes"] for l in lines if l["at_peak"]) == e["peak_bytes"] == e["most_bytes"]
+assert [s["name"] for s in e["stages"]] == ["embedding", "h.0", "h.1", "h.2", "h.3", "head"]
+assert e["threads"] == 1 and e["batch"] == 4 and e["seconds"] > 0
+END
+}
+
 test_what_is_wrong_is_named() {
     llama_2_7b > config.json
     refuses 2 '--layers missing (or --config FILE)' estimate
@@ -123,6 +157,11 @@ test_what_is_wrong_is_named() {
     sed 's/32000/"32000"/' config.json > text.json
     refuses 2 'text.json: vocab_size is "32000", not a whole number' estimate --config text.json
     refuses 2 '1 files, not 0' estimate config.json
+    refuses 2 '--strategy plans a run of train_gpt' estimate "${run[@]}" --strategy none --infer
+    refuses 2 'auto is a search' estimate "${run[@]}" --strategy auto
+    refuses 2 'go with --strategy' estimate "${run[@]}" --budget 1M
+    refuses 2 "unknown 'fast'" estimate "${run[@]}" --strategy fast
+    refuses 2 'accum=3 does not divide' estimate "${run[@]}" --strategy accum=3
 }
 
 run_facts

@@ -1605,6 +1605,107 @@ test_killed_run_leaves_no_half_file() {
 
 # ------------------------------------------------------------------------------------------------
 
+# ---- estimates ---------------------------------------------------------------------------------
+
+# Sizes and strategies; behind | what only the run needs.
+estimated_runs() {
+    cat << 'END'
+--strategy none
+--strategy none --batch 1
+--strategy none --batch 7
+--strategy none --layers 1
+--strategy none --layers 5
+--strategy none --channels 24 --heads 3
+--strategy none --channels 96 --heads 2
+--strategy none --heads 1 --seq 3
+--strategy none --heads 32 --seq 100 --batch 1
+--strategy none --seq 33 --batch 3 --threads 2
+--strategy none --accum 3
+--strategy accum=2
+--strategy accum=4,loss=5
+--strategy checkpoint=light --layers 4
+--strategy checkpoint=block --layers 4
+--strategy checkpoint=sqrt --layers 6
+--strategy checkpoint=optimal --layers 3
+--strategy checkpoint=optimal,loss=16 --layers 4 --seq 64 --budget 3M
+--strategy checkpoint=optimal,offload --layers 4 --seq 64 --budget 3M
+--strategy loss=chunked
+--strategy loss=1
+--strategy optim=8bit
+--strategy optim=4bit
+--strategy optim=bf16
+--strategy precision=bf16
+--strategy precision=bf16,optim=8bit,checkpoint=block --layers 3
+--strategy release
+--strategy release=exact,checkpoint=block --layers 4 | --clip 1
+--strategy release=tensor,optim=8bit,loss=8 | --clip 1
+--strategy act=8 --layers 4
+--strategy act=4,checkpoint=sqrt --layers 4
+--strategy act=8,checkpoint=optimal --layers 4 --seq 64 --budget 3M
+--strategy share=2 --layers 4
+--strategy share=4,checkpoint=block,release --layers 4
+--strategy paged --channels 64
+--strategy paged=200K,optim=8bit --channels 64
+--strategy lora=4 --channels 64
+--strategy lora=4,base=nf4 --channels 64
+--strategy lora=2,base=int8,checkpoint=block --channels 64
+--strategy lora=8,base=bf16,optim=8bit --channels 64
+--strategy lora=4,base=nf4 --channels 64 --arch llama --kv-heads 2
+--strategy lora=4,release --channels 64
+--strategy none --arch llama
+--strategy checkpoint=light --arch llama --kv-heads 2 --threads 3
+--strategy checkpoint=sqrt,loss=16 --arch llama --channels 64 --heads 8 --kv-heads 1 --seq 31
+--strategy release,checkpoint=block --arch llama --kv-heads 2
+--strategy act=8,optim=4bit,precision=bf16 --arch llama
+END
+}
+
+# is_estimated ESTIMATE RUN FLAG... - equal. Where times that the run measures choose the schedule,
+# never above the most that it may be, and near it.
+is_estimated() {
+    local estimate=$1 run=$2 planned most used
+    shift 2
+    planned=$(number "$estimate" peak_bytes)
+    most=$(number "$estimate" most_bytes)
+    used=$(number "$run" peak_bytes)
+    if [ "$planned" = "$most" ]; then
+        [ "$used" = "$planned" ] || say "$used bytes used, $planned estimated: $*" || return 1
+    elif [ "$used" -gt "$most" ] || [ $((10 * used)) -lt $((9 * most)) ]; then
+        say "$used bytes used, at most $most estimated: $*" || return 1
+    fi
+    case $* in *offload*) ;; *)
+        [ "$(number "$estimate" store_bytes)" = "$(number "$run" store_bytes)" ] ;;
+    esac
+    [ "$(number "$estimate" paged_bytes)" = "$(number "$run" paged_out_bytes)" ] ||
+        say "paged bytes differ: $*"
+}
+
+test_estimates_without_running_are_the_peaks_of_the_runs() {
+    local line flags more n=0
+    local small=(--layers 2 --channels 32 --heads 4 --seq 16 --batch 4 --threads 1)
+    head -c 4000 "$root/README.md" > text
+    while read -r line; do
+        more=${line#*|}
+        [ "$more" != "$line" ] || more=
+        # shellcheck disable=SC2086
+        set -- "${small[@]}" ${line%%|*}
+        "$(dirname "$program")/memopt" estimate --vocab 256 --json "$@" > estimate.json
+        # shellcheck disable=SC2086
+        train run --text text --steps 1 "$@" $more
+        is_estimated estimate.json run.json "$@"
+        n=$((n + 1))
+    done <<< "$(estimated_runs)"
+    [ $n -ge 40 ]
+}
+
+test_an_estimate_trains_and_saves_nothing() {
+    ends 0 "${plain[@]}" --estimate --save weights.safetensors
+    [ ! -e weights.safetensors ]
+    grep -q '^weights .* 4 (V h + P h + L (12 h^2 + 13 h) + 2 h = ' out
+    awk '$1 == "peak" { exit !(sum == $2) } !/not at the peak/ { sum += $2 }' out
+    refuses 2 '--compare and --estimate' "${plain[@]}" --estimate --compare
+}
+
 # ---- OpenCL devices ----------------------------------------------------------------------------
 
 # The device that the tests use; skips without one. The first build of all kernels takes a while.
@@ -1749,6 +1850,20 @@ test_device_budget_holds() {
 }
 
 # A layer of the tests says that one buffer has so many bytes at most.
+test_device_estimates_are_the_peaks_of_the_runs() {
+    local line
+    device
+    head -c 4000 "$root/README.md" > text
+    for line in none accum=2,loss=5 checkpoint=light checkpoint=block checkpoint=sqrt optim=8bit \
+        release precision=bf16,optim=bf16 act=8 paged lora=4,base=nf4 'none --arch llama'; do
+        # shellcheck disable=SC2086
+        set -- --text text "${on[@]}" --layers 2 --channels 64 --heads 4 --seq 16 --strategy $line
+        "$program" --estimate --json "$@" > estimate.json
+        train run --steps 1 "$@"
+        is_estimated estimate.json run.json "$@"
+    done
+}
+
 test_device_whose_buffers_are_small_runs_the_plan_in_several() {
     device
     local layer=$root/build/test/cl_layer.so most

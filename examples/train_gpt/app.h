@@ -53,7 +53,7 @@ typedef struct options {
     unsigned open;  // OPEN_*: what the search may choose
     unsigned named; // OPEN_*: what --strategy says itself
     uint64_t given; // a bit for each row of the flags in options.c
-    bool shuffle, compare, json, page_direct, half;
+    bool shuffle, compare, estimate, json, page_direct, half;
     bool is_plain; // the plain run of --compare
 } options;
 
@@ -577,6 +577,8 @@ void report_parts(FILE *out, const comparison *c);
 // c NULL: there is no baseline
 void report_json(FILE *out, const result *r, const double *losses, const result *baseline,
     const double *baseline_losses, const comparison *c);
+// What the run would take, instead of running it.
+void report_estimate(FILE *out, const trainer *t, const strategy *s, uint64_t budget);
 // Makes the directory, before the training; then the files, after it.
 void report_begin(const char *dir);
 void report_files(const char *dir, const mo_track *track, const mo_plan *plan);

@@ -13,7 +13,7 @@
 // report.c   tables, JSON, pictures
 // teacher.c  distillation          compress.c    activations in few bits
 // lora.c     adapters              compare.c     what each part of a strategy saves
-// freeze.c   what is not trained
+// freeze.c   what is not trained   estimate.c    what a run would take
 #include "app.h"
 
 #include <errno.h>
@@ -133,11 +133,25 @@ static void train_plainly(const options *o, result *r, double *losses) {
         exit(WIFEXITED(status) && WEXITSTATUS(status) != 0 ? WEXITSTATUS(status) : EXIT_BAD);
 }
 
+static void estimate(const options *o) {
+    trainer t;
+    trainer_open(&t, o);
+    const uint64_t budget = trainer_budget(&t);
+    const strategy s = trainer_choose(&t, budget, true);
+    report_estimate(stdout, &t, &s, budget);
+    trainer_close(&t);
+}
+
 int main(int argc, char **argv) {
     options o;
     result runs[2] = {{0}};
     comparison parts = {.n = 0}, *c = NULL;
     options_parse(&o, argc, (const char *const *)argv);
+    if (o.estimate) {
+        estimate(&o);
+        if (fflush(stdout) != 0) fail(EXIT_BAD, "standard output: %s", strerror(errno));
+        return 0;
+    }
     double *losses = allocate(o.steps * sizeof *losses), *plain = allocate(o.steps * sizeof *plain);
     if (o.compare) {
         check_budget(&o);

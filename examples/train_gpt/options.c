@@ -96,6 +96,7 @@ static const char *const usage[] = {
     "  --report DIR           write report.html, timeline.svg, memory.txt, plan.txt, .json, .svg,\n"
     "                         trace.json (ui.perfetto.dev), memory.pickle "
     "(pytorch.org/memory_viz)\n"
+    "  --estimate             train nothing: print what the run takes, line by line, to the byte\n"
     "  --compare              train plainly first, then as told; print both side by side, and "
     "what\n"
     "                         each part of the strategy saves; with --report as waterfall.svg too\n"
@@ -153,6 +154,7 @@ static const flag flags[] = {
     {"--seed", KIND_SEED, AT(seed), 0, 0},
     {"--shuffle", KIND_SWITCH, AT(shuffle), 0, 0},
     {"--compare", KIND_SWITCH, AT(compare), 0, 0},
+    {"--estimate", KIND_SWITCH, AT(estimate), 0, 0},
     {"--json", KIND_SWITCH, AT(json), 0, 0},
 };
 #undef AT
@@ -307,6 +309,7 @@ void options_parse(options *o, int argc, const char *const *argv) {
     if (strcmp(o->device, "list") == 0) device_list();
     if (o->arch && !gpt_arch_find(o->arch))
         fail(EXIT_USAGE, "--arch: '%s' is neither gpt2 nor llama", o->arch);
+    if (o->compare && o->estimate) fail(EXIT_USAGE, "--compare and --estimate exclude each other");
     if (o->compare && o->steps == 0) fail(EXIT_USAGE, "--compare: needs --steps of 1 or more");
     if (!o->texts == !o->tokens) fail(EXIT_USAGE, "give either --text or --tokens (see --help)");
     if (o->blas && strcmp(o->device, "cpu") != 0)

@@ -34,15 +34,21 @@ static uint64_t moi_footprint_add(moi_footprint *x, uint64_t a, uint64_t b) {
 static uint64_t moi_footprint_up(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
 
 /* A line with its formula so far, to be counted. */
+static mo_footprint_line *moi_footprint_line(
+    mo_footprint *f, const char *name, uint64_t bytes, const char *format, va_list args) {
+    mo_footprint_line *line = &f->lines[f->n++];
+    line->name = name;
+    line->bytes = bytes;
+    vsnprintf(line->formula, sizeof line->formula, format, args);
+    return line;
+}
+
 MOI_PRINTF(4)
 static mo_footprint_line *moi_footprint_put(
     moi_footprint *x, const char *name, uint64_t bytes, const char *format, ...) {
-    mo_footprint_line *line = &x->f.lines[x->f.n++];
     va_list args;
-    line->name = name;
-    line->bytes = bytes;
     va_start(args, format);
-    vsnprintf(line->formula, sizeof line->formula, format, args);
+    mo_footprint_line *line = moi_footprint_line(&x->f, name, bytes, format, args);
     va_end(args);
     return line;
 }

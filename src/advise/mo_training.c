@@ -3,7 +3,7 @@
 /* ---- the run -------------------------------------------------------------------------------- */
 
 static size_t moi_training_align(const mo_training *t) {
-    return t->target.align ? t->target.align : MOI_CACHE_LINE;
+    return t->target.align ? t->target.align : (size_t)MOI_CACHE_LINE;
 }
 
 static size_t moi_training_batch(const mo_training *t) {

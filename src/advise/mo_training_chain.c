@@ -224,8 +224,9 @@ static void moi_chain_halves(const moi_chain_builder *b) {
     const size_t first_half = MO_TRAINING_N_ATTENTION + b->layout->parts[MO_MODEL_NORM2].first;
     for (size_t i = 0; i < 2 * b->layers; i++) {
         const int mlp = i % 2 != 0;
-        const unsigned steps = mlp ? MOI_MLP_BACKWARD_STEPS : MOI_ATTENTION_BACKWARD_STEPS;
-        size_t n = mlp ? MO_TRAINING_N_MLP : MO_TRAINING_N_ATTENTION;
+        const unsigned steps =
+            mlp ? (unsigned)MOI_MLP_BACKWARD_STEPS : (unsigned)MOI_ATTENTION_BACKWARD_STEPS;
+        size_t n = mlp ? (size_t)MO_TRAINING_N_MLP : (size_t)MO_TRAINING_N_ATTENTION;
         mo_stage_tensor *t = b->g->tensors + i / 2 * b->n_layer_tensors + (mlp ? first_half : 0);
         moi_chain_half(b, t, mlp ? moi_mlp_half : moi_attention_half, n, 0, 0);
         n += moi_chain_part_gradients(b, t + n, i / 2, mlp ? MO_MODEL_NORM2 : MO_MODEL_NORM1,
@@ -234,7 +235,8 @@ static void moi_chain_halves(const moi_chain_builder *b) {
         mo_stage *s = &b->g->stages[1 + i];
         *s = moi_chain_stage(b->g->names[i], t, n);
         s->output_size = b->row_bytes;
-        s->forward_steps = mlp ? MOI_MLP_FORWARD_STEPS : MOI_ATTENTION_FORWARD_STEPS;
+        s->forward_steps =
+            mlp ? (unsigned)MOI_MLP_FORWARD_STEPS : (unsigned)MOI_ATTENTION_FORWARD_STEPS;
         s->backward_steps = steps;
         s->output_first = 3;
         s->in_place = 1;

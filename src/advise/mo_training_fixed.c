@@ -83,23 +83,24 @@ typedef struct moi_training_layout {
     size_t begin; /* the first block of the kind that is placed */
 } moi_training_layout;
 
-/* *size rounded up so that the next tensor is aligned. */
-static mo_status moi_training_tensor_size(
-    const moi_training_job *job, int kind, size_t i, size_t *size) {
+static size_t moi_training_tensor_bytes(const moi_training_job *job, int kind, size_t i) {
     const mo_training *t = job->t;
     const mo_param *p =
         kind == MO_TRAINING_TEACHER ? &job->teacher->items[i] : &job->params->items[i];
-    size_t bytes = 0;
-    if (kind == MO_TRAINING_TEACHER) bytes = p->tied_to == i ? p->n * sizeof(float) : 0;
-    else if (kind == MO_TRAINING_PARAM) bytes = mo_training_param_bytes(t, job->params, i);
-    else if (!mo_training_trains(t, job->params, i)) bytes = 0;
-    else if (kind == MO_TRAINING_GRAD)
-        bytes = mo_training_releases(t, job->params, i) ? 0 : p->n * sizeof(float);
-    else {
-        const mo_optim_desc optim = moi_training_optim(t, p);
-        bytes = mo_optim_state_size(&optim, p->n);
-    }
-    return moi_align_up(bytes, moi_training_align(t), size) ? MO_OK : MO_E_OVERFLOW;
+    if (kind == MO_TRAINING_TEACHER) return p->tied_to == i ? p->n * sizeof(float) : 0;
+    if (kind == MO_TRAINING_PARAM) return mo_training_param_bytes(t, job->params, i);
+    if (!mo_training_trains(t, job->params, i)) return 0;
+    if (kind == MO_TRAINING_GRAD)
+        return mo_training_releases(t, job->params, i) ? 0 : p->n * sizeof(float);
+    const mo_optim_desc optim = moi_training_optim(t, p);
+    return mo_optim_state_size(&optim, p->n);
+}
+
+/* *size rounded up so that the next tensor is aligned. */
+static mo_status moi_training_tensor_size(
+    const moi_training_job *job, int kind, size_t i, size_t *size) {
+    const size_t bytes = moi_training_tensor_bytes(job, kind, i);
+    return moi_align_up(bytes, moi_training_align(job->t), size) ? MO_OK : MO_E_OVERFLOW;
 }
 
 /* Behind the tensor before, in the last block where that stays within a piece. */

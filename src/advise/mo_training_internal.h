@@ -26,6 +26,8 @@ static size_t moi_training_released(const mo_training *t, const mo_params *param
 static size_t moi_training_workspace(
     const mo_training *t, const mo_model *model, size_t n_params, size_t lora);
 
+/* Of a tensor of a kind, MO_TRAINING_PARAM and so on; 0 = it has none. */
+static size_t moi_training_tensor_bytes(const moi_training_job *job, int kind, size_t i);
 static mo_status moi_training_place_all(const moi_training_job *job, mo_training_fixed *f);
 static mo_status moi_training_build(
     const moi_training_job *job, size_t layers, int halves, mo_training_chain *g);
