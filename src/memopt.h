@@ -74,6 +74,10 @@
  *   footprint    what a model takes by formulas alone: any precision, devices, adapters, inference
  *   strategy     what a training run trades for memory, as a value and as a line of text
  *   training     the plan of a training run by a strategy: bytes, places and seconds
+ *   machine      what the machine does in a second, measured in one
+ *   machine_costs  what the stages of a training run cost there
+ *   pareto       which configurations are worth having: none is better in both time and memory
+ *   suggest      the fastest strategy within a budget, and why; the largest batch or sequence
  *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
@@ -230,6 +234,10 @@ extern "C" {
 #include "mo_footprint.h"
 #include "mo_strategy.h"
 #include "mo_training.h"
+#include "mo_machine.h"
+#include "mo_machine_costs.h"
+#include "mo_pareto.h"
+#include "mo_suggest.h"
 #include "mo_recover.h"
 
 #ifdef __cplusplus
