@@ -89,11 +89,11 @@ const command fit_command = {"fit", "the largest batch or sequence within a budg
     "stays as it is given; what --strategy leaves open is chosen for each size. Nothing is\n"
     "allocated.\n"
     "\n"
-    "  --budget SIZE       bytes, with K, M or G (1024)\n"
-    "  --largest WHAT      batch (default): sequences at a time, so accum is not chosen, and only\n"
-    "                      multiples of a given one are looked at; or seq\n"
-    "  --most N            the largest that is looked at (65536)\n" TRAINING_HELP
-    "  --json              one object\n"
+    "  --budget SIZE     bytes, with K, M or G (1024)\n"
+    "  --largest WHAT    batch (default): sequences at a time, so accum is not chosen, and only\n"
+    "                    multiples of a given one are looked at; or seq\n"
+    "  --most N          the largest that is looked at (65536)\n" TRAINING_HELP
+    "  --json            one object\n"
     "\n"
     "Example:\n"
     "  memopt fit --layers 12 --channels 768 --heads 12 --budget 2G\n"

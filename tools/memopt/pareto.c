@@ -38,7 +38,9 @@ static const char *name(void *self, size_t index) {
 }
 
 static void solve(frontier *f) {
-    const mo_suggest_desc d = training_desc(&f->run);
+    const mo_machine typical = mo_machine_typical();
+    mo_suggest_desc d = training_desc(&f->run);
+    if (!d.machine) d.machine = &typical; // pages cost something there too
     check(mo_suggest_each(&d, keep, f), "planning");
     if (f->n == 0) fail(EXIT_NO, "no strategy can be planned");
     f->plain = f->trials[0].seconds;
@@ -154,11 +156,11 @@ const command pareto_command = {"pareto", "time and memory of all ways to train"
     "are\n"
     "exact; times are the cost model's, of this machine with --measure.\n"
     "\n"
-    "  --budget SIZE       bytes, with K, M or G (1024): what fits, and a line in the picture\n"
-    "  --all               those that are beaten too, behind the others\n"
-    "  --csv FILE          all of them as a table: index,bytes,seconds,frontier,fits,name\n"
-    "  --svg FILE          all of them as a picture\n" TRAINING_HELP
-    "  --json              one object\n"
+    "  --budget SIZE     bytes, with K, M or G (1024): what fits, and a line in the picture\n"
+    "  --all             those that are beaten too, behind the others\n"
+    "  --csv FILE        all of them as a table: index,bytes,seconds,frontier,fits,name\n"
+    "  --svg FILE        all of them as a picture\n" TRAINING_HELP
+    "  --json            one object\n"
     "\n"
     "Paged states count with the speed of TMPDIR, or /tmp.\n"
     "\n"
