@@ -9,9 +9,10 @@
 
 /* mo_machine_costs - seconds of the stages of the run's micro-batch, and of its update.
  *
- * With R rows (tokens), h channels, q = heads head_size, w = q + 2 kv_heads head_size, f hidden, g
- * = f or, for gate and up, 2 f, T tokens in a sequence, V words, c rows of logits at a time, P(m, n,
- * k) = mo_machine_product_s, P+ the same added to what is there, and item(x) = x / rate of that item:
+ * With R rows (tokens), h channels, q = heads head_size, w = q + 2 kv_heads head_size, f hidden,
+ * g = f or, for gate and up, 2 f, T tokens in a sequence, V words, c rows of logits at a time,
+ * P(m, n, k) = mo_machine_product_s, P+ the same added to what is there, and item(x) = x / rate of
+ * that item:
  *
  *   embedding  forward   copy(4 R h)                 backward  copy(8 R h)
  *   attention  forward   norm(R h) + P(R, w, h) + attention(R T q) + output
@@ -31,9 +32,9 @@
  * W(a, b) = P+(a, b, R) is a weight's gradient; with biases, each product's output is copied once
  * more. codes(x) = compress(x) + expand(x). With adapters of rank r there are no gradients of the
  * weights: W(a, b) = P(R, r, b) + P+(r, b, R) + P+(a, r, R) + P+(R, a, r), forward has P(R, r, a) +
- * P+(R, b, r) more, and a weight that is stored in few bits is expanded once for each product. Paged
- * states that are not resident are read and written in each update, beside it: it is as long as the
- * longer of the two.
+ * P+(R, b, r) more, and a weight that is stored in few bits is expanded once for each product.
+ * Paged states that are not resident are read and written in each update, beside it: it is as long
+ * as the longer of the two.
  *
  * t      in   model, strategy, sizes; its costs are not read
  * costs  out  of its rows; with a teacher, its forward by the size of its matrices

@@ -11,16 +11,16 @@
  *     if (!r.fits) ...                               r.least.bytes would do, r.missing_bytes more
  *     ... r.best.strategy
  *
- * WHAT IS TRIED. Fields of the strategy that are open take these values, everything else stays as it
- * is; of equal times the first counts:
+ * WHAT IS TRIED. Fields of the strategy that are open take these values, everything else stays as
+ * it is; of equal times the first counts:
  *
  *   ACCUM       what divides the batch, upwards from the given one
  *   OPTIM       f32, 8bit; with MO_SUGGEST_OPEN_4BIT also 4bit
  *   LOSS        all rows, then 1024, 512, .. 16 of them
  *   CHECKPOINT  none, light, optimal; where nothing fits, also block and sqrt
  *
- * What changes more than that comes one after the other, each only where nothing before it fits, and
- * together with what is before it:
+ * What changes more than that comes one after the other, each only where nothing before it fits,
+ * and together with what is before it:
  *
  *   RELEASE     gradients end inside backward: with an accumulation of 1 alone
  *   ACT         saved activations in 8 bits, or 4
@@ -49,8 +49,8 @@ enum {
 
 /* mo_suggest_desc - what is wanted.
  *
- * training  the run; its strategy is where the search starts, and stays where it is not open. With a
- *           machine its costs are not read. Its log hears what is wrong with it
+ * training  the run; its strategy is where the search starts, and stays where it is not open. With
+ *           a machine its costs are not read. Its log hears what is wrong with it
  * open      MO_STRATEGY_OPEN_* and MO_SUGGEST_OPEN_*; 0 = MO_STRATEGY_OPEN_ALL
  * closed    not 0: nothing is open, whatever open says
  * budget    bytes; 0 = no limit, and what costs next to nothing is chosen without a search: light
@@ -139,8 +139,8 @@ typedef enum mo_suggest_what {
  *
  * n     it; 0 = not even the smallest fits
  * at    the strategy for it; of the smallest, where that does not fit
- * next  the same for the next larger one: what is missing there. Its least.bytes is 0 where n is the
- *       most that was asked for
+ * next  the same for the next larger one: what is missing there. Its least.bytes is 0 where n is
+ *       the most that was asked for
  * Since: 0.1 */
 typedef struct mo_suggest_fit_result {
     size_t n;
