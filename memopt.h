@@ -9576,9 +9576,10 @@ MEMOPT_API mo_status mo_machine_write_text(const mo_machine *machine, const mo_w
 
 /* mo_machine_costs - seconds of the stages of the run's micro-batch, and of its update.
  *
- * With R rows (tokens), h channels, q = heads head_size, w = q + 2 kv_heads head_size, f hidden, g
- * = f or, for gate and up, 2 f, T tokens in a sequence, V words, c rows of logits at a time, P(m, n,
- * k) = mo_machine_product_s, P+ the same added to what is there, and item(x) = x / rate of that item:
+ * With R rows (tokens), h channels, q = heads head_size, w = q + 2 kv_heads head_size, f hidden,
+ * g = f or, for gate and up, 2 f, T tokens in a sequence, V words, c rows of logits at a time,
+ * P(m, n, k) = mo_machine_product_s, P+ the same added to what is there, and item(x) = x / rate of
+ * that item:
  *
  *   embedding  forward   copy(4 R h)                 backward  copy(8 R h)
  *   attention  forward   norm(R h) + P(R, w, h) + attention(R T q) + output
@@ -9598,9 +9599,9 @@ MEMOPT_API mo_status mo_machine_write_text(const mo_machine *machine, const mo_w
  * W(a, b) = P+(a, b, R) is a weight's gradient; with biases, each product's output is copied once
  * more. codes(x) = compress(x) + expand(x). With adapters of rank r there are no gradients of the
  * weights: W(a, b) = P(R, r, b) + P+(r, b, R) + P+(a, r, R) + P+(R, a, r), forward has P(R, r, a) +
- * P+(R, b, r) more, and a weight that is stored in few bits is expanded once for each product. Paged
- * states that are not resident are read and written in each update, beside it: it is as long as the
- * longer of the two.
+ * P+(R, b, r) more, and a weight that is stored in few bits is expanded once for each product.
+ * Paged states that are not resident are read and written in each update, beside it: it is as long
+ * as the longer of the two.
  *
  * t      in   model, strategy, sizes; its costs are not read
  * costs  out  of its rows; with a teacher, its forward by the size of its matrices
@@ -9713,16 +9714,16 @@ MEMOPT_API mo_status mo_pareto_write_svg(const mo_pareto_view *view, const mo_ch
  *     if (!r.fits) ...                               r.least.bytes would do, r.missing_bytes more
  *     ... r.best.strategy
  *
- * WHAT IS TRIED. Fields of the strategy that are open take these values, everything else stays as it
- * is; of equal times the first counts:
+ * WHAT IS TRIED. Fields of the strategy that are open take these values, everything else stays as
+ * it is; of equal times the first counts:
  *
  *   ACCUM       what divides the batch, upwards from the given one
  *   OPTIM       f32, 8bit; with MO_SUGGEST_OPEN_4BIT also 4bit
  *   LOSS        all rows, then 1024, 512, .. 16 of them
  *   CHECKPOINT  none, light, optimal; where nothing fits, also block and sqrt
  *
- * What changes more than that comes one after the other, each only where nothing before it fits, and
- * together with what is before it:
+ * What changes more than that comes one after the other, each only where nothing before it fits,
+ * and together with what is before it:
  *
  *   RELEASE     gradients end inside backward: with an accumulation of 1 alone
  *   ACT         saved activations in 8 bits, or 4
@@ -9746,8 +9747,8 @@ enum {
 
 /* mo_suggest_desc - what is wanted.
  *
- * training  the run; its strategy is where the search starts, and stays where it is not open. With a
- *           machine its costs are not read. Its log hears what is wrong with it
+ * training  the run; its strategy is where the search starts, and stays where it is not open. With
+ *           a machine its costs are not read. Its log hears what is wrong with it
  * open      MO_STRATEGY_OPEN_* and MO_SUGGEST_OPEN_*; 0 = MO_STRATEGY_OPEN_ALL
  * closed    not 0: nothing is open, whatever open says
  * budget    bytes; 0 = no limit, and what costs next to nothing is chosen without a search: light
@@ -9836,8 +9837,8 @@ typedef enum mo_suggest_what {
  *
  * n     it; 0 = not even the smallest fits
  * at    the strategy for it; of the smallest, where that does not fit
- * next  the same for the next larger one: what is missing there. Its least.bytes is 0 where n is the
- *       most that was asked for
+ * next  the same for the next larger one: what is missing there. Its least.bytes is 0 where n is
+ *       the most that was asked for
  * Since: 0.1 */
 typedef struct mo_suggest_fit_result {
     size_t n;
