@@ -101,6 +101,10 @@ int main(void) {
  *   strategy     what a training run trades for memory, as a value and as a line of text
  *   training     the plan of a training run by a strategy: bytes, places and seconds
  *   estimate     the same line by line with formulas, without running it
+ *   machine      what the machine does in a second, measured in one
+ *   machine_costs  what the stages of a training run cost there
+ *   pareto       which configurations are worth having: none is better in both time and memory
+ *   suggest      the fastest strategy within a budget, and why; the largest batch or sequence
  *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
@@ -9463,6 +9467,485 @@ typedef struct mo_estimate {
 MEMOPT_NODISCARD MEMOPT_API mo_status mo_estimate_training(
     mo_estimate *e, const mo_training *t, uint64_t budget);
 MEMOPT_API void mo_estimate_free(mo_estimate *e);
+
+#endif
+/* mo_machine.h - what this machine does in a second: products, attention, passes over memory,
+ * optimizer steps, and a disk where one is named. Measured on the spot, in about a second, so that
+ * the times of configurations can be told apart before any of them has run.
+ *
+ *     mo_machine machine;
+ *     if (mo_machine_measure(&machine, NULL) != MO_OK) ...
+ *     mo_machine_write_text(&machine, &writer);
+ *     double s = mo_machine_product_s(&machine, 512, 384, 1536, 0);
+ */
+#ifndef MEMOPT_MACHINE_H
+#define MEMOPT_MACHINE_H
+
+/* What is measured, and in what: the rate of each is so much in a second.
+ *
+ * Products are of fp32 matrices, rows x k times k x n:
+ *   GEMM_WIDE      512 x 256 times 256 x 1024: into the hidden units    flop, 2 rows k n
+ *   GEMM_NARROW    512 x 1024 times 1024 x 256: out of them             flop
+ *   GEMM_GRADIENT  256 x 512 times 512 x 1024, the first transposed:
+ *                  of a weight; added to what is there                  flop
+ *   GEMM_FEW       16 x 512 times 512 x 512: as many rows as a chunk of logits, or a short
+ *                  micro-batch, may have                                flop
+ * Causal attention of 4 heads of 64, 256 positions:
+ *   ATTENTION, ATTENTION_BACKWARD                                       seq^2 channels
+ * Passes over more memory than caches near a core hold:
+ *   COPY           read and written                                     bytes, counted once
+ *   NORM, NORM_BACKWARD, GELU, GELU_BACKWARD                            numbers
+ *   COMPRESS, EXPAND  8-bit codes of activations                        numbers
+ * AdamW with states of each precision, fp32 parameters:
+ *   UPDATE_F32, UPDATE_8BIT, UPDATE_BF16, UPDATE_4BIT                   numbers
+ * A temporary file in desc.folder, in pages:
+ *   DISK_WRITE, DISK_READ                                               bytes
+ * The order never changes.
+ * Since: 0.1 */
+typedef enum mo_machine_item {
+    MO_MACHINE_GEMM_WIDE = 0,
+    MO_MACHINE_GEMM_NARROW,
+    MO_MACHINE_GEMM_GRADIENT,
+    MO_MACHINE_GEMM_FEW,
+    MO_MACHINE_ATTENTION,
+    MO_MACHINE_ATTENTION_BACKWARD,
+    MO_MACHINE_COPY,
+    MO_MACHINE_NORM,
+    MO_MACHINE_NORM_BACKWARD,
+    MO_MACHINE_GELU,
+    MO_MACHINE_GELU_BACKWARD,
+    MO_MACHINE_COMPRESS,
+    MO_MACHINE_EXPAND,
+    MO_MACHINE_UPDATE_F32,
+    MO_MACHINE_UPDATE_8BIT,
+    MO_MACHINE_UPDATE_BF16,
+    MO_MACHINE_UPDATE_4BIT,
+    MO_MACHINE_DISK_WRITE,
+    MO_MACHINE_DISK_READ,
+    MO_MACHINE_ITEM_COUNT
+} mo_machine_item;
+
+/* What a rate is worth.
+ *
+ * ABSENT    not asked for: the rate is a typical one
+ * GOOD      three runs or more, and half of them within a quarter of the median
+ * NOISY     three runs or more that differ by more: the machine does something else too
+ * SHORT     fewer than three runs in the time there was
+ * CACHED    of a disk: the file system does not let its cache be passed by, so this is the cache's
+ * NO_CLOCK  the clock did not move: the rate is a typical one
+ * FAILED    of a disk: the log says what could not be done; the rate is a typical one
+ * Since: 0.1 */
+typedef enum mo_machine_state {
+    MO_MACHINE_ABSENT = 0,
+    MO_MACHINE_GOOD,
+    MO_MACHINE_NOISY,
+    MO_MACHINE_SHORT,
+    MO_MACHINE_CACHED,
+    MO_MACHINE_NO_CLOCK,
+    MO_MACHINE_FAILED,
+    MO_MACHINE_STATE_COUNT
+} mo_machine_state;
+
+/* mo_machine_rate - one item.
+ *
+ * per_s   in a second, by the median of the runs; always above 0
+ * spread  half the runs lie so far apart, over the median
+ * n_runs  that were timed
+ * Since: 0.1 */
+typedef struct mo_machine_rate {
+    double per_s, spread;
+    size_t n_runs;
+    mo_machine_state state;
+} mo_machine_rate;
+
+/* mo_machine - what was measured.
+ *
+ * items      [MO_MACHINE_ITEM_COUNT]
+ * n_threads  that it ran on; 0 = nothing was measured
+ * seconds    that it took
+ * Since: 0.1 */
+typedef struct mo_machine {
+    mo_machine_rate items[MO_MACHINE_ITEM_COUNT];
+    size_t n_threads;
+    double seconds;
+} mo_machine;
+
+/* mo_machine_desc - how to measure.
+ *
+ * seconds    that it may take, about; every item has its share of what is left, and runs once more
+ *            than it is timed. 0 = 1
+ * parallel   threads; NULL = default
+ * cblas      of products; NULL = the built-in kernel
+ * memory     bytes to work on, at least 8 MiB; products have their workspace beside it. 0 = 64 MiB
+ * folder     where a disk is measured, with a file that has no name; NULL = no disk
+ * clock      NULL = the system's
+ * allocator  NULL = heap
+ * log        told what a disk refused; NULL = silent
+ * Since: 0.1 */
+typedef struct mo_machine_desc {
+    double seconds;
+    const mo_parallel *parallel;
+    mo_cblas_sgemm *cblas;
+    size_t memory;
+    const char *folder;
+    const mo_profile_clock *clock;
+    const mo_allocator *allocator;
+    const mo_log *log;
+} mo_machine_desc;
+
+/* mo_machine_typical - a core with 100 GFLOP/s and 10 GB/s, where nobody has measured: what matters
+ * is how costs compare.
+ * mo_machine_measure - this one.
+ *
+ * desc     in   NULL = all defaults
+ * machine  out
+ *
+ * Memory:  desc.memory and mo_gemm_workspace_size, during the call; a disk: 16 MiB there, and 4 MiB
+ * Threads: one at a time, or one measures the other
+ * Errors:  MO_E_INVALID (NULL, seconds, memory), MO_E_NO_MEMORY, MO_E_OVERFLOW. A disk that cannot
+ *          be measured is no error, but a state
+ * Since:   0.1 */
+MEMOPT_API mo_machine mo_machine_typical(void);
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_machine_measure(
+    mo_machine *machine, const mo_machine_desc *desc);
+
+/* mo_machine_product_s - seconds of a matrix product of fp32 matrices, m x k times k x n.
+ *
+ *   s = 2 m n k / F + 4 (m k + k n + w m n) / G,  w = 2 where C is added to, else 1
+ *   1 / F and 1 / G solve that for GEMM_FEW and for the sum of the other three, neither below 0
+ *
+ * G is not the memory's rate alone, but also what packing costs: it makes products of few rows, or
+ * of narrow matrices, as slow as they are.
+ *
+ * Threads: safe
+ * Errors:  0 for NULL
+ * Since:   0.1 */
+MEMOPT_API double mo_machine_product_s(
+    const mo_machine *machine, double m, double n, double k, int added);
+
+/* mo_machine_item_name - "gemm.wide", "update.8bit"; "?" out of range.
+ * mo_machine_item_unit - what the rate counts: "flop", "bytes", "numbers", "seq^2 channels".
+ * mo_machine_state_name - "good", "noisy", ...; "?" out of range.
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API const char *mo_machine_item_name(mo_machine_item item);
+MEMOPT_API const char *mo_machine_item_unit(mo_machine_item item);
+MEMOPT_API const char *mo_machine_state_name(mo_machine_state state);
+
+/* mo_machine_write_text - a table: item, rate, unit, spread, runs, and what is wrong with it.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_machine_write_text(const mo_machine *machine, const mo_writer *writer);
+
+#endif
+/* mo_machine_costs.h - what the stages of a training run cost on a machine that was measured: a
+ * formula for each, so that strategies can be told apart before any of them has run. */
+#ifndef MEMOPT_MACHINE_COSTS_H
+#define MEMOPT_MACHINE_COSTS_H
+
+/* mo_machine_costs - seconds of the stages of the run's micro-batch, and of its update.
+ *
+ * With R rows (tokens), h channels, q = heads head_size, w = q + 2 kv_heads head_size, f hidden,
+ * g = f or, for gate and up, 2 f, T tokens in a sequence, V words, c rows of logits at a time,
+ * P(m, n, k) = mo_machine_product_s, P+ the same added to what is there, and item(x) = x / rate of
+ * that item:
+ *
+ *   embedding  forward   copy(4 R h)                 backward  copy(8 R h)
+ *   attention  forward   norm(R h) + P(R, w, h) + attention(R T q) + output
+ *              output    P+(R, h, q) + copy(4 R h)
+ *              backward  P(R, q, h) + P(R, h, w) + W(q, h) + W(h, w) + attention.backward(R T q)
+ *                        + norm.backward(R h)
+ *              light     norm(R h)                   compress  codes(R (w + q))
+ *   mlp        forward   norm(R h) + P(R, g, h) + gelu(R g) + output
+ *              output    P+(R, h, f) + copy(4 R h)
+ *              backward  P(R, f, h) + P(R, h, g) + W(f, h) + W(h, g) + gelu.backward(R g)
+ *                        + norm.backward(R h)
+ *              light     norm(R h) + gelu(R g)       compress  codes(R g)
+ *   head       forward   norm(R h) + R/c P(c, V, h) + gelu(R V), for the exponentials
+ *              backward  R/c (P(c, h, V) + P+(V, h, c)) + norm.backward(R h)
+ *   update     update(n) of the states' precision + copy(8 n), n numbers that are trained
+ *
+ * W(a, b) = P+(a, b, R) is a weight's gradient; with biases, each product's output is copied once
+ * more. codes(x) = compress(x) + expand(x). With adapters of rank r there are no gradients of the
+ * weights: W(a, b) = P(R, r, b) + P+(r, b, R) + P+(a, r, R) + P+(R, a, r), forward has P(R, r, a) +
+ * P+(R, b, r) more, and a weight that is stored in few bits is expanded once for each product.
+ * Paged states that are not resident are read and written in each update, beside it: it is as long
+ * as the longer of the two.
+ *
+ * t      in   model, strategy, sizes; its costs are not read
+ * costs  out  of its rows; with a teacher, its forward by the size of its matrices
+ *
+ * Memory:  the list of parameters, where t has none, during the call
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL), those of mo_training_check, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_machine_costs(
+    const mo_machine *machine, const mo_training *t, mo_training_costs *costs);
+
+#endif
+/* mo_pareto.h - the time/memory frontier of configurations: those for which no other one is both as
+ * fast and as small. */
+#ifndef MEMOPT_PARETO_H
+#define MEMOPT_PARETO_H
+
+/* mo_pareto_point - a configuration.
+ *
+ * bytes, seconds  what it needs; seconds is finite and not negative
+ * index           the caller's: which one it is
+ * Since: 0.1 */
+typedef struct mo_pareto_point {
+    uint64_t bytes;
+    double seconds;
+    size_t index;
+} mo_pareto_point;
+
+/* mo_pareto_frontier - put the frontier first.
+ *
+ *   a point is on it when every other one needs more bytes, or more seconds, or is equal in both
+ *   and has a larger index
+ *
+ * points      in out  [n] then: those on the frontier from the fastest to the smallest, seconds
+ *                     rising and bytes falling, and behind them the others in the order of seconds,
+ *                     bytes and index
+ * n_frontier  out     how many are on it; at least 1 where n is not 0
+ *
+ * Memory:  n points from allocator (NULL = heap) during the call
+ * Threads: safe for distinct points
+ * Errors:  MO_E_INVALID (NULL, seconds), MO_E_OVERFLOW, MO_E_NO_MEMORY; points are as they were
+ * Cost:    n log n
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_pareto_frontier(
+    mo_pareto_point *points, size_t n, const mo_allocator *allocator, size_t *n_frontier);
+
+/* mo_pareto_best - the fastest on the frontier that needs at most budget bytes.
+ *
+ * points  in  [n_frontier] as mo_pareto_frontier leaves them
+ *
+ * returns its position; n_frontier where none fits
+ *
+ * Threads: safe
+ * Since:   0.1 */
+MEMOPT_API size_t mo_pareto_best(const mo_pareto_point *points, size_t n_frontier, uint64_t budget);
+
+/* mo_pareto_view - points to write.
+ *
+ * points      [n] as mo_pareto_frontier leaves them, the first n_frontier on the frontier
+ * name        of the caller's index; the text is valid until the next call. It may return NULL, or
+ *             be NULL: then the name is the index
+ * self        given to name
+ * Since: 0.1 */
+typedef struct mo_pareto_view {
+    const mo_pareto_point *points;
+    size_t n, n_frontier;
+    const char *(*name)(void *self, size_t index);
+    void *self;
+} mo_pareto_view;
+
+/* mo_pareto_write_csv - the points, a line each, in their order:
+ *
+ *     index,bytes,seconds,frontier,fits,name
+ *     4,8388608,0.25,1,1,"checkpoint=none,accum=1"
+ *
+ * budget  fits is 1 within so many bytes; 0 = no limit: always
+ *
+ * Seconds have up to 17 digits and a point, whatever the locale says. Quotes in names are doubled;
+ * control characters become '?'.
+ *
+ * Threads: safe
+ * Errors:  MO_E_INVALID (NULL, n_frontier above n), MO_E_IO (the writer refused)
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_pareto_write_csv(
+    const mo_pareto_view *view, uint64_t budget, const mo_writer *writer);
+
+/* mo_pareto_write_svg - the picture of mo_chart_write_pareto, with the budget as a line.
+ *
+ * desc  title, budget and size; NULL = all defaults
+ *
+ * Memory:  96 bytes for each point, from allocator (NULL = heap) during the call; of long names the
+ *          end is shown
+ * Threads: safe
+ * Errors:  as mo_chart_write_pareto; MO_E_OVERFLOW, MO_E_NO_MEMORY
+ * Since:   0.1 */
+MEMOPT_API mo_status mo_pareto_write_svg(const mo_pareto_view *view, const mo_chart_desc *desc,
+    const mo_allocator *allocator, const mo_writer *writer);
+
+#endif
+/* mo_suggest.h - the strategy to train with under a memory budget: the fastest that fits, why, and
+ * what each part of it saved; the largest batch or sequence that fits; all strategies, for a
+ * frontier of time and memory. Nothing is allocated but plans: bytes are exact.
+ *
+ *     mo_suggest_desc d = {0};
+ *     d.training.model = model;                      complete, see mo_model_complete
+ *     d.training.batch = 8, d.training.seq = 256;
+ *     d.budget = 300u << 20;
+ *     mo_suggest_result r;
+ *     if (mo_suggest(&d, &r) != MO_OK) ...
+ *     if (!r.fits) ...                               r.least.bytes would do, r.missing_bytes more
+ *     ... r.best.strategy
+ *
+ * WHAT IS TRIED. Fields of the strategy that are open take these values, everything else stays as
+ * it is; of equal times the first counts:
+ *
+ *   ACCUM       what divides the batch, upwards from the given one
+ *   OPTIM       f32, 8bit; with MO_SUGGEST_OPEN_4BIT also 4bit
+ *   LOSS        all rows, then 1024, 512, .. 16 of them
+ *   CHECKPOINT  none, light, optimal; where nothing fits, also block and sqrt
+ *
+ * What changes more than that comes one after the other, each only where nothing before it fits,
+ * and together with what is before it:
+ *
+ *   RELEASE     gradients end inside backward: with an accumulation of 1 alone
+ *   ACT         saved activations in 8 bits, or 4
+ *   PRECISION   matrices of blocks in bf16
+ *   PAGED       states in pages: it needs a disk, or the host's memory beside a device's
+ *   LORA        adapters alone are trained, with the largest rank of 64, 32, 16, 8, 4 on weights in
+ *               f32, else int8, else nf4: another training altogether
+ *
+ * Fewer bits are not free: 8-bit states count as a twentieth more of the time, 4-bit ones as a
+ * tenth. */
+#ifndef MEMOPT_SUGGEST_H
+#define MEMOPT_SUGGEST_H
+
+/* More that may be open, beside MO_STRATEGY_OPEN_*. Since: 0.1 */
+enum {
+    MO_SUGGEST_OPEN_4BIT = 256,
+    MO_SUGGEST_OPEN_RELEASE = 512,
+    MO_SUGGEST_OPEN_ACT = 1024,
+    MO_SUGGEST_OPEN_LORA = 2048
+};
+
+/* mo_suggest_desc - what is wanted.
+ *
+ * training  the run; its strategy is where the search starts, and stays where it is not open. With
+ *           a machine its costs are not read. Its log hears what is wrong with it
+ * open      MO_STRATEGY_OPEN_* and MO_SUGGEST_OPEN_*; 0 = MO_STRATEGY_OPEN_ALL
+ * closed    not 0: nothing is open, whatever open says
+ * budget    bytes; 0 = no limit, and what costs next to nothing is chosen without a search: light
+ *           checkpoints, 256 rows of logits
+ * seconds   that an update may take; 0 = any
+ * machine   what strategies cost there; NULL = by the costs of training
+ * explain   not 0: steps of the result are filled, for a plan each
+ * Since: 0.1 */
+typedef struct mo_suggest_desc {
+    mo_training training;
+    unsigned open;
+    int closed;
+    uint64_t budget;
+    double seconds;
+    const mo_machine *machine;
+    int explain;
+} mo_suggest_desc;
+
+/* mo_suggest_trial - a strategy that was planned.
+ *
+ * bytes    peak_bytes of its plan
+ * seconds  of an update; only how they compare means something without a machine or measured costs
+ * budget   within which OPTIMAL has found its schedule: it is to be given again; 0 = no limit
+ * Since: 0.1 */
+typedef struct mo_suggest_trial {
+    mo_strategy strategy;
+    uint64_t bytes;
+    double seconds;
+    uint64_t budget;
+} mo_suggest_trial;
+
+/* mo_suggest_step - a part of the strategy, and what it changed; parts come in the order of what
+ * they cost. Since: 0.1 */
+typedef struct mo_suggest_step {
+    char text[96];
+    uint64_t bytes_before, bytes_after;
+    double seconds_before, seconds_after;
+} mo_suggest_step;
+
+enum { MO_SUGGEST_MAX_STEPS = 12 };
+
+/* mo_suggest_result - what was found.
+ *
+ * fits           best is within the budget
+ * in_time        best is within the seconds; 1 where none were asked for
+ * best           the fastest that fits; where nothing does, least
+ * least          the smallest of all that were tried: the smallest budget that works
+ * missed         the fastest that does not fit; bytes 0 = there was none
+ * missing_bytes  least.bytes - budget where nothing fits, else 0
+ * n_trials       plans that were made
+ * plain          where the search started; only with explain
+ * steps          [n_steps] from plain to best
+ * Since: 0.1 */
+typedef struct mo_suggest_result {
+    int fits, in_time;
+    mo_suggest_trial best, least, missed, plain;
+    uint64_t missing_bytes;
+    size_t n_trials;
+    mo_suggest_step steps[MO_SUGGEST_MAX_STEPS];
+    size_t n_steps;
+} mo_suggest_result;
+
+/* mo_suggest - the search. That nothing fits is an outcome, not an error; then every combination of
+ * the values above has been tried, and least is the smallest of them, to the byte (with offload,
+ * which is never chosen, of those that were looked at).
+ *
+ * result  out
+ *
+ * Memory:  plans, one at a time, from training.allocator
+ * Threads: safe for distinct results
+ * Errors:  MO_E_INVALID (NULL, open, seconds), those of mo_training_check, mo_training_plan and
+ *          mo_machine_costs. What no piece of the target's memory can hold is no strategy; only
+ *          where that leaves none it is MO_E_NO_SPACE
+ * Cost:    192 plans for a batch of 8, when all is open; fewer where the fastest fits soon
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_suggest(
+    const mo_suggest_desc *desc, mo_suggest_result *result);
+
+/* What mo_suggest_fit makes larger. */
+typedef enum mo_suggest_what {
+    MO_SUGGEST_BATCH, /* sequences at a time: ACCUM is not chosen, and the given one divides it */
+    MO_SUGGEST_SEQ    /* tokens in a sequence; learned positions that are as many grow with it */
+} mo_suggest_what;
+
+/* mo_suggest_fit_result - the largest that fits.
+ *
+ * n     it; 0 = not even the smallest fits
+ * at    the strategy for it; of the smallest, where that does not fit
+ * next  the same for the next larger one: what is missing there. Its least.bytes is 0 where n is
+ *       the most that was asked for
+ * Since: 0.1 */
+typedef struct mo_suggest_fit_result {
+    size_t n;
+    mo_suggest_result at, next;
+} mo_suggest_fit_result;
+
+/* mo_suggest_fit - the largest batch or sequence under the budget, other fields given or open.
+ *
+ * desc    in   budget not 0; explain counts for at
+ * what    in   see above
+ * most    in   that is looked at, at least 1; 0 = 65536
+ * result  out
+ *
+ * n fits and the next larger one does not: sizes are doubled until one does not fit, then halved in
+ * between.
+ *
+ * Memory, Threads, Errors: as mo_suggest; MO_E_INVALID (budget, most below the given accumulation)
+ * Cost:    for each of about 2 log2(n) sizes one plan where it fits, and a search where not
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_suggest_fit(
+    const mo_suggest_desc *desc, mo_suggest_what what, size_t most, mo_suggest_fit_result *result);
+
+/* mo_suggest_each - all strategies, whatever they need: for a frontier.
+ *
+ * visit  gets one at a time; returns 0 to go on, anything else to stop, which is no error
+ * self   given to visit
+ *
+ * CHECKPOINT is all of none, light, block, sqrt, and of optimal the fastest schedules within five
+ * budgets: unlimited, and evenly down to the least that it can do; and within desc.budget, where
+ * that lies between. The other open fields take the values of mo_suggest, all with all.
+ *
+ * Memory, Threads, Errors: as mo_suggest
+ * Since:   0.1 */
+MEMOPT_NODISCARD MEMOPT_API mo_status mo_suggest_each(const mo_suggest_desc *desc,
+    int (*visit)(void *self, const mo_suggest_trial *trial), void *self);
 
 #endif
 /* mo_recover.h - what a training run does when memory runs out: the next cheaper config of a fixed
@@ -41777,12 +42260,18 @@ mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *writer) {
 /* ---- JSON ---------------------------------------------------------------------------------- */
 
 /* A number as JSON wants it: the locale may have another decimal point. */
-static void moi_plan_json_number(moi_track_out *out, const char *key, double value) {
-    char text[32];
-    snprintf(text, sizeof text, "%.17g", value);
-    for (char *c = text; *c; c++)
+/* With a point, whatever the locale says. */
+static moi_track_text moi_plan_number(double value) {
+    moi_track_text out;
+    snprintf(out.text, sizeof out.text, "%.17g", value);
+    for (char *c = out.text; *c; c++)
         if (!strchr("+-0123456789e", *c)) *c = '.';
-    moi_track_print(out, ",\"%s\":%s", key, value - value == 0 ? text : "null");
+    return out;
+}
+
+static void moi_plan_json_number(moi_track_out *out, const char *key, double value) {
+    moi_track_print(
+        out, ",\"%s\":%s", key, value - value == 0 ? moi_plan_number(value).text : "null");
 }
 
 static void moi_plan_json_name(moi_track_out *out, const char *name) {
@@ -55755,6 +56244,1317 @@ void mo_estimate_free(mo_estimate *e) {
     if (!e) return;
     moi_free_array(&e->allocator, e->stages, e->n_stages, sizeof *e->stages);
     memset(e, 0, sizeof *e);
+}
+/* mo_machine.c - see mo_machine.h.
+ *
+ * The memory is four blocks of n floats: x and y are only read, and hold numbers that nothing makes
+ * infinite or denormal; z and w are written. */
+
+enum {
+    MOI_MACHINE_RUNS = 3, /* of an item, at least */
+    MOI_MACHINE_MOST = 64,
+    MOI_MACHINE_PAGE = 1 << 20,
+    MOI_MACHINE_PAGES = 16
+};
+
+static const size_t moi_machine_least = (size_t)8 << 20;
+
+typedef struct moi_machine_bench {
+    mo_machine_desc desc;
+    mo_machine *machine;
+    float *x, *y, *z, *w;
+    size_t n; /* floats of a block */
+    mo_gemm_env env;
+    mo_optim_desc optim;
+    mo_optim_state state;
+    mo_page pages;
+    int has_pages;
+    double begun, limit;
+} moi_machine_bench;
+
+/* A run of an item, and how much it is of the item's unit. */
+typedef struct moi_machine_kind {
+    const char *name, *unit;
+    double typical; /* in a second */
+    double (*run)(moi_machine_bench *b, mo_machine_item item);
+} moi_machine_kind;
+
+/* ---- products and attention ----------------------------------------------------------------- */
+
+typedef struct moi_machine_shape {
+    size_t m, n, k;
+    int gradient;
+} moi_machine_shape;
+
+static const moi_machine_shape moi_machine_shapes[] = {
+    {512, 1024, 256, 0}, {512, 256, 1024, 0}, {256, 1024, 512, 1}, {16, 512, 512, 0}};
+
+static double moi_machine_gemm(moi_machine_bench *b, mo_machine_item item) {
+    const moi_machine_shape *s = &moi_machine_shapes[item];
+    mo_gemm_desc d;
+    memset(&d, 0, sizeof d);
+    d.m = s->m, d.n = s->n, d.k = s->k;
+    d.trans_a = s->gradient;
+    d.beta = s->gradient ? 1.0f : 0.0f;
+    if (mo_gemm(&b->env, &d, b->x, b->y, b->z) != MO_OK) return 0;
+    return 2.0 * (double)s->m * (double)s->n * (double)s->k;
+}
+
+enum { MOI_MACHINE_SEQ = 256, MOI_MACHINE_HEADS = 4, MOI_MACHINE_WIDTH = 256 };
+
+static double moi_machine_attention(moi_machine_bench *b, mo_machine_item item) {
+    mo_attention_desc d;
+    mo_attention_tensors t;
+    const size_t square = (size_t)MOI_MACHINE_SEQ * MOI_MACHINE_WIDTH;
+    memset(&d, 0, sizeof d);
+    memset(&t, 0, sizeof t);
+    d.batch = 1, d.seq = MOI_MACHINE_SEQ, d.heads = MOI_MACHINE_HEADS;
+    d.head_size = MOI_MACHINE_WIDTH / MOI_MACHINE_HEADS;
+    d.stride = 3 * (size_t)MOI_MACHINE_WIDTH;
+    d.parallel = b->desc.parallel;
+    d.workspace = b->env.workspace;
+    d.workspace_size = b->env.workspace_size;
+    t.q = b->x, t.k = b->x + MOI_MACHINE_WIDTH, t.v = t.k + MOI_MACHINE_WIDTH;
+    t.out = b->z, t.lse = b->z + square;
+    t.dout = b->y;
+    t.dq = b->w, t.dk = b->w + MOI_MACHINE_WIDTH, t.dv = t.dk + MOI_MACHINE_WIDTH;
+    mo_status status =
+        item == MO_MACHINE_ATTENTION ? mo_attention_forward(&d, &t) : mo_attention_backward(&d, &t);
+    return status == MO_OK ? (double)square * MOI_MACHINE_SEQ : 0;
+}
+
+/* ---- passes over memory --------------------------------------------------------------------- */
+
+static void moi_machine_copy_part(const void *context, size_t begin, size_t end) {
+    const moi_machine_bench *b = (const moi_machine_bench *)context;
+    memcpy(b->z + begin, b->x + begin, (end - begin) * sizeof(float));
+    memcpy(b->w + begin, b->y + begin, (end - begin) * sizeof(float));
+}
+
+static double moi_machine_copy(moi_machine_bench *b, mo_machine_item item) {
+    (void)item;
+    mo_parallel_for(b->desc.parallel, b->n, 4096, moi_machine_copy_part, b);
+    return 2.0 * (double)(b->n * sizeof(float));
+}
+
+static double moi_machine_norm(moi_machine_bench *b, mo_machine_item item) {
+    mo_layernorm_desc d;
+    memset(&d, 0, sizeof d);
+    d.channels = MOI_MACHINE_WIDTH;
+    d.n = b->n / d.channels;
+    d.weight = b->y, d.bias = b->y + d.channels;
+    d.mean = b->w, d.rstd = b->w + d.n;
+    d.dweight = d.rstd + d.n, d.dbias = d.dweight + d.channels;
+    d.parallel = b->desc.parallel;
+    mo_status status = item == MO_MACHINE_NORM ? mo_layernorm_forward(&d, b->x, b->z)
+                                               : mo_layernorm_backward(&d, b->x, b->y, b->z);
+    return status == MO_OK ? (double)(d.n * d.channels) : 0;
+}
+
+static double moi_machine_gelu(moi_machine_bench *b, mo_machine_item item) {
+    if (item == MO_MACHINE_GELU) mo_gelu_forward(b->x, b->z, b->n, b->desc.parallel);
+    else mo_gelu_backward(b->x, b->y, b->z, b->n, b->desc.parallel);
+    return (double)b->n;
+}
+
+static double moi_machine_codes(moi_machine_bench *b, mo_machine_item item) {
+    mo_compress_desc d;
+    memset(&d, 0, sizeof d);
+    d.parallel = b->desc.parallel;
+    mo_status status = item == MO_MACHINE_COMPRESS ? mo_compress_encode(&d, b->x, b->n, b->w)
+                                                   : mo_compress_decode(&d, b->w, b->n, b->z);
+    return status == MO_OK ? (double)b->n : 0;
+}
+
+/* Half a block's numbers, whose states are in w. */
+static int moi_machine_states_begin(moi_machine_bench *b, int item) {
+    static const mo_optim_precision precisions[] = {
+        MO_OPTIM_F32, MO_OPTIM_8BIT, MO_OPTIM_BF16, MO_OPTIM_4BIT};
+    memset(&b->optim, 0, sizeof b->optim);
+    b->optim.precision = precisions[item - MO_MACHINE_UPDATE_F32];
+    b->optim.lr = 1e-4;
+    b->optim.parallel = b->desc.parallel;
+    memset(b->w, 0, b->n * sizeof(float));
+    return mo_optim_state_init(&b->optim, b->n / 2, b->w, b->n * sizeof(float), &b->state) == MO_OK;
+}
+
+static double moi_machine_update(moi_machine_bench *b, mo_machine_item item) {
+    (void)item;
+    return mo_optim_step(&b->optim, 1, b->z, b->x, &b->state) == MO_OK ? (double)b->state.n : 0;
+}
+
+/* ---- disk ----------------------------------------------------------------------------------- */
+
+static void moi_machine_disk_open(moi_machine_bench *b) {
+    mo_page_desc d;
+    memset(&d, 0, sizeof d);
+    d.size = (uint64_t)MOI_MACHINE_PAGES * MOI_MACHINE_PAGE;
+    d.page_bytes = MOI_MACHINE_PAGE;
+    d.resident_bytes = 4 * (size_t)MOI_MACHINE_PAGE;
+    d.folder = b->desc.folder;
+    d.reserve = 1;
+    if (b->desc.allocator) d.allocator = *b->desc.allocator;
+    if (b->desc.log) d.log = *b->desc.log;
+    b->has_pages = mo_page_init(&b->pages, &d) == MO_OK;
+}
+
+/* All pages in their order, and what was written is in the file then. */
+static double moi_machine_disk(moi_machine_bench *b, mo_machine_item item) {
+    const int write = item == MO_MACHINE_DISK_WRITE;
+    if (!b->has_pages || mo_page_walk(&b->pages, NULL, MOI_MACHINE_PAGES) != MO_OK) return 0;
+    for (size_t i = 0; i < MOI_MACHINE_PAGES; i++) {
+        void *data;
+        mo_page_access access = write ? MO_PAGE_OVERWRITE : MO_PAGE_READ;
+        if (mo_page_acquire(&b->pages, i, access, &data) != MO_OK) return 0;
+        if (write) memcpy(data, b->x, MOI_MACHINE_PAGE);
+        if (mo_page_release(&b->pages, i) != MO_OK) return 0;
+    }
+    if (mo_page_sync(&b->pages) != MO_OK) return 0;
+    return (double)MOI_MACHINE_PAGES * MOI_MACHINE_PAGE;
+}
+
+/* ---- items ---------------------------------------------------------------------------------- */
+
+static const moi_machine_kind moi_machine_kinds[MO_MACHINE_ITEM_COUNT] = {
+    {"gemm.wide", "flop", 1e11, moi_machine_gemm},
+    {"gemm.narrow", "flop", 1e11, moi_machine_gemm},
+    {"gemm.gradient", "flop", 1e11, moi_machine_gemm},
+    {"gemm.few", "flop", 4e10, moi_machine_gemm},
+    {"attention", "seq^2 channels", 2e10, moi_machine_attention},
+    {"attention.backward", "seq^2 channels", 1e10, moi_machine_attention},
+    {"copy", "bytes", 5e9, moi_machine_copy},
+    {"norm", "numbers", 1.25e9, moi_machine_norm},
+    {"norm.backward", "numbers", 8e8, moi_machine_norm},
+    {"gelu", "numbers", 1.25e9, moi_machine_gelu},
+    {"gelu.backward", "numbers", 8e8, moi_machine_gelu},
+    {"compress", "numbers", 2e9, moi_machine_codes},
+    {"expand", "numbers", 2e9, moi_machine_codes},
+    {"update.f32", "numbers", 3.6e8, moi_machine_update},
+    {"update.8bit", "numbers", 2.5e8, moi_machine_update},
+    {"update.bf16", "numbers", 3e8, moi_machine_update},
+    {"update.4bit", "numbers", 2.5e8, moi_machine_update},
+    {"disk.write", "bytes", 5e8, moi_machine_disk},
+    {"disk.read", "bytes", 1e9, moi_machine_disk},
+};
+
+static int moi_machine_is_disk(int item) { return item >= MO_MACHINE_DISK_WRITE; }
+static int moi_machine_is_update(int item) {
+    return item >= MO_MACHINE_UPDATE_F32 && item <= MO_MACHINE_UPDATE_4BIT;
+}
+
+mo_machine mo_machine_typical(void) {
+    mo_machine m;
+    memset(&m, 0, sizeof m);
+    for (int i = 0; i < MO_MACHINE_ITEM_COUNT; i++) m.items[i].per_s = moi_machine_kinds[i].typical;
+    return m;
+}
+
+static double moi_machine_now(const moi_machine_bench *b) { return moi_profile_now(b->desc.clock); }
+
+/* Runs until its share of the time is over: one that is not timed, then at least so many timed
+ * ones. Behind the limit of the whole none begins, and the first one counts where it is the only
+ * one; a clock that stands still is not waited for. Returns how much a run does; 0 = it failed. */
+static double moi_machine_time(
+    moi_machine_bench *b, int item, double end, double *samples, size_t *n) {
+    const double first = moi_machine_now(b);
+    double work = 0;
+    *n = 0;
+    for (int i = 0; i <= MOI_MACHINE_MOST; i++) {
+        const double begun = moi_machine_now(b);
+        if (i > MOI_MACHINE_RUNS && (begun >= end || begun <= first)) break;
+        work = moi_machine_kinds[item].run(b, (mo_machine_item)item);
+        const double now = moi_machine_now(b);
+        if (work <= 0) return 0;
+        const int is_last = now >= b->begun + b->limit;
+        if (i > 0 || is_last) samples[(*n)++] = now - begun;
+        if (is_last) break;
+    }
+    return work;
+}
+
+static mo_machine_state moi_machine_judge(
+    const moi_machine_bench *b, int item, const mo_machine_rate *rate) {
+    if (moi_machine_is_disk(item) && !b->pages.stats.is_direct) return MO_MACHINE_CACHED;
+    if (rate->n_runs < MOI_MACHINE_RUNS) return MO_MACHINE_SHORT;
+    return rate->spread <= 0.25 ? MO_MACHINE_GOOD : MO_MACHINE_NOISY;
+}
+
+/* From the lower quartile to the upper one; of three runs from the least to the most. */
+static double moi_machine_range(const double *samples, size_t n) {
+    return moi_profile_kth(samples, n, (3 * n) / 4) - moi_profile_kth(samples, n, (n - 1) / 4);
+}
+
+static void moi_machine_item_measure(moi_machine_bench *b, int item, double end) {
+    double samples[MOI_MACHINE_MOST + 1];
+    size_t n;
+    mo_machine_rate *rate = &b->machine->items[item];
+    const int can = !moi_machine_is_update(item) || moi_machine_states_begin(b, item);
+    const double work = can ? moi_machine_time(b, item, end, samples, &n) : 0;
+    if (work <= 0) {
+        rate->state = MO_MACHINE_FAILED;
+        return;
+    }
+    const double middle = moi_profile_middle(samples, n);
+    rate->n_runs = n;
+    rate->state = MO_MACHINE_NO_CLOCK;
+    if (!(middle > 0)) return;
+    rate->per_s = work / middle;
+    rate->spread = moi_machine_range(samples, n) / middle;
+    rate->state = moi_machine_judge(b, item, rate);
+}
+
+/* Each item has its share of what is left. */
+static void moi_machine_items(moi_machine_bench *b) {
+    const int n = b->desc.folder ? MO_MACHINE_ITEM_COUNT : MO_MACHINE_DISK_WRITE;
+    b->begun = moi_machine_now(b);
+    for (int i = 0; i < n; i++) {
+        const double now = moi_machine_now(b), left = b->begun + b->limit - now;
+        moi_machine_item_measure(b, i, now + left / (n - i));
+    }
+    b->machine->seconds = moi_machine_now(b) - b->begun;
+}
+
+/* ---- measuring ------------------------------------------------------------------------------ */
+
+static void moi_machine_fill(const void *context, size_t begin, size_t end) {
+    const moi_machine_bench *b = (const moi_machine_bench *)context;
+    for (size_t i = begin; i < end; i++) {
+        b->x[i] = 0.01f * (float)(int)(i * 7919 % 201 + 1);
+        b->y[i] = 0.01f * (float)((int)(i * 104729 % 199) - 99) + 0.005f;
+        b->z[i] = b->x[i];
+    }
+    memset(b->w + begin, 0, (end - begin) * sizeof(float));
+}
+
+static size_t moi_machine_workspace(const moi_machine_bench *b) {
+    mo_attention_desc attention;
+    mo_gemm_desc largest;
+    memset(&largest, 0, sizeof largest);
+    memset(&attention, 0, sizeof attention);
+    largest.m = 512, largest.n = largest.k = 1024;
+    attention.batch = 1, attention.seq = MOI_MACHINE_SEQ, attention.heads = MOI_MACHINE_HEADS;
+    attention.head_size = MOI_MACHINE_WIDTH / MOI_MACHINE_HEADS;
+    attention.parallel = b->desc.parallel;
+    return moi_max(mo_gemm_workspace_size(b->desc.parallel, &largest),
+        mo_attention_workspace_size(&attention));
+}
+
+static mo_status moi_machine_check(const mo_machine_desc *desc, moi_machine_bench *b) {
+    memset(b, 0, sizeof *b);
+    if (desc) b->desc = *desc;
+    b->limit = b->desc.seconds;
+    if (b->limit == 0) b->limit = 1;
+    if (b->desc.memory == 0) b->desc.memory = (size_t)64 << 20;
+    if (!(b->limit > 0 && b->limit <= 3600) || b->desc.memory < moi_machine_least)
+        return MO_E_INVALID;
+    b->n = b->desc.memory / 4 / sizeof(float) / 4096 * 4096;
+    return MO_OK;
+}
+
+mo_status mo_machine_measure(mo_machine *machine, const mo_machine_desc *desc) {
+    moi_machine_bench b;
+    mo_machine made = mo_machine_typical();
+    size_t workspace, size;
+    mo_status status = machine ? moi_machine_check(desc, &b) : MO_E_INVALID;
+    if (status != MO_OK) return status;
+    workspace = moi_machine_workspace(&b);
+    if (!moi_align_up(workspace, MOI_CACHE_LINE, &workspace) ||
+        !moi_add(4 * b.n * sizeof(float), workspace, &size))
+        return MO_E_OVERFLOW;
+    b.x = (float *)mo_alloc(b.desc.allocator, size, MOI_CACHE_LINE);
+    if (!b.x) return MO_E_NO_MEMORY;
+    b.y = b.x + b.n, b.z = b.y + b.n, b.w = b.z + b.n;
+    b.env.parallel = b.desc.parallel;
+    b.env.cblas = b.desc.cblas;
+    b.env.workspace = b.w + b.n;
+    b.env.workspace_size = workspace;
+    b.machine = &made;
+    made.n_threads = (size_t)mo_parallel_threads(b.desc.parallel);
+    mo_parallel_for(b.desc.parallel, b.n, 4096, moi_machine_fill, &b);
+    if (b.desc.folder) moi_machine_disk_open(&b);
+    moi_machine_items(&b);
+    if (b.has_pages) mo_page_free(&b.pages);
+    mo_free(b.desc.allocator, b.x, size, MOI_CACHE_LINE);
+    *machine = made;
+    return MO_OK;
+}
+
+/* ---- seconds of a product ------------------------------------------------------------------- */
+
+static double moi_machine_product_bytes(double m, double n, double k, int added) {
+    return 4 * (m * k + k * n + (added ? 2 : 1) * m * n);
+}
+
+/* Seconds of a flop and of a byte: those of the few rows, and of the other shapes together. */
+static void moi_machine_solve(const mo_machine *machine, double *flop_s, double *byte_s) {
+    double flops[2] = {0, 0}, bytes[2] = {0, 0}, seconds[2] = {0, 0};
+    for (int i = 0; i < 4; i++) {
+        const moi_machine_shape *s = &moi_machine_shapes[i];
+        const double m = (double)s->m, n = (double)s->n, k = (double)s->k;
+        const int few = i == MO_MACHINE_GEMM_FEW;
+        flops[few] += 2 * m * n * k;
+        bytes[few] += moi_machine_product_bytes(m, n, k, s->gradient);
+        seconds[few] += 2 * m * n * k / machine->items[i].per_s;
+    }
+    const double det = flops[0] * bytes[1] - flops[1] * bytes[0];
+    *byte_s = (flops[0] * seconds[1] - flops[1] * seconds[0]) / det;
+    if (*byte_s < 0) *byte_s = 0;
+    *flop_s = (seconds[0] - bytes[0] * *byte_s) / flops[0];
+    if (*flop_s > 0) return;
+    *flop_s = 0;
+    *byte_s = seconds[0] / bytes[0];
+}
+
+double mo_machine_product_s(const mo_machine *machine, double m, double n, double k, int added) {
+    double flop_s, byte_s;
+    if (!machine) return 0;
+    moi_machine_solve(machine, &flop_s, &byte_s);
+    return 2 * m * n * k * flop_s + moi_machine_product_bytes(m, n, k, added) * byte_s;
+}
+
+/* ---- text ----------------------------------------------------------------------------------- */
+
+static int moi_machine_has(mo_machine_item item) {
+    return item >= MO_MACHINE_GEMM_WIDE && item < MO_MACHINE_ITEM_COUNT;
+}
+
+const char *mo_machine_item_name(mo_machine_item item) {
+    return moi_machine_has(item) ? moi_machine_kinds[item].name : "?";
+}
+
+const char *mo_machine_item_unit(mo_machine_item item) {
+    return moi_machine_has(item) ? moi_machine_kinds[item].unit : "?";
+}
+
+/* Without %f, whose decimal point follows the locale. */
+static moi_track_text moi_machine_number(double value) {
+    moi_track_text out;
+    const long long hundredths = (long long)(value * 100 + 0.5);
+    snprintf(out.text, sizeof out.text, "%lld.%02lld", hundredths / 100, hundredths % 100);
+    return out;
+}
+
+static const char *const moi_machine_states[MO_MACHINE_STATE_COUNT] = {
+    "typical", "good", "noisy", "short", "cached", "no clock", "failed"};
+
+const char *mo_machine_state_name(mo_machine_state state) {
+    return state >= MO_MACHINE_ABSENT && state < MO_MACHINE_STATE_COUNT ? moi_machine_states[state]
+                                                                        : "?";
+}
+
+static void moi_machine_row(moi_track_out *out, const mo_machine *machine, int item) {
+    const mo_machine_rate *rate = &machine->items[item];
+    const mo_machine_item at = (mo_machine_item)item;
+    moi_track_print(out, "%-19s %8s G %-14s %5s %%  %4llu  %s\n", mo_machine_item_name(at),
+        moi_machine_number(rate->per_s * 1e-9).text, mo_machine_item_unit(at),
+        moi_svg_number(100 * rate->spread).text, (unsigned long long)rate->n_runs,
+        mo_machine_state_name(rate->state));
+}
+
+mo_status mo_machine_write_text(const mo_machine *machine, const mo_writer *writer) {
+    moi_track_out out = {writer, MO_OK};
+    if (!machine || !writer || !writer->write) return MO_E_INVALID;
+    moi_track_print(
+        &out, "%-19s %10s %-14s %7s  %4s\n", "what", "a second", "of", "spread", "runs");
+    for (int i = 0; i < MO_MACHINE_ITEM_COUNT; i++) moi_machine_row(&out, machine, i);
+    return out.status;
+}
+/* mo_machine_costs.c - see mo_machine_costs.h. */
+
+/* The sizes of the formulas, as doubles. */
+typedef struct moi_costs_sizes {
+    const mo_machine *machine;
+    double rows, seq, channels, query, qkv, hidden, wide, vocab, chunk;
+    double rank;   /* 0 = no adapters */
+    double expand; /* 1 = weights are stored in few bits */
+    int has_bias;
+} moi_costs_sizes;
+
+static double moi_costs_item(const moi_costs_sizes *s, mo_machine_item item, double amount) {
+    return amount / s->machine->items[item].per_s;
+}
+
+static double moi_costs_copy(const moi_costs_sizes *s, double bytes) {
+    return moi_costs_item(s, MO_MACHINE_COPY, bytes);
+}
+
+static double moi_costs_product(const moi_costs_sizes *s, double m, double n, double k, int added) {
+    return mo_machine_product_s(s->machine, m, n, k, added);
+}
+
+/* x weight, of in x out, and what an adapter adds. */
+static double moi_costs_forward(const moi_costs_sizes *s, double in, double out, int added) {
+    double seconds = moi_costs_product(s, s->rows, out, in, added || s->has_bias) +
+        moi_costs_item(s, MO_MACHINE_EXPAND, s->expand * in * out);
+    if (s->has_bias || added) seconds += moi_costs_copy(s, 4 * s->rows * out);
+    if (s->rank > 0)
+        seconds += moi_costs_product(s, s->rows, s->rank, in, 0) +
+            moi_costs_product(s, s->rows, out, s->rank, 1);
+    return seconds;
+}
+
+/* dy weight^T, and the gradient of the weight or of its adapter. */
+static double moi_costs_backward(const moi_costs_sizes *s, double in, double out) {
+    const double r = s->rank;
+    double seconds = moi_costs_product(s, s->rows, in, out, 0) +
+        moi_costs_item(s, MO_MACHINE_EXPAND, s->expand * in * out);
+    if (s->has_bias) seconds += moi_costs_copy(s, 4 * s->rows * out);
+    if (r > 0)
+        return seconds + moi_costs_product(s, s->rows, r, out, 0) +
+            moi_costs_product(s, r, out, s->rows, 1) + moi_costs_product(s, in, r, s->rows, 1) +
+            moi_costs_product(s, s->rows, in, r, 1);
+    return seconds + moi_costs_product(s, in, out, s->rows, 1);
+}
+
+static double moi_costs_codes(const moi_costs_sizes *s, double numbers) {
+    return moi_costs_item(s, MO_MACHINE_COMPRESS, numbers) +
+        moi_costs_item(s, MO_MACHINE_EXPAND, numbers);
+}
+
+static mo_stage_costs moi_costs_attention(const moi_costs_sizes *s) {
+    mo_stage_costs c;
+    const double numbers = s->rows * s->channels, square = s->rows * s->seq * s->query;
+    c.output = moi_costs_forward(s, s->query, s->channels, 1);
+    c.forward = moi_costs_item(s, MO_MACHINE_NORM, numbers) +
+        moi_costs_forward(s, s->channels, s->qkv, 0) +
+        moi_costs_item(s, MO_MACHINE_ATTENTION, square) + c.output;
+    c.backward = moi_costs_backward(s, s->query, s->channels) +
+        moi_costs_backward(s, s->channels, s->qkv) +
+        moi_costs_item(s, MO_MACHINE_ATTENTION_BACKWARD, square) +
+        moi_costs_item(s, MO_MACHINE_NORM_BACKWARD, numbers);
+    c.light = moi_costs_item(s, MO_MACHINE_NORM, numbers);
+    c.compress = moi_costs_codes(s, s->rows * (s->qkv + s->query));
+    return c;
+}
+
+static mo_stage_costs moi_costs_mlp(const moi_costs_sizes *s) {
+    mo_stage_costs c;
+    const double numbers = s->rows * s->channels, units = s->rows * s->wide;
+    c.output = moi_costs_forward(s, s->hidden, s->channels, 1);
+    c.light =
+        moi_costs_item(s, MO_MACHINE_NORM, numbers) + moi_costs_item(s, MO_MACHINE_GELU, units);
+    c.forward = c.light + moi_costs_forward(s, s->channels, s->wide, 0) + c.output;
+    c.backward = moi_costs_backward(s, s->hidden, s->channels) +
+        moi_costs_backward(s, s->channels, s->wide) +
+        moi_costs_item(s, MO_MACHINE_GELU_BACKWARD, units) +
+        moi_costs_item(s, MO_MACHINE_NORM_BACKWARD, numbers);
+    c.compress = moi_costs_codes(s, units);
+    return c;
+}
+
+static mo_stage_costs moi_costs_head(const moi_costs_sizes *s) {
+    mo_stage_costs c;
+    const double numbers = s->rows * s->channels, chunks = s->rows / s->chunk;
+    memset(&c, 0, sizeof c);
+    c.forward = moi_costs_item(s, MO_MACHINE_NORM, numbers) +
+        chunks * moi_costs_product(s, s->chunk, s->vocab, s->channels, 0) +
+        moi_costs_item(s, MO_MACHINE_GELU, s->rows * s->vocab);
+    c.backward = chunks * moi_costs_product(s, s->chunk, s->channels, s->vocab, 0) +
+        moi_costs_item(s, MO_MACHINE_NORM_BACKWARD, numbers);
+    if (!(s->rank > 0))
+        c.backward += chunks * moi_costs_product(s, s->vocab, s->channels, s->chunk, 1);
+    return c;
+}
+
+static moi_costs_sizes moi_costs_sizes_of(const mo_machine *machine, const mo_training *t) {
+    const mo_model *m = &t->model;
+    moi_costs_sizes s;
+    memset(&s, 0, sizeof s);
+    s.machine = machine;
+    s.rows = (double)mo_training_rows(t);
+    s.seq = (double)t->seq;
+    s.channels = (double)m->channels;
+    s.query = (double)mo_model_size(m, MO_MODEL_WIDTH_QUERY);
+    s.qkv = (double)mo_model_size(m, MO_MODEL_WIDTH_QKV);
+    s.hidden = (double)m->hidden;
+    s.wide = (double)mo_model_size(m, MO_MODEL_WIDTH_WIDE);
+    s.vocab = (double)m->vocab;
+    const double chunk = (double)t->strategy.loss_rows;
+    s.chunk = chunk > 0 && chunk < s.rows ? chunk : s.rows;
+    s.rank = (double)t->strategy.lora;
+    s.expand = t->strategy.bf16 || (s.rank > 0 && t->strategy.base != MO_GEMM_F32) ? 1.0 : 0.0;
+    s.has_bias = m->arch == MO_MODEL_GPT2;
+    return s;
+}
+
+/* Bytes of paged states that an update reads and writes. */
+static mo_status moi_costs_moved(const moi_training_job *job, double *bytes) {
+    mo_training_states states;
+    mo_page_desc pages;
+    mo_status status = mo_training_states_init(&states, job->t, job->params);
+    if (status != MO_OK) return status;
+    status = mo_training_pages(&states, job->t, &pages);
+    mo_training_states_free(&states);
+    if (status == MO_OK)
+        *bytes =
+            pages.size > pages.resident_bytes ? (double)(pages.size - pages.resident_bytes) : 0;
+    return status;
+}
+
+static mo_status moi_costs_update(
+    const moi_costs_sizes *s, const moi_training_job *job, double *seconds) {
+    static const mo_machine_item items[MO_OPTIM_PRECISION_COUNT] = {MO_MACHINE_UPDATE_F32,
+        MO_MACHINE_UPDATE_8BIT, MO_MACHINE_UPDATE_BF16, MO_MACHINE_UPDATE_4BIT};
+    const double n = (double)moi_training_n_trained(job->t, job->params);
+    double update = moi_costs_item(s, items[job->t->strategy.optim], n), moved = 0;
+    if (job->t->strategy.paged) {
+        mo_status status = moi_costs_moved(job, &moved);
+        if (status != MO_OK) return status;
+    }
+    moved = moi_costs_item(s, MO_MACHINE_DISK_READ, moved) +
+        moi_costs_item(s, MO_MACHINE_DISK_WRITE, moved);
+    *seconds = (moved > update ? moved : update) + moi_costs_copy(s, 8 * n);
+    return MO_OK;
+}
+
+/* Products of all its matrices with the rows. */
+static double moi_costs_teacher(const moi_costs_sizes *s, const moi_training_job *job) {
+    if (!job->teacher) return 0;
+    const double n = (double)mo_params_count(job->teacher, MO_PARAMS_ALL);
+    return moi_costs_product(s, s->rows, n / s->channels, s->channels, 0);
+}
+
+mo_status mo_machine_costs(
+    const mo_machine *machine, const mo_training *t, mo_training_costs *costs) {
+    moi_training_job job;
+    mo_training_costs c;
+    if (!machine || !t || !costs) return MO_E_INVALID;
+    mo_status status = moi_training_open(&job, t);
+    if (status != MO_OK) return status;
+    const moi_costs_sizes s = moi_costs_sizes_of(machine, t);
+    memset(&c, 0, sizeof c);
+    c.rows = s.rows;
+    c.embedding.forward = moi_costs_copy(&s, 4 * s.rows * s.channels);
+    c.embedding.backward = 2 * c.embedding.forward;
+    c.attention = moi_costs_attention(&s);
+    c.mlp = moi_costs_mlp(&s);
+    c.head = moi_costs_head(&s);
+    c.teacher = moi_costs_teacher(&s, &job);
+    c.copy_bytes_per_s = machine->items[MO_MACHINE_COPY].per_s;
+    status = moi_costs_update(&s, &job, &c.update);
+    moi_training_close(&job);
+    if (status == MO_OK) *costs = c;
+    return status;
+}
+/* mo_pareto.c - see mo_pareto.h. */
+
+/* ---- the frontier --------------------------------------------------------------------------- */
+
+/* In this order a point is on the frontier when it is smaller than all before it. */
+static int moi_pareto_compare(const void *x, const void *y) {
+    const mo_pareto_point *a = (const mo_pareto_point *)x, *b = (const mo_pareto_point *)y;
+    if (a->seconds != b->seconds) return a->seconds < b->seconds ? -1 : 1;
+    if (a->bytes != b->bytes) return a->bytes < b->bytes ? -1 : 1;
+    return (a->index > b->index) - (a->index < b->index);
+}
+
+/* Those that are dominated move to rest, and behind the others again. */
+static size_t moi_pareto_split(mo_pareto_point *points, size_t n, mo_pareto_point *rest) {
+    size_t n_frontier = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int on = n_frontier == 0 || points[i].bytes < points[n_frontier - 1].bytes;
+        if (on) points[n_frontier++] = points[i];
+        else rest[i - n_frontier] = points[i];
+    }
+    memcpy(points + n_frontier, rest, (n - n_frontier) * sizeof *rest);
+    return n_frontier;
+}
+
+mo_status mo_pareto_frontier(
+    mo_pareto_point *points, size_t n, const mo_allocator *allocator, size_t *n_frontier) {
+    if ((!points && n) || !n_frontier) return MO_E_INVALID;
+    for (size_t i = 0; i < n; i++)
+        if (!(points[i].seconds >= 0 && points[i].seconds - points[i].seconds == 0))
+            return MO_E_INVALID;
+    if (n == 0) {
+        *n_frontier = 0;
+        return MO_OK;
+    }
+    size_t size;
+    if (!moi_mul(n, sizeof *points, &size)) return MO_E_OVERFLOW;
+    mo_pareto_point *rest = (mo_pareto_point *)moi_alloc_array(allocator, n, sizeof *rest);
+    if (!rest) return MO_E_NO_MEMORY;
+    qsort(points, n, sizeof *points, moi_pareto_compare);
+    *n_frontier = moi_pareto_split(points, n, rest);
+    moi_free_array(allocator, rest, n, sizeof *rest);
+    return MO_OK;
+}
+
+size_t mo_pareto_best(const mo_pareto_point *points, size_t n_frontier, uint64_t budget) {
+    size_t i = 0;
+    while (points && i < n_frontier && points[i].bytes > budget) i++;
+    return points ? i : n_frontier;
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+static const char *moi_pareto_name(const mo_pareto_view *view, size_t i, char *text, size_t size) {
+    const size_t index = view->points[i].index;
+    const char *name = view->name ? view->name(view->self, index) : NULL;
+    if (name) return name;
+    snprintf(text, size, "%zu", index);
+    return text;
+}
+
+static int moi_pareto_is_view(const mo_pareto_view *view) {
+    return view && (view->points || view->n == 0) && view->n_frontier <= view->n;
+}
+
+static void moi_pareto_put_quoted(moi_track_out *out, const char *text) {
+    moi_track_put(out, "\"", 1);
+    for (; *text; text++) {
+        if (*text == '"') moi_track_put(out, "\"\"", 2);
+        else if ((unsigned char)*text < 32 || *text == 127) moi_track_put(out, "?", 1);
+        else moi_track_put(out, text, 1);
+    }
+    moi_track_put(out, "\"\n", 2);
+}
+
+mo_status mo_pareto_write_csv(
+    const mo_pareto_view *view, uint64_t budget, const mo_writer *writer) {
+    moi_track_out out = {writer, MO_OK};
+    char text[32];
+    if (!moi_pareto_is_view(view) || !writer || !writer->write) return MO_E_INVALID;
+    moi_track_print(&out, "index,bytes,seconds,frontier,fits,name\n");
+    for (size_t i = 0; i < view->n && out.status == MO_OK; i++) {
+        const mo_pareto_point *p = &view->points[i];
+        moi_track_print(&out, "%zu,%llu,%s,%d,%d,", p->index, (unsigned long long)p->bytes,
+            moi_plan_number(p->seconds).text, i < view->n_frontier,
+            budget == 0 || p->bytes <= budget);
+        moi_pareto_put_quoted(&out, moi_pareto_name(view, i, text, sizeof text));
+    }
+    return out.status;
+}
+
+/* The names are copied: the view's function may overwrite one at its next call. */
+static void moi_pareto_chart(
+    const mo_pareto_view *view, mo_chart_point *to, moi_track_text *names) {
+    char text[32];
+    for (size_t i = 0; i < view->n; i++) {
+        names[i] = moi_track_label(moi_pareto_name(view, i, text, sizeof text), 0);
+        to[i].name = names[i].text;
+        to[i].time_s = view->points[i].seconds;
+        to[i].bytes = view->points[i].bytes;
+        to[i].on_frontier = i < view->n_frontier;
+    }
+}
+
+mo_status mo_pareto_write_svg(const mo_pareto_view *view, const mo_chart_desc *desc,
+    const mo_allocator *allocator, const mo_writer *writer) {
+    if (!moi_pareto_is_view(view)) return MO_E_INVALID;
+    if (view->n == 0) return mo_chart_write_pareto(desc, NULL, 0, writer);
+    size_t size;
+    if (!moi_mul(view->n, sizeof(moi_track_text), &size)) return MO_E_OVERFLOW;
+    mo_chart_point *points = (mo_chart_point *)moi_alloc_array(allocator, view->n, sizeof *points);
+    moi_track_text *names = (moi_track_text *)moi_alloc_array(allocator, view->n, sizeof *names);
+    mo_status status = points && names ? MO_OK : MO_E_NO_MEMORY;
+    if (status == MO_OK) {
+        moi_pareto_chart(view, points, names);
+        status = mo_chart_write_pareto(desc, points, view->n, writer);
+    }
+    moi_free_array(allocator, points, view->n, sizeof *points);
+    moi_free_array(allocator, names, view->n, sizeof *names);
+    return status;
+}
+/* mo_suggest.c - see mo_suggest.h. */
+
+/* What comes one after the other: a set of them is a number, and sets whose last one is earlier are
+ * smaller numbers. */
+enum {
+    MOI_SUGGEST_RELEASE = 1,
+    MOI_SUGGEST_ACT = 2,
+    MOI_SUGGEST_PRECISION = 4,
+    MOI_SUGGEST_PAGED = 8,
+    MOI_SUGGEST_LORA = 16,
+    MOI_SUGGEST_SETS = 32
+};
+
+static const unsigned moi_suggest_known = (unsigned)MO_STRATEGY_OPEN_ALL |
+    (unsigned)MO_STRATEGY_OPEN_PRECISION | (unsigned)MO_SUGGEST_OPEN_4BIT |
+    (unsigned)MO_SUGGEST_OPEN_RELEASE | (unsigned)MO_SUGGEST_OPEN_ACT |
+    (unsigned)MO_SUGGEST_OPEN_LORA;
+
+typedef struct moi_suggest {
+    const mo_suggest_desc *desc;
+    mo_training t; /* its strategy is the trial's */
+    mo_params params;
+    const mo_params *given; /* with the adapters of the strategy that was given */
+    unsigned open, set, sets;
+    uint64_t budget;
+    int rest;  /* checkpoints that are left out at first */
+    int quick; /* the first that fits will do */
+    int (*visit)(void *self, const mo_suggest_trial *trial);
+    void *self;
+    mo_suggest_result found;
+    int has_best, stopped;
+    mo_status status;
+} moi_suggest;
+
+static int moi_suggest_is_over(const moi_suggest *f) {
+    return f->status != MO_OK || f->stopped || (f->quick && f->has_best);
+}
+
+/* ---- one strategy --------------------------------------------------------------------------- */
+
+static mo_status moi_suggest_plan(
+    moi_suggest *f, const mo_strategy *s, uint64_t budget, mo_suggest_trial *trial) {
+    mo_plan *plan = NULL;
+    double seconds = 0;
+    f->t.strategy = *s;
+    f->t.params = s->lora == f->desc->training.strategy.lora ? f->given : NULL;
+    mo_status status = MO_OK;
+    if (f->desc->machine) status = mo_machine_costs(f->desc->machine, &f->t, &f->t.costs);
+    if (status == MO_OK) status = mo_training_plan(&plan, &f->t, budget, &seconds);
+    if (status == MO_OK) status = mo_training_update_s(&f->t, seconds, &seconds);
+    f->found.n_trials++;
+    if (status == MO_OK) {
+        memset(trial, 0, sizeof *trial);
+        trial->strategy = *s;
+        trial->bytes = mo_plan_describe(plan).peak_bytes;
+        trial->seconds = seconds;
+        trial->budget = s->checkpoint == MO_STRATEGY_OPTIMAL ? budget : 0;
+    }
+    mo_plan_destroy(plan);
+    return status;
+}
+
+/* Fewer bits are not free. */
+static double moi_suggest_cost(const mo_suggest_trial *x) {
+    const double bits = x->strategy.optim == MO_OPTIM_8BIT ? 1.05
+        : x->strategy.optim == MO_OPTIM_4BIT               ? 1.1
+                                                           : 1.0;
+    return x->seconds * bits;
+}
+
+static int moi_suggest_in_time(const moi_suggest *f, const mo_suggest_trial *x) {
+    return f->desc->seconds == 0 || x->seconds <= f->desc->seconds;
+}
+
+/* Sums of the same costs in another order are equal: the simpler strategy came first. */
+static int moi_suggest_is_better(
+    const moi_suggest *f, const mo_suggest_trial *x, const mo_suggest_trial *than) {
+    const int in_time = moi_suggest_in_time(f, x);
+    if (in_time != moi_suggest_in_time(f, than)) return in_time;
+    return moi_suggest_cost(x) < moi_suggest_cost(than) * (1 - 1e-9);
+}
+
+static void moi_suggest_keep(moi_suggest *f, const mo_suggest_trial *x) {
+    mo_suggest_result *r = &f->found;
+    if (r->least.bytes == 0 || x->bytes < r->least.bytes) r->least = *x;
+    if (x->bytes > f->budget) {
+        if (r->missed.bytes == 0 || moi_suggest_cost(x) < moi_suggest_cost(&r->missed) * (1 - 1e-9))
+            r->missed = *x;
+    } else if (!f->has_best || moi_suggest_is_better(f, x, &r->best)) {
+        r->best = *x;
+        f->has_best = 1;
+    }
+}
+
+/* What goes into a trial's memory whatever its schedule: nothing below that can fit, or be less. */
+static int moi_suggest_is_hopeless(moi_suggest *f, const mo_strategy *s) {
+    mo_training_fixed fixed;
+    uint64_t size = 0;
+    if (f->set == 0 || f->found.least.bytes == 0) return 0;
+    f->t.strategy = *s;
+    f->t.params = s->lora == f->desc->training.strategy.lora ? f->given : NULL;
+    if (mo_training_fixed_init(&fixed, &f->t) != MO_OK) return 0; /* the plan will say why */
+    for (size_t i = 0; i < fixed.n_blocks; i++) size += fixed.blocks[i].size;
+    mo_training_fixed_free(&fixed);
+    return size > f->budget && size >= f->found.least.bytes;
+}
+
+/* What the memory cannot hold in its pieces, or in two pages, is no strategy. */
+static int moi_suggest_try(
+    moi_suggest *f, const mo_strategy *s, uint64_t budget, mo_suggest_trial *trial) {
+    const mo_status status = moi_suggest_plan(f, s, budget, trial);
+    if (status != MO_OK && status != MO_E_NO_SPACE) f->status = status;
+    return status == MO_OK;
+}
+
+static void moi_suggest_look(moi_suggest *f, const mo_strategy *s) {
+    mo_suggest_trial trial;
+    if (moi_suggest_is_over(f) || mo_strategy_check(s, NULL) != MO_OK) return;
+    if (f->visit) {
+        if (moi_suggest_try(f, s, f->budget, &trial)) f->stopped = f->visit(f->self, &trial);
+    } else if (!moi_suggest_is_hopeless(f, s) && moi_suggest_try(f, s, f->budget, &trial))
+        moi_suggest_keep(f, &trial);
+}
+
+/* ---- checkpoints ---------------------------------------------------------------------------- */
+
+/* Nothing of this batch and loss can be faster than what keeps everything. */
+static int moi_suggest_can_win(moi_suggest *f, mo_strategy s) {
+    mo_suggest_trial trial;
+    if (!f->has_best || f->visit) return 1;
+    s.checkpoint = MO_STRATEGY_NONE;
+    s.offload = 0;
+    s.act = 0;
+    if (!moi_suggest_try(f, &s, 0, &trial)) return f->status == MO_OK;
+    f->found.n_trials--; /* it has only been asked for its time */
+    if (!moi_suggest_in_time(f, &f->found.best)) return 1;
+    return trial.seconds < moi_suggest_cost(&f->found.best);
+}
+
+/* The schedules between the fastest and the smallest. */
+static void moi_suggest_visit_optimal(moi_suggest *f, const mo_strategy *s) {
+    enum { BUDGETS = 4 };
+    mo_suggest_trial fastest, least, trial;
+    const uint64_t budget = f->desc->budget;
+    if (mo_strategy_check(s, NULL) != MO_OK || moi_suggest_is_over(f)) return;
+    if (!moi_suggest_try(f, s, 0, &fastest) || !moi_suggest_try(f, s, 1, &least)) return;
+    least.budget = least.bytes;
+    f->stopped = f->visit(f->self, &fastest);
+    if (!f->stopped && least.bytes < fastest.bytes) f->stopped = f->visit(f->self, &least);
+    const uint64_t step = fastest.bytes > least.bytes ? (fastest.bytes - least.bytes) / BUDGETS : 0;
+    for (uint64_t i = 1; i < BUDGETS && step > 0 && !moi_suggest_is_over(f); i++)
+        if (moi_suggest_try(f, s, least.bytes + i * step, &trial))
+            f->stopped = f->visit(f->self, &trial);
+    if (budget > least.bytes && budget < fastest.bytes && !moi_suggest_is_over(f) &&
+        moi_suggest_try(f, s, budget, &trial))
+        f->stopped = f->visit(f->self, &trial);
+}
+
+static void moi_suggest_visit_checkpoints(moi_suggest *f, mo_strategy s) {
+    const int open = (f->open & MO_STRATEGY_OPEN_CHECKPOINT) != 0;
+    for (int i = open ? 0 : (int)s.checkpoint; i < MO_STRATEGY_CHECKPOINT_COUNT; i++) {
+        s.checkpoint = (mo_strategy_checkpoint)i;
+        if (i == MO_STRATEGY_OPTIMAL) moi_suggest_visit_optimal(f, &s);
+        else moi_suggest_look(f, &s);
+        if (!open) break;
+    }
+}
+
+static void moi_suggest_checkpoints(moi_suggest *f, mo_strategy s) {
+    static const mo_strategy_checkpoint all[][3] = {
+        {MO_STRATEGY_NONE, MO_STRATEGY_LIGHT, MO_STRATEGY_OPTIMAL},
+        {MO_STRATEGY_BLOCK, MO_STRATEGY_SQRT, MO_STRATEGY_CHECKPOINT_COUNT}};
+    if (moi_suggest_is_over(f)) return;
+    if (f->visit) {
+        moi_suggest_visit_checkpoints(f, s);
+        return;
+    }
+    if (!moi_suggest_can_win(f, s)) return;
+    if (!(f->open & MO_STRATEGY_OPEN_CHECKPOINT)) {
+        moi_suggest_look(f, &s);
+        return;
+    }
+    for (int i = 0; i < 3 && all[f->rest][i] != MO_STRATEGY_CHECKPOINT_COUNT; i++) {
+        s.checkpoint = all[f->rest][i];
+        moi_suggest_look(f, &s);
+    }
+}
+
+/* ---- values of open fields, from plain to sparing ------------------------------------------- */
+
+static void moi_suggest_losses(moi_suggest *f, mo_strategy s) {
+    moi_suggest_checkpoints(f, s);
+    if (!(f->open & MO_STRATEGY_OPEN_LOSS)) return;
+    f->t.strategy = s;
+    const size_t all = mo_training_rows(&f->t);
+    for (size_t rows = 1024; rows >= 16; rows /= 2) {
+        if (rows >= all) continue;
+        s.loss_rows = rows;
+        moi_suggest_checkpoints(f, s);
+    }
+}
+
+static void moi_suggest_acts(moi_suggest *f, mo_strategy s) {
+    if (!(f->set & MOI_SUGGEST_ACT)) {
+        moi_suggest_losses(f, s);
+        return;
+    }
+    for (s.act = 8; s.act >= 4; s.act -= 4) moi_suggest_losses(f, s);
+}
+
+static void moi_suggest_optims(moi_suggest *f, mo_strategy s) {
+    moi_suggest_acts(f, s);
+    if (!(f->open & MO_STRATEGY_OPEN_OPTIM)) return;
+    s.optim = MO_OPTIM_8BIT;
+    moi_suggest_acts(f, s);
+    if (!(f->open & MO_SUGGEST_OPEN_4BIT)) return;
+    s.optim = MO_OPTIM_4BIT;
+    moi_suggest_acts(f, s);
+}
+
+static void moi_suggest_accums(moi_suggest *f, mo_strategy s) {
+    const size_t batch = f->desc->training.batch;
+    for (size_t accum = moi_max(s.accum, 1); accum <= batch; accum++) {
+        if (batch % accum != 0) continue;
+        s.accum = accum;
+        moi_suggest_optims(f, s);
+        if (!(f->open & MO_STRATEGY_OPEN_ACCUM) || s.release || moi_suggest_is_over(f)) break;
+    }
+}
+
+/* The largest rank that fits in the first format in which any does. */
+static void moi_suggest_ranks(moi_suggest *f, mo_strategy s) {
+    static const mo_gemm_type bases[] = {MO_GEMM_F32, MO_GEMM_INT8, MO_GEMM_NF4};
+    for (size_t base = 0; base < 3 && (f->visit || !f->has_best); base++)
+        for (s.lora = 64; s.lora >= 4 && (f->visit || !f->has_best); s.lora /= 2) {
+            s.base = bases[base];
+            moi_suggest_accums(f, s);
+        }
+}
+
+/* Fields that are open begin plain, but for the accumulation. */
+static mo_strategy moi_suggest_start(const moi_suggest *f) {
+    mo_strategy s = f->desc->training.strategy;
+    if (f->open & MO_STRATEGY_OPEN_CHECKPOINT) s.checkpoint = MO_STRATEGY_NONE;
+    if (f->open & MO_STRATEGY_OPEN_OPTIM) s.optim = MO_OPTIM_F32;
+    if (f->open & MO_STRATEGY_OPEN_LOSS) s.loss_rows = 0;
+    if (f->sets & MOI_SUGGEST_RELEASE) s.release = 0;
+    if (f->sets & MOI_SUGGEST_ACT) s.act = 0;
+    if (f->sets & MOI_SUGGEST_PRECISION) s.bf16 = 0;
+    if (f->sets & MOI_SUGGEST_PAGED) s.paged = 0;
+    if (f->sets & MOI_SUGGEST_LORA) s.lora = 0, s.base = MO_GEMM_F32;
+    s.accum = moi_max(s.accum, 1);
+    return s;
+}
+
+static void moi_suggest_set(moi_suggest *f) {
+    mo_strategy s = moi_suggest_start(f);
+    if (f->set & MOI_SUGGEST_RELEASE) {
+        if (s.accum > 1 || moi_max(f->desc->training.accum, 1) > 1) return;
+        s.release = 1;
+    }
+    if (f->set & MOI_SUGGEST_PRECISION) s.bf16 = 1;
+    if (f->set & MOI_SUGGEST_PAGED) s.paged = 1;
+    if (f->set & MOI_SUGGEST_LORA) moi_suggest_ranks(f, s);
+    else moi_suggest_accums(f, s);
+}
+
+static unsigned moi_suggest_last(unsigned set) {
+    while (set & (set - 1)) set &= set - 1;
+    return set;
+}
+
+static void moi_suggest_sweep(moi_suggest *f) {
+    unsigned best = MOI_SUGGEST_SETS;
+    for (f->set = 0; f->set < MOI_SUGGEST_SETS && !moi_suggest_is_over(f); f->set++) {
+        if (f->set & ~f->sets) continue;
+        if (!f->visit && f->has_best && moi_suggest_last(f->set) > best) break;
+        moi_suggest_set(f);
+        if (f->has_best && best == MOI_SUGGEST_SETS) best = moi_suggest_last(f->set);
+    }
+}
+
+/* ---- reasons -------------------------------------------------------------------------------- */
+
+/* One field of the strategy that was chosen; 0 = it is as it was. */
+typedef int moi_suggest_change(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size);
+
+static int moi_suggest_loss_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    (void)f;
+    if (s->loss_rows == to->loss_rows) return 0;
+    s->loss_rows = to->loss_rows;
+    snprintf(text, size, "loss=%zu: logits of so many rows at a time", s->loss_rows);
+    return 1;
+}
+
+static int moi_suggest_accum_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    if (s->accum == to->accum) return 0;
+    s->accum = to->accum;
+    const size_t n = f->desc->training.batch / s->accum;
+    snprintf(
+        text, size, "accum=%zu: micro-batches of %zu sequence%s", s->accum, n, n == 1 ? "" : "s");
+    return 1;
+}
+
+static int moi_suggest_optim_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    (void)f;
+    if (s->optim == to->optim) return 0;
+    s->optim = to->optim;
+    snprintf(
+        text, size, "optim=%s: optimizer states in fewer bits", mo_strategy_optim_name(s->optim));
+    return 1;
+}
+
+static int moi_suggest_checkpoint_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    static const char *const what[] = {"everything is kept", "what is cheap is computed again",
+        "blocks are computed again", "runs of blocks are computed again",
+        "the fastest schedule that fits"};
+    (void)f;
+    if (s->checkpoint == to->checkpoint) return 0;
+    s->checkpoint = to->checkpoint;
+    snprintf(text, size, "checkpoint=%s: %s", mo_strategy_checkpoint_name(s->checkpoint),
+        what[s->checkpoint]);
+    return 1;
+}
+
+/* Light checkpoints cost next to nothing, and come before what costs more. */
+static int moi_suggest_light_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    return to->checkpoint == MO_STRATEGY_LIGHT && moi_suggest_checkpoint_step(f, to, s, text, size);
+}
+
+static int moi_suggest_release_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    (void)f;
+    if (s->release == to->release) return 0;
+    s->release = to->release;
+    snprintf(text, size, "release: gradients of one stage at a time");
+    return 1;
+}
+
+static int moi_suggest_act_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    (void)f;
+    if (s->act == to->act) return 0;
+    s->act = to->act;
+    snprintf(text, size, "act=%d: saved activations in so many bits", s->act);
+    return 1;
+}
+
+static int moi_suggest_precision_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    (void)f;
+    if (s->bf16 == to->bf16) return 0;
+    s->bf16 = to->bf16;
+    snprintf(text, size, "precision=bf16: matrices of blocks in 16 bits");
+    return 1;
+}
+
+static int moi_suggest_paged_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    (void)f;
+    if (s->paged == to->paged) return 0;
+    s->paged = to->paged;
+    snprintf(text, size, "paged: most optimizer states out of memory");
+    return 1;
+}
+
+static int moi_suggest_lora_step(
+    const moi_suggest *f, const mo_strategy *to, mo_strategy *s, char *text, size_t size) {
+    (void)f;
+    if (s->lora == to->lora && s->base == to->base) return 0;
+    s->lora = to->lora;
+    s->base = to->base;
+    snprintf(text, size, "lora=%zu,base=%s: adapters alone are trained", s->lora,
+        mo_strategy_base_name(s->base));
+    return 1;
+}
+
+static moi_suggest_change *const moi_suggest_changes[] = {moi_suggest_loss_step,
+    moi_suggest_light_step, moi_suggest_accum_step, moi_suggest_optim_step,
+    moi_suggest_release_step, moi_suggest_act_step, moi_suggest_checkpoint_step,
+    moi_suggest_precision_step, moi_suggest_paged_step, moi_suggest_lora_step};
+
+/* A part that cannot stand without a later one is told together with that. */
+static void moi_suggest_explain(moi_suggest *f) {
+    mo_suggest_result *r = &f->found;
+    mo_suggest_trial at, next;
+    mo_strategy s = moi_suggest_start(f);
+    const size_t n_trials = r->n_trials;
+    if (!moi_suggest_try(f, &s, f->budget, &at)) return;
+    r->plain = at;
+    for (size_t i = 0; i < sizeof moi_suggest_changes / sizeof *moi_suggest_changes; i++) {
+        mo_suggest_step *step = &r->steps[r->n_steps];
+        if (!moi_suggest_changes[i](f, &r->best.strategy, &s, step->text, sizeof step->text))
+            continue;
+        if (mo_strategy_check(&s, NULL) != MO_OK || !moi_suggest_try(f, &s, f->budget, &next))
+            continue;
+        step->bytes_before = at.bytes, step->bytes_after = next.bytes;
+        step->seconds_before = at.seconds, step->seconds_after = next.seconds;
+        at = next;
+        r->n_steps++;
+    }
+    r->n_trials = n_trials;
+}
+
+/* ---- the search ----------------------------------------------------------------------------- */
+
+static mo_status moi_suggest_begin(moi_suggest *f, const mo_suggest_desc *desc) {
+    static const unsigned bits[] = {MO_SUGGEST_OPEN_RELEASE, MO_SUGGEST_OPEN_ACT,
+        MO_STRATEGY_OPEN_PRECISION, MO_STRATEGY_OPEN_PAGED, MO_SUGGEST_OPEN_LORA};
+    memset(f, 0, sizeof *f);
+    f->desc = desc;
+    f->t = desc->training;
+    f->budget = desc->budget ? desc->budget : UINT64_MAX;
+    f->open = desc->open ? desc->open : (unsigned)MO_STRATEGY_OPEN_ALL;
+    if (desc->closed) f->open = 0;
+    if ((f->open & ~moi_suggest_known) || !(desc->seconds >= 0)) return MO_E_INVALID;
+    for (unsigned i = 0; i < 5; i++)
+        if (f->open & bits[i]) f->sets |= 1u << i;
+    mo_status status = mo_training_check(&f->t);
+    f->t.log = NULL; /* that a trial cannot be is no news */
+    f->given = desc->training.params;
+    if (status != MO_OK || f->given) return status;
+    mo_params_init(&f->params, desc->training.allocator);
+    status = mo_training_add_params(&f->t, &f->params);
+    f->given = &f->params;
+    if (status != MO_OK) mo_params_free(&f->params);
+    return status;
+}
+
+static void moi_suggest_end(moi_suggest *f) {
+    if (f->given == &f->params) mo_params_free(&f->params);
+}
+
+/* Nothing to fit: what costs next to nothing. */
+static void moi_suggest_cheap(moi_suggest *f) {
+    mo_strategy s = f->desc->training.strategy;
+    if (f->open & MO_STRATEGY_OPEN_CHECKPOINT) s.checkpoint = MO_STRATEGY_LIGHT;
+    if (f->open & MO_STRATEGY_OPEN_LOSS) s.loss_rows = 256;
+    s.accum = moi_max(s.accum, 1);
+    moi_suggest_look(f, &s);
+}
+
+static void moi_suggest_run(moi_suggest *f) {
+    if (f->desc->budget == 0) {
+        moi_suggest_cheap(f);
+        return;
+    }
+    moi_suggest_sweep(f);
+    if (f->has_best || !(f->open & MO_STRATEGY_OPEN_CHECKPOINT)) return;
+    f->rest = 1;
+    moi_suggest_sweep(f);
+}
+
+static mo_status moi_suggest_finish(moi_suggest *f) {
+    mo_suggest_result *r = &f->found;
+    if (f->status == MO_OK && r->least.bytes == 0) f->status = MO_E_NO_SPACE;
+    if (f->status != MO_OK) return f->status;
+    r->fits = f->has_best;
+    if (!r->fits) {
+        r->best = r->least;
+        r->missing_bytes = r->least.bytes - f->budget;
+    }
+    r->in_time = moi_suggest_in_time(f, &r->best);
+    if (f->desc->explain) moi_suggest_explain(f);
+    return f->status;
+}
+
+mo_status mo_suggest(const mo_suggest_desc *desc, mo_suggest_result *result) {
+    moi_suggest f;
+    if (!desc || !result) return MO_E_INVALID;
+    mo_status status = moi_suggest_begin(&f, desc);
+    if (status != MO_OK) return status;
+    moi_suggest_run(&f);
+    status = moi_suggest_finish(&f);
+    if (status == MO_OK) *result = f.found;
+    moi_suggest_end(&f);
+    return status;
+}
+
+mo_status mo_suggest_each(const mo_suggest_desc *desc,
+    int (*visit)(void *self, const mo_suggest_trial *trial), void *self) {
+    moi_suggest f;
+    if (!desc || !visit) return MO_E_INVALID;
+    mo_status status = moi_suggest_begin(&f, desc);
+    if (status != MO_OK) return status;
+    f.visit = visit;
+    f.self = self;
+    moi_suggest_sweep(&f);
+    moi_suggest_end(&f);
+    return f.status;
+}
+
+/* ---- fit ------------------------------------------------------------------------------------ */
+
+typedef struct moi_suggest_size {
+    mo_suggest_desc desc;
+    mo_suggest_what what;
+    size_t unit; /* sizes are multiples of it */
+    int grows;   /* positions are as many as tokens in a sequence */
+} moi_suggest_size;
+
+/* The run with so many units. */
+static mo_suggest_desc moi_suggest_sized(const moi_suggest_size *z, size_t n) {
+    mo_suggest_desc d = z->desc;
+    d.training.params = NULL; /* of other positions, maybe */
+    if (z->what == MO_SUGGEST_BATCH) d.training.batch = n * z->unit;
+    else d.training.seq = n;
+    if (z->what == MO_SUGGEST_SEQ && z->grows) d.training.model.positions = n;
+    return d;
+}
+
+/* The most sparing values first; only where they do not fit the rest is looked at. */
+static mo_status moi_suggest_can(const moi_suggest_size *z, size_t n, int *can) {
+    const mo_suggest_desc d = moi_suggest_sized(z, n);
+    moi_suggest f;
+    mo_status status = moi_suggest_begin(&f, &d);
+    if (status != MO_OK) return status;
+    mo_strategy s = moi_suggest_start(&f);
+    f.quick = 1;
+    if (f.open & MO_STRATEGY_OPEN_CHECKPOINT) s.checkpoint = MO_STRATEGY_OPTIMAL;
+    if (f.open & MO_STRATEGY_OPEN_ACCUM) s.accum = d.training.batch;
+    if (f.open & MO_STRATEGY_OPEN_OPTIM) s.optim = MO_OPTIM_8BIT;
+    if (f.open & MO_STRATEGY_OPEN_LOSS) s.loss_rows = 16;
+    moi_suggest_look(&f, &s);
+    if (!f.has_best) moi_suggest_run(&f);
+    status = f.status;
+    if (status == MO_OK) *can = f.has_best;
+    moi_suggest_end(&f);
+    return status;
+}
+
+/* The largest of low .. high units that fits, low doing so and high not. */
+static mo_status moi_suggest_between(const moi_suggest_size *z, size_t *low, size_t high) {
+    while (high - *low > 1) {
+        const size_t middle = *low + (high - *low) / 2;
+        int can = 0;
+        mo_status status = moi_suggest_can(z, middle, &can);
+        if (status != MO_OK) return status;
+        if (can) *low = middle;
+        else high = middle;
+    }
+    return MO_OK;
+}
+
+static mo_status moi_suggest_largest(const moi_suggest_size *z, size_t most, size_t *n) {
+    size_t low = 0, high = 1;
+    for (;;) {
+        int can = 0;
+        mo_status status = moi_suggest_can(z, high, &can);
+        if (status != MO_OK) return status;
+        if (!can) break;
+        low = high;
+        if (low == most) break;
+        high = low > most / 2 ? most : 2 * low;
+    }
+    *n = low;
+    return low == most ? MO_OK : moi_suggest_between(z, n, high);
+}
+
+static mo_status moi_suggest_at(const moi_suggest_size *z, size_t n, mo_suggest_result *r) {
+    const mo_suggest_desc d = moi_suggest_sized(z, n);
+    return mo_suggest(&d, r);
+}
+
+mo_status mo_suggest_fit(
+    const mo_suggest_desc *desc, mo_suggest_what what, size_t most, mo_suggest_fit_result *result) {
+    moi_suggest_size z;
+    mo_suggest_fit_result made;
+    size_t n = 0;
+    if (!desc || !result || desc->budget == 0 || what < MO_SUGGEST_BATCH || what > MO_SUGGEST_SEQ)
+        return MO_E_INVALID;
+    memset(&z, 0, sizeof z);
+    memset(&made, 0, sizeof made);
+    z.desc = *desc;
+    z.what = what;
+    z.unit = what == MO_SUGGEST_BATCH ? moi_max(desc->training.strategy.accum, 1) : 1;
+    z.grows = desc->training.model.positions == desc->training.seq;
+    if (most == 0) most = 65536;
+    if (what == MO_SUGGEST_SEQ && !z.grows && desc->training.model.arch == MO_MODEL_GPT2)
+        most = moi_min(most, desc->training.model.positions);
+    if (most < z.unit) return MO_E_INVALID;
+    if (z.desc.open == 0) z.desc.open = (unsigned)MO_STRATEGY_OPEN_ALL;
+    if (what == MO_SUGGEST_BATCH) z.desc.open &= ~(unsigned)MO_STRATEGY_OPEN_ACCUM;
+    z.desc.closed |= z.desc.open == 0;
+    mo_status status = moi_suggest_largest(&z, most / z.unit, &n);
+    if (status == MO_OK) status = moi_suggest_at(&z, moi_max(n, 1), &made.at);
+    z.desc.explain = 0;
+    if (status == MO_OK && n > 0 && n < most / z.unit)
+        status = moi_suggest_at(&z, n + 1, &made.next);
+    if (status != MO_OK) return status;
+    made.n = n * z.unit;
+    *result = made;
+    return MO_OK;
 }
 /* mo_recover.c - see mo_recover.h. */
 

@@ -172,6 +172,10 @@
 #include "mo_training_chain.c"
 #include "mo_training_plan.c"
 #include "mo_estimate.c"
+#include "mo_machine.c"
+#include "mo_machine_costs.c"
+#include "mo_pareto.c"
+#include "mo_suggest.c"
 #include "mo_recover.c"
 
 #if defined(__clang__)

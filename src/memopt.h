@@ -75,6 +75,10 @@
  *   strategy     what a training run trades for memory, as a value and as a line of text
  *   training     the plan of a training run by a strategy: bytes, places and seconds
  *   estimate     the same line by line with formulas, without running it
+ *   machine      what the machine does in a second, measured in one
+ *   machine_costs  what the stages of a training run cost there
+ *   pareto       which configurations are worth having: none is better in both time and memory
+ *   suggest      the fastest strategy within a budget, and why; the largest batch or sequence
  *   recover      when memory runs out: the next cheaper config, and the same step again
  *
  * It is not a tensor library and has no automatic differentiation: it works on the arrays that a
@@ -232,6 +236,10 @@ extern "C" {
 #include "mo_strategy.h"
 #include "mo_training.h"
 #include "mo_estimate.h"
+#include "mo_machine.h"
+#include "mo_machine_costs.h"
+#include "mo_pareto.h"
+#include "mo_suggest.h"
 #include "mo_recover.h"
 
 #ifdef __cplusplus

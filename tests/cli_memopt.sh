@@ -676,6 +676,154 @@ test_place_refuses_what_makes_no_sense() {
     refuses 2 'short.safetensors' place short.safetensors --max-memory 0
 }
 
+# ---- training ----------------------------------------------------------------------------------
+
+# A run as small as a test can be.
+run=(--layers 2 --channels 64 --heads 2 --seq 64 --batch 4 --threads 1)
+number() { grep -o "\"$2\":[0-9.]*" "$1" | head -n 1 | cut -d: -f2; }
+
+# random_pairs N - flags of a model, a share of what it needs in percent, what is open beside.
+random_pairs() {
+    awk -v n="$1" 'BEGIN {
+        srand(11)
+        split("release release,act precision,4bit lora", more, " ")
+        for (i = 0; i < n; i++) {
+            heads = 1 + int(3 * rand())
+            printf "--layers %d --heads %d --channels %d --seq %d --batch %d", \
+                1 + int(3 * rand()), heads, heads * 8 * (1 + int(3 * rand())), \
+                8 * (1 + int(5 * rand())), 1 + int(6 * rand())
+            if (rand() < 0.5) printf " --arch llama"
+            if (i % 2) printf " --open %s", more[1 + int(4 * rand())]
+            print "|" 20 + int(80 * rand())
+        }
+    }'
+}
+
+# Runs the command line that it prints, with the sibling of the program; or sees the refusal's
+# number refused there too.
+test_what_suggest_prints_trains_within_the_budget() {
+    local flags share budget fit=0 cannot=0 line least
+    local train=${program%/*}/train_gpt
+    [ -x "$train" ] || skip "no train_gpt beside memopt"
+    cat "$self" > text.txt
+    while IFS='|' read -r flags share; do
+        # shellcheck disable=SC2086
+        ends 0 suggest $flags --threads 1 --strategy none --json
+        budget=$(($(number out bytes) * share / 100))
+        # shellcheck disable=SC2086
+        if "$program" suggest $flags --threads 1 --budget $budget --text text.txt --steps 2 \
+            > out 2> err; then
+            line=$(tail -n 1 out)
+            eval "\"\$train\" ${line#train_gpt} --json" > run.json 2> run.err ||
+                say "$line: $(cat run.err)"
+            [ "$(number run.json plan_bytes)" = "$(number run.json peak_bytes)" ]
+            [ "$(number run.json peak_bytes)" -le $budget ] || say "$line: $(cat run.json)"
+            fit=$((fit + 1))
+        else
+            grep -q '^memopt suggest: does not fit: ' err || say "$flags: $(cat err)"
+            cannot=$((cannot + 1))
+            case $flags in *--open*) continue ;; esac
+            least=$(sed -n 's/.*budget that works is \([0-9]*\),.*/\1/p' err)
+            # shellcheck disable=SC2086
+            "$train" --text text.txt $flags --threads 1 --steps 1 --budget $((least - 1)) \
+                > run.out 2> run.err && say "$flags: $least is not the smallest"
+            grep -q "($least bytes)" run.err || say "$flags: $least: $(cat run.err)"
+        fi
+    done < <(random_pairs 20)
+    echo "$fit fit, $cannot do not"
+    [ $fit -ge 8 ] && [ $cannot -ge 2 ]
+}
+
+test_suggest_tells_what_each_part_saves() {
+    ends 0 suggest "${run[@]}" --strategy none
+    grep -q '^plain ' out
+    ends 0 suggest "${run[@]}" --budget 2200K
+    grep -q '^gpt2: 2 layers of 64 channels' out
+    grep -q -- '-[0-9.]* KiB' out
+    grep -q ' of 2252800 bytes' out
+    tail -n 1 out | grep -q '^train_gpt --text FILE --layers 2 .* --budget 2252800$'
+    ends 0 suggest "${run[@]}" --budget 2200K --text "it's.txt"
+    tail -n 1 out | grep -qF "train_gpt --text 'it'\\''s.txt' --layers 2"
+    ends 0 suggest "${run[@]}" --budget 2200K --arch llama --kv-heads 1 --json
+    [ "$(number out budget_bytes)" = 2252800 ]
+    ! have python3 || python3 -m json.tool out > /dev/null
+    grep -q '"fits":true,"in_time":true' out
+}
+
+test_suggest_starts_from_a_file_too() {
+    local data line train=${program%/*}/train_gpt
+    data=$(dirname "$self")/data/gpt_tiny
+    [ -x "$train" ] || skip "no train_gpt beside memopt"
+    ends 0 suggest --config "$data.safetensors" --heads 4 --tokens "$data.tokens.bin" --batch 3 \
+        --threads 1 --steps 2 --budget 2M
+    line=$(tail -n 1 out)
+    case $line in *" --init $data.safetensors --heads 4 --seq "*) ;; *) say "$line" ;; esac
+    eval "\"\$train\" ${line#train_gpt} --json" > run.json
+    [ "$(number run.json peak_bytes)" -le 2097152 ]
+    ends 0 suggest "${run[@]}" --hidden 100 --budget 1G
+    grep -q '^(no command line: train_gpt has no flag for --hidden)$' out
+    ends 0 suggest "${run[@]}" --untied --budget 1G --json
+    grep -q '"command":null' out
+}
+
+test_suggest_changes_what_is_open_alone() {
+    ends 0 suggest "${run[@]}" --budget 1G --strategy auto,optim=bf16,checkpoint=block
+    tail -n 1 out | grep -q 'checkpoint=block,accum=1,optim=bf16,loss=full'
+    ends 1 suggest "${run[@]}" --budget 1K --strategy auto,optim=bf16,accum=2
+    grep -q 'does not fit: .* are missing; the smallest budget .*accum=2,optim=bf16' err
+    ends 1 suggest "${run[@]}" --budget 1G --seconds 1e-9
+    grep -q 'too slow: the fastest that fits takes' err
+}
+
+test_fit_finds_the_largest_of_what_suggest_allows() {
+    local largest
+    ends 0 fit --layers 2 --channels 64 --heads 2 --seq 64 --threads 1 --budget 2M --json
+    largest=$(number out batch)
+    ends 0 suggest "${run[@]}" --batch "$largest" --budget 2M --strategy auto,accum=1
+    ends 1 suggest "${run[@]}" --batch $((largest + 1)) --budget 2M --strategy auto,accum=1
+    ends 0 fit --largest seq --layers 2 --channels 64 --heads 2 --batch 2 --threads 1 \
+        --budget 4M --strategy checkpoint=light
+    largest=$(sed -n 's/^largest seq: \([0-9]*\),.*/\1/p' out)
+    ends 0 suggest "${run[@]}" --seq "$largest" --batch 2 --budget 4M --strategy checkpoint=light
+    ends 1 suggest "${run[@]}" --seq $((largest + 1)) --batch 2 --budget 4M \
+        --strategy checkpoint=light
+    ends 1 fit --layers 2 --channels 64 --heads 2 --seq 64 --budget 1K
+    grep -q '^memopt fit: does not fit: ' err
+}
+
+test_pareto_writes_the_frontier_as_table_and_picture() {
+    local strategy=auto,optim=f32,loss=full,accum=1
+    ends 0 pareto "${run[@]}" --strategy $strategy --budget 3M --csv p.csv --svg p.svg
+    grep -q ' on the frontier$' out
+    head -n 1 p.csv | grep -q '^index,bytes,seconds,frontier,fits,name$'
+    awk -F, 'NR > 1 && $4 { if (n && ($2 >= bytes || $3 <= seconds)) exit 1
+        n++; bytes = $2; seconds = $3 } END { exit n < 2 }' p.csv
+    awk -F, 'NR > 1 && $5 != ($2 <= 3145728) { exit 1 }' p.csv
+    ! have xmllint || xmllint --noout p.svg
+    grep -q 'class="budget"' p.svg
+    ends 0 pareto "${run[@]}" --strategy $strategy --json --all
+    [ "$(grep -o '"strategy"' out | wc -l)" = "$(number out trials)" ]
+    ! have python3 || python3 -m json.tool out > /dev/null
+    ends 1 pareto "${run[@]}" --strategy $strategy --budget 1K
+    grep -q '^memopt pareto: does not fit: the smallest of' err
+}
+
+test_what_makes_no_sense_of_a_training_is_refused() {
+    refuses 2 '--devices: training runs on one device; memopt place spreads' suggest \
+        --devices 0=1G,1=1G
+    refuses 2 "--batch: '0' is not a whole number from 1" suggest --batch 0
+    refuses 2 "--arch: unknown 'bert'" suggest --arch bert
+    refuses 2 '--kv-heads: needs --arch llama' fit --kv-heads 2 --budget 1G
+    refuses 2 'model: heads of 5 do not divide channels of 384' pareto --heads 5
+    refuses 2 "--open: 'all' is none of release, act" suggest --open act,all
+    refuses 2 'give either --text or --tokens' suggest --text a --tokens b
+    refuses 2 'give either --seconds or --tokens-per-s' suggest --seconds 1 --tokens-per-s 1
+    refuses 2 '--budget missing' fit
+    refuses 2 "--largest: 'layers' is neither batch nor seq" fit --budget 1G --largest layers
+    refuses 2 '--batch: it is what is looked for' fit --budget 1G --batch 2
+    refuses 2 '1 files, not 0' pareto x
+}
+
 # ------------------------------------------------------------------------------------------------
 
 run_facts

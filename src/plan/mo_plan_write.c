@@ -82,12 +82,18 @@ mo_status mo_plan_write_text(const mo_plan *plan, const mo_writer *writer) {
 /* ---- JSON ---------------------------------------------------------------------------------- */
 
 /* A number as JSON wants it: the locale may have another decimal point. */
-static void moi_plan_json_number(moi_track_out *out, const char *key, double value) {
-    char text[32];
-    snprintf(text, sizeof text, "%.17g", value);
-    for (char *c = text; *c; c++)
+/* With a point, whatever the locale says. */
+static moi_track_text moi_plan_number(double value) {
+    moi_track_text out;
+    snprintf(out.text, sizeof out.text, "%.17g", value);
+    for (char *c = out.text; *c; c++)
         if (!strchr("+-0123456789e", *c)) *c = '.';
-    moi_track_print(out, ",\"%s\":%s", key, value - value == 0 ? text : "null");
+    return out;
+}
+
+static void moi_plan_json_number(moi_track_out *out, const char *key, double value) {
+    moi_track_print(
+        out, ",\"%s\":%s", key, value - value == 0 ? moi_plan_number(value).text : "null");
 }
 
 static void moi_plan_json_name(moi_track_out *out, const char *name) {

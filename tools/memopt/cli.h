@@ -17,7 +17,7 @@ typedef struct command {
 
 extern const command estimate_command, plan_command, remat_command, place_command, inspect_command,
     verify_command, convert_command, quantize_command, diff_command, merge_lora_command,
-    split_command, merge_command;
+    split_command, merge_command, suggest_command, fit_command, pareto_command;
 
 // One line on stderr, with the command in front, then exit. EXIT_NO: the answer is no, or the
 // machine does not allow it; EXIT_USAGE: a bad command line or bad input.
@@ -35,6 +35,7 @@ extern const mo_log cli_log; // to stderr, with the command in front
 typedef enum flag_kind {
     FLAG_SWITCH, // bool
     FLAG_TEXT,   // const char *
+    FLAG_COUNT,  // size_t, 1 or more
     FLAG_BYTES,  // size_t: 300, 300K, 1.5G
     FLAG_SHARE,  // share: as FLAG_BYTES, or 40%
     FLAG_REAL,   // double, more than 0

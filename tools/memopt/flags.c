@@ -9,6 +9,15 @@
 
 static size_t parse_bytes(const char *text) { return (size_t)mo_parse_bytes(text, strlen(text)); }
 
+static void set_count(const flag *f, const char *text) {
+    char *end;
+    errno = 0;
+    const unsigned long long x = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)*text) || *end || errno == ERANGE || x == 0 || x > 1u << 30)
+        fail(EXIT_USAGE, "%s: '%s' is not a whole number from 1 to %u", f->name, text, 1u << 30);
+    *(size_t *)f->value = x;
+}
+
 static void set_share(const flag *f, const char *text) {
     share *s = f->value;
     char *end;
@@ -63,6 +72,7 @@ void flag_set(const flag *f, const char *text) {
         if (!*text) fail(EXIT_USAGE, "%s: value missing", f->name);
         *(const char **)f->value = text;
         break;
+    case FLAG_COUNT: set_count(f, text); break;
     case FLAG_BYTES:
         if (!(*(size_t *)f->value = parse_bytes(text)))
             fail(EXIT_USAGE, "%s: '%s' is not a size such as 4096, 300M or 2G", f->name, text);

@@ -6,6 +6,7 @@
 // flags.c  command line   output.c     files      plan.c, remat.c, place.c   the commands
 // model_file.c    files of tensors, read and written; safetensors_file.c, gguf_file.c, llmc.c   of
 // these formats
+// training.c      runs of train_gpt           suggest.c, fit.c, pareto.c   what they need
 // elements.c      numbers of any type                 names.c  patterns, renaming
 // json.c          small files of settings             sha256.c
 // inspect.c, verify.c, convert.c, quantize.c, diff.c, merge_lora.c, split.c, merge.c   the
@@ -20,7 +21,8 @@
 
 static const command *const commands[] = {&estimate_command, &plan_command, &remat_command,
     &place_command, &inspect_command, &verify_command, &convert_command, &quantize_command,
-    &diff_command, &merge_lora_command, &split_command, &merge_command};
+    &diff_command, &merge_lora_command, &split_command, &merge_command, &suggest_command,
+    &fit_command, &pareto_command};
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static const char *running = ""; // " plan"
