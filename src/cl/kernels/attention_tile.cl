@@ -24,6 +24,7 @@
 #define MO_PITCH (MO_PIECE + 1) /* of their rows: away from the same bank */
 #define MO_BUFFER 1664
 #define MO_DEEP (MO_BUFFER / MO_HEAD) /* rows of the other side that a sum takes at once */
+#define MO_SOME (MO_NC < 16 ? MO_NC : 16) /* elements of a row that an item adds at once */
 
 /* x[0..rows-1][0..columns-1] to local memory, zeros behind what is there. */
 MO_INLINE void mo_attention_copy(__global const float *x, ulong stride, uint rows, uint columns,
@@ -73,15 +74,17 @@ MO_INLINE void mo_attention_accumulate(__local const float *weights, __global co
         barrier(CLK_LOCAL_MEM_FENCE);
         mo_attention_copy(y + begin * stride, stride, deep, n, deep, MO_HEAD, MO_HEAD, buffer);
         barrier(CLK_LOCAL_MEM_FENCE);
-        for (uint k = 0; k < deep; k++) {
-            float w[MO_MR];
-            MO_UNROLL for (uint i = 0; i < MO_MR; i++)
-                w[i] = weights[(tr * MO_MR + i) * (MO_OTHER + 1) + begin + k];
-            MO_UNROLL for (uint j = 0; j < MO_NC; j++) {
-                const float b = buffer[k * MO_HEAD + tc + j * MO_TC];
-                MO_UNROLL for (uint i = 0; i < MO_MR; i++) sum[i][j] = mo_mad(w[i], b, sum[i][j]);
+        MO_UNROLL for (uint first = 0; first < MO_NC; first += MO_SOME)
+            for (uint k = 0; k < deep; k++) {
+                float w[MO_MR];
+                MO_UNROLL for (uint i = 0; i < MO_MR; i++)
+                    w[i] = weights[(tr * MO_MR + i) * (MO_OTHER + 1) + begin + k];
+                MO_UNROLL for (uint j = first; j < first + MO_SOME; j++) {
+                    const float b = buffer[k * MO_HEAD + tc + j * MO_TC];
+                    MO_UNROLL for (uint i = 0; i < MO_MR; i++)
+                        sum[i][j] = mo_mad(w[i], b, sum[i][j]);
+                }
             }
-        }
     }
 }
 

@@ -133,8 +133,10 @@ MO_KERNEL void mo_cl_low_multiply(__global const float *restrict grad, ulong gra
         for (uint i = 0; i < count; i++)
             for (uint j = 0; j < MO_WIDE; j++) sum[i][j] += g[i * out_step] * line[j];
     }
-    for (uint i = 0; i < count; i++)
-        for (uint j = 0; j < width; j++) to[to_off + (a + i) * to_ld + j] = sum[i][j] * scale;
+    /* counts that are known, so that sums stay in registers */
+    for (uint i = 0; i < MO_SIDE; i++)
+        for (uint j = 0; j < MO_WIDE; j++)
+            if (i < count && j < width) to[to_off + (a + i) * to_ld + j] = sum[i][j] * scale;
 }
 
 /* Gram and Schmidt, the modified way: an item has columns of its own.
