@@ -13516,9 +13516,9 @@ mo_status mo_chart_write_waterfall(
 /* ---- pareto -------------------------------------------------------------------------------- */
 
 /* A name, or the beginning of a long one. */
-static moi_track_text moi_chart_name(const mo_chart_point *point) {
+static moi_track_text moi_chart_name(const char *name) {
     moi_track_text out;
-    const char *name = point->name ? point->name : "(unnamed)";
+    if (!name) name = "(unnamed)";
     if (strlen(name) < sizeof out.text) snprintf(out.text, sizeof out.text, "%s", name);
     else snprintf(out.text, sizeof out.text, "%.60s...", name);
     return out;
@@ -13587,7 +13587,7 @@ static void moi_pareto_summarize(moi_pareto *p) {
     }
     double ns = moi_svg_time_unit(1e9 * best->time_s, &unit);
     snprintf(end, size, "; fastest%s: %s, %s %s, %s", budget ? " within the budget" : "",
-        moi_chart_name(best).text, moi_svg_number(1e9 * best->time_s / ns).text, unit,
+        moi_chart_name(best->name).text, moi_svg_number(1e9 * best->time_s / ns).text, unit,
         moi_track_bytes(best->bytes).text);
 }
 
@@ -13620,7 +13620,7 @@ static void moi_pareto_dot(moi_pareto *p, const mo_chart_point *point) {
 static void moi_pareto_names(moi_pareto *p) {
     double free_x = 0, free_y = 0;
     for (const mo_chart_point *at = moi_pareto_next(p, NULL); at; at = moi_pareto_next(p, at)) {
-        moi_track_text name = moi_chart_name(at);
+        moi_track_text name = moi_chart_name(at->name);
         double x = moi_pareto_x(p, at) + 8, y = moi_pareto_y(p, at) - 8;
         double width = 6.6 * (double)strlen(name.text);
         if (x + width > p->chart.plot.right) x = p->chart.plot.right - width;
@@ -56940,7 +56940,7 @@ static void moi_pareto_chart(
     const mo_pareto_view *view, mo_chart_point *to, moi_track_text *names) {
     char text[32];
     for (size_t i = 0; i < view->n; i++) {
-        names[i] = moi_track_label(moi_pareto_name(view, i, text, sizeof text), 0);
+        names[i] = moi_chart_name(moi_pareto_name(view, i, text, sizeof text));
         to[i].name = names[i].text;
         to[i].time_s = view->points[i].seconds;
         to[i].bytes = view->points[i].bytes;

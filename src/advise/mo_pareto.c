@@ -93,7 +93,7 @@ static void moi_pareto_chart(
     const mo_pareto_view *view, mo_chart_point *to, moi_track_text *names) {
     char text[32];
     for (size_t i = 0; i < view->n; i++) {
-        names[i] = moi_track_label(moi_pareto_name(view, i, text, sizeof text), 0);
+        names[i] = moi_chart_name(moi_pareto_name(view, i, text, sizeof text));
         to[i].name = names[i].text;
         to[i].time_s = view->points[i].seconds;
         to[i].bytes = view->points[i].bytes;
