@@ -457,9 +457,19 @@ static void moi_suggest_run(moi_suggest *f) {
     moi_suggest_sweep(f);
 }
 
+/* Nothing can be planned: the strategy that was given once more, now with the caller's log. */
+static mo_status moi_suggest_say_why(const moi_suggest *f) {
+    mo_training t = f->desc->training;
+    mo_plan *plan = NULL;
+    t.params = f->given;
+    const mo_status status = mo_training_plan(&plan, &t, f->desc->budget, NULL);
+    mo_plan_destroy(plan);
+    return status == MO_OK ? MO_E_NO_SPACE : status;
+}
+
 static mo_status moi_suggest_finish(moi_suggest *f) {
     mo_suggest_result *r = &f->found;
-    if (f->status == MO_OK && r->least.bytes == 0) f->status = MO_E_NO_SPACE;
+    if (f->status == MO_OK && r->least.bytes == 0) f->status = moi_suggest_say_why(f);
     if (f->status != MO_OK) return f->status;
     r->fits = f->has_best;
     if (!r->fits) {
