@@ -56965,7 +56965,7 @@ mo_status mo_pareto_write_svg(const mo_pareto_view *view, const mo_chart_desc *d
     moi_free_array(allocator, names, view->n, sizeof *names);
     return status;
 }
-/* mo_suggest.c - see mo_suggest.h. */
+/* mo_suggest_search.c - every strategy that is open, see mo_suggest.h. */
 
 /* What comes one after the other: a set of them is a number, and sets whose last one is earlier are
  * smaller numbers. */
@@ -57246,8 +57246,7 @@ static void moi_suggest_sweep(moi_suggest *f) {
         if (f->has_best && best == MOI_SUGGEST_SETS) best = moi_suggest_last(f->set);
     }
 }
-
-/* ---- reasons -------------------------------------------------------------------------------- */
+/* mo_suggest_explain.c - what each part of a strategy saves, see mo_suggest.h. */
 
 /* One field of the strategy that was chosen; 0 = it is as it was. */
 typedef int moi_suggest_change(
@@ -57374,8 +57373,7 @@ static void moi_suggest_explain(moi_suggest *f) {
     }
     r->n_trials = n_trials;
 }
-
-/* ---- the search ----------------------------------------------------------------------------- */
+/* mo_suggest.c - see mo_suggest.h. */
 
 static mo_status moi_suggest_begin(moi_suggest *f, const mo_suggest_desc *desc) {
     static const unsigned bits[] = {MO_SUGGEST_OPEN_RELEASE, MO_SUGGEST_OPEN_ACT,
@@ -57472,8 +57470,7 @@ mo_status mo_suggest_each(const mo_suggest_desc *desc,
     moi_suggest_end(&f);
     return f.status;
 }
-
-/* ---- fit ------------------------------------------------------------------------------------ */
+/* mo_suggest_fit.c - the largest batch or sequence, see mo_suggest.h. */
 
 typedef struct moi_suggest_size {
     mo_suggest_desc desc;

@@ -175,7 +175,10 @@
 #include "mo_machine.c"
 #include "mo_machine_costs.c"
 #include "mo_pareto.c"
+#include "mo_suggest_search.c"
+#include "mo_suggest_explain.c"
 #include "mo_suggest.c"
+#include "mo_suggest_fit.c"
 #include "mo_recover.c"
 
 #if defined(__clang__)
