@@ -3,7 +3,7 @@
 # Sets self, program and dir, a temporary folder that is the current one. run_facts runs the
 # functions test_* of the script in their order, each in a folder of its own; prints one line for
 # each and ends like cmocka. A function fails with its first failing command and skips with status
-# 77. ONLY=words runs the facts whose name holds one of them.
+# 77. ONLY=words runs the facts whose name holds one of them, SKIP=words leaves such facts out.
 # shellcheck shell=bash
 set -u
 export LC_ALL=C
@@ -24,6 +24,7 @@ have() { command -v "$1" > /dev/null 2>&1; }
 
 chosen() {
     local word
+    for word in ${SKIP:-}; do case $1 in *"$word"*) return 1 ;; esac; done
     [ -n "${ONLY:-}" ] || return 0
     for word in $ONLY; do case $1 in *"$word"*) return 0 ;; esac; done
     return 1

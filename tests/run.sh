@@ -144,15 +144,20 @@ start_examples() {
     done
 }
 
-# What the programs promise on their command lines.
+# What the programs promise on their command lines. Tables of many runs do not repeat with
+# sanitizers.
 start_programs() {
+    local tables='without_running ten_budgets prints_trains fit_finds smallest_budget'
+    [ -z "${SLOW_TESTS:-}" ] || tables=
     start cmocka cli/train_gpt tests/cli_train_gpt.sh build/train_gpt
-    start cmocka cli/train_gpt@asan tests/cli_train_gpt.sh build/test/src-asan/train_gpt
+    start cmocka cli/train_gpt@asan env SKIP="$tables" \
+        tests/cli_train_gpt.sh build/test/src-asan/train_gpt
     start cmocka cli/kill tests/cli_kill.sh build/train_gpt
     start cmocka cli/kill@asan env ONLY='disk saves take settings save_every bad' \
         tests/cli_kill.sh build/test/src-asan/train_gpt
     start cmocka cli/memopt tests/cli_memopt.sh build/memopt
-    start cmocka cli/memopt@asan tests/cli_memopt.sh build/test/src-asan/memopt
+    start cmocka cli/memopt@asan env SKIP="$tables" \
+        tests/cli_memopt.sh build/test/src-asan/memopt
     start cmocka cli/memopt_estimate tests/cli_memopt_estimate.sh build/memopt
     start cmocka cli/memopt_estimate@asan tests/cli_memopt_estimate.sh build/test/src-asan/memopt
     start cmocka cli/memopt_files tests/cli_memopt_files.sh build/memopt
