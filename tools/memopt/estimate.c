@@ -109,8 +109,8 @@ static int run(const command *self, int argc, const char *const *argv) {
         {"--json", FLAG_SWITCH, &json},
         {"--explain", FLAG_SWITCH, &explain},
         {"--strategy", FLAG_TEXT, &of_run.strategy},
-        {"--accum", FLAG_BYTES, &of_run.accum},
-        {"--threads", FLAG_BYTES, &of_run.threads},
+        {"--accum", FLAG_COUNT, &of_run.accum},
+        {"--threads", FLAG_COUNT, &of_run.threads},
         {"--budget", FLAG_BYTES, &of_run.budget},
     };
     model_flags_list(&sizes, flags + N_OWN);
