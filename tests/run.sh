@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh - builds and runs every test in every variant, then the examples and the gates; prints one
-# line for each and ends with "N passed, N failed". `make test` calls it and sets:
+# line for each, what the failed ones said, and at the end "N passed, N failed". `make test` calls
+# it and sets:
 #   MAKE, TESTS   names without test_ and .c
 #   ONLY_TESTS    not empty = no examples, no gates
 # SLOW_TESTS=1 runs what takes minutes, too: see CONTRIBUTING.md.
@@ -15,7 +16,7 @@ driver_tests="cl_faults cl_gemm cl_optim cl_page_optim cl_quant cl_attention"
 tsan_tests=${TSAN_TESTS:-base pool queue page stream loader}
 limit_s=${LIMIT_S:-300}
 jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-results=build/test/results
+results=build/test/results failures=build/test/results/failures
 passed=0 failed=0 skipped=0
 keys=()
 
@@ -209,13 +210,16 @@ report() {
     [ "$s" -gt 0 ] && printf ', %d skipped' "$s"
     echo
     if [ "$f" -gt 0 ]; then
-        grep -av '^\[ RUN  \|^\[       OK' "$file.log" | tail -n 60 | sed 's/^/    /'
+        { echo "FAILED: $key (exit status $rc)"
+          grep -av '^\[ RUN  \|^\[       OK' "$file.log" | tail -n 60 | sed 's/^/    /'; } \
+            >> "$failures"
     elif [ "$s" -gt 0 ] && [ "$kind" = exit ]; then sed 's/^/    /' "$file.log"
     fi
 }
 
 rm -rf "$results"
 mkdir -p "$results"
+: > "$failures"
 case " ${MAKEFLAGS:-}" in *" -j"*) parallel= ;; *) parallel=-j$jobs ;; esac
 goals=build-tests
 [ -n "${ONLY_TESTS:-}" ] || goals="build-tests build-cli-tests build/test/isa_agree all"
@@ -223,7 +227,7 @@ begin=$SECONDS
 # shellcheck disable=SC2086
 ${MAKE:-make} --no-print-directory -k $parallel WERROR=1 TESTS="$TESTS" \
     PLAIN_TESTS="$plain_tests" $goals ||
-    { echo "FAILED: some of it does not build"; failed=$((failed + 1)); }
+    { echo "FAILED: some of it does not build" >> "$failures"; failed=$((failed + 1)); }
 echo "built in $((SECONDS - begin)) s"
 
 # PoCL alone, where it is there and nothing else was asked for: the same device everywhere, and
@@ -241,6 +245,7 @@ start_tests
 if [ -z "${ONLY_TESTS:-}" ]; then start_examples; fi
 wait
 for key in "${keys[@]}"; do report "$key"; done
+cat "$failures"
 
 summary="$passed passed, $failed failed"
 [ "$skipped" -gt 0 ] && summary="$summary, $skipped skipped"
