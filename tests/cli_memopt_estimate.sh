@@ -162,7 +162,8 @@ test_what_is_wrong_is_named() {
     refuses 2 'go with --strategy' estimate "${run[@]}" --budget 1M
     refuses 2 "unknown 'fast'" estimate "${run[@]}" --strategy fast
     refuses 2 'accum=3 does not divide' estimate "${run[@]}" --strategy accum=3
-    refuses 2 "threads: '2K' is not a whole number" estimate "${run[@]}" --strategy none --threads 2K
+    refuses 2 "threads: '2K' is not a whole number" estimate "${run[@]}" --strategy none \
+        --threads 2K
 }
 
 run_facts
