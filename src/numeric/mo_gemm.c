@@ -4,12 +4,13 @@
 /* The scalar tile: MR x NR in plain C; compilers turn the inner loop into vectors. */
 enum { moi_gemm_mr_scalar = 4, moi_gemm_nr_scalar = 8 };
 
-static void moi_gemm_tile_scalar(
-    size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+static void moi_gemm_tile_scalar(size_t k, const float *a, size_t a_row, const float *b,
+    float alpha, float beta, float *c, size_t ldc) {
+    const size_t step = a_row == 1 ? moi_gemm_mr_scalar : 1;
     float sum[moi_gemm_mr_scalar][moi_gemm_nr_scalar] = {{0}};
-    for (; k != 0; k--, a += moi_gemm_mr_scalar, b += moi_gemm_nr_scalar)
+    for (; k != 0; k--, a += step, b += moi_gemm_nr_scalar)
         for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
-            for (size_t j = 0; j < moi_gemm_nr_scalar; j++) sum[i][j] += a[i] * b[j];
+            for (size_t j = 0; j < moi_gemm_nr_scalar; j++) sum[i][j] += a[i * a_row] * b[j];
     for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
         for (size_t j = 0; j < moi_gemm_nr_scalar; j++) {
             float *at = c + i * ldc + j;
@@ -39,8 +40,8 @@ static void moi_gemm_tile_scalar(
 
 typedef struct moi_gemm_kernel {
     size_t mr, nr;
-    void (*tile)(
-        size_t k, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc);
+    void (*tile)(size_t k, const float *a, size_t a_row, const float *b, float alpha, float beta,
+        float *c, size_t ldc);
 } moi_gemm_kernel;
 
 enum { moi_gemm_max_mr = 12, moi_gemm_max_nr = 32 };
@@ -77,32 +78,56 @@ MOI_ALWAYS_INLINE void moi_transpose4(const float *from, size_t stride, float *t
 #endif
 }
 
+/* Asks for the cache line so many numbers after p: packing waits for memory more than for anything
+ * else, and processors see no pattern in rows that are far apart. p need not be in an array. */
+MOI_ALWAYS_INLINE void moi_gemm_fetch(const float *p, size_t ahead) {
+#if MOI_X86
+    _mm_prefetch((const char *)((uintptr_t)p + ahead * sizeof *p), _MM_HINT_T0);
+#else
+    (void)p, (void)ahead;
+#endif
+}
+
+enum { moi_gemm_line = 16, moi_gemm_rows_ahead = 4, moi_gemm_depths_ahead = 12 };
+
 /* One panel whose lines are contiguous along the depth: to[d][i] = from[i * stride + d], i < n <=
  * width, zero for the rest of the width. Four depths at a time, so that what is written stays
- * near. */
+ * near. The next panel's lines are fetched meanwhile. */
 static void moi_gemm_pack_across(
     size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
     const size_t whole = n / 4 * 4;
     size_t d = 0;
-    for (; d + 4 <= depth; d += 4)
+    for (; d + 4 <= depth; d += 4) {
+        for (size_t i = 0; d % moi_gemm_line == 0 && i < width; i++)
+            moi_gemm_fetch(from, (i + width) * stride + d);
         for (size_t i = 0; i < whole; i += 4)
             moi_transpose4(from + i * stride + d, stride, to + d * width + i, width);
+    }
     for (; d < depth; d++)
         for (size_t i = 0; i < whole; i++) to[d * width + i] = from[i * stride + d];
     for (size_t i = whole; i < width; i++)
         for (d = 0; d < depth; d++) to[d * width + i] = i < n ? from[i * stride + d] : 0.0f;
 }
 
-/* One panel whose lines are contiguous along the width: to[d][i] = from[d * stride + i]. */
+MOI_ALWAYS_INLINE void moi_gemm_copy_along(
+    size_t depth, size_t width, const float *from, size_t stride, float *to) {
+    for (size_t d = 0; d < depth; d++, from += stride, to += width) {
+        moi_gemm_fetch(from, moi_gemm_depths_ahead * stride);
+        memcpy(to, from, width * sizeof *to);
+    }
+}
+
+/* One panel whose lines are contiguous along the width: to[d][i] = from[d * stride + i]. The widths
+ * of whole panels are constants, for the compiler. */
 static void moi_gemm_pack_along(
     size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
-    for (size_t d = 0; d < depth; d++, from += stride, to += width) {
-        if (n == width) {
-            for (size_t i = 0; i < width; i++) to[i] = from[i];
-        } else {
+    if (n == 6 && width == 6) moi_gemm_copy_along(depth, 6, from, stride, to);
+    else if (n == 12 && width == 12) moi_gemm_copy_along(depth, 12, from, stride, to);
+    else if (n == 16 && width == 16) moi_gemm_copy_along(depth, 16, from, stride, to);
+    else if (n == 32 && width == 32) moi_gemm_copy_along(depth, 32, from, stride, to);
+    else
+        for (size_t d = 0; d < depth; d++, from += stride, to += width)
             for (size_t i = 0; i < width; i++) to[i] = i < n ? from[i] : 0.0f;
-        }
-    }
 }
 
 /* Floats of a block of lines x depth into panels of width lines. line is the stride from line to
@@ -196,6 +221,20 @@ static void moi_gemm_pack(size_t lines, size_t depth, size_t width, const moi_ge
     else moi_gemm_read_along(lines, depth, width, view, first, along, to);
 }
 
+/* Lines of A that are contiguous along the depth stay so: to[i][d], with lines of zeros up to a
+ * whole tile. */
+static void moi_gemm_copy(size_t lines, size_t depth, size_t width, const moi_gemm_view *view,
+    size_t first, size_t line, float *to) {
+    const int floats = view->from.type == MO_GEMM_F32;
+    for (size_t i = 0; i < lines; i++, to += depth) {
+        for (size_t d = 0; floats && d < depth; d += moi_gemm_line)
+            moi_gemm_fetch(
+                (const float *)view->from.data + d, first + (i + moi_gemm_rows_ahead) * line);
+        moi_gemm_read(view, first + i * line, depth, to);
+    }
+    if (lines % width != 0) memset(to, 0, (width - lines % width) * depth * sizeof *to);
+}
+
 /* ---- the serial product -------------------------------------------------------------------- */
 
 static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
@@ -206,30 +245,30 @@ static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
 
 /* A tile that reaches over the edge of C goes through a buffer. */
 static void moi_gemm_edge(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc) {
     MOI_ALIGNED(64) float tile[moi_gemm_max_mr * moi_gemm_max_nr];
     if (beta != 0.0f)
         for (size_t i = 0; i < kernel->mr * kernel->nr; i++) {
             size_t row = i / kernel->nr, column = i % kernel->nr;
             tile[i] = row < m && column < n ? c[row * ldc + column] : 0.0f;
         }
-    kernel->tile(k, a, b, alpha, beta, tile, kernel->nr);
+    kernel->tile(k, a, a_row, b, alpha, beta, tile, kernel->nr);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kernel->nr + j];
 }
 
 /* One packed block of A times one packed block of B. */
 static void moi_gemm_block(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc) {
     for (size_t j = 0; j < n; j += kernel->nr)
         for (size_t i = 0; i < m; i += kernel->mr) {
             const float *at = a + i * k, *bt = b + j * k;
             float *ct = c + i * ldc + j;
             if (m - i >= kernel->mr && n - j >= kernel->nr)
-                kernel->tile(k, at, bt, alpha, beta, ct, ldc);
+                kernel->tile(k, at, a_row, bt, alpha, beta, ct, ldc);
             else
                 moi_gemm_edge(kernel, moi_min(kernel->mr, m - i), moi_min(kernel->nr, n - j), k, at,
-                    bt, alpha, beta, ct, ldc);
+                    a_row, bt, alpha, beta, ct, ldc);
         }
 }
 
@@ -269,10 +308,12 @@ static void moi_gemm_views(size_t m, size_t n, size_t k, float alpha, const moi_
                 b->column, b->row, packed_b);
             for (size_t ic = 0; ic < m; ic += panels.rows) {
                 size_t rows = moi_min(m - ic, panels.rows);
-                moi_gemm_pack(rows, depth, kernel.mr, a, a->origin + ic * a->row + pc * a->column,
-                    a->row, a->column, packed_a);
-                moi_gemm_block(&kernel, rows, columns, depth, packed_a, packed_b, alpha, scale,
-                    c + ic * ldc + jc, ldc);
+                const size_t first = a->origin + ic * a->row + pc * a->column;
+                const int lines = a->column == 1 && a->row != 1;
+                if (lines) moi_gemm_copy(rows, depth, kernel.mr, a, first, a->row, packed_a);
+                else moi_gemm_pack(rows, depth, kernel.mr, a, first, a->row, a->column, packed_a);
+                moi_gemm_block(&kernel, rows, columns, depth, packed_a, lines ? depth : 1, packed_b,
+                    alpha, scale, c + ic * ldc + jc, ldc);
             }
         }
     }
