@@ -9351,10 +9351,11 @@ MEMOPT_API void mo_training_chain_free(mo_training_chain *chain);
 /* ---- plans and seconds ----------------------------------------------------------------------- */
 
 /* mo_training_plan - the plan of one micro-batch; OPTIMAL: the fastest schedule within the budget,
- * or what needs least where nothing fits.
+ * or what needs least where nothing fits. Which is the fastest, typical costs decide, so that one
+ * budget has one plan, whatever was measured; with offload the training's costs do.
  *
  * budget   bytes of the arena; 0 = no limit
- * seconds  out  of a micro-batch; NULL = not wanted
+ * seconds  out  of a micro-batch by the training's costs; NULL = not wanted
  *
  * Memory:  what mo_plan_create and mo_plan_build take
  * Threads: safe for distinct plans
@@ -9425,8 +9426,8 @@ typedef struct mo_estimate_stage {
  *              Logits that end before the peak are apart. total is the peak, to the byte; count and
  *              trained are numbers of parameters
  * plan         of it, mo_plan_describe
- * most_bytes   what a run may take whose stages cost otherwise: the budget where OPTIMAL computes
- *              again or moves by costs that were not measured, else the peak
+ * most_bytes   what a run may take whose stages cost otherwise: the budget where activations are
+ *              moved by costs that were not measured, else the peak
  * stages       [n_stages] embedding, blocks or halves of them, head
  * store_bytes  beside the arena: activations that are moved there; paged_bytes: states in the file
  * seconds      of an update, see mo_training_update_s
@@ -40942,6 +40943,9 @@ struct mo_plan {
 static mo_status moi_plan_make(mo_plan *plan, const mo_plan_desc *desc);
 static void moi_plan_free_arrays(mo_plan *plan);
 
+/* The costs of another chain of the same stages: the schedule stays. */
+static void moi_plan_set_costs(mo_plan *plan, const mo_chain *chain);
+
 /* The step of op k with the addresses of the row, and the copies. */
 static void moi_plan_fill_step(
     const mo_plan *plan, size_t k, void *const *row, const mo_plan_copy *copies, mo_step *step);
@@ -41593,6 +41597,19 @@ static void moi_plan_make_costs(mo_plan *plan) {
     plan->info.cost_s = mo_remat_cost(&plan->chain, plan->ops, plan->n_ops);
     plan->info.ideal_s =
         has_backward ? mo_remat_ideal_cost(&plan->chain) : mo_remat_forward_cost(&plan->chain);
+}
+
+static void moi_plan_set_costs(mo_plan *plan, const mo_chain *chain) {
+    for (size_t i = 0; i < chain->n_stages; i++) {
+        mo_stage *to = &plan->stages[i];
+        const mo_stage *from = &chain->stages[i];
+        to->forward_s = from->forward_s;
+        to->backward_s = from->backward_s;
+        to->light_s = from->light_s;
+        to->output_s = from->output_s;
+        to->compress_s = from->compress_s;
+    }
+    moi_plan_make_costs(plan);
 }
 
 static mo_status moi_plan_make(mo_plan *plan, const mo_plan_desc *desc) {
@@ -55906,22 +55923,54 @@ static mo_status moi_training_draft_init(
     return status;
 }
 
+/* The plan's seconds by the costs of t, where others chose its schedule. */
+static mo_status moi_training_set_costs(
+    mo_plan *plan, const moi_training_draft *d, const mo_training *t, double *seconds) {
+    mo_training_chain chain;
+    moi_training_job job = d->job;
+    job.t = t;
+    const mo_status status = moi_training_build(&job, t->model.layers, 1, &chain);
+    if (status != MO_OK) return status;
+    moi_plan_set_costs(plan, &chain.chain);
+    mo_training_chain_free(&chain);
+    *seconds = mo_plan_describe(plan).cost_s;
+    return MO_OK;
+}
+
+/* Without a link by typical costs, so that the plan is the same before and after something is
+ * measured. What a link can do has no typical measure. */
+static mo_status moi_training_optimal(
+    mo_plan **plan, const mo_training *t, uint64_t budget, double *seconds) {
+    moi_training_draft d;
+    mo_training by = *t;
+    if (!t->strategy.offload) by.costs.rows = 0;
+    mo_status status = moi_training_draft_init(&d, &by, t->model.layers, 1);
+    if (status != MO_OK) return status;
+    const double speed = t->strategy.offload ? moi_training_costs_of(&d.job).copy_bytes_per_s : 0;
+    status = moi_training_fastest(&d.desc, budget, speed, plan, seconds);
+    if (status == MO_OK && by.costs.rows != t->costs.rows) {
+        status = moi_training_set_costs(*plan, &d, t, seconds);
+        if (status != MO_OK) mo_plan_destroy(*plan);
+    }
+    moi_training_draft_free(&d);
+    return status;
+}
+
 mo_status mo_training_plan(mo_plan **plan, const mo_training *t, uint64_t budget, double *seconds) {
     moi_training_draft d;
     mo_plan *made = NULL;
     double cost_s = 0;
+    mo_status status;
     if (!plan || !t) return MO_E_INVALID;
-    const int optimal = t->strategy.checkpoint == MO_STRATEGY_OPTIMAL;
-    mo_status status = moi_training_draft_init(&d, t, t->model.layers, optimal);
-    if (status != MO_OK) return status;
-    if (optimal) {
-        const double speed =
-            t->strategy.offload ? moi_training_costs_of(&d.job).copy_bytes_per_s : 0;
-        status = moi_training_fastest(&d.desc, budget, speed, &made, &cost_s);
-    } else
+    if (t->strategy.checkpoint == MO_STRATEGY_OPTIMAL)
+        status = moi_training_optimal(&made, t, budget, &cost_s);
+    else {
+        status = moi_training_draft_init(&d, t, t->model.layers, 0);
+        if (status != MO_OK) return status;
         status = moi_training_policy(
             &d.desc, (mo_remat_policy)t->strategy.checkpoint, t->strategy.act != 0, &made, &cost_s);
-    moi_training_draft_free(&d);
+        moi_training_draft_free(&d);
+    }
     if (status != MO_OK) return status;
     *plan = made;
     if (seconds) *seconds = cost_s;
@@ -56287,7 +56336,7 @@ static mo_status moi_estimate_pages(const moi_estimate *x, mo_page_desc *pages) 
 /* Where everything is kept, other costs change nothing. */
 static uint64_t moi_estimate_most(const moi_estimate *x, uint64_t budget) {
     const mo_plan_info *info = &x->e.plan;
-    const int by_costs = x->t.strategy.checkpoint == MO_STRATEGY_OPTIMAL && !x->e.measured &&
+    const int by_costs = x->t.strategy.offload && !x->e.measured &&
         (info->store_bytes != 0 || info->cost_s > info->ideal_s * (1 + 1e-9));
     return by_costs && budget > info->peak_bytes ? budget : info->peak_bytes;
 }

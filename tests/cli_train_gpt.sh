@@ -1628,6 +1628,8 @@ estimated_runs() {
 --strategy checkpoint=sqrt --layers 6
 --strategy checkpoint=optimal --layers 3
 --strategy checkpoint=optimal,loss=16 --layers 4 --seq 64 --budget 3M
+--strategy checkpoint=optimal,optim=8bit --layers 5 --seq 64 --batch 2 --budget 2M
+--strategy checkpoint=optimal,release,loss=32 --layers 6 --seq 100 --budget 4500K
 --strategy checkpoint=optimal,offload --layers 4 --seq 64 --budget 3M
 --strategy loss=chunked
 --strategy loss=1
@@ -1660,21 +1662,24 @@ estimated_runs() {
 END
 }
 
-# is_estimated ESTIMATE RUN FLAG... - equal. Where times that the run measures choose the schedule,
-# never above the most that it may be, and near it.
+# is_estimated ESTIMATE RUN FLAG... - equal. What is moved depends on the speed of the link, which
+# only the run measures: never above the most that it may be, and near it.
 is_estimated() {
     local estimate=$1 run=$2 planned most used
     shift 2
     planned=$(number "$estimate" peak_bytes)
     most=$(number "$estimate" most_bytes)
     used=$(number "$run" peak_bytes)
-    if [ "$planned" = "$most" ]; then
-        [ "$used" = "$planned" ] || say "$used bytes used, $planned estimated: $*" || return 1
-    elif [ "$used" -gt "$most" ] || [ $((10 * used)) -lt $((9 * most)) ]; then
-        say "$used bytes used, at most $most estimated: $*" || return 1
-    fi
-    case $* in *offload*) ;; *)
-        [ "$(number "$estimate" store_bytes)" = "$(number "$run" store_bytes)" ] ;;
+    case $* in
+    *offload*)
+        [ "$used" -le "$most" ] && [ $((10 * used)) -ge $((9 * most)) ] ||
+            say "$used bytes used, at most $most estimated: $*" || return 1
+        ;;
+    *)
+        [ "$used" = "$planned" ] && [ "$used" = "$most" ] ||
+            say "$used bytes used, $planned estimated, at most $most: $*" || return 1
+        [ "$(number "$estimate" store_bytes)" = "$(number "$run" store_bytes)" ]
+        ;;
     esac
     [ "$(number "$estimate" paged_bytes)" = "$(number "$run" paged_out_bytes)" ] ||
         say "paged bytes differ: $*"

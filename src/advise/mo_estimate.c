@@ -332,7 +332,7 @@ static mo_status moi_estimate_pages(const moi_estimate *x, mo_page_desc *pages) 
 /* Where everything is kept, other costs change nothing. */
 static uint64_t moi_estimate_most(const moi_estimate *x, uint64_t budget) {
     const mo_plan_info *info = &x->e.plan;
-    const int by_costs = x->t.strategy.checkpoint == MO_STRATEGY_OPTIMAL && !x->e.measured &&
+    const int by_costs = x->t.strategy.offload && !x->e.measured &&
         (info->store_bytes != 0 || info->cost_s > info->ideal_s * (1 + 1e-9));
     return by_costs && budget > info->peak_bytes ? budget : info->peak_bytes;
 }

@@ -29,8 +29,8 @@ typedef struct mo_estimate_stage {
  *              Logits that end before the peak are apart. total is the peak, to the byte; count and
  *              trained are numbers of parameters
  * plan         of it, mo_plan_describe
- * most_bytes   what a run may take whose stages cost otherwise: the budget where OPTIMAL computes
- *              again or moves by costs that were not measured, else the peak
+ * most_bytes   what a run may take whose stages cost otherwise: the budget where activations are
+ *              moved by costs that were not measured, else the peak
  * stages       [n_stages] embedding, blocks or halves of them, head
  * store_bytes  beside the arena: activations that are moved there; paged_bytes: states in the file
  * seconds      of an update, see mo_training_update_s

@@ -310,10 +310,11 @@ MEMOPT_API void mo_training_chain_free(mo_training_chain *chain);
 /* ---- plans and seconds ----------------------------------------------------------------------- */
 
 /* mo_training_plan - the plan of one micro-batch; OPTIMAL: the fastest schedule within the budget,
- * or what needs least where nothing fits.
+ * or what needs least where nothing fits. Which is the fastest, typical costs decide, so that one
+ * budget has one plan, whatever was measured; with offload the training's costs do.
  *
  * budget   bytes of the arena; 0 = no limit
- * seconds  out  of a micro-batch; NULL = not wanted
+ * seconds  out  of a micro-batch by the training's costs; NULL = not wanted
  *
  * Memory:  what mo_plan_create and mo_plan_build take
  * Threads: safe for distinct plans

@@ -137,22 +137,54 @@ static mo_status moi_training_draft_init(
     return status;
 }
 
+/* The plan's seconds by the costs of t, where others chose its schedule. */
+static mo_status moi_training_set_costs(
+    mo_plan *plan, const moi_training_draft *d, const mo_training *t, double *seconds) {
+    mo_training_chain chain;
+    moi_training_job job = d->job;
+    job.t = t;
+    const mo_status status = moi_training_build(&job, t->model.layers, 1, &chain);
+    if (status != MO_OK) return status;
+    moi_plan_set_costs(plan, &chain.chain);
+    mo_training_chain_free(&chain);
+    *seconds = mo_plan_describe(plan).cost_s;
+    return MO_OK;
+}
+
+/* Without a link by typical costs, so that the plan is the same before and after something is
+ * measured. What a link can do has no typical measure. */
+static mo_status moi_training_optimal(
+    mo_plan **plan, const mo_training *t, uint64_t budget, double *seconds) {
+    moi_training_draft d;
+    mo_training by = *t;
+    if (!t->strategy.offload) by.costs.rows = 0;
+    mo_status status = moi_training_draft_init(&d, &by, t->model.layers, 1);
+    if (status != MO_OK) return status;
+    const double speed = t->strategy.offload ? moi_training_costs_of(&d.job).copy_bytes_per_s : 0;
+    status = moi_training_fastest(&d.desc, budget, speed, plan, seconds);
+    if (status == MO_OK && by.costs.rows != t->costs.rows) {
+        status = moi_training_set_costs(*plan, &d, t, seconds);
+        if (status != MO_OK) mo_plan_destroy(*plan);
+    }
+    moi_training_draft_free(&d);
+    return status;
+}
+
 mo_status mo_training_plan(mo_plan **plan, const mo_training *t, uint64_t budget, double *seconds) {
     moi_training_draft d;
     mo_plan *made = NULL;
     double cost_s = 0;
+    mo_status status;
     if (!plan || !t) return MO_E_INVALID;
-    const int optimal = t->strategy.checkpoint == MO_STRATEGY_OPTIMAL;
-    mo_status status = moi_training_draft_init(&d, t, t->model.layers, optimal);
-    if (status != MO_OK) return status;
-    if (optimal) {
-        const double speed =
-            t->strategy.offload ? moi_training_costs_of(&d.job).copy_bytes_per_s : 0;
-        status = moi_training_fastest(&d.desc, budget, speed, &made, &cost_s);
-    } else
+    if (t->strategy.checkpoint == MO_STRATEGY_OPTIMAL)
+        status = moi_training_optimal(&made, t, budget, &cost_s);
+    else {
+        status = moi_training_draft_init(&d, t, t->model.layers, 0);
+        if (status != MO_OK) return status;
         status = moi_training_policy(
             &d.desc, (mo_remat_policy)t->strategy.checkpoint, t->strategy.act != 0, &made, &cost_s);
-    moi_training_draft_free(&d);
+        moi_training_draft_free(&d);
+    }
     if (status != MO_OK) return status;
     *plan = made;
     if (seconds) *seconds = cost_s;

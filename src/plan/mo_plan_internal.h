@@ -101,6 +101,9 @@ struct mo_plan {
 static mo_status moi_plan_make(mo_plan *plan, const mo_plan_desc *desc);
 static void moi_plan_free_arrays(mo_plan *plan);
 
+/* The costs of another chain of the same stages: the schedule stays. */
+static void moi_plan_set_costs(mo_plan *plan, const mo_chain *chain);
+
 /* The step of op k with the addresses of the row, and the copies. */
 static void moi_plan_fill_step(
     const mo_plan *plan, size_t k, void *const *row, const mo_plan_copy *copies, mo_step *step);

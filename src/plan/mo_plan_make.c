@@ -646,6 +646,19 @@ static void moi_plan_make_costs(mo_plan *plan) {
         has_backward ? mo_remat_ideal_cost(&plan->chain) : mo_remat_forward_cost(&plan->chain);
 }
 
+static void moi_plan_set_costs(mo_plan *plan, const mo_chain *chain) {
+    for (size_t i = 0; i < chain->n_stages; i++) {
+        mo_stage *to = &plan->stages[i];
+        const mo_stage *from = &chain->stages[i];
+        to->forward_s = from->forward_s;
+        to->backward_s = from->backward_s;
+        to->light_s = from->light_s;
+        to->output_s = from->output_s;
+        to->compress_s = from->compress_s;
+    }
+    moi_plan_make_costs(plan);
+}
+
 static mo_status moi_plan_make(mo_plan *plan, const mo_plan_desc *desc) {
     mo_status status = moi_plan_make_ops(plan, desc);
     if (status != MO_OK) return status;

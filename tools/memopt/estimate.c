@@ -35,7 +35,7 @@ static void print_run(const mo_training *t, const mo_estimate *e, bool explain) 
         plural((size_t)mo_parallel_threads(t->target.parallel)));
     footprint_print(&t->model, &(mo_model_file_info){0}, &e->sum, explain);
     if (e->most_bytes != e->plan.peak_bytes)
-        printf("%-12s %12s %18llu  where the run measures other times\n", "at most",
+        printf("%-12s %12s %18llu  where the run measures another link\n", "at most",
             text_bytes(e->most_bytes).text, (unsigned long long)e->most_bytes);
     if (e->store_bytes)
         printf("%-12s %12s %18llu  in the host's memory beside\n", "moved",
@@ -153,7 +153,9 @@ const command estimate_command = {.name = "estimate",
             "                    positions), and:\n"
             "  --accum N         batches in an update; default: 1\n"
             "  --threads N       of the CPU, on which workspaces depend; default: all\n"
-            "  --budget SIZE     of the arena: checkpoint=optimal keeps within it\n\n"
+            "  --budget SIZE     of the arena: checkpoint=optimal keeps within it; with offload, "
+            "what\n"
+            "                    is moved depends on the link that the run measures\n\n"
             "  --explain         the formula of each line, with the numbers put in\n"
             "  --json            the same as one object\n\n"
             "Exit status: 0 done; 1 more than the budget; 2 usage, or a file that is broken or of "
