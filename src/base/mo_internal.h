@@ -38,6 +38,14 @@
 #define MOI_ALIGNED(bytes) __declspec(align(bytes))
 #endif
 
+/* For functions of which a loop of about 120 bytes of code is the whole time: one that lies across
+ * three lines of the cache instead of two takes 7 % longer where two threads share a core. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define MOI_ALIGN_LOOPS __attribute__((optimize("align-loops=64")))
+#else
+#define MOI_ALIGN_LOOPS
+#endif
+
 #if defined(__GNUC__) || defined(_MSC_VER)
 #define MOI_RESTRICT __restrict
 #elif defined(__cplusplus)

@@ -88,7 +88,7 @@ MOI_ALWAYS_INLINE void moi_gemm_fetch(const float *p, size_t ahead) {
 #endif
 }
 
-enum { moi_gemm_line = 16, moi_gemm_rows_ahead = 4, moi_gemm_depths_ahead = 12 };
+enum { moi_gemm_line = 16, moi_gemm_rows_ahead = 4, moi_gemm_depths_ahead = 8 };
 
 /* One panel whose lines are contiguous along the depth: to[d][i] = from[i * stride + d], i < n <=
  * width, zero for the rest of the width. Four depths at a time, so that what is written stays
@@ -109,37 +109,49 @@ static void moi_gemm_pack_across(
         for (d = 0; d < depth; d++) to[d * width + i] = i < n ? from[i * stride + d] : 0.0f;
 }
 
-MOI_ALWAYS_INLINE void moi_gemm_copy_along(
-    size_t depth, size_t width, const float *from, size_t stride, float *to) {
-    for (size_t d = 0; d < depth; d++, from += stride, to += width) {
-        moi_gemm_fetch(from, moi_gemm_depths_ahead * stride);
-        memcpy(to, from, width * sizeof *to);
+/* Panels of which the last may reach over the end: a few depths at a time, so that memory is read
+ * along its rows. The next ones are fetched meanwhile. */
+MOI_ALWAYS_INLINE void moi_gemm_copy_along(size_t lines, size_t depth, size_t width,
+    const float *from, size_t stride, float *to, size_t panel) {
+    for (size_t d = 0; d < depth; d += moi_gemm_depths_ahead) {
+        const size_t end = moi_min(d + moi_gemm_depths_ahead, depth);
+        float *at = to;
+        for (size_t i = 0; i + width <= lines; i += width, at += panel)
+            for (size_t k = d; k < end; k++) {
+                moi_gemm_fetch(from + i, (k + moi_gemm_depths_ahead) * stride);
+                memcpy(at + k * width, from + k * stride + i, width * sizeof *at);
+            }
+        const size_t whole = lines / width * width;
+        for (size_t k = d; whole < lines && k < end; k++)
+            for (size_t i = 0; i < width; i++)
+                at[k * width + i] = whole + i < lines ? from[k * stride + whole + i] : 0.0f;
     }
 }
 
-/* One panel whose lines are contiguous along the width: to[d][i] = from[d * stride + i]. The widths
- * of whole panels are constants, for the compiler. */
-static void moi_gemm_pack_along(
-    size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
-    if (n == 6 && width == 6) moi_gemm_copy_along(depth, 6, from, stride, to);
-    else if (n == 12 && width == 12) moi_gemm_copy_along(depth, 12, from, stride, to);
-    else if (n == 16 && width == 16) moi_gemm_copy_along(depth, 16, from, stride, to);
-    else if (n == 32 && width == 32) moi_gemm_copy_along(depth, 32, from, stride, to);
-    else
-        for (size_t d = 0; d < depth; d++, from += stride, to += width)
-            for (size_t i = 0; i < width; i++) to[i] = i < n ? from[i] : 0.0f;
+/* Panels whose lines are contiguous along the width, panel numbers apart: to[i][d] =
+ * from[d * stride + i], zero up to a whole panel. The widths are constants, for the compiler. */
+static void moi_gemm_pack_along(size_t lines, size_t depth, size_t width, const float *from,
+    size_t stride, float *to, size_t panel) {
+    switch (width) {
+    case 6: moi_gemm_copy_along(lines, depth, 6, from, stride, to, panel); break;
+    case 8: moi_gemm_copy_along(lines, depth, 8, from, stride, to, panel); break;
+    case 12: moi_gemm_copy_along(lines, depth, 12, from, stride, to, panel); break;
+    case 16: moi_gemm_copy_along(lines, depth, 16, from, stride, to, panel); break;
+    case 32: moi_gemm_copy_along(lines, depth, 32, from, stride, to, panel); break;
+    default: moi_gemm_copy_along(lines, depth, width, from, stride, to, panel); break;
+    }
 }
 
 /* Floats of a block of lines x depth into panels of width lines. line is the stride from line to
  * line, along the one along the depth; one of them is 1. */
 static void moi_gemm_pack_floats(size_t lines, size_t depth, size_t width, const float *from,
     size_t line, size_t along, float *to) {
-    for (size_t i = 0; i < lines; i += width, to += width * depth) {
-        size_t n = moi_min(width, lines - i);
-        if (along == 1 && line != 1)
-            moi_gemm_pack_across(n, depth, width, from + i * line, line, to);
-        else moi_gemm_pack_along(n, depth, width, from + i * line, along, to);
+    if (along != 1 || line == 1) {
+        moi_gemm_pack_along(lines, depth, width, from, along, to, width * depth);
+        return;
     }
+    for (size_t i = 0; i < lines; i += width, to += width * depth)
+        moi_gemm_pack_across(moi_min(width, lines - i), depth, width, from + i * line, line, to);
 }
 
 /* ---- packing what is not float ------------------------------------------------------------- */
@@ -204,9 +216,7 @@ static void moi_gemm_read_along(size_t lines, size_t depth, size_t width, const 
         const size_t n = moi_min(moi_gemm_read_lines, lines - i);
         for (size_t d = 0; d < depth; d++) {
             moi_gemm_read(view, first + i + d * along, n, part);
-            for (size_t k = 0; k < n; k += width)
-                moi_gemm_pack_along(
-                    moi_min(width, n - k), 1, width, part + k, 0, to + (i + k) * depth + d * width);
+            moi_gemm_pack_along(n, 1, width, part, 0, to + i * depth + d * width, width * depth);
         }
     }
 }
