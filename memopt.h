@@ -18291,8 +18291,15 @@ typedef struct moi_gemm_view {
     size_t ld, origin, row, column;
 } moi_gemm_view;
 
+/* The largest tile, and the numbers in a line of the cache. */
+enum { moi_gemm_max_mr = 12, moi_gemm_max_nr = 32, moi_gemm_line = 16 };
+
 /* Panels of A (rows x depth) and B (depth x columns) that are packed at a time. */
 enum { moi_gemm_rows = 384, moi_gemm_columns = 1536, moi_gemm_depth = 384 };
+
+/* Columns when one panel of A has all rows, so that it stays; and the most numbers that are fetched
+ * while others are multiplied: a part of the second level cache. */
+enum { moi_gemm_few_columns = 96, moi_gemm_fetched = 65536 };
 
 /* Floats of workspace for products of at most m x n x k; 64-byte multiple. */
 static size_t moi_gemm_floats(size_t m, size_t n, size_t k);
@@ -18302,246 +18309,7 @@ static void moi_gemm_serial(size_t m, size_t n, size_t k, float alpha, moi_matri
     float beta, float *c, size_t ldc, float *workspace);
 
 #endif
-/* mo_gemm.c - see mo_gemm.h. Blocks as in Goto and van de Geijn: a block of A stays in the second
- * level cache, one panel of B in the first, and the tile of C in registers. */
-
-/* The scalar tile: MR x NR in plain C; compilers turn the inner loop into vectors. */
-enum { moi_gemm_mr_scalar = 4, moi_gemm_nr_scalar = 8 };
-
-static void moi_gemm_tile_scalar(size_t k, const float *a, size_t a_row, const float *b,
-    float alpha, float beta, float *c, size_t ldc) {
-    const size_t step = a_row == 1 ? moi_gemm_mr_scalar : 1;
-    float sum[moi_gemm_mr_scalar][moi_gemm_nr_scalar] = {{0}};
-    for (; k != 0; k--, a += step, b += moi_gemm_nr_scalar)
-        for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
-            for (size_t j = 0; j < moi_gemm_nr_scalar; j++) sum[i][j] += a[i * a_row] * b[j];
-    for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
-        for (size_t j = 0; j < moi_gemm_nr_scalar; j++) {
-            float *at = c + i * ldc + j;
-            *at = beta == 0.0f ? alpha * sum[i][j] : alpha * sum[i][j] + beta * *at;
-        }
-}
-
-#if MOI_X86
-#define MOI_ISA     avx2
-#define MOI_GEMM_MR 6
-/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
- *
- * a  packed: row i of depth d at a[i * row + d] or, for row 1, at a[d * MR + i]
- * b  packed, [k][2 vectors]
- * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
-
-#if MOI_GEMM_MR == 12
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
-#else
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
-#endif
-#define MOI_ROW_FETCH(i)                                                                           \
-    MOI_PREFETCH(c + i * ldc, 0);                                                                  \
-    MOI_PREFETCH(c + i * ldc, 2 * MOI_LANES * sizeof *c - 1);
-#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
-#define MOI_ROW_FMA(i)                                                                             \
-    ai = MOI_SET1(a[i * row]);                                                                     \
-    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
-    c##i##1 = MOI_FMA(ai, b1, c##i##1);
-#define MOI_ROW_SET(i)                                                                             \
-    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
-#define MOI_ROW_UPDATE(i)                                                                          \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
-    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
-
-MOI_TARGET MOI_ALIGN_LOOPS static void MOI_FN(moi_gemm_tile)(size_t k, const float *a, size_t a_row,
-    const float *b, float alpha, float beta, float *c, size_t ldc) {
-    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
-    MOI_V ai;
-    MOI_ROWS(MOI_ROW_FETCH)
-    MOI_ROWS(MOI_ROW_ZERO)
-    if (a_row == 1) {
-        enum { row = 1 };
-        for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
-            const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-            MOI_ROWS(MOI_ROW_FMA)
-        }
-    } else {
-        const size_t row = a_row;
-        for (; k != 0; k--, a++, b += 2 * MOI_LANES) {
-            const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-            MOI_ROWS(MOI_ROW_FMA)
-        }
-    }
-    if (beta == 0.0f) {
-        MOI_ROWS(MOI_ROW_SET)
-    } else {
-        MOI_ROWS(MOI_ROW_UPDATE)
-    }
-}
-
-#undef MOI_ROWS
-#undef MOI_ROW_FETCH
-#undef MOI_ROW_ZERO
-#undef MOI_ROW_FMA
-#undef MOI_ROW_SET
-#undef MOI_ROW_UPDATE
-#undef MOI_ISA
-#undef MOI_GEMM_MR
-#define MOI_ISA     avx512
-#define MOI_GEMM_MR 12
-/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
- *
- * a  packed: row i of depth d at a[i * row + d] or, for row 1, at a[d * MR + i]
- * b  packed, [k][2 vectors]
- * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
-
-#if MOI_GEMM_MR == 12
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
-#else
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
-#endif
-#define MOI_ROW_FETCH(i)                                                                           \
-    MOI_PREFETCH(c + i * ldc, 0);                                                                  \
-    MOI_PREFETCH(c + i * ldc, 2 * MOI_LANES * sizeof *c - 1);
-#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
-#define MOI_ROW_FMA(i)                                                                             \
-    ai = MOI_SET1(a[i * row]);                                                                     \
-    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
-    c##i##1 = MOI_FMA(ai, b1, c##i##1);
-#define MOI_ROW_SET(i)                                                                             \
-    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
-#define MOI_ROW_UPDATE(i)                                                                          \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
-    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
-
-MOI_TARGET MOI_ALIGN_LOOPS static void MOI_FN(moi_gemm_tile)(size_t k, const float *a, size_t a_row,
-    const float *b, float alpha, float beta, float *c, size_t ldc) {
-    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
-    MOI_V ai;
-    MOI_ROWS(MOI_ROW_FETCH)
-    MOI_ROWS(MOI_ROW_ZERO)
-    if (a_row == 1) {
-        enum { row = 1 };
-        for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
-            const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-            MOI_ROWS(MOI_ROW_FMA)
-        }
-    } else {
-        const size_t row = a_row;
-        for (; k != 0; k--, a++, b += 2 * MOI_LANES) {
-            const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-            MOI_ROWS(MOI_ROW_FMA)
-        }
-    }
-    if (beta == 0.0f) {
-        MOI_ROWS(MOI_ROW_SET)
-    } else {
-        MOI_ROWS(MOI_ROW_UPDATE)
-    }
-}
-
-#undef MOI_ROWS
-#undef MOI_ROW_FETCH
-#undef MOI_ROW_ZERO
-#undef MOI_ROW_FMA
-#undef MOI_ROW_SET
-#undef MOI_ROW_UPDATE
-#undef MOI_ISA
-#undef MOI_GEMM_MR
-#endif
-#if MOI_NEON
-#define MOI_ISA     neon
-#define MOI_GEMM_MR 12
-/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
- *
- * a  packed: row i of depth d at a[i * row + d] or, for row 1, at a[d * MR + i]
- * b  packed, [k][2 vectors]
- * C tile = alpha * (a b) + beta * C; beta 0 does not read C. */
-
-#if MOI_GEMM_MR == 12
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
-#else
-#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
-#endif
-#define MOI_ROW_FETCH(i)                                                                           \
-    MOI_PREFETCH(c + i * ldc, 0);                                                                  \
-    MOI_PREFETCH(c + i * ldc, 2 * MOI_LANES * sizeof *c - 1);
-#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
-#define MOI_ROW_FMA(i)                                                                             \
-    ai = MOI_SET1(a[i * row]);                                                                     \
-    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
-    c##i##1 = MOI_FMA(ai, b1, c##i##1);
-#define MOI_ROW_SET(i)                                                                             \
-    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
-#define MOI_ROW_UPDATE(i)                                                                          \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
-    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
-    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
-    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
-
-MOI_TARGET MOI_ALIGN_LOOPS static void MOI_FN(moi_gemm_tile)(size_t k, const float *a, size_t a_row,
-    const float *b, float alpha, float beta, float *c, size_t ldc) {
-    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
-    MOI_V ai;
-    MOI_ROWS(MOI_ROW_FETCH)
-    MOI_ROWS(MOI_ROW_ZERO)
-    if (a_row == 1) {
-        enum { row = 1 };
-        for (; k != 0; k--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
-            const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-            MOI_ROWS(MOI_ROW_FMA)
-        }
-    } else {
-        const size_t row = a_row;
-        for (; k != 0; k--, a++, b += 2 * MOI_LANES) {
-            const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
-            MOI_ROWS(MOI_ROW_FMA)
-        }
-    }
-    if (beta == 0.0f) {
-        MOI_ROWS(MOI_ROW_SET)
-    } else {
-        MOI_ROWS(MOI_ROW_UPDATE)
-    }
-}
-
-#undef MOI_ROWS
-#undef MOI_ROW_FETCH
-#undef MOI_ROW_ZERO
-#undef MOI_ROW_FMA
-#undef MOI_ROW_SET
-#undef MOI_ROW_UPDATE
-#undef MOI_ISA
-#undef MOI_GEMM_MR
-#endif
-
-typedef struct moi_gemm_kernel {
-    size_t mr, nr;
-    void (*tile)(size_t k, const float *a, size_t a_row, const float *b, float alpha, float beta,
-        float *c, size_t ldc);
-} moi_gemm_kernel;
-
-enum { moi_gemm_max_mr = 12, moi_gemm_max_nr = 32 };
-
-static moi_gemm_kernel moi_gemm_select(void) {
-    moi_gemm_kernel kernel = {moi_gemm_mr_scalar, moi_gemm_nr_scalar, moi_gemm_tile_scalar};
-#if MOI_X86
-    const moi_gemm_kernel avx2 = {6, 16, moi_gemm_tile_avx2};
-    const moi_gemm_kernel avx512 = {12, 32, moi_gemm_tile_avx512};
-    if (mo_cpu_current() == MO_CPU_AVX2) kernel = avx2;
-    if (mo_cpu_current() == MO_CPU_AVX512) kernel = avx512;
-#elif MOI_NEON
-    const moi_gemm_kernel neon = {12, 8, moi_gemm_tile_neon};
-    if (mo_cpu_current() == MO_CPU_NEON) kernel = neon;
-#endif
-    return kernel;
-}
-
-/* ---- packing ------------------------------------------------------------------------------- */
+/* mo_gemm_pack.c - blocks of matrices as mo_gemm.c multiplies them, see mo_gemm_internal.h. */
 
 /* to[4 rows of width][4] = the 4 x 4 block at from, transposed */
 MOI_ALWAYS_INLINE void moi_transpose4(const float *from, size_t stride, float *to, size_t width) {
@@ -18569,7 +18337,7 @@ MOI_ALWAYS_INLINE void moi_gemm_fetch(const float *p, size_t ahead) {
 #endif
 }
 
-enum { moi_gemm_line = 16, moi_gemm_rows_ahead = 4, moi_gemm_depths_ahead = 8 };
+enum { moi_gemm_rows_ahead = 4, moi_gemm_depths_ahead = 8 };
 
 /* One panel whose lines are contiguous along the depth: to[d][i] = from[i * stride + d], i < n <=
  * width, zero for the rest of the width. Four depths at a time, so that what is written stays
@@ -18725,6 +18493,273 @@ static void moi_gemm_copy(size_t lines, size_t depth, size_t width, const moi_ge
     }
     if (lines % width != 0) memset(to, 0, (width - lines % width) * depth * sizeof *to);
 }
+/* mo_gemm.c - see mo_gemm.h. Blocks as in Goto and van de Geijn: a block of A stays in the second
+ * level cache, one panel of B in the first, and the tile of C in registers. */
+
+/* Cache lines to ask for: bytes after data, a step from each to the next. */
+typedef struct moi_gemm_stream {
+    const float *data;
+    size_t at, step;
+} moi_gemm_stream;
+
+/* The scalar tile: MR x NR in plain C; compilers turn the inner loop into vectors. */
+enum { moi_gemm_mr_scalar = 4, moi_gemm_nr_scalar = 8 };
+
+static void moi_gemm_tile_scalar(size_t k, const float *a, size_t a_row, const float *b,
+    float alpha, float beta, float *c, size_t ldc, moi_gemm_stream ahead) {
+    (void)ahead;
+    const size_t step = a_row == 1 ? moi_gemm_mr_scalar : 1;
+    float sum[moi_gemm_mr_scalar][moi_gemm_nr_scalar] = {{0}};
+    for (; k != 0; k--, a += step, b += moi_gemm_nr_scalar)
+        for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
+            for (size_t j = 0; j < moi_gemm_nr_scalar; j++) sum[i][j] += a[i * a_row] * b[j];
+    for (size_t i = 0; i < moi_gemm_mr_scalar; i++)
+        for (size_t j = 0; j < moi_gemm_nr_scalar; j++) {
+            float *at = c + i * ldc + j;
+            *at = beta == 0.0f ? alpha * sum[i][j] : alpha * sum[i][j] + beta * *at;
+        }
+}
+
+#if MOI_X86
+#define MOI_ISA     avx2
+#define MOI_GEMM_MR 6
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed: row i of depth d at a[i * row + d] or, for row 1, at a[d * MR + i]
+ * b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. A line of ahead is fetched for every
+ * moi_gemm_line depths. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_FETCH(i)                                                                           \
+    MOI_PREFETCH(c + i * ldc, 0);                                                                  \
+    MOI_PREFETCH(c + i * ldc, 2 * MOI_LANES * sizeof *c - 1);
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i * row]);                                                                     \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET MOI_ALIGN_LOOPS static void MOI_FN(moi_gemm_tile)(size_t k, const float *a, size_t a_row,
+    const float *b, float alpha, float beta, float *c, size_t ldc, moi_gemm_stream ahead) {
+    const size_t most = ahead.step != 0 ? (size_t)moi_gemm_line : k;
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_FETCH)
+    MOI_ROWS(MOI_ROW_ZERO)
+    while (k != 0) {
+        size_t part = moi_min(k, most);
+        k -= part;
+        MOI_PREFETCH(ahead.data, ahead.at);
+        ahead.at += ahead.step;
+        if (a_row == 1) {
+            enum { row = 1 };
+            for (; part != 0; part--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+                const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+                MOI_ROWS(MOI_ROW_FMA)
+            }
+        } else {
+            const size_t row = a_row;
+            for (; part != 0; part--, a++, b += 2 * MOI_LANES) {
+                const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+                MOI_ROWS(MOI_ROW_FMA)
+            }
+        }
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_FETCH
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#define MOI_ISA     avx512
+#define MOI_GEMM_MR 12
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed: row i of depth d at a[i * row + d] or, for row 1, at a[d * MR + i]
+ * b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. A line of ahead is fetched for every
+ * moi_gemm_line depths. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_FETCH(i)                                                                           \
+    MOI_PREFETCH(c + i * ldc, 0);                                                                  \
+    MOI_PREFETCH(c + i * ldc, 2 * MOI_LANES * sizeof *c - 1);
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i * row]);                                                                     \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET MOI_ALIGN_LOOPS static void MOI_FN(moi_gemm_tile)(size_t k, const float *a, size_t a_row,
+    const float *b, float alpha, float beta, float *c, size_t ldc, moi_gemm_stream ahead) {
+    const size_t most = ahead.step != 0 ? (size_t)moi_gemm_line : k;
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_FETCH)
+    MOI_ROWS(MOI_ROW_ZERO)
+    while (k != 0) {
+        size_t part = moi_min(k, most);
+        k -= part;
+        MOI_PREFETCH(ahead.data, ahead.at);
+        ahead.at += ahead.step;
+        if (a_row == 1) {
+            enum { row = 1 };
+            for (; part != 0; part--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+                const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+                MOI_ROWS(MOI_ROW_FMA)
+            }
+        } else {
+            const size_t row = a_row;
+            for (; part != 0; part--, a++, b += 2 * MOI_LANES) {
+                const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+                MOI_ROWS(MOI_ROW_FMA)
+            }
+        }
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_FETCH
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#endif
+#if MOI_NEON
+#define MOI_ISA     neon
+#define MOI_GEMM_MR 12
+/* mo_gemm.inc - the register tile for one instruction set: MOI_GEMM_MR rows of two vectors.
+ *
+ * a  packed: row i of depth d at a[i * row + d] or, for row 1, at a[d * MR + i]
+ * b  packed, [k][2 vectors]
+ * C tile = alpha * (a b) + beta * C; beta 0 does not read C. A line of ahead is fetched for every
+ * moi_gemm_line depths. */
+
+#if MOI_GEMM_MR == 12
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11)
+#else
+#define MOI_ROWS(R) R(0) R(1) R(2) R(3) R(4) R(5)
+#endif
+#define MOI_ROW_FETCH(i)                                                                           \
+    MOI_PREFETCH(c + i * ldc, 0);                                                                  \
+    MOI_PREFETCH(c + i * ldc, 2 * MOI_LANES * sizeof *c - 1);
+#define MOI_ROW_ZERO(i) MOI_V c##i##0 = zero, c##i##1 = zero;
+#define MOI_ROW_FMA(i)                                                                             \
+    ai = MOI_SET1(a[i * row]);                                                                     \
+    c##i##0 = MOI_FMA(ai, b0, c##i##0);                                                            \
+    c##i##1 = MOI_FMA(ai, b1, c##i##1);
+#define MOI_ROW_SET(i)                                                                             \
+    MOI_STORE(c + i * ldc, MOI_MUL(va, c##i##0));                                                  \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_MUL(va, c##i##1));
+#define MOI_ROW_UPDATE(i)                                                                          \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc));                                                       \
+    MOI_STORE(c + i * ldc, MOI_FMA(va, c##i##0, ai));                                              \
+    ai = MOI_MUL(vb, MOI_LOAD(c + i * ldc + MOI_LANES));                                           \
+    MOI_STORE(c + i * ldc + MOI_LANES, MOI_FMA(va, c##i##1, ai));
+
+MOI_TARGET MOI_ALIGN_LOOPS static void MOI_FN(moi_gemm_tile)(size_t k, const float *a, size_t a_row,
+    const float *b, float alpha, float beta, float *c, size_t ldc, moi_gemm_stream ahead) {
+    const size_t most = ahead.step != 0 ? (size_t)moi_gemm_line : k;
+    const MOI_V zero = MOI_SET1(0.0f), va = MOI_SET1(alpha), vb = MOI_SET1(beta);
+    MOI_V ai;
+    MOI_ROWS(MOI_ROW_FETCH)
+    MOI_ROWS(MOI_ROW_ZERO)
+    while (k != 0) {
+        size_t part = moi_min(k, most);
+        k -= part;
+        MOI_PREFETCH(ahead.data, ahead.at);
+        ahead.at += ahead.step;
+        if (a_row == 1) {
+            enum { row = 1 };
+            for (; part != 0; part--, a += MOI_GEMM_MR, b += 2 * MOI_LANES) {
+                const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+                MOI_ROWS(MOI_ROW_FMA)
+            }
+        } else {
+            const size_t row = a_row;
+            for (; part != 0; part--, a++, b += 2 * MOI_LANES) {
+                const MOI_V b0 = MOI_LOAD(b), b1 = MOI_LOAD(b + MOI_LANES);
+                MOI_ROWS(MOI_ROW_FMA)
+            }
+        }
+    }
+    if (beta == 0.0f) {
+        MOI_ROWS(MOI_ROW_SET)
+    } else {
+        MOI_ROWS(MOI_ROW_UPDATE)
+    }
+}
+
+#undef MOI_ROWS
+#undef MOI_ROW_FETCH
+#undef MOI_ROW_ZERO
+#undef MOI_ROW_FMA
+#undef MOI_ROW_SET
+#undef MOI_ROW_UPDATE
+#undef MOI_ISA
+#undef MOI_GEMM_MR
+#endif
+
+typedef struct moi_gemm_kernel {
+    size_t mr, nr;
+    void (*tile)(size_t k, const float *a, size_t a_row, const float *b, float alpha, float beta,
+        float *c, size_t ldc, moi_gemm_stream ahead);
+} moi_gemm_kernel;
+
+static moi_gemm_kernel moi_gemm_select(void) {
+    moi_gemm_kernel kernel = {moi_gemm_mr_scalar, moi_gemm_nr_scalar, moi_gemm_tile_scalar};
+#if MOI_X86
+    const moi_gemm_kernel avx2 = {6, 16, moi_gemm_tile_avx2};
+    const moi_gemm_kernel avx512 = {12, 32, moi_gemm_tile_avx512};
+    if (mo_cpu_current() == MO_CPU_AVX2) kernel = avx2;
+    if (mo_cpu_current() == MO_CPU_AVX512) kernel = avx512;
+#elif MOI_NEON
+    const moi_gemm_kernel neon = {12, 8, moi_gemm_tile_neon};
+    if (mo_cpu_current() == MO_CPU_NEON) kernel = neon;
+#endif
+    return kernel;
+}
 
 /* ---- the serial product -------------------------------------------------------------------- */
 
@@ -18734,32 +18769,57 @@ static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
     return (rows + columns) * moi_min(k, moi_gemm_depth) / 16 * 16 + 32;
 }
 
+/* What the next block is packed from, cut into streams: a tile's share is one of the parts of a
+ * line. line, part and step are numbers from each to the next. */
+typedef struct moi_gemm_ahead {
+    const float *data;
+    size_t first, tiles, parts, line, part, step;
+} moi_gemm_ahead;
+
+static moi_gemm_stream moi_gemm_stream_of(
+    const moi_gemm_ahead ahead[2], size_t tile, const float *near) {
+    moi_gemm_stream stream = {near, 0, 0};
+    for (const moi_gemm_ahead *x = ahead; x < ahead + 2; tile -= x->tiles, x++) {
+        if (tile >= x->tiles) continue;
+        stream.data = x->data;
+        stream.at =
+            (x->first + tile / x->parts * x->line + tile % x->parts * x->part) * sizeof(float);
+        stream.step = x->step * sizeof(float);
+        break;
+    }
+    return stream;
+}
+
 /* A tile that reaches over the edge of C goes through a buffer. */
 static void moi_gemm_edge(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc,
+    moi_gemm_stream ahead) {
     MOI_ALIGNED(64) float tile[moi_gemm_max_mr * moi_gemm_max_nr];
     if (beta != 0.0f)
         for (size_t i = 0; i < kernel->mr * kernel->nr; i++) {
             size_t row = i / kernel->nr, column = i % kernel->nr;
             tile[i] = row < m && column < n ? c[row * ldc + column] : 0.0f;
         }
-    kernel->tile(k, a, a_row, b, alpha, beta, tile, kernel->nr);
+    kernel->tile(k, a, a_row, b, alpha, beta, tile, kernel->nr, ahead);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kernel->nr + j];
 }
 
-/* One packed block of A times one packed block of B. */
+/* One packed block of A times one packed block of B; each tile fetches a part of ahead. */
 static void moi_gemm_block(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc,
+    const moi_gemm_ahead ahead[2]) {
+    size_t tile = 0;
     for (size_t j = 0; j < n; j += kernel->nr)
-        for (size_t i = 0; i < m; i += kernel->mr) {
+        for (size_t i = 0; i < m; i += kernel->mr, tile++) {
             const float *at = a + i * k, *bt = b + j * k;
             float *ct = c + i * ldc + j;
+            const moi_gemm_stream part = moi_gemm_stream_of(ahead, tile, at);
             if (m - i >= kernel->mr && n - j >= kernel->nr)
-                kernel->tile(k, at, a_row, bt, alpha, beta, ct, ldc);
+                kernel->tile(k, at, a_row, bt, alpha, beta, ct, ldc, part);
             else
                 moi_gemm_edge(kernel, moi_min(kernel->mr, m - i), moi_min(kernel->nr, n - j), k, at,
-                    a_row, bt, alpha, beta, ct, ldc);
+                    a_row, bt, alpha, beta, ct, ldc, part);
         }
 }
 
@@ -18783,31 +18843,124 @@ static moi_gemm_panels moi_gemm_fit(size_t m, size_t n, size_t k, size_t floats)
     return panels;
 }
 
+/* One thread's product, and its workspace. */
+typedef struct moi_gemm_product {
+    moi_gemm_kernel kernel;
+    size_t m, n, k;
+    float alpha, beta;
+    const moi_gemm_view *a, *b;
+    float *c;
+    size_t ldc;
+    moi_gemm_panels panels;
+    float *packed_a, *packed_b;
+} moi_gemm_product;
+
+/* Where a block begins. */
+typedef struct moi_gemm_place {
+    size_t depth, column, row;
+} moi_gemm_place;
+
+/* To the next block: rows change first, then columns. 0: there is none. */
+static int moi_gemm_next(const moi_gemm_product *p, moi_gemm_place *at) {
+    at->row += p->panels.rows;
+    if (at->row < p->m) return 1;
+    at->row = 0;
+    at->column += p->panels.columns;
+    if (at->column < p->n) return 1;
+    at->column = 0;
+    at->depth += moi_gemm_depth;
+    return at->depth < p->k;
+}
+
+/* The block of A or B at a place, as op of it is seen. */
+typedef struct moi_gemm_part {
+    const moi_gemm_view *view;
+    size_t row, column, rows, columns;
+} moi_gemm_part;
+
+static moi_gemm_part moi_gemm_part_a(const moi_gemm_product *p, const moi_gemm_place *at) {
+    const moi_gemm_part part = {p->a, at->row, at->depth, moi_min(p->panels.rows, p->m - at->row),
+        moi_min(moi_gemm_depth, p->k - at->depth)};
+    return part;
+}
+
+static moi_gemm_part moi_gemm_part_b(const moi_gemm_product *p, const moi_gemm_place *at) {
+    const moi_gemm_part part = {p->b, at->depth, at->column,
+        moi_min(moi_gemm_depth, p->k - at->depth), moi_min(p->panels.columns, p->n - at->column)};
+    return part;
+}
+
+static size_t moi_gemm_part_first(const moi_gemm_part *x) {
+    return x->view->origin + x->row * x->view->row + x->column * x->view->column;
+}
+
+/* What packing of a part will read, if it can be fetched, by tiles of such a depth: along its
+ * longer side. */
+static moi_gemm_ahead moi_gemm_ahead_of(const moi_gemm_part *x, size_t depth) {
+    const int by_rows = x->view->column == 1;
+    const size_t n = by_rows ? x->rows : x->columns, length = by_rows ? x->columns : x->rows;
+    const size_t stride = by_rows ? x->view->row : x->view->column;
+    const size_t wide = moi_ceil_div(length, moi_gemm_line);
+    const size_t each = moi_ceil_div(depth, moi_gemm_line);
+    const int along = wide >= n;
+    moi_gemm_ahead a;
+    memset(&a, 0, sizeof a);
+    if (x->view->from.type != MO_GEMM_F32 || n * length > moi_gemm_fetched) return a;
+    a.data = (const float *)x->view->from.data;
+    a.first = moi_gemm_part_first(x);
+    a.parts = moi_ceil_div(along ? wide : n, each);
+    a.tiles = a.parts * (along ? n : wide);
+    a.step = along ? (size_t)moi_gemm_line : stride;
+    a.line = along ? stride : (size_t)moi_gemm_line;
+    a.part = each * a.step;
+    return a;
+}
+
+/* Packs what a block has and the one before had not, and multiplies it. Where A has few rows, B is
+ * packed for little work, and that would wait for memory: the next block is fetched meanwhile. */
+static void moi_gemm_run(moi_gemm_product *p) {
+    moi_gemm_place at = {0, 0, 0}, next = at;
+    int new_a = 1, new_b = 1, more = 1;
+    while (more) {
+        const moi_gemm_part a = moi_gemm_part_a(p, &at), b = moi_gemm_part_b(p, &at);
+        const int lines = a.view->column == 1 && a.view->row != 1;
+        const size_t first_a = moi_gemm_part_first(&a);
+        if (new_b)
+            moi_gemm_pack(b.columns, b.rows, p->kernel.nr, b.view, moi_gemm_part_first(&b),
+                b.view->column, b.view->row, p->packed_b);
+        if (new_a && lines)
+            moi_gemm_copy(
+                a.rows, a.columns, p->kernel.mr, a.view, first_a, a.view->row, p->packed_a);
+        else if (new_a)
+            moi_gemm_pack(a.rows, a.columns, p->kernel.mr, a.view, first_a, a.view->row,
+                a.view->column, p->packed_a);
+        moi_gemm_ahead ahead[2];
+        memset(ahead, 0, sizeof ahead);
+        more = moi_gemm_next(p, &next);
+        new_a = next.row != at.row || next.depth != at.depth;
+        new_b = next.column != at.column || next.depth != at.depth;
+        if (more && p->m <= p->panels.rows) {
+            const moi_gemm_part next_a = moi_gemm_part_a(p, &next),
+                                next_b = moi_gemm_part_b(p, &next);
+            if (new_a) ahead[1] = moi_gemm_ahead_of(&next_a, a.columns);
+            if (new_b) ahead[0] = moi_gemm_ahead_of(&next_b, a.columns);
+        }
+        moi_gemm_block(&p->kernel, a.rows, b.columns, a.columns, p->packed_a, lines ? a.columns : 1,
+            p->packed_b, p->alpha, at.depth == 0 ? p->beta : 1.0f,
+            p->c + at.row * p->ldc + at.column, p->ldc, ahead);
+        at = next;
+    }
+}
+
 static void moi_gemm_views(size_t m, size_t n, size_t k, float alpha, const moi_gemm_view *a,
     const moi_gemm_view *b, float beta, float *c, size_t ldc, moi_gemm_panels panels,
     float *workspace) {
-    const moi_gemm_kernel kernel = moi_gemm_select();
-    float *packed_a = workspace;
-    float *packed_b = packed_a +
+    moi_gemm_product p = {
+        moi_gemm_select(), m, n, k, alpha, beta, a, b, c, ldc, panels, workspace, NULL};
+    p.packed_b = workspace +
         (moi_min(m, panels.rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 + 16;
-    for (size_t pc = 0; pc < k; pc += moi_gemm_depth) {
-        size_t depth = moi_min(k - pc, moi_gemm_depth);
-        float scale = pc == 0 ? beta : 1.0f;
-        for (size_t jc = 0; jc < n; jc += panels.columns) {
-            size_t columns = moi_min(n - jc, panels.columns);
-            moi_gemm_pack(columns, depth, kernel.nr, b, b->origin + pc * b->row + jc * b->column,
-                b->column, b->row, packed_b);
-            for (size_t ic = 0; ic < m; ic += panels.rows) {
-                size_t rows = moi_min(m - ic, panels.rows);
-                const size_t first = a->origin + ic * a->row + pc * a->column;
-                const int lines = a->column == 1 && a->row != 1;
-                if (lines) moi_gemm_copy(rows, depth, kernel.mr, a, first, a->row, packed_a);
-                else moi_gemm_pack(rows, depth, kernel.mr, a, first, a->row, a->column, packed_a);
-                moi_gemm_block(&kernel, rows, columns, depth, packed_a, lines ? depth : 1, packed_b,
-                    alpha, scale, c + ic * ldc + jc, ldc);
-            }
-        }
-    }
+    if (m <= panels.rows) p.panels.columns = moi_min(panels.columns, moi_gemm_few_columns);
+    moi_gemm_run(&p);
 }
 
 static moi_gemm_view moi_gemm_view_of(

@@ -50,6 +50,7 @@
 #include "mo_quant4.c"
 #include "mo_int8.c"
 #include "mo_gemm_internal.h"
+#include "mo_gemm_pack.c"
 #include "mo_gemm.c"
 #include "mo_weight.c"
 #include "mo_params.c"

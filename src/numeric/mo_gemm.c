@@ -1,11 +1,18 @@
 /* mo_gemm.c - see mo_gemm.h. Blocks as in Goto and van de Geijn: a block of A stays in the second
  * level cache, one panel of B in the first, and the tile of C in registers. */
 
+/* Cache lines to ask for: bytes after data, a step from each to the next. */
+typedef struct moi_gemm_stream {
+    const float *data;
+    size_t at, step;
+} moi_gemm_stream;
+
 /* The scalar tile: MR x NR in plain C; compilers turn the inner loop into vectors. */
 enum { moi_gemm_mr_scalar = 4, moi_gemm_nr_scalar = 8 };
 
 static void moi_gemm_tile_scalar(size_t k, const float *a, size_t a_row, const float *b,
-    float alpha, float beta, float *c, size_t ldc) {
+    float alpha, float beta, float *c, size_t ldc, moi_gemm_stream ahead) {
+    (void)ahead;
     const size_t step = a_row == 1 ? moi_gemm_mr_scalar : 1;
     float sum[moi_gemm_mr_scalar][moi_gemm_nr_scalar] = {{0}};
     for (; k != 0; k--, a += step, b += moi_gemm_nr_scalar)
@@ -41,10 +48,8 @@ static void moi_gemm_tile_scalar(size_t k, const float *a, size_t a_row, const f
 typedef struct moi_gemm_kernel {
     size_t mr, nr;
     void (*tile)(size_t k, const float *a, size_t a_row, const float *b, float alpha, float beta,
-        float *c, size_t ldc);
+        float *c, size_t ldc, moi_gemm_stream ahead);
 } moi_gemm_kernel;
-
-enum { moi_gemm_max_mr = 12, moi_gemm_max_nr = 32 };
 
 static moi_gemm_kernel moi_gemm_select(void) {
     moi_gemm_kernel kernel = {moi_gemm_mr_scalar, moi_gemm_nr_scalar, moi_gemm_tile_scalar};
@@ -60,191 +65,6 @@ static moi_gemm_kernel moi_gemm_select(void) {
     return kernel;
 }
 
-/* ---- packing ------------------------------------------------------------------------------- */
-
-/* to[4 rows of width][4] = the 4 x 4 block at from, transposed */
-MOI_ALWAYS_INLINE void moi_transpose4(const float *from, size_t stride, float *to, size_t width) {
-#if MOI_X86
-    __m128 r0 = _mm_loadu_ps(from), r1 = _mm_loadu_ps(from + stride);
-    __m128 r2 = _mm_loadu_ps(from + 2 * stride), r3 = _mm_loadu_ps(from + 3 * stride);
-    _MM_TRANSPOSE4_PS(r0, r1, r2, r3);
-    _mm_storeu_ps(to, r0);
-    _mm_storeu_ps(to + width, r1);
-    _mm_storeu_ps(to + 2 * width, r2);
-    _mm_storeu_ps(to + 3 * width, r3);
-#else
-    for (size_t i = 0; i < 4; i++)
-        for (size_t j = 0; j < 4; j++) to[j * width + i] = from[i * stride + j];
-#endif
-}
-
-/* Asks for the cache line so many numbers after p: packing waits for memory more than for anything
- * else, and processors see no pattern in rows that are far apart. p need not be in an array. */
-MOI_ALWAYS_INLINE void moi_gemm_fetch(const float *p, size_t ahead) {
-#if MOI_X86
-    _mm_prefetch((const char *)((uintptr_t)p + ahead * sizeof *p), _MM_HINT_T0);
-#else
-    (void)p, (void)ahead;
-#endif
-}
-
-enum { moi_gemm_line = 16, moi_gemm_rows_ahead = 4, moi_gemm_depths_ahead = 8 };
-
-/* One panel whose lines are contiguous along the depth: to[d][i] = from[i * stride + d], i < n <=
- * width, zero for the rest of the width. Four depths at a time, so that what is written stays
- * near. The next panel's lines are fetched meanwhile. */
-static void moi_gemm_pack_across(
-    size_t n, size_t depth, size_t width, const float *from, size_t stride, float *to) {
-    const size_t whole = n / 4 * 4;
-    size_t d = 0;
-    for (; d + 4 <= depth; d += 4) {
-        for (size_t i = 0; d % moi_gemm_line == 0 && i < width; i++)
-            moi_gemm_fetch(from, (i + width) * stride + d);
-        for (size_t i = 0; i < whole; i += 4)
-            moi_transpose4(from + i * stride + d, stride, to + d * width + i, width);
-    }
-    for (; d < depth; d++)
-        for (size_t i = 0; i < whole; i++) to[d * width + i] = from[i * stride + d];
-    for (size_t i = whole; i < width; i++)
-        for (d = 0; d < depth; d++) to[d * width + i] = i < n ? from[i * stride + d] : 0.0f;
-}
-
-/* Panels of which the last may reach over the end: a few depths at a time, so that memory is read
- * along its rows. The next ones are fetched meanwhile. */
-MOI_ALWAYS_INLINE void moi_gemm_copy_along(size_t lines, size_t depth, size_t width,
-    const float *from, size_t stride, float *to, size_t panel) {
-    for (size_t d = 0; d < depth; d += moi_gemm_depths_ahead) {
-        const size_t end = moi_min(d + moi_gemm_depths_ahead, depth);
-        float *at = to;
-        for (size_t i = 0; i + width <= lines; i += width, at += panel)
-            for (size_t k = d; k < end; k++) {
-                moi_gemm_fetch(from + i, (k + moi_gemm_depths_ahead) * stride);
-                memcpy(at + k * width, from + k * stride + i, width * sizeof *at);
-            }
-        const size_t whole = lines / width * width;
-        for (size_t k = d; whole < lines && k < end; k++)
-            for (size_t i = 0; i < width; i++)
-                at[k * width + i] = whole + i < lines ? from[k * stride + whole + i] : 0.0f;
-    }
-}
-
-/* Panels whose lines are contiguous along the width, panel numbers apart: to[i][d] =
- * from[d * stride + i], zero up to a whole panel. The widths are constants, for the compiler. */
-static void moi_gemm_pack_along(size_t lines, size_t depth, size_t width, const float *from,
-    size_t stride, float *to, size_t panel) {
-    switch (width) {
-    case 6: moi_gemm_copy_along(lines, depth, 6, from, stride, to, panel); break;
-    case 8: moi_gemm_copy_along(lines, depth, 8, from, stride, to, panel); break;
-    case 12: moi_gemm_copy_along(lines, depth, 12, from, stride, to, panel); break;
-    case 16: moi_gemm_copy_along(lines, depth, 16, from, stride, to, panel); break;
-    case 32: moi_gemm_copy_along(lines, depth, 32, from, stride, to, panel); break;
-    default: moi_gemm_copy_along(lines, depth, width, from, stride, to, panel); break;
-    }
-}
-
-/* Floats of a block of lines x depth into panels of width lines. line is the stride from line to
- * line, along the one along the depth; one of them is 1. */
-static void moi_gemm_pack_floats(size_t lines, size_t depth, size_t width, const float *from,
-    size_t line, size_t along, float *to) {
-    if (along != 1 || line == 1) {
-        moi_gemm_pack_along(lines, depth, width, from, along, to, width * depth);
-        return;
-    }
-    for (size_t i = 0; i < lines; i += width, to += width * depth)
-        moi_gemm_pack_across(moi_min(width, lines - i), depth, width, from + i * line, line, to);
-}
-
-/* ---- packing what is not float ------------------------------------------------------------- */
-
-/* Row by row: a matrix of one column is contiguous along both. */
-static void moi_gemm_read_int8(const moi_gemm_view *view, size_t first, size_t n, float *to) {
-    const int8_t *codes = (const int8_t *)view->from.data;
-    while (n != 0) {
-        const size_t row = first / view->ld, part = moi_min(n, (row + 1) * view->ld - first);
-        const float scale = moi_i8_scale(view->from.absmax[row]);
-        MOI_DISPATCH(moi_i8_decode_run, (moi_out_f32, codes + first, part, scale, to));
-        first += part;
-        to += part;
-        n -= part;
-    }
-}
-
-/* Numbers first .. first + n - 1, as floats. */
-static void moi_gemm_read(const moi_gemm_view *view, size_t first, size_t n, float *to) {
-    const mo_gemm_operand *from = &view->from;
-    switch (from->type) {
-    case MO_GEMM_BF16:
-        mo_bf16_to_f32((const uint16_t *)from->data + first, to, n, &moi_serial);
-        break;
-    case MO_GEMM_F16:
-        mo_f16_to_f32((const uint16_t *)from->data + first, to, n, &moi_serial);
-        break;
-    case MO_GEMM_INT8: moi_gemm_read_int8(view, first, n, to); break;
-    case MO_GEMM_NF4:
-    case MO_GEMM_FP4:
-        MOI_DISPATCH(moi_q4_decode_run,
-            (moi_out_f32, from->type == MO_GEMM_FP4 ? moi_fp4_map : moi_nf4_map,
-                (const uint8_t *)from->data, from->absmax, from->block, first, n, to));
-        break;
-    default: memcpy(to, (const float *)from->data + first, n * sizeof *to); break;
-    }
-}
-
-enum { moi_gemm_read_depth = 128, moi_gemm_read_lines = 384 }; /* a multiple of all widths */
-
-/* Lines that are contiguous along the depth: a part of a panel is decoded, then packed. */
-static void moi_gemm_read_across(size_t lines, size_t depth, size_t width,
-    const moi_gemm_view *view, size_t first, size_t line, float *to) {
-    MOI_ALIGNED(64) float part[moi_gemm_max_nr * moi_gemm_read_depth];
-    for (size_t i = 0; i < lines; i += width, to += width * depth) {
-        const size_t n = moi_min(width, lines - i);
-        for (size_t d = 0; d < depth; d += moi_gemm_read_depth) {
-            const size_t deep = moi_min(moi_gemm_read_depth, depth - d);
-            for (size_t k = 0; k < n; k++)
-                moi_gemm_read(
-                    view, first + (i + k) * line + d, deep, part + k * moi_gemm_read_depth);
-            moi_gemm_pack_across(n, deep, width, part, moi_gemm_read_depth, to + d * width);
-        }
-    }
-}
-
-/* Lines that are contiguous along the width: a piece of many panels is decoded, then dealt out. */
-static void moi_gemm_read_along(size_t lines, size_t depth, size_t width, const moi_gemm_view *view,
-    size_t first, size_t along, float *to) {
-    MOI_ALIGNED(64) float part[moi_gemm_read_lines];
-    for (size_t i = 0; i < lines; i += moi_gemm_read_lines) {
-        const size_t n = moi_min(moi_gemm_read_lines, lines - i);
-        for (size_t d = 0; d < depth; d++) {
-            moi_gemm_read(view, first + i + d * along, n, part);
-            moi_gemm_pack_along(n, 1, width, part, 0, to + i * depth + d * width, width * depth);
-        }
-    }
-}
-
-/* A block of a view, from number first on, into panels. */
-static void moi_gemm_pack(size_t lines, size_t depth, size_t width, const moi_gemm_view *view,
-    size_t first, size_t line, size_t along, float *to) {
-    if (view->from.type == MO_GEMM_F32)
-        moi_gemm_pack_floats(
-            lines, depth, width, (const float *)view->from.data + first, line, along, to);
-    else if (along == 1) moi_gemm_read_across(lines, depth, width, view, first, line, to);
-    else moi_gemm_read_along(lines, depth, width, view, first, along, to);
-}
-
-/* Lines of A that are contiguous along the depth stay so: to[i][d], with lines of zeros up to a
- * whole tile. */
-static void moi_gemm_copy(size_t lines, size_t depth, size_t width, const moi_gemm_view *view,
-    size_t first, size_t line, float *to) {
-    const int floats = view->from.type == MO_GEMM_F32;
-    for (size_t i = 0; i < lines; i++, to += depth) {
-        for (size_t d = 0; floats && d < depth; d += moi_gemm_line)
-            moi_gemm_fetch(
-                (const float *)view->from.data + d, first + (i + moi_gemm_rows_ahead) * line);
-        moi_gemm_read(view, first + i * line, depth, to);
-    }
-    if (lines % width != 0) memset(to, 0, (width - lines % width) * depth * sizeof *to);
-}
-
 /* ---- the serial product -------------------------------------------------------------------- */
 
 static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
@@ -253,32 +73,57 @@ static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
     return (rows + columns) * moi_min(k, moi_gemm_depth) / 16 * 16 + 32;
 }
 
+/* What the next block is packed from, cut into streams: a tile's share is one of the parts of a
+ * line. line, part and step are numbers from each to the next. */
+typedef struct moi_gemm_ahead {
+    const float *data;
+    size_t first, tiles, parts, line, part, step;
+} moi_gemm_ahead;
+
+static moi_gemm_stream moi_gemm_stream_of(
+    const moi_gemm_ahead ahead[2], size_t tile, const float *near) {
+    moi_gemm_stream stream = {near, 0, 0};
+    for (const moi_gemm_ahead *x = ahead; x < ahead + 2; tile -= x->tiles, x++) {
+        if (tile >= x->tiles) continue;
+        stream.data = x->data;
+        stream.at =
+            (x->first + tile / x->parts * x->line + tile % x->parts * x->part) * sizeof(float);
+        stream.step = x->step * sizeof(float);
+        break;
+    }
+    return stream;
+}
+
 /* A tile that reaches over the edge of C goes through a buffer. */
 static void moi_gemm_edge(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc,
+    moi_gemm_stream ahead) {
     MOI_ALIGNED(64) float tile[moi_gemm_max_mr * moi_gemm_max_nr];
     if (beta != 0.0f)
         for (size_t i = 0; i < kernel->mr * kernel->nr; i++) {
             size_t row = i / kernel->nr, column = i % kernel->nr;
             tile[i] = row < m && column < n ? c[row * ldc + column] : 0.0f;
         }
-    kernel->tile(k, a, a_row, b, alpha, beta, tile, kernel->nr);
+    kernel->tile(k, a, a_row, b, alpha, beta, tile, kernel->nr, ahead);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kernel->nr + j];
 }
 
-/* One packed block of A times one packed block of B. */
+/* One packed block of A times one packed block of B; each tile fetches a part of ahead. */
 static void moi_gemm_block(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc,
+    const moi_gemm_ahead ahead[2]) {
+    size_t tile = 0;
     for (size_t j = 0; j < n; j += kernel->nr)
-        for (size_t i = 0; i < m; i += kernel->mr) {
+        for (size_t i = 0; i < m; i += kernel->mr, tile++) {
             const float *at = a + i * k, *bt = b + j * k;
             float *ct = c + i * ldc + j;
+            const moi_gemm_stream part = moi_gemm_stream_of(ahead, tile, at);
             if (m - i >= kernel->mr && n - j >= kernel->nr)
-                kernel->tile(k, at, a_row, bt, alpha, beta, ct, ldc);
+                kernel->tile(k, at, a_row, bt, alpha, beta, ct, ldc, part);
             else
                 moi_gemm_edge(kernel, moi_min(kernel->mr, m - i), moi_min(kernel->nr, n - j), k, at,
-                    a_row, bt, alpha, beta, ct, ldc);
+                    a_row, bt, alpha, beta, ct, ldc, part);
         }
 }
 
@@ -302,31 +147,124 @@ static moi_gemm_panels moi_gemm_fit(size_t m, size_t n, size_t k, size_t floats)
     return panels;
 }
 
+/* One thread's product, and its workspace. */
+typedef struct moi_gemm_product {
+    moi_gemm_kernel kernel;
+    size_t m, n, k;
+    float alpha, beta;
+    const moi_gemm_view *a, *b;
+    float *c;
+    size_t ldc;
+    moi_gemm_panels panels;
+    float *packed_a, *packed_b;
+} moi_gemm_product;
+
+/* Where a block begins. */
+typedef struct moi_gemm_place {
+    size_t depth, column, row;
+} moi_gemm_place;
+
+/* To the next block: rows change first, then columns. 0: there is none. */
+static int moi_gemm_next(const moi_gemm_product *p, moi_gemm_place *at) {
+    at->row += p->panels.rows;
+    if (at->row < p->m) return 1;
+    at->row = 0;
+    at->column += p->panels.columns;
+    if (at->column < p->n) return 1;
+    at->column = 0;
+    at->depth += moi_gemm_depth;
+    return at->depth < p->k;
+}
+
+/* The block of A or B at a place, as op of it is seen. */
+typedef struct moi_gemm_part {
+    const moi_gemm_view *view;
+    size_t row, column, rows, columns;
+} moi_gemm_part;
+
+static moi_gemm_part moi_gemm_part_a(const moi_gemm_product *p, const moi_gemm_place *at) {
+    const moi_gemm_part part = {p->a, at->row, at->depth, moi_min(p->panels.rows, p->m - at->row),
+        moi_min(moi_gemm_depth, p->k - at->depth)};
+    return part;
+}
+
+static moi_gemm_part moi_gemm_part_b(const moi_gemm_product *p, const moi_gemm_place *at) {
+    const moi_gemm_part part = {p->b, at->depth, at->column,
+        moi_min(moi_gemm_depth, p->k - at->depth), moi_min(p->panels.columns, p->n - at->column)};
+    return part;
+}
+
+static size_t moi_gemm_part_first(const moi_gemm_part *x) {
+    return x->view->origin + x->row * x->view->row + x->column * x->view->column;
+}
+
+/* What packing of a part will read, if it can be fetched, by tiles of such a depth: along its
+ * longer side. */
+static moi_gemm_ahead moi_gemm_ahead_of(const moi_gemm_part *x, size_t depth) {
+    const int by_rows = x->view->column == 1;
+    const size_t n = by_rows ? x->rows : x->columns, length = by_rows ? x->columns : x->rows;
+    const size_t stride = by_rows ? x->view->row : x->view->column;
+    const size_t wide = moi_ceil_div(length, moi_gemm_line);
+    const size_t each = moi_ceil_div(depth, moi_gemm_line);
+    const int along = wide >= n;
+    moi_gemm_ahead a;
+    memset(&a, 0, sizeof a);
+    if (x->view->from.type != MO_GEMM_F32 || n * length > moi_gemm_fetched) return a;
+    a.data = (const float *)x->view->from.data;
+    a.first = moi_gemm_part_first(x);
+    a.parts = moi_ceil_div(along ? wide : n, each);
+    a.tiles = a.parts * (along ? n : wide);
+    a.step = along ? (size_t)moi_gemm_line : stride;
+    a.line = along ? stride : (size_t)moi_gemm_line;
+    a.part = each * a.step;
+    return a;
+}
+
+/* Packs what a block has and the one before had not, and multiplies it. Where A has few rows, B is
+ * packed for little work, and that would wait for memory: the next block is fetched meanwhile. */
+static void moi_gemm_run(moi_gemm_product *p) {
+    moi_gemm_place at = {0, 0, 0}, next = at;
+    int new_a = 1, new_b = 1, more = 1;
+    while (more) {
+        const moi_gemm_part a = moi_gemm_part_a(p, &at), b = moi_gemm_part_b(p, &at);
+        const int lines = a.view->column == 1 && a.view->row != 1;
+        const size_t first_a = moi_gemm_part_first(&a);
+        if (new_b)
+            moi_gemm_pack(b.columns, b.rows, p->kernel.nr, b.view, moi_gemm_part_first(&b),
+                b.view->column, b.view->row, p->packed_b);
+        if (new_a && lines)
+            moi_gemm_copy(
+                a.rows, a.columns, p->kernel.mr, a.view, first_a, a.view->row, p->packed_a);
+        else if (new_a)
+            moi_gemm_pack(a.rows, a.columns, p->kernel.mr, a.view, first_a, a.view->row,
+                a.view->column, p->packed_a);
+        moi_gemm_ahead ahead[2];
+        memset(ahead, 0, sizeof ahead);
+        more = moi_gemm_next(p, &next);
+        new_a = next.row != at.row || next.depth != at.depth;
+        new_b = next.column != at.column || next.depth != at.depth;
+        if (more && p->m <= p->panels.rows) {
+            const moi_gemm_part next_a = moi_gemm_part_a(p, &next),
+                                next_b = moi_gemm_part_b(p, &next);
+            if (new_a) ahead[1] = moi_gemm_ahead_of(&next_a, a.columns);
+            if (new_b) ahead[0] = moi_gemm_ahead_of(&next_b, a.columns);
+        }
+        moi_gemm_block(&p->kernel, a.rows, b.columns, a.columns, p->packed_a, lines ? a.columns : 1,
+            p->packed_b, p->alpha, at.depth == 0 ? p->beta : 1.0f,
+            p->c + at.row * p->ldc + at.column, p->ldc, ahead);
+        at = next;
+    }
+}
+
 static void moi_gemm_views(size_t m, size_t n, size_t k, float alpha, const moi_gemm_view *a,
     const moi_gemm_view *b, float beta, float *c, size_t ldc, moi_gemm_panels panels,
     float *workspace) {
-    const moi_gemm_kernel kernel = moi_gemm_select();
-    float *packed_a = workspace;
-    float *packed_b = packed_a +
+    moi_gemm_product p = {
+        moi_gemm_select(), m, n, k, alpha, beta, a, b, c, ldc, panels, workspace, NULL};
+    p.packed_b = workspace +
         (moi_min(m, panels.rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 + 16;
-    for (size_t pc = 0; pc < k; pc += moi_gemm_depth) {
-        size_t depth = moi_min(k - pc, moi_gemm_depth);
-        float scale = pc == 0 ? beta : 1.0f;
-        for (size_t jc = 0; jc < n; jc += panels.columns) {
-            size_t columns = moi_min(n - jc, panels.columns);
-            moi_gemm_pack(columns, depth, kernel.nr, b, b->origin + pc * b->row + jc * b->column,
-                b->column, b->row, packed_b);
-            for (size_t ic = 0; ic < m; ic += panels.rows) {
-                size_t rows = moi_min(m - ic, panels.rows);
-                const size_t first = a->origin + ic * a->row + pc * a->column;
-                const int lines = a->column == 1 && a->row != 1;
-                if (lines) moi_gemm_copy(rows, depth, kernel.mr, a, first, a->row, packed_a);
-                else moi_gemm_pack(rows, depth, kernel.mr, a, first, a->row, a->column, packed_a);
-                moi_gemm_block(&kernel, rows, columns, depth, packed_a, lines ? depth : 1, packed_b,
-                    alpha, scale, c + ic * ldc + jc, ldc);
-            }
-        }
-    }
+    if (m <= panels.rows) p.panels.columns = moi_min(panels.columns, moi_gemm_few_columns);
+    moi_gemm_run(&p);
 }
 
 static moi_gemm_view moi_gemm_view_of(

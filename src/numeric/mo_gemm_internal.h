@@ -16,8 +16,15 @@ typedef struct moi_gemm_view {
     size_t ld, origin, row, column;
 } moi_gemm_view;
 
+/* The largest tile, and the numbers in a line of the cache. */
+enum { moi_gemm_max_mr = 12, moi_gemm_max_nr = 32, moi_gemm_line = 16 };
+
 /* Panels of A (rows x depth) and B (depth x columns) that are packed at a time. */
 enum { moi_gemm_rows = 384, moi_gemm_columns = 1536, moi_gemm_depth = 384 };
+
+/* Columns when one panel of A has all rows, so that it stays; and the most numbers that are fetched
+ * while others are multiplied: a part of the second level cache. */
+enum { moi_gemm_few_columns = 96, moi_gemm_fetched = 65536 };
 
 /* Floats of workspace for products of at most m x n x k; 64-byte multiple. */
 static size_t moi_gemm_floats(size_t m, size_t n, size_t k);
