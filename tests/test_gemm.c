@@ -308,6 +308,23 @@ static void products_larger_than_a_panel_match_double(void **state) {
     engine_end(&e);
 }
 
+/* Rows that are a page apart are copied, others read in place but for the last tile. */
+static void rows_any_distance_apart_match_double(void **state) {
+    (void)state;
+    static const size_t strides[] = {0, 401, 512, 1023, 1024, 1025, 2048};
+    const mo_cpu initial = mo_cpu_current();
+    test_rng r = test_rng_begin(__func__);
+    engine e;
+    engine_begin(&e, 2);
+    for (int cpu = 0; test_next_cpu(&cpu, initial); cpu++)
+        for (size_t i = 0; i < n_elements(strides); i++)
+            for (size_t m = 23; m <= 36; m++) {
+                mo_gemm_desc d = {m, 40, 400, 0, 1, strides[i], 0, 0, 0, 1};
+                check(&e.env, &r, d);
+            }
+    engine_end(&e);
+}
+
 static void any_number_of_threads_gives_the_same_bits(void **state) {
     (void)state;
     static const size_t shapes[][3] = {
@@ -613,6 +630,7 @@ int main(void) {
         cmocka_unit_test(the_workspace_grows_with_the_threads),
         cmocka_unit_test(random_shapes_match_double_for_all_transposes_on_every_instruction_set),
         cmocka_unit_test(products_larger_than_a_panel_match_double),
+        cmocka_unit_test(rows_any_distance_apart_match_double),
         cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
         cmocka_unit_test(a_row_of_a_big_product_has_the_bits_of_the_product_of_one_row),
         cmocka_unit_test(a_and_b_may_be_the_same_matrix),

@@ -73,24 +73,19 @@ static size_t moi_gemm_floats(size_t m, size_t n, size_t k) {
     return (rows + columns) * moi_min(k, moi_gemm_depth) / 16 * 16 + 32;
 }
 
-/* What the next block is packed from, cut into streams: a tile's share is one of the parts of a
- * line. line, part and step are numbers from each to the next. */
+/* What the next block of B is packed from, cut into streams: a tile's share is one of the parts of
+ * a line. line, part and step are numbers from each to the next. */
 typedef struct moi_gemm_ahead {
     const float *data;
     size_t first, tiles, parts, line, part, step;
 } moi_gemm_ahead;
 
-static moi_gemm_stream moi_gemm_stream_of(
-    const moi_gemm_ahead ahead[2], size_t tile, const float *near) {
+static moi_gemm_stream moi_gemm_stream_of(const moi_gemm_ahead *x, size_t tile, const float *near) {
     moi_gemm_stream stream = {near, 0, 0};
-    for (const moi_gemm_ahead *x = ahead; x < ahead + 2; tile -= x->tiles, x++) {
-        if (tile >= x->tiles) continue;
-        stream.data = x->data;
-        stream.at =
-            (x->first + tile / x->parts * x->line + tile % x->parts * x->part) * sizeof(float);
-        stream.step = x->step * sizeof(float);
-        break;
-    }
+    if (tile >= x->tiles) return stream;
+    stream.data = x->data;
+    stream.at = (x->first + tile / x->parts * x->line + tile % x->parts * x->part) * sizeof(float);
+    stream.step = x->step * sizeof(float);
     return stream;
 }
 
@@ -107,24 +102,6 @@ static void moi_gemm_edge(const moi_gemm_kernel *kernel, size_t m, size_t n, siz
     kernel->tile(k, a, a_row, b, alpha, beta, tile, kernel->nr, ahead);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < n; j++) c[i * ldc + j] = tile[i * kernel->nr + j];
-}
-
-/* One packed block of A times one packed block of B; each tile fetches a part of ahead. */
-static void moi_gemm_block(const moi_gemm_kernel *kernel, size_t m, size_t n, size_t k,
-    const float *a, size_t a_row, const float *b, float alpha, float beta, float *c, size_t ldc,
-    const moi_gemm_ahead ahead[2]) {
-    size_t tile = 0;
-    for (size_t j = 0; j < n; j += kernel->nr)
-        for (size_t i = 0; i < m; i += kernel->mr, tile++) {
-            const float *at = a + i * k, *bt = b + j * k;
-            float *ct = c + i * ldc + j;
-            const moi_gemm_stream part = moi_gemm_stream_of(ahead, tile, at);
-            if (m - i >= kernel->mr && n - j >= kernel->nr)
-                kernel->tile(k, at, a_row, bt, alpha, beta, ct, ldc, part);
-            else
-                moi_gemm_edge(kernel, moi_min(kernel->mr, m - i), moi_min(kernel->nr, n - j), k, at,
-                    a_row, bt, alpha, beta, ct, ldc, part);
-        }
 }
 
 /* Lines of A and B that are packed at a time. */
@@ -156,6 +133,7 @@ typedef struct moi_gemm_product {
     float *c;
     size_t ldc;
     moi_gemm_panels panels;
+    int few_rows; /* one panel of A has them all */
     float *packed_a, *packed_b;
 } moi_gemm_product;
 
@@ -220,38 +198,78 @@ static moi_gemm_ahead moi_gemm_ahead_of(const moi_gemm_part *x, size_t depth) {
     return a;
 }
 
-/* Packs what a block has and the one before had not, and multiplies it. Where A has few rows, B is
+/* A block of A as tiles read it: rows of whole tiles, step numbers apart, and the tile that reaches
+ * over the end. row: the tile's a_row. */
+typedef struct moi_gemm_block_a {
+    const float *whole, *last;
+    size_t n_whole, step, row;
+} moi_gemm_block_a;
+
+/* Rows of floats are read where they are, except for the last tile, unless they would crowd into a
+ * few sets of the cache; everything else is packed. */
+static moi_gemm_block_a moi_gemm_take_a(const moi_gemm_product *p, const moi_gemm_part *x) {
+    const moi_gemm_view *v = x->view;
+    const size_t first = moi_gemm_part_first(x), depth = x->columns, mr = p->kernel.mr;
+    moi_gemm_block_a a = {p->packed_a, p->packed_a, x->rows, depth, depth};
+    if (v->column != 1 || v->row == 1) {
+        moi_gemm_pack(x->rows, depth, mr, v, first, v->row, v->column, p->packed_a);
+        a.row = 1;
+    } else if (v->from.type != MO_GEMM_F32 || v->row % moi_gemm_crowded == 0) {
+        moi_gemm_copy(x->rows, depth, mr, v, first, v->row, p->packed_a);
+    } else {
+        a.whole = (const float *)v->from.data + first;
+        a.n_whole = x->rows / mr * mr;
+        a.step = a.row = v->row;
+        moi_gemm_copy(
+            x->rows - a.n_whole, depth, mr, v, first + a.n_whole * v->row, v->row, p->packed_a);
+    }
+    return a;
+}
+
+/* A block of A times the packed block of B, k deep, into the n columns of C from c on; each tile
+ * fetches a part of ahead. */
+static void moi_gemm_block(const moi_gemm_product *p, const moi_gemm_block_a *a, size_t m, size_t n,
+    size_t k, float beta, float *c, const moi_gemm_ahead *ahead) {
+    const size_t mr = p->kernel.mr, nr = p->kernel.nr;
+    size_t tile = 0;
+    for (size_t j = 0; j < n; j += nr)
+        for (size_t i = 0; i < m; i += mr, tile++) {
+            const int whole = i < a->n_whole;
+            const float *at = whole ? a->whole + i * a->step : a->last, *bt = p->packed_b + j * k;
+            const size_t row = whole ? a->row : k;
+            float *ct = c + i * p->ldc + j;
+            const moi_gemm_stream part = moi_gemm_stream_of(ahead, tile, at);
+            if (m - i >= mr && n - j >= nr)
+                p->kernel.tile(k, at, row, bt, p->alpha, beta, ct, p->ldc, part);
+            else
+                moi_gemm_edge(&p->kernel, moi_min(mr, m - i), moi_min(nr, n - j), k, at, row, bt,
+                    p->alpha, beta, ct, p->ldc, part);
+        }
+}
+
+/* Takes what a block has and the one before had not, and multiplies it. Where A has few rows, B is
  * packed for little work, and that would wait for memory: the next block is fetched meanwhile. */
-static void moi_gemm_run(moi_gemm_product *p) {
+static void moi_gemm_run(const moi_gemm_product *p) {
     moi_gemm_place at = {0, 0, 0}, next = at;
+    moi_gemm_block_a block_a = {NULL, NULL, 0, 0, 0};
     int new_a = 1, new_b = 1, more = 1;
     while (more) {
         const moi_gemm_part a = moi_gemm_part_a(p, &at), b = moi_gemm_part_b(p, &at);
-        const int lines = a.view->column == 1 && a.view->row != 1;
-        const size_t first_a = moi_gemm_part_first(&a);
+        if (new_a) block_a = moi_gemm_take_a(p, &a);
         if (new_b)
             moi_gemm_pack(b.columns, b.rows, p->kernel.nr, b.view, moi_gemm_part_first(&b),
                 b.view->column, b.view->row, p->packed_b);
-        if (new_a && lines)
-            moi_gemm_copy(
-                a.rows, a.columns, p->kernel.mr, a.view, first_a, a.view->row, p->packed_a);
-        else if (new_a)
-            moi_gemm_pack(a.rows, a.columns, p->kernel.mr, a.view, first_a, a.view->row,
-                a.view->column, p->packed_a);
-        moi_gemm_ahead ahead[2];
-        memset(ahead, 0, sizeof ahead);
         more = moi_gemm_next(p, &next);
         new_a = next.row != at.row || next.depth != at.depth;
         new_b = next.column != at.column || next.depth != at.depth;
-        if (more && p->m <= p->panels.rows) {
-            const moi_gemm_part next_a = moi_gemm_part_a(p, &next),
-                                next_b = moi_gemm_part_b(p, &next);
-            if (new_a) ahead[1] = moi_gemm_ahead_of(&next_a, a.columns);
-            if (new_b) ahead[0] = moi_gemm_ahead_of(&next_b, a.columns);
+        moi_gemm_ahead ahead;
+        memset(&ahead, 0, sizeof ahead);
+        if (more && new_b && p->few_rows) {
+            const moi_gemm_part next_b = moi_gemm_part_b(p, &next);
+            ahead = moi_gemm_ahead_of(&next_b, a.columns);
         }
-        moi_gemm_block(&p->kernel, a.rows, b.columns, a.columns, p->packed_a, lines ? a.columns : 1,
-            p->packed_b, p->alpha, at.depth == 0 ? p->beta : 1.0f,
-            p->c + at.row * p->ldc + at.column, p->ldc, ahead);
+        moi_gemm_block(p, &block_a, a.rows, b.columns, a.columns, at.depth == 0 ? p->beta : 1.0f,
+            p->c + at.row * p->ldc + at.column, &ahead);
         at = next;
     }
 }
@@ -259,11 +277,13 @@ static void moi_gemm_run(moi_gemm_product *p) {
 static void moi_gemm_views(size_t m, size_t n, size_t k, float alpha, const moi_gemm_view *a,
     const moi_gemm_view *b, float beta, float *c, size_t ldc, moi_gemm_panels panels,
     float *workspace) {
-    moi_gemm_product p = {
-        moi_gemm_select(), m, n, k, alpha, beta, a, b, c, ldc, panels, workspace, NULL};
-    p.packed_b = workspace +
-        (moi_min(m, panels.rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 + 16;
-    if (m <= panels.rows) p.panels.columns = moi_min(panels.columns, moi_gemm_few_columns);
+    const int few_rows = m <= panels.rows;
+    if (few_rows) panels.columns = moi_min(panels.columns, moi_gemm_few_columns);
+    const moi_gemm_product p = {moi_gemm_select(), m, n, k, alpha, beta, a, b, c, ldc, panels,
+        few_rows, workspace,
+        workspace +
+            (moi_min(m, panels.rows) + moi_gemm_max_mr) * moi_min(k, moi_gemm_depth) / 16 * 16 +
+            16};
     moi_gemm_run(&p);
 }
 

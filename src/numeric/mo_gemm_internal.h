@@ -26,6 +26,9 @@ enum { moi_gemm_rows = 384, moi_gemm_columns = 1536, moi_gemm_depth = 384 };
  * while others are multiplied: a part of the second level cache. */
 enum { moi_gemm_few_columns = 96, moi_gemm_fetched = 65536 };
 
+/* Rows that are a multiple of so many numbers apart, a page, share the sets of a cache. */
+enum { moi_gemm_crowded = 1024 };
+
 /* Floats of workspace for products of at most m x n x k; 64-byte multiple. */
 static size_t moi_gemm_floats(size_t m, size_t n, size_t k);
 
