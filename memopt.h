@@ -3491,9 +3491,10 @@ MEMOPT_NODISCARD MEMOPT_API mo_status mo_qkv_attention(const mo_qkv_desc *desc,
 /* mo_linear_ce_desc - mean cross-entropy of softmax(x w^T) against one target per row.
  *
  * rows, channels, vocab  x is rows x channels, w is vocab x channels
- * chunk_rows             rows of logits that exist at a time; 0 = all (plain cross-entropy). Fewer
- *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
- *                        more per chunk.
+ * chunk_rows             most rows of logits that exist at a time; 0 = all (plain cross-entropy).
+ *                        Fewer rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw
+ *                        once more per chunk. Chunks are about equal: a last one of few rows would
+ *                        only wait for memory.
  * scale                  what the sum over rows is multiplied with, in the gradients too;
  *                        0 = 1 / rows that count. With gradient accumulation: 1 / (rows *
  *                        micro-batches).
@@ -10318,6 +10319,12 @@ MOI_ALWAYS_INLINE int moi_is_pow2(size_t x) { return x != 0 && (x & (x - 1)) == 
 MOI_ALWAYS_INLINE size_t moi_min(size_t a, size_t b) { return a < b ? a : b; }
 MOI_ALWAYS_INLINE size_t moi_max(size_t a, size_t b) { return a > b ? a : b; }
 MOI_ALWAYS_INLINE size_t moi_ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
+
+/* The first part of n when parts of at most so many are as equal as whole grains allow. */
+MOI_ALWAYS_INLINE size_t moi_equal_part(size_t n, size_t most, size_t grain) {
+    const size_t parts = moi_max(moi_ceil_div(n, most), 1);
+    return moi_min(moi_min(n, most), moi_ceil_div(moi_ceil_div(n, parts), grain) * grain);
+}
 
 /* *out = a + b; 0 and *out untouched when it does not fit. */
 MOI_ALWAYS_INLINE int moi_add(size_t a, size_t b, size_t *out) {
@@ -29150,7 +29157,7 @@ static mo_status moi_loss_run(moi_loss_sweep *sweep, double *loss) {
     for (size_t row = 0, end; row < d->rows && status == MO_OK; row = end) {
         size_t first = row, last;
         while (first < d->rows && moi_loss_ignored(d, t, first)) first++;
-        last = end = first + moi_min(chunk, d->rows - first);
+        last = end = first + moi_equal_part(d->rows - first, chunk, moi_gemm_max_mr);
         while (last > first && moi_loss_ignored(d, t, last - 1)) last--;
         moi_loss_skip(sweep, row, first);
         moi_loss_skip(sweep, last, end);

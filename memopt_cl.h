@@ -2918,6 +2918,12 @@ MOI_ALWAYS_INLINE size_t moi_min(size_t a, size_t b) { return a < b ? a : b; }
 MOI_ALWAYS_INLINE size_t moi_max(size_t a, size_t b) { return a > b ? a : b; }
 MOI_ALWAYS_INLINE size_t moi_ceil_div(size_t a, size_t b) { return a / b + (a % b != 0); }
 
+/* The first part of n when parts of at most so many are as equal as whole grains allow. */
+MOI_ALWAYS_INLINE size_t moi_equal_part(size_t n, size_t most, size_t grain) {
+    const size_t parts = moi_max(moi_ceil_div(n, most), 1);
+    return moi_min(moi_min(n, most), moi_ceil_div(moi_ceil_div(n, parts), grain) * grain);
+}
+
 /* *out = a + b; 0 and *out untouched when it does not fit. */
 MOI_ALWAYS_INLINE int moi_add(size_t a, size_t b, size_t *out) {
     if (b > SIZE_MAX - a) return 0;

@@ -384,6 +384,17 @@ static void ignored_rows_around_a_chunk_are_not_read(void **state) {
     problem_end(p);
 }
 
+/* 50 rows in chunks of at most 40: 36 and 14, not 40 and 10. */
+static void chunks_are_about_equal(void **state) {
+    (void)state;
+    test_rng r = test_rng_begin(__func__);
+    problem *p = problem_begin(&r, 50, 6, 30, 40);
+    assert_as_in_double(p, 1.0 / 50);
+    const float *logits = (const float *)p->d.workspace;
+    for (size_t i = 0; i < 40 * 30; i++) assert_true(isnan(logits[i]) == (i >= 36 * 30));
+    problem_end(p);
+}
+
 static void without_a_row_that_counts_everything_is_0(void **state) {
     (void)state;
     test_rng r = test_rng_begin(__func__);
@@ -876,6 +887,7 @@ int main(void) {
         cmocka_unit_test(the_loss_of_an_even_target_is_that_of_full_smoothing),
         cmocka_unit_test(ignored_rows_change_nothing),
         cmocka_unit_test(ignored_rows_around_a_chunk_are_not_read),
+        cmocka_unit_test(chunks_are_about_equal),
         cmocka_unit_test(without_a_row_that_counts_everything_is_0),
         cmocka_unit_test(weights_multiply_losses_and_gradients),
         cmocka_unit_test(a_student_equal_to_its_teacher_has_nothing_to_learn),

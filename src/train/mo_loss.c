@@ -134,7 +134,7 @@ static mo_status moi_loss_run(moi_loss_sweep *sweep, double *loss) {
     for (size_t row = 0, end; row < d->rows && status == MO_OK; row = end) {
         size_t first = row, last;
         while (first < d->rows && moi_loss_ignored(d, t, first)) first++;
-        last = end = first + moi_min(chunk, d->rows - first);
+        last = end = first + moi_equal_part(d->rows - first, chunk, moi_gemm_max_mr);
         while (last > first && moi_loss_ignored(d, t, last - 1)) last--;
         moi_loss_skip(sweep, row, first);
         moi_loss_skip(sweep, last, end);

@@ -9,9 +9,10 @@
 /* mo_linear_ce_desc - mean cross-entropy of softmax(x w^T) against one target per row.
  *
  * rows, channels, vocab  x is rows x channels, w is vocab x channels
- * chunk_rows             rows of logits that exist at a time; 0 = all (plain cross-entropy). Fewer
- *                        rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw once
- *                        more per chunk.
+ * chunk_rows             most rows of logits that exist at a time; 0 = all (plain cross-entropy).
+ *                        Fewer rows save (rows - chunk_rows) * vocab * 4 bytes and sweep w and dw
+ *                        once more per chunk. Chunks are about equal: a last one of few rows would
+ *                        only wait for memory.
  * scale                  what the sum over rows is multiplied with, in the gradients too;
  *                        0 = 1 / rows that count. With gradient accumulation: 1 / (rows *
  *                        micro-batches).
