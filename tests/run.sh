@@ -107,7 +107,7 @@ axis_tests() {
         oclgrind:cl_attention | oclgrind:cl_quant | oclgrind:cl_int8 | oclgrind:cl_accum | \
             oclgrind:cl_optim | oclgrind:cl_loss | oclgrind:cl_lora | \
             oclgrind:cl_linear_attention | oclgrind:cl_norm | oclgrind:cl_embedding | \
-            oclgrind:cl_gemm) # half a minute each, or more
+            oclgrind:cl_gemm | oclgrind:cl_act | oclgrind:cl_half) # half a minute each, or more
             [ -z "${SLOW_TESTS:-}" ] || echo "$test" ;;
         oclgrind:cl_page* | oclgrind:cl_store | oclgrind:cl_arena | oclgrind:cl_wrap) ;; # copies
         wg64:cl_* | narrow:cl_* | oclgrind:cl_*) echo "$test" ;;
