@@ -9,8 +9,8 @@
 # memopt_cl.h on each axis of cl_axis.sh.
 set -u
 cd "$(dirname "$0")/.."
-isa_tests=${ISA_TESTS:-half gemm optim attention loss accum norm act rope compress quant quant4 \
-    int8}
+isa_tests=${ISA_TESTS:-half gemm optim attention loss distill dpo accum norm act rope compress \
+    quant quant4 int8}
 # Those whose time goes into a driver run with sanitizers for SLOW_TESTS=1 only.
 driver_tests="cl_faults cl_gemm cl_optim cl_page_optim cl_quant cl_attention"
 tsan_tests=${TSAN_TESTS:-base pool queue page stream loader}
